@@ -1,0 +1,49 @@
+"""Every error nnjit raises on purpose: one sentence that says what was expected, what came, and what to do."""
+
+
+class NnjitError(Exception):
+    """Base of all nnjit errors; the command line prints its text without a traceback and exits with 1."""
+
+    exit_status = 1
+
+
+class UsageError(NnjitError):
+    """The request itself is wrong (a name, a spec, an option, a config); exit status 2."""
+
+    exit_status = 2
+
+
+class UnknownName(UsageError, LookupError):
+    """No such name in a registry, an option table or a run log."""
+
+
+class DuplicateName(UsageError):
+    """The name is already registered by another class."""
+
+
+class SpecError(UsageError, ValueError):
+    """A spec or an option cannot be read."""
+
+
+class ShapeError(UsageError, ValueError):
+    """Shapes of layers or arrays do not fit together."""
+
+
+class RunExists(UsageError):
+    """The run directory holds a run already."""
+
+
+class DataError(NnjitError, ValueError):
+    """A data file is missing, damaged or of the wrong kind."""
+
+
+class CheckpointError(NnjitError):
+    """A saved network or run directory cannot be read."""
+
+
+class DeviceError(NnjitError):
+    """The device is missing, or a layer has no form for it."""
+
+
+class DivergenceError(NnjitError):
+    """The loss or a gradient became NaN or infinite."""
