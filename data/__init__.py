@@ -1,0 +1,28 @@
+"""Data sets: the embedded ones, readers for files, and what a reader of one's own hands over (`Split`, `Dataset`)."""
+
+from ..errors import DataError
+from ..registry import datasets
+from .split import Dataset, Split
+
+__all__ = ["Dataset", "Split", "load"]
+
+
+def load(spec):
+    """The `Dataset` that a spec names: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
+
+    Raises
+    ------
+    UnknownName, SpecError
+        No such reader, or an option it does not have.
+    DataError
+        The files are missing, damaged or of another kind, or a plug-in's reader returned something else.
+    """
+    if isinstance(spec, Dataset):
+        return spec
+    reader = datasets.create(spec)
+    dataset = reader.load()
+    if not isinstance(dataset, Dataset):
+        raise DataError(
+            f"load() of the reader {type(reader).__name__} must return a Dataset, not {type(dataset).__name__}"
+        )
+    return dataset

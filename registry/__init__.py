@@ -1,0 +1,117 @@
+"""The registry: names for layers, losses, optimizers, schedules, initializers and data sets, and what is made of them.
+
+::
+
+    from nnjit import registry
+
+    @registry.register("affine")              # layers
+    class Affine(Layer): ...
+
+    @registry.losses.register("huber2")       # registry.optimizers, .schedules, .initializers, .datasets alike
+    class Huber2(Loss): ...
+
+    registry.names("conv*"); registry.get("conv"); registry.find("conv"); registry.create("conv(8, 3)")
+    net = registry.compose(["flatten", "dense(10)"], input_shape=(1, 8, 8))
+"""
+
+if __name__ == "registry":
+    # In a checkout the folder is importable as `registry` too. That name must lead to the very module that
+    # nnjit.registry is: a second one would be an empty registry. So would second copies of its submodules be.
+    import sys
+    from importlib import abc, import_module, machinery, util
+    from pathlib import Path
+
+    class _SameModule(abc.MetaPathFinder, abc.Loader):
+        """Finds registry.X by importing nnjit.registry.X."""
+
+        def find_spec(self, fullname, path, target=None):
+            return machinery.ModuleSpec(fullname, self) if fullname.startswith("registry.") else None
+
+        def create_module(self, spec):
+            module = import_module(f"nnjit.{spec.name}")
+            spec.loader_state = module.__spec__
+            return module
+
+        def exec_module(self, module):  # it has run already; importing under this name must not rename it
+            module.__spec__ = module.__spec__.loader_state
+
+    if "nnjit" not in sys.modules and util.find_spec("nnjit") is None:  # a checkout that was never installed
+        _root = Path(__file__).resolve().parent.parent
+        _init = machinery.SourceFileLoader("nnjit", str(_root / "__init__.py"))
+        _spec = util.spec_from_loader("nnjit", _init)
+        assert _spec is not None  # a source file always has one
+        sys.modules["nnjit"] = util.module_from_spec(_spec)
+        _init.exec_module(sys.modules["nnjit"])
+    sys.meta_path.insert(0, _SameModule())
+    sys.modules[__name__] = import_module("nnjit.registry")
+else:
+    import sys
+    from types import ModuleType
+    from typing import TYPE_CHECKING
+
+    from . import builtin
+    from .catalogue import Catalogue, Found
+    from .options import Options
+    from .plugins import load_plugin
+    from .specs import Spec, parse, split
+
+    if TYPE_CHECKING:
+        from .compose import compose
+
+    if "layers" not in globals():  # a reload keeps what was registered
+        layers = Catalogue("layer", "nnjit.layers", builtin.LAYERS)
+        losses = Catalogue("loss", "nnjit.losses", builtin.LOSSES)
+        optimizers = Catalogue("optimizer", "nnjit.optimizers", builtin.OPTIMIZERS)
+        schedules = Catalogue("schedule", "nnjit.schedules", builtin.SCHEDULES)
+        initializers = Catalogue("initializer", "nnjit.initializers", builtin.INITIALIZERS)
+        datasets = Catalogue("dataset", "nnjit.datasets", builtin.DATASETS)
+
+    # Layers are what most people register: their catalogue's methods are the module's functions.
+    register, unregister, names = layers.register, layers.unregister, layers.names
+    get, find, create = layers.get, layers.find, layers.create
+    name_of, plugin_of = layers.name_of, layers.plugin_of
+
+    __all__ = [
+        "Catalogue",
+        "Found",
+        "Options",
+        "Spec",
+        "compose",
+        "create",
+        "datasets",
+        "find",
+        "get",
+        "initializers",
+        "layers",
+        "load_plugin",
+        "losses",
+        "name_of",
+        "names",
+        "optimizers",
+        "parse",
+        "plugin_of",
+        "register",
+        "schedules",
+        "split",
+        "unregister",
+    ]
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
+    class _Registry(ModuleType):
+        @property
+        def compose(self):
+            """Loaded on first use: it imports network/, which imports this module.
+
+            A property, since the import system would put the submodule `compose` where the function is expected.
+            """
+            from importlib import import_module
+
+            return import_module(".compose", __name__).compose
+
+        @compose.setter
+        def compose(self, module):
+            pass
+
+    sys.modules[__name__].__class__ = _Registry

@@ -1,0 +1,75 @@
+"""NPZ, NumPy's archive of named arrays. The arrays are loaded into memory as they are, bytes staying bytes."""
+
+import zipfile
+
+import numpy as np
+
+from ..errors import DataError
+from ..registry import Options, datasets
+from .files import find, reading, reason
+from .split import Dataset, Split, as_samples, as_targets, check_share
+
+TRAINING = (("x", "y"), ("x_train", "y_train"))
+VALIDATION = (("x_val", "y_val"), ("x_test", "y_test"))
+
+
+@datasets.register("npz")
+class NPZ(Options):
+    """Arrays x and y (or x_train and y_train) in an NPZ file, and perhaps x_val and y_val (or x_test and y_test).
+
+    x is (N, C, *spatial) or (N, features); bytes are scaled to 0..1, and bytes of shape (N, H, W) become
+    (N, 1, H, W). y is (N,) or (N, 1) whole numbers, the labels, or real numbers, the targets. Without arrays for
+    validation the share `validation` of the samples is held out.
+    """
+
+    path: str
+    validation: float = 0.1
+
+    def validate(self):
+        check_share(self.validation)
+
+    def load(self):
+        """The data set; DataError, in one sentence, for a file that is missing, damaged or of another kind."""
+        path = find(self.path)
+        arrays = _read_arrays(path)
+        train = _split(path, arrays, TRAINING)
+        if train is None:
+            raise DataError(f"{path} holds no arrays x and y (or x_train and y_train), but {_listed(arrays)}")
+        validation = _split(path, arrays, VALIDATION)
+        if validation is None:
+            train, validation = train.hold_out(self.validation)
+        return Dataset("npz", train, validation)
+
+
+def _read_arrays(path):
+    """The arrays of the archive that are ours, by name; pickled objects are refused, as reading them runs code."""
+    wanted = {name for pair in TRAINING + VALIDATION for name in pair}
+    with reading(path), open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise DataError(f"{path} is not an NPZ file: it is no zip archive, or it is cut short")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] if name in wanted else None for name in archive.files}
+    except Exception as error:  # a damaged archive may fail anywhere in zipfile, zlib or the parser of array headers
+        if "allow_pickle" in str(error):
+            raise DataError(f"{path} holds an array of Python objects, but only arrays of numbers are read") from error
+        raise DataError(f"{path} is damaged: {reason(error)}") from error
+
+
+def _split(path, arrays, pairs):
+    """The first of the pairs (x, y) that is there, or None."""
+    for x, y in pairs:
+        if (x in arrays) != (y in arrays):
+            missing, there = (y, x) if x in arrays else (x, y)
+            raise DataError(f"{path} holds {there} but no {missing}, only {_listed(arrays)}")
+        if x in arrays:
+            samples, targets = arrays[x], arrays[y]
+            if not isinstance(samples, np.ndarray) or not isinstance(targets, np.ndarray):
+                raise DataError(f"{path}: {x} and {y} must be NumPy arrays, but they are plain files in the archive")
+            scale = 1 / 255 if samples.dtype == np.uint8 else 1.0
+            return Split(as_samples(samples), as_targets(targets), scale, f"{path} ({x}, {y})")
+    return None
+
+
+def _listed(arrays):
+    return ", ".join(sorted(arrays)) or "nothing"

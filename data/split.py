@@ -1,0 +1,232 @@
+"""Samples and their targets: what every reader hands over and training takes batches from.
+
+Arrays are kept as they were stored (bytes stay bytes, a memory map stays on disk); conversion to the network's
+dtype happens in `Split.take`, batch by batch.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import DataError, SpecError
+
+CHUNK = 1 << 20  # numbers looked at in one go by the check for NaN: 8 MB of float64
+FEW_SAMPLES = 1000  # below this a set may have more classes than samples
+
+
+class Split:
+    """N samples with their labels or targets.
+
+    Parameters
+    ----------
+    x : array (N, *shape), any real dtype; may be a memory map, which is then read batch by batch.
+    y : whole numbers (N,) are labels, kept as int64; real numbers (N, ...) are targets, kept as they are.
+    scale : float
+        Factor on every number of x when samples are taken, 1/255 for bytes.
+    name : str
+        What error sentences call this data, a file's name as a rule.
+
+    Raises
+    ------
+    DataError
+        No sample, different lengths, a dtype that is not numeric, NaN, infinity or a negative label (the first such
+        row is named).
+    """
+
+    def __init__(self, x, y, scale=1.0, name="the data"):
+        x, y = np.asanyarray(x), np.asarray(y)
+        for letter, array in (("x", x), ("y", y)):
+            if array.dtype.kind not in "biuf":
+                raise DataError(f"{name}: {letter} must hold real numbers, but its dtype is {array.dtype}")
+        if x.ndim < 2 or y.ndim < 1:
+            raise DataError(
+                f"{name}: x must have shape (N, ...) and y (N,) or (N, k), but they are {x.shape}, {y.shape}"
+            )
+        if len(x) != len(y):
+            raise DataError(f"{name}: x holds {len(x)} samples but y holds {len(y)}")
+        if 0 in x.shape or 0 in y.shape:
+            raise DataError(f"{name} is empty: x has shape {x.shape} and y {y.shape}, at least one sample is needed")
+        if y.ndim == 1 and y.dtype.kind == "f":
+            raise DataError(f"{name}: labels (N,) must be whole numbers, targets to be predicted have shape (N, k)")
+        for letter, array in (("x", x), ("y", y)):
+            row = _first_row_not_finite(array)
+            if row is not None:
+                raise DataError(f"{name}: row {row} of {letter} (counted from 0) holds NaN or infinity")
+        if y.ndim == 1 and y.dtype.kind != "b" and y.min() < 0:
+            row = int((y < 0).argmax())
+            raise DataError(f"{name}: the label of row {row} (counted from 0) is {y[row]}, but labels begin at 0")
+        self._stored, self._rows, self.scale, self.name = x, None, float(scale), name
+        self.y = y.astype(np.int64) if y.ndim == 1 else y
+
+    @property
+    def x(self):
+        """The samples (N, *shape) as stored, not scaled; a part of a larger array is copied, so prefer `take`."""
+        return self._stored if self._rows is None else self._stored[self._rows]
+
+    @property
+    def input_shape(self):
+        """Shape of one sample, (C, *spatial) or (features,)."""
+        return self._stored.shape[1:]
+
+    def __len__(self):
+        return len(self.y)
+
+    def take(self, rows, dtype):
+        """Some samples, converted: C-contiguous, writable copies.
+
+        Parameters
+        ----------
+        rows : whole numbers (n,), or a slice
+        dtype : the network's float dtype
+
+        Returns
+        -------
+        x : (n, *shape) of `dtype`, multiplied by `scale`
+        y : labels (n,) as int64, or targets (n, ...) of `dtype`
+
+        Raises
+        ------
+        DataError
+            A number is too large for `dtype`.
+        """
+        stored = rows if self._rows is None else self._rows[rows]
+        try:
+            with np.errstate(over="raise"):
+                x = _copy(self._stored, stored, dtype, self.scale)
+                y = _copy(self.y, rows, np.int64 if self.y.ndim == 1 else dtype)
+        except FloatingPointError as error:
+            raise DataError(f"{self.name} holds a number too large for {np.dtype(dtype)}") from error
+        return x, y
+
+    def nbytes(self, dtype):
+        """Bytes that all samples and targets take once converted to `dtype`."""
+        numbers = len(self) * int(np.prod(self.input_shape, dtype=np.int64))
+        return numbers * np.dtype(dtype).itemsize + self.y.size * (8 if self.y.ndim == 1 else np.dtype(dtype).itemsize)
+
+    def part(self, rows):
+        """The samples `rows` (as for `take`) as a Split of their own; x is shared, not copied."""
+        part, rows = copy.copy(self), np.arange(len(self))[rows]
+        part._rows = rows if self._rows is None else self._rows[rows]
+        part.y = self.y[rows]
+        return part
+
+    def hold_out(self, share):
+        """(training, validation): `share` of the samples held out, always the same ones; 0 gives (self, None).
+
+        The rows with the smallest hashes of their numbers are held out: a draw without a generator whose stream might
+        change, and, unlike every k-th row, one that no order of the classes in a file falls in step with.
+        """
+        check_share(share)
+        if share == 0:
+            return self, None
+        n = len(self)
+        if n < 2:
+            raise DataError(f"{self.name} holds one sample, which cannot be divided; use validation=0")
+        held = min(max(round(share * n), 1), n - 1)
+        order = np.argsort(hashed(np.arange(n)))  # no two hashes are equal: each step can be undone
+        return self.part(np.sort(order[held:])), self.part(np.sort(order[:held]))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a reader returns: a training split, perhaps a validation split, and what the labels mean.
+
+    `classes` is the number of classes where y holds labels (0 to classes - 1), found from the labels when it is not
+    given, and None where y holds targets; `class_names` has one name a class. DataError when these do not agree.
+    """
+
+    name: str
+    train: Split
+    validation: Split | None = None
+    classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self):
+        splits = [split for split in (self.train, self.validation) if split is not None]
+        for what in ("input_shape", "target_shape"):
+            shapes = [split.y.shape[1:] if what == "target_shape" else split.input_shape for split in splits]
+            if len(set(shapes)) > 1:
+                raise DataError(f"{self.name}: training and validation differ in {what}: {shapes[0]} and {shapes[1]}")
+        if self.train.y.ndim > 1:
+            return
+        if self.class_names is not None:
+            object.__setattr__(self, "classes", len(self.class_names))
+        elif self.classes is None:
+            object.__setattr__(self, "classes", self._count_classes(splits))
+        for split in splits:
+            wrong = split.y >= self.classes
+            if wrong.any():
+                first = int(wrong.argmax())
+                row = first if split._rows is None else split._rows[first]
+                raise DataError(
+                    f"{split.name}: the label of row {row} (counted from 0) is {split.y[first]}, but labels are whole "
+                    f"numbers from 0 to {self.classes - 1}"
+                )
+
+    def _count_classes(self, splits):
+        """Largest label + 1, unless that is more than the samples could ever teach."""
+        largest, samples = max(int(split.y.max()) for split in splits), sum(len(split) for split in splits)
+        if largest >= max(samples, FEW_SAMPLES):
+            raise DataError(
+                f"{self.train.name}: the label {largest} would mean {largest + 1} classes for {samples} samples; labels"
+                " are counted from 0, and a value to be predicted is a target, a float of shape (N, 1)"
+            )
+        return largest + 1
+
+    @property
+    def input_shape(self):
+        """Shape of one sample, (C, *spatial) or (features,)."""
+        return self.train.input_shape
+
+
+def check_share(validation):
+    """SpecError unless it is a share of samples that can be held out; for a reader's `validate`."""
+    if not 0 <= validation < 1:
+        raise SpecError(f"validation: expected the share of samples to hold out, from 0 to below 1, got {validation}")
+
+
+def as_samples(array):
+    """Samples as a network takes them: (N,) gains a feature axis, bytes (N, H, W) are pictures and gain a channel."""
+    if array.ndim == 1:
+        return array[:, None]
+    return array[:, None] if array.ndim == 3 and array.dtype == np.uint8 else array
+
+
+def as_targets(array):
+    """Labels (N,) or targets (N, ...): whole numbers (N, 1) are a column of labels, real numbers (N,) are targets."""
+    if array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] == 1:
+        return array[:, 0]
+    return array[:, None] if array.dtype.kind == "f" and array.ndim == 1 else array
+
+
+def hashed(i):
+    """Row numbers from 0 as 64 well-mixed bits: the sequence of SplitMix64 from seed 0.
+
+    G. L. Steele, D. Lea, C. H. Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014,
+    doi:10.1145/2660193.2660195.
+    """
+    z = (i.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _copy(array, rows, dtype, scale=1.0):
+    part = np.asarray(array)[rows]  # asarray: a plain view of a memory map, Numba takes no other kind
+    if scale != 1.0:
+        return np.multiply(part, scale, dtype=dtype, order="C", casting="unsafe")
+    if isinstance(rows, slice):
+        return part.astype(dtype, order="C")
+    return np.ascontiguousarray(part, dtype)  # a fancy index has copied already
+
+
+def _first_row_not_finite(array):
+    if array.dtype.kind != "f":
+        return None
+    step = max(1, CHUNK // max(1, array[0].size))
+    for start in range(0, len(array), step):
+        chunk = np.isfinite(array[start : start + step])
+        if not chunk.all():
+            return start + int(chunk.reshape(len(chunk), -1).all(axis=1).argmin())
+    return None

@@ -1,0 +1,97 @@
+"""Compiled code on disk, outside the source tree, keyed so that a stale entry cannot be loaded.
+
+Numba's own cache key sees a function's bytecode only. Here every compiled function carries a name that ends in a hash
+of all that decides its code (its source and that of what it calls, constants, options, signature, Numba's version);
+Numba adds the CPU. One signature a file, so processes that start at once write the same bytes.
+"""
+
+import hashlib
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+
+_warned = False
+
+
+def directory() -> Path:
+    """Where compiled code is kept: ``NNJIT_CACHE_DIR``, else the platform's user cache."""
+    chosen = os.environ.get("NNJIT_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("nnjit", appauthor=False)
+
+
+def clear() -> int:
+    """Delete every compiled file; returns the number of bytes freed."""
+    folder = directory() / "compiled"
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) if folder.exists() else 0
+    shutil.rmtree(folder, ignore_errors=True)
+    return size
+
+
+def digest(*parts) -> str:
+    """Sixteen hex digits that stand for the texts given and for this Numba."""
+    text = "\0".join([numba.__version__, *map(str, parts)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Locator:
+    def __init__(self):
+        self.path = str(directory() / "compiled")
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls()
+
+    def get_cache_path(self):
+        return self.path
+
+    def get_source_stamp(self):
+        return "in the name"
+
+    def get_disambiguator(self):
+        return "nnjit"
+
+    def ensure_cache_path(self):
+        os.makedirs(self.path, exist_ok=True)
+
+
+class _Impl(CompileResultCacheImpl):
+    _locator_classes = [_Locator]
+
+    def __init__(self, py_func):
+        self._lineno = py_func.__code__.co_firstlineno
+        self._locator = _Locator()
+        self._filename_base = self.get_filename_base(py_func.__name__, "")
+
+
+class DiskCache(FunctionCache):
+    """Numba's cache in our directory; a read-only or full disk means compiling in memory, with one warning."""
+
+    _impl_class = _Impl
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # a damaged file must never be worse than no file
+            _warn(f"cannot read compiled code from {self.cache_path} ({error}); compiling again")
+            return None
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn(f"cannot write compiled code to {self.cache_path} ({error}); compiling in memory")
+
+
+def _warn(text):
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(f"nnjit: {text}", RuntimeWarning, stacklevel=3)

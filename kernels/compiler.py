@@ -1,0 +1,185 @@
+"""A kernel: a loop over arrays that is written once and compiled for the element type and ranks it meets.
+
+``@kernel`` marks a function with one top-level ``for i in prange(n)`` whose iterations are independent. Called from
+Python it compiles for the arguments and runs serially. The program binds it by symbol (slots.py): the machine code
+of the kernel is registered with LLVM under a name, and the program calls that name, so that compiling a program never
+compiles its kernels again.
+"""
+
+import inspect
+from functools import cache as memoize
+
+import llvmlite.binding as llvm
+import numpy as np
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import source
+from .cache import DiskCache, digest
+
+# fastmath without nnan and ninf: NaN must survive, sums must vectorise.
+FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
+FLOATS = {np.float32: types.float32, np.float64: types.float64}
+# Without Numba's reference counts: every array belongs to the caller, and a count costs an atomic operation.
+OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
+
+
+def compiled(function, signature, **options):
+    """A Numba dispatcher for one signature, taken from our disk cache when it is there.
+
+    `function.__name__` must carry a hash of all that decides the code.
+    """
+    dispatcher = njit(**{**OPTIONS, **options})(function)
+    dispatcher._cache = DiskCache(function)
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher
+
+
+def symbol(dispatcher, signature):
+    """Register the machine code of a dispatcher with LLVM; returns the name under which other code may call it."""
+    result = dispatcher.overloads[tuple(signature)]
+    name = "nnjit." + dispatcher.py_func.__name__
+    llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+    return name
+
+
+def external(name, signature, result=types.none):
+    """An intrinsic that calls the code registered as `name`; it must be registered before its caller is loaded."""
+
+    def generate(context, builder, sig, values):
+        return call_symbol(context, builder, name, signature, values, result)
+
+    # Numba wants an intrinsic's arguments spelled out.
+    names = ", ".join(f"a{i}" for i in range(len(signature)))
+    space = {"result": (result(*signature), generate)}
+    exec(f"def call(typing, {names}):\n    return result", space)
+    return intrinsic(space["call"])
+
+
+def call_symbol(context, builder, name, signature, values, result=types.none):
+    """Emit the call of a registered symbol, in Numba's own calling convention."""
+    function_type = context.call_conv.get_function_type(result, signature)
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    _, value = context.call_conv.call_function(builder, function, result, signature, values)
+    return context.get_dummy_value() if result is types.none else value
+
+
+class Kernel:
+    """One function over arrays; `arguments` are the names by which a layer's arrays are bound to it."""
+
+    def __init__(self, function):
+        self.function = function
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__wrapped__ = function
+        self.arguments = tuple(inspect.signature(function).parameters)
+        self._source = None
+        self._made = {}
+
+    def __repr__(self):
+        return f"<kernel {self.function.__module__}.{self.function.__qualname__}({', '.join(self.arguments)})>"
+
+    @property
+    def source(self):
+        if self._source is None:
+            self._source = source.Source(self.function)
+        return self._source
+
+    def python(self, real):
+        """The function that is compiled, for arrays of the NumPy type `real`, with `part` and `parts` at the end."""
+        namespace = {**self.function.__globals__, "_real": real}
+        definition = source.real(self.source.tree(), namespace)
+        if source.partition(definition) != 1:
+            raise SyntaxError(f"{self!r} must hold exactly one top-level 'for ... in prange(n)' loop")
+        name = f"{self.source.label}_{digest(self.source.key(), real.__name__, sorted(FAST))}"
+        return source.build(definition, name, self.source.file, namespace)
+
+    def compile(self, signature, real):
+        """Machine code for a tuple of Numba types (without part and parts).
+
+        Returns
+        -------
+        symbol : str
+            The name under which LLVM finds the code.
+        dispatcher
+            The same code, callable from Python with part and parts at the end.
+        """
+        signature = tuple(signature)
+        if (signature, real) not in self._made:
+            function = self.python(real)
+            function.__name__ += "_" + digest(signature)
+            function.__qualname__ = function.__name__
+            dispatcher = compiled(function, (*signature, types.intp, types.intp))
+            self._made[signature, real] = symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
+        return self._made[signature, real]
+
+    def inlined(self, real):
+        """The kernel as a dispatcher that the caller compiles into itself (for networks of a few numbers)."""
+        return _inlined(self, real)
+
+    def __call__(self, *arguments):
+        signature = tuple(type_of(a) for a in arguments)
+        reals = {a.dtype.type for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
+        if len(reals) != 1:
+            raise TypeError(f"{self!r} wants arrays of one float type, got {sorted(r.__name__ for r in reals)}")
+        real = reals.pop()
+        signature = tuple(FLOATS[real] if t is types.float64 else t for t in signature)
+        _, dispatcher = self.compile(signature, real)
+        dispatcher(*[real(a) if type(a) is float else a for a in arguments], 0, 1)
+
+
+@memoize
+def _inlined(kernel, real):
+    return njit(**OPTIONS, forceinline=True)(kernel.python(real))
+
+
+def kernel(function):
+    """Mark a function with one top-level ``prange`` loop as a kernel (see `Kernel`)."""
+    return Kernel(function)
+
+
+def type_of(value):
+    """The Numba type that a kernel argument is compiled for."""
+    if isinstance(value, np.ndarray):
+        return types.Array(types.float32 if value.dtype == np.float32 else _scalar(value.dtype), value.ndim, "C")
+    if isinstance(value, (bool, np.bool_)):
+        return types.boolean
+    if isinstance(value, (int, np.integer)):
+        return types.intp
+    if isinstance(value, (float, np.floating)):
+        return types.float64
+    if isinstance(value, tuple):
+        return types.UniTuple(types.intp, len(value))
+    raise TypeError(f"a kernel takes arrays, numbers and tuples of whole numbers, not {type(value).__name__}")
+
+
+def _scalar(dtype):
+    from numba.np.numpy_support import from_dtype
+
+    return from_dtype(dtype)
+
+
+class Function(types.WrapperAddressProtocol):
+    """A compiled function that is passed as an argument to jitted code: Numba sees its signature, not its identity.
+
+    So a user's cached function calls whatever network it is given, never a former one.
+    """
+
+    def __init__(self, dispatcher, signature):
+        self.dispatcher = dispatcher
+        result = dispatcher.overloads[signature]
+        self._signature = result.signature
+        self._address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+
+    def __wrapper_address__(self):
+        return self._address
+
+    def signature(self):
+        return self._signature
+
+    def __call__(self, *arguments):
+        return self.dispatcher(*arguments)
+
+

@@ -1,0 +1,6 @@
+"""The sum at the end of a residual, in NumPy: y = f(x) + x (He et al. 2016, arXiv:1512.03385, eq. 1)."""
+
+
+def add(x, skip, y):
+    """y = x + skip, all of one shape. Backward the same sum joins the two gradients: dx = df + dy."""
+    y[...] = x + skip

@@ -1,0 +1,146 @@
+"""From the kernel a person wrote to the function that is compiled: three small rewrites of its syntax tree.
+
+1. ``for i in prange(n)`` becomes ``for i in range(n * part // parts, n * (part + 1) // parts)``: one compilation
+   serves serial runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
+2. A float literal or a global float becomes ``_real(...)``, the type of the arrays, so that a float32 kernel is not
+   promoted to float64; ``float(...)`` means the same.
+3. The function gets a name that carries the hash of everything that decides its code.
+"""
+
+import ast
+import inspect
+import textwrap
+import types as python_types
+
+from . import cache
+
+
+class Source:
+    """The text and tree of one function, and the hash of all that it refers to."""
+
+    def __init__(self, function):
+        self.function = function
+        lines, self.first_line = inspect.getsourcelines(function)
+        self.text = textwrap.dedent("".join(lines))
+        self.file = inspect.getsourcefile(function) or "<nnjit>"
+        self.label = function.__module__.rpartition(".")[2] + "_" + function.__qualname__.replace(".", "_")
+
+    def tree(self):
+        """A fresh tree of the function definition, without decorators."""
+        definition = ast.parse(self.text).body[0]
+        ast.increment_lineno(definition, self.first_line - 1)
+        definition.decorator_list = []
+        definition.returns = None
+        for argument in definition.args.args:
+            argument.annotation = None
+        return definition
+
+    def key(self):
+        """Hash of this source and, through its globals, of every function, constant and helper it uses."""
+        return cache.digest(*_texts(self.function, set()))
+
+
+def _texts(function, seen):
+    """The source text of `function` and of everything of the user's own that its globals reach."""
+    function = getattr(function, "py_func", function)
+    if isinstance(function, Source):
+        function = function.function
+    if function in seen:
+        return
+    seen.add(function)
+    yield textwrap.dedent(inspect.getsource(function))
+    names = _names(function.__code__)
+    for name in sorted(names):
+        value = function.__globals__.get(name)
+        inner = getattr(value, "py_func", value)
+        inner = getattr(inner, "_defn", inner)  # an @intrinsic holds its definition so
+        if isinstance(value, (bool, int, float, complex, str, tuple)):
+            yield f"{name}={value!r}"
+        elif isinstance(inner, python_types.FunctionType):
+            root = (inner.__module__ or "").partition(".")[0]
+            if root not in ("numba", "numpy", "math", "llvmlite"):
+                yield from _texts(inner, seen)
+        elif isinstance(value, python_types.ModuleType):
+            root = value.__name__.partition(".")[0]
+            if root not in ("numba", "numpy", "math") and getattr(value, "__file__", None):
+                yield inspect.getsource(value)
+
+
+def _names(code):
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, python_types.CodeType):
+            names |= _names(constant)
+    return names
+
+
+class _Real(ast.NodeTransformer):
+    """Rewrite 2: floats take the type of the arrays."""
+
+    def __init__(self, namespace):
+        self.namespace = namespace
+
+    def _wrap(self, node):
+        call = ast.Call(ast.Name("_real", ast.Load()), [node], [])
+        return ast.copy_location(call, node)
+
+    def visit_Constant(self, node):
+        return self._wrap(node) if type(node.value) is float else node
+
+    def visit_Name(self, node):
+        if isinstance(node.ctx, ast.Load) and type(self.namespace.get(node.id)) is float:
+            return self._wrap(node)
+        return node
+
+    def visit_Attribute(self, node):
+        if isinstance(node.value, ast.Name):
+            module = self.namespace.get(node.value.id)
+            if isinstance(module, python_types.ModuleType) and type(getattr(module, node.attr, None)) is float:
+                return self._wrap(node)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == "float":
+            node.func = ast.copy_location(ast.Name("_real", ast.Load()), node.func)
+        return node
+
+
+def real(definition, namespace):
+    """Rewrite 2 on the body of a definition; argument names hide globals of the same name."""
+    local = {a.arg for a in definition.args.args}
+    visible = {k: v for k, v in namespace.items() if k not in local}
+    transformer = _Real(visible)
+    definition.body = [transformer.visit(statement) for statement in definition.body]
+    return definition
+
+
+def partition(definition):
+    """Rewrite 1; returns how many top-level prange loops there were."""
+    found = 0
+    for statement in definition.body:
+        if (
+            isinstance(statement, ast.For)
+            and isinstance(statement.iter, ast.Call)
+            and isinstance(statement.iter.func, ast.Name)
+            and statement.iter.func.id == "prange"
+        ):
+            found += 1
+            n = ast.unparse(statement.iter.args[0])
+            share = ast.parse(f"range(({n}) * part // parts, ({n}) * (part + 1) // parts)", mode="eval").body
+            for node in ast.walk(share):
+                ast.copy_location(node, statement.iter)
+            statement.iter = share
+    arguments = definition.args.args
+    arguments.extend(ast.copy_location(ast.arg(name), definition) for name in ("part", "parts"))
+    return found
+
+
+def build(definition, name, file, namespace):
+    """Compile a definition under `name` and return the Python function."""
+    definition.name = name
+    module = ast.Module([definition], [])
+    ast.fix_missing_locations(module)
+    space = dict(namespace)
+    exec(compile(module, file, "exec"), space)
+    return space[name]

@@ -1,0 +1,181 @@
+"""Activations a = sigma(z), number by number; each is its formula and the formula of its derivative.
+
+A derivative written in y rather than x lets the program forget x. Formulas hold for every finite x without overflow,
+and NaN goes through.
+"""
+
+import math
+
+import numpy as np
+
+from ..errors import SpecError
+from ..network.layer import Layer, elementwise
+from ..registry import register
+
+# Klambauer et al. 2017, arXiv:1706.02515, eq. 2 and 14: the pair for which mean 0 and variance 1 are a fixed point.
+SELU_SCALE = 1.0507009873554805
+SELU_ALPHA = 1.6732632423543772
+ROOT_HALF = math.sqrt(0.5)
+NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)
+
+
+@register("relu")
+class ReLU(Layer):
+    """y = max(x, 0), with y' = 0 at 0 (Nair & Hinton 2010). Any shape."""
+
+    initializer = "he"
+
+    @elementwise
+    def forward(x):
+        return 0.0 if x < 0 else x
+
+    @forward.derivative
+    def backward_input(y):
+        return 0.0 if y <= 0 else 1.0
+
+
+@register("leaky_relu")
+class LeakyReLU(Layer):
+    """y = x for x > 0, else alpha x (Maas, Hannun & Ng 2013). Any shape."""
+
+    alpha: float = 0.01
+
+    initializer = "he"
+
+    def validate(self):
+        _check_alpha("leaky_relu", self.alpha)
+
+    @elementwise
+    def forward(x, alpha):
+        return x if x > 0 else alpha * x
+
+    @forward.derivative
+    def backward_input(y, alpha):
+        return 1.0 if y > 0 else alpha
+
+
+@register("elu")
+class ELU(Layer):
+    """y = x for x > 0, else alpha (exp(x) - 1) (Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289). Any shape."""
+
+    alpha: float = 1.0
+
+    initializer = "he"
+
+    def validate(self):
+        _check_alpha("elu", self.alpha)
+
+    @elementwise
+    def forward(x, alpha):
+        return x if x > 0 else alpha * np.expm1(x)
+
+    @forward.derivative
+    def backward_input(y, alpha):
+        return 1.0 if y > 0 else y + alpha
+
+
+@register("selu")
+class SELU(Layer):
+    """y = scale x for x > 0, else scale alpha (exp(x) - 1) (Klambauer et al. 2017, arXiv:1706.02515). Any shape."""
+
+    initializer = "lecun"
+
+    @elementwise
+    def forward(x):
+        return SELU_SCALE * x if x > 0 else SELU_SCALE * SELU_ALPHA * np.expm1(x)
+
+    @forward.derivative
+    def backward_input(y):
+        return SELU_SCALE if y > 0 else y + SELU_SCALE * SELU_ALPHA
+
+
+@register("gelu")
+class GELU(Layer):
+    """y = x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415). Any shape."""
+
+    initializer = "he"
+
+    @elementwise
+    def forward(x):
+        return 0.5 * x * math.erfc(-ROOT_HALF * x)  # Phi by erfc: 1 + erf would cancel for x far below 0
+
+    @forward.derivative
+    def backward_input(x):
+        return 0.5 * math.erfc(-ROOT_HALF * x) + x * NORMAL_PEAK * np.exp(-0.5 * x * x)
+
+
+@register("silu")
+class SiLU(Layer):
+    """y = x s(x), s the logistic sigmoid (Elfwing, Uchibe & Doya 2018, arXiv:1702.03118). Any shape."""
+
+    initializer = "he"
+
+    @elementwise
+    def forward(x):
+        e = np.exp(-abs(x))
+        return x * (e if x < 0 else 1.0) / (1.0 + e)
+
+    @forward.derivative
+    def backward_input(x):
+        e = np.exp(-abs(x))
+        s = (e if x < 0 else 1.0) / (1.0 + e)
+        return s * (1.0 + x * (1.0 - s))
+
+
+@register("softplus")
+class Softplus(Layer):
+    """y = log(1 + exp(x)), written max(x, 0) + log(1 + exp(-|x|)); y' = 1 - exp(-y) (Dugas et al. 2001). Any shape."""
+
+    initializer = "he"
+
+    @elementwise
+    def forward(x):
+        return (0.0 if x < 0 else x) + np.log1p(np.exp(-abs(x)))
+
+    @forward.derivative
+    def backward_input(y):
+        return -np.expm1(-y)
+
+
+@register("sigmoid")
+class Sigmoid(Layer):
+    """y = 1 / (1 + exp(-x)), the lecture's sigma in the ten-point example; y' = y (1 - y). Any shape."""
+
+    @elementwise
+    def forward(x):
+        e = np.exp(-abs(x))
+        return (e if x < 0 else 1.0) / (1.0 + e)
+
+    @forward.derivative
+    def backward_input(y):
+        return y * (1.0 - y)
+
+
+@register("tanh")
+class Tanh(Layer):
+    """y = tanh(x), y' = 1 - y^2. Any shape."""
+
+    @elementwise
+    def forward(x):
+        return np.tanh(x)
+
+    @forward.derivative
+    def backward_input(y):
+        return (1.0 - y) * (1.0 + y)
+
+
+@register("identity")
+class Identity(Layer):
+    """y = x. Any shape; no work: input and output are the same memory."""
+
+    forward = None
+    alias = True
+
+    def operations(self, in_shape):
+        return 0
+
+
+def _check_alpha(name, alpha):
+    """Below 0 the sign of y would no longer tell the sign of x, by which the derivative goes."""
+    if not 0 <= alpha < math.inf:
+        raise SpecError(f"{name}: alpha must be 0 or a finite number above it, got {alpha}")

@@ -1,0 +1,31 @@
+"""The affine layer of the lecture: z = W a + b."""
+
+from ..errors import ShapeError
+from ..network.layer import Layer, operation, weight, zeros
+from ..registry import register
+
+
+@register("dense")
+class Dense(Layer):
+    """z = W x + b (lecture, definition of z). (N, m) -> (N, n), W (n, m), b (n,)."""
+
+    units: int
+    bias: bool = True
+    init: str | dict | tuple | None = None
+
+    forward = operation("dense.forward")
+    backward_input = operation("dense.backward_input")
+    backward_weight = operation("dense.backward_weight")
+    backward_bias = operation("dense.backward_bias")
+
+    def output_shape(self, in_shape):
+        if len(in_shape) != 1:
+            raise ShapeError(f"dense: expected an input of shape (features,), got {in_shape}; put flatten before it")
+        return (self.units,)
+
+    def parameters(self, in_shape):
+        W = weight((self.units, in_shape[0]), fan_in=in_shape[0], fan_out=self.units, init=self.init)
+        return {"W": W, "b": zeros((self.units if self.bias else 0,))}
+
+    def operations(self, in_shape):
+        return self.units * in_shape[0]

@@ -1,0 +1,69 @@
+"""Normalisations: numbers are brought to mean 0 and variance 1, then to a learned gain and offset."""
+
+import math
+
+from ..errors import SpecError
+from ..network.layer import Layer, constant, operation, zeros
+from ..registry import register
+
+
+@register("batchnorm")
+class BatchNorm(Layer):
+    """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel. (N, C, *spatial) -> same shape.
+
+    Ioffe & Szegedy 2015, arXiv:1502.03167. In training m and v are those of the batch, over N and all positions; in
+    prediction they are running statistics, running <- momentum * running + (1 - momentum) * batch (PyTorch's momentum
+    is 1 minus this one). As in PyTorch the running variance takes the unbiased variance of the batch.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    couples_batch = True
+    forward = operation("batchnorm.forward")
+    backward_input = operation("batchnorm.backward_input")
+    backward_parameters = operation("batchnorm.backward_parameters")
+
+    def validate(self):
+        if not 0 <= self.momentum <= 1:
+            raise SpecError(f"batchnorm: momentum must be from 0 to 1, got {self.momentum}")
+        _check_epsilon("batchnorm", self.epsilon)
+
+    def parameters(self, in_shape):
+        C = in_shape[0]
+        return {"gain": constant(1.0, (C,)), "offset": zeros((C,))}
+
+    def buffers(self, in_shape):
+        C = in_shape[0]
+        return {"running_mean": zeros((C,)), "running_variance": constant(1.0, (C,))}
+
+    def scratch(self, in_shape):
+        return {"mean": (in_shape[0],), "inverse_deviation": (in_shape[0],)}
+
+
+@register("layernorm")
+class LayerNorm(Layer):
+    """y = gain (x - m) / sqrt(v + epsilon) + offset, with m and v over all features of a sample. Any shape.
+
+    Ba, Kiros & Hinton 2016, arXiv:1607.06450. gain and offset have the shape of a sample.
+    """
+
+    epsilon: float = 1e-5
+
+    forward = operation("layernorm.forward")
+    backward_input = operation("layernorm.backward_input")
+    backward_parameters = operation("layernorm.backward_parameters")
+
+    def validate(self):
+        _check_epsilon("layernorm", self.epsilon)
+
+    def parameters(self, in_shape):
+        return {"gain": constant(1.0, in_shape), "offset": zeros(in_shape)}
+
+    def scratch(self, in_shape):
+        return {"mean": ("N",), "inverse_deviation": ("N",)}
+
+
+def _check_epsilon(name, epsilon):
+    if not 0 < epsilon < math.inf:
+        raise SpecError(f"{name}: epsilon must be a finite number above 0, got {epsilon}")

@@ -1,0 +1,49 @@
+"""Other shapes for the same numbers: no work, input and output are the same memory. Order is (C, *spatial)."""
+
+import math
+
+from ..errors import ShapeError, SpecError
+from ..network.layer import Layer
+from ..registry import register
+
+
+@register("flatten")
+class Flatten(Layer):
+    """(N, C, *spatial) -> (N, C * prod(spatial))."""
+
+    forward = None
+    alias = True
+
+    def output_shape(self, in_shape):
+        return (math.prod(in_shape),)
+
+    def operations(self, in_shape):
+        return 0
+
+
+@register("reshape")
+class Reshape(Layer):
+    """(N, *in_shape) -> (N, *shape); one size may be -1: what is left over."""
+
+    shape: tuple[int, ...] | int
+
+    forward = None
+    alias = True
+
+    def validate(self):
+        sizes = self._sizes()
+        if not sizes or sizes.count(-1) > 1 or any(n < 1 and n != -1 for n in sizes):
+            raise SpecError(f"reshape: shape must hold sizes from 1 on, at most one of them -1, got {self.shape}")
+
+    def output_shape(self, in_shape):
+        sizes, total = self._sizes(), math.prod(in_shape)
+        known = math.prod(n for n in sizes if n != -1)
+        if total % known or (-1 not in sizes and total != known):
+            raise ShapeError(f"reshape: {total} numbers of an input of shape {in_shape} do not fill {sizes}")
+        return tuple(total // known if n == -1 else n for n in sizes)
+
+    def operations(self, in_shape):
+        return 0
+
+    def _sizes(self):
+        return (self.shape,) if isinstance(self.shape, int) else self.shape

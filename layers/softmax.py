@@ -1,0 +1,12 @@
+"""Softmax as a layer of its own; the loss cross_entropy has it inside already."""
+
+from ..network.layer import Layer, operation
+from ..registry import register
+
+
+@register("softmax")
+class Softmax(Layer):
+    """y_c = exp(x_c) / sum_k exp(x_k) over the channel axis. (N, C, *spatial) -> same shape."""
+
+    forward = operation("softmax.forward")
+    backward_input = operation("softmax.backward_input")

@@ -1,0 +1,120 @@
+"""A program's text compiled: kernels first, then each function of the text, each bound to the next by symbol.
+
+Kernels and functions are registered with LLVM under names that carry the hash of all that decides their code; what
+calls them compiles only a call. So a program compiles in the time of its own few lines, and a cached one loads in
+milliseconds. For tiny networks (schedule.inline) everything is compiled into one function instead.
+"""
+
+from numba import njit, prange, types, typeof
+
+from ..kernels.cache import digest
+from ..kernels.compiler import FLOATS, OPTIONS, Function, compiled, external, symbol
+from ..kernels.operations import Operation
+from ..kernels.slots import Slot
+from . import writer
+from .plan import Ref
+
+
+def assemble(program):
+    """name -> callable, of predict, step and epoch as the program has them."""
+    plan, real = program.plan, program.dtype.type
+    state = typeof(program.state)
+    flats = dict(zip(state.fields, (t.dtype for t in state.types), strict=True))
+    used = []
+
+    def kernel_of(binding, signature):
+        kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
+        if plan.inline:
+            return kernel.inlined(real)
+        name, _ = kernel.compile(signature, real)
+        used.append(name)
+        return name
+
+    parted = {call.binding.name for call in writer._calls(plan) if call.parted}
+    space = program.namespace(
+        {name: b.compiled(kernel_of, real, flats, name in parted) for name, b in plan.bindings.items()}
+    )
+    space["prange"] = prange
+    if not plan.inline:  # every kernel must be registered before code that calls it is loaded
+        for binding, values in _bound(program):
+            kernel_of(binding, binding.signature(values, flats, real))
+    key = digest(program.source, *sorted(set(used)), state, plan.inline)
+    return _Functions(program, space, state, key).build()
+
+
+def _bound(program):
+    """Every binding with sample values of its arguments."""
+    plan = program.plan
+    real = FLOATS[program.dtype.type]
+    flat, whole = types.Array(real, 1, "C"), types.Array(types.int64, 1, "C")
+    ins, outs = plan.slot(Ref("value", 0)), plan.slot(Ref("value", plan.graph.output.index))
+    for call in [*writer._calls(plan), *([plan.clip] if program.loss is not None else [])]:
+        values = [call.values[name] for name in call.binding.names]
+        yield call.binding, [plan.slot(v) if isinstance(v, Ref) else (v if isinstance(v, Slot) else _sample(v)) for v in values]
+    if program.loss is not None:
+        target = plan.slot(Ref("target", None))
+        yield plan.bindings["batch_gather"], [flat, whole, 0, 0, ins]
+        yield plan.bindings["batch_gather"], [whole if program.labels else flat, whole, 0, 0, target]
+    yield plan.bindings["batch_copy"], [flat, 0, ins]
+    yield plan.bindings["batch_put"], [outs, 0, flat]
+
+
+def _sample(value):
+    return value.sample() if hasattr(value, "sample") else value
+
+
+class _Functions:
+    """Compiles the functions of a text in the order in which they call each other."""
+
+    def __init__(self, program, space, state, key):
+        self.program, self.plan, self.space, self.state, self.key = program, program.plan, space, state, key
+
+    def build(self):
+        plan, program = self.plan, self.program
+        real, intp, boolean = FLOATS[program.dtype.type], types.intp, types.boolean
+        block, whole = (self.state, intp, intp, intp, boolean), (self.state, intp, intp, intp, boolean, intp)
+        x = types.Array(real, 1 + len(plan.graph.input.shape), "C")
+        y = types.Array(real, 1 + len(plan.graph.output.shape), "C")
+        order = types.Array(intp, 1, "C")
+        for i, region in enumerate(plan.regions, start=1):
+            self.bind(f"forward_{i}", whole if region.coupled else block)
+            if program.backward:
+                self.bind(f"backward_{i}", whole if region.coupled else block)
+        functions = {}
+        if program.loss is not None:
+            target = order if program.labels else y
+            self.bind("gradients", whole)
+            self.inline("extent", "cost", "record")
+            self.bind("measure", (self.state, intp, intp))
+            self.bind("descend", (self.state, intp, types.float64, intp, types.float64))
+            parallel = plan.blocks > 1 or plan.parts > 1
+            self.link("learn", (self.state, x, target, order, intp, intp), types.float64, parallel)
+            functions["step"] = self.compile("step", (self.state, x, target))
+            functions["epoch"] = self.compile("epoch", (self.state, x, target, order))
+        functions["predict"] = self.compile("predict", (self.state, x, y), plan.blocks > 1 or plan.parts > 1)
+        return functions
+
+    def named(self, name):
+        function = self.space[name]
+        function.__name__ = function.__qualname__ = f"{name}_{self.key}"
+        return function
+
+    def compile(self, name, signature, parallel=False):
+        dispatcher = compiled(self.named(name), signature, parallel=parallel)
+        return Function(dispatcher, signature)
+
+    def bind(self, name, signature, result=types.none, parallel=False):
+        """Link a function, or in a tiny network let it be inlined."""
+        if self.plan.inline:
+            self.inline(name)
+        else:
+            self.link(name, signature, result, parallel)
+
+    def link(self, name, signature, result=types.none, parallel=False):
+        """Compile a function and put the call of its symbol in its place."""
+        dispatcher = compiled(self.named(name), signature, parallel=parallel)
+        self.space[name] = external(symbol(dispatcher, signature), signature, result)
+
+    def inline(self, *names):
+        for name in names:
+            self.space[name] = njit(**OPTIONS, forceinline=True)(self.space[name])

@@ -1,0 +1,239 @@
+"""The network F(x): its layers, the flat vector theta of all parameters, and what can be done with it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DeviceError, ShapeError, SpecError
+from ..registry import initializers
+from ..registry import layers as catalogue
+from .graph import Graph
+from .memory import aligned
+from .program import Program
+
+DTYPES = {"float32": np.float32, "float64": np.float64}
+DEVICES = ("cpu",)
+
+
+class Views(Mapping):
+    """Ordered names of arrays that are views into one flat vector; ``views[name][...] = ...`` writes through."""
+
+    def __init__(self, flat, places):
+        self._flat, self._places = flat, places
+
+    def __getitem__(self, name):
+        offset, shape = self._places[name]
+        return self._flat[offset : offset + int(np.prod(shape, dtype=np.int64))].reshape(shape)
+
+    def __iter__(self):
+        return iter(self._places)
+
+    def __len__(self):
+        return len(self._places)
+
+    def __repr__(self):
+        return "{" + ", ".join(f"{name}: {shape}" for name, (_, shape) in self._places.items()) + "}"
+
+
+class Network:
+    """A list of layers applied one after the other.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    input_shape : tuple of int
+        Without the batch: ``(C, *spatial)`` or ``(features,)``.
+    dtype : "float32" or "float64"
+    device : "cpu"
+    seed : int
+        Of the initial parameters, 0 to 2**31 - 1.
+
+    Attributes
+    ----------
+    theta, gradient : ndarray (S,)
+        All parameters and all their gradients, in the order of `parameters`.
+    running : ndarray
+        All buffers, flat.
+    parameters, gradients, buffers : mapping
+        Views by name, such as ``"conv.1.W"``.
+    """
+
+    def __init__(self, layers, input_shape, dtype="float32", device="cpu", seed=0):
+        dtype = getattr(dtype, "__name__", None) or str(dtype)
+        if dtype not in DTYPES:
+            raise SpecError(f"dtype: expected float32 or float64, got {dtype}")
+        if device not in DEVICES:
+            raise DeviceError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
+            raise SpecError(f"seed: expected a whole number from 0 to 2147483647, got {seed!r}")
+        self.input_shape = _shape(input_shape)
+        self.layers = list(layers)
+        self.dtype, self.device, self.seed = np.dtype(dtype), device, int(seed)
+        self.graph = Graph(self.layers, self.input_shape)
+        self.output_shape = self.graph.output.shape
+        self.theta = aligned(self.graph.size, self.dtype)
+        self.gradient = aligned(self.graph.size, self.dtype)
+        self.running = aligned(self.graph.buffer_size, self.dtype)
+        self.parameters = Views(self.theta, self._places("parameters"))
+        self.gradients = Views(self.gradient, self._places("parameters"))
+        self.buffers = Views(self.running, self._places("buffers"))
+        self._programs = {}
+        self._last = None
+        self.initialize(self.seed)
+
+    def __repr__(self):
+        return f"Network({[layer.spec() for layer in self.layers]}, input_shape={self.input_shape})"
+
+    def _places(self, what):
+        places = {}
+        for node in self.graph.nodes:
+            for key, (offset, parameter) in getattr(node, what).items():
+                if parameter.size:
+                    places[f"{node.name}.{key}"] = (offset, parameter.shape)
+        return places
+
+    def initialize(self, seed):
+        """Draw all parameters anew and reset the buffers.
+
+        An initialiser left open is chosen by the activation that follows: He before ReLU and its kin, LeCun before
+        SELU, Glorot otherwise.
+        """
+        for index, node in enumerate(self.graph.nodes):
+            rng = np.random.Generator(np.random.Philox(key=[seed, index]))
+            follower = self.graph.follower(node)
+            suits = getattr(follower, "initializer", None) or "glorot"
+            for offset, parameter in node.parameters.values():
+                self.theta[offset : offset + parameter.size] = _draw(parameter, rng, suits, self.dtype)
+            for offset, parameter in node.buffers.values():
+                self.running[offset : offset + parameter.size] = _draw(parameter, rng, suits, self.dtype)
+
+    # -- running -----------------------------------------------------------------------------------------------------
+
+    def forward(self, x, training=False):
+        """F(x), kept for `backward`.
+
+        Parameters
+        ----------
+        x : array (N, *input_shape)
+        training : bool
+            Whether dropout drops and batch normalisation uses the batch.
+
+        Returns
+        -------
+        y : ndarray (N, *output_shape)
+        """
+        x = self._batch(x, self.input_shape, "x")
+        program = self._program(False, len(x))
+        state = program.state
+        x0, y = program.input.of(state, 0, len(x)), program.output
+        x0[...] = x
+        program.run.forward(state, len(x), self.seed, training)
+        self._last = program
+        return y.of(state, 0, len(x)).copy()
+
+    def backward(self, dy):
+        """From dC/dy of the last `forward` to dC/dx; fills `gradient` (sums over the batch, without 1/N).
+
+        Parameters
+        ----------
+        dy : array (N, *output_shape)
+
+        Returns
+        -------
+        dx : ndarray (N, *input_shape)
+        """
+        if self._last is None:
+            raise ShapeError("backward: call forward first, it keeps what backward needs")
+        program, state = self._last, self._last.state
+        dy = self._batch(dy, self.output_shape, "dy", program.batch_size)
+        program.output_gradient.of(state, 0, len(dy))[...] = dy
+        program.run.backward(state, len(dy), self.seed)
+        return program.input_gradient.of(state, 0, len(dy)).copy()
+
+    def predict(self, x, batch_size=64):
+        """F(x) for any number of samples, by the compiled program."""
+        x = self._batch(x, self.input_shape, "x")
+        y = np.empty((len(x), *self.output_shape), self.dtype)
+        program = self._program(True, batch_size)
+        program.predict(program.state, x, y)
+        return y
+
+    def compile(self, loss="quadratic", optimizer="sgd(lr=0.1)", batch_size=32, **options):
+        """The training program of this network, compiled; see `Program`.
+
+        Its `state` shares theta, gradient and buffers with the network.
+        """
+        return Program(self, loss, optimizer, batch_size, **options).compile()
+
+    def _program(self, predict, batch_size):
+        """The prediction program, compiled, or forward and backward, interpreted; made once for a batch size."""
+        key = (predict, batch_size)
+        if key not in self._programs:
+            program = Program(self, batch_size=batch_size, backward=not predict)
+            self._programs[key] = program.compile() if predict else program.interpret()
+        return self._programs[key]
+
+    def _batch(self, array, shape, name, count=None):
+        array = np.ascontiguousarray(array, dtype=self.dtype)
+        if array.shape[1:] != tuple(shape) or array.ndim == 0 or not len(array) or count not in (None, len(array)):
+            raise ShapeError(f"{name}: expected shape ({count or 'N'}, {', '.join(map(str, shape))}), got {array.shape}")
+        return array
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def fit(self, x, y, **options):
+        """Train on arrays; see `nnjit.training.fit.fit` for the options. Returns the history."""
+        from ..training.fit import fit  # training imports network, so this import waits for the call
+
+        return fit(self, x, y, **options)
+
+    def evaluate(self, x, y, loss=None, metrics=()):
+        """Mean loss and metrics on arrays; see `nnjit.training.fit.evaluate`."""
+        from ..training.fit import evaluate  # as in fit
+
+        return evaluate(self, x, y, loss=loss, metrics=metrics)
+
+    def save(self, path):
+        """Write parameters, buffers and the description of the network to a safetensors file."""
+        from ..training.checkpoint import save  # as in fit
+
+        save(self, Path(path))
+
+    # -- description -------------------------------------------------------------------------------------------------
+
+    def description(self):
+        """What `compose` needs to make this network again."""
+        return {
+            "layers": [layer.spec() for layer in self.layers],
+            "input_shape": list(self.input_shape),
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "names": sorted({catalogue.name_of(type(node.layer)) for node in self.graph.nodes}),
+        }
+
+    def summary(self):
+        """A table: layer, output shape, parameters, multiplications, receptive field, share of non-zeros."""
+        from .summary import summary
+
+        return summary(self)
+
+
+def _shape(shape):
+    if isinstance(shape, (int, np.integer)):
+        shape = (shape,)
+    try:
+        shape = tuple(int(n) for n in shape if int(n) == n)
+    except (TypeError, ValueError):
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ShapeError(f"input_shape: expected positive sizes such as (1, 28, 28) or (64,), got {shape!r}")
+    return shape
+
+
+def _draw(parameter, rng, suits, dtype):
+    start = suits if parameter.start is None else parameter.start
+    if isinstance(start, float):
+        return np.full(parameter.size, start, dtype)
+    drawn = initializers.create(start).draw(rng, parameter.shape, parameter.fan_in, parameter.fan_out, dtype)
+    return np.asarray(drawn, dtype).ravel()

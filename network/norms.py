@@ -1,0 +1,48 @@
+"""The l_p norm of the lecture, in NumPy."""
+
+import numpy as np
+
+from ..errors import SpecError
+
+
+def lp_norm(x, p=2.0):
+    """||x||_p = (sum |x_i|^p)^(1/p) for 1 <= p <= inf; for 0 < p < 1 the metric sum |x_i|^p, which is no norm.
+
+    The largest magnitude is taken out first, so a norm that is a number neither overflows nor vanishes on the way.
+
+    Parameters
+    ----------
+    x : array of any shape, taken as one vector
+    p : float, 0 < p <= inf
+
+    Returns
+    -------
+    float, 0.0 for an empty array
+
+    Raises
+    ------
+    SpecError : p is not positive.
+    """
+    check_p(p)
+    a = np.abs(np.asarray(x, np.float64)).ravel()
+    largest = a.max(initial=0.0)
+    if p < 1:
+        return float(np.sum(a**p))
+    if p == np.inf or largest == 0 or not np.isfinite(largest):
+        return float(largest)
+    return float(largest * np.sum((a / largest) ** p) ** (1 / p))
+
+
+def combine(sums, p=2.0):
+    """The norm of a whole from the sums of |x_i|^p over its parts (their largest magnitudes for p = inf)."""
+    check_p(p)
+    if p == np.inf:
+        return float(np.max(sums, initial=0.0))
+    total = float(np.sum(sums))
+    return total if p < 1 else total ** (1 / p)
+
+
+def check_p(p):
+    """Raise SpecError for a p that gives neither norm nor metric."""
+    if not p > 0:
+        raise SpecError(f"p: expected a number above 0 or inf, got {p!r}")

@@ -1,0 +1,368 @@
+"""The plan of a program: which kernels run in which order, and where every array lives.
+
+Kernels are bound by the names of their arguments. From the same names follows how long an array must live: one that
+no later phase names shares its memory with others.
+"""
+
+from dataclasses import dataclass, field
+from dataclasses import replace as with_
+
+import numpy as np
+
+from ..errors import NnjitError
+from ..kernels.elementwise import Formula
+from ..kernels.operations import Operation, operation
+from ..kernels.slots import Binding, Slot, part, rows, short
+from . import schedule
+from .notation import identifier, variables
+
+LINE = 16  # arrays begin at multiples of this many numbers, so that vectors do not cross cache lines
+
+
+@dataclass(frozen=True)
+class Var:
+    """A variable of the program's text as a kernel argument; `kind` is int, float, bool or a Numba type."""
+
+    text: str
+    kind: object = int
+
+    def sample(self):
+        return self.kind() if self.kind in (int, float, bool) else self.kind
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An array by what it is: ("value" | "delta", value index) or ("scratch" | "dscratch", (node index, name))."""
+
+    kind: str
+    key: object
+
+
+@dataclass
+class Call:
+    """One call of a kernel: its binding, its arguments by name, and the formula it stands for."""
+
+    binding: Binding
+    values: dict
+    comment: str = ""
+    parted: bool = False
+    phase: str = "block"
+
+
+@dataclass
+class Region:
+    """Nodes that run together: on blocks of samples, or (coupled) one batch-coupled layer on the whole batch."""
+
+    nodes: list
+    coupled: bool
+    forward: list = field(default_factory=list)
+    backward: list = field(default_factory=list)
+
+
+class Plan:
+    """See the module's docstring. `program` gives the network, loss, optimizer and batch size."""
+
+    def __init__(self, program):
+        self.program, self.graph = program, program.network.graph
+        self.N = program.batch_size
+        self.bindings = {}
+        self.names = variables(self.graph)
+        self.segments = [
+            (node.name, *_extent(node)) for node in self.graph.nodes if any(p.size for _, p in node.parameters.values())
+        ]
+        training = program.loss is not None
+        single = program.backward and not training  # Network.forward and backward: one block, called from Python
+        self.blocks = 1 if single else schedule.blocks(self.graph, self.N)
+        self.parts = 1 if single else schedule.parts(self.graph, self.N)
+        self.inline = training and schedule.inline(self.graph, self.N)
+        self.regions = _regions(self.graph)
+        self.learned = self._which_need_gradients()
+        self.gradients = []
+        self._forward()
+        if training:
+            self._loss()
+        if program.backward:
+            self._backward()
+        self.slots = self._layout()
+        if training:
+            self._update()
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def bind(self, name, kernel):
+        """The binding of a kernel under a name of the text; one name, one kernel."""
+        name = identifier(name)
+        known = self.bindings.get(name)
+        if known is not None and known.kernel == kernel:
+            return known
+        while name in self.bindings:
+            name += "_"
+        form = kernel.form if isinstance(kernel, (Operation, Formula)) else None
+        self.bindings[name] = Binding(name, kernel, kernel.arguments, form)
+        return self.bindings[name]
+
+    def call(self, name, kernel, values, comment="", **more):
+        return Call(self.bind(name, kernel), {k: values[k] for k in kernel.arguments}, comment, **more)
+
+    def _of_node(self, index, attribute, comment):
+        """The call of one of a node's kernels, its arguments bound by name."""
+        node = self.graph.nodes[index]
+        kernel = getattr(node.layer, attribute)
+        shape = node.x.shape
+        known = {"x": Ref("value", node.x.index), "y": Ref("value", node.y.index)}
+        known |= {"dx": Ref("delta", node.x.index), "dy": Ref("delta", node.y.index)}
+        for name, (offset, parameter) in node.parameters.items():
+            known[name] = part("theta", offset, parameter.shape)
+            known["d" + name] = part("gradient", offset, parameter.shape)
+        for name, (offset, parameter) in node.buffers.items():
+            known[name] = part("buffers", offset, parameter.shape)
+        for name in node.layer.scratch(shape):
+            known[name] = Ref("scratch", (index, name))
+            known["d" + name] = Ref("dscratch", (index, name))
+        known |= node.layer.scalars(shape)
+        known |= {"training": Var("training", bool), "seed": Var(f"seed + {index + 1}"), "first": Var("n0")}
+        for name in kernel.arguments:
+            if name not in known:
+                raise NnjitError(
+                    f"{node.name}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}"
+                )
+        return self.call(f"{node.kind}_{attribute}", kernel, known, comment)
+
+    def _forward(self):
+        for region in self.regions:
+            for index in region.nodes:
+                node = self.graph.nodes[index]
+                y = self.names[Ref("value", node.y.index)]
+                if node.skip is not None:
+                    values = {"x": Ref("value", node.x.index), "skip": Ref("value", node.skip.index)}
+                    values["y"] = Ref("value", node.y.index)
+                    text = f"{y} = {self.names[values['x']]} + {self.names[values['skip']]}"
+                    region.forward.append(self.call("residual_add", node.layer.add, values, text))
+                elif not is_alias(node):
+                    if node.layer.forward is None:
+                        raise NnjitError(f"{node.name}: the layer has no forward kernel")
+                    text = f"{y} = {_formula(self, node)}"
+                    region.forward.append(self._of_node(index, "forward", text))
+            if region.coupled:
+                _whole(region.forward)
+
+    def _loss(self):
+        program, region = self.program, self.regions[-1]
+        loss, suffix = program.loss, "_labels" if program.labels else ""
+        output = self.graph.output.index
+        target = Ref("target", None)
+        values = {"y": Ref("value", output), "dy": Ref("delta", output), "target": target, "loss": Ref("loss", None)}
+        values |= {k: v for k, v in loss.options().items() if isinstance(v, (bool, int, float))}
+        name = identifier(program.loss_name)
+        region.backward.append(
+            self.call(f"{name}_forward", getattr(loss, "forward" + suffix), values, "C_i of every sample (1)")
+        )
+        region.backward.append(self.call(f"{name}_backward", getattr(loss, "backward" + suffix), values, "(2)"))
+
+    def _which_need_gradients(self):
+        """Values before which something is learned (or all, for Network.backward): their deltas are needed."""
+        needed = set() if self.program.loss is not None else {0}
+        for node in self.graph.nodes:
+            if node.parameters or node.x.index in needed or (node.skip is not None and node.skip.index in needed):
+                needed.add(node.y.index)
+        return needed
+
+    def _backward(self):
+        for region in reversed(self.regions):
+            for index in reversed(region.nodes):
+                node = self.graph.nodes[index]
+                if node.y.index not in self.learned:
+                    continue
+                if node.skip is None and not is_alias(node):
+                    self._backward_of(index, node, region)
+                for other in self.graph.nodes:  # where a residual begins, the deltas of both its ways meet
+                    if other.skip is not None and other.start == index and other.skip.index in self.learned:
+                        dx, dy = Ref("delta", other.skip.index), Ref("delta", other.y.index)
+                        values = {"x": dx, "skip": dy, "y": dx}
+                        text = f"{self.names[dx]} += {self.names[dy]}"
+                        region.backward.append(self.call("residual_add", other.layer.add, values, text))
+            if region.coupled:
+                _whole(region.backward)
+
+    def _backward_of(self, index, node, region):
+        delta = self.names[Ref("delta", node.y.index)]
+        if node.x.index in self.learned:
+            if node.layer.backward_input is None:
+                raise NnjitError(f"{node.name}: the layer has no backward_input, so nothing before it can be trained")
+            text = f"{self.names[Ref('delta', node.x.index)]} from {delta} (3)"
+            region.backward.append(self._of_node(index, "backward_input", text))
+        for attribute in type(node.layer).gradients():
+            written = [k for k in getattr(node.layer, attribute).arguments if k[:1] == "d" and k[1:] in node.parameters]
+            if all(node.parameters[k[1:]][1].size == 0 for k in written):
+                continue
+            equation = "(4)" if written == ["db"] else "(5)"
+            text = f"{', '.join(self._variable(node, k) for k in written)} from {delta} {equation}"
+            call = self._of_node(index, attribute, text)
+            call.parted, call.phase = True, "gradients"
+            self.gradients.append(call)
+
+    def _variable(self, node, name):
+        offset, parameter = node.parameters[name[1:]]
+        return self.names[part("gradient", offset, parameter.shape)]
+
+    def _update(self):
+        optimizer = self.program.optimizer
+        S = self.program.network.theta.size
+        known = {"theta": rows("theta", 0, ()), "gradient": rows("gradient", 0, ())}
+        for k, name in enumerate(optimizer.moments):
+            known[name] = rows("moments", k * S, ())
+        known |= {k: v for k, v in optimizer.options().items() if isinstance(v, (bool, int, float))}
+        known |= {"rate": Var("rate", float), "step": Var("t + 1")}
+        self.names |= {slot: name for name, slot in known.items() if isinstance(slot, Slot)}
+        sums = part("log", self.sums, (max(self.first_chunk[-1], 1),))
+        self.names[sums] = "sums"
+        g = known["gradient"]
+        mean = {"g": g, "factor": Var("1.0 / N", float)}
+        norm = {"g": g, "sums": sums, "index": Var("c"), "p": self.program.norm}
+        self.scale = self.call("norm_scale", operation("norm.scale"), mean, "the mean over the batch: 1/N of (4), (5)")
+        self.clip = self.call("norm_scale", operation("norm.scale"), {"g": g, "factor": Var("clip", float)}, "clipping")
+        self.measure = self.call("norm_partial", operation("norm.partial"), norm, "this chunk's share of the norms")
+        for name in optimizer.update.arguments:
+            if name not in known:
+                raise NnjitError(f"optimizer: the update takes {name!r}, which cannot be bound; known: {', '.join(known)}")
+        self.update = self.call("update", optimizer.update, known, "the update rule")
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def _root(self, ref):
+        """What an array shares its memory with: a flatten has its input's, a residual's branch the delta of the sum."""
+        changed = True
+        while changed:
+            changed = False
+            for node in self.graph.nodes:
+                if ref.kind in ("value", "delta") and ref.key == node.y.index and is_alias(node):
+                    ref, changed = Ref(ref.kind, node.x.index), True
+                elif ref.kind == "delta" and node.skip is not None and ref.key == node.x.index:
+                    other = Ref("delta", node.y.index)
+                    ref, changed = other, True
+        return ref
+
+    def _shape(self, ref):
+        """Shape of an array, and whether it has one row a sample."""
+        if ref.kind in ("value", "delta"):
+            return self.graph.values[ref.key].shape, True
+        if ref.kind == "loss":
+            return (), True
+        if ref.kind == "target":
+            return self.graph.output.shape, True
+        index, name = ref.key
+        node = self.graph.nodes[index]
+        shape = tuple(node.layer.scratch(node.x.shape)[name])
+        if shape[:1] == ("N",):
+            return shape[1:], True
+        if not node.layer.couples_batch:
+            raise NnjitError(f"{node.name}: scratch {name!r} must begin with 'N': blocks of samples run at once")
+        return shape, False
+
+    def _layout(self):
+        """Slots of all arrays in the arena."""
+        calls = [c for region in self.regions for c in region.forward]
+        calls += [c for region in reversed(self.regions) for c in region.backward] + self.gradients
+        lives, kept = {}, {Ref("value", 0), self._root(Ref("value", self.graph.output.index)), Ref("loss", None)}
+        kept |= {Ref("target", None)}
+        if self.program.loss is None:
+            kept |= {self._root(Ref("delta", 0)), self._root(Ref("delta", self.graph.output.index))}
+        for time, call in enumerate(calls):
+            for value in call.values.values():
+                if isinstance(value, Ref):
+                    root = self._root(value)
+                    first, _ = lives.get(root, (time, time))
+                    lives[root] = (first, time)
+                    if call.phase != "block" or not self._shape(root)[1]:
+                        kept.add(root)
+        for ref in kept:
+            if ref not in lives and ref.kind in ("value", "delta"):
+                lives[ref] = (0, len(calls))
+        size, places = 0, {}
+        for ref in sorted(kept & set(lives), key=lambda r: (lives[r], str(r))):
+            shape, by_row = self._shape(ref)
+            if ref.kind == "target" and self.program.labels:
+                places[ref] = rows("counters", self._counters(), ())
+                continue
+            places[ref] = (rows if by_row else part)("arena", size, shape)
+            size += _up((self.N if by_row else 1) * places[ref].size)
+        width, local = _pack({r: (lives[r], _up(int(np.prod(self._shape(r)[0])))) for r in lives if r not in kept})
+        for ref, at in local.items():
+            places[ref] = short("arena", size, self._shape(ref)[0], width, at)
+        self.arena_size = size + width * self.N
+        self.counters_size = self._counters() + self.N
+        chunks = [-(-(hi - lo) // self.chunk) for _, lo, hi in self.segments]
+        self.first_chunk = [0, *np.cumsum(chunks, dtype=int).tolist()]
+        self.log_width = 3 + len(self.segments)
+        self.sums = self.log_rows * self.log_width
+        self.log_size = self.sums + max(self.first_chunk[-1], 1)
+        return places
+
+    chunk = 4096  # numbers of theta that one iteration of the update owns
+    log_rows = 1024  # rows of State.log before it wraps around
+    HEAD = 4  # State.counters: step, seed, rows written, stop flag; then the identity order, then labels
+
+    def _counters(self):
+        return self.HEAD + self.N
+
+    def slot(self, ref):
+        """Where an array lives; None if the program does not have it."""
+        root = self._root(ref)
+        if root not in self.slots:
+            return None
+        slot = self.slots[root]
+        return slot if ref.kind in ("loss", "target") or ref == root else with_(slot, shape=self._shape(ref)[0])
+
+
+def is_alias(node):
+    """Whether the layer only names its input's memory anew (flatten, reshape, identity)."""
+    return getattr(node.layer, "alias", False)
+
+
+def _formula(plan, node):
+    x = plan.names[Ref("value", node.x.index)]
+    weights = [plan.names[part("theta", o, p.shape)] for o, p in node.parameters.values() if p.size]
+    return f"{node.kind}({', '.join([x, *weights])})"
+
+
+def _extent(node):
+    """First and last place of a node's parameters in theta."""
+    offsets = [(offset, offset + p.size) for offset, p in node.parameters.values()]
+    return min(o[0] for o in offsets), max(o[1] for o in offsets)
+
+
+def _regions(graph):
+    """Batch-coupled layers stand alone; the last region works on blocks, for the loss."""
+    regions = []
+    for index, node in enumerate(graph.nodes):
+        coupled = node.layer.couples_batch and node.skip is None
+        if coupled or not regions or regions[-1].coupled:
+            regions.append(Region([], coupled))
+        regions[-1].nodes.append(index)
+    if not regions or regions[-1].coupled:
+        regions.append(Region([], False))
+    return regions
+
+
+def _whole(calls):
+    for call in calls:
+        call.parted, call.phase = True, "whole"
+
+
+def _up(size):
+    return -(-size // LINE) * LINE
+
+
+def _pack(items):
+    """First fit of (life, size) intervals: those whose lives overlap do not overlap in memory."""
+    placed, width = {}, 0
+    for ref, ((first, last), size) in sorted(items.items(), key=lambda item: (item[1][0][0], str(item[0]))):
+        at = 0
+        busy = [(placed[o], items[o][1]) for o in placed if items[o][0][0] <= last and first <= items[o][0][1]]
+        for start, length in sorted(busy):
+            if at + size <= start:
+                break
+            at = max(at, start + length)
+        placed[ref] = at
+        width = max(width, at + size)
+    return width, placed

@@ -1,0 +1,177 @@
+"""The program of a network: a short Python text, in the lecture's notation, that is run in three ways.
+
+The text names every array and spells forward pass, backward pass and update out, one call an operation. With the NumPy
+reference kernels it is the oracle (`reference`); with the CPU kernels it runs call by call (`interpret`) or compiled,
+without an interpreter inside (`compile`). Nothing else in nnjit generates code.
+
+Notation (lecture): ``a1`` is the input x; ``z`` is an affine layer's output and ``a`` the activation after it, both
+with the same number l; ``delta`` = dC/dz, ``da`` = dC/da, per sample, without 1/N; W, b, dW, db as they are.
+"""
+
+import linecache
+from collections import namedtuple
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..errors import ShapeError, SpecError
+from ..kernels.cache import digest
+from ..kernels.elementwise import Formula
+from ..kernels.operations import Operation, operation
+from ..kernels.slots import part, rows, short
+from ..registry import losses, optimizers
+from .memory import aligned
+from .plan import Plan, Ref
+from .writer import write
+
+State = namedtuple("State", "theta gradient moments buffers arena rates log counters")
+State.__doc__ = """The arrays a program works on; one state belongs to one thread.
+
+theta, gradient (S,); moments (k S,) of the update rule; buffers; arena: activations and deltas; rates: the learning
+rate of every step (the last one holds on); log (float64): rows of loss, rate, total norm and norms by layer, then
+partial sums; counters (int64): step, seed, rows written, stop flag, then the identity order and the batch's labels.
+"""
+
+STEP, SEED, ROWS, STOP, HEAD = range(5)  # places in State.counters
+
+
+class Program:
+    """The training or prediction program of one network for one batch size.
+
+    Parameters
+    ----------
+    network : Network
+    loss, optimizer : specs or instances; None for prediction only
+    batch_size : int
+        The largest number of samples of a step; buffers are planned for it.
+    labels : bool or None
+        Whether targets are whole-number labels (N,) rather than values like the output; None: as the loss prefers.
+    clip : Clip or None
+        Clipping of the gradient by its norm.
+    rates : array or None
+        Learning rate of every step; None: the optimizer's own.
+    norm : float
+        The p of the logged gradient norms.
+    backward : bool
+        Without a loss: write ``forward`` and ``backward`` for `Network`, one block, instead of ``predict``.
+
+    Attributes
+    ----------
+    source : str
+        The text.
+    state : State
+        Shares theta, gradient and buffers with the network.
+    predict, step, epoch : compiled functions
+        ``predict(state, x, y)`` writes y; ``step(state, x, target)`` and ``epoch(state, x, targets, order)`` return the
+        mean loss. Pass them as arguments to your own jitted functions.
+    """
+
+    def __init__(self, network, loss=None, optimizer=None, batch_size=32, labels=None, clip=None, rates=None, norm=2.0,
+                 backward=False):  # fmt: skip
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise SpecError(f"batch_size: expected a positive whole number, got {batch_size!r}")
+        self.network, self.batch_size = network, int(batch_size)
+        self.dtype, self.device = network.dtype, network.device
+        self.clip = clip
+        self.norm = float(clip.p if clip is not None else norm)
+        self.loss = self.optimizer = None
+        self.labels, self.rates = False, np.zeros(1)
+        if loss is not None:
+            self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
+        self.backward = backward or loss is not None
+        self.plan = Plan(self)
+        for name in ("gather", "copy", "put"):
+            self.plan.bind(f"batch_{name}", operation(f"batch.{name}", form="flat"))
+        self.source = write(self.plan)
+        self.input = self.plan.slot(Ref("value", 0))
+        self.output = self.plan.slot(Ref("value", network.graph.output.index))
+        self.input_gradient = self.plan.slot(Ref("delta", 0))
+        self.output_gradient = self.plan.slot(Ref("delta", network.graph.output.index))
+        self.state = self.new_state(share=True)
+
+    def _learns(self, loss, optimizer, labels, rates):
+        loss.validate_shape(self.network.output_shape)
+        can = getattr(loss, "forward_labels", None) is not None
+        self.labels = can if labels is None else labels
+        self.loss_name = losses.name_of(type(loss))
+        if self.labels and not can:
+            raise ShapeError(f"{self.loss_name}: takes targets of the output's shape, not whole-number labels")
+        if not self.network.theta.size:
+            raise ShapeError("the network has no parameters, so there is nothing to train")
+        self.loss, self.optimizer = loss, optimizer
+        self.rates = np.atleast_1d(np.asarray(optimizer.lr if rates is None else rates, np.float64))
+
+    @property
+    def layer_names(self):
+        """Names of the layers that have parameters, in depth order: the columns of the logged norms."""
+        return [name for name, _, _ in self.plan.segments]
+
+    def new_state(self, share=False):
+        """A state of its own for another thread: a copy of theta and the buffers, moments at zero."""
+        net, plan = self.network, self.plan
+        sizes = self._sizes()
+        new = {name: aligned(size, dtype) for name, (size, dtype) in sizes.items()}
+        new["rates"] = self.rates
+        new["counters"][SEED] = net.seed
+        new["counters"][HEAD : HEAD + plan.N] = np.arange(plan.N)
+        if share:
+            new |= {"theta": net.theta, "gradient": net.gradient, "buffers": net.running}
+        else:
+            new["theta"][:], new["buffers"][:] = net.theta, net.running
+        return State(**new)
+
+    def _sizes(self):
+        """Name -> number of elements and dtype of every array of a state."""
+        S, plan, dtype = self.network.theta.size, self.plan, self.dtype
+        moments = len(self.optimizer.moments) if self.optimizer else 0
+        return {
+            "theta": (S, dtype), "gradient": (S, dtype), "moments": (moments * S, dtype),
+            "buffers": (self.network.running.size, dtype), "arena": (plan.arena_size, dtype),
+            "rates": (self.rates.size, np.float64), "log": (plan.log_size, np.float64),
+            "counters": (plan.counters_size, np.int64),
+        }  # fmt: skip
+
+    def memory(self):
+        """Bytes of every array of a state, by name."""
+        return {name: size * np.dtype(dtype).itemsize for name, (size, dtype) in self._sizes().items()}
+
+    # -- three ways to run the text ----------------------------------------------------------------------------------
+
+    def reference(self):
+        """The text with the NumPy reference kernels; returns its functions."""
+        return self._in_python("reference")
+
+    def interpret(self):
+        """Make `run`: the text, line by line in Python, with the compiled kernels of the device."""
+        self.run = self._in_python(self.device)
+        return self
+
+    def compile(self):
+        """Compile the text, or load it from disk; makes `predict`, `step` and `epoch`."""
+        from .assemble import assemble  # Numba is imported when something is compiled
+
+        for name, function in assemble(self).items():
+            setattr(self, name, function)
+        return self
+
+    def namespace(self, bindings):
+        """Run the text's definitions with the given kernels; returns its names."""
+        file = f"<nnjit program {digest(self.source)}>"
+        linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
+        space = {**bindings, "part": part, "rows": rows, "short": short, "np": np, "inf": float("inf"), "prange": range}
+        space["__name__"] = __name__
+        exec(compile(self.source, file, "exec"), space)
+        return space
+
+    def _in_python(self, folder):
+        bound = {name: binding.python(_plain(binding.kernel, folder)) for name, binding in self.plan.bindings.items()}
+        return SimpleNamespace(**self.namespace(bound))
+
+
+def _plain(kernel, folder):
+    """A function over NumPy arrays for a kernel: the reference, or the device's, called from Python."""
+    if isinstance(kernel, Operation):
+        return kernel.on(folder)
+    if folder == "reference":
+        return kernel.plain() if isinstance(kernel, Formula) else kernel.function
+    return kernel

@@ -1,0 +1,39 @@
+"""The cost model: serial or sharded, into how many blocks, inlined or bound by symbol. From shapes alone.
+
+The unit is one multiplication of the forward pass of one sample (`Layer.operations`). A kernel does a few of them a
+nanosecond; a fork and join costs some microseconds and a block of samples should fill the vector units, so:
+
+* a step is sharded over the batch when it has at least `SHARD` multiplications, into at most `BLOCKS` blocks of at
+  least `SAMPLES` samples. The number is fixed by the shapes, never by the threads, and so are the bits of the result;
+* gradients and batch-coupled layers are divided into `PARTS` parts of their own loops at the same size of work;
+* a network in which no operation has more than `INLINE` multiplications a step is compiled with inlined kernels and
+  constant sizes: there the calls would cost more than the arithmetic.
+"""
+
+SHARD = 200_000
+BLOCKS = 8
+SAMPLES = 16
+PARTS = 8
+INLINE = 2_000
+
+
+def operations(graph):
+    """Multiplications of one sample's forward pass."""
+    return sum(node.layer.operations(node.x.shape) for node in graph.nodes)
+
+
+def blocks(graph, batch_size):
+    """Into how many blocks of samples a batch is divided."""
+    if operations(graph) * batch_size < SHARD:
+        return 1
+    return max(1, min(BLOCKS, batch_size // SAMPLES))
+
+
+def parts(graph, batch_size):
+    """Into how many parts the loops over parameters and channels are divided."""
+    return PARTS if operations(graph) * batch_size >= SHARD else 1
+
+
+def inline(graph, batch_size):
+    """Whether kernels are compiled into the program."""
+    return all(node.layer.operations(node.x.shape) * batch_size <= INLINE for node in graph.nodes)

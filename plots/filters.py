@@ -1,0 +1,142 @@
+"""filters.png: the weights W (n, m, k_1, ..., k_d) of the first convolution, from best.safetensors or else the last.
+
+n output maps, m input maps. With two dimensions each filter is a tile; with three and more its middle slice is shown;
+with one it is a line over the kernel's cells. One colour scale for all, symmetric about zero.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .run_log import read_all
+from .theme import depth_colours, legend, page, plain
+
+NEEDS = "best.safetensors or last.safetensors with the weights of a convolution"
+MOST_MAPS, MOST_INPUTS = 64, 8
+
+
+def has_data(run):
+    return first_convolution(run) is not None
+
+
+def first_convolution(run):
+    """(file, name, weights) of the convolution nearest the input, or None if the run saved none.
+
+    The parameter names say the depth: `conv.1.W`, `residual.3.conv.1.W`; a convolution's W has three axes or more.
+    Raises DataError for a damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in (run.directory / "best.safetensors", run.directory / "last.safetensors"):
+        if not path.is_file():
+            continue
+        try:
+            with safe_open(path, framework="numpy") as tensors:
+                weights = [
+                    name
+                    for name in tensors.keys()  # noqa: SIM118  (not a dict)
+                    if name.endswith(".W") and len(tensors.get_slice(name).get_shape()) >= 3
+                ]
+                if not weights:
+                    return None
+                first = min(weights, key=lambda name: [int(position) for position in re.findall(r"\.(\d+)", name)])
+                return path, first, np.asarray(tensors.get_tensor(first), dtype=np.float64)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path}: expected saved tensors, but they cannot be read ({error})") from None
+    return None
+
+
+def draw(run_dirs, output):
+    """Draw the first convolution's weights, a panel a run, into the file `output`, and return its path."""
+    runs = read_all(run_dirs, has_data, NEEDS)
+    shown = [first_convolution(run) for run in runs]
+    heights = [_height(weights[:MOST_MAPS, :MOST_INPUTS]) for _, _, weights in shown]
+    with page(output, 8.5, sum(heights)) as figure:
+        parts = figure.subfigures(len(runs), 1, squeeze=False, height_ratios=heights).ravel()
+        for part, run, (path, name, weights) in zip(parts, runs, shown, strict=True):
+            n, m, *kernel = weights.shape
+            size = " x ".join(map(str, kernel))
+            title = f"{plain(run.name)}: {name} ({path.stem}), {n} output x {m} input maps of {size}"
+            if n > MOST_MAPS or m > MOST_INPUTS:
+                title += f"\nthe first {min(n, MOST_MAPS)} x {min(m, MOST_INPUTS)} of them"
+            if len(kernel) > 2:
+                title += ", middle slice"
+            part.suptitle(title, fontsize=11, x=0.02, ha="left")
+            weights = weights[:MOST_MAPS, :MOST_INPUTS]
+            if len(kernel) == 1:
+                _lines(part, weights)
+            else:
+                _tiles(part, weights[(slice(None), slice(None), *(k // 2 for k in kernel[:-2]))])
+    return Path(output)
+
+
+def _grid(weights):
+    """(blocks, rows, columns): output maps side by side, wrapped into blocks, in each a row an input map."""
+    n, m = weights.shape[:2]
+    rows = m if weights.ndim > 3 else 1
+    columns = min(n, int(np.ceil(np.sqrt(2 * n * rows))))
+    return -(-n // columns), rows, columns
+
+
+def _height(weights):
+    """Inches for one run."""
+    blocks, rows, columns = _grid(weights)
+    return float(np.clip(6.8 * blocks * rows / columns + 0.25 * blocks, 2.0, 12.0)) + 0.7
+
+
+def _tiles(part, weights):
+    """One image of all filters (n, m, k_1, k_2); the number of the output map above each column of a block."""
+    from matplotlib.collections import PolyCollection
+
+    n, m, k1, k2 = weights.shape
+    blocks, rows, columns = _grid(weights)
+    width = columns * (k2 + 0.5)
+    head = 0.2 * width / 6.8  # room for the numbers, in cells
+    axes = part.add_subplot()
+    limit = np.abs(weights[np.isfinite(weights)]).max(initial=0.0) or 1.0
+    frames = []
+    for o in range(n):
+        block, column = divmod(o, columns)
+        left, top = column * (k2 + 0.5), block * (rows * (k1 + 0.5) + head)
+        axes.text(left + k2 / 2, top - 0.15 * head, str(o + 1), ha="center", va="bottom", fontsize=7, color="0.3")
+        for c in range(m):
+            low = top + c * (k1 + 0.5)
+            box = (left, left + k2, low + k1, low)
+            image = axes.imshow(weights[o, c], cmap="RdBu_r", vmin=-limit, vmax=limit, extent=box)
+            frames.append([(left, low), (left + k2, low), (left + k2, low + k1), (left, low + k1)])
+    axes.add_collection(PolyCollection(frames, facecolors="none", edgecolors="0.6", linewidths=0.5))
+    axes.set_xlim(-0.1, width)
+    axes.set_ylim(blocks * (rows * (k1 + 0.5) + head) - head, -head)
+    axes.set_axis_off()
+    bar = part.colorbar(image, ax=axes, pad=0.02, fraction=0.05, shrink=0.8, aspect=25)
+    bar.set_label("weight")
+    bar.outline.set_visible(False)
+
+
+def _lines(part, weights):
+    """A small panel an output map, a line an input map, for weights (n, m, k)."""
+    n, m, k = weights.shape
+    rows, _, columns = _grid(weights)
+    panels = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    cells = np.arange(1, k + 1)
+    for index, axes in enumerate(panels.ravel()):
+        if index >= n:
+            axes.set_visible(False)
+            continue
+        axes.axhline(0.0, color="0.6", linewidth=0.8, zorder=1)
+        lines = [
+            axes.plot(cells, weights[index, j], color=colour, linewidth=1.2, marker="o", markersize=2.5)[0]
+            for j, colour in enumerate(depth_colours(m))
+        ]
+        axes.set_title(str(index + 1), fontsize=8, pad=2, loc="center")
+        axes.tick_params(labelsize=7)
+        axes.set_xticks([1, k] if k > 1 else [1])
+    part.supxlabel("cell of the kernel", fontsize=10)
+    part.supylabel("weight", fontsize=10)
+    if m > 1:
+        legend(
+            panels[0, -1] if n >= columns else panels[0, n - 1],
+            [(h, f"input map {j + 1}") for j, h in enumerate(lines)],
+        )

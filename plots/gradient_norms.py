@@ -1,0 +1,30 @@
+"""gradient_norms.png: the norm of the gradient before clipping, a line a layer in order of depth, and the total."""
+
+from pathlib import Path
+
+from . import by_layer
+
+NEEDS = "gradient norms in log.jsonl"
+
+
+def has_data(run):
+    keys = ("gradient_norm", "gradient_norms")
+    return any(key in record for record in [*run.steps, *run.epochs] for key in keys)
+
+
+def draw(run_dirs, output):
+    """Draw the gradient norms, a panel a run, into the file `output`, and return its path.
+
+    The total is the norm of the concatenated gradient, so no layer exceeds it (for p >= 1).
+    """
+    by_layer.draw(
+        run_dirs,
+        output,
+        key="gradient_norms",
+        of="steps",
+        total="gradient_norm",
+        ylabel="gradient norm",
+        has_data=has_data,
+        needs=NEEDS,
+    )
+    return Path(output)

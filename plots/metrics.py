@@ -1,0 +1,80 @@
+"""metrics.png: accuracy and every other metric by epoch, a panel a metric, training and validation."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .run_log import read_all
+from .theme import PALETTE, legend, mark_not_finite, page, plain, run_colours, whole_numbers
+
+NEEDS = "accuracy or another metric in the epoch lines of log.jsonl"
+
+# What an epoch line holds besides metrics; the losses have their own picture.
+_NOT_METRICS = {"epoch", "step", "seconds", "loss", "val_loss", "lr", "gradient_norm", "epoch_end"}
+
+
+def names(run):
+    """The metrics of a run in the order they were logged, without the prefix `val_`."""
+    found = {}
+    for record in run.epochs:
+        for key, value in record.items():
+            if key not in _NOT_METRICS and (value is None or isinstance(value, int | float)):
+                found[key.removeprefix("val_")] = None
+    return list(found)
+
+
+def has_data(run):
+    return bool(names(run))
+
+
+def draw(run_dirs, output):
+    """Draw the metrics of one or several runs into the file `output`, and return its path."""
+    runs = read_all(run_dirs, has_data, NEEDS)
+    metrics = list(dict.fromkeys(name for run in runs for name in names(run)))
+    height = max(4.5 if len(metrics) == 1 else 3.2, 0.55 * len(runs) + 1.2)
+    with page(output, 8.5, height * len(metrics)) as figure:
+        panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False).ravel()
+        for axes, metric in zip(panels, metrics, strict=True):
+            axes.set_ylabel(plain(metric.replace("_", " ")))
+            whole_numbers(axes.xaxis)
+            legend(axes, _paint(axes, runs, metric))
+        panels[-1].set_xlabel("epoch")
+        if len(runs) == 1:
+            panels[0].set_title(plain(runs[0].name))
+    return Path(output)
+
+
+def _paint(axes, runs, metric):
+    """The curves of one metric; training solid, validation dashed. Returns legend entries."""
+    from matplotlib.lines import Line2D
+
+    alone = len(runs) == 1
+    entries, strokes = [], {}
+    for run, colour in zip(runs, run_colours(len(runs)), strict=True):
+        last = []
+        for kind, key, dash in (("training", metric, "-"), ("validation", f"val_{metric}", "--")):
+            x, y = run.series(key, of="epochs", x="epoch")
+            if not len(x):
+                continue
+            shade = PALETTE[1] if alone and kind == "validation" else colour
+            size = 4 if len(x) <= 60 else 0
+            (line,) = axes.plot(x, y, dash, color=shade, marker="o", markersize=size, gid=key)
+            finite = y[np.isfinite(y)]
+            value = f"last {finite[-1]:.4g}" if len(finite) else "never finite"
+            last.append(f"{kind}, {value}")
+            strokes.setdefault(kind, line)
+            if alone:
+                entries.append((line, last[-1]))
+            cross = mark_not_finite(axes, x[~np.isfinite(y)], shade)
+            if cross:
+                strokes["not finite"] = cross
+        if last and not alone:
+            entries.append((Line2D([], [], color=colour, linewidth=4), "\n  ".join([plain(run.name), *last])))
+    if not alone:
+        for kind in ("training", "validation"):
+            if kind in strokes:
+                dash = strokes[kind].get_linestyle()
+                entries.append((Line2D([], [], color="0.35", linestyle=dash), kind))
+    if "not finite" in strokes:
+        entries.append((strokes["not finite"], "not finite"))
+    return entries

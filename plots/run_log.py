@@ -1,0 +1,185 @@
+"""Read the log of a run: steps and epochs as arrays.
+
+`log.jsonl` holds one JSON object a line. A line with `"epoch_end": true` sums up an epoch, any other is one step.
+"""
+
+import json
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError, UnknownName
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """What a run wrote down.
+
+    Attributes
+    ----------
+    directory : pathlib.Path
+    name : str
+        The directory's own name.
+    steps, epochs : list of dict
+        Records as logged, each with an integer `step` that rises from one record to the next.
+    unreadable : int
+        Lines in the middle of the log that are no record (a line torn at the very end is not counted).
+    """
+
+    directory: Path
+    name: str
+    steps: list
+    epochs: list
+    unreadable: int = 0
+
+    def series(self, key, of="steps", x="step"):
+        """The values logged under `key`, and where.
+
+        Parameters
+        ----------
+        key : str
+            A key of the records; `"gradient_norms/dense.5"` reaches into a table.
+        of : "steps" or "epochs"
+        x : str
+            The key to read the abscissa from.
+
+        Returns
+        -------
+        x, y : float64 arrays of equal length
+            Records without the key are left out; a value that was logged but is not finite is NaN (a JSON null)
+            or infinite.
+        """
+        outer, _, layer = key.partition("/")
+        pairs = []
+        for record in getattr(self, of):
+            values = record.get(outer) if layer else record
+            if isinstance(values, dict) and (layer or outer) in values:
+                pairs.append((_number(record.get(x)), _number(values[layer or outer])))
+        xs, ys = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+        return xs, ys
+
+    def training_loss(self):
+        """(step, loss) of the logged steps, or of the epochs where no step was logged."""
+        steps = self.series("loss")
+        return steps if len(steps[0]) else self.series("loss", of="epochs")
+
+    def layers(self, key, of="steps"):
+        """Names of the layers in the tables logged under `key`, in depth order."""
+        tables = (record[key] for record in getattr(self, of) if isinstance(record.get(key), dict))
+        return list(dict.fromkeys(name for table in tables for name in table))
+
+    def best_epoch(self, having="val_loss"):
+        """The epoch record of lowest validation loss among those with the key `having`; the first of equals.
+
+        Without any validation loss the last such record, and None if there is none.
+        """
+        candidates = [record for record in self.epochs if record.get(having) is not None]
+        scored = [record for record in candidates if np.isfinite(_number(record.get("val_loss")))]
+        if scored:
+            return min(scored, key=lambda record: record["val_loss"])
+        return candidates[-1] if candidates else None
+
+
+def read(run_dir):
+    """Read a run directory; a RunLog is passed through.
+
+    A torn last line is ignored. A run that was killed and resumed may have logged some steps twice: what was
+    logged later counts.
+
+    Raises
+    ------
+    UnknownName
+        No such directory.
+    DataError
+        The directory holds no log, or a log without a single record.
+    """
+    if isinstance(run_dir, RunLog):
+        return run_dir
+    directory = Path(run_dir)
+    try:
+        text = (directory / LOG).read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        kind = UnknownName if not directory.exists() else DataError
+        raise kind(_not_a_run(directory)) from None
+    except OSError as error:
+        raise DataError(f"{directory / LOG}: cannot be read ({error.strerror})") from None
+
+    lines = text.split("\n")  # what follows the last line end is nothing, or torn
+    records = [_record(line) for line in lines]
+    unreadable = sum(record is None and bool(line.strip()) for record, line in zip(records[:-1], lines, strict=False))
+    steps: list = []
+    epochs: list = []
+    for record in records:
+        if record is None:
+            continue
+        ends_epoch = record.get("epoch_end") is True
+        # Steps at or after this one were logged before a kill and done again since.
+        _forget(steps, record["step"] + ends_epoch)
+        _forget(epochs, record["step"])
+        (epochs if ends_epoch else steps).append(record)
+    if not steps and not epochs:
+        raise DataError(f"{directory / LOG}: expected a log with at least one step, but no line holds a record")
+    return RunLog(directory, directory.resolve().name, steps, epochs, unreadable)
+
+
+def read_all(run_dirs, has_data, needs):
+    """Read the runs of one picture, and keep those that have its data.
+
+    Runs of the same name are told apart by their paths. Raises DataError, naming what the picture `needs`, when
+    no run has it.
+    """
+    runs = [read(run_dir) for run_dir in run_dirs]
+    kept = [run for run in runs if has_data(run)]
+    if not kept:
+        listed = ", ".join(str(run.directory) for run in runs) or "no run given"
+        raise DataError(f"{listed}: nothing to draw, the picture needs {needs}")
+    names = [run.name for run in kept]
+    return [
+        run if names.count(run.name) == 1 else RunLog(run.directory, str(run.directory), run.steps, run.epochs)
+        for run in kept
+    ]
+
+
+def _number(value):
+    """A logged number as float; anything else (null, text) as NaN."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+
+
+def _record(line):
+    """The record on a line, or None if the line is no whole record."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    ok = isinstance(record, dict) and isinstance(record.get("step"), int)
+    return record if ok else None
+
+
+def _forget(records, step):
+    while records and records[-1]["step"] >= step:
+        records.pop()
+
+
+def _not_a_run(directory):
+    """The sentence for a directory without a log, with the runs it may have been meant for."""
+    inside = _runs_in(directory)
+    beside = _runs_in(directory.absolute().parent)
+    near = get_close_matches(directory.absolute().name, [path.name for path in beside], n=3, cutoff=0.5)
+    state = "no such run directory" if not directory.exists() else "not a run directory"
+    sentence = f"{directory}: {state}, a directory with {LOG} was expected"
+    if inside:
+        return f"{sentence}; it holds the runs {', '.join(str(directory / path.name) for path in inside[:3])}"
+    if near:
+        return f"{sentence}; did you mean {' or '.join(str(directory.parent / name) for name in near)}?"
+    return sentence
+
+
+def _runs_in(directory):
+    try:
+        return sorted(path for path in directory.iterdir() if (path / LOG).is_file())
+    except OSError:
+        return []

@@ -1,0 +1,63 @@
+"""What is done to a curve before it is drawn: smoothing, thinning, the choice of the scale. NumPy only."""
+
+import numpy as np
+
+
+def window_for(count):
+    """Points in the running mean of a curve of `count` points: about a fortieth, odd, from 1 (short) to 501."""
+    return 1 if count < 20 else min(max(count // 40, 5), 500) | 1
+
+
+def running_mean(y, window):
+    """Centred running mean; it does not lag behind the curve as an exponential average does.
+
+    Parameters
+    ----------
+    y : (n,) array
+        Values that are not finite do not enter the mean.
+    window : int
+        An odd number of points; near the ends only those that exist are taken.
+
+    Returns
+    -------
+    (n,) float64 array
+        NaN where the window holds no finite value.
+    """
+    finite = np.isfinite(y)
+    half, box = window // 2, np.ones(window)
+    total = np.convolve(np.where(finite, y, 0.0), box)[half : half + len(y)]
+    count = np.convolve(finite.astype(np.float64), box)[half : half + len(y)].round()
+    return np.divide(total, count, out=np.full(len(y), np.nan), where=count > 0)
+
+
+def thin(x, y, bins=2000):
+    """Fewer points that make the same picture: of each bin the smallest and the largest value, so no outlier is lost.
+
+    Parameters
+    ----------
+    x, y : (n,) arrays
+    bins : int
+        Curves of up to 4 * bins points are returned as they are.
+
+    Returns
+    -------
+    x, y : arrays of at most 2 * bins + 2 points, in the order of x; points that are not finite are left out of a
+        thinned curve
+    """
+    if len(x) <= 4 * bins:
+        return x, y
+    finite = np.isfinite(y)
+    x, y = x[finite], y[finite]
+    keep = {0, len(x) - 1} if len(x) else set()
+    for part in np.array_split(np.arange(len(x)), bins):
+        if len(part):
+            keep |= {part[np.argmin(y[part])], part[np.argmax(y[part])]}
+    index = np.array(sorted(keep), dtype=np.intp)
+    return x[index], y[index]
+
+
+def wants_log(*curves):
+    """The rule for a logarithmic axis: all finite values positive, the largest over ten times the smallest."""
+    values = np.concatenate([np.asarray(y, dtype=np.float64).ravel() for y in curves] or [np.empty(0)])
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() / 10 > values.min())

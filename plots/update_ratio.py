@@ -1,0 +1,48 @@
+"""update_ratio.png: ||theta_end - theta_start|| / ||theta_start|| of each layer over an epoch.
+
+The rule of thumb, a ratio near 1e-3, is meant for a single step (Karpathy, CS231n notes, "Ratio of weights:updates").
+n such steps move a layer by sqrt(n) * 1e-3 if their directions are independent and by n * 1e-3 if they agree: the
+grey band.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from . import by_layer
+
+NEEDS = "update_ratios in the epoch lines of log.jsonl"
+GUIDE = 1e-3
+
+
+def has_data(run):
+    return bool(run.layers("update_ratios", of="epochs"))
+
+
+def draw(run_dirs, output):
+    """Draw the update ratios, a panel a run, into the file `output`, and return its path."""
+    by_layer.draw(
+        run_dirs,
+        output,
+        key="update_ratios",
+        of="epochs",
+        x="epoch",
+        ylabel="change over the epoch / size",
+        has_data=has_data,
+        needs=NEEDS,
+        before=_guides,
+    )
+    return Path(output)
+
+
+def _guides(axes, run):
+    line = axes.axhline(GUIDE, color="0.3", linewidth=1.0, linestyle=":", gid="guide")
+    entries = [(line, "0.001: rule of thumb, one step")]
+    steps, _ = run.series("step", of="epochs")
+    per_epoch = np.median(np.diff(steps, prepend=0.0))
+    if per_epoch > 1:
+        band = axes.axhspan(
+            GUIDE * np.sqrt(per_epoch), GUIDE * per_epoch, color="0.85", alpha=0.6, zorder=0, gid="band"
+        )
+        entries.append((band, f"the same over {per_epoch:.0f} steps"))
+    return entries

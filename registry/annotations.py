@@ -1,0 +1,143 @@
+"""Does a value fit a type annotation? What an option accepts, and how an error says it."""
+
+import math
+import types
+import typing
+from typing import Any, Literal
+
+from .specs import MAX_BITS, did_you_mean, either
+
+
+class Misfit(Exception):
+    """The value does not fit; `hint` ends the sentence about it."""
+
+    def __init__(self, hint: str = ""):
+        super().__init__(hint)
+        self.hint = hint
+
+
+def fit(value: Any, annotation: Any) -> Any:
+    """The value as the annotation would have it (3 as 3.0 for a float, a list as a tuple), or Misfit.
+
+    Understood are int, float (whole numbers and inf too, not nan), bool, str, None, tuple, list, dict with or without
+    element types, unions, Literal, Any; any other class means an instance of it. bool is never a number here.
+    """
+    value = _python(value)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or isinstance(annotation, typing.TypeVar):
+        return value
+    if annotation is None or annotation is types.NoneType:
+        return _require(value is None, value)
+    if origin in (typing.Union, types.UnionType):
+        return _fit_union(value, arguments)
+    if origin is Literal:
+        if not any(type(value) is type(choice) and value == choice for choice in arguments):
+            words = [choice for choice in arguments if isinstance(choice, str)]
+            raise Misfit(did_you_mean(value, words) if isinstance(value, str) else "")
+        return value
+    if origin is typing.Annotated:
+        return fit(value, arguments[0])
+    kind = origin or annotation
+    if kind is int:
+        _require(isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= MAX_BITS)
+        return int(value)
+    if kind is float:
+        _require(isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(_real(value)))
+        return _real(value)
+    if kind is str:
+        _require(isinstance(value, str))
+        return str.__str__(value)
+    if kind in (tuple, list):
+        _require(isinstance(value, (tuple, list)))
+        return _fit_sequence(value, kind, arguments)
+    if kind is dict:
+        _require(isinstance(value, dict))
+        of_key, of_item = arguments or (Any, Any)
+        return {fit(key, of_key): fit(item, of_item) for key, item in value.items()}
+    return _require(not isinstance(kind, type) or isinstance(value, kind), value)
+
+
+def describe(annotation: Any) -> str:
+    """What `fit` accepts, in words: "a whole number or a tuple of whole numbers"."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in _WORDS:
+        return _WORDS[annotation]
+    if origin in (typing.Union, types.UnionType):
+        return either(map(describe, arguments))
+    if origin is Literal:
+        return either(map(repr, arguments))
+    if origin is typing.Annotated:
+        return describe(arguments[0])
+    if origin is tuple and arguments and arguments[-1] is not ...:
+        return f"a tuple ({', '.join(map(describe, arguments))})"
+    if origin in (tuple, list):
+        return f"a {origin.__name__} of {_plural(describe(arguments[0]))}" if arguments else f"an empty {origin}"
+    if origin is dict:
+        return f"a table of {_plural(describe(arguments[1]))}"
+    return f"an instance of {getattr(origin or annotation, '__name__', annotation)}"
+
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "True or False",
+    str: "text",
+    tuple: "a tuple",
+    list: "a list",
+    dict: "a table",
+    None: "None",
+    types.NoneType: "None",
+    Any: "anything",
+}
+
+
+def _require(condition, value=None):
+    if not condition:
+        raise Misfit
+    return value
+
+
+def _python(value):
+    """A NumPy scalar as Python's; told by its module's name, since NumPy must not be imported here."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        return value.item()
+    return value
+
+
+def _real(value):
+    try:
+        return float(value)
+    except OverflowError:
+        raise Misfit from None
+
+
+def _fit_union(value, members):
+    """The member that keeps the value's type if there is one, else the first that takes it."""
+    results = []
+    for member in members:
+        try:
+            results.append(fit(value, member))
+        except Misfit as misfit:
+            results.append(misfit)
+    fitting = [result for result in results if not isinstance(result, Misfit)]
+    if not fitting:
+        raise Misfit(next((result.hint for result in results if result.hint), ""))
+    return next((result for result in fitting if type(result) is type(value)), fitting[0])
+
+
+def _fit_sequence(value, kind, arguments):
+    if not arguments:  # TOML has lists only: inside a tuple they are tuples too
+        return _tuples(value) if kind is tuple else [_python(item) for item in value]
+    if kind is tuple and arguments[-1] is not ...:
+        _require(len(value) == len(arguments))
+        return tuple(fit(item, each) for item, each in zip(value, arguments, strict=True))
+    return kind(fit(item, arguments[0]) for item in value)
+
+
+def _tuples(value):
+    return tuple(_tuples(item) if isinstance(item, (tuple, list)) else _python(item) for item in value)
+
+
+def _plural(words):
+    plain = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts"}
+    return plain.get(words, f"items, each {words}")

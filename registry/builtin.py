@@ -1,0 +1,59 @@
+"""The names nnjit comes with: kind -> name -> "module:Class", read exactly like a plug-in's entry point.
+
+A table instead of imports, so that listing names loads no layer. A test compares it with the files.
+"""
+
+
+def _table(module: str, classes: str) -> dict[str, str]:
+    """``"relu=ReLU elu=ELU"`` of one module as name -> target."""
+    pairs = (pair.split("=") for pair in classes.split())
+    return {name: f"{module}:{attribute}" for name, attribute in pairs}
+
+
+LAYERS = {
+    **_table("nnjit.layers.dense", "dense=Dense"),
+    **_table("nnjit.layers.conv", "conv=Conv conv1d=Conv1d conv2d=Conv2d conv3d=Conv3d"),
+    **_table(
+        "nnjit.layers.conv_transpose",
+        "conv_transpose=ConvTranspose conv_transpose1d=ConvTranspose1d conv_transpose2d=ConvTranspose2d"
+        " conv_transpose3d=ConvTranspose3d",
+    ),
+    **_table(
+        "nnjit.layers.pooling",
+        "maxpool=MaxPool avgpool=AvgPool lppool=LpPool global_avgpool=GlobalAvgPool global_maxpool=GlobalMaxPool",
+    ),
+    **_table(
+        "nnjit.layers.activations",
+        "relu=ReLU leaky_relu=LeakyReLU elu=ELU selu=SELU gelu=GELU silu=SiLU softplus=Softplus sigmoid=Sigmoid"
+        " tanh=Tanh identity=Identity",
+    ),
+    **_table("nnjit.layers.softmax", "softmax=Softmax"),
+    **_table("nnjit.layers.reshape", "flatten=Flatten reshape=Reshape"),
+    **_table("nnjit.layers.dropout", "dropout=Dropout"),
+    **_table("nnjit.layers.normalization", "batchnorm=BatchNorm layernorm=LayerNorm"),
+    **_table("nnjit.layers.residual", "residual=Residual"),
+}
+
+LOSSES = _table(
+    "nnjit.training.losses",
+    "quadratic=Quadratic cross_entropy=CrossEntropy binary_cross_entropy=BinaryCrossEntropy mse=MSE mae=MAE"
+    " huber=Huber lp=Lp",
+)
+
+OPTIMIZERS = _table("nnjit.training.optimizers", "sgd=SGD rmsprop=RMSProp adam=Adam adamw=AdamW")
+
+SCHEDULES = _table("nnjit.training.schedules", "constant=Constant step=Step cosine=Cosine warmup=WarmUp")
+
+INITIALIZERS = _table(
+    "nnjit.network.initializers",
+    "he=He glorot=Glorot lecun=LeCun normal=Normal zeros=Zeros constant=Constant",
+)
+
+DATASETS = {
+    "digits": "nnjit.data.digits:Digits",
+    "ten_points": "nnjit.data.ten_points:TenPoints",
+    "idx": "nnjit.data.idx:IDX",
+    "npz": "nnjit.data.npz:NPZ",
+    "csv": "nnjit.data.csv_file:CSV",
+    "images": "nnjit.data.image_folder:Images",
+}

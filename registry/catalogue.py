@@ -1,0 +1,276 @@
+"""One catalogue for each kind of thing a user can name: layers, losses, optimizers, schedules, initializers, datasets.
+
+A name leads to a class in one of three ways: the class was registered in this process, nnjit's own table names it, or
+an installed plug-in's entry point does. The last two are imported when first named. nnjit's own names win over entry
+points; a class registered here wins over both, and needs ``force=True`` to take a name that is in use.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
+from keyword import iskeyword
+from typing import Any, NamedTuple, TypeVar
+from weakref import WeakSet
+
+from ..errors import DuplicateName, SpecError, UnknownName, UsageError
+from . import sources
+from .options import Options
+from .sources import NAMES, Source
+from .specs import did_you_mean, parse, quoted, shown
+
+Class = TypeVar("Class", bound=type)
+
+
+class Found(NamedTuple):
+    """What is known about a registered name without making an instance."""
+
+    name: str
+    cls: type
+    module: str
+    file: str | None  # None for a class made at a prompt
+    line: int | None  # of the class statement, from 1
+    doc: str
+    aliases: tuple[str, ...]  # the other names of the same class
+    source: str  # "built-in", "plug-in NAME" or "registered"
+
+
+class Catalogue:
+    """Names of one kind and the classes they stand for.
+
+    Parameters
+    ----------
+    kind : the word used in errors and as the key of a table spec, such as "layer".
+    group : the entry-point group that plug-ins use, such as "nnjit.layers".
+    builtin : name -> "module:Class", read like entry points.
+    """
+
+    _all: WeakSet["Catalogue"] = WeakSet()
+
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str] | None = None):
+        self.kind = kind
+        self.group = group
+        self._builtin = {name: Source(target) for name, target in (builtin or {}).items()}
+        self._classes: dict[str, type] = {}
+        self._hidden: set[str] = set()
+        self._failed: dict[str, str] = {}
+        Catalogue._all.add(self)
+
+    def __repr__(self):
+        return f"Catalogue({self.kind!r}, {self.group!r})"
+
+    def register(self, name: str, *, aliases: Iterable[str] = (), force: bool = False) -> Callable[[Class], Class]:
+        """Class decorator that gives a class its name; the class comes back unchanged.
+
+        Registering the same class again (a reload, a notebook cell run twice) replaces it quietly.
+
+        Raises
+        ------
+        DuplicateName : another class has one of the names and `force` is False; nothing is registered then.
+        SpecError : a name that no spec could contain, or something that is not a class with options.
+        """
+        if isinstance(aliases, str):
+            raise SpecError(f"aliases of {self.kind} {shown(name)} are a tuple of names, got {shown(aliases)}")
+        names = (name, *aliases)
+        for each in names:
+            self._check_name(each)
+
+        def decorate(cls: Class) -> Class:
+            self._check_class(name, cls)
+            for each in names:
+                self._make_room(each, cls, force)
+            for each in names:
+                self._bind(each, cls)
+            known = NAMES.setdefault(cls, {})
+            if self._classes.get(known.get(self, name)) is not cls:  # its former name is gone
+                known[self] = name
+            known.setdefault(self, name)
+            return cls
+
+        return decorate
+
+    def unregister(self, name: str) -> None:
+        """Forget a name, and only that one: an alias is an entry of its own. Any class may take the name again."""
+        if self._holder(name) is None:
+            raise self._unknown(name)
+        self._settle(name)
+        self._classes.pop(name, None)
+        self._hidden.add(name)
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """All names that match a shell pattern (``conv*``), sorted, plug-ins included; nothing is imported."""
+        known = {*self._builtin, *self._declared()} - self._hidden | self._classes.keys()
+        return sorted(name for name in known if fnmatchcase(name, pattern))
+
+    def get(self, name: str) -> type[Any]:
+        """The class of a name, imported now if need be.
+
+        Raises
+        ------
+        UnknownName : says the nearest names, all names, and how to load a plug-in.
+        UsageError : the plug-in that declares the name fails to import; says which and why.
+        DuplicateName : two installed plug-ins declare the name.
+        """
+        holder = self._holder(name)
+        if holder is None:
+            raise self._unknown(name)
+        if isinstance(holder, type):
+            return holder
+        try:
+            with restored_on_error():
+                cls = holder.load()
+                self._check_class(name, cls)
+        except (Exception, SystemExit) as error:
+            self._failed[name] = f"{holder} cannot be imported: {sources.reason(error)}"
+            raise UsageError(f"{self.kind} {quoted(name)}: {self._failed[name]}") from error
+        if name not in self._classes:  # the class does not register itself
+            self._bind(name, cls)
+            NAMES.setdefault(cls, {}).setdefault(self, name)
+        return self._classes[name]
+
+    def find(self, name: str) -> Found:
+        """Where a name comes from: file, line, docstring, aliases, source. Imports the class."""
+        import inspect
+
+        cls = self.get(name)
+        try:
+            file, line = inspect.getsourcefile(cls), inspect.getsourcelines(cls)[1]
+        except (OSError, TypeError):
+            file = line = None
+        others = tuple(each for each in self.names() if each != name and self._stands_for(each, cls))
+        doc = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
+        return Found(name, cls, cls.__module__, file, line, doc, others, self._source(name, cls))
+
+    def create(self, spec: Any) -> Any:
+        """Make the instance a spec describes; an instance is returned as it is.
+
+        Raises SpecError for a spec that cannot be read or options that do not fit, and what `get` raises.
+        """
+        if isinstance(spec, Options):
+            kinds = NAMES.get(type(spec), {self: ""})
+            if self not in kinds:
+                kind, name = next((catalogue.kind, name) for catalogue, name in kinds.items())
+                raise SpecError(f"expected a {self.kind}, got the {kind} {name}")
+            return spec
+        wanted = parse(spec, self.kind)
+        return self.get(wanted.name)(*wanted.args, **wanted.kwargs)
+
+    def name_of(self, cls: type) -> str:
+        """The name a class was first registered under: the one in parameter names, configs and saved networks."""
+        try:
+            return NAMES[cls][self]
+        except KeyError:
+            raise UnknownName(
+                f'{shown(cls)} is not registered as a {self.kind}; write @register("...") above it'
+            ) from None
+
+    def plugin_of(self, name_or_class: str | type) -> str | None:
+        """What ``--plugin`` needs to be given so that a name is known; None for nnjit's own classes."""
+        return sources.plugin_of(self.get(name_or_class) if isinstance(name_or_class, str) else name_or_class)
+
+    def broken(self) -> dict[str, str]:
+        """Name -> what is wrong, for plug-ins that failed when named or whose entry points cannot be used."""
+        found, unusable = sources.entry_points(self.group)
+        reasons = dict(unusable)
+        for name, candidates in found.items():
+            if name in self._builtin:
+                reasons[name] = f"{candidates[0]} declares a name of nnjit's own, which wins"
+            elif len(candidates) > 1 and name not in self._classes:
+                reasons[name] = f"declared by {' and by '.join(map(str, candidates))}"
+        return {**reasons, **self._failed}
+
+    def _declared(self):
+        return sources.entry_points(self.group)[0]
+
+    def _holder(self, name):
+        """The class of a name, the Source it would be imported from, or None."""
+        if not isinstance(name, str):
+            raise SpecError(f"the name of a {self.kind} is text, got {shown(name)}")
+        if name in self._classes or name in self._hidden:
+            return self._classes.get(name)
+        if name in self._builtin:
+            return self._builtin[name]
+        candidates = self._declared().get(name, [None])
+        if len(candidates) > 1:
+            raise DuplicateName(
+                f"{self.kind} {quoted(name)} is declared by {' and by '.join(map(str, candidates))}; uninstall one"
+            )
+        return candidates[0]
+
+    def _stands_for(self, name, cls):
+        holder = self._classes.get(name) or self._builtin.get(name)
+        if isinstance(holder, type):
+            return holder is cls
+        return any(source.names(cls) for source in ([holder] if holder else self._declared().get(name, [])))
+
+    def _make_room(self, name, cls, force):
+        """See to it that `cls` may take the name."""
+        if force:
+            self._settle(name)
+            return
+        holder = self._holder(name)
+        if isinstance(holder, type):
+            free, where = sources.same_class(holder, cls), sources.described(holder)
+        else:
+            free, where = holder is None or holder.names(cls), str(holder)
+        if not free:
+            raise DuplicateName(
+                f"{self.kind} {quoted(name)} is registered already by {where}, and now again by"
+                f" {sources.described(cls)}; choose another name or say force=True"
+            )
+
+    def _settle(self, name):
+        """Import whoever has the name now, so that its own @register has run before the name changes hands."""
+        with suppress(UsageError):
+            self.get(name)
+
+    def _bind(self, name, cls):
+        self._classes[name] = cls
+        self._hidden.discard(name)
+        self._failed.pop(name, None)
+
+    def _source(self, name, cls):
+        if name in self._builtin and self._builtin[name].names(cls):
+            return "built-in"
+        for source in self._declared().get(name, []):
+            if source.names(cls):
+                return f"plug-in {source.plugin}"
+        given = sources.given_by_user(cls)
+        return f"plug-in {given}" if given else "registered"
+
+    def _check_name(self, name):
+        if not isinstance(name, str):
+            raise SpecError(f'a {self.kind} is registered with @register("name"), got {shown(name)} for the name')
+        if not (name.isascii() and name.isidentifier()) or iskeyword(name) or name == "inf":
+            raise SpecError(f"the name of a {self.kind} is letters, digits and _, such as my_name, got {shown(name)}")
+
+    def _check_class(self, name, cls):
+        if not isinstance(cls, type) or not issubclass(cls, Options):
+            base = "nnjit.layers.Layer" if self.kind == "layer" else "nnjit.registry.Options"
+            raise SpecError(f"{self.kind} {quoted(name)}: expected a class derived from {base}, got {shown(cls)}")
+
+    def _unknown(self, name):
+        names = self.names()
+        return UnknownName(
+            f"no {self.kind} is called {quoted(name)}{did_you_mean(name, names)}; known are"
+            f" {', '.join(names) or 'none'}; a {self.kind} of your own is loaded with --plugin FILE_OR_MODULE"
+        )
+
+
+@contextmanager
+def restored_on_error():
+    """What a module registers before it fails to import is taken back, in every catalogue."""
+    import sys
+
+    before = {catalogue: (dict(catalogue._classes), set(catalogue._hidden)) for catalogue in Catalogue._all}
+    try:
+        yield
+    except BaseException:
+        for catalogue, (classes, hidden) in before.items():
+            for name, cls in list(catalogue._classes.items()):
+                if classes.get(name) is not cls and cls.__module__ not in sys.modules:
+                    del catalogue._classes[name]
+                    if name in classes:
+                        catalogue._classes[name] = classes[name]
+                    if name in hidden:
+                        catalogue._hidden.add(name)
+        raise

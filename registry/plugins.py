@@ -1,0 +1,80 @@
+"""Plug-ins loaded by hand: ``--plugin FILE_OR_MODULE``. Importing one runs its ``@register``."""
+
+import os
+import re
+import sys
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from zlib import crc32
+
+from ..errors import NnjitError, UsageError
+from .catalogue import restored_on_error
+from .sources import PLUGINS, reason
+from .specs import shown
+
+
+def load_plugin(file_or_module: str | os.PathLike[str]) -> ModuleType:
+    """Import a Python file (``"path/to/file.py"``) or a module (``"package.module"``) and return it.
+
+    The same plug-in twice is imported once. A plug-in that fails leaves no name behind.
+
+    Raises
+    ------
+    UsageError : one sentence with the plug-in, what went wrong, and the file and line where it did; a DuplicateName
+        or other NnjitError that the plug-in runs into keeps its class.
+    """
+    given = os.fspath(file_or_module)
+    is_file = given.endswith(".py") or os.sep in given or "/" in given
+    try:
+        with restored_on_error():
+            module = _import_file(given) if is_file else _import_module(given)
+    except (Exception, SystemExit) as error:
+        kind = type(error) if isinstance(error, NnjitError) else UsageError
+        raise kind(f"plug-in {_path(given)}: {reason(error)}") from error
+    PLUGINS.setdefault(module.__name__, given)
+    return module
+
+
+def _import_file(given):
+    path = Path(given).expanduser()
+    if "\0" in given or not path.is_file():
+        what = "is a folder, not a Python file" if "\0" not in given and path.is_dir() else "no such file"
+        raise UsageError(f"{what}; give a .py file or the name of a module")
+    if path.suffix != ".py":
+        raise UsageError("a plug-in file ends in .py")
+    path = path.resolve()
+    name = "nnjit_plugin_" + re.sub(r"\W", "_", path.stem)  # no other module is called so
+    held = sys.modules.get(name)
+    if held is not None and held.__file__ != str(path):  # the same file name in two folders
+        name += f"_{crc32(os.fsencode(path)):08x}"
+        held = sys.modules.get(name)
+    if held is not None:
+        return held
+    spec = spec_from_file_location(name, path)
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # found by inspect, by pickle and by Numba's cache
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _import_module(given):
+    if not all(part.isidentifier() for part in given.split(".")):
+        raise UsageError("expected a .py file or the name of a module, such as package.module")
+    try:
+        return import_module(given)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{given}.".startswith(f"{error.name}."):
+            raise  # the plug-in was found; something it imports was not
+        file = Path(*given.split(".")).with_suffix(".py")
+        hint = f"; did you mean the file {file}?" if file.is_file() else "; is it installed in this environment?"
+        raise UsageError(f"no module named {error.name}{hint}") from None
+
+
+def _path(given):
+    return given if given.isprintable() else shown(given)
