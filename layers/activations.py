@@ -56,7 +56,7 @@ class LeakyReLU(Layer):
 
 @register("elu")
 class ELU(Layer):
-    """y = x for x > 0, else alpha (exp(x) - 1) (Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289). Any shape."""
+    """y = x for x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016, arXiv:1511.07289). Any shape."""
 
     alpha: float = 1.0
 

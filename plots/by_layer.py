@@ -39,22 +39,24 @@ def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="s
     # A name in the colour bar takes 0.13 inch.
     height = min(max(4.5 if rows == 1 else 3.4, 0.13 * most + 0.9 if most > LEGEND_LAYERS else 0.22 * most + 1.2), 9.0)
     with page(output, 8.5 * columns, height * rows) as figure:
-        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        # Subfigures, so that each panel keeps the room that its own names take.
+        parts = figure.subfigures(rows, columns, squeeze=False).ravel()[: len(runs)]
         positive = [y[np.isfinite(y) & (y > 0)] for group in (*map(dict.values, curves), totals) for _, y in group]
         lowest = min((y.min() for y in positive if len(y)), default=None)
         floor = None if lowest is None else lowest / 3
-        for index, (axes, run) in enumerate(zip(panels, runs, strict=False)):
-            entries = before(axes, run) if before else []
-            _paint(figure, axes, curves[index], totals[index], floor, entries)
-            axes.set_title(plain(run.name))
+        first = None
+        for part, run, layers, whole in zip(parts, runs, curves, totals, strict=True):
+            axes = part.add_subplot(sharey=first)
+            first = first or axes
+            _paint(axes, layers, whole, floor, before(axes, run) if before else [])
+            window = window_for(max(len(xs) for xs, _ in [*layers.values(), whole]))
+            axes.set_title(plain(run.name) + (f" (running mean of {window})" if window > 1 else ""))
             axes.set_ylabel(ylabel)
             axes.set_xlabel(x)
             whole_numbers(axes.xaxis)
-            axes.tick_params(labelbottom=True)
-            if floor is not None:
-                log_scale(axes)
-        for axes in panels[len(runs) :]:
-            axes.remove()
+        if floor is not None:
+            for part in parts:
+                log_scale(part.axes[0])
 
 
 def _curves(run, key, of, x):
@@ -70,58 +72,48 @@ def _total(run, total, of, x):
     return curve if len(curve[0]) else run.series(total, of="epochs", x=x)
 
 
-def _paint(figure, axes, curves, total, floor, entries):
-    """The curves of one run, and their legend or colour bar."""
-    colours = depth_colours(len(curves))
+def _paint(axes, curves, total, floor, entries):
+    """The curves of one run over what `entries` describes, and their legend or colour bar."""
     many = len(curves) > LEGEND_LAYERS
-    named, windows, zero = [], {1}, None
-    wrong = [x[~np.isfinite(y)] for x, y in [*curves.values(), total]]
-    for (layer, (x, y)), colour in zip(curves.items(), colours, strict=True):
-        window = window_for(len(x))
-        if window > 1 and not many:
-            axes.plot(*thin(x, _above(y, y, floor)), color=colour, linewidth=0.6, alpha=0.3, gid="raw")
-        windows.add(window)
-        smooth = running_mean(y, window) if window > 1 else y
-        dots = {"marker": "o", "markersize": 3.5} if len(x) <= 30 else {}
-        width = 1.1 if many else 1.5
-        (line,) = axes.plot(*thin(x, _above(y, smooth, floor)), color=colour, linewidth=width, gid=layer, **dots)
-        named.append((line, plain(layer, 30)))
+    colours = depth_colours(len(curves))
+    zero = None
+    named = []
+    for (layer, curve), colour in zip(curves.items(), colours, strict=True):
+        style = {"color": colour, "linewidth": 1.1 if many else 1.5}
+        # Thirty noisy curves hide each other; the total, drawn raw, shows every outlier of a layer.
+        named.append((_line(axes, curve, floor, layer, raw=not many, **style), plain(layer, 30)))
+        x, y = curve
         if floor is not None and (y == 0).any():
             at = x[y == 0]
-            style = {"color": colour, "markersize": 4, "linestyle": "", "gid": "zero"}
-            (zero,) = axes.plot(at, np.full(len(at), floor), "v", **style)
+            (zero,) = axes.plot(at, np.full(len(at), floor), "v", color=colour, markersize=4, gid="zero")
+    head = []
     if len(total[0]):
-        window = window_for(len(total[0]))
-        windows.add(window)
-        if window > 1:
-            axes.plot(
-                *thin(total[0], _above(total[1], total[1], floor)), color="0.55", linewidth=0.6, alpha=0.5, gid="raw"
-            )
-        smooth = running_mean(total[1], window) if window > 1 else total[1]
-        dots = {"marker": "o", "markersize": 3.5} if len(total[0]) <= 30 else {}
-        (line,) = axes.plot(
-            *thin(total[0], _above(total[1], smooth, floor)),
-            color="black",
-            linewidth=2.4,
-            gid="total",
-            zorder=4,
-            **dots,
-        )
-        entries = [(line, "total"), *entries]
+        head.append((_line(axes, total, floor, "total", color="black", linewidth=2.4, zorder=4), "total"))
     if zero is not None:
         entries = [*entries, (zero, "zero (on the floor)")]
-    cross = mark_not_finite(axes, np.unique(np.concatenate(wrong)), "#D55E00")
+    wrong = np.unique(np.concatenate([x[~np.isfinite(y)] for x, y in [*curves.values(), total]]))
+    cross = mark_not_finite(axes, wrong, "#D55E00")
     if cross:
         entries = [*entries, (cross, "not finite")]
     if many:
-        _depth_bar(figure, axes, [label for _, label in named], colours)
-        if entries:
-            # The colour bar has the right side, so the few other names go below the axis.
-            axes.legend(*zip(*entries, strict=True), loc="upper left", bbox_to_anchor=(0.0, -0.16), ncols=len(entries))
+        _depth_bar(axes, [label for _, label in named], colours)
+        _legend_below(axes, [*head, *entries])
     else:
-        # The thick line of the total first, then the layers by depth, then the signs.
-        first = entries[: len(total[0]) > 0]
-        legend(axes, [*first, *named, *entries[len(first) :]])
+        legend(axes, [*head, *named, *entries])
+
+
+def _line(axes, curve, floor, gid, raw=True, **style):
+    """One curve: the running mean, and where that differs from the values those too, faint. Returns the line."""
+    x, y = curve
+    window = window_for(len(x))
+    mean = y
+    if window > 1:
+        mean = running_mean(y, window)
+        if raw:
+            axes.plot(*thin(x, _above(y, y, floor)), color=style["color"], linewidth=0.6, alpha=0.3, gid="raw")
+    if len(x) <= 30:
+        style.update(marker="o", markersize=3.5)
+    return axes.plot(*thin(x, _above(y, mean, floor)), gid=gid, **style)[0]
 
 
 def _above(y, curve, floor):
@@ -129,14 +121,24 @@ def _above(y, curve, floor):
     return curve if floor is None else np.where(y == 0, np.nan, curve)
 
 
-def _depth_bar(figure, axes, names, colours):
+def _legend_below(axes, entries):
+    """A legend in one row half an inch below the axes, whose right side the colour bar has."""
+    from matplotlib.transforms import ScaledTranslation
+
+    if entries:
+        below = axes.transAxes + ScaledTranslation(0.0, -0.5, axes.figure.dpi_scale_trans)
+        place = {"loc": "upper left", "bbox_to_anchor": (0.0, 0.0), "bbox_transform": below}
+        axes.legend(*zip(*entries, strict=True), ncols=len(entries), **place)
+
+
+def _depth_bar(axes, names, colours):
     """A stepped colour bar with a name a step, the first layer on top; every k-th name if they would touch."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     count = len(names)
     scale = ScalarMappable(BoundaryNorm(np.arange(count + 1) - 0.5, count), ListedColormap(colours))
-    bar = figure.colorbar(scale, ax=axes, pad=0.02, aspect=30)
+    bar = axes.figure.colorbar(scale, ax=axes, pad=0.02, aspect=30)
     every = -(-count // 60)
     bar.set_ticks(range(0, count, every), labels=names[::every])
     bar.ax.tick_params(labelsize=7, length=0)

@@ -30,8 +30,10 @@ def matrix(run):
     record = run.best_epoch(having="val_confusion")
     table = record["val_confusion"]
     try:
-        counts = np.array(table, dtype=np.int64)
+        exact = np.nan_to_num(np.array(table, dtype=np.float64), nan=-1.0)
+        counts = exact.clip(-1, 2**53).astype(np.int64)
         fits = counts.ndim == 2 and counts.shape[0] == counts.shape[1] > 0 and counts.min() >= 0
+        fits = fits and bool((counts == exact).all())
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
@@ -49,13 +51,13 @@ def draw(run_dirs, output):
     rows = -(-len(runs) // columns)
     tables = [matrix(run) for run in runs]
     side = 6.0 if max(len(counts) for counts, _, _ in tables) > 12 else 5.0
-    with page(output, (side + 1.0) * columns, side * rows) as figure:
+    with page(output, (side + 1.0) * columns, (side + 0.2) * rows) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, run, table in zip(panels, runs, tables, strict=False):
             image = _paint(axes, run, *table)
         for axes in panels[len(runs) :]:
             axes.remove()
-        bar = figure.colorbar(image, ax=list(panels[: len(runs)]), pad=0.02, shrink=0.8, fraction=0.05)
+        bar = figure.colorbar(image, ax=list(panels[: len(runs)]), pad=0.02, shrink=0.8 / rows, aspect=22)
         bar.set_label("share of the true class")
         bar.set_ticks([0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0], labels=["0", "0.01", "0.05", "0.1", "0.25", "0.5", "1"])
         bar.outline.set_visible(False)
@@ -87,5 +89,5 @@ def _paint(axes, run, counts, classes, record):
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     right = np.trace(counts) / max(counts.sum(), 1)
-    axes.set_title(f"{plain(run.name)}: epoch {record.get('epoch', '?')}, {100 * right:.4g} % of {counts.sum()} right")
+    axes.set_title(f"{plain(run.name)}\nepoch {record.get('epoch', '?')}, {100 * right:.4g} % of {counts.sum()} right")
     return image

@@ -63,6 +63,8 @@ def draw(run_dirs, output):
                 title += f"\nthe first {min(n, MOST_MAPS)} x {min(m, MOST_INPUTS)} of them"
             if len(kernel) > 2:
                 title += ", middle slice"
+            if m > 1 and len(kernel) > 1:
+                title += "\neach column an output map, each row an input map"
             part.suptitle(title, fontsize=11, x=0.02, ha="left")
             weights = weights[:MOST_MAPS, :MOST_INPUTS]
             if len(kernel) == 1:

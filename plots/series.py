@@ -41,17 +41,19 @@ def thin(x, y, bins=2000):
 
     Returns
     -------
-    x, y : arrays of at most 2 * bins + 2 points, in the order of x; points that are not finite are left out of a
-        thinned curve
+    x, y : arrays of at most 3 * bins + 2 points, in the order of x
+        A bin with values that are not finite keeps one of them, so that the line is still interrupted there.
     """
     if len(x) <= 4 * bins:
         return x, y
     finite = np.isfinite(y)
-    x, y = x[finite], y[finite]
-    keep = {0, len(x) - 1} if len(x) else set()
+    keep = {0, len(x) - 1}
     for part in np.array_split(np.arange(len(x)), bins):
-        if len(part):
-            keep |= {part[np.argmin(y[part])], part[np.argmax(y[part])]}
+        good = part[finite[part]]
+        if len(good):
+            keep |= {good[np.argmin(y[good])], good[np.argmax(y[good])]}
+        if len(good) < len(part):
+            keep.add(part[np.argmin(finite[part])])
     index = np.array(sorted(keep), dtype=np.intp)
     return x[index], y[index]
 

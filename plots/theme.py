@@ -99,12 +99,12 @@ def _write(figure, target, suffix):
         raise NnjitError(f"{target}: the picture cannot be written ({error.strerror or error})") from None
 
 
-def plain(text, longest=44):
-    """User text as a label: no mathematics, nothing hidden by a leading underscore, shortened in the middle."""
+def plain(text, longest=36):
+    """User text as a label: dollar signs are no mathematics, long text is shortened in the middle."""
     text = str(text)
     if len(text) > longest:
         text = f"{text[: longest // 2 - 1]}…{text[-longest // 2 :]}"
-    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+    return text.replace("$", r"\$")
 
 
 def run_colours(count):
@@ -122,7 +122,8 @@ def depth_colours(count):
 
 def legend(axes, entries):
     """A legend right of the axes, where it covers no data. `entries`: list of (handle, label)."""
-    handles, labels = zip(*entries, strict=True)
+    handles = [handle for handle, _ in entries]
+    labels = [f" {label}" if label.startswith("_") else label for _, label in entries]  # matplotlib hides "_name"
     return axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1.0))
 
 
@@ -160,7 +161,7 @@ def log_scale(axes):
     if low < 1e-4 or high > 1e5 or high > 400 * low:
         return
     # 1, 2, 5, 10 over a decade or two; below a decade the ticks of a linear axis.
-    locator = LogLocator(subs=(1.0, 2.0, 5.0)) if high > 8 * low else MaxNLocator(nbins=5)
+    locator = LogLocator(subs=(1.0, 2.0, 5.0)) if high > 8 * low else MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
     axes.yaxis.set_major_locator(locator)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.6g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

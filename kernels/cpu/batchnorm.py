@@ -12,9 +12,7 @@ from ..compiler import kernel
 
 
 @kernel
-def forward(
-    x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training
-):
+def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move."""
     N, C = x.shape[:2]
     S = x.size // (N * C)

@@ -7,9 +7,7 @@ biased deviation (1/M); the running variance takes the unbiased one (1/(M - 1)),
 import numpy as np
 
 
-def forward(
-    x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training
-):
+def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel.
 
     x, y : (N, C, *spatial)

@@ -1,0 +1,29 @@
+"""Clipping: a gradient longer than `max` in the l_p norm is shortened to it, ``clip="norm(max=1.0, p=2)"``."""
+
+import math
+
+from ..errors import SpecError
+from ..registry import Options, parse
+
+
+class Clip(Options):
+    """g <- g min(1, max / ||g||_p)."""
+
+    max: float = 1.0
+    p: float = 2.0
+
+    def validate(self):
+        if not 0 < self.max < math.inf:
+            raise SpecError(f"clip: max must be a finite number above 0, got {self.max}")
+        if not 1 <= self.p:
+            raise SpecError(f"clip: p must be at least 1 (inf included), got {self.p}")
+
+
+def create(spec):
+    """A Clip from ``norm(max=..., p=...)``; None stays None."""
+    if spec is None or isinstance(spec, Clip):
+        return spec
+    parsed = parse(spec, "clip")
+    if parsed.name != "norm":
+        raise SpecError(f"clip: expected norm(max=1.0, p=2), got {spec!r}")
+    return Clip(*parsed.args, **parsed.kwargs)

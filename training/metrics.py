@@ -1,0 +1,114 @@
+"""Metrics: what a person wants to know of the outputs, in NumPy. Each is a mean over samples.
+
+y : (N, *shape), outputs of the network
+target : the same shape, or class numbers (N,)
+"""
+
+import numpy as np
+
+from ..errors import ShapeError, UnknownName
+from ..network.norms import lp_norm
+
+
+def accuracy(y, target):
+    """Share of samples of the right class.
+
+    The class is the largest output along axis 1; of a single output (a logit, as binary_cross_entropy takes it) it is
+    1 above 0. Targets are class numbers, one-hot, or (single output) 0 and 1.
+    """
+    target = _checked(y, target)
+    return float(np.mean(classes(y) == _target_classes(y, target)))
+
+
+def l1(y, target):
+    """Mean over samples of ||y - t||_1."""
+    return _error_norm(y, target, 1.0)
+
+
+def l2(y, target):
+    """Mean over samples of ||y - t||_2."""
+    return _error_norm(y, target, 2.0)
+
+
+def linf(y, target):
+    """Mean over samples of max |y - t|."""
+    return _error_norm(y, target, np.inf)
+
+
+METRICS = {"accuracy": accuracy, "l1": l1, "l2": l2, "linf": linf}
+
+
+def get(name):
+    """The function of a metric.
+
+    Raises
+    ------
+    UnknownName : says the nearest names and all names.
+    """
+    from ..registry.specs import did_you_mean, shown
+
+    if not isinstance(name, str) or name not in METRICS:
+        near = did_you_mean(name, METRICS) if isinstance(name, str) else ""
+        raise UnknownName(f"no metric is called {shown(name)}{near}; known are {', '.join(METRICS)}")
+    return METRICS[name]
+
+
+def classes(y):
+    """The class each sample is taken for: (N,) from (N, C), (N, *spatial) from (N, C, *spatial); 0 or 1 from (N, 1)."""
+    y = np.asarray(y)
+    if _single(y):
+        return (y.reshape(len(y)) > 0).astype(np.int64)
+    return y.argmax(axis=1)
+
+
+def confusion_matrix(y, target, count=None):
+    """How often class i (row) was taken for class j (column).
+
+    Parameters
+    ----------
+    y : (N, C) scores, or (N, 1) logits of two classes
+    target : class numbers (N,), or like y
+    count : int or None
+        Number of classes; None: as many as y has.
+
+    Returns
+    -------
+    ndarray of int64 (count, count); matrices of several batches add up.
+    """
+    target = _checked(y, target)
+    if count is None:
+        count = 2 if _single(y) else y.shape[1]
+    right, taken = _target_classes(y, target).ravel(), classes(y).ravel()
+    if right.size and (right.min() < 0 or right.max() >= count):
+        raise ShapeError(f"confusion_matrix: labels must be from 0 to {count - 1}, got {right.min()} to {right.max()}")
+    return np.bincount(right * count + taken, minlength=count * count).reshape(count, count)
+
+
+def _error_norm(y, target, p):
+    target = _checked(y, target)
+    if target.shape != np.shape(y):
+        raise ShapeError(f"error norms: targets must have the outputs' shape {np.shape(y)}, got {target.shape}")
+    e = np.asarray(y, np.float64) - target
+    return float(np.mean([lp_norm(row, p) for row in e])) if len(e) else float("nan")
+
+
+def _target_classes(y, target):
+    """Class numbers of targets of either form."""
+    if target.ndim < np.ndim(y):
+        return target.astype(np.int64)
+    if _single(y):
+        return (target.reshape(len(target)) > 0.5).astype(np.int64)
+    return target.argmax(axis=1)
+
+
+def _single(y):
+    return np.ndim(y) == 1 or np.shape(y)[1:] == (1,)
+
+
+def _checked(y, target):
+    """The target as an array; ShapeError unless it is like y, or class numbers for it."""
+    target, shape = np.asarray(target), np.shape(y)
+    if not shape or target.shape not in (shape, shape[:1] + shape[2:]):
+        raise ShapeError(f"metrics: targets for outputs of shape {shape} must be like them or class numbers (N,), "
+                         f"got {target.shape}")  # fmt: skip
+    return target

@@ -1,0 +1,127 @@
+"""Update rules: how theta follows from its gradient.
+
+An optimizer names a kernel over flat arrays and the moments it keeps between steps. The kernel's arguments are bound
+by name: ``theta``, ``gradient`` (mean over the batch), the moments, ``rate`` (eta of this step), ``step`` (from 1), and
+the options.
+"""
+
+import math
+from typing import ClassVar
+
+from ..errors import SpecError
+from ..kernels.compiler import Kernel
+from ..kernels.operations import Operation, operation
+from ..registry import Options, optimizers
+
+
+class Optimizer(Options):
+    """Base of update rules; the first option is lr, the learning rate that schedules multiply.
+
+    `update` and `moments` may be properties where they depend on the options.
+    """
+
+    lr: float
+
+    update: ClassVar[Kernel | Operation]
+    moments: ClassVar[tuple[str, ...]] = ()  # arrays of the size of theta that start at 0
+
+    def validate(self):
+        _within(self, "lr", self.lr, 0, math.inf)
+
+
+@optimizers.register("sgd")
+class SGD(Optimizer):
+    """theta <- theta - eta g (lecture, update formula), g with weight_decay * theta added.
+
+    With momentum v <- momentum v + g takes the place of g (Polyak 1964), with nesterov g + momentum v
+    (Sutskever et al. 2013), as in PyTorch.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def validate(self):
+        super().validate()
+        _within(self, "momentum", self.momentum, 0, 1)
+        _within(self, "weight_decay", self.weight_decay, 0, math.inf)
+        if self.nesterov and self.momentum == 0:
+            raise SpecError("sgd: nesterov needs a momentum above 0, such as momentum=0.9")
+
+    @property
+    def update(self):
+        return operation("update.sgd" if self.momentum else "update.gradient_descent")
+
+    @property
+    def moments(self):
+        return ("velocity",) if self.momentum else ()
+
+
+@optimizers.register("rmsprop")
+class RMSProp(Optimizer):
+    """theta <- theta - eta g / (sqrt(s) + epsilon), s the decaying mean of g^2 (Tieleman & Hinton 2012, lecture 6e)."""
+
+    lr: float = 1e-3
+    decay: float = 0.9
+    epsilon: float = 1e-8
+
+    update = operation("update.rmsprop")
+    moments = ("second_moment",)
+
+    def validate(self):
+        super().validate()
+        _within(self, "decay", self.decay, 0, 1)
+        _positive(self, "epsilon", self.epsilon)
+
+
+@optimizers.register("adam")
+class Adam(Optimizer):
+    """Decaying means of g and g^2, freed of their bias (Kingma & Ba 2015, arXiv:1412.6980).
+
+    weight_decay is an l_2 penalty: weight_decay * theta is added to g. See adamw for decay apart from the gradient.
+    """
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    update = operation("update.adam")
+    moments = ("first_moment", "second_moment")
+
+    def validate(self):
+        super().validate()
+        _within(self, "beta1", self.beta1, 0, 1)
+        _within(self, "beta2", self.beta2, 0, 1)
+        _positive(self, "epsilon", self.epsilon)
+        _within(self, "weight_decay", self.weight_decay, 0, math.inf)
+
+
+@optimizers.register("adamw")
+class AdamW(Adam):
+    """Adam, with theta shrunk by 1 - eta weight_decay by itself (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+
+    weight_decay: float = 0.01
+
+    update = operation("update.adamw")
+
+
+def _within(optimizer, option, value, low, high):
+    """An option from `low` on, below `high`."""
+    if not low <= value < high:
+        upper = "a finite number" if high == math.inf else f"below {high}"
+        raise SpecError(f"{_name(optimizer)}: {option} must be {upper} and at least {low}, got {value}")
+
+
+def _positive(optimizer, option, value):
+    if not 0 < value < math.inf:
+        raise SpecError(f"{_name(optimizer)}: {option} must be a finite number above 0, got {value}")
+
+
+def _name(optimizer):
+    try:
+        return optimizers.name_of(type(optimizer))
+    except LookupError:
+        return type(optimizer).__name__

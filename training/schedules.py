@@ -1,0 +1,100 @@
+"""Schedules: by what the learning rate is multiplied at each step."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..errors import SpecError
+from ..registry import Options, schedules
+
+
+class Schedule(Options):
+    """Base of schedules."""
+
+    def factor(self, steps, total, steps_per_epoch):
+        """Factors of the learning rate.
+
+        Parameters
+        ----------
+        steps : ndarray of int
+            Indices of steps, from 0.
+        total : int
+            Steps of the whole training.
+        steps_per_epoch : int
+
+        Returns
+        -------
+        ndarray of float64, like `steps`
+        """
+        raise NotImplementedError
+
+
+@schedules.register("constant")
+class Constant(Schedule):
+    """1 at every step."""
+
+    def factor(self, steps, total, steps_per_epoch):
+        return np.ones(np.shape(steps))
+
+
+@schedules.register("step")
+class Step(Schedule):
+    """gamma^k after k times `every` epochs."""
+
+    every: float
+    gamma: float = 0.1
+
+    def validate(self):
+        if not 0 < self.every < math.inf:
+            raise SpecError(f"step: every must be a number of epochs above 0, got {self.every}")
+        if not 0 < self.gamma < math.inf:
+            raise SpecError(f"step: gamma must be a finite number above 0, got {self.gamma}")
+
+    def factor(self, steps, total, steps_per_epoch):
+        k = np.floor(np.asarray(steps) / (self.every * steps_per_epoch) + 1e-9)  # 0.1 * 30 is a little above 3
+        return self.gamma**k
+
+
+@schedules.register("cosine")
+class Cosine(Schedule):
+    """From 1 down to `final` along half a cosine over the whole training (Loshchilov & Hutter 2017, arXiv:1608.03983).
+
+    f(t) = final + (1 - final) (1 + cos(pi t / total)) / 2, the paper's (5) without restarts.
+    """
+
+    final: float = 0.0
+
+    def validate(self):
+        if not 0 <= self.final <= 1:
+            raise SpecError(f"cosine: final must be from 0 to 1, the share of lr that is left, got {self.final}")
+
+    def factor(self, steps, total, steps_per_epoch):
+        done = np.minimum(np.asarray(steps) / total, 1.0)
+        return self.final + (1 - self.final) * (1 + np.cos(np.pi * done)) / 2
+
+
+@schedules.register("warmup")
+class WarmUp(Schedule):
+    """A straight line up to 1 over the first epochs (Goyal et al. 2017, arXiv:1706.02677), then another schedule.
+
+    The first step has factor 1/W and step W factor 1, for W = ceil(epochs * steps_per_epoch). The other schedule begins
+    after W steps and counts its own steps from there: cosine falls over what is left of the training.
+    """
+
+    epochs: float = 1.0
+    then: Any = "constant"
+
+    def validate(self):
+        if not 0 < self.epochs < math.inf:
+            raise SpecError(f"warmup: epochs must be a number above 0, got {self.epochs}")
+        try:
+            self._then = schedules.create(self.then)
+        except SpecError as error:
+            raise SpecError(f"warmup: then: {error}") from None
+
+    def factor(self, steps, total, steps_per_epoch):
+        steps = np.asarray(steps)
+        W = math.ceil(self.epochs * steps_per_epoch)
+        rest = self._then.factor(np.maximum(steps - W, 0), max(total - W, 1), steps_per_epoch)
+        return np.where(steps < W, (steps + 1) / W, rest)
