@@ -1,18 +1,22 @@
 """Compiled code on disk, outside the source tree, keyed so that a stale entry cannot be loaded.
 
 Numba's own cache key sees a function's bytecode only. Here every compiled function carries a name that ends in a hash
-of all that decides its code (its source and that of what it calls, constants, options, signature, Numba's version);
-Numba adds the CPU. One signature a file, so processes that start at once write the same bytes.
+of all that decides its code (its source and that of what it calls, constants, options, signature, Numba's version and
+the modules that make code of sources); Numba adds the CPU. One signature a file, so processes that start at once write
+the same bytes.
 """
 
+import functools
 import hashlib
 import os
+import pickle
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numba
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
 _warned = False
 
@@ -36,9 +40,15 @@ def clear() -> int:
 
 
 def digest(*parts) -> str:
-    """Sixteen hex digits that stand for the texts given and for this Numba."""
-    text = "\0".join([numba.__version__, *map(str, parts)])
+    """Sixteen hex digits that stand for the texts given, for this Numba and for this nnjit's way of making code."""
+    text = "\0".join([numba.__version__, _machinery(), *map(str, parts)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _machinery() -> str:
+    files = [Path(__file__).with_name(f"{name}.py") for name in ("compiler", "elementwise", "slots", "source")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 class _Locator:
@@ -71,16 +81,38 @@ class _Impl(CompileResultCacheImpl):
         self._filename_base = self.get_filename_base(py_func.__name__, "")
 
 
+class _Files(IndexDataCacheFile):
+    """Machine code behind its own hash: a damaged file must never run."""
+
+    def _load_data(self, name):
+        data = Path(self._data_path(name)).read_bytes()
+        if hashlib.sha256(data[32:]).digest() != data[:32]:
+            raise ValueError(f"{name} is damaged")
+        return pickle.loads(data[32:])
+
+    def _save_data(self, name, data):
+        data = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(hashlib.sha256(data).digest() + data)
+
+
 class DiskCache(FunctionCache):
     """Numba's cache in our directory; a read-only or full disk means compiling in memory, with one warning."""
 
     _impl_class = _Impl
+
+    def __init__(self, py_func):
+        super().__init__(py_func)
+        source = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, source)
 
     def load_overload(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:  # a damaged file must never be worse than no file
             _warn(f"cannot read compiled code from {self.cache_path} ({error}); compiling again")
+            with suppress(OSError):
+                self.flush()  # or saving would stumble over it again
             return None
 
     def save_overload(self, sig, data):

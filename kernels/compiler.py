@@ -23,6 +23,7 @@ FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 FLOATS = {np.float32: types.float32, np.float64: types.float64}
 # Without Numba's reference counts: every array belongs to the caller, and a count costs an atomic operation.
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
+INLINED = {**OPTIONS, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def compiled(function, signature, **options):
@@ -59,11 +60,32 @@ def external(name, signature, result=types.none):
 
 
 def call_symbol(context, builder, name, signature, values, result=types.none):
-    """Emit the call of a registered symbol, in Numba's own calling convention."""
+    """Emit the call of a registered symbol in Numba's own calling convention; a list is an array, number by number.
+
+    Kernels raise nothing (`source.partition` sees to it), so the status that comes back is not looked at.
+    """
     function_type = context.call_conv.get_function_type(result, signature)
     function = cgutils.get_or_insert_function(builder.module, function_type, name)
-    _, value = context.call_conv.call_function(builder, function, result, signature, values)
-    return context.get_dummy_value() if result is types.none else value
+    place, error = (cgutils.alloca_once(builder, kind.pointee) for kind in function_type.args[:2])
+    flat = []
+    for kind, value in zip(signature, values, strict=True):
+        if isinstance(value, list):
+            flat += value
+        else:
+            _flatten(context.data_model_manager[kind].as_argument(builder, value), flat)
+    builder.call(function, [place, error, *flat])
+    if result is types.none:
+        return context.get_dummy_value()
+    return context.get_returned_value(builder, result, builder.load(place))
+
+
+def _flatten(values, into):
+    """Numba's nested argument tuples as one list."""
+    if isinstance(values, (tuple, list)):
+        for value in values:
+            _flatten(value, into)
+    else:
+        into.append(values)
 
 
 class Kernel:
@@ -111,7 +133,7 @@ class Kernel:
             function = self.python(real)
             function.__name__ += "_" + digest(signature)
             function.__qualname__ = function.__name__
-            dispatcher = compiled(function, (*signature, types.intp, types.intp))
+            dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
             self._made[signature, real] = symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
         return self._made[signature, real]
 
@@ -132,7 +154,7 @@ class Kernel:
 
 @memoize
 def _inlined(kernel, real):
-    return njit(**OPTIONS, forceinline=True)(kernel.python(real))
+    return njit(**INLINED)(kernel.python(real))
 
 
 def kernel(function):
@@ -181,5 +203,3 @@ class Function(types.WrapperAddressProtocol):
 
     def __call__(self, *arguments):
         return self.dispatcher(*arguments)
-
-

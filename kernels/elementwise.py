@@ -12,7 +12,7 @@ from numba import njit, prange
 
 from . import source
 from .cache import digest
-from .compiler import OPTIONS, Kernel
+from .compiler import INLINED, Kernel
 
 
 class Formula(Kernel):
@@ -49,9 +49,7 @@ class Formula(Kernel):
     def python(self, real):
         namespace = {**self.function.__globals__, "_real": real}
         definition = _all_real(source.real(self.source.tree(), namespace))
-        formula = njit(**OPTIONS, forceinline=True)(
-            source.build(definition, definition.name, self.source.file, namespace)
-        )
+        formula = njit(**INLINED)(source.build(definition, definition.name, self.source.file, namespace))
         kernel = ast.parse(self.text).body[0]
         source.partition(kernel)
         name = f"{self.source.label}_{digest(self._key(), real.__name__)}"

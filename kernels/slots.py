@@ -7,14 +7,14 @@ arrays: in plain Python by slicing, in compiled code by an address and sizes, al
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 
 import numpy as np
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, models, register_model, typeof_impl
-from numba.np.arrayobj import make_array, populate_array
 
 from .compiler import FLOATS, call_symbol
 
@@ -85,10 +85,18 @@ def short(flat, offset, shape, stride, local):
 
 
 def shaped(slot, form):
-    """The slot as a kernel wants it: "flat" for elementwise, a number of spatial dimensions, or None for as it is."""
+    """The slot as a kernel wants it.
+
+    None: as it is; "flat": one dimension; "matrix": (N, features); "channels": (N, C, positions); 3: images of 1 and 2
+    spatial dimensions lifted to 3. Arrays without a sample axis keep their shape under "matrix" and "channels".
+    """
     if form is None:
         return slot
     shape = slot.shape
+    if form in ("matrix", "channels"):
+        if not slot.rows or not shape:
+            return slot
+        return replace(slot, shape=(slot.size,) if form == "matrix" else (shape[0], slot.size // shape[0]))
     if form == "flat":
         return replace(slot, shape=shape if slot.rows and not shape else (slot.size,))
     lead = 1 if slot.rows else 2
@@ -195,8 +203,8 @@ class Binding:
             target = kernel_of(binding, signature)
             inner = (*signature, types.intp, types.intp)
             if not isinstance(target, str):
-                kind = types.Dispatcher(target)
-                inner_sig = typing.resolve_function_type(kind, inner, {})
+                dispatcher = types.Dispatcher(target)
+                inner_sig = typing.resolve_function_type(dispatcher, inner, {})
             casts = [
                 g if isinstance(g, (_SlotType, types.Array)) else want
                 for g, want in zip(given[3:], (*signature, types.intp, types.intp), strict=False)
@@ -205,26 +213,24 @@ class Binding:
 
             def generate(context, builder, sig, args):
                 n0, n1 = args[1], args[2]
-                state_type = sig.args[0]
-                numbers = []
-                for i, want in enumerate(signature):
-                    argument = sig.args[3 + i]
-                    if isinstance(argument, _SlotType):
-                        numbers.append(
-                            _array(context, builder, state_type, args[0], argument.slot, binding.form, n0, n1, want)
-                        )
-                    elif isinstance(argument, types.Array) and argument.ndim != want.ndim:
-                        numbers.append(_flat(context, builder, argument, args[3 + i], want))
+                values = []
+                for given, value, want in zip(sig.args[3:], args[3:], signature, strict=False):
+                    if isinstance(given, _SlotType):
+                        slot, form = given.slot, binding.form
+                        values.append(_array(context, builder, sig.args[0], args[0], slot, form, n0, n1, want))
+                    elif isinstance(given, types.Array) and given.ndim != want.ndim:
+                        values.append(_flat(context, builder, value, want))
                     else:
-                        numbers.append(args[3 + i])
-                if has_part:
-                    numbers += args[-2:]
-                else:
-                    numbers += [context.get_constant(types.intp, 0), context.get_constant(types.intp, 1)]
+                        values.append(value)
+                values += args[-2:] if has_part else [context.get_constant(types.intp, n) for n in (0, 1)]
                 if isinstance(target, str):
-                    call_symbol(context, builder, target, inner, numbers)
+                    call_symbol(context, builder, target, inner, values)
                 else:
-                    context.get_function(kind, inner_sig)(builder, numbers)
+                    values = [
+                        _struct(context, builder, kind, value) if isinstance(value, list) else value
+                        for kind, value in zip(inner, values, strict=True)
+                    ]
+                    context.get_function(dispatcher, inner_sig)(builder, values)
                 return context.get_dummy_value()
 
             return sig, generate
@@ -249,47 +255,52 @@ def _python_value(numba_type):
     return 0 if isinstance(numba_type, types.Integer) else 0.0
 
 
+# In compiled code an array is (meminfo, parent, nitems, itemsize, data, shape, strides), Numba's own layout; a kernel's
+# caller passes these numbers one by one. Almost all are constants here, and nobody owns a reference.
+
+
 def _array(context, builder, state_type, state, slot, form, n0, n1, array):
-    """LLVM: the array struct of a slot; no reference is taken, the state outlives the call."""
-    field = state_type.fields.index(slot.flat)
-    flat_type = state_type.types[field]
-    flat = make_array(flat_type)(context, builder, builder.extract_value(state, field))
-    constant = lambda n: context.get_constant(types.intp, n)  # noqa: E731
-    if _flattened(slot, form):
-        sizes = [builder.mul(builder.sub(n1, n0), constant(slot.size))]
+    """LLVM: the numbers of a slot's array."""
+    constant = partial(context.get_constant, types.intp)
+    data = builder.extract_value(builder.extract_value(state, state_type.fields.index(slot.flat)), 4)
+    view = slot if _flattened(slot, form) else shaped(slot, form)
+    if not slot.rows:
+        first, lead, count = constant(slot.offset), [], constant(view.size)
     else:
-        view = shaped(slot, form)
-        sizes = [constant(n) for n in view.shape]
-        if slot.rows:
-            sizes.insert(0, builder.sub(n1, n0))
-    first = constant(slot.offset)
-    if slot.rows:
-        first = builder.add(first, builder.mul(n0, constant(slot.stride)))
+        n = builder.sub(n1, n0)
+        first = builder.add(constant(slot.offset), builder.mul(n0, constant(slot.stride)))
         if slot.local:
-            first = builder.add(first, builder.mul(builder.sub(n1, n0), constant(slot.local)))
-    return _struct(context, builder, array, builder.gep(flat.data, [first]), sizes)
+            first = builder.add(first, builder.mul(n, constant(slot.local)))
+        count = builder.mul(n, constant(slot.size)) if slot.size != 1 else n
+        lead = [n]
+    if _flattened(slot, form):
+        return _numbers(context, array, builder.gep(data, [first]), count, [count], [1])
+    sizes, steps = [], []
+    for size in reversed(view.shape):
+        steps.insert(0, prod(sizes))
+        sizes.insert(0, size)
+    if slot.rows:
+        steps.insert(0, prod(sizes))
+    return _numbers(context, array, builder.gep(data, [first]), count, lead + list(map(constant, sizes)), steps)
 
 
-def _flat(context, builder, given, value, array):
-    """LLVM: a C-contiguous array as one dimension."""
-    source = make_array(given)(context, builder, value)
-    return _struct(context, builder, array, source.data, [source.nitems])
+def _flat(context, builder, value, array):
+    """LLVM: the numbers of a C-contiguous array taken as one dimension."""
+    count = builder.extract_value(value, 2)
+    return _numbers(context, array, builder.extract_value(value, 4), count, [count], [1])
 
 
-def _struct(context, builder, array, data, sizes):
-    """LLVM: an array struct over memory that somebody else owns."""
-    item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
-    strides, step = [], item
-    for size in reversed(sizes):
-        strides.insert(0, step)
-        step = builder.mul(step, size)
-    result = make_array(array)(context, builder)
-    populate_array(
-        result,
-        data,
-        cgutils.pack_array(builder, sizes),
-        cgutils.pack_array(builder, strides),
-        item,
-        None,
-    )
-    return result._getvalue()
+def _numbers(context, array, data, count, sizes, steps):
+    null = ir.Constant(context.get_value_type(types.voidptr), None)
+    item = context.get_abi_sizeof(context.get_data_type(array.dtype))
+    constant = partial(context.get_constant, types.intp)
+    return [null, null, count, constant(item), data, *sizes, *(constant(item * step) for step in steps)]
+
+
+def _struct(context, builder, array, numbers):
+    """LLVM: the numbers of an array as Numba's struct."""
+    value = ir.Constant(context.get_value_type(array), ir.Undefined)
+    for i, number in enumerate(numbers):
+        field = i if i < 5 else (5, i - 5) if i < 5 + array.ndim else (6, i - 5 - array.ndim)
+        value = builder.insert_value(value, number, field)
+    return value

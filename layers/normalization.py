@@ -20,9 +20,9 @@ class BatchNorm(Layer):
     epsilon: float = 1e-5
 
     couples_batch = True
-    forward = operation("batchnorm.forward")
-    backward_input = operation("batchnorm.backward_input")
-    backward_parameters = operation("batchnorm.backward_parameters")
+    forward = operation("batchnorm.forward", form="channels")
+    backward_input = operation("batchnorm.backward_input", form="channels")
+    backward_parameters = operation("batchnorm.backward_parameters", form="channels")
 
     def validate(self):
         if not 0 <= self.momentum <= 1:
@@ -50,9 +50,9 @@ class LayerNorm(Layer):
 
     epsilon: float = 1e-5
 
-    forward = operation("layernorm.forward")
-    backward_input = operation("layernorm.backward_input")
-    backward_parameters = operation("layernorm.backward_parameters")
+    forward = operation("layernorm.forward", form="flat")
+    backward_input = operation("layernorm.backward_input", form="flat")
+    backward_parameters = operation("layernorm.backward_parameters", form="flat")
 
     def validate(self):
         _check_epsilon("layernorm", self.epsilon)

@@ -8,5 +8,5 @@ from ..registry import register
 class Softmax(Layer):
     """y_c = exp(x_c) / sum_k exp(x_k) over the channel axis. (N, C, *spatial) -> same shape."""
 
-    forward = operation("softmax.forward")
-    backward_input = operation("softmax.backward_input")
+    forward = operation("softmax.forward", form="channels")
+    backward_input = operation("softmax.backward_input", form="channels")

@@ -8,7 +8,7 @@ milliseconds. For tiny networks (schedule.inline) everything is compiled into on
 from numba import njit, prange, types, typeof
 
 from ..kernels.cache import digest
-from ..kernels.compiler import FLOATS, OPTIONS, Function, compiled, external, symbol
+from ..kernels.compiler import FLOATS, INLINED, Function, compiled, external, symbol
 from ..kernels.operations import Operation
 from ..kernels.slots import Slot
 from . import writer
@@ -25,19 +25,19 @@ def assemble(program):
     def kernel_of(binding, signature):
         kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
         if plan.inline:
-            return kernel.inlined(real)
+            dispatcher = kernel.inlined(real)
+            used.append(dispatcher.py_func.__name__)
+            return dispatcher
         name, _ = kernel.compile(signature, real)
         used.append(name)
         return name
 
-    parted = {call.binding.name for call in writer._calls(plan) if call.parted}
     space = program.namespace(
-        {name: b.compiled(kernel_of, real, flats, name in parted) for name, b in plan.bindings.items()}
+        {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
     )
     space["prange"] = prange
-    if not plan.inline:  # every kernel must be registered before code that calls it is loaded
-        for binding, values in _bound(program):
-            kernel_of(binding, binding.signature(values, flats, real))
+    for binding, values in _bound(program):  # a kernel must be registered before code that calls it is loaded
+        kernel_of(binding, binding.signature(values, flats, real))
     key = digest(program.source, *sorted(set(used)), state, plan.inline)
     return _Functions(program, space, state, key).build()
 
@@ -50,7 +50,10 @@ def _bound(program):
     ins, outs = plan.slot(Ref("value", 0)), plan.slot(Ref("value", plan.graph.output.index))
     for call in [*writer._calls(plan), *([plan.clip] if program.loss is not None else [])]:
         values = [call.values[name] for name in call.binding.names]
-        yield call.binding, [plan.slot(v) if isinstance(v, Ref) else (v if isinstance(v, Slot) else _sample(v)) for v in values]
+        yield (
+            call.binding,
+            [plan.slot(v) if isinstance(v, Ref) else (v if isinstance(v, Slot) else _sample(v)) for v in values],
+        )
     if program.loss is not None:
         target = plan.slot(Ref("target", None))
         yield plan.bindings["batch_gather"], [flat, whole, 0, 0, ins]
@@ -112,9 +115,11 @@ class _Functions:
 
     def link(self, name, signature, result=types.none, parallel=False):
         """Compile a function and put the call of its symbol in its place."""
-        dispatcher = compiled(self.named(name), signature, parallel=parallel)
+        # Never called from Python, so spared the wrappers for it.
+        wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        dispatcher = compiled(self.named(name), signature, parallel=parallel, **wrappers)
         self.space[name] = external(symbol(dispatcher, signature), signature, result)
 
     def inline(self, *names):
         for name in names:
-            self.space[name] = njit(**OPTIONS, forceinline=True)(self.space[name])
+            self.space[name] = njit(**INLINED)(self.space[name])

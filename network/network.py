@@ -177,7 +177,9 @@ class Network:
     def _batch(self, array, shape, name, count=None):
         array = np.ascontiguousarray(array, dtype=self.dtype)
         if array.shape[1:] != tuple(shape) or array.ndim == 0 or not len(array) or count not in (None, len(array)):
-            raise ShapeError(f"{name}: expected shape ({count or 'N'}, {', '.join(map(str, shape))}), got {array.shape}")
+            raise ShapeError(
+                f"{name}: expected shape ({count or 'N'}, {', '.join(map(str, shape))}), got {array.shape}"
+            )
         return array
 
     # -- training ----------------------------------------------------------------------------------------------------

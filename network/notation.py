@@ -21,7 +21,7 @@ def variables(graph):
     """Ref or Slot -> variable name."""
     from .plan import Ref, is_alias
 
-    names = {Ref("value", 0): "a1", Ref("delta", 0): "da1", Ref("loss", None): "C", Ref("target", None): "target"}
+    names = {Ref("value", 0): "a1", Ref("delta", 0): "da1", Ref("loss", None): "C_i", Ref("target", None): "target"}
     l, open_affine = 1, False
     for index, node in enumerate(graph.nodes):
         follower = graph.follower(node)

@@ -76,6 +76,7 @@ class Plan:
         self.parts = 1 if single else schedule.parts(self.graph, self.N)
         self.inline = training and schedule.inline(self.graph, self.N)
         self.regions = _regions(self.graph)
+        self._shared()
         self.learned = self._which_need_gradients()
         self.gradients = []
         self._forward()
@@ -178,8 +179,9 @@ class Plan:
                 for other in self.graph.nodes:  # where a residual begins, the deltas of both its ways meet
                     if other.skip is not None and other.start == index and other.skip.index in self.learned:
                         dx, dy = Ref("delta", other.skip.index), Ref("delta", other.y.index)
-                        values = {"x": dx, "skip": dy, "y": dx}
-                        text = f"{self.names[dx]} += {self.names[dy]}"
+                        branch = dy if self._doubles(other) else dx
+                        values = {"x": branch, "skip": dy, "y": dx}
+                        text = f"{self.names[dx]} = {self.names[branch]} + {self.names[dy]}"
                         region.backward.append(self.call("residual_add", other.layer.add, values, text))
             if region.coupled:
                 _whole(region.backward)
@@ -224,23 +226,33 @@ class Plan:
         self.measure = self.call("norm_partial", operation("norm.partial"), norm, "this chunk's share of the norms")
         for name in optimizer.update.arguments:
             if name not in known:
-                raise NnjitError(f"optimizer: the update takes {name!r}, which cannot be bound; known: {', '.join(known)}")
+                raise NnjitError(
+                    f"optimizer: the update takes {name!r}, which cannot be bound; known: {', '.join(known)}"
+                )
         self.update = self.call("update", optimizer.update, known, "the update rule")
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def _root(self, ref):
         """What an array shares its memory with: a flatten has its input's, a residual's branch the delta of the sum."""
-        changed = True
-        while changed:
-            changed = False
-            for node in self.graph.nodes:
-                if ref.kind in ("value", "delta") and ref.key == node.y.index and is_alias(node):
-                    ref, changed = Ref(ref.kind, node.x.index), True
-                elif ref.kind == "delta" and node.skip is not None and ref.key == node.x.index:
-                    other = Ref("delta", node.y.index)
-                    ref, changed = other, True
-        return ref
+        if ref.kind not in ("value", "delta"):
+            return ref
+        key = self.originals[ref.key]
+        while ref.kind == "delta" and key in self.ends:
+            key = self.ends[key]
+        return Ref(ref.kind, key)
+
+    def _shared(self):
+        """Value -> the one it only names anew, and end of a residual's branch -> the sum, for `_root`."""
+        self.originals, self.ends = {0: 0}, {}
+        for node in self.graph.nodes:
+            self.originals[node.y.index] = self.originals[node.x.index] if is_alias(node) else node.y.index
+            if node.skip is not None and not self._doubles(node):
+                self.ends[self.originals[node.x.index]] = node.y.index
+
+    def _doubles(self, node):
+        """Whether a residual's sum is x + x: nothing but aliases inside."""
+        return self.originals[node.x.index] == self.originals[node.skip.index]
 
     def _shape(self, ref):
         """Shape of an array, and whether it has one row a sample."""

@@ -40,6 +40,7 @@ def _arrays(plan):
     """One definition an array: where it lives in the state and its shape."""
     lines, taken = [], set()
     plan.variables = {}
+    plan.parted = {call.binding.name for call in _calls(plan) if call.parted}  # these take a part in every call
     for call in _calls(plan):
         for value in call.values.values():
             slot = plan.slot(value) if isinstance(value, Ref) else value
@@ -71,7 +72,8 @@ def _calls(plan):
 
 def _line(call, plan, n0="n0", n1="n1", part="part"):
     given = ", ".join(f"{name}={_text(value, plan)}" for name, value in call.values.items())
-    parts = f", part={part}, parts=PARTS" if call.parted else ""
+    whole = ", part=0, parts=1" if call.binding.name in plan.parted else ""
+    parts = f", part={part}, parts=PARTS" if call.parted else whole
     text = f"    {call.binding.name}(s, {n0}, {n1}, {given}{parts})"
     return f"{text}  # {call.comment}" if call.comment else text
 
@@ -95,7 +97,8 @@ def _loop(plan, lines, indent="    "):
     return [
         f"{indent}for p in prange(BLOCKS):",
         f"{indent}    n0, n1 = N * p // BLOCKS, N * (p + 1) // BLOCKS",
-        *(f"{indent}    {line}" for line in lines),
+        f"{indent}    if n0 < n1:",
+        *(f"{indent}        {line}" for line in lines),
     ]
 
 
@@ -141,8 +144,8 @@ def _backward(plan, skip_last, indent="    "):
 def _by_hand(plan):
     """For Network.forward and Network.backward."""
     return [
-        "", "def forward(s, N, seed, training):", *_forward(plan, "training"), "",
-        "", "def backward(s, N, seed):", *_backward(plan, False), "",
+        "", "def forward(s, N, seed, training):", *(_forward(plan, "training") or ["    pass"]), "",
+        "", "def backward(s, N, seed):", *(_backward(plan, False) or ["    pass"]), "",
     ]  # fmt: skip
 
 
@@ -188,7 +191,7 @@ def _training(plan):
     m = 1 if program.labels else _size(plan.graph.output.shape)
     p = program.norm
     root = "share" if p == float("inf") or p < 1 else ("np.sqrt(share)" if p == 2 else f"share ** {1 / p!r}")
-    join = "max({0}, s.log[SUMS + c])" if p == float("inf") else "{0} + s.log[SUMS + c]"
+    join = "np.maximum({0}, s.log[SUMS + c])" if p == float("inf") else "{0} + s.log[SUMS + c]"
     target = plan.variables[Ref("target", None)]
     C = plan.slot(Ref("loss", None))
     load = [

@@ -44,19 +44,22 @@ def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="s
         positive = [y[np.isfinite(y) & (y > 0)] for group in (*map(dict.values, curves), totals) for _, y in group]
         lowest = min((y.min() for y in positive if len(y)), default=None)
         floor = None if lowest is None else lowest / 3
-        first = None
-        for part, run, layers, whole in zip(parts, runs, curves, totals, strict=True):
-            axes = part.add_subplot(sharey=first)
-            first = first or axes
+        panels = [part.add_subplot() for part in parts]
+        for axes, run, layers, whole in zip(panels, runs, curves, totals, strict=True):
             _paint(axes, layers, whole, floor, before(axes, run) if before else [])
             window = window_for(max(len(xs) for xs, _ in [*layers.values(), whole]))
             axes.set_title(plain(run.name) + (f" (running mean of {window})" if window > 1 else ""))
             axes.set_ylabel(ylabel)
             axes.set_xlabel(x)
             whole_numbers(axes.xaxis)
-        if floor is not None:
-            for part in parts:
-                log_scale(part.axes[0])
+            if floor is not None:
+                axes.set_yscale("log")
+        # One range for all runs. (A y axis shared between subfigures would draw the page again at each change.)
+        low, high = np.transpose([axes.get_ylim() for axes in panels])
+        for axes in panels:
+            axes.set_ylim(low.min(), high.max())
+            if floor is not None:
+                log_scale(axes)
 
 
 def _curves(run, key, of, x):

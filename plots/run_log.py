@@ -4,7 +4,7 @@
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -111,8 +111,7 @@ def read(run_dir):
     lines = text.split("\n")  # what follows the last line end is nothing, or torn
     records = [_record(line) for line in lines]
     unreadable = sum(record is None and bool(line.strip()) for record, line in zip(records[:-1], lines, strict=False))
-    steps: list = []
-    epochs: list = []
+    steps, epochs = [], []
     for record in records:
         if record is None:
             continue
@@ -138,10 +137,7 @@ def read_all(run_dirs, has_data, needs):
         listed = ", ".join(str(run.directory) for run in runs) or "no run given"
         raise DataError(f"{listed}: nothing to draw, the picture needs {needs}")
     names = [run.name for run in kept]
-    return [
-        run if names.count(run.name) == 1 else RunLog(run.directory, str(run.directory), run.steps, run.epochs)
-        for run in kept
-    ]
+    return [run if names.count(run.name) == 1 else replace(run, name=str(run.directory)) for run in kept]
 
 
 def _number(value):

@@ -5,6 +5,7 @@ settings are touched, no display is needed, and a user's own style does not chan
 """
 
 import os
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,7 +92,10 @@ def _write(figure, target, suffix):
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         try:
-            figure.savefig(temporary, format=suffix, metadata=undated)
+            with warnings.catch_warnings():
+                # A run's name in a script the font lacks is drawn as boxes, which is no reason to talk.
+                warnings.filterwarnings("ignore", message="Glyph .* missing from")
+                figure.savefig(temporary, format=suffix, metadata=undated)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -101,7 +105,7 @@ def _write(figure, target, suffix):
 
 def plain(text, longest=36):
     """User text as a label: dollar signs are no mathematics, long text is shortened in the middle."""
-    text = str(text)
+    text = "".join(c if c.isprintable() else "?" for c in str(text))
     if len(text) > longest:
         text = f"{text[: longest // 2 - 1]}…{text[-longest // 2 :]}"
     return text.replace("$", r"\$")

@@ -1,9 +1,9 @@
-"""The config of a run: TOML read, checked as a whole, and written down resolved.
+"""The config of a run: checked as a whole, completed by its defaults, and written down.
 
 ::
 
     [model]
-    input_shape = [1, 8, 8]          # not needed: the data says it
+    input_shape = [1, 8, 8]          # may be left out: the data says it
     layers = ["conv(filters=16, kernel_size=3, padding='same')", "relu", "maxpool(2)", "flatten", "dense(10)"]
     [data]
     name = "digits"                  # or a spec, "idx(path='mnist')", or {dataset = "csv", path = ...} as a table
@@ -11,28 +11,20 @@
     optimizer = "adam(lr=1e-3)"
 """
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import registry
-from ..errors import NnjitError, SpecError
-from ..network.network import DEVICES
+from ..errors import NnjitError
+from ..network.network import DEVICES, Network
 from ..registry.specs import did_you_mean, either, quoted, shown, split
-from . import metrics, toml
-from .spec_check import Problems, check, check_fit, check_shapes
+from . import clip, metrics, toml
+from .fit import Settings
+from .spec_check import Problems, check, check_fit
 
 Count = Annotated[int, Field(ge=1)]
-LAYERS = [
-    "conv(filters=16, kernel_size=3, padding='same')",
-    "relu",
-    "maxpool(2)",
-    "conv(filters=32, kernel_size=3, padding='same')",
-    "relu",
-    "maxpool(2)",
-    "flatten",
-    "dense(10)",
-]
 
 
 class _Section(BaseModel):
@@ -44,7 +36,20 @@ class _Section(BaseModel):
 class Model(_Section):
     """What is trained."""
 
-    layers: list[Any] = Field(LAYERS, min_length=1, description="a list of layers")
+    layers: list[Any] = Field(
+        [
+            "conv(filters=16, kernel_size=3, padding='same')",
+            "relu",
+            "maxpool(2)",
+            "conv(filters=32, kernel_size=3, padding='same')",
+            "relu",
+            "maxpool(2)",
+            "flatten",
+            "dense(10)",
+        ],
+        min_length=1,
+        description="a list of layers",
+    )
     input_shape: list[Count] | None = Field(
         None, min_length=1, description="the sizes of a sample without the batch, such as [1, 28, 28]"
     )
@@ -56,12 +61,12 @@ class Training(_Section):
 
     loss: Any = Field("cross_entropy", description='a loss, such as "cross_entropy" or "huber(delta=0.5)"')
     optimizer: Any = Field("adam(lr=1e-3)", description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
-    schedule: Any = Field("constant", description='of the learning rate, such as "cosine" or "step(every=5)"')
-    clip: str | None = Field(None, description='the largest norm of a gradient, "norm(max=1.0, p=2)"')
+    schedule: Any = Field("constant", description='a schedule of the learning rate, such as "cosine" or "step(every=5)"')
+    clip: Any = Field(None, description='a bound on the norm of the gradient, such as "norm(max=1.0, p=2)"')
     epochs: Count = Field(10, description="a whole number from 1 on")
     batch_size: int = Field(32, ge=0, description="a whole number from 1 on, or 0 for the whole set")
     seed: int = Field(0, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
-    norm: float = Field(2.0, gt=0, description="the p of the logged gradient norms, a number above 0")
+    norm: float = Field(2.0, gt=0, description="the p of the logged gradient norms, a number above 0 or inf")
     metrics: list[str] = Field([], description='a list of metrics, such as ["accuracy"]')
 
 
@@ -74,7 +79,7 @@ class Run(_Section):
 
 
 class Config(_Section):
-    """A whole config. What is not given has its default; all defaults together are the run without arguments."""
+    """A whole config. All defaults together are the run without arguments."""
 
     model: Model = Field(Model(), description="a section [model]")
     data: dict[str, Any] = Field({"name": "digits"}, description="a section [data]")
@@ -82,19 +87,22 @@ class Config(_Section):
     run: Run = Field(Run(), description="a section [run]")
 
     def text(self):
-        """The config as TOML; read and resolved again it is equal."""
+        """The config as TOML."""
         return toml.write(self.model_dump())
+
+    def settings(self):
+        """What the `Trainer` wants."""
+        values = self.training.model_dump()
+        return Settings(**{**values, "metrics": tuple(values["metrics"])})
 
 
 def resolve(table, where=""):
-    """Check a table as a whole and fill in what it leaves out; every spec is written out by its registry.
-
-    Plug-ins must have been loaded (`load_plugins`).
+    """Check a table as a whole, fill in what it leaves out and write every spec as the registry does.
 
     Parameters
     ----------
     table : dict
-        What `config_file.read` gives, perhaps overridden.
+        As `config_file.read` gives it; its plug-ins must have been loaded.
     where : str
         The file's name, for errors.
 
@@ -107,55 +115,122 @@ def resolve(table, where=""):
     SpecError : every mistake, each with its path: ``model.layers[2].filter: unknown option; did you mean filters?``
     """
     problems = Problems()
-    config = _structure(table, problems)
-    model, training = config.model, config.training
+    config = _structure(_split_layers(table, problems), problems)
+    model, training, run = config.model, config.training, config.run
     layers = [check(registry.layers, spec, f"model.layers[{i}]", problems) for i, spec in enumerate(model.layers)]
     dataset = check(registry.datasets, _data_spec(config.data), "data", problems)
-    made = {
-        key: check(catalogue, getattr(training, key), f"training.{key}", problems)
-        for key, catalogue in {
-            "loss": registry.losses,
-            "optimizer": registry.optimizers,
-            "schedule": registry.schedules,
-        }.items()
-    }
+    loss = check(registry.losses, training.loss, "training.loss", problems)
+    optimizer = check(registry.optimizers, training.optimizer, "training.optimizer", problems)
+    schedule = check(registry.schedules, training.schedule, "training.schedule", problems)
+    bound = _attempt(clip.create, training.clip, "training.clip", problems)
     for i, name in enumerate(training.metrics):
-        try:
-            metrics.get(name)
-        except NnjitError as error:
-            problems.add(f"training.metrics[{i}]", error)
-    if config.run.device not in DEVICES:
-        problems.add("run.device", f"expected {either(DEVICES)}, got {quoted(config.run.device)}")
-    if model.input_shape and not any(line.startswith("model") for line in problems):
-        check_fit(layers, model.input_shape, made["loss"], problems)
+        _attempt(metrics.get, name, f"training.metrics[{i}]", problems)
+    if run.device not in DEVICES:
+        problems.add("run.device", f"expected {either(DEVICES)}, got {quoted(run.device)}")
+    if model.input_shape and not any(problem.startswith("model") for problem in problems):
+        check_fit(layers, model.input_shape, loss, problems)
     problems.report(where)
-    return config.model_copy(
-        update={
-            "model": model.model_copy(update={"layers": [layer.spec() for layer in layers]}),
-            "data": {"name": dataset.spec()},
-            "training": training.model_copy(update={key: one.spec() for key, one in made.items()}),
-        }
-    )
+    model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})
+    written = {"loss": loss.spec(), "optimizer": optimizer.spec(), "schedule": schedule.spec()}
+    written["clip"] = None if bound is None else f"norm(max={bound.max}, p={bound.p})"
+    training = training.model_copy(update=written)
+    return config.model_copy(update={"model": model, "data": {"name": dataset.spec()}, "training": training})
 
 
 def build(config, dataset, where=""):
-    """The network of a config for a data set, and the config with the input shape filled in.
+    """The untrained network of a resolved config for a data set.
 
     Raises
     ------
-    SpecError : what does not fit together, with its path.
+    SpecError : what does not fit the data, with its path.
     """
-    problems, model = Problems(), config.model
-    shape = model.input_shape or list(dataset.input_shape)
-    if tuple(shape) != tuple(dataset.input_shape):
-        problems.add("model.input_shape", f"{dataset.name} has samples of {list(dataset.input_shape)}, not {shape}")
-    layers = [registry.create(spec) for spec in model.layers]
+    problems, shape = Problems(), tuple(dataset.input_shape)
+    if config.model.input_shape and tuple(config.model.input_shape) != shape:
+        problems.add("model.input_shape", f"the samples of {dataset.name} have shape {list(shape)}")
+    layers = [registry.create(spec) for spec in config.model.layers]
     graph = check_fit(layers, shape, registry.losses.create(config.training.loss), problems)
     if graph is not None:
-        _check_size(graph, config, problems)
-    if graph is not None and dataset.classes is not None and len(graph.output.shape) == 1:
-        outputs = graph.output.shape[0]
-        if outputs < dataset.classes and outputs > 1:
-            
-            problems.add("model.layers", f"{dataset.name} has {dataset.classes} classes, but the last layer gives {outputs}")
+        _check_memory(graph, config, problems)
     problems.report(where)
+    return Network(layers, shape, config.model.dtype, config.run.device, config.training.seed)
+
+
+def of_fit(network, settings):
+    """The config of `Network.fit`: its data are arrays, which no config can name."""
+    model = Model(layers=[layer.spec() for layer in network.layers], input_shape=list(network.input_shape),
+                  dtype=network.dtype.name)  # fmt: skip
+    specs = {key: _spec(getattr(settings, key)) for key in ("loss", "optimizer", "schedule", "clip")}
+    numbers = {"epochs": settings.epochs, "batch_size": settings.batch_size, "seed": settings.seed}
+    training = Training(**specs, **numbers, norm=float(settings.norm), metrics=list(settings.metrics))
+    config = Config(model=model, training=training, run=Run(device=network.device)).model_dump()
+    return "# Trained by fit() on arrays: name the data before running it again.\n" + toml.write(config | {"data": {}})
+
+
+def _spec(spec):
+    """A spec of any form as text."""
+    return spec if spec is None or isinstance(spec, str) else str(getattr(spec, "spec", lambda: registry.parse(spec))())
+
+
+def _attempt(make, value, path, problems):
+    try:
+        return make(value)
+    except NnjitError as error:
+        return problems.add(path, error)
+
+
+def _split_layers(table, problems):
+    """``layers = "conv(8, 3) relu"`` as a list."""
+    model = table.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("layers"), str):
+        return table
+    specs = _attempt(split, model["layers"], "model.layers", problems)
+    return table | {"model": {key: value for key, value in model.items() if key != "layers"} | ({"layers": specs} if specs is not None else {})}
+
+
+def _structure(table, problems):
+    """The table as a Config, with the defaults in place of what is wrong."""
+    try:
+        return Config.model_validate(table)
+    except ValidationError as errors:
+        table = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
+        for (section, *keys), kind in {error["loc"][:2]: error["type"] for error in errors.errors()}.items():
+            if keys:
+                _say(problems, kind, keys[0], Config.model_fields[section].annotation, table[section], f"{section}.")
+                del table[section][keys[0]]
+            else:
+                _say(problems, kind, section, Config, table)
+                del table[section]
+        return Config.model_validate(table)
+
+
+def _say(problems, kind, key, section, table, prefix=""):
+    """One mistake in the structure, in plain words."""
+    path = f"{prefix}{key if key.isidentifier() else quoted(key)}"
+    if kind != "extra_forbidden":
+        return problems.add(path, f"expected {section.model_fields[key].description}, got {shown(table[key])}")
+    if prefix:
+        takes = f"; [{prefix[:-1]}] takes {', '.join(section.model_fields)}"
+        return problems.add(path, "unknown option" + (did_you_mean(key, section.model_fields) or takes))
+    homes = [name for name, field in Config.model_fields.items() if key in getattr(field.annotation, "model_fields", ())]
+    hint = f"; {key} belongs in [{homes[0]}]" if homes else did_you_mean(key, Config.model_fields)
+    problems.add(path, "unknown section" + (hint or f"; the sections are {', '.join(Config.model_fields)}"))
+
+
+def _data_spec(table):
+    """``{name = SPEC}`` is that spec; otherwise the table itself is one, with the key dataset or name."""
+    for key in ("name", "dataset"):
+        if table.keys() == {key}:
+            return table[key]
+    return table
+
+
+def _check_memory(graph, config, problems):
+    """Theta, its gradient and two moments must fit into this machine's memory, before anything is allocated."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return
+    needed = 4 * graph.size * (8 if config.model.dtype == "float64" else 4)
+    if needed > memory:
+        gigabytes = f"{needed / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB"
+        problems.add("model.layers", f"training {graph.size} parameters takes {gigabytes}")

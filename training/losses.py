@@ -36,18 +36,18 @@ class Loss(Options):
 class Quadratic(Loss):
     """C_i = 1/2 ||y - t||_2^2, the lecture's (1)."""
 
-    forward = operation("loss.quadratic")
-    backward = operation("loss.quadratic_backward")
+    forward = operation("loss.quadratic", form="matrix")
+    backward = operation("loss.quadratic_backward", form="matrix")
 
 
 @losses.register("cross_entropy")
 class CrossEntropy(Loss):
     """C_i = -sum_c t_c log softmax(y)_c, softmax inside. Targets are class numbers (N,), one-hot or soft (N, C)."""
 
-    forward = operation("loss.cross_entropy")
-    backward = operation("loss.cross_entropy_backward")
-    forward_labels = operation("loss.cross_entropy_labels")
-    backward_labels = operation("loss.cross_entropy_labels_backward")
+    forward = operation("loss.cross_entropy", form="matrix")
+    backward = operation("loss.cross_entropy_backward", form="matrix")
+    forward_labels = operation("loss.cross_entropy_labels", form="matrix")
+    backward_labels = operation("loss.cross_entropy_labels_backward", form="matrix")
     classification = True
 
     def validate_shape(self, out_shape):
@@ -62,8 +62,8 @@ class CrossEntropy(Loss):
 class BinaryCrossEntropy(Loss):
     """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)), the sigmoid s inside. Targets from 0 to 1."""
 
-    forward = operation("loss.binary_cross_entropy")
-    backward = operation("loss.binary_cross_entropy_backward")
+    forward = operation("loss.binary_cross_entropy", form="matrix")
+    backward = operation("loss.binary_cross_entropy_backward", form="matrix")
     classification = True
 
 
@@ -71,16 +71,16 @@ class BinaryCrossEntropy(Loss):
 class MSE(Loss):
     """C_i = mean over the sample's outputs of (y - t)^2."""
 
-    forward = operation("loss.mse")
-    backward = operation("loss.mse_backward")
+    forward = operation("loss.mse", form="matrix")
+    backward = operation("loss.mse_backward", form="matrix")
 
 
 @losses.register("mae")
 class MAE(Loss):
     """C_i = mean over the sample's outputs of |y - t|; the gradient is 0 at 0."""
 
-    forward = operation("loss.mae")
-    backward = operation("loss.mae_backward")
+    forward = operation("loss.mae", form="matrix")
+    backward = operation("loss.mae_backward", form="matrix")
 
 
 @losses.register("huber")
@@ -89,8 +89,8 @@ class Huber(Loss):
 
     delta: float = 1.0
 
-    forward = operation("loss.huber")
-    backward = operation("loss.huber_backward")
+    forward = operation("loss.huber", form="matrix")
+    backward = operation("loss.huber_backward", form="matrix")
 
     def validate(self):
         if not 0 < self.delta < math.inf:
@@ -103,8 +103,8 @@ class Lp(Loss):
 
     p: float = 2.0
 
-    forward = operation("loss.lp")
-    backward = operation("loss.lp_backward")
+    forward = operation("loss.lp", form="matrix")
+    backward = operation("loss.lp_backward", form="matrix")
 
     def validate(self):
         if not 0 < self.p < math.inf:

@@ -4,7 +4,7 @@ import re
 import typing
 from inspect import signature
 
-from ..errors import NnjitError, ShapeError
+from ..errors import NnjitError, SpecError
 from ..network.graph import Graph
 from ..registry import initializers
 from ..registry.annotations import Misfit, describe, fit
@@ -12,12 +12,19 @@ from ..registry.specs import did_you_mean, parse, shown
 
 
 class Problems(list):
-    """Sentences ``path: what is wrong``; `add` keeps each once."""
+    """Sentences ``path: what is wrong``, each once."""
 
     def add(self, path, what):
         line = f"{path}: {what}"
         if line not in self:
             self.append(line)
+
+    def report(self, where):
+        """Raise SpecError if there are any; `where` is the file's name, or ""."""
+        if len(self) == 1:
+            raise SpecError(f"{where}: {self[0]}" if where else self[0])
+        if self:
+            raise SpecError(f"{where or 'the config'} has {len(self)} mistakes:" + "".join(f"\n  {one}" for one in self))
 
 
 def check(catalogue, spec, path, problems):
@@ -37,16 +44,13 @@ def check(catalogue, spec, path, problems):
     except NnjitError as error:
         return problems.add(path, error)
     known = list(signature(cls).parameters)
-    given = {**dict(zip(known, wanted.args, strict=False)), **wanted.kwargs}
     before = len(problems)
-    for name, value in given.items():
+    for name, value in {**dict(zip(known, wanted.args, strict=False)), **wanted.kwargs}.items():
         if name not in known:
             takes = f"; {wanted.name} takes {', '.join(known) or 'no options'}"
             problems.add(f"{path}.{name}", "unknown option" + (did_you_mean(name, known) or takes))
-        elif not _check_type(cls, name, value, f"{path}.{name}", problems):
-            continue
-        elif hasattr(cls, "contents") and isinstance(value, (list, tuple)):  # a container of layers
-            for i, inner in enumerate(value):
+        elif _fits(cls, name, value, f"{path}.{name}", problems) and hasattr(cls, "contents"):
+            for i, inner in enumerate(value if isinstance(value, (list, tuple)) else []):  # a container of layers
                 check(catalogue, inner, f"{path}.{name}[{i}]", problems)
     if len(problems) > before:
         return None
@@ -56,49 +60,48 @@ def check(catalogue, spec, path, problems):
         return problems.add(path, error)
 
 
-def check_shapes(layers, input_shape, path, problems):
-    """Compose the shapes of layer instances and make their initialisers; returns the `Graph`, or None."""
+def check_fit(layers, input_shape, loss, problems):
+    """Whether the shapes of layer instances compose, end in what the loss takes (None: any), and can be initialised.
+
+    Returns the `Graph`, or None.
+    """
     try:
         graph = Graph(layers, input_shape)
     except NnjitError as error:
-        return problems.add(_place(path, str(error)), error)
-    except (MemoryError, OverflowError):
-        return problems.add(path, "the network has more numbers than memory can hold")
+        return problems.add(_place(str(error)), error)
+    except OverflowError:
+        return problems.add("model.layers", "the sizes are beyond what a computer can count")
     for node in graph.nodes:
         for name, (_, parameter) in node.parameters.items():
-            if isinstance(parameter.start, float) or parameter.start is None or not parameter.size:
-                continue
-            try:
-                initializers.create(parameter.start)
-            except NnjitError as error:
-                problems.add(_place(path, f"{node.name}: "), f"{node.name}.{name}: {error}")
+            if parameter.size and parameter.start is not None and not isinstance(parameter.start, float):
+                try:
+                    initializers.create(parameter.start)
+                except NnjitError as error:
+                    problems.add(_place(f"{node.name}:"), f"{node.name}.{name}: {error}")
+    if loss is not None:
+        try:
+            loss.validate_shape(graph.output.shape)
+        except NnjitError as error:
+            problems.add("training.loss", error)
     return graph
 
 
-def check_output(loss, graph, path, problems):
-    """Whether the loss can take what the last layer gives."""
-    try:
-        loss.validate_shape(graph.output.shape)
-    except ShapeError as error:
-        problems.add(path, error)
-
-
-def _check_type(cls, name, value, path, problems):
+def _fits(cls, name, value, path, problems):
     """Whether a value fits the annotation of its option."""
     try:
         annotation = typing.get_type_hints(cls)[name]
-    except (NameError, TypeError, KeyError):  # said better when the instance is made
+    except (NameError, TypeError, KeyError):  # an annotation that cannot be read; making the instance says why
         return True
     try:
         fit(value, annotation)
+        return True
     except (Misfit, RecursionError) as misfit:
         hint = misfit.hint if isinstance(misfit, Misfit) else ""
         problems.add(path, f"expected {describe(annotation)}, got {shown(value)}{hint}")
         return False
-    return True
 
 
-def _place(path, text):
+def _place(sentence):
     """``model.layers[2]`` for a sentence that begins with the layer's name, ``conv.3: ...``."""
-    found = re.match(r"\w+\.(\d+)[.:]", text)
-    return f"{path}[{int(found[1]) - 1}]" if found else path
+    found = re.match(r"\w+\.(\d+)[.:]", sentence)
+    return f"model.layers[{int(found[1]) - 1}]" if found else "model.layers"

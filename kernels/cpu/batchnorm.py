@@ -1,8 +1,8 @@
 """Batch normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per channel over batch and positions.
 
-Parallel plan: channels are independent, so each is one iteration that reads its N rows of S = prod(spatial) numbers.
-Sums are made row by row and then over rows, which keeps float32 exact enough for large batches. The variance takes a
-second pass, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources are in reference/batchnorm.py.
+x, y, dx, dy are (N, C, positions). Parallel plan: channels are independent, so each is one iteration that reads its N
+rows. Sums are made row by row and then over rows, which keeps float32 exact enough for large batches. The variance
+takes a second pass, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources: reference/batchnorm.py.
 """
 
 import numpy as np
@@ -14,83 +14,69 @@ from ..compiler import kernel
 @kernel
 def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move."""
-    N, C = x.shape[:2]
-    S = x.size // (N * C)
-    x3, y3 = x.reshape((N, C, S)), y.reshape((N, C, S))
-    M = float(N * S)
-    unbiased = M / float(max(N * S - 1, 1))
+    N, C, positions = x.shape
+    M, unbiased = float(N * positions), float(N * positions) / float(max(N * positions - 1, 1))
     for c in prange(C):
+        m, v = running_mean[c], running_variance[c]
         if training:
             total = 0.0
             for n in range(N):
                 row = 0.0
-                for s in range(S):
-                    row += x3[n, c, s]
+                for i in range(positions):
+                    row += x[n, c, i]
                 total += row
             m = total / M
             total = 0.0
             for n in range(N):
                 row = 0.0
-                for s in range(S):
-                    row += (x3[n, c, s] - m) * (x3[n, c, s] - m)
+                for i in range(positions):
+                    row += (x[n, c, i] - m) * (x[n, c, i] - m)
                 total += row
             v = total / M
             running_mean[c] = momentum * running_mean[c] + (1.0 - momentum) * m
             running_variance[c] = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
-            r = 1.0 / np.sqrt(v + epsilon)
             mean[c] = m
-            inverse_deviation[c] = r
-        else:
-            m = running_mean[c]
-            r = 1.0 / np.sqrt(running_variance[c] + epsilon)
-        a, b = gain[c] * r, offset[c]
+            inverse_deviation[c] = 1.0 / np.sqrt(v + epsilon)
+        a, b = gain[c] / np.sqrt(v + epsilon), offset[c]
         for n in range(N):
-            for s in range(S):
-                y3[n, c, s] = a * (x3[n, c, s] - m) + b
+            for i in range(positions):
+                y[n, c, i] = a * (x[n, c, i] - m) + b
 
 
 @kernel
 def backward_input(x, gain, mean, inverse_deviation, dy, dx):
     """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r, with means over the M numbers of a channel."""
-    N, C = x.shape[:2]
-    S = x.size // (N * C)
-    x3, dy3, dx3 = x.reshape((N, C, S)), dy.reshape((N, C, S)), dx.reshape((N, C, S))
-    M = float(N * S)
+    N, C, positions = x.shape
+    M = float(N * positions)
     for c in prange(C):
         m, r = mean[c], inverse_deviation[c]
-        sum_dy = 0.0
-        sum_dyh = 0.0
+        sum_dy, sum_dyh = 0.0, 0.0
         for n in range(N):
-            row = 0.0
-            row_h = 0.0
-            for s in range(S):
-                row += dy3[n, c, s]
-                row_h += dy3[n, c, s] * (x3[n, c, s] - m)
+            row, row_h = 0.0, 0.0
+            for i in range(positions):
+                row += dy[n, c, i]
+                row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
             sum_dy += row
-            sum_dyh += row_h * r
-        a, shift, slope = gain[c] * r, sum_dy / M, r * sum_dyh / M
+            sum_dyh += row_h
+        a, shift, slope = gain[c] * r, sum_dy / M, sum_dyh / M
         for n in range(N):
-            for s in range(S):
-                dx3[n, c, s] = a * (dy3[n, c, s] - shift - (x3[n, c, s] - m) * slope)
+            for i in range(positions):
+                dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * r * slope)
 
 
 @kernel
 def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """dgain = sum of dy h and doffset = sum of dy over the M numbers of a channel."""
-    N, C = x.shape[:2]
-    S = x.size // (N * C)
-    x3, dy3 = x.reshape((N, C, S)), dy.reshape((N, C, S))
+    N, C, positions = x.shape
     for c in prange(C):
         m, r = mean[c], inverse_deviation[c]
-        sum_dy = 0.0
-        sum_dyh = 0.0
+        sum_dy, sum_dyh = 0.0, 0.0
         for n in range(N):
-            row = 0.0
-            row_h = 0.0
-            for s in range(S):
-                row += dy3[n, c, s]
-                row_h += dy3[n, c, s] * (x3[n, c, s] - m)
+            row, row_h = 0.0, 0.0
+            for i in range(positions):
+                row += dy[n, c, i]
+                row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
             sum_dy += row
-            sum_dyh += row_h * r
+            sum_dyh += row_h
         dgain[c] = sum_dyh
         doffset[c] = sum_dy

@@ -1,6 +1,6 @@
 """Losses of one sample and their gradients: C_i into loss (N,), dC_i/dy without 1/N into dy.
 
-Parallel plan: samples are independent; a sample is seen as one row of F outputs. Formulas and sources are in
+y and target are (N, F), F outputs a sample. Parallel plan: samples are independent. Formulas and sources are in
 reference/loss.py. A label outside 0..C-1 gives NaN for its sample: a kernel cannot raise.
 """
 
@@ -13,12 +13,11 @@ from ..compiler import kernel
 @kernel
 def quadratic(y, target, loss):
     """C_i = 1/2 ||y_i - t_i||_2^2, the lecture's (1)."""
-    N = loss.size
-    y2, t2 = y.reshape((N, y.size // N)), target.reshape((N, y.size // N))
+    N, F = y.shape
     for n in prange(N):
         total = 0.0
-        for j in range(y2.shape[1]):
-            e = y2[n, j] - t2[n, j]
+        for j in range(F):
+            e = y[n, j] - target[n, j]
             total += e * e
         loss[n] = 0.5 * total
 
@@ -26,114 +25,124 @@ def quadratic(y, target, loss):
 @kernel
 def quadratic_backward(y, target, dy):
     """dC_i/dy = y - t: the factor (a[L] - y) of (2)."""
-    N = y.shape[0]
-    F = y.size // N
-    y2, t2, dy2 = y.reshape((N, F)), target.reshape((N, F)), dy.reshape((N, F))
+    N, F = y.shape
     for n in prange(N):
         for j in range(F):
-            dy2[n, j] = y2[n, j] - t2[n, j]
+            dy[n, j] = y[n, j] - target[n, j]
 
 
 @kernel
 def mse(y, target, loss):
     """C_i = mean over the sample's outputs of (y - t)^2."""
-    N = loss.size
-    y2, t2 = y.reshape((N, y.size // N)), target.reshape((N, y.size // N))
+    N, F = y.shape
     for n in prange(N):
         total = 0.0
-        for j in range(y2.shape[1]):
-            e = y2[n, j] - t2[n, j]
+        for j in range(F):
+            e = y[n, j] - target[n, j]
             total += e * e
-        loss[n] = total / float(y2.shape[1])
+        loss[n] = total / float(F)
 
 
 @kernel
 def mse_backward(y, target, dy):
     """dC_i/dy = 2 (y - t) / F for F outputs a sample."""
-    N = y.shape[0]
-    F = y.size // N
-    y2, t2, dy2 = y.reshape((N, F)), target.reshape((N, F)), dy.reshape((N, F))
+    N, F = y.shape
     factor = 2.0 / float(F)
     for n in prange(N):
         for j in range(F):
-            dy2[n, j] = factor * (y2[n, j] - t2[n, j])
+            dy[n, j] = factor * (y[n, j] - target[n, j])
 
 
 @kernel
 def mae(y, target, loss):
     """C_i = mean over the sample's outputs of |y - t|."""
-    N = loss.size
-    y2, t2 = y.reshape((N, y.size // N)), target.reshape((N, y.size // N))
+    N, F = y.shape
     for n in prange(N):
         total = 0.0
-        for j in range(y2.shape[1]):
-            total += abs(y2[n, j] - t2[n, j])
-        loss[n] = total / float(y2.shape[1])
+        for j in range(F):
+            total += abs(y[n, j] - target[n, j])
+        loss[n] = total / float(F)
 
 
 @kernel
 def mae_backward(y, target, dy):
     """dC_i/dy = sign(y - t) / F, 0 where y = t."""
-    N = y.shape[0]
-    F = y.size // N
-    y2, t2, dy2 = y.reshape((N, F)), target.reshape((N, F)), dy.reshape((N, F))
+    N, F = y.shape
     factor = 1.0 / float(F)
     for n in prange(N):
         for j in range(F):
-            dy2[n, j] = factor * np.sign(y2[n, j] - t2[n, j])
+            dy[n, j] = factor * np.sign(y[n, j] - target[n, j])
 
 
 @kernel
 def huber(y, target, loss, delta):
     """C_i = mean of e^2/2 for |e| <= delta, else delta (|e| - delta/2); e = y - t (Huber 1964, doi:10/d93dtm)."""
-    N = loss.size
-    y2, t2 = y.reshape((N, y.size // N)), target.reshape((N, y.size // N))
+    N, F = y.shape
     for n in prange(N):
         total = 0.0
-        for j in range(y2.shape[1]):
-            e = abs(y2[n, j] - t2[n, j])
+        for j in range(F):
+            e = abs(y[n, j] - target[n, j])
             inside = delta if e > delta else e
             total += inside * (e - 0.5 * inside)
-        loss[n] = total / float(y2.shape[1])
+        loss[n] = total / float(F)
 
 
 @kernel
 def huber_backward(y, target, dy, delta):
     """dC_i/dy = e / F, cut off at +- delta / F."""
-    N = y.shape[0]
-    F = y.size // N
-    y2, t2, dy2 = y.reshape((N, F)), target.reshape((N, F)), dy.reshape((N, F))
+    N, F = y.shape
     factor = 1.0 / float(F)
     for n in prange(N):
         for j in range(F):
-            e = y2[n, j] - t2[n, j]
+            e = y[n, j] - target[n, j]
             e = delta if e > delta else e
             e = -delta if e < -delta else e
-            dy2[n, j] = factor * e
+            dy[n, j] = factor * e
 
 
 @kernel
 def lp(y, target, loss, p):
     """C_i = ||y - t||_p^p = sum |y - t|^p, any finite p > 0 (lecture, norm and metric)."""
-    N = loss.size
-    y2, t2 = y.reshape((N, y.size // N)), target.reshape((N, y.size // N))
+    N, F = y.shape
     for n in prange(N):
         total = 0.0
-        for j in range(y2.shape[1]):
-            total += abs(y2[n, j] - t2[n, j]) ** p
+        for j in range(F):
+            total += abs(y[n, j] - target[n, j]) ** p
         loss[n] = total
 
 
 @kernel
 def lp_backward(y, target, dy, p):
     """dC_i/dy = p |e|^(p - 1) sign(e), taken as 0 at e = 0 for every p."""
-    N = y.shape[0]
-    F = y.size // N
-    y2, t2, dy2 = y.reshape((N, F)), target.reshape((N, F)), dy.reshape((N, F))
+    N, F = y.shape
     for n in prange(N):
         for j in range(F):
-            e = y2[n, j] - t2[n, j]
-            dy2[n, j] = p * abs(e) ** (p - 1.0) * np.sign(e) if e != 0.0 else 0.0
+            e = y[n, j] - target[n, j]
+            dy[n, j] = p * abs(e) ** (p - 1.0) * np.sign(e) if e != 0.0 else 0.0
+
+
+@kernel
+def binary_cross_entropy(y, target, loss):
+    """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)) on logits y; written max(y, 0) - t y + log(1 + exp(-|y|))."""
+    N, F = y.shape
+    for n in prange(N):
+        total = 0.0
+        for j in range(F):
+            z = y[n, j]
+            total += (0.0 if z < 0.0 else z) - target[n, j] * z + np.log1p(np.exp(-abs(z)))
+        loss[n] = total / float(F)
+
+
+@kernel
+def binary_cross_entropy_backward(y, target, dy):
+    """dC_i/dy = (s(y) - t) / F, s the logistic sigmoid."""
+    N, F = y.shape
+    factor = 1.0 / float(F)
+    for n in prange(N):
+        for j in range(F):
+            e = np.exp(-abs(y[n, j]))
+            s = (e if y[n, j] < 0.0 else 1.0) / (1.0 + e)
+            dy[n, j] = factor * (s - target[n, j])
 
 
 @kernel
@@ -211,29 +220,3 @@ def cross_entropy_labels_backward(y, target, dy):
             dy[n, c] = dy[n, c] / total if valid else np.nan
         if valid:
             dy[n, label] -= 1.0
-
-
-@kernel
-def binary_cross_entropy(y, target, loss):
-    """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)) on logits y; written max(y, 0) - t y + log(1 + exp(-|y|))."""
-    N = loss.size
-    y2, t2 = y.reshape((N, y.size // N)), target.reshape((N, y.size // N))
-    for n in prange(N):
-        total = 0.0
-        for j in range(y2.shape[1]):
-            z = y2[n, j]
-            total += (z if z > 0.0 else 0.0) - t2[n, j] * z + np.log1p(np.exp(-abs(z)))
-        loss[n] = total / float(y2.shape[1])
-
-
-@kernel
-def binary_cross_entropy_backward(y, target, dy):
-    """dC_i/dy = (s(y) - t) / F, s the logistic sigmoid."""
-    N = y.shape[0]
-    F = y.size // N
-    y2, t2, dy2 = y.reshape((N, F)), target.reshape((N, F)), dy.reshape((N, F))
-    for n in prange(N):
-        for j in range(F):
-            e = np.exp(-abs(y2[n, j]))
-            s = (e if y2[n, j] < 0.0 else 1.0) / (1.0 + e)
-            dy2[n, j] = (s - t2[n, j]) / float(F)

@@ -1,7 +1,7 @@
 """Softmax over the channel axis: y_c = exp(x_c) / sum_k exp(x_k), and its Jacobian diag(y) - y y^T.
 
-Parallel plan: samples are independent. Positions of an image are independent too; within a sample they are the loop
-above the channels, since three passes over the C numbers of one position need no memory beside y.
+Arrays are (N, C, positions). Parallel plan: samples are independent, and so are positions, the loop above the channels:
+three passes over the channels of one position need no memory beside y.
 """
 
 import numpy as np
@@ -12,35 +12,31 @@ from ..compiler import kernel
 
 @kernel
 def forward(x, y):
-    """y (N, C, *spatial) from x of the same shape; the maximum is subtracted first, so exp cannot overflow."""
-    N, C = x.shape[:2]
-    S = x.size // (N * C)
-    x3, y3 = x.reshape((N, C, S)), y.reshape((N, C, S))
+    """y_c = exp(x_c - max x) / sum_k exp(x_k - max x): the maximum goes first, so exp cannot overflow."""
+    N, C, positions = x.shape
     for n in prange(N):
-        for s in range(S):
-            largest = x3[n, 0, s]
+        for i in range(positions):
+            largest = x[n, 0, i]
             for c in range(1, C):
-                if x3[n, c, s] > largest:
-                    largest = x3[n, c, s]
+                if x[n, c, i] > largest:
+                    largest = x[n, c, i]
             total = 0.0
             for c in range(C):
-                e = np.exp(x3[n, c, s] - largest)
-                y3[n, c, s] = e
+                e = np.exp(x[n, c, i] - largest)
+                y[n, c, i] = e
                 total += e
             for c in range(C):
-                y3[n, c, s] /= total
+                y[n, c, i] /= total
 
 
 @kernel
 def backward_input(y, dy, dx):
     """dx_c = y_c (dy_c - sum_k dy_k y_k): the Jacobian diag(y) - y y^T applied to dy."""
-    N, C = y.shape[:2]
-    S = y.size // (N * C)
-    y3, dy3, dx3 = y.reshape((N, C, S)), dy.reshape((N, C, S)), dx.reshape((N, C, S))
+    N, C, positions = y.shape
     for n in prange(N):
-        for s in range(S):
+        for i in range(positions):
             total = 0.0
             for c in range(C):
-                total += dy3[n, c, s] * y3[n, c, s]
+                total += dy[n, c, i] * y[n, c, i]
             for c in range(C):
-                dx3[n, c, s] = y3[n, c, s] * (dy3[n, c, s] - total)
+                dx[n, c, i] = y[n, c, i] * (dy[n, c, i] - total)

@@ -1,4 +1,7 @@
-"""Layer normalisation, in NumPy: each sample over all of its features (Ba, Kiros & Hinton 2016, arXiv:1607.06450)."""
+"""Layer normalisation, in NumPy: each sample over all of its features (Ba, Kiros & Hinton 2016, arXiv:1607.06450).
+
+All arrays are flat: x, y, dx, dy are (N, F) in C order; gain and offset (F,); mean and inverse_deviation (N,).
+"""
 
 import numpy as np
 
@@ -6,34 +9,28 @@ import numpy as np
 def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
     """y = gain (x - m) / sqrt(v + epsilon) + offset, with m and v (biased, 1/F) of each sample.
 
-    x, y : (N, *shape)
-    gain, offset : shape, F numbers, learned
     mean, inverse_deviation : (N,), written for the backward pass
     """
-    axes = tuple(range(1, x.ndim))
-    mean[...] = np.mean(x, axis=axes)
-    inverse_deviation[...] = 1 / np.sqrt(np.var(x, axis=axes) + epsilon)
-    y[...] = gain * _normal(x, mean, inverse_deviation) + offset
+    x = x.reshape(-1, gain.size)
+    mean[...] = np.mean(x, axis=1)
+    inverse_deviation[...] = 1 / np.sqrt(np.var(x, axis=1) + epsilon)
+    y[...] = (gain * _normal(x, mean, inverse_deviation) + offset).ravel()
 
 
 def backward_input(x, gain, mean, inverse_deviation, dy, dx):
     """dx = r (g - mean(g) - h mean(g h)), g = gain dy, h = (x - m) r, with means over a sample's F features."""
-    axes = tuple(range(1, x.ndim))
-    h, g = _normal(x, mean, inverse_deviation), gain * dy
-    centred = g - np.mean(g, axis=axes, keepdims=True) - h * np.mean(g * h, axis=axes, keepdims=True)
-    dx[...] = _of_sample(inverse_deviation, x) * centred
+    h, g = _normal(x, mean, inverse_deviation), gain * dy.reshape(-1, gain.size)
+    mean_g, mean_gh = (np.mean(a, axis=1, keepdims=True) for a in (g, g * h))
+    dx[...] = (inverse_deviation[:, None] * (g - mean_g - h * mean_gh)).ravel()
 
 
 def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """dgain = sum over the batch of dy h, doffset = sum over the batch of dy."""
+    dy = dy.reshape(mean.size, -1)
     dgain[...] = np.sum(dy * _normal(x, mean, inverse_deviation), axis=0)
     doffset[...] = np.sum(dy, axis=0)
 
 
 def _normal(x, mean, inverse_deviation):
-    return (x - _of_sample(mean, x)) * _of_sample(inverse_deviation, x)
-
-
-def _of_sample(v, x):
-    """v (N,) as (N, 1, ..., 1), to meet x (N, *shape)."""
-    return v.reshape(-1, *(1,) * (x.ndim - 1))
+    """h (N, F)."""
+    return (x.reshape(mean.size, -1) - mean[:, None]) * inverse_deviation[:, None]

@@ -1,7 +1,7 @@
 """Losses of one sample and their gradients, in NumPy.
 
 `loss` (N,) holds C_i for each sample; `dy` holds dC_i/dy without 1/N, as delta in (2) of the lecture: 1/N enters where
-gradients are summed over the batch. y and target are (N, *shape), except where a docstring says otherwise.
+gradients are summed over the batch. y and target are (N, F), F outputs a sample; labels are (N,).
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def mse(y, target, loss):
 
 def mse_backward(y, target, dy):
     """dC_i/dy = 2 (y - t) / F for F outputs a sample."""
-    dy[...] = 2 * (y - target) / _outputs(y)
+    dy[...] = 2 * (y - target) / y[0].size
 
 
 def mae(y, target, loss):
@@ -34,7 +34,7 @@ def mae(y, target, loss):
 
 def mae_backward(y, target, dy):
     """dC_i/dy = sign(y - t) / F, 0 where y = t."""
-    dy[...] = np.sign(y - target) / _outputs(y)
+    dy[...] = np.sign(y - target) / y[0].size
 
 
 def huber(y, target, loss, delta):
@@ -46,7 +46,7 @@ def huber(y, target, loss, delta):
 
 def huber_backward(y, target, dy, delta):
     """dC_i/dy = e / F, cut off at +- delta / F."""
-    dy[...] = np.clip(y - target, -delta, delta) / _outputs(y)
+    dy[...] = np.clip(y - target, -delta, delta) / y[0].size
 
 
 def lp(y, target, loss, p):
@@ -57,8 +57,19 @@ def lp(y, target, loss, p):
 def lp_backward(y, target, dy, p):
     """dC_i/dy = p |e|^(p - 1) sign(e), taken as 0 at e = 0 for every p."""
     e = y - target
-    away = np.where(e == 0, 1, np.abs(e)).astype(y.dtype)
+    away = np.where(e == 0, y.dtype.type(1), np.abs(e))
     dy[...] = p * away ** (p - 1) * np.sign(e)
+
+
+def binary_cross_entropy(y, target, loss):
+    """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)) on logits y; written max(y, 0) - t y + log(1 + exp(-|y|))."""
+    loss[...] = _rows(np.maximum(y, 0) - target * y + np.log1p(np.exp(-np.abs(y)))).mean(axis=1)
+
+
+def binary_cross_entropy_backward(y, target, dy):
+    """dC_i/dy = (s(y) - t) / F, s the logistic sigmoid."""
+    e = np.exp(-np.abs(y))
+    dy[...] = (np.where(y < 0, e, 1) / (1 + e) - target) / y[0].size
 
 
 def cross_entropy(y, target, loss):
@@ -83,24 +94,9 @@ def cross_entropy_labels_backward(y, target, dy):
     dy[...] = np.where(valid[:, None], np.exp(_log_softmax(y)) - picked, np.nan)
 
 
-def binary_cross_entropy(y, target, loss):
-    """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)) on logits y; written max(y, 0) - t y + log(1 + exp(-|y|))."""
-    terms = np.maximum(y, 0) - target * y + np.log1p(np.exp(-np.abs(y)))
-    loss[...] = _rows(terms).mean(axis=1)
-
-
-def binary_cross_entropy_backward(y, target, dy):
-    """dC_i/dy = (s(y) - t) / F, s the logistic sigmoid."""
-    e = np.exp(-np.abs(y))
-    dy[...] = (np.where(y < 0, e, 1) / (1 + e) - target) / _outputs(y)
-
-
 def _rows(a):
+    """(N, F) of any (N, *shape)."""
     return a.reshape(len(a), -1)
-
-
-def _outputs(y):
-    return y[0].size
 
 
 def _log_softmax(y):

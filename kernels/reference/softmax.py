@@ -1,10 +1,13 @@
-"""Softmax over the channel axis, in NumPy: y_c = exp(x_c) / sum_k exp(x_k) (Bridle 1990, doi:10/bq2cgv)."""
+"""Softmax over the channel axis, in NumPy: y_c = exp(x_c) / sum_k exp(x_k) (Bridle 1990, doi:10/bq2cgv).
+
+Arrays are (N, C, positions), with positions = prod(spatial), 1 for (N, C).
+"""
 
 import numpy as np
 
 
 def forward(x, y):
-    """y (N, C, *spatial) from x of the same shape; the maximum is subtracted first, so exp cannot overflow."""
+    """y_c = exp(x_c - max x) / sum_k exp(x_k - max x): the maximum goes first, so exp cannot overflow."""
     e = np.exp(x - np.max(x, axis=1, keepdims=True))
     y[...] = e / np.sum(e, axis=1, keepdims=True)
 

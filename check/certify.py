@@ -1,0 +1,172 @@
+"""Certify layers: each on its cases, with a batch of one and of three, in float32 and float64."""
+
+import re
+
+import numpy as np
+
+from ..errors import NnjitError, UnknownName
+from ..registry import compose
+from ..registry import layers as catalogue
+from .cases import BATCHES, cases
+from .derivatives import STEPS, Cost, differences, hint, remainders
+from .kernels import Broken, examine
+from .report import Report, Row
+from .runner import Run, same_bits
+
+SEED = 7
+SLOPE = 0.1  # how far the Taylor slope may be from 2
+KINKS = 0.3  # the largest share of derivatives that may be skipped
+
+
+def certify(names=None, progress=None):
+    """Certify registered layers, those of installed or loaded plug-ins included.
+
+    Parameters
+    ----------
+    names : list of str or None
+        Registered names or patterns (``conv*``); None for all layers.
+    progress : callable or None
+        Called as ``progress(done, total, name)`` before each layer.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    UnknownName
+        No layer is called so.
+    """
+    chosen, report = _chosen(names), Report()
+    for done, name in enumerate(chosen):
+        if progress is not None:
+            progress(done, len(chosen), name)
+        report.rows.append(certify_layer(name))
+    return report
+
+
+def _chosen(names):
+    """The layers to certify, a class once whatever aliases it has; a plug-in that cannot be imported fails alone."""
+    found = []
+    for name in ["*"] if names is None else names:
+        matching = catalogue.names(name) if re.search(r"[*?\[]", name) else [name]
+        if not matching:
+            raise UnknownName(f"no layer matches {name!r}; known are {', '.join(catalogue.names())}")
+        found += matching
+    chosen = {}
+    for name in dict.fromkeys(found):
+        try:
+            cls = catalogue.get(name)
+            chosen.setdefault(cls, catalogue.name_of(cls))
+        except UnknownName:
+            raise
+        except NnjitError:
+            chosen[name] = name
+    return list(chosen.values())
+
+
+def certify_layer(name):
+    """The `Row` of one layer."""
+    row = Row(name)
+    try:
+        found = cases(name)
+    except NnjitError as error:
+        row.answer("shapes", "", "", str(error))
+        return row
+    for spec, shape in found:
+        for N in BATCHES:
+            try:
+                case = _Case(row, spec, tuple(shape), N)
+                case.kernels()
+                case.shapes()
+                case.derivatives()
+            except Broken as broken:
+                case.answer(broken.column, broken.kernel, broken.sentence)
+            except NnjitError as error:
+                row.answer("shapes", _spec_text(spec), "", f"on {tuple(shape)}: {error}")
+    if row.kinks > KINKS * row.derivatives:
+        row.answer("gradient", name, "", f"{row.kinks} of {row.derivatives} derivatives lie at kinks, too many to tell")
+    elif row.kinks:
+        row.notes.append(f"{name}: {row.kinks} of {row.derivatives} derivatives lie at kinks and were skipped")
+    return row
+
+
+def _spec_text(spec):
+    return spec if isinstance(spec, str) else catalogue.create(spec).spec()
+
+
+class _Case:
+    """One spec on one input shape with a batch of N, as a network of float64 and the same one of float32."""
+
+    def __init__(self, row, spec, shape, N):
+        self.row, self.place = row, f"{_spec_text(spec)} on {shape}, batch of {N}"
+        rng = self.rng = np.random.default_rng(SEED)
+        self.network, self.single = (compose([spec], shape, dtype=d, seed=SEED) for d in ("float64", "float32"))
+        self.x = rng.standard_normal((N, *shape))
+        self.target = rng.standard_normal((N, *self.network.output_shape))
+        # Off their initial values: a gain of 1 and an offset of 0 would hide faults.
+        self.network.theta[:] += 0.3 * rng.standard_normal(self.network.theta.size)
+        self.network.running[:] += 0.3 * abs(rng.standard_normal(self.network.running.size))
+        self.single.theta[:], self.single.running[:] = self.network.theta, self.network.running
+
+    def answer(self, column, part, sentence=None, kind=""):
+        self.row.answer(column, self.place + kind, part, sentence)
+
+    def kernels(self):
+        """races, reference, threads, writes, float32: every kernel by itself."""
+        for network in (self.network, self.single):
+            for training in (True, False):
+                run = Run(network, self.x, self.target, training)
+                examine(run, lambda *found, n=network: self.answer(*found, kind=f", {n.dtype}"))
+
+    def shapes(self):
+        """Finite output; the same for input that is not contiguous, and for a sample alone."""
+        y = self.network.forward(self.x)
+        dx = self.network.backward(self.target)
+        if not np.isfinite(y).all():
+            return self.answer("shapes", "forward", f"gives {y[~np.isfinite(y)][0]} for ordinary numbers")
+        for view in (_strided, np.asfortranarray):
+            if not same_bits(self.network.forward(view(self.x)), y).all():
+                self.answer("shapes", "forward", "differs for input that is not contiguous")
+            if not same_bits(self.network.backward(view(self.target)), dx).all():
+                self.answer("shapes", "backward", "differs for dy that is not contiguous")
+        alone = all(not node.layer.couples_batch for node in self.network.graph.nodes)
+        if alone and not same_bits(self.network.forward(self.x[:1]), y[:1]).all():
+            self.answer("shapes", "forward", "differs for the first sample alone")
+        self.answer("shapes", "")
+
+    def derivatives(self):
+        """gradient and Taylor slope."""
+        cost = Cost(self.network, self.x, self.target)
+        gradient = cost.gradient()
+        for name, found in differences(cost, gradient, self.rng).items():
+            first, shape = cost.arrays[name]
+            wrong = [d for d in found if d.verdict == "wrong"]
+            self.row.derivatives += len(found)
+            self.row.kinks += sum(d.verdict == "kink" for d in found)
+            sentence = None
+            if wrong:
+                at = f"dC/d{name.rpartition('.')[2]}[{', '.join(map(str, wrong[0].index))}]"
+                size = int(np.prod(shape))
+                sentence = (
+                    f"{at} is {wrong[0].numeric:.6g} by differences, backward gives {wrong[0].analytic:.6g};"
+                    f" {len(wrong)} of {len(found)} are wrong{hint(found, gradient[first : first + size].reshape(shape))}"
+                )
+            self.answer("gradient", name, sentence)
+        self._taylor(cost, gradient)
+
+    def _taylor(self, cost, gradient):
+        remainder, slope = remainders(cost, gradient, self.rng)
+        far = abs(slope - 2)
+        if np.isnan(slope):
+            return
+        if not far <= abs(self.row.slope - 2):
+            self.row.steps, self.row.remainder, self.row.slope = STEPS, remainder, slope
+        self.answer("taylor", "", None if far <= SLOPE else f"the Taylor remainder falls with slope {slope:.2f}, not 2")
+
+
+def _strided(array):
+    """The same numbers, every other one of a larger array."""
+    wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]))
+    wide[..., ::2] = array
+    return wide[..., ::2]

@@ -1,0 +1,127 @@
+"""Questions to every kernel call of a network: races, reference, threads, writes, float32."""
+
+import numpy as np
+from numba.core.errors import NumbaError
+
+from ..kernels.operations import Operation
+from .promotion import promoted
+from .races import races
+from .runner import mark, same_bits, unwritten
+
+PARTS = 8
+# Largest difference from the reference, relative to its largest number (at least 1).
+TOLERANCES = {np.float32: 1e-4, np.float64: 1e-10}
+
+
+class Broken(Exception):
+    """The kernel cannot be run, so nothing that comes after it can be either."""
+
+    def __init__(self, column, kernel, sentence):
+        super().__init__(sentence)
+        self.column, self.kernel, self.sentence = column, kernel, sentence
+
+
+def examine(run, answer):
+    """Ask every call of a `Run`; `answer(column, kernel, sentence)` hears each answer, without sentence if it is well.
+
+    Raises
+    ------
+    Broken
+        A kernel cannot be run.
+    """
+    for call in run.calls():
+        if run.real is np.float64:
+            _record(call, answer)
+        _examine_call(call, answer)
+
+
+def _record(call, answer):
+    """Races, by the plain function; where it fails, the compiled one could destroy memory and is not run."""
+    try:
+        for sentence in races(call.plain(), call.copies(fill=0)) or [None]:
+            answer("races", call.name, sentence)
+    except IndexError as error:
+        raise Broken("shapes", call.name, f"reaches beyond an array: {error}") from None
+    except Exception as error:
+        raise Broken("shapes", call.name, f"fails as plain Python with {type(error).__name__}: {error}") from None
+
+
+def _examine_call(call, answer):
+    try:
+        kernel = call.compiled()
+    except NumbaError as error:
+        first = next(filter(None, str(error).splitlines()))
+        raise Broken("reference", call.name, f"does not compile: {first}") from None
+    marked, clean = call.copies(fill=mark(call.run.real)), call.copies(fill=0)
+    kernel(*marked.values(), 0, 1)
+    kernel(*clean.values(), 0, 1)
+    _writes(call, marked, clean, answer)
+    answer("threads", call.name, _threads(call, kernel, clean))
+    answer("reference", call.name, _reference(call, clean))
+    if call.run.real is np.float32:
+        answer("float32", call.name, promoted(call.cpu, call.signature()))
+    call.keep(clean)
+
+
+def _writes(call, marked, clean, answer):
+    """Outputs are written whole, whatever they held; inputs and what lies beside an array stay as they are."""
+    faults = [f"writes beyond the ends of {name}" for name in marked.crossed()]
+    before = call.copies()
+    for name in call.inputs:
+        if not same_bits(clean[name], before[name]).all():
+            faults.append(f"changes {_at(name, ~same_bits(clean[name], before[name]))}, which it may only read")
+    for name in call.outputs:
+        left, differs = unwritten(marked[name]), ~same_bits(marked[name], clean[name])
+        if left.any():
+            faults.append(f"leaves {_at(name, left)} unwritten")
+        elif differs.any():
+            faults.append(f"gives {_at(name, differs)} by what was there before: it must be written, not added to")
+    for sentence in faults or [None]:
+        answer("writes", call.name, sentence)
+
+
+def _threads(call, kernel, whole):
+    """The same bits however the loop is divided, and for a block of samples alone."""
+    parted = call.copies(fill=0)
+    for part in reversed(range(PARTS)):
+        kernel(*parted.values(), part, PARTS)
+    for name, array in whole.items():
+        if isinstance(array, np.ndarray) and not same_bits(array, parted[name]).all():
+            at = _at(name, ~same_bits(array, parted[name]))
+            return f"{at} comes out differently when its loop is divided into {PARTS} parts"
+    if not call.by_sample:
+        return None
+    for n in range(call.run.N):
+        block = call.copies(fill=0, n0=n, n1=n + 1)
+        kernel(*block.values(), 0, 1)
+        for name in call.outputs:
+            rows = whole[name].reshape(call.run.N, -1)[n]
+            if not same_bits(rows, block[name].reshape(-1)).all():
+                return f"sample {n} of {name} comes out differently when it is alone in its block"
+    return None
+
+
+def _reference(call, computed):
+    """The compiled kernel against the NumPy twin, or against its own plain function, in float64 on the same numbers."""
+    if isinstance(call.kernel, Operation) and call.cpu.arguments != call.kernel.arguments:
+        return f"takes {call.cpu.arguments} on the CPU but {call.kernel.arguments} in the reference"
+    expected = call.copies(fill=0, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        call.reference()(*expected.values())
+    for name, wanted in expected.items():
+        if not isinstance(wanted, np.ndarray) or not wanted.size:
+            continue
+        came = computed[name].astype(np.float64)
+        finite = np.abs(wanted[np.isfinite(wanted)])
+        limit = TOLERANCES[call.run.real] * max(1.0, finite.max(initial=0.0))
+        with np.errstate(invalid="ignore"):
+            wrong = ~((np.abs(came - wanted) <= limit) | (came == wanted) | (np.isnan(came) & np.isnan(wanted)))
+        if wrong.any():
+            i = tuple(np.argwhere(wrong)[0])
+            return f"{_at(name, wrong)} is {came[i]:.7g}, the reference gives {wanted[i]:.7g}"
+    return None
+
+
+def _at(name, where):
+    """The first place of an array where something is so: ``dW[0, 1]``."""
+    return f"{name}[{', '.join(map(str, np.argwhere(where)[0]))}]"

@@ -1,0 +1,65 @@
+"""Is a float32 kernel computed in float64 somewhere? Read from its LLVM code; where, from Numba's types.
+
+Numba makes float64 of a whole number that meets a float32, and a kernel then runs at half its speed or less.
+"""
+
+import inspect
+import linecache
+import re
+
+import numpy as np
+from numba import njit, types
+
+from ..kernels.compiler import OPTIONS
+
+DOUBLE = re.compile(r"\bdouble\b")
+FUNCTION = re.compile(r"^define .*?^}", re.MULTILINE | re.DOTALL)
+
+
+def promoted(kernel, signature):
+    """Whether machine code for float32 holds float64; one sentence with the lines where it arises, or None.
+
+    A kernel whose source says ``float64`` has asked for it: nothing is said.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    signature : tuple of Numba types, without part and parts
+    """
+    if "float64" in inspect.getsource(kernel.function):
+        return None
+    _, dispatcher = kernel.compile(signature, np.float32)
+    if not any(DOUBLE.search(body) for body in _bodies(dispatcher)):
+        return None
+    lines = _lines(kernel, signature)
+    where = "; ".join(f"line {n}, {text!r}" for n, text in lines[:3]) or "in a function it calls"
+    return f"computes in float64 on float32 arrays ({where}): write float(n) where a whole number n meets a float"
+
+
+def _bodies(dispatcher):
+    """LLVM code of the compiled function and all it calls, without the wrappers for callers in Python and C."""
+    result = dispatcher.overloads[dispatcher.signatures[0]]
+    # Not inspect_llvm(): it is empty for code that came from the disk cache.
+    text = str(result.library._get_module_for_linking())
+    wrappers = (result.fndesc.llvm_cpython_wrapper_name, result.fndesc.llvm_cfunc_wrapper_name)
+    bodies = [body for body in FUNCTION.findall(text) if not any(w in body.partition("\n")[0] for w in wrappers)]
+    assert any(result.fndesc.llvm_func_name in body.partition("\n")[0] for body in bodies)
+    return bodies
+
+
+def _lines(kernel, signature):
+    """(line, text) of the statements that make a float64, typed anew: a cached kernel has forgotten its types."""
+    function = kernel.python(np.float32)
+    dispatcher = njit(**OPTIONS)(function)
+    dispatcher.compile((*signature, types.intp, types.intp))
+    helpers = [v for v in function.__globals__.values() if hasattr(v, "py_func") and hasattr(v, "overloads")]
+    found = set()
+    for given, result in ((given, r) for d in [dispatcher, *helpers] for given, r in d.overloads.items()):
+        annotation = result.type_annotation
+        if types.float64 in given or annotation is None or isinstance(annotation, str):
+            continue
+        for statement in (s for block in annotation.blocks.values() for s in block.body):
+            made = annotation.typemap.get(getattr(getattr(statement, "target", None), "name", None))
+            if made == types.float64:
+                found.add((statement.loc.filename, statement.loc.line))
+    return [(n, linecache.getline(file, n).strip()) for file, n in sorted(found)]

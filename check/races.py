@@ -1,0 +1,167 @@
+"""Races, for certain: the plain Python function of a kernel runs on arrays that note which iteration touches what.
+
+Threads divide the iterations of ``prange`` between them in any order. So two iterations may not write one element, and
+none may read what another writes. Running on threads would miss most such faults; this finds every one that happens on
+the given arrays. What stands before or after the loop is run by every thread: it may write nothing.
+"""
+
+import types
+
+import numpy as np
+
+OUTSIDE = "the code outside of its loop"
+
+
+class Log:
+    """Which iteration wrote and which read each element, by (array, element); conflicts as they come."""
+
+    def __init__(self):
+        self.iteration = OUTSIDE
+        self.writers, self.readers, self.later_readers = {}, {}, {}
+        self.found = {}  # array -> sentence
+
+    def prange(self, *bounds):
+        if self.iteration is not OUTSIDE:  # an inner prange is an ordinary loop
+            yield from range(*bounds)
+            return
+        for i in range(*bounds):
+            self.iteration = i
+            yield i
+        self.iteration = OUTSIDE
+
+    def write(self, array, element):
+        writer = self.writers.setdefault((array, element), self.iteration)
+        if self.iteration is OUTSIDE:
+            self._note(array, element, f"{OUTSIDE}, which every thread runs, writes {{}}")
+        elif writer != self.iteration:
+            self._note(array, element, f"iterations {writer} and {self.iteration} of its loop both write {{}}")
+
+    def read(self, array, element):
+        if self.readers.setdefault((array, element), self.iteration) != self.iteration:
+            self.later_readers[array, element] = self.iteration
+
+    def finish(self):
+        """All sentences, once every iteration has run: only now is known who reads what another writes."""
+        for (array, element), writer in self.writers.items():
+            for readers in (self.readers, self.later_readers):
+                reader = readers.get((array, element), writer)
+                if reader != writer:
+                    who = reader if reader is OUTSIDE else f"iteration {reader} of its loop"
+                    self._note(array, element, f"{who} reads {{}}, which iteration {writer} writes")
+        return [text.format(place) for text, place in self.found.values()]
+
+    def _note(self, array, element, text):
+        index = ", ".join(map(str, np.unravel_index(element, array.shape)))
+        self.found.setdefault(array.name, (text, f"{array.name}[{index}]"))
+
+
+class Array:
+    """The name and shape under which elements are reported; equal only to itself."""
+
+    def __init__(self, name, shape):
+        self.name, self.shape = name, shape
+
+
+class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array, or a view of one, that logs reads and writes by the elements of the whole `array`."""
+
+    def __init__(self, log, array, values, elements):
+        self._log, self._array, self._values, self._elements = log, array, values, elements
+
+    def _part(self, values, elements):
+        return Recorded(self._log, self._array, values, elements)
+
+    def __getitem__(self, key):
+        values, elements = self._values[key], self._elements[key]
+        if isinstance(values, np.ndarray):
+            return self._part(values, elements)
+        self._log.read(self._array, int(elements))
+        return values
+
+    def __setitem__(self, key, value):
+        self._values[key] = _plain(value)
+        for element in np.ravel(self._elements[key]):
+            self._log.write(self._array, int(element))
+
+    def __array__(self, dtype=None, copy=None):
+        for element in self._elements.ravel():
+            self._log.read(self._array, int(element))
+        return np.array(self._values, dtype)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        result = getattr(ufunc, method)(*map(_plain, inputs), **options)
+        if out is not None:  # a += b
+            out[0][...] = result
+        return result if out is None else out[0]
+
+    def __len__(self):
+        return len(self._values)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __getattr__(self, name):
+        if name in ("shape", "size", "ndim", "dtype"):
+            return getattr(self._values, name)
+        if name == "T":
+            return self._part(self._values.T, self._elements.T)
+        if name == "flat":
+            return self._part(self._values.reshape(-1), self._elements.reshape(-1))
+        if name in ("reshape", "ravel", "transpose"):
+            views = [getattr(a, name) for a in (self._values, self._elements)]
+            return lambda *sizes: self._part(*(view(*sizes) for view in views))
+        return getattr(np.asarray(self), name)  # sum, dot, ...: a read of every element
+
+
+def races(function, arguments):
+    """Run the plain function of a kernel and say where its iterations meet.
+
+    Parameters
+    ----------
+    function : Python function with one ``for i in prange(n)``
+    arguments : dict
+        name -> array or number; arrays are written as the kernel would.
+
+    Returns
+    -------
+    list of str
+        One sentence for each array that iterations race for.
+
+    Raises
+    ------
+    IndexError
+        The function reaches beyond an array.
+    """
+    log, recorded, values = Log(), {}, []
+    for name, value in arguments.items():
+        if isinstance(value, np.ndarray):
+            memory = value.__array_interface__["data"] if value.size else name
+            if memory not in recorded:
+                elements = np.arange(value.size).reshape(value.shape)
+                recorded[memory] = Recorded(log, Array(name, value.shape), value, elements)
+            value = recorded[memory]
+        values.append(value)
+    with np.errstate(all="ignore"):
+        interpreted(function, log.prange)(*values)
+    return log.finish()
+
+
+def interpreted(function, prange, known=None):
+    """The function with `prange` replaced and with the compiled helpers it calls as plain Python too."""
+    function = getattr(function, "py_func", function)
+    known = {} if known is None else known
+    if function not in known:
+        space = dict(function.__globals__)
+        known[function] = types.FunctionType(
+            function.__code__, space, function.__name__, function.__defaults__, function.__closure__
+        )
+        for name in function.__code__.co_names:
+            value = space.get(name)
+            if isinstance(getattr(value, "py_func", None), types.FunctionType):
+                space[name] = interpreted(value, prange, known)
+        space["prange"] = prange
+    return known[function]
+
+
+def _plain(value):
+    return np.asarray(value) if isinstance(value, Recorded) else value

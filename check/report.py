@@ -1,0 +1,116 @@
+"""What a certification found: a table of verdicts and a sentence for each failure."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# Column -> the question it answers.
+COLUMNS = {
+    "gradient": "derivatives equal central differences, in float64",
+    "taylor": "the Taylor remainder falls with slope 2",
+    "reference": "compiled kernels equal the reference, in float32 and float64",
+    "threads": "divided loops and blocks of samples give the same bits",
+    "shapes": "odd and tiny shapes, a batch of one, input that is not contiguous",
+    "writes": "outputs are written whole and not added to, nothing else is changed",
+    "float32": "no float64 inside a float32 kernel",
+    "races": "no two iterations of a loop meet at one element",
+}
+
+
+@dataclass
+class Row:
+    """The verdicts on one layer.
+
+    Attributes
+    ----------
+    name : str
+    failures : dict
+        Column -> list of sentences.
+    asked : set of str
+        Columns whose question came up; a layer without kernels has no races to find.
+    steps, remainder : ndarray or None
+        Of the Taylor check whose slope is farthest from 2.
+    slope : float
+        Its slope; NaN when the cost has no curvature.
+    derivatives, kinks : int
+        How many were compared, and how many of them lie at a kink and were skipped.
+    notes : list of str
+        What is worth knowing and no failure.
+    """
+
+    name: str
+    failures: dict = field(default_factory=dict)
+    asked: set = field(default_factory=set)
+    steps: np.ndarray | None = None
+    remainder: np.ndarray | None = None
+    slope: float = float("nan")
+    derivatives: int = 0
+    kinks: int = 0
+    notes: list = field(default_factory=list)
+    _told: set = field(default_factory=set)
+
+    def answer(self, column, place, part, sentence=None):
+        """Take down the answer to a column's question about a part (a kernel, an array) of the layer.
+
+        Without a sentence it passed. Of each part the first failure is kept: the same in other cases are its echoes.
+        """
+        self.asked.add(column)
+        if sentence is not None and (column, part) not in self._told:
+            self._told.add((column, part))
+            self.failures.setdefault(column, []).append(": ".join(filter(None, (place, part, sentence))))
+
+    def verdict(self, column):
+        """ "PASS", "FAIL" or "-"."""
+        if column in self.failures:
+            return "FAIL"
+        return "PASS" if column in self.asked else "-"
+
+    @property
+    def failed(self):
+        return bool(self.failures)
+
+    def cell(self, column):
+        """The verdict as the table shows it, the Taylor slope with its number."""
+        verdict = self.verdict(column)
+        return f"{verdict} {self.slope:.2f}" if column == "taylor" and np.isfinite(self.slope) else verdict
+
+
+@dataclass
+class Report:
+    """Verdicts on layers, in the order in which they were certified.
+
+    Attributes
+    ----------
+    rows : list of Row
+    """
+
+    rows: list = field(default_factory=list)
+
+    @property
+    def failed(self):
+        """Whether any layer failed any question."""
+        return any(row.failed for row in self.rows)
+
+    @property
+    def messages(self):
+        """One sentence for each failure."""
+        return [text for row in self.rows for texts in row.failures.values() for text in texts]
+
+    @property
+    def notes(self):
+        return [text for row in self.rows for text in row.notes]
+
+    @property
+    def remainders(self):
+        """name -> (steps, remainder, slope) of the Taylor check, for `plots.taylor.draw`."""
+        return {r.name: (r.steps, r.remainder, r.slope) for r in self.rows if r.remainder is not None}
+
+    def table(self):
+        """Plain aligned text: a row a layer, then the failures and notes."""
+        head = ["layer", *COLUMNS]
+        body = [[row.name, *map(row.cell, COLUMNS)] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip() for cells in [head, *body]]
+        if self.messages or self.notes:
+            lines += ["", *self.messages, *self.notes]
+        return "\n".join(lines)

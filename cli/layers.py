@@ -1,0 +1,122 @@
+"""`nnjit layers [NAME]`: the registry as a table, or one entry explained."""
+
+import click
+
+from .text import aligned, table
+
+KINDS = ("layers", "losses", "optimizers", "schedules", "initializers", "datasets")
+
+
+@click.command("layers")
+@click.argument("name", required=False)
+@click.option("--kind", type=click.Choice(KINDS), default="layers", help="What to list. Default: layers.")
+@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+def layers(name, kind, plugin):
+    """List what a config can name, or explain NAME: options, shapes, formula, source file, devices.
+
+    NAME may be a pattern, such as 'conv*'.
+    """
+    from .. import registry
+    from ..errors import UnknownName
+
+    for each in plugin:
+        registry.load_plugin(each)
+    catalogue = getattr(registry, kind)
+    if name is not None and not set(name) & set("*?["):
+        click.echo(_explain(catalogue.find(name)))
+        return
+    found = _find_all(catalogue, catalogue.names(name or "*"))
+    if name is not None and not found:
+        raise UnknownName(f"no {catalogue.kind} matches {name!r}; known are {', '.join(catalogue.names())}")
+    if found:
+        table(
+            (catalogue.kind, "options", "what it is", "from"),
+            [(one.name, _form(one.cls), one.doc.partition("\n")[0], one.source) for one in found],
+        )
+    for broken, reason in catalogue.broken().items():
+        click.echo(f"broken: {broken}: {reason}", err=True)
+
+
+def _find_all(catalogue, names):
+    """What is known about the names that can be imported; the others are in `catalogue.broken()` afterwards."""
+    from ..errors import UsageError
+
+    found = []
+    for name in names:
+        try:
+            found.append(catalogue.find(name))
+        except UsageError:
+            continue
+    return found
+
+
+def _parameters(cls):
+    """(name, type in words, default as a spec writes it or None) of every option."""
+    import typing
+    from inspect import Parameter, signature
+
+    from ..registry.annotations import describe
+    from ..registry.specs import literal
+
+    hints = typing.get_type_hints(cls)
+    return [
+        (name, describe(hints[name]), None if one.default is Parameter.empty else literal(_plain(one.default)))
+        for name, one in signature(cls).parameters.items()
+    ]
+
+
+def _plain(default):
+    """A default; what a default_factory makes is made."""
+    return default() if callable(default) else default
+
+
+def _form(cls):
+    return ", ".join(name if default is None else f"{name}={default}" for name, _, default in _parameters(cls))
+
+
+def _explain(found):
+    """Everything about one entry, as text."""
+    options = [(name, default or "must be given", kind) for name, kind, default in _parameters(found.cls)]
+    facts = [("source", f"{found.file}:{found.line}" if found.file else found.module), ("from", found.source)]
+    if found.aliases:
+        facts.append(("also called", ", ".join(found.aliases)))
+    kernels = _kernels(found.cls)
+    if kernels:
+        facts.append(("kernels", ", ".join(f"{name} ({_where(kernel)})" for name, kernel in kernels.items())))
+        facts.append(("devices", ", ".join(_devices(kernels.values())) or "none"))
+    blocks = [f"{found.name}({_form(found.cls)})", found.doc or "No docstring.", aligned(facts)]
+    if options:
+        blocks.insert(2, aligned([("option", "default", "takes"), *options]))
+    return "\n\n".join(blocks)
+
+
+def _kernels(cls):
+    """name -> kernel, of every kernel among the attributes of a class."""
+    from ..kernels.compiler import Kernel
+    from ..kernels.elementwise import Formula
+    from ..kernels.operations import Operation
+
+    names = dict.fromkeys(name for base in cls.__mro__ for name in vars(base))
+    values = {name: getattr(cls, name) for name in names if not name.startswith("_")}
+    return {name: value for name, value in values.items() if isinstance(value, (Kernel, Formula, Operation))}
+
+
+def _where(kernel):
+    from ..kernels.operations import Operation
+
+    return f"kernels/*/{kernel.file}.py" if isinstance(kernel, Operation) else "written in the class"
+
+
+def _devices(kernels):
+    """The devices that have all operations; kernels written in a class run on all of them."""
+    from ..kernels.operations import Operation
+    from ..network.network import DEVICES
+
+    def has(operation, device):
+        try:
+            return operation.on(device) is not None
+        except (ImportError, AttributeError):
+            return False
+
+    operations = [kernel for kernel in kernels if isinstance(kernel, Operation)]
+    return [device for device in DEVICES if all(has(operation, device) for operation in operations)]

@@ -1,0 +1,99 @@
+"""`nnjit VERB ...`: a verb is a module of this folder, imported when it is named."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from .. import __version__
+from ..errors import NnjitError
+
+# Verb -> what `nnjit --help` says of it. A table, so that asking for help imports no verb.
+VERBS = {
+    "run": "Train a network; without arguments, a small one on the embedded digits.",
+    "plot": "Draw loss, metrics, gradient norms and more of one or several runs.",
+    "layers": "List what a config can name: layers, losses, optimizers, ...; explain one.",
+    "check": "Certify layers: gradients, kernels against their reference, threads, shapes.",
+    "evaluate": "Measure loss and metrics of a saved network on data.",
+    "predict": "Apply a saved network to data.",
+    "show": "Summary, resolved config or program of a run or a config.",
+    "init": "Write a starting config, or the skeleton of a layer of your own.",
+    "info": "Versions, threads, processor and cache of this installation.",
+    "cache": "Where compiled code is kept; empty it.",
+}
+
+
+class Verbs(click.Group):
+    """The group of all verbs, and what becomes of their errors."""
+
+    def main(self, args=None, prog_name="nnjit", **extra):
+        """Run a verb and exit: 0, 1 for what went wrong, 2 for a wrong request, 128 + n after signal n.
+
+        Whatever is the request's or the machine's fault ends in one sentence on standard error.
+        """
+        try:
+            status = super().main(args, prog_name, **{**extra, "standalone_mode": False})
+            sys.stdout.flush()  # here, where a full disk can still be told
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except NnjitError as error:
+            status = _fail(error, error.exit_status)
+        except (click.Abort, KeyboardInterrupt):
+            status = 130
+        except BrokenPipeError:
+            status = _let_go()
+        except MemoryError as error:
+            status = _fail(f"not enough memory{f': {error}' if str(error) else ''}")
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            status = _let_go(_fail(f"{where}{error.strerror or error}"))
+        sys.exit(status if isinstance(status, int) else 0)
+
+    def list_commands(self, ctx):
+        return list(VERBS)
+
+    def get_command(self, ctx, name):
+        return getattr(import_module(f".{name}", __package__), name) if name in VERBS else None
+
+    def resolve_command(self, ctx, args):
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            from ..registry.specs import did_you_mean, quoted
+
+            hint = did_you_mean(args[0], VERBS) or f"; the verbs are {', '.join(VERBS)}"
+            raise click.UsageError(f"no verb is called {quoted(args[0])}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nnjit")
+def nnjit():
+    """Neural networks whose every kernel is a Numba-compiled loop that a person can read.
+
+    `nnjit run` trains a small network on embedded data and draws what happened.
+    """
+
+
+def main():
+    """The entry point of the `nnjit` script."""
+    nnjit.main()
+
+
+def _fail(sentence, status=1):
+    click.echo(f"nnjit: {sentence}", err=True)
+    return status
+
+
+def _let_go(status=1):
+    """Give up what standard output still holds if it cannot be written, or Python complains once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status

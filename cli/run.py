@@ -1,0 +1,88 @@
+"""`nnjit run [CONFIG.toml]`: assemble, train, log, checkpoint, draw."""
+
+import shlex
+import signal
+from pathlib import Path
+
+import click
+
+# Option -> where its value goes in the config.
+PLACES = {
+    "layers": ("model", "layers"),
+    "data": ("data",),
+    "loss": ("training", "loss"),
+    "optimizer": ("training", "optimizer"),
+    "epochs": ("training", "epochs"),
+    "batch_size": ("training", "batch_size"),
+    "seed": ("training", "seed"),
+    "device": ("run", "device"),
+    "threads": ("run", "threads"),
+}
+ON_RESUME = ("epochs", "threads")  # what may be given anew when a run is continued
+
+
+@click.command("run")
+@click.argument("config", required=False, metavar="[CONFIG.toml]")
+@click.option("--layers", metavar="SPECS", help='Such as "conv(8,3) relu maxpool(2) flatten dense(10)".')
+@click.option("--data", metavar="SPEC", help="digits, ten_points, idx(path='DIR'), npz(...), csv(...), images(...).")
+@click.option("--loss", metavar="SPEC", help="Such as cross_entropy.")
+@click.option("--optimizer", metavar="SPEC", help='Such as "sgd(lr=0.1, momentum=0.9)".')
+@click.option("--epochs", type=int, help="How often to go through the data.")
+@click.option("--batch-size", type=int, help="Samples of a step; 0: the whole set.")
+@click.option("--device", metavar="NAME", help="cpu.")
+@click.option("--threads", type=int, help="At most as many as there are. The result does not depend on it.")
+@click.option("--seed", type=int, help="Of initial parameters, order of samples and dropout.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to make.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
+@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated.")
+def run(config, output, resume, plugin, assignments, **options):
+    """Train a network and draw what happened; without arguments, a small CNN on the embedded digits.
+
+    CONFIG.toml may be - for standard input. Everything is checked before anything is written.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is None:
+        return _start(config, output, plugin, assignments, given)
+    refused = [name for name in given if name not in ON_RESUME]
+    refused += [name for name, value in (("config", config), ("output", output), ("set", assignments)) if value]
+    if refused:
+        wrong = " and ".join("CONFIG.toml" if name == "config" else f"--{name.replace('_', '-')}" for name in refused)
+        raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
+    return _resume(resume, plugin, given)
+
+
+def _start(config, output, plugin, assignments, given):
+    from ..training import config_file, launch
+
+    table, where = ({}, "") if config is None else config_file.read(config)
+    for name, value in given.items():
+        config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
+    for assignment in assignments:
+        config_file.override(table, assignment)
+    config_file.add_plugins(table, plugin)
+    return _conclude(launch.start(table, output, where))
+
+
+def _resume(path, plugin, given):
+    from ..training import launch
+
+    return _conclude(launch.resume(path, plugin, **given))
+
+
+def _conclude(trainer):
+    """Say where the run is and how it ended; the exit status."""
+    from ..training.progress import figures
+
+    history, path = trainer.history, trainer.run_directory.path
+    if history.interrupted is not None:
+        done = trainer.progress
+        click.echo(
+            f"stopped by {signal.Signals(history.interrupted).name} after step {done['step']} (epoch {done['epoch'] + 1});"
+            f" continue with: nnjit run --resume {shlex.quote(str(path))}",
+            err=True,
+        )
+        return 128 + history.interrupted
+    numbers = "  ".join(f"{name} {number:.4g}" for name, number in figures(history.epochs[-1]).items())
+    click.echo(f"{path}: {numbers}  in {trainer.progress['seconds']:.1f} s")
+    return 0

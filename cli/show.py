@@ -1,0 +1,44 @@
+"""`nnjit show RUN_OR_CONFIG`: what a run was, or what a config would be."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("show")
+@click.argument("what", metavar="RUN_OR_CONFIG")
+@click.option("--program", is_flag=True, help="The generated source instead.")
+@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+def show(what, program, plugin):
+    """Print summary and resolved config of a run directory or a config (- is standard input), or the program."""
+    texts = _of_run(Path(what)) if Path(what).is_dir() else _of_config(what, plugin)
+    click.echo(texts["program.py"] if program else f"{texts['summary.txt']}\n\n{texts['config.toml']}")
+
+
+def _of_run(path):
+    """The texts that a run directory holds: neither network nor plug-ins are needed."""
+    from ..errors import CheckpointError
+    from ..training.run_directory import RunDirectory
+
+    RunDirectory.open(path)
+    texts = {}
+    for name in ("summary.txt", "config.toml", "program.py"):
+        try:
+            texts[name] = (path / name).read_text(encoding="utf-8").rstrip()
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path / name}: cannot be read ({getattr(error, 'strerror', error)})") from None
+    return texts
+
+
+def _of_config(path, plugins):
+    """The texts that `nnjit run` would write for a config."""
+    from ..training import config_file, launch
+
+    table, where = config_file.read(path)
+    config_file.add_plugins(table, plugins)
+    trainer, config = launch.prepare(launch.read_config(table, where), where)
+    return {
+        "summary.txt": trainer.network.summary(),
+        "config.toml": config.text().rstrip(),
+        "program.py": trainer.program.source.rstrip(),
+    }

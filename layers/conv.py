@@ -1,0 +1,162 @@
+"""Convolutional layers of 1, 2 and 3 dimensions."""
+
+from math import prod
+from typing import Literal
+
+from ..errors import ShapeError, SpecError
+from ..kernels import geometry
+from ..network.layer import Layer, operation, weight, zeros
+from ..registry import name_of, register
+
+
+@register("conv")
+class Conv(Layer):
+    """y = W * x~ + b: every filter is moved over the padded input x~ (cross-correlation).
+
+    (N, C, *in) -> (N, filters, *out) with out = floor((in + p - k') / stride) + 1 and k' = dilation (k - 1) + 1, for
+    1 to 3 spatial dimensions. W (filters, C / groups, *kernel_size), b (filters,).
+
+    Parameters
+    ----------
+    filters : int
+        Output maps.
+    kernel_size, stride, dilation : int or tuple of int
+        One number for every dimension, or one a dimension.
+    padding : "valid", "same", "full", int or tuple
+        Total p = 0, k' - 1 or 2 (k' - 1); a number pads each side by that much; a flat tuple has one number a
+        dimension, a nested one (before, after) pairs. "same" keeps the size at stride 1, as in the lecture; at larger
+        strides TensorFlow's differs.
+    groups : int
+        Input and output maps fall into groups that do not see each other (groups = C: depthwise).
+    border : "zeros", "edge", "reflect" or "wrap"
+        What padding shows.
+    bias : bool
+    init : spec or None
+        Initialiser of W; None chooses by the activation that follows.
+    """
+
+    filters: int
+    kernel_size: int | tuple
+    stride: int | tuple = 1
+    padding: Literal["valid", "same", "full"] | int | tuple = "valid"
+    dilation: int | tuple = 1
+    groups: int = 1
+    border: Literal["zeros", "edge", "reflect", "wrap"] = "zeros"
+    bias: bool = True
+    init: str | dict | tuple | None = None
+
+    rank = None  # spatial dimensions; None takes the input's
+
+    forward = operation("conv.forward", form=3)
+    backward_input = operation("conv.backward_input", form=3)
+    backward_weight = operation("conv.backward_weight", form=3)
+    backward_bias = operation("conv.backward_bias", form=3)
+
+    def validate(self):
+        for option in ("filters", "groups"):
+            geometry.per_dimension(getattr(self, option), 1, f"{name_of(type(self))}: {option}")
+        for rank in (1, 2, 3) if self.rank is None else (self.rank,):
+            try:
+                return self._window(rank)
+            except SpecError as error:
+                failed = error
+        raise failed
+
+    def window(self, in_shape):
+        """The sliding window: kernel, stride, dilation and padding of each dimension."""
+        return self._window(spatial_rank(name_of(type(self)), in_shape, self.rank))
+
+    def _window(self, rank):
+        name = name_of(type(self))
+        return geometry.Window.of(name, rank, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def output_shape(self, in_shape):
+        window = self.window(in_shape)
+        check_groups(window.name, self.groups, {"input maps": in_shape[0], "filters": self.filters})
+        window.check_border(in_shape[1:], self.border)
+        return (self.filters, *window.output(in_shape[1:]))
+
+    def parameters(self, in_shape):
+        maps, kernel = in_shape[0] // self.groups, self.window(in_shape).kernel
+        size = prod(kernel)
+        W = weight((self.filters, maps, *kernel), maps * size, self.filters // self.groups * size, self.init)
+        return {"W": W, "b": zeros((self.filters if self.bias else 0,))}
+
+    def scratch(self, in_shape):
+        return padded_scratch(self.window(in_shape), in_shape[0], in_shape[1:])
+
+    def scalars(self, in_shape):
+        return window_scalars(self.window(in_shape), self.groups, self.border)
+
+    def operations(self, in_shape):
+        taps = in_shape[0] // self.groups * prod(self.window(in_shape).kernel)
+        return taps * prod(self.output_shape(in_shape))
+
+    def connections(self, in_shape):
+        """How many numbers of the dense matrix that this layer stands for are not zero by its structure."""
+        window = self.window(in_shape)
+        rows = zip(in_shape[1:], window.kernel, window.stride, window.dilation, window.padding, strict=True)
+        border = geometry.BORDERS.index(self.border)
+        return self.filters * (in_shape[0] // self.groups) * prod(geometry.connections(*row, border) for row in rows)
+
+
+@register("conv1d")
+class Conv1d(Conv):
+    """`conv` for inputs (N, C, length) only."""
+
+    rank = 1
+
+
+@register("conv2d")
+class Conv2d(Conv):
+    """`conv` for inputs (N, C, height, width) only."""
+
+    rank = 2
+
+
+@register("conv3d")
+class Conv3d(Conv):
+    """`conv` for inputs (N, C, depth, height, width) only."""
+
+    rank = 3
+
+
+def spatial_rank(name, in_shape, rank=None):
+    """The number of spatial dimensions of an input (C, *spatial); ShapeError if it is not `rank`, or not 1 to 3."""
+    found = len(in_shape) - 1
+    if found not in ((1, 2, 3) if rank is None else (rank,)):
+        wanted = "(C, *spatial) with 1 to 3 spatial dimensions"
+        if rank is not None:
+            wanted = f"(C, {', '.join(('depth', 'height', 'width')[3 - rank :])})" if rank > 1 else "(C, length)"
+        raise ShapeError(f"{name}: expected an input of shape {wanted}, got {tuple(in_shape)}")
+    return found
+
+
+def check_groups(name, groups, counts):
+    """ShapeError unless every count of maps is a multiple of the groups."""
+    for what, count in counts.items():
+        if count % groups:
+            raise ShapeError(f"{name}: {what} must be a multiple of groups {groups}, got {count}")
+
+
+def lifted(values, fill):
+    """One number for each of three dimensions: images of fewer have leading dimensions of size 1."""
+    return (fill,) * (3 - len(values)) + tuple(values)
+
+
+def padded_scratch(window, maps, spatial):
+    """The padded image of every sample; nothing where nothing is padded."""
+    if any(map(any, window.padding)):
+        return {"padded": ("N", maps, *window.padded(spatial))}
+    return {"padded": ("N", 0, *(0 for _ in spatial))}
+
+
+def window_scalars(window, groups, border):
+    """What the kernels of conv and conv_transpose bind besides arrays."""
+    return {
+        "stride": lifted(window.stride, 1),
+        "dilation": lifted(window.dilation, 1),
+        "groups": groups,
+        "before": lifted(window.before, 0),
+        "border": geometry.BORDERS.index(border),
+    }

@@ -1,0 +1,135 @@
+"""Losses: PyTorch's values, the lecture's (1) and (2), central differences, exact cases, bad labels and shapes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nnjit import registry
+from nnjit.errors import ShapeError, SpecError
+
+VECTORS = np.load(Path(__file__).parent / "vectors" / "training.npz")
+SPECS = {
+    "quadratic": "quadratic", "mse": "mse", "mae": "mae", "huber": "huber(0.7)", "lp_half": "lp(0.5)", "lp_1": "lp(1)",
+    "lp_3": "lp(3)", "cross_entropy": "cross_entropy", "cross_entropy_labels": "cross_entropy",
+    "binary_cross_entropy": "binary_cross_entropy",
+}  # fmt: skip
+both = pytest.mark.parametrize("folder", ["cpu", "reference"])
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def compute(spec, y, target, folder):
+    """C_i of every sample, and dC_i/dy."""
+    made = registry.losses.create(spec)
+    labels = "_labels" if target.dtype.kind == "i" else ""
+    flat = y.reshape(len(y), -1)  # form "matrix"
+    values = {"y": flat.copy(), "target": target if labels else target.reshape(flat.shape).astype(y.dtype)}
+    values |= {"loss": np.full(len(y), np.nan, y.dtype), "dy": np.full_like(flat, np.nan), **made.options()}
+    for kernel in (getattr(made, "forward" + labels), getattr(made, "backward" + labels)):
+        assert kernel.form == "matrix"
+        kernel.on(folder)(*(values[name] for name in kernel.arguments))
+    np.testing.assert_array_equal(values["y"], flat)
+    return values["loss"], values["dy"].reshape(y.shape)
+
+
+@pytest.mark.parametrize("name", SPECS)
+@both
+@dtypes
+def test_against_pytorch(name, folder, dtype):
+    v = {key: VECTORS[f"loss.{name}.{key}"] for key in ("y", "target", "cost", "gradient")}
+    loss, dy = compute(SPECS[name], v["y"].astype(dtype), v["target"], folder)
+    tolerance = 2e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(loss.mean(), v["cost"], rtol=tolerance)
+    np.testing.assert_allclose(dy / len(dy), v["gradient"], rtol=tolerance, atol=tolerance / 10)
+
+
+@pytest.mark.parametrize("name", SPECS)
+@both
+def test_gradient_by_central_differences(name, folder):
+    rng = np.random.default_rng(4)
+    y = rng.normal(size=(3, 4))
+    target = rng.uniform(0.1, 0.9, y.shape)
+    if name == "cross_entropy_labels":
+        target = np.array([1, 3, 0])
+    _, dy = compute(SPECS[name], y, target, folder)
+    h = 1e-6
+    for j in range(4):
+        e = h * np.eye(4)[j]
+        slope = (compute(SPECS[name], y + e, target, folder)[0] - compute(SPECS[name], y - e, target, folder)[0]) / (2 * h)
+        np.testing.assert_allclose(dy[:, j], slope, atol=2e-8)
+
+
+@both
+def test_lecture_1_and_2(folder):
+    """C_i = 1/2 ||y_i - F(x_i)||_2^2 and dC/da[L] = a[L] - y."""
+    a, t = np.random.default_rng(0).normal(size=(2, 5, 3))
+    loss, dy = compute("quadratic", a, t, folder)
+    np.testing.assert_allclose(loss, [0.5 * np.linalg.norm(t[i] - a[i]) ** 2 for i in range(5)], rtol=1e-13)
+    np.testing.assert_array_equal(dy, a - t)
+
+
+@both
+def test_cross_entropy_is_the_logarithm_of_softmax(folder):
+    y = np.log(np.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])) + np.array([[5.0], [-3.0]])
+    loss, dy = compute("cross_entropy", y, np.array([0, 2]), folder)
+    np.testing.assert_allclose(loss, [np.log(2), -np.log(0.7)], rtol=1e-13)
+    np.testing.assert_allclose(dy, [[-0.5, 0.25, 0.25], [0.1, 0.2, -0.3]], atol=1e-14)
+    one_hot = compute("cross_entropy", y, np.eye(3)[[0, 2]], folder)
+    np.testing.assert_allclose(one_hot[0], loss, rtol=1e-13)
+    np.testing.assert_allclose(one_hot[1], dy, atol=1e-14)
+
+
+@both
+@dtypes
+def test_huge_logits(folder, dtype):
+    loss, dy = compute("cross_entropy", np.array([[1e30, 0, -1e30]], dtype), np.array([0]), folder)
+    assert loss[0] == 0 and (dy == 0).all()
+    loss, dy = compute("binary_cross_entropy", np.array([[3e4], [-3e4]], dtype), np.array([[0.0], [0.0]]), folder)
+    np.testing.assert_array_equal(loss, np.array([3e4, 0], dtype))
+    np.testing.assert_array_equal(dy, [[1], [0]])
+
+
+@both
+@pytest.mark.parametrize("label", [-1, 3, 2**40])
+def test_label_out_of_range_is_nan_for_its_sample_alone(label, folder):
+    loss, dy = compute("cross_entropy", np.zeros((3, 3)), np.array([0, label, 2]), folder)
+    np.testing.assert_array_equal(np.isnan(loss), [False, True, False])
+    np.testing.assert_array_equal(np.isnan(dy), [[False] * 3, [True] * 3, [False] * 3])
+
+
+@both
+@pytest.mark.parametrize("spec", ["lp(0.5)", "lp(1)", "lp(1.5)", "mae"])
+def test_gradient_at_zero_error_is_zero(spec, folder):
+    y = np.array([[1.0, -2.0]])
+    loss, dy = compute(spec, y, y.copy(), folder)
+    assert loss[0] == 0 and (dy == 0).all()
+
+
+@both
+@pytest.mark.parametrize("spec", [s for s in SPECS.values() if s != "cross_entropy"])
+def test_nan_goes_through(spec, folder):
+    loss, dy = compute(spec, np.array([[np.nan, 1.0], [0.0, 1.0]]), np.full((2, 2), 0.5), folder)
+    np.testing.assert_array_equal(np.isnan(loss), [True, False])
+    assert np.isnan(dy[0, 0]) and np.isfinite(dy[1]).all()
+
+
+@both
+def test_nan_logit_goes_through_cross_entropy(folder):
+    for position in range(3):
+        y = np.zeros((1, 3))
+        y[0, position] = np.nan
+        for target in (np.array([0]), np.eye(3)[[0]]):
+            loss, dy = compute("cross_entropy", y, target, folder)
+            assert np.isnan(loss[0]) and np.isnan(dy).all()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3, 4)])
+def test_cross_entropy_wants_classes(shape):
+    with pytest.raises(ShapeError, match="cross_entropy: expected an output of shape"):
+        registry.losses.create("cross_entropy").validate_shape(shape)
+    registry.losses.create("quadratic").validate_shape(shape)
+
+
+@pytest.mark.parametrize("spec", ["huber(0)", "huber(inf)", "lp(0)", "lp(-1)", "lp(inf)"])
+def test_options(spec):
+    with pytest.raises(SpecError, match="must be a finite number above 0"):
+        registry.losses.create(spec)

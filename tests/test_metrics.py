@@ -1,0 +1,66 @@
+"""Metrics: by hand, against the definitions, and sentences for what does not fit."""
+
+import numpy as np
+import pytest
+from nnjit.errors import ShapeError, UnknownName
+from nnjit.training import metrics
+
+Y = np.array([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3], [0.1, 0.2, 0.7], [0.9, 0.0, 0.1]])
+
+
+def test_accuracy_of_labels_and_one_hot():
+    labels = np.array([1, 0, 1, 2])
+    assert metrics.accuracy(Y, labels) == 0.5
+    assert metrics.accuracy(Y, np.eye(3)[labels]) == 0.5
+    assert metrics.accuracy(Y.astype(np.float32), labels.astype(np.uint8)) == 0.5
+
+
+def test_accuracy_of_binary_logits():
+    y = np.array([[2.0], [-1.0], [0.5], [-0.1]])
+    for target in ([1, 0, 0, 0], [[1.0], [0.0], [0.0], [0.0]]):
+        assert metrics.accuracy(y, np.array(target)) == 0.75
+    assert metrics.accuracy(y[:, 0], np.array([1, 0, 0, 0])) == 0.75
+
+
+def test_accuracy_by_position():
+    y = np.zeros((1, 2, 3))
+    y[0, 1, :2] = 1  # class 1, 1, 0
+    assert metrics.accuracy(y, np.array([[1, 0, 0]])) == pytest.approx(2 / 3)
+
+
+def test_error_norms():
+    y, t = np.random.default_rng(0).normal(size=(2, 5, 2, 3))
+    for name, order in (("l1", 1), ("l2", 2), ("linf", np.inf)):
+        by_hand = np.mean([np.linalg.norm((y[i] - t[i]).ravel(), order) for i in range(5)])
+        assert metrics.get(name)(y, t) == pytest.approx(by_hand, rel=1e-13)
+
+
+def test_batches_average_to_the_whole():
+    y, t = np.random.default_rng(0).normal(size=(2, 9, 4))
+    for name in metrics.METRICS:
+        parts = [len(y[s]) * metrics.get(name)(y[s], t[s]) for s in (slice(0, 4), slice(4, 9))]
+        assert sum(parts) / 9 == pytest.approx(metrics.get(name)(y, t), rel=1e-13)
+
+
+def test_confusion_matrix():
+    taken, right = Y.argmax(axis=1), np.array([1, 0, 1, 2])
+    expected = np.zeros((3, 3), int)
+    for i, j in zip(right, taken, strict=True):
+        expected[i, j] += 1
+    for target in (right, np.eye(3)[right]):
+        np.testing.assert_array_equal(metrics.confusion_matrix(Y, target), expected)
+    np.testing.assert_array_equal(metrics.confusion_matrix([[1.0], [-1.0], [2.0]], [1, 1, 0]), [[0, 1], [1, 1]])
+    assert metrics.confusion_matrix(Y, right, count=5).shape == (5, 5)
+
+
+def test_what_does_not_fit():
+    with pytest.raises(UnknownName, match="did you mean accuracy"):
+        metrics.get("acuracy")
+    with pytest.raises(UnknownName, match="known are accuracy, l1, l2, linf"):
+        metrics.get(7)
+    with pytest.raises(ShapeError, match="targets for outputs of shape"):
+        metrics.accuracy(Y, np.zeros(3))
+    with pytest.raises(ShapeError, match="outputs' shape"):
+        metrics.l2(Y, np.zeros(4, int))
+    with pytest.raises(ShapeError, match="labels must be from 0 to 2"):
+        metrics.confusion_matrix(Y, np.array([0, 1, 2, 3]))

@@ -1,0 +1,119 @@
+"""From a file and the command line to one table, which `config.resolve` then checks."""
+
+import copy
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+from ..errors import UsageError
+from ..registry import load_plugin
+from ..registry.specs import did_you_mean, quoted, shown
+from .config import Config
+
+
+def read(path):
+    """The table in a TOML file ("-" is standard input), and what errors call the file.
+
+    Raises
+    ------
+    UsageError : no such file, or it is not TOML (with the line).
+    """
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        raw = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+        return tomllib.loads(raw.decode()), name
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UsageError(f"{name} is not a config: it is no text in UTF-8 (line {line})") from None
+    except FileNotFoundError:
+        near = did_you_mean(Path(path).name, [found.name for found in Path(path).parent.glob("*.toml")])
+        raise UsageError(f"there is no config {quoted(name)}{near}") from None
+    except (OSError, ValueError) as error:  # ValueError: TOMLDecodeError, a path with NUL, a number of 5,000 digits
+        why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise UsageError(f"{quoted(name)} cannot be read as TOML: {why}") from None
+    except RecursionError:
+        raise UsageError(f"{name} cannot be read as TOML: brackets lie too deep inside one another") from None
+
+
+def override(table, assignment):
+    """Apply ``section.key=value`` or ``model.layers[1]=value``; the value is TOML, and bare words are text.
+
+    Raises
+    ------
+    UsageError
+    """
+    path, equals, text = assignment.partition("=")
+    keys = re.findall(r"[^.\[\]]+|\[\d+\]", path.strip())
+    written = "".join(key if key[0] == "[" else f".{key}" for key in keys)[1:]
+    if not equals or not keys or keys[0][0] == "[" or written != path.strip():
+        raise UsageError(f"--set {quoted(assignment)}: expected section.key=value, such as training.epochs=5")
+    assign(table, [int(key[1:-1]) if key[0] == "[" else key for key in keys], _value(text.strip()))
+
+
+def assign(table, keys, value):
+    """Put a value where the keys lead; on the way what is missing is filled in by its default.
+
+    Raises
+    ------
+    UsageError : the way leads through something that is not a table or a list, or beyond a list's end.
+    """
+    default = Config().model_dump()
+    for i, key in enumerate(keys):
+        so_far = _path(keys[:i]) or "the config"
+        if isinstance(key, int):
+            if not isinstance(table, list):
+                raise UsageError(f"{_path(keys)} cannot be set: {so_far} is not a list but {shown(table)}")
+            if key >= len(table):
+                raise UsageError(f"{_path(keys)} cannot be set: {so_far} has {len(table)} items, counted from 0")
+        elif not isinstance(table, dict):
+            raise UsageError(f"{_path(keys)} cannot be set: {so_far} is not a table but {shown(table)}")
+        if i == len(keys) - 1:
+            table[key] = value
+            return
+        default = default.get(key) if isinstance(default, dict) and isinstance(key, str) else None
+        if isinstance(key, str) and key not in table:
+            table[key] = {} if default is None else copy.deepcopy(default)
+        table = table[key]
+
+
+def add_plugins(table, plugins):
+    """Name more plug-ins in the table, where a run from the written config will find them."""
+    run = table.setdefault("run", {}) if plugins else None
+    if isinstance(run, dict) and isinstance(run.setdefault("plugins", []), list):
+        run["plugins"] += [plugin for plugin in plugins if plugin not in run["plugins"]]
+
+
+def load_plugins(table):
+    """Import the plug-ins that a table names; what is not a list of texts is left for `resolve` to refuse."""
+    for plugin in _named(table):
+        load_plugin(plugin)
+
+
+def need_plugins(table, given, where):
+    """Import the plug-ins that the user gave; UsageError for one that the table names and the user did not."""
+    for plugin in given:
+        load_plugin(plugin)
+    missing = [plugin for plugin in _named(table) if plugin not in given]
+    if missing:
+        wanted = " ".join(f"--plugin {plugin}" for plugin in missing)
+        raise UsageError(f"{where} names plug-ins, which are not imported unasked; if you trust them add {wanted}")
+
+
+def _named(table):
+    run = table.get("run")
+    plugins = run.get("plugins") if isinstance(run, dict) else None
+    return [plugin for plugin in plugins if isinstance(plugin, str)] if isinstance(plugins, list) else []
+
+
+def _value(text):
+    """A TOML value; what is none is text."""
+    try:
+        read = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return read["value"] if len(read) == 1 else text
+
+
+def _path(keys):
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)[1:]

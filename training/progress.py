@@ -1,0 +1,103 @@
+"""What a person sees of a training: one live line on a terminal, one line an epoch elsewhere.
+
+A reporter is told what happens: ``compiling(done, total)`` before training, then ``begin(trainer)``,
+``progress(epoch, done, steps, loss)`` now and then, ``epoch(record)`` after each, ``end(history)``. It is used as a
+context, so that whatever ends the training leaves the terminal in order.
+"""
+
+import sys
+
+
+def reporter():
+    """The reporter that suits standard output."""
+    return LiveLine() if sys.stdout.isatty() else Lines()
+
+
+class Lines:
+    """One plain line an epoch."""
+
+    def __enter__(self):
+        self.epochs = "?"
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def compiling(self, done, total):
+        if done == 0:
+            print(f"compiling {total} kernels ...", flush=True)
+
+    def begin(self, trainer):
+        self.epochs = trainer.settings.epochs
+
+    def progress(self, epoch, done, steps, loss):
+        pass
+
+    def epoch(self, record):
+        width = len(str(self.epochs))
+        numbers = "  ".join(f"{name} {number:.4g}" for name, number in figures(record).items())
+        print(f"epoch {record['epoch']:{width}}/{self.epochs}  {numbers}  {record['seconds']:.1f} s", flush=True)
+
+    def end(self, history):
+        pass
+
+
+class LiveLine:
+    """One line that is rewritten: epoch, step, loss, and what the last validation gave."""
+
+    def __enter__(self):
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[said]}"), TimeElapsedColumn()
+        self.bar = Progress(*columns, refresh_per_second=5)
+        self.bar.start()
+        self.task = self.bar.add_task("preparing", total=None, said="")
+        self.epochs, self.last = "?", ""
+        return self
+
+    def __exit__(self, *error):
+        self.bar.stop()
+
+    def compiling(self, done, total):
+        self._show(f"compiling {done}/{total} kernels ...", done, total, "")
+
+    def begin(self, trainer):
+        self.epochs = trainer.settings.epochs
+        self.bar.reset(self.task)  # compiling is outside every timing, this one too
+
+    def progress(self, epoch, done, steps, loss):
+        self._show(f"epoch {epoch}/{self.epochs} step {done}/{steps}", done, steps, f"loss {loss:.4g}  {self.last}")
+
+    def epoch(self, record):
+        found = figures(record)
+        self.last = "  ".join(f"{name} {number:.4g}" for name, number in found.items() if name != "loss")
+        said = f"loss {found['loss']:.4g}  {self.last}" if "loss" in found else self.last
+        self._show(f"epoch {record['epoch']}/{self.epochs}", 1, 1, said)
+
+    def end(self, history):
+        pass
+
+    def _show(self, description, done, total, said):
+        self.bar.update(self.task, description=description, completed=done, total=total, said=said)
+
+
+def figures(record):
+    """The numbers of an epoch that are worth a place in a line: losses, and the metrics of the best data there is.
+
+    Parameters
+    ----------
+    record : dict
+        An epoch's record, as in log.jsonl.
+
+    Returns
+    -------
+    dict : name -> float, the training loss first
+    """
+    about = {"epoch", "step", "seconds", "lr", "gradient_norm", "loss", "val_loss"}
+    metrics = {
+        name: number
+        for name, number in record.items()
+        if isinstance(number, float) and name not in about and (f"val_{name}" not in record)
+    }
+    losses = {name: record[name] for name in ("loss", "val_loss") if isinstance(record.get(name), float)}
+    return losses | metrics
