@@ -40,6 +40,7 @@ class Cost:
 
     def gradient(self):
         """grad C at the start, by the network's backward pass."""
+        self.network.gradient[:] = 0  # whether it is written or added to is another question
         y = self._output(self.start)
         dx = self.network.backward(y - self.target)
         return np.concatenate([dx.ravel(), self.network.gradient])

@@ -71,11 +71,12 @@ def _writes(call, marked, clean, answer):
         if not same_bits(clean[name], before[name]).all():
             faults.append(f"changes {_at(name, ~same_bits(clean[name], before[name]))}, which it may only read")
     for name in call.outputs:
-        left, differs = unwritten(marked[name]), ~same_bits(marked[name], clean[name])
+        differs = ~same_bits(marked[name], clean[name])
+        left = unwritten(marked[name]) & (clean[name] == 0)  # both fills are still there
         if left.any():
             faults.append(f"leaves {_at(name, left)} unwritten")
         elif differs.any():
-            faults.append(f"gives {_at(name, differs)} by what was there before: it must be written, not added to")
+            faults.append(f"{_at(name, differs)} depends on what it held before: it must be written, not added to")
     for sentence in faults or [None]:
         answer("writes", call.name, sentence)
 

@@ -9,10 +9,12 @@ import re
 
 import numpy as np
 from numba import njit, types
+from numba.core import ir
 
 from ..kernels.compiler import OPTIONS
 
-DOUBLE = re.compile(r"\bdouble\b")
+# Whole numbers compared as double do no harm: Numba's own reshape does it.
+DOUBLE = re.compile(r"^(?!.* = (?:uitofp|sitofp|fcmp) ).*\bdouble\b", re.MULTILINE)
 FUNCTION = re.compile(r"^define .*?^}", re.MULTILINE | re.DOTALL)
 
 
@@ -60,6 +62,7 @@ def _lines(kernel, signature):
             continue
         for statement in (s for block in annotation.blocks.values() for s in block.body):
             made = annotation.typemap.get(getattr(getattr(statement, "target", None), "name", None))
-            if made == types.float64:
+            constant = isinstance(getattr(statement, "value", None), (ir.Const, ir.Global, ir.FreeVar))
+            if made == types.float64 and not constant:  # a constant is cast where it is used
                 found.add((statement.loc.filename, statement.loc.line))
     return [(n, linecache.getline(file, n).strip()) for file, n in sorted(found)]

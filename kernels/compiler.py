@@ -29,9 +29,11 @@ INLINED = {**OPTIONS, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc
 def compiled(function, signature, **options):
     """A Numba dispatcher for one signature, taken from our disk cache when it is there.
 
-    `function.__name__` must carry a hash of all that decides the code.
+    `function.__name__` must carry a hash of all that decides the code but the options.
     """
-    dispatcher = njit(**{**OPTIONS, **options})(function)
+    options = {**OPTIONS, **options}
+    function.__name__ += "_" + digest(sorted((k, sorted(v) if k == "fastmath" else v) for k, v in options.items()))
+    dispatcher = njit(**options)(function)
     dispatcher._cache = DiskCache(function)
     dispatcher.compile(signature)
     dispatcher.disable_compile()
@@ -91,8 +93,8 @@ def _flatten(values, into):
 class Kernel:
     """One function over arrays; `arguments` are the names by which a layer's arrays are bound to it."""
 
-    def __init__(self, function):
-        self.function = function
+    def __init__(self, function, form=None):
+        self.function, self.form = function, form
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
         self.__wrapped__ = function
@@ -157,9 +159,15 @@ def _inlined(kernel, real):
     return njit(**INLINED)(kernel.python(real))
 
 
-def kernel(function):
-    """Mark a function with one top-level ``prange`` loop as a kernel (see `Kernel`)."""
-    return Kernel(function)
+def kernel(function=None, *, form=None):
+    """Mark a function with one top-level ``prange`` loop as a kernel (see `Kernel`).
+
+    ``@kernel`` gets arrays as they are, (N, C, *spatial); ``@kernel(form="channels")`` gets (N, C, positions) for any
+    number of spatial dimensions, ``form="matrix"`` (N, features) (see `slots.shaped`).
+    """
+    if function is None:
+        return lambda function: Kernel(function, form)
+    return Kernel(function, form)
 
 
 def type_of(value):

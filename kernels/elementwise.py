@@ -18,10 +18,8 @@ from .compiler import INLINED, Kernel
 class Formula(Kernel):
     """A kernel ``for i in prange(x.size): y[i] = f(x[i], ...)`` made from a scalar function."""
 
-    form = "flat"
-
     def __init__(self, function, inputs, output, factor=None):
-        super().__init__(function)
+        super().__init__(function, form="flat")
         given = self.arguments
         self.scalars = tuple(name for name in given if name not in inputs)
         taken = tuple(name for name in given if name in inputs)

@@ -12,6 +12,8 @@ import inspect
 import textwrap
 import types as python_types
 
+import numpy as np
+
 from . import cache
 
 
@@ -56,6 +58,8 @@ def _texts(function, seen):
         inner = getattr(inner, "_defn", inner)  # an @intrinsic holds its definition so
         if isinstance(value, (bool, int, float, complex, str, tuple)):
             yield f"{name}={value!r}"
+        elif isinstance(value, (np.generic, np.ndarray)):
+            yield f"{name}={value.dtype}{value.shape}{value.tobytes().hex()}"
         elif isinstance(inner, python_types.FunctionType):
             root = (inner.__module__ or "").partition(".")[0]
             if root not in ("numba", "numpy", "math", "llvmlite"):

@@ -129,7 +129,7 @@ class Network:
         x0, y = program.input.of(state, 0, len(x)), program.output
         x0[...] = x
         program.run.forward(state, len(x), self.seed, training)
-        self._last = program
+        self._last = program, training
         return y.of(state, 0, len(x)).copy()
 
     def backward(self, dy):
@@ -145,10 +145,11 @@ class Network:
         """
         if self._last is None:
             raise ShapeError("backward: call forward first, it keeps what backward needs")
-        program, state = self._last, self._last.state
+        program, training = self._last
+        state = program.state
         dy = self._batch(dy, self.output_shape, "dy", program.batch_size)
         program.output_gradient.of(state, 0, len(dy))[...] = dy
-        program.run.backward(state, len(dy), self.seed)
+        program.run.backward(state, len(dy), self.seed, training)
         return program.input_gradient.of(state, 0, len(dy)).copy()
 
     def predict(self, x, batch_size=64):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import NnjitError
 from ..kernels.elementwise import Formula
-from ..kernels.operations import Operation, operation
+from ..kernels.operations import operation
 from ..kernels.slots import Binding, Slot, part, rows, short
 from . import schedule
 from .notation import identifier, variables
@@ -98,8 +98,7 @@ class Plan:
             return known
         while name in self.bindings:
             name += "_"
-        form = kernel.form if isinstance(kernel, (Operation, Formula)) else None
-        self.bindings[name] = Binding(name, kernel, kernel.arguments, form)
+        self.bindings[name] = Binding(name, kernel, kernel.arguments, kernel.form)
         return self.bindings[name]
 
     def call(self, name, kernel, values, comment="", **more):

@@ -127,17 +127,17 @@ def _forward(plan, training, first=(), last=(), indent="    "):
     return lines
 
 
-def _backward(plan, skip_last, indent="    "):
+def _backward(plan, skip_last, training="True", indent="    "):
     lines = []
     for i, region in reversed(list(enumerate(plan.regions))):
         if not region.backward or (skip_last and i == len(plan.regions) - 1):
             continue
         if region.coupled:
-            lines += _parts(plan, f"backward_{i + 1}(s, 0, N, seed, True, {{part}})", indent)
+            lines += _parts(plan, f"backward_{i + 1}(s, 0, N, seed, {training}, {{part}})", indent)
         else:
-            lines += _loop(plan, [f"backward_{i + 1}(s, n0, n1, seed, True)"], indent)
+            lines += _loop(plan, [f"backward_{i + 1}(s, n0, n1, seed, {training})"], indent)
     if plan.gradients:
-        lines += _parts(plan, "gradients(s, 0, N, seed, True, {part})", indent)
+        lines += _parts(plan, f"gradients(s, 0, N, seed, {training}, {{part}})", indent)
     return lines
 
 
@@ -145,7 +145,7 @@ def _by_hand(plan):
     """For Network.forward and Network.backward."""
     return [
         "", "def forward(s, N, seed, training):", *(_forward(plan, "training") or ["    pass"]), "",
-        "", "def backward(s, N, seed):", *(_backward(plan, False) or ["    pass"]), "",
+        "", "def backward(s, N, seed, training):", *(_backward(plan, False, "training") or ["    pass"]), "",
     ]  # fmt: skip
 
 
@@ -156,6 +156,7 @@ def _predict(plan):
         "",
         "def predict(s, x, y):",
         '    """y = F(x), batch by batch."""',
+        *_guard("predict", plan, "y", out.shape),
         "    seed = 0",
         f"    for first in range(0, x.shape[0], {plan.N}):",
         f"        N = min({plan.N}, x.shape[0] - first)",
@@ -167,6 +168,17 @@ def _predict(plan):
             "        ",
         ),
         "",
+    ]
+
+
+def _guard(function, plan, name, shape, largest=None):
+    """Lines that refuse arrays which do not fit; compiled code would read and write beyond them."""
+    batch = lambda n, shape: f"({n}, {', '.join(map(str, shape))})" if shape else f"({n},)"  # noqa: E731
+    x, most = plan.graph.input.shape, f", N at most {largest}" if largest else ""
+    return [
+        f"    if x.shape[1:] != {x} or {name}.shape != {batch('x.shape[0]', shape)}"
+        + (f" or x.shape[0] > {largest}:" if largest else ":"),
+        f'        raise ValueError("{function}: expected x {batch("N", x)} and {name} {batch("N", shape)}{most}")',
     ]
 
 
@@ -188,7 +200,8 @@ def _output(plan):
 def _training(plan):
     program, N = plan.program, plan.N
     n = _size(plan.graph.input.shape)
-    m = 1 if program.labels else _size(plan.graph.output.shape)
+    target_shape = () if program.labels else plan.graph.output.shape
+    m = _size(target_shape)
     p = program.norm
     root = "share" if p == float("inf") or p < 1 else ("np.sqrt(share)" if p == 2 else f"share ** {1 / p!r}")
     join = "np.maximum({0}, s.log[SUMS + c])" if p == float("inf") else "{0} + s.log[SUMS + c]"
@@ -270,11 +283,13 @@ def _training(plan):
         "",
         "def step(s, x, target):",
         '    """One step on one batch; returns its mean loss."""',
+        *_guard("step", plan, "target", target_shape, N),
         f"    return learn(s, x, target, s.counters[4:{4 + N}], 0, x.shape[0])",
         "",
         "",
         "def epoch(s, x, targets, order):",
         '    """One step on every batch of `order`; returns the mean loss. Stops where loss or gradient is not finite."""',
+        *_guard("epoch", plan, "targets", target_shape),
         "    total = 0.0",
         f"    for first in range(0, order.size, {N}):",
         f"        N = min({N}, order.size - first)",

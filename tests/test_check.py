@@ -266,7 +266,7 @@ class Promotion(Affine):
         (WrongSign, ["gradient", "taylor"], ["x: dC/dx[0, 0]", "all with the wrong sign"]),
         (WrongFactor, ["gradient", "taylor"], ["planted.1.gain: dC/dgain[0]", "all 2 times too large"]),
         (Transposed, ["gradient", "taylor"], ["planted.1.W: dC/dW[0, 1]", "as if it were transposed"]),
-        (Accumulates, ["writes"], ["planted_backward_parameters: gives dgain[0]", "not added to"]),
+        (Accumulates, ["writes"], ["planted_backward_parameters: dgain[0] depends", "not added to"]),
         (Race, ["races", "threads"], ["planted_backward_parameters: ", "iterations 0 and 1 of its loop both write dgain[0]"]),
         (Promotion, ["float32"], ["planted_forward: computes in float64", "+ offset[c] * S / S", "float(n)"]),
     ],

@@ -31,7 +31,8 @@ def test_lecture_element_by_element(N, m, n, folder):
     got = run(registry.create(("dense", {"units": n})), x, delta, {"W": W, "b": b}, folder)
     for i in range(N):
         for j in range(n):
-            assert got["y"][i, j] == pytest.approx(sum(W[j, k] * x[i, k] for k in range(m)) + b[j], rel=1e-11, abs=1e-12)
+            z = sum(W[j, k] * x[i, k] for k in range(m)) + b[j]
+            assert got["y"][i, j] == pytest.approx(z, rel=1e-11, abs=1e-12)
     for j in range(n):
         assert got["db"][j] == pytest.approx(sum(delta[i, j] for i in range(N)), rel=1e-11, abs=1e-12)  # (4)
         for k in range(m):

@@ -46,8 +46,7 @@ def test_shape_type_and_seed(spec):
 
 def test_what_a_network_chooses():
     """He before ReLU, LeCun before SELU, Glorot otherwise; a spec of the layer wins."""
-    layers = ["dense(200)", "relu", "dense(200)", "selu", "dense(200)", "tanh", "dense(200, init='normal(0.01)')", "relu"]
-    net = registry.compose(layers, (200,))
+    net = registry.compose("dense(200) relu dense(200) selu dense(200) tanh dense(200, init='normal(0.01)') relu", 200)
     deviations = [net.parameters[f"dense.{k}.W"].std() for k in (1, 3, 5, 7)]
     np.testing.assert_allclose(deviations, [0.1, np.sqrt(1 / 200), np.sqrt(1 / 200), 0.01], rtol=0.03)
 

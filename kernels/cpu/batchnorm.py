@@ -35,8 +35,8 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
             v = total / M
             running_mean[c] = momentum * running_mean[c] + (1.0 - momentum) * m
             running_variance[c] = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
-            mean[c] = m
-            inverse_deviation[c] = 1.0 / np.sqrt(v + epsilon)
+        mean[c] = m
+        inverse_deviation[c] = 1.0 / np.sqrt(v + epsilon)
         a, b = gain[c] / np.sqrt(v + epsilon), offset[c]
         for n in range(N):
             for i in range(positions):
@@ -44,8 +44,8 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
 
 
 @kernel
-def backward_input(x, gain, mean, inverse_deviation, dy, dx):
-    """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r, with means over the M numbers of a channel."""
+def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
+    """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r; outside training m and r are given: dx = gain r dy."""
     N, C, positions = x.shape
     M = float(N * positions)
     for c in prange(C):
@@ -59,6 +59,8 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx):
             sum_dy += row
             sum_dyh += row_h
         a, shift, slope = gain[c] * r, sum_dy / M, sum_dyh / M
+        if not training:
+            shift, slope = 0.0, 0.0
         for n in range(N):
             for i in range(positions):
                 dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * r * slope)

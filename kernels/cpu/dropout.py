@@ -31,11 +31,12 @@ def forward(x, y, rate, training, seed, first, features):
 
 
 @kernel
-def backward_input(dy, dx, rate, seed, first, features):
-    """dx = dy / (1 - rate) where the element stayed, else 0."""
+def backward_input(dy, dx, rate, training, seed, first, features):
+    """dx = dy / (1 - rate) where the element stayed, else 0; outside training dx = dy."""
     key, limit = _mix(np.uint64(seed)), np.uint64(np.float32(rate) * np.float32(16777216.0))
     scale = 1.0 / (1.0 - rate)
     start = first * features + 1
     for i in prange(dx.size):
         bits = _mix(key + np.uint64(start + i) * np.uint64(0x9E3779B97F4A7C15))
-        dx[i] = dy[i] * (scale if bits >> np.uint64(40) >= limit else 0.0)
+        factor = scale if bits >> np.uint64(40) >= limit else 0.0
+        dx[i] = dy[i] * factor if training else dy[i]

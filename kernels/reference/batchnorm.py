@@ -14,7 +14,7 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
     gain, offset : (C,), learned
     running_mean, running_variance : (C,), in training moved to momentum * running + (1 - momentum) * batch;
         outside training m and v are they
-    mean, inverse_deviation : (C,), written in training for the backward pass
+    mean, inverse_deviation : (C,), m and 1 / sqrt(v + epsilon), written for the backward pass
     """
     if training:
         M = x.size // gain.size
@@ -23,17 +23,21 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
         inverse_deviation[...] = 1 / np.sqrt(variance + epsilon)
         running_mean[...] = momentum * running_mean + (1 - momentum) * mean
         running_variance[...] = momentum * running_variance + (1 - momentum) * variance * (M / max(M - 1, 1))
-        m, r = mean, inverse_deviation
     else:
-        m, r = running_mean, 1 / np.sqrt(running_variance + epsilon)
-    y[...] = _column(gain * r) * (x - _column(m)) + _column(offset)
+        mean[...] = running_mean
+        inverse_deviation[...] = 1 / np.sqrt(running_variance + epsilon)
+    y[...] = _column(gain * inverse_deviation) * (x - _column(mean)) + _column(offset)
 
 
-def backward_input(x, gain, mean, inverse_deviation, dy, dx):
-    """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r, with means over the M numbers of a channel."""
+def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
+    """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r, with means over the M numbers of a channel.
+
+    Outside training m and r do not depend on x, so that dx = gain r dy.
+    """
     h = (x - _column(mean)) * _column(inverse_deviation)
     mean_dy, mean_dyh = (np.mean(a, axis=(0, 2), keepdims=True) for a in (dy, dy * h))
-    dx[...] = _column(gain * inverse_deviation) * (dy - mean_dy - h * mean_dyh)
+    centred = dy - mean_dy - h * mean_dyh if training else dy
+    dx[...] = _column(gain * inverse_deviation) * centred
 
 
 def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):

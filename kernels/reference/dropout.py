@@ -18,9 +18,9 @@ def forward(x, y, rate, training, seed, first, features):
     y[...] = x * _factors(x, rate, seed, first * features) if training else x
 
 
-def backward_input(dy, dx, rate, seed, first, features):
-    """dx = dy / (1 - rate) where the element stayed, else 0."""
-    dx[...] = dy * _factors(dy, rate, seed, first * features)
+def backward_input(dy, dx, rate, training, seed, first, features):
+    """dx = dy / (1 - rate) where the element stayed, else 0; outside training dx = dy."""
+    dx[...] = dy * _factors(dy, rate, seed, first * features) if training else dy
 
 
 def _factors(x, rate, seed, start):

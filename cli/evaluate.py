@@ -1,0 +1,32 @@
+"""`nnjit evaluate MODEL`: loss and metrics of a saved network."""
+
+import click
+
+from .text import aligned
+
+
+@click.command("evaluate")
+@click.argument("model", metavar="MODEL")
+@click.option("--data", metavar="SPEC", help="Data to measure on. Default: that of the run, if MODEL is one.")
+@click.option("--split", "part", type=click.Choice(["validation", "train"]), help="Default: validation, if there is one.")
+@click.option("--loss", metavar="SPEC", help="Loss to measure. Default: that of the run, if MODEL is one.")
+@click.option("--metrics", metavar="NAMES", help="Such as accuracy,l2. Default: accuracy where the data has classes.")
+@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+def evaluate(model, data, part, loss, metrics, plugin):
+    """Measure loss and metrics of MODEL, a run directory or a .safetensors file."""
+    from .. import data as datasets
+    from ..errors import UsageError
+    from ..training.fit import evaluate_split
+    from ..training.saved import choose, open_saved
+
+    network, config = open_saved(model, plugin)
+    if data is None and config is None:
+        raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
+    dataset = datasets.load(data or config.data["name"])
+    split = choose(dataset, part)
+    loss = loss or (config.training.loss if config else None)
+    names = metrics.replace(",", " ").split() if metrics else ["accuracy"] if dataset.classes is not None else []
+    found = evaluate_split(network, split, loss, tuple(names))
+    if not found:
+        raise UsageError("there is nothing to measure; give --loss or --metrics")
+    click.echo(aligned([("samples", f"{len(split)} of {split.name}"), *((k, f"{v:.6g}") for k, v in found.items())]))

@@ -1,0 +1,172 @@
+"""`nnjit init config` and `nnjit init layer NAME`: files to start from."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group("init")
+def init():
+    """Write files to start from; nothing is overwritten."""
+
+
+@init.command("config")
+@click.argument("path", default="nnjit.toml", metavar="[PATH]")
+def config(path):
+    """Write a commented config, nnjit.toml or PATH (- is standard output); it is that of `nnjit run` alone."""
+    text = config_text()
+    if path == "-":
+        click.echo(text, nl=False)
+        return
+    _write({Path(path): text})
+    click.echo(f"{path}: train it with nnjit run {path}")
+
+
+@init.command("layer")
+@click.argument("name")
+@click.option("--output", type=click.Path(path_type=Path), default=".", metavar="DIR", help="Where. Default: here.")
+def layer(name, output):
+    """Write the skeleton of a layer of your own, NAME.py, and its test, which passes as it is."""
+    from ..errors import DuplicateName
+    from ..registry import layers
+
+    layers.register(name)  # refuses what cannot be a name; nothing is registered without a class
+    if name in layers.names():
+        raise DuplicateName(f"there is a layer {name!r} already; choose another name")
+    words = {"NAME": name, "CLASS": "".join(word.title() for word in name.split("_")) or "Mine"}
+    files = {output / f"{name}.py": LAYER, output / f"test_{name}.py": TEST}
+    _write({path: _filled(text, words) for path, text in files.items()})
+    for path, what in zip(files, (f"nnjit check {name} --plugin", "pytest"), strict=True):
+        click.echo(f"{path}: try {what} {path}")
+
+
+def config_text():
+    """The default config, every option with a comment that says what it takes."""
+    from ..training import toml
+    from ..training.config import Config
+
+    defaults = Config()
+    lines = ["# A run of nnjit. What is left out has the value that stands here."]
+    for section in Config.model_fields:
+        lines += ["", f"[{section}]"]
+        values = getattr(defaults, section)
+        if section == "data":
+            lines += [
+                "# digits, ten_points, or a spec: idx(path='DIR'), npz(path='FILE'), csv(path='FILE', label='COLUMN'),",
+                "# images(path='DIR'); or a table: dataset = \"csv\", path = ..., label = ...",
+                f"name = {toml.value(values['name'])}",
+            ]
+            continue
+        for key, field in type(values).model_fields.items():
+            value = getattr(values, key)
+            lines += [f"# {key}: {field.description}" + ("; not set" if value is None else "")]
+            lines += [] if value is None else [f"{key} = {toml.value(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _write(files):
+    """Write texts to files of which none exists; all or, if one cannot be written, none."""
+    from ..errors import UsageError
+
+    for path in files:
+        if path.exists():
+            raise UsageError(f"{path} exists already; remove it or choose another name")
+    written = []
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(text)
+    except OSError:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _filled(text, words):
+    for word, by in words.items():
+        text = text.replace(word, by)
+    return text
+
+
+LAYER = '''"""The layer `NAME`, a plug-in of nnjit.
+
+    nnjit run --plugin NAME.py --layers "NAME flatten dense(10)"
+"""
+
+from nnjit.layers import Layer, constant, kernel, zeros
+from nnjit.registry import register
+from numba import prange
+
+
+@register("NAME")
+class CLASS(Layer):
+    """y = gain * x + offset for each channel. (N, C, *spatial) -> same shape."""
+
+    start: float = 1.0  # annotated attributes are the options, checked by type
+
+    def parameters(self, in_shape):
+        return {"gain": constant(self.start, (in_shape[0],)), "offset": zeros((in_shape[0],))}
+
+    # Arguments are bound by name: x, y, their gradients dx, dy, the parameters, "d" + a parameter, the options.
+    # A kernel holds one top-level prange loop; its iterations may run in any order, so each writes elements of its own.
+
+    @kernel
+    def forward(x, gain, offset, y):
+        N, C = x.shape[:2]
+        S = x.size // (N * C)
+        x3, y3 = x.reshape((N, C, S)), y.reshape((N, C, S))
+        for n in prange(N):
+            for c in range(C):
+                for s in range(S):
+                    y3[n, c, s] = gain[c] * x3[n, c, s] + offset[c]
+
+    @kernel
+    def backward_input(gain, dy, dx):
+        N, C = dy.shape[:2]
+        S = dy.size // (N * C)
+        dy3, dx3 = dy.reshape((N, C, S)), dx.reshape((N, C, S))
+        for n in prange(N):
+            for c in range(C):
+                for s in range(S):
+                    dx3[n, c, s] = gain[c] * dy3[n, c, s]
+
+    @kernel
+    def backward_parameters(x, dy, dgain, doffset):
+        N, C = x.shape[:2]
+        S = x.size // (N * C)
+        x3, dy3 = x.reshape((N, C, S)), dy.reshape((N, C, S))
+        for c in prange(C):  # a gradient that sums over the batch is a loop over the parameter's own index
+            g, o = 0.0, 0.0
+            for n in range(N):
+                for s in range(S):
+                    g += dy3[n, c, s] * x3[n, c, s]
+                    o += dy3[n, c, s]
+            dgain[c] = g
+            doffset[c] = o
+'''
+
+TEST = '''"""The layer `NAME`: its formula, and its certificate."""
+
+from pathlib import Path
+
+import numpy as np
+from nnjit import registry
+from nnjit.check import certify
+
+registry.load_plugin(Path(__file__).with_name("NAME.py"))
+
+
+def test_formula():
+    net = registry.compose(["NAME(start=2.0)"], input_shape=(3, 4, 5), dtype="float64")
+    net.parameters["NAME.1.offset"][...] = [1.0, 2.0, 3.0]
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
+    expected = 2.0 * x + np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(net.forward(x), expected, rtol=1e-12)
+
+
+def test_certificate():
+    report = certify(["NAME"])
+    assert not report.failed, report.table()
+'''

@@ -1,0 +1,43 @@
+"""A layer in 20 lines, for ``nnjit run --plugin examples/affine.py``: y = gain x + offset for each channel."""
+
+from numba import prange
+
+from nnjit.layers import Layer, constant, kernel, zeros
+from nnjit.registry import register
+
+
+@register("affine")
+class Affine(Layer):
+    """y = gain * x + offset for each channel. (N, C, *spatial) -> same shape."""
+
+    start: float = 1.0
+
+    def parameters(self, in_shape):
+        return {"gain": constant(self.start, (in_shape[0],)), "offset": zeros((in_shape[0],))}
+
+    @kernel(form="channels")
+    def forward(x, gain, offset, y):
+        N, C, P = x.shape
+        for i in prange(N * C):
+            n, c = i // C, i % C
+            for p in range(P):
+                y[n, c, p] = gain[c] * x[n, c, p] + offset[c]
+
+    @kernel(form="channels")
+    def backward_input(gain, dy, dx):
+        N, C, P = dy.shape
+        for i in prange(N * C):
+            n, c = i // C, i % C
+            for p in range(P):
+                dx[n, c, p] = gain[c] * dy[n, c, p]
+
+    @kernel(form="channels")
+    def backward_parameters(x, dy, dgain, doffset):
+        N, C, P = x.shape
+        for c in prange(C):
+            g, o = 0.0, 0.0
+            for n in range(N):
+                for p in range(P):
+                    g += dy[n, c, p] * x[n, c, p]
+                    o += dy[n, c, p]
+            dgain[c], doffset[c] = g, o
