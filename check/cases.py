@@ -4,11 +4,10 @@ Shapes are without the batch; every case runs with a batch of one and of three. 
 ``check_cases = [("spec", input_shape), ...]``; otherwise it is tried on a few common shapes.
 """
 
-import dataclasses
-import math
+import inspect
 import typing
 
-from ..errors import NnjitError, ShapeError
+from ..errors import NnjitError, ShapeError, SpecError
 from ..registry import layers as catalogue
 
 BATCHES = (1, 3)
@@ -74,47 +73,57 @@ CASES = {
 }
 
 
+HINT = 'give the class check_cases = [("spec", input_shape), ...]'
+SMALL = {int: 3, float: 0.5, bool: True}
+
+
 def cases(name):
     """The cases of a layer: a list of (spec, input_shape).
 
     Raises
     ------
-    ShapeError
-        The layer takes none of the common shapes, or has an option whose value cannot be guessed.
+    NnjitError
+        The layer cannot be imported, takes none of the common shapes, or has an option whose value cannot be guessed.
     """
     cls = catalogue.get(name)
     if getattr(cls, "check_cases", None):
-        return list(cls.check_cases)
+        try:
+            return [(spec, tuple(shape)) for spec, shape in cls.check_cases]
+        except (TypeError, ValueError):
+            raise SpecError(f"{name}: check_cases is a list of (spec, input_shape), got {cls.check_cases!r}") from None
     if name in CASES and catalogue.find(name).source == "built-in":
         return [(name + options, shape) for options, shape in CASES[name]]
     spec = (name, _small_options(name, cls))
     found = [(spec, shape) for shape in COMMON if _accepts(spec, shape)]
     if not found:
-        raise ShapeError(f"{name} takes none of the input shapes {', '.join(map(str, COMMON))}; {HINT}")
+        raise ShapeError(f"{name}: takes none of the input shapes {', '.join(map(str, COMMON))}; {HINT}")
     return found
-
-
-HINT = 'give the class check_cases = [("spec", input_shape), ...]'
-SMALL = {int: 3, float: 0.5, bool: True}
 
 
 def _small_options(name, cls):
     """A value for every option that has no default."""
-    types = typing.get_type_hints(cls)
     options = {}
-    for field in dataclasses.fields(cls):
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            if types[field.name] not in SMALL:
-                raise ShapeError(f"{name}: no value of its option {field.name} suggests itself; {HINT}")
-            options[field.name] = SMALL[types[field.name]]
+    for option, parameter in inspect.signature(cls).parameters.items():
+        if parameter.default is parameter.empty:
+            kinds = typing.get_args(parameter.annotation) or (parameter.annotation,)
+            known = [SMALL[kind] for kind in kinds if kind in SMALL]
+            if not known:
+                raise SpecError(f"{name}: no small value of its option {option} is known; {HINT}")
+            options[option] = known[0]
     return options
 
 
 def _accepts(spec, shape):
+    """Whether the layer takes an input shape; it says no by ShapeError."""
     try:
-        out = catalogue.create(spec).output_shape(shape)
+        layer = catalogue.create(spec)
+    except NnjitError as error:
+        raise SpecError(f"{error}; {HINT}") from None
+    try:
+        layer.output_shape(shape)
     except ShapeError:
         return False
-    except NnjitError as error:
-        raise ShapeError(f"{spec[0]}: {error}; {HINT}") from None
-    return math.prod(out) > 0
+    except Exception as error:
+        text = f"output_shape fails on {shape} with {type(error).__name__}: {error}"
+        raise ShapeError(f"{spec[0]}: {text}; raise ShapeError for what it does not take, or {HINT}") from None
+    return True

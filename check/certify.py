@@ -9,7 +9,7 @@ from ..registry import compose
 from ..registry import layers as catalogue
 from .cases import BATCHES, cases
 from .derivatives import STEPS, Cost, differences, hint, remainders
-from .kernels import Broken, examine
+from .kernels import Broken, examine, first_line
 from .report import Report, Row
 from .runner import Run, same_bits
 
@@ -66,7 +66,7 @@ def _chosen(names):
 
 
 def certify_layer(name):
-    """The `Row` of one layer."""
+    """The `Row` of one layer; whatever its author's code raises becomes a sentence."""
     row = Row(name)
     try:
         found = cases(name)
@@ -75,15 +75,7 @@ def certify_layer(name):
         return row
     for spec, shape in found:
         for N in BATCHES:
-            try:
-                case = _Case(row, spec, tuple(shape), N)
-                case.kernels()
-                case.shapes()
-                case.derivatives()
-            except Broken as broken:
-                case.answer(broken.column, broken.kernel, broken.sentence)
-            except NnjitError as error:
-                row.answer("shapes", _spec_text(spec), "", f"on {tuple(shape)}: {error}")
+            _certify_case(row, spec, shape, N, last=(spec, shape, N) == (*found[-1], BATCHES[-1]))
     if row.kinks > KINKS * row.derivatives:
         row.answer("gradient", name, "", f"{row.kinks} of {row.derivatives} derivatives lie at kinks, too many to tell")
     elif row.kinks:
@@ -91,15 +83,28 @@ def certify_layer(name):
     return row
 
 
-def _spec_text(spec):
-    return spec if isinstance(spec, str) else catalogue.create(spec).spec()
+def _certify_case(row, spec, shape, N, last):
+    place = f"{spec if isinstance(spec, str) else catalogue.create(spec).spec()} on {shape}, batch of {N}"
+    try:
+        case = _Case(row, place, spec, shape, N)
+        case.kernels()
+        case.shapes()
+        case.derivatives()
+        if last:  # compiling costs more than all the rest
+            case.program()
+    except Broken as broken:
+        row.answer(broken.column, place, broken.kernel, str(broken))
+    except NnjitError as error:
+        row.answer("shapes", place, "", str(error))
+    except Exception as error:
+        row.answer("shapes", place, "", f"fails with {type(error).__name__}: {first_line(error)}")
 
 
 class _Case:
     """One spec on one input shape with a batch of N, as a network of float64 and the same one of float32."""
 
-    def __init__(self, row, spec, shape, N):
-        self.row, self.place = row, f"{_spec_text(spec)} on {shape}, batch of {N}"
+    def __init__(self, row, place, spec, shape, N):
+        self.row, self.place = row, place
         rng = self.rng = np.random.default_rng(SEED)
         self.network, self.single = (compose([spec], shape, dtype=d, seed=SEED) for d in ("float64", "float32"))
         self.x = rng.standard_normal((N, *shape))
@@ -124,7 +129,7 @@ class _Case:
         y = self.network.forward(self.x)
         dx = self.network.backward(self.target)
         if not np.isfinite(y).all():
-            return self.answer("shapes", "forward", f"gives {y[~np.isfinite(y)][0]} for ordinary numbers")
+            raise Broken("shapes", "forward", f"gives {y[~np.isfinite(y)][0]} for ordinary numbers")
         for view in (_strided, np.asfortranarray):
             if not same_bits(self.network.forward(view(self.x)), y).all():
                 self.answer("shapes", "forward", "differs for input that is not contiguous")
@@ -134,6 +139,12 @@ class _Case:
         if alone and not same_bits(self.network.forward(self.x[:1]), y[:1]).all():
             self.answer("shapes", "forward", "differs for the first sample alone")
         self.answer("shapes", "")
+
+    def program(self):
+        """The compiled program predicts the same bits, batch by batch with a rest."""
+        x = self.x.astype(np.float32)
+        if not same_bits(self.single.predict(x, batch_size=2), self.single.forward(x)).all():
+            self.answer("shapes", "predict", "the compiled program gives other numbers than its calls one by one")
 
     def derivatives(self):
         """gradient and Taylor slope."""

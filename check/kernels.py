@@ -18,7 +18,12 @@ class Broken(Exception):
 
     def __init__(self, column, kernel, sentence):
         super().__init__(sentence)
-        self.column, self.kernel, self.sentence = column, kernel, sentence
+        self.column, self.kernel = column, kernel
+
+
+def first_line(error):
+    """An exception in one line: Numba's texts have many."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), "")
 
 
 def examine(run, answer):
@@ -43,15 +48,15 @@ def _record(call, answer):
     except IndexError as error:
         raise Broken("shapes", call.name, f"reaches beyond an array: {error}") from None
     except Exception as error:
-        raise Broken("shapes", call.name, f"fails as plain Python with {type(error).__name__}: {error}") from None
+        text = f"fails as plain Python with {type(error).__name__}: {first_line(error)}"
+        raise Broken("shapes", call.name, text) from None
 
 
 def _examine_call(call, answer):
     try:
         kernel = call.compiled()
-    except NumbaError as error:
-        first = next(filter(None, str(error).splitlines()))
-        raise Broken("reference", call.name, f"does not compile: {first}") from None
+    except (NumbaError, SyntaxError) as error:
+        raise Broken("reference", call.name, f"does not compile: {first_line(error)}") from None
     marked, clean = call.copies(fill=mark(call.run.real)), call.copies(fill=0)
     kernel(*marked.values(), 0, 1)
     kernel(*clean.values(), 0, 1)

@@ -12,6 +12,7 @@ from numba import njit, types
 from numba.core import ir
 
 from ..kernels.compiler import OPTIONS
+from ..kernels.elementwise import Formula
 
 # Whole numbers compared as double do no harm: Numba's own reshape does it.
 DOUBLE = re.compile(r"^(?!.* = (?:uitofp|sitofp|fcmp) ).*\bdouble\b", re.MULTILINE)
@@ -34,7 +35,7 @@ def promoted(kernel, signature):
     if not any(DOUBLE.search(body) for body in _bodies(dispatcher)):
         return None
     lines = _lines(kernel, signature)
-    where = "; ".join(f"line {n}, {text!r}" for n, text in lines[:3]) or "in a function it calls"
+    where = "; ".join(f"line {n}, {text!r}" for n, text in lines[:3]) or "in its result or in a function it calls"
     return f"computes in float64 on float32 arrays ({where}): write float(n) where a whole number n meets a float"
 
 
@@ -54,9 +55,11 @@ def _lines(kernel, signature):
     function = kernel.python(np.float32)
     dispatcher = njit(**OPTIONS)(function)
     dispatcher.compile((*signature, types.intp, types.intp))
-    helpers = [v for v in function.__globals__.values() if hasattr(v, "py_func") and hasattr(v, "overloads")]
+    typed = [v for v in function.__globals__.values() if hasattr(v, "py_func") and hasattr(v, "overloads")]
+    if not isinstance(kernel, Formula):  # the loop around a formula is nobody's source
+        typed.append(dispatcher)
     found = set()
-    for given, result in ((given, r) for d in [dispatcher, *helpers] for given, r in d.overloads.items()):
+    for given, result in (item for function in typed for item in function.overloads.items()):
         annotation = result.type_annotation
         if types.float64 in given or annotation is None or isinstance(annotation, str):
             continue

@@ -110,6 +110,8 @@ class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
         if name in ("reshape", "ravel", "transpose"):
             views = [getattr(a, name) for a in (self._values, self._elements)]
             return lambda *sizes: self._part(*(view(*sizes) for view in views))
+        if name.startswith("__"):  # a protocol of NumPy's that this class does not speak
+            raise AttributeError(name)
         return getattr(np.asarray(self), name)  # sum, dot, ...: a read of every element
 
 

@@ -1,5 +1,6 @@
 """`nnjit check [NAME...]`: certify layers, plug-ins included."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -19,8 +20,7 @@ def check(names, plugin, draw):
 
     for each in plugin:
         load_plugin(each)
-    with click.progressbar(length=1, label="certifying", file=click.get_text_stream("stderr")) as bar:
-        report = certify(list(names) or None, progress=lambda done, total, name: _show(bar, done, total, name))
+    report = certify(list(names) or None, progress=_show if sys.stderr.isatty() else None)
     click.echo(report.table())
     if draw is not None:
         from ..plots import taylor
@@ -29,7 +29,8 @@ def check(names, plugin, draw):
     return int(report.failed)
 
 
-def _show(bar, done, total, name):
-    bar.length = total
-    bar.label = f"certifying {name}"
-    bar.update(done - bar.pos)
+def _show(done, total, name):
+    """One line on a terminal, rewritten and taken away by the last."""
+    click.echo(f"\r\x1b[Kcertifying {name}, {done + 1} of {total}", nl=False, err=True)
+    if done + 1 == total:
+        click.echo("\r\x1b[K", nl=False, err=True)

@@ -29,7 +29,10 @@ def info():
         ("python", f"{platform.python_version()} ({sys.executable})"),
         *((name, version(name)) for name in ("numba", "llvmlite", "numpy")),
         ("system", platform.platform()),
-        ("processor", f"{llvm.get_host_cpu_name()}, {', '.join(f for f in SIMD if features.get(f)) or 'no vector unit'}"),
+        (
+            "processor",
+            f"{llvm.get_host_cpu_name()}, {', '.join(f for f in SIMD if features.get(f)) or 'no vector unit'}",
+        ),
         ("threads", f"{threads} of {numba.config.NUMBA_NUM_THREADS}, threading layer {numba.threading_layer()}"),
         ("cuda devices", _cuda_devices()),
         ("cache", f"{cache.directory()} ({len(files)} files, {size:.1f} MB)"),

@@ -11,8 +11,12 @@ ROWS = 4096  # samples at a time
 @click.command("predict")
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="SPEC", help="A data set, such as digits.")
-@click.option("--split", "part", type=click.Choice(["validation", "train"]), help="Default: validation, if there is one.")
-@click.option("--input", "file", type=click.Path(path_type=Path), metavar="FILE", help="Samples: .npz (array x) or .csv.")
+@click.option(
+    "--split", "part", type=click.Choice(["validation", "train"]), help="Default: validation, if there is one."
+)
+@click.option(
+    "--input", "file", type=click.Path(path_type=Path), metavar="FILE", help="Samples: .npz (array x) or .csv."
+)
 @click.option("--output", default="-", metavar="FILE", help="A .csv or .npz file. Default: -, CSV on standard output.")
 @click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
 def predict(model, data, part, file, output, plugin):
@@ -139,7 +143,9 @@ def _read_csv(path):
             head = next(table, [])
             for cells in filter(None, table):
                 if len(cells) != len(head):
-                    raise DataError(f"{path}, line {table.line_num}: {len(cells)} columns, but the header has {len(head)}")
+                    raise DataError(
+                        f"{path}, line {table.line_num}: {len(cells)} columns, but the header has {len(head)}"
+                    )
                 rows.append(np.array(cells, np.float64))
         except (ValueError, csv.Error) as error:
             if isinstance(error, DataError):

@@ -35,7 +35,9 @@ ON_RESUME = ("epochs", "threads")  # what may be given anew when a run is contin
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
 @click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
-@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
+)
 def run(config, output, resume, plugin, assignments, **options):
     """Train a network and draw what happened; without arguments, a small CNN on the embedded digits.
 
@@ -76,12 +78,9 @@ def _conclude(trainer):
 
     history, path = trainer.history, trainer.run_directory.path
     if history.interrupted is not None:
-        done = trainer.progress
-        click.echo(
-            f"stopped by {signal.Signals(history.interrupted).name} after step {done['step']} (epoch {done['epoch'] + 1});"
-            f" continue with: nnjit run --resume {shlex.quote(str(path))}",
-            err=True,
-        )
+        name, step = signal.Signals(history.interrupted).name, trainer.progress["step"]
+        way = f"nnjit run --resume {shlex.quote(str(path))}"
+        click.echo(f"nnjit: {name} stopped the run after step {step}; continue it with {way}", err=True)
         return 128 + history.interrupted
     numbers = "  ".join(f"{name} {number:.4g}" for name, number in figures(history.epochs[-1]).items())
     click.echo(f"{path}: {numbers}  in {trainer.progress['seconds']:.1f} s")

@@ -1,7 +1,7 @@
 """From the kernel a person wrote to the function that is compiled: three small rewrites of its syntax tree.
 
-1. ``for i in prange(n)`` becomes ``for i in range(n * part // parts, n * (part + 1) // parts)``: one compilation
-   serves serial runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
+1. ``for i in prange(n)`` runs from ``n * part // parts`` to ``n * (part + 1) // parts``: one compilation serves serial
+   runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
 2. A float literal or a global float becomes ``_real(...)``, the type of the arrays, so that a float32 kernel is not
    promoted to float64; ``float(...)`` means the same.
 3. The function gets a name that carries the hash of everything that decides its code.
@@ -121,7 +121,7 @@ def real(definition, namespace):
 
 def partition(definition):
     """Rewrite 1; returns how many top-level prange loops there were."""
-    found = 0
+    found, body = 0, []
     for statement in definition.body:
         if (
             isinstance(statement, ast.For)
@@ -130,14 +130,28 @@ def partition(definition):
             and statement.iter.func.id == "prange"
         ):
             found += 1
-            n = ast.unparse(statement.iter.args[0])
-            share = ast.parse(f"range(({n}) * part // parts, ({n}) * (part + 1) // parts)", mode="eval").body
-            for node in ast.walk(share):
-                ast.copy_location(node, statement.iter)
-            statement.iter = share
+            body += _share(statement)
+        else:
+            body.append(statement)
+    definition.body = body
     arguments = definition.args.args
     arguments.extend(ast.copy_location(ast.arg(name), definition) for name in ("part", "parts"))
     return found
+
+
+def _share(loop):
+    """``for i in prange(n)`` as the part's share. LLVM must see that i is not negative, or it does not vectorise."""
+    n, i = ast.unparse(loop.iter.args[0]), ast.unparse(loop.target)
+    text = f"""
+_first = max(({n}) * part // parts, 0)
+for _i in range(({n}) * (part + 1) // parts - _first):
+    {i} = _first + _i
+"""
+    first, share = ast.parse(text).body
+    for node in (*ast.walk(first), *ast.walk(share)):
+        ast.copy_location(node, loop)
+    share.body += loop.body
+    return [first, share]
 
 
 def build(definition, name, file, namespace):

@@ -12,7 +12,7 @@ from ..kernels.compiler import FLOATS, INLINED, Function, compiled, external, sy
 from ..kernels.operations import Operation
 from ..kernels.slots import Slot
 from . import writer
-from .plan import Ref
+from .graph import Ref
 
 
 def assemble(program):

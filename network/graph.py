@@ -34,6 +34,19 @@ class Node:
         return self.name.rpartition(".")[0].rpartition(".")[2]
 
 
+@dataclass(frozen=True)
+class Ref:
+    """An array by what it is: ("value" | "delta", value index) or ("scratch" | "dscratch", (node index, name))."""
+
+    kind: str
+    key: object
+
+
+def is_alias(node):
+    """Whether the layer only names its input's memory anew (flatten, reshape, identity)."""
+    return getattr(node.layer, "alias", False)
+
+
 class Graph:
     """Nodes of a network; `size` numbers are learned, `buffer_size` are saved but not learned."""
 
@@ -85,8 +98,14 @@ class Graph:
         return next((other.layer for other in self.nodes if other.x is node.y), None)
 
 
+# What kernels call other things by (layer.py), so no parameter or buffer can have these names.
+RESERVED = {"x", "y", "dx", "dy", "training", "seed", "first"}
+
+
 def _check(key, parameter, name):
     if not isinstance(parameter, Parameter):
         raise NnjitError(f"{name}: {key} must be made by weight(), constant() or zeros(), got {parameter!r}")
     if not key.isidentifier():
         raise SpecError(f"{name}: the parameter name {key!r} is not an identifier")
+    if key in RESERVED:
+        raise SpecError(f"{name}: a parameter cannot be called {key!r}, which means something else to a kernel")

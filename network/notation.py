@@ -9,6 +9,7 @@ import re
 
 from ..kernels.elementwise import Formula
 from ..kernels.slots import part
+from .graph import Ref, is_alias
 
 
 def identifier(name):
@@ -19,8 +20,6 @@ def identifier(name):
 
 def variables(graph):
     """Ref or Slot -> variable name."""
-    from .plan import Ref, is_alias
-
     names = {Ref("value", 0): "a1", Ref("delta", 0): "da1", Ref("loss", None): "C_i", Ref("target", None): "target"}
     l, open_affine = 1, False
     for index, node in enumerate(graph.nodes):

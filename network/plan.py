@@ -10,10 +10,10 @@ from dataclasses import replace as with_
 import numpy as np
 
 from ..errors import NnjitError
-from ..kernels.elementwise import Formula
 from ..kernels.operations import operation
 from ..kernels.slots import Binding, Slot, part, rows, short
 from . import schedule
+from .graph import Ref, is_alias
 from .notation import identifier, variables
 
 LINE = 16  # arrays begin at multiples of this many numbers, so that vectors do not cross cache lines
@@ -28,14 +28,6 @@ class Var:
 
     def sample(self):
         return self.kind() if self.kind in (int, float, bool) else self.kind
-
-
-@dataclass(frozen=True)
-class Ref:
-    """An array by what it is: ("value" | "delta", value index) or ("scratch" | "dscratch", (node index, name))."""
-
-    kind: str
-    key: object
 
 
 @dataclass
@@ -96,6 +88,9 @@ class Plan:
         known = self.bindings.get(name)
         if known is not None and known.kernel == kernel:
             return known
+        for argument in kernel.arguments:
+            if argument in ("s", "n0", "n1", "part", "parts"):
+                raise NnjitError(f"{name}: a kernel argument cannot be called {argument!r}, a name of the program")
         while name in self.bindings:
             name += "_"
         self.bindings[name] = Binding(name, kernel, kernel.arguments, kernel.form)
@@ -323,11 +318,6 @@ class Plan:
             return None
         slot = self.slots[root]
         return slot if ref.kind in ("loss", "target") or ref == root else with_(slot, shape=self._shape(ref)[0])
-
-
-def is_alias(node):
-    """Whether the layer only names its input's memory anew (flatten, reshape, identity)."""
-    return getattr(node.layer, "alias", False)
 
 
 def _formula(plan, node):

@@ -20,8 +20,9 @@ from ..kernels.elementwise import Formula
 from ..kernels.operations import Operation, operation
 from ..kernels.slots import part, rows, short
 from ..registry import losses, optimizers
+from .graph import Ref
 from .memory import aligned
-from .plan import Plan, Ref
+from .plan import Plan
 from .writer import write
 
 State = namedtuple("State", "theta gradient moments buffers arena rates log counters")

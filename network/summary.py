@@ -47,7 +47,8 @@ def summary(network):
 def _line(row, widths):
     """Names to the left, numbers to the right."""
     return "  ".join(
-        cell.rjust(width) if i > 1 else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        cell.rjust(width) if i > 1 else cell.ljust(width)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
     ).rstrip()
 
 

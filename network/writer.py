@@ -1,7 +1,8 @@
 """The text of a program from its plan: what a person reads, and what is compiled."""
 
 from ..kernels.slots import Slot
-from .plan import Ref, Var
+from .graph import Ref
+from .plan import Var
 
 
 def write(plan):
@@ -27,9 +28,10 @@ def _header(plan):
     program, network = plan.program, plan.program.network
     how = [f"{network.theta.size} parameters in {program.dtype.name}", f"batches of {plan.N}"]
     if program.loss is not None:
-        how += [str(program.loss.spec()), str(program.optimizer.spec())]
+        specs = [program.loss.spec(), program.optimizer.spec()]
+        how += [spec.replace("\\", "").replace('"', "'") for spec in specs]  # a text among them ends no docstring
     lines = [f'"""nnjit program: {", ".join(how)}.', ""]
-    lines += [f"{str(network.input_shape):>16}  input"]
+    lines += [f"{network.input_shape!s:>16}  input"]
     lines += [f"{node.y.shape!s:>16}  {node.name}" for node in plan.graph.nodes]
     ways = "serial" if plan.blocks == 1 else f"{plan.blocks} blocks of samples"
     lines += ["", f"Schedule: {ways}, loops over parameters in {plan.parts} part{'s' * (plan.parts > 1)}.", '"""', ""]
@@ -38,7 +40,7 @@ def _header(plan):
 
 def _arrays(plan):
     """One definition an array: where it lives in the state and its shape."""
-    lines, taken = [], set()
+    lines, taken = [], {*plan.bindings, *_function_names(plan)}
     plan.variables = {}
     plan.parted = {call.binding.name for call in _calls(plan) if call.parted}  # these take a part in every call
     for call in _calls(plan):
@@ -58,6 +60,12 @@ def _arrays(plan):
     if plan.program.loss is not None:
         plan.variables.setdefault(Ref("target", None), "target")
     return [*lines, ""]
+
+
+def _function_names(plan):
+    """Names that functions of the text have."""
+    names = ["gradients", "extent", "measure", "descend", "cost", "record", "learn", "step", "epoch", "predict"]
+    return [*names, *(f"{way}_{i}" for way in ("forward", "backward") for i in range(1, len(plan.regions) + 1))]
 
 
 def _calls(plan):
@@ -288,7 +296,7 @@ def _training(plan):
         "",
         "",
         "def epoch(s, x, targets, order):",
-        '    """One step on every batch of `order`; returns the mean loss. Stops where loss or gradient is not finite."""',
+        '    """One step on every batch of `order`; returns the mean loss. Stops where one of them is not finite."""',
         *_guard("epoch", plan, "targets", target_shape),
         "    total = 0.0",
         f"    for first in range(0, order.size, {N}):",

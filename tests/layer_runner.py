@@ -5,13 +5,14 @@ beyond its output, forgets a part of it, adds to what was there or changes an in
 """
 
 import numpy as np
+from nnjit.kernels.compiler import FLOATS, Kernel, type_of
 from nnjit.kernels.elementwise import Formula
 from nnjit.kernels.operations import Operation
 
 GUARD = 32  # cells before and after every array
 
 
-def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1, first=0, buffers=None):
+def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1, first=0, buffers=None, parts=1):
     """Forward and all backward kernels of a layer.
 
     Parameters
@@ -30,6 +31,8 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
         What kernels that bind these names get (`first` is the index in the batch of the first sample).
     buffers : dict or None
         name -> array to start from; what is missing starts as the layer says.
+    parts : int
+        Into how many parts the loop of a compiled kernel is divided; they run one after the other, the last first.
 
     Returns
     -------
@@ -38,7 +41,7 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
         Arrays are the layer's own shapes. dx is missing for a layer without backward_input.
     """
     x = np.ascontiguousarray(x)
-    arrays = _Arrays(x.dtype, len(x))
+    arrays = _Arrays(x.dtype, len(x), parts)
     in_shape = x.shape[1:]
     rng = np.random.default_rng(seed)
     arrays.take("x", x)
@@ -83,9 +86,9 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
 class _Arrays(dict):
     """name -> array between guards."""
 
-    def __init__(self, dtype, count):
+    def __init__(self, dtype, count, parts):
         super().__init__()
-        self.dtype, self.count, self.memory = dtype, count, {}
+        self.dtype, self.count, self.parts, self.memory = dtype, count, parts, {}
 
     def make(self, name, shape):
         """An array that holds a NaN of a kind no arithmetic makes."""
@@ -108,7 +111,11 @@ class _Arrays(dict):
         known = {**numbers, **{name: shaped(array, form) for name, array in self.items()}}
         missing = [name for name in kernel.arguments if name not in known]
         assert not missing, f"{kernel!r}: no array or number is called {missing}; there are {sorted(known)}"
-        function(kernel, folder)(*(known[name] for name in kernel.arguments))
+        chosen, arguments = function(kernel, folder), [known[name] for name in kernel.arguments]
+        if isinstance(chosen, Kernel) and self.parts > 1:
+            _parted(chosen, arguments, self.dtype.type, self.parts)
+        else:
+            chosen(*arguments)
         bits = np.dtype(f"u{self.dtype.itemsize}")
         for name, memory in self.memory.items():
             guards = np.concatenate([memory[:GUARD], memory[len(memory) - GUARD :]]).view(bits)
@@ -130,6 +137,16 @@ def shaped(array, form):
     if form in (None, "matrix", "channels") or array.ndim < 3:
         return array
     return array.reshape(*array.shape[:2], *(1,) * (form + 2 - array.ndim), *array.shape[2:])
+
+
+def _parted(kernel, arguments, real, parts):
+    """A kernel as threads would run it: each call does one part of the loop."""
+    arguments = [real(a) if isinstance(a, float) else a for a in arguments]
+    numba_float = FLOATS[real]
+    signature = [numba_float if isinstance(a, real) else type_of(a) for a in arguments]
+    _, dispatcher = kernel.compile(signature, real)
+    for part in reversed(range(parts)):
+        dispatcher(*arguments, part, parts)
 
 
 def function(kernel, folder):

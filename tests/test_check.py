@@ -52,6 +52,8 @@ class Affine(Layer):
 
     start: float = 1.0
 
+    check_cases = [("planted", (3,)), ("planted", (2, 1, 3))]
+
     def parameters(self, in_shape):
         return {"gain": constant(self.start, (in_shape[0],)), "offset": zeros((in_shape[0],))}
 
@@ -283,3 +285,324 @@ def test_a_kernel_that_reaches_beyond_its_arrays_is_not_run(plugged):
     found, text = verdicts(plugged(TransposedBeyond))
     assert found["shapes"] == "FAIL" and found["gradient"] == "-"
     assert "planted_backward_weight: reaches beyond an array: index 2" in text
+
+
+class WholeNumberOption(Layer):
+    times: int = 3
+
+    @elementwise
+    def forward(x, times):
+        return x * times
+
+    @forward.derivative
+    def backward_input(times):
+        return times
+
+
+class Forgets(Affine):
+    """Leaves the last channel of dx as it was."""
+
+    @kernel
+    def backward_input(gain, dy, dx):
+        N, C = dy.shape[:2]
+        S = dy.size // (N * C)
+        dy3, dx3 = dy.reshape((N, C, S)), dx.reshape((N, C, S))
+        for n in prange(N):
+            for c in range(C - 1):
+                for s in range(S):
+                    dx3[n, c, s] = gain[c] * dy3[n, c, s]
+
+
+class Overwrites(Layer):
+    """Works in place on its input."""
+
+    @kernel
+    def forward(x, y):
+        x1, y1 = x.reshape(x.size), y.reshape(y.size)
+        for i in prange(x.size):
+            x1[i] *= 2.0
+            y1[i] = x1[i]
+
+    @kernel
+    def backward_input(dy, dx):
+        dy1, dx1 = dy.reshape(dy.size), dx.reshape(dx.size)
+        for i in prange(dx.size):
+            dx1[i] = 2.0 * dy1[i]
+
+
+class ByPlaceInBlock(Layer):
+    """Weighs samples by their place in the block they happen to be in, not in the batch."""
+
+    check_cases = [("planted", (2,))]
+
+    @kernel
+    def forward(x, y):
+        for n in prange(x.shape[0]):
+            for k in range(x.shape[1]):
+                y[n, k] = x[n, k] * float(n + 1)
+
+    @kernel
+    def backward_input(dy, dx):
+        for n in prange(dx.shape[0]):
+            for k in range(dx.shape[1]):
+                dx[n, k] = dy[n, k] * float(n + 1)
+
+
+class TwoLoops(Affine):
+    @kernel
+    def forward(x, gain, offset, y):
+        for i in prange(x.shape[0]):
+            y[i] = 0.0
+        for i in prange(x.shape[0]):
+            y[i] = x[i]
+
+
+class UnknownArgument(Affine):
+    @kernel
+    def forward(x, gain, shift, y):
+        for i in prange(x.shape[0]):
+            y[i] = x[i]
+
+
+class NotFinite(Layer):
+    @elementwise
+    def forward(x):
+        return np.log(x)
+
+    @forward.derivative
+    def backward_input(x):
+        return 1 / x
+
+
+class Sawtooth(Layer):
+    """Kinks closer together than any step: no difference tells its derivative."""
+
+    @elementwise
+    def forward(x):
+        return abs(x * 1234567.891 - np.floor(x * 1234567.891) - 0.5)
+
+    @forward.derivative
+    def backward_input(x):
+        return 1234567.891 + 0.0 * x
+
+
+class RaisesValueError(Layer):
+    def output_shape(self, in_shape):
+        channels, height, width = in_shape
+        return in_shape
+
+
+class TakesNothing(Layer):
+    def output_shape(self, in_shape):
+        raise ShapeError("planted: too picky")
+
+
+class NeedsText(Layer):
+    mode: str
+
+
+class NoBackward(Layer):
+    @elementwise
+    def forward(x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("cls", "column", "sentence"),
+    [
+        (WholeNumberOption, "float32", "'return x * times'"),
+        (Forgets, "writes", "planted_backward_input: leaves dx[0, 2] unwritten"),
+        (Overwrites, "writes", "planted_forward: changes x[0, 0], which it may only read"),
+        (ByPlaceInBlock, "threads", "planted_forward: sample 1 of y comes out differently when it is alone in its block"),
+        (TwoLoops, "shapes", "must hold exactly one top-level 'for ... in prange(n)' loop"),
+        (UnknownArgument, "shapes", "forward takes 'shift', which cannot be bound"),
+        (NotFinite, "shapes", "forward: gives nan for ordinary numbers"),
+        (Sawtooth, "gradient", "derivatives lie at kinks, too many to tell"),
+        (RaisesValueError, "shapes", "planted: output_shape fails on (3,) with ValueError: not enough values to unpack"),
+        (TakesNothing, "shapes", "planted: takes none of the input shapes (3,), (2, 5), (2, 5, 4), (2, 3, 4, 3)"),
+        (NeedsText, "shapes", "planted: no small value of its option mode is known; give the class check_cases"),
+        (NoBackward, "shapes", "the layer has no backward_input"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)  # fmt: skip
+def test_other_faults_are_named_too(plugged, cls, column, sentence):
+    found, text = verdicts(plugged(cls))
+    assert found[column] == "FAIL"
+    assert sentence in text
+    assert "Traceback" not in text
+
+
+def test_a_compiled_kernel_that_departs_from_its_reference_is_caught(monkeypatch):
+    from nnjit.kernels.reference import dense
+
+    def forward(x, W, b, y):
+        y[...] = x @ W.T
+
+    monkeypatch.setattr(dense, "forward", forward)
+    found, text = verdicts("dense")
+    assert found == only("reference")
+    assert "dense_forward: y[0, 0] is " in text and "the reference gives" in text
+
+
+def test_a_fault_in_one_layer_leaves_the_others_certified(plugged):
+    report = certify([plugged(WrongSign), "tanh"])
+    assert [row.failed for row in report.rows] == [True, False]
+    assert report.failed
+
+
+# -- races -------------------------------------------------------------------------------------------------------------
+
+
+def clear_first(x, y):
+    y[:] = 0.0
+    for i in prange(x.size):
+        y[i] += x[i]
+
+
+def sweep(x, y):
+    for i in prange(1, x.size):
+        y[i] = y[i - 1] + x[i]
+
+
+def sum_by_helper(x, y):
+    for i in prange(x.size):
+        y[0] += _square(x[i])
+
+
+def sum_a_row(x, y):
+    rows = x.reshape((2, 3))
+    for i in prange(2):
+        y[i] = np.sum(rows[i] * 2.0) + rows[i, :2].max()
+
+
+def overlapping_slices(x, y):
+    for i in prange(3):
+        y[i : i + 2] += x[i]
+
+
+def read_the_total(x, y):
+    total = y[0]
+    for i in prange(x.size):
+        y[i] = x[i] + total
+
+
+@pytest.mark.parametrize(
+    ("function", "sentences"),
+    [
+        (clear_first, ["the code outside of its loop, which every thread runs, writes y[0]"]),
+        (sweep, ["iteration 2 of its loop reads y[1], which iteration 1 writes"]),
+        (sum_by_helper, ["iterations 0 and 1 of its loop both write y[0]"]),
+        (overlapping_slices, ["iterations 0 and 1 of its loop both write y[1]"]),
+        (read_the_total, ["the code outside of its loop reads y[0], which iteration 0 writes"]),
+        (sum_a_row, []),
+    ],
+)
+def test_races_are_found_in_plain_functions(function, sentences):
+    x = np.arange(6.0)
+    y, expected = np.zeros(6), np.zeros(6)
+    assert races(function, {"x": x, "y": y}) == sentences
+    function(x, expected)
+    np.testing.assert_array_equal(y, expected)  # recording changes no result
+
+
+def add(x, skip, y):
+    for i in prange(y.size):
+        y[i] = x[i] + skip[y.size - 1 - i]
+
+
+def test_one_array_under_two_names_is_one_array():
+    x = np.arange(4.0)
+    assert races(add, {"x": np.ones(4), "skip": x.copy(), "y": x}) == []
+    assert races(add, {"x": np.ones(4), "skip": x, "y": x}) != []
+
+
+# -- derivatives -------------------------------------------------------------------------------------------------------
+
+
+class Function:
+    """A cost of a few numbers for `differences` and `remainders`."""
+
+    def __init__(self, f, start):
+        self.f, self.start = f, np.array(start)
+        self.arrays = {"v": (0, self.start.shape)}
+
+    def __call__(self, v):
+        return self.f(v)
+
+
+def test_kinks_are_told_from_wrong_derivatives():
+    cost = Function(lambda v: abs(v[0]) + abs(v[1] - 3e-7) + np.sin(v[2]) + 1e3 * v[3] ** 3, [0.0, 0.0, 1.0, 1.0])
+    gradient = np.array([1.0, -1.0, -math.cos(1.0), 3e3])
+    found = differences(cost, gradient, np.random.default_rng(0))["v"]
+    assert [d.verdict for d in found] == ["kink", "kink", "wrong", "right"]
+    assert found[2].numeric == pytest.approx(math.cos(1.0), abs=1e-7)
+
+
+@pytest.mark.parametrize(("error", "slope"), [(0.0, 2.0), (1.0, 1.0)])
+def test_slope_of_the_remainder(error, slope):
+    cost = Function(lambda v: np.sum(np.exp(v)), [0.1, -0.3, 0.5])
+    gradient = np.exp(cost.start) + error
+    assert remainders(cost, gradient, np.random.default_rng(0))[1] == pytest.approx(slope, abs=0.01)
+
+
+def test_a_straight_line_has_no_slope_to_measure():
+    cost = Function(lambda v: 3 * v[0], [1.0])
+    assert math.isnan(remainders(cost, np.array([3.0]), np.random.default_rng(0))[1])
+    assert remainders(cost, np.array([2.0]), np.random.default_rng(0))[1] == pytest.approx(1.0)
+
+
+# -- names, table, picture ---------------------------------------------------------------------------------------------
+
+
+def test_names_patterns_and_progress():
+    seen = []
+    report = certify(["flatten", "re?hape", "flatten"], progress=lambda *step: seen.append(step))
+    assert [row.name for row in report.rows] == ["flatten", "reshape"]
+    assert seen == [(0, 2, "flatten"), (1, 2, "reshape")]
+    with pytest.raises(UnknownName, match="did you mean flatten"):
+        certify(["flaten"])
+    with pytest.raises(UnknownName, match=r"no layer matches 'cnv\*'"):
+        certify(["cnv*"])
+
+
+def test_an_alias_is_certified_once(plugged):
+    registry.register("planted", aliases=("planted_too",), force=True)(Cube)
+    try:
+        assert [row.name for row in certify(["planted*"]).rows] == ["planted"]
+    finally:
+        registry.unregister("planted_too")
+        registry.unregister("planted")
+
+
+def test_a_plugin_that_cannot_be_imported_fails_alone(monkeypatch):
+    from nnjit.registry import layers
+    from nnjit.registry.sources import Source
+
+    monkeypatch.setitem(layers._builtin, "absent", Source("nnjit.no_such_module:Absent"))
+    report = certify(["absent", "flatten"])
+    assert [row.failed for row in report.rows] == [True, False]
+    assert "absent" in report.messages[0] and "cannot be imported" in report.messages[0]
+
+
+def test_common_shapes_are_tried_where_a_plugin_names_none(plugged):
+    class Anywhere(Affine):
+        check_cases = None
+
+    shapes = [shape for _, shape in cases(plugged(Anywhere))]
+    assert shapes == [(3,), (2, 5), (2, 5, 4), (2, 3, 4, 3)]
+
+
+def test_table_and_picture(plugged, tmp_path):
+    from nnjit.plots import taylor
+
+    report = certify(["flatten", plugged(WrongFactor)])
+    lines = report.table().splitlines()
+    assert lines[0].split() == ["layer", *COLUMNS]
+    assert lines[1].split()[0] == "flatten" and lines[1].split()[-1] == "-"
+    assert lines[2].split()[:4] == ["planted", "FAIL", "FAIL", "1.00"]
+    assert [line.index(word) for line, word in zip(lines, ["gradient", "PASS", "FAIL"], strict=False)] == [9] * 3
+    assert lines[3] == "" and lines[4:] == report.messages
+
+    picture = taylor.draw(report.remainders, tmp_path / "taylor.svg")
+    text = picture.read_text()
+    assert text.count('id="remainder"') == text.count('id="slope 2"') == 2

@@ -81,7 +81,9 @@ def test_share_and_independence(rate):
 @pytest.mark.parametrize("folder", ["cpu", "reference"])
 def test_prediction_and_rate_zero_change_nothing(folder):
     x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    np.testing.assert_array_equal(run(registry.create("dropout(0.5)"), x, folder=folder, training=False)["y"], x)
+    got = run(registry.create("dropout(0.5)"), x, x, folder=folder, training=False)
+    np.testing.assert_array_equal(got["y"], x)
+    np.testing.assert_array_equal(got["dx"], x)
     got = run(registry.create("dropout(0)"), x, x, folder=folder)
     np.testing.assert_array_equal(got["y"], x)
     np.testing.assert_array_equal(got["dx"], x)

@@ -70,7 +70,7 @@ def test_receptive_field_counts_cells_that_matter(chain):
     assert geometry.receptive_field(chain) == max(cells) - min(cells) + 1
 
 
-@pytest.mark.parametrize("border, mode", enumerate(["constant", "edge", "reflect", "wrap"]))
+@pytest.mark.parametrize("border, mode", list(enumerate(["constant", "edge", "reflect", "wrap"])))
 @given(i=st.integers(1, 9), before=st.integers(0, 8), after=st.integers(0, 8))
 def test_source_is_numpys_padding(border, mode, i, before, after):
     if border >= 2:
@@ -119,7 +119,9 @@ def test_sentences():
     with pytest.raises(ShapeError) as error:
         geometry.output_size(3, 5, name="conv: kernel")
     assert str(error.value).startswith("conv: kernel 5 does not fit an input of 3 with padding 0: 2 more cells")
-    with pytest.raises(ShapeError, match=r"kernel 2 with dilation 5 \(spanning 6\) does not fit an input of 3 with pad"):
+    with pytest.raises(
+        ShapeError, match=r"kernel 2 with dilation 5 \(spanning 6\) does not fit an input of 3 with pad"
+    ):
         geometry.output_size(3, 2, 1, 5, (0, 1))
     with pytest.raises(ShapeError, match="output_padding 2 must be less than stride 2 or dilation 1"):
         geometry.transposed_size(3, 3, 2, 1, (0, 0), 2)

@@ -43,6 +43,19 @@ def test_batchnorm_against_pytorch(case, folder, dtype):
     near(got["running_mean"], v["mean0"], dtype)  # prediction leaves them
 
 
+@both
+def test_batchnorm_backward_in_prediction(folder):
+    """Outside training m and v do not depend on x, so each channel is affine."""
+    rng = np.random.default_rng(0)
+    x, dy, own = *rng.normal(size=(2, 4, 3, 5)), {"gain": np.array([2.0, -1.0, 0.5]), "offset": np.zeros(3)}
+    buffers = {"running_mean": rng.normal(size=3), "running_variance": rng.uniform(0.5, 2, 3)}
+    got = run(registry.create("batchnorm"), x, dy, own, folder, training=False, buffers=buffers)
+    r = 1 / np.sqrt(buffers["running_variance"] + 1e-5)
+    h = (x - buffers["running_mean"][:, None]) * r[:, None]
+    np.testing.assert_allclose(got["dx"], (own["gain"] * r)[:, None] * dy, rtol=1e-12)
+    np.testing.assert_allclose(got["dgain"], (dy * h).sum(axis=(0, 2)), rtol=1e-12)
+
+
 @cases
 @both
 @dtypes

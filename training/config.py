@@ -12,6 +12,7 @@
 """
 
 import os
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,7 +23,7 @@ from ..network.network import DEVICES, Network
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from . import clip, metrics, toml
 from .fit import Settings
-from .spec_check import Problems, check, check_fit
+from .spec_check import Problems, check, check_fit, inside
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -61,7 +62,9 @@ class Training(_Section):
 
     loss: Any = Field("cross_entropy", description='a loss, such as "cross_entropy" or "huber(delta=0.5)"')
     optimizer: Any = Field("adam(lr=1e-3)", description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
-    schedule: Any = Field("constant", description='a schedule of the learning rate, such as "cosine" or "step(every=5)"')
+    schedule: Any = Field(
+        "constant", description='a schedule of the learning rate, such as "cosine" or "step(every=5)"'
+    )
     clip: Any = Field(None, description='a bound on the norm of the gradient, such as "norm(max=1.0, p=2)"')
     epochs: Count = Field(10, description="a whole number from 1 on")
     batch_size: int = Field(32, ge=0, description="a whole number from 1 on, or 0 for the whole set")
@@ -150,7 +153,7 @@ def build(config, dataset, where=""):
     layers = [registry.create(spec) for spec in config.model.layers]
     graph = check_fit(layers, shape, registry.losses.create(config.training.loss), problems)
     if graph is not None:
-        _check_memory(graph, config, problems)
+        _check_memory(graph, config, len(dataset.train), problems)
     problems.report(where)
     return Network(layers, shape, config.model.dtype, config.run.device, config.training.seed)
 
@@ -184,7 +187,8 @@ def _split_layers(table, problems):
     if not isinstance(model, dict) or not isinstance(model.get("layers"), str):
         return table
     specs = _attempt(split, model["layers"], "model.layers", problems)
-    return table | {"model": {key: value for key, value in model.items() if key != "layers"} | ({"layers": specs} if specs is not None else {})}
+    others = {key: value for key, value in model.items() if key != "layers"}
+    return table | {"model": others if specs is None else others | {"layers": specs}}
 
 
 def _structure(table, problems):
@@ -195,7 +199,7 @@ def _structure(table, problems):
         table = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
         for (section, *keys), kind in {error["loc"][:2]: error["type"] for error in errors.errors()}.items():
             if keys:
-                _say(problems, kind, keys[0], Config.model_fields[section].annotation, table[section], f"{section}.")
+                _say(problems, kind, keys[0], Config.model_fields[section].annotation, table[section], section)
                 del table[section][keys[0]]
             else:
                 _say(problems, kind, section, Config, table)
@@ -203,15 +207,17 @@ def _structure(table, problems):
         return Config.model_validate(table)
 
 
-def _say(problems, kind, key, section, table, prefix=""):
+def _say(problems, kind, key, holder, table, section=""):
     """One mistake in the structure, in plain words."""
-    path = f"{prefix}{key if key.isidentifier() else quoted(key)}"
+    path = inside(section, key)
     if kind != "extra_forbidden":
-        return problems.add(path, f"expected {section.model_fields[key].description}, got {shown(table[key])}")
-    if prefix:
-        takes = f"; [{prefix[:-1]}] takes {', '.join(section.model_fields)}"
-        return problems.add(path, "unknown option" + (did_you_mean(key, section.model_fields) or takes))
-    homes = [name for name, field in Config.model_fields.items() if key in getattr(field.annotation, "model_fields", ())]
+        return problems.add(path, f"expected {holder.model_fields[key].description}, got {shown(table[key])}")
+    if section:
+        takes = f"; [{section}] takes {', '.join(holder.model_fields)}"
+        return problems.add(path, "unknown option" + (did_you_mean(key, holder.model_fields) or takes))
+    homes = [
+        name for name, field in Config.model_fields.items() if key in getattr(field.annotation, "model_fields", ())
+    ]
     hint = f"; {key} belongs in [{homes[0]}]" if homes else did_you_mean(key, Config.model_fields)
     problems.add(path, "unknown section" + (hint or f"; the sections are {', '.join(Config.model_fields)}"))
 
@@ -224,13 +230,15 @@ def _data_spec(table):
     return table
 
 
-def _check_memory(graph, config, problems):
-    """Theta, its gradient and two moments must fit into this machine's memory, before anything is allocated."""
+def _check_memory(graph, config, samples, problems):
+    """Parameters, gradient and moments, and a batch of activations must fit into memory, before they are allocated."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on every system
         return
-    needed = 4 * graph.size * (8 if config.model.dtype == "float64" else 4)
+    batch = min(config.training.batch_size or samples, samples)
+    numbers = 4 * graph.size + batch * sum(prod(value.shape) for value in graph.values)
+    needed = numbers * (8 if config.model.dtype == "float64" else 4)
     if needed > memory:
-        gigabytes = f"{needed / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB"
-        problems.add("model.layers", f"training {graph.size} parameters takes {gigabytes}")
+        there = f"{needed / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB"
+        problems.add("model.layers", f"{graph.size} parameters and a batch of {batch} samples take {there}")

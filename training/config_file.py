@@ -19,7 +19,7 @@ def read(path):
     ------
     UsageError : no such file, or it is not TOML (with the line).
     """
-    name = "standard input" if str(path) == "-" else str(path)
+    name = "standard input" if str(path) == "-" else str(path) if str(path).isprintable() else quoted(str(path))
     try:
         raw = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
         return tomllib.loads(raw.decode()), name
@@ -28,10 +28,10 @@ def read(path):
         raise UsageError(f"{name} is not a config: it is no text in UTF-8 (line {line})") from None
     except FileNotFoundError:
         near = did_you_mean(Path(path).name, [found.name for found in Path(path).parent.glob("*.toml")])
-        raise UsageError(f"there is no config {quoted(name)}{near}") from None
+        raise UsageError(f"there is no config {name}{near}") from None
     except (OSError, ValueError) as error:  # ValueError: TOMLDecodeError, a path with NUL, a number of 5,000 digits
         why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise UsageError(f"{quoted(name)} cannot be read as TOML: {why}") from None
+        raise UsageError(f"{name} cannot be read as TOML: {why}") from None
     except RecursionError:
         raise UsageError(f"{name} cannot be read as TOML: brackets lie too deep inside one another") from None
 

@@ -46,7 +46,7 @@ def start(table, output=None, where=""):
         raise RunExists(f"{path}: exists already; choose another directory, or continue it with --resume {path}")
     with reporter() as told:
         trainer, config = prepare(config, where, told)
-        trainer.compile()
+        _compile(trainer, told)
         source = trainer.program.source
         trainer.run_directory = RunDirectory.create(path, config.text(), trainer.network, source, trainer.progress)
         return _train(trainer)
@@ -88,7 +88,7 @@ def resume(path, plugins=(), epochs=None, threads=None):
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than --epochs {epochs}")
     with reporter() as told:
         trainer, config = prepare(config, where, told)
-        trainer.compile()
+        _compile(trainer, told)
         trainer.run_directory = directory
         trainer.resume(tensors, progress)
         with checkpoint.atomic(where) as file:
@@ -111,6 +111,14 @@ def prepare(config, where="", told=None):
     model = config.model.model_copy(update={"input_shape": list(network.input_shape)})
     trainer = Trainer(network, dataset.train, dataset.validation, config.settings(), reporter=told)
     return trainer, config.model_copy(update={"model": model})
+
+
+def _compile(trainer, told):
+    """Outside of every timing."""
+    kernels = len(trainer.program.plan.bindings)
+    told.compiling(0, kernels)
+    trainer.compile()
+    told.compiling(kernels, kernels)
 
 
 def _use_threads(number):

@@ -1,11 +1,14 @@
 """What a person sees of a training: one live line on a terminal, one line an epoch elsewhere.
 
-A reporter is told what happens: ``compiling(done, total)`` before training, then ``begin(trainer)``,
-``progress(epoch, done, steps, loss)`` now and then, ``epoch(record)`` after each, ``end(history)``. It is used as a
-context, so that whatever ends the training leaves the terminal in order.
+A reporter is told what happens: ``compiling(done, total)`` before training (from no kernel to all), then
+``begin(trainer)``, ``progress(epoch, done, steps, loss)`` now and then, ``epoch(record)`` after each, ``end(history)``.
+It is used as a context, so that whatever ends the training leaves the terminal in order.
 """
 
 import sys
+import threading
+
+PATIENCE = 1.0  # seconds: what is loaded from disk needs no line that says "compiling"
 
 
 def reporter():
@@ -17,15 +20,23 @@ class Lines:
     """One plain line an epoch."""
 
     def __enter__(self):
-        self.epochs = "?"
+        self.epochs, self._later = "?", None
         return self
 
     def __exit__(self, *error):
-        pass
+        self._hush()
 
     def compiling(self, done, total):
-        if done == 0:
-            print(f"compiling {total} kernels ...", flush=True)
+        if done == total:
+            self._hush()
+        elif self._later is None:
+            self._later = threading.Timer(PATIENCE, print, [f"compiling {total} kernels ..."], {"flush": True})
+            self._later.daemon = True
+            self._later.start()
+
+    def _hush(self):
+        if self._later is not None:
+            self._later.cancel()
 
     def begin(self, trainer):
         self.epochs = trainer.settings.epochs
@@ -46,9 +57,9 @@ class LiveLine:
     """One line that is rewritten: epoch, step, loss, and what the last validation gave."""
 
     def __enter__(self):
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
-        columns = TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[said]}"), TimeElapsedColumn()
+        columns = TextColumn("{task.description}"), BarColumn(10), TextColumn("{task.fields[said]}")
         self.bar = Progress(*columns, refresh_per_second=5)
         self.bar.start()
         self.task = self.bar.add_task("preparing", total=None, said="")
@@ -59,14 +70,15 @@ class LiveLine:
         self.bar.stop()
 
     def compiling(self, done, total):
-        self._show(f"compiling {done}/{total} kernels ...", done, total, "")
+        self._show(
+            f"compiling {done}/{total} kernels ..." if done else f"compiling {total} kernels ...", done, total, ""
+        )
 
     def begin(self, trainer):
         self.epochs = trainer.settings.epochs
-        self.bar.reset(self.task)  # compiling is outside every timing, this one too
 
     def progress(self, epoch, done, steps, loss):
-        self._show(f"epoch {epoch}/{self.epochs} step {done}/{steps}", done, steps, f"loss {loss:.4g}  {self.last}")
+        self._show(f"epoch {epoch}/{self.epochs}", done, steps, f"{done}/{steps}  loss {loss:.4g}  {self.last}")
 
     def epoch(self, record):
         found = figures(record)
@@ -75,7 +87,7 @@ class LiveLine:
         self._show(f"epoch {record['epoch']}/{self.epochs}", 1, 1, said)
 
     def end(self, history):
-        pass
+        self.bar.stop()
 
     def _show(self, description, done, total, said):
         self.bar.update(self.task, description=description, completed=done, total=total, said=said)

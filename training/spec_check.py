@@ -8,7 +8,7 @@ from ..errors import NnjitError, SpecError
 from ..network.graph import Graph
 from ..registry import initializers
 from ..registry.annotations import Misfit, describe, fit
-from ..registry.specs import did_you_mean, parse, shown
+from ..registry.specs import did_you_mean, parse, quoted, shown
 
 
 class Problems(list):
@@ -24,7 +24,15 @@ class Problems(list):
         if len(self) == 1:
             raise SpecError(f"{where}: {self[0]}" if where else self[0])
         if self:
-            raise SpecError(f"{where or 'the config'} has {len(self)} mistakes:" + "".join(f"\n  {one}" for one in self))
+            raise SpecError(
+                f"{where or 'the config'} has {len(self)} mistakes:" + "".join(f"\n  {one}" for one in self)
+            )
+
+
+def inside(path, key):
+    """The path of a key: ``training.epochs``; a key that is no plain word in quotes."""
+    word = key if key.isascii() and key.isidentifier() else quoted(key)
+    return f"{path}.{word}" if path else word
 
 
 def check(catalogue, spec, path, problems):
@@ -48,7 +56,7 @@ def check(catalogue, spec, path, problems):
     for name, value in {**dict(zip(known, wanted.args, strict=False)), **wanted.kwargs}.items():
         if name not in known:
             takes = f"; {wanted.name} takes {', '.join(known) or 'no options'}"
-            problems.add(f"{path}.{name}", "unknown option" + (did_you_mean(name, known) or takes))
+            problems.add(inside(path, name), "unknown option" + (did_you_mean(name, known) or takes))
         elif _fits(cls, name, value, f"{path}.{name}", problems) and hasattr(cls, "contents"):
             for i, inner in enumerate(value if isinstance(value, (list, tuple)) else []):  # a container of layers
                 check(catalogue, inner, f"{path}.{name}[{i}]", problems)

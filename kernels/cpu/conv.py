@@ -23,7 +23,8 @@ from numba import njit, prange, uintp
 from .. import geometry
 from ..compiler import OPTIONS, kernel
 
-_source = njit(geometry.source)
+_helper = njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by kernels only
+_source = _helper(geometry.source)
 
 
 @kernel
@@ -79,7 +80,7 @@ def backward_bias(dy, db):
 # -- the loops, shared with conv_transpose -------------------------------------------------------------------------------
 
 
-@njit(**OPTIONS)
+@_helper
 def _offset(tap, kernel, dilation, image):
     """Flat offset of a tap, counted over (a, k_1, k_2, k_3), in a padded image (D, H, W)."""
     KD, KH, KW = kernel
@@ -88,7 +89,7 @@ def _offset(tap, kernel, dilation, image):
     return ((a * D + d * dilation[0]) * H + h * dilation[1]) * W + w * dilation[2]
 
 
-@njit(**OPTIONS)
+@_helper
 def _correlate(n, x, W, y, stride, dilation, groups):
     """y[n] += W * x[n], x padded."""
     F, OD, OH, OW = y.shape[1:]
@@ -121,7 +122,7 @@ def _correlate(n, x, W, y, stride, dilation, groups):
                         )
 
 
-@njit(**OPTIONS)
+@_helper
 def _spread(n, W, dy, dx, stride, dilation, groups):
     """dx[n] = the adjoint of _correlate applied to dy[n]: every dy goes back to where its taps came from."""
     F, OD, OH, OW = dy.shape[1:]
@@ -158,7 +159,7 @@ def _spread(n, W, dy, dx, stride, dilation, groups):
                             )
 
 
-@njit(**OPTIONS)
+@_helper
 def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
     """dW[row, column : column + m] = sum over batch and positions of dy[:, f] times x[:, channel : channel + m]."""
     N, F, OD, OH, OW = dy.shape
@@ -190,7 +191,7 @@ def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
         weights[first + t], weights[first + t1], weights[first + t2], weights[first + t3] = s0, s1, s2, s3
 
 
-@njit(**OPTIONS)
+@_helper
 def _pad(n, c, x, padded, before, border):
     """padded[n, c] = x[n, c] with its border: every cell shows its source, or zero."""
     D, H, W = x.shape[2:]
@@ -214,7 +215,7 @@ def _pad(n, c, x, padded, before, border):
                     cells[to + w] = images[at + sw] if sw >= 0 else zero
 
 
-@njit(**OPTIONS)
+@_helper
 def _fold(n, dpadded, dx, before, border):
     """dx[n] = the adjoint of _pad: every cell of the padded image gives back to its source."""
     C, D, H, W = dx.shape[1:]

@@ -26,5 +26,7 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
 
 def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of x[n, f, o] dy~[n, g m + a, o s + k d]."""
-    backward_input(np.zeros_like(dW), dy, dpadded, np.empty_like(x), stride, dilation, groups, before, border)  # pads dy
+    backward_input(
+        np.zeros_like(dW), dy, dpadded, np.empty_like(x), stride, dilation, groups, before, border
+    )  # pads dy
     conv.backward_weight(dy, dpadded, x, dW, stride, dilation, groups)

@@ -1,0 +1,285 @@
+"""The register tile: a small matrix that lives in vector registers, and the few words to work with it.
+
+A tile has R rows of C vectors; its shape is part of its type, so LLVM keeps it in registers and every operation is
+unrolled. A vector holds LANES numbers: what the CPU's registers hold (`vector_bytes`) of the array's element type. With
+these words a matrix product reads as mathematics::
+
+    t = zero(B, 4, 6)                                  # 4 rows, 6 vectors wide, of B's element type
+    for k in range(K):
+        t = outer(t, A, a + k, lda, B, b + k * ldb)    # t += A[:4, k] (x) B[k, :6 vectors]
+    store(C, c, ldc, t)                                # C[:4, :6 vectors] = t
+
+Arrays are taken as flat, whatever their shape: i, j are places in them, si, sj the distances of rows. `width` says how many columns exist: loads of
+the others give 0, stores leave memory alone. Tails are thus a matter of the words, not of the kernels; a width that is
+known to cover the tile costs nothing.
+
+In plain Python the same words work on NumPy arrays, so that kernels can be run and their races found without compiling.
+"""
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.extending import intrinsic, overload, register_model
+
+
+def vector_bytes():
+    """Bytes of a vector register: 64 with AVX-512, 32 with AVX, 16 elsewhere (SSE2, NEON)."""
+    features = binding.get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+
+
+BYTES = vector_bytes()
+WIDE = 6 if BYTES == 64 else 3  # vectors of the widest tile of four rows: 32 registers with AVX-512, 16 elsewhere
+
+
+class Tile(types.Type):
+    """R x C vectors of one element type, an LLVM aggregate of vectors."""
+
+    def __init__(self, real, r, c):
+        self.real, self.r, self.c = real, r, c
+        self.lanes = BYTES * 8 // real.bitwidth
+        super().__init__(f"Tile({real}, {r}x{c}x{self.lanes})")
+
+
+@register_model(Tile)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        element = ir.FloatType() if kind.real is types.float32 else ir.DoubleType()
+        super().__init__(manager, kind, ir.ArrayType(ir.VectorType(element, kind.lanes), kind.r * kind.c))
+
+
+class _Words:
+    """LLVM for one tile type: addresses, vector loads and stores, fused multiply-add."""
+
+    def __init__(self, context, builder, kind):
+        self.context, self.builder, self.kind = context, builder, kind
+        self.vector = context.get_value_type(kind).element
+        self.bytes = kind.real.bitwidth // 8
+
+    def at(self, array, value, i):
+        return self.builder.gep(self.builder.extract_value(value, 4), [i])
+
+    def step(self, pointer, i, n):
+        """Address n steps of i on."""
+        return self.builder.gep(pointer, [self.builder.mul(i, i.type(n))]) if n else pointer
+
+    def load(self, pointer, n=0):
+        """The vector n vectors behind a pointer; it need not be aligned."""
+        pointer = self.builder.gep(pointer, [ir.IntType(64)(n * self.kind.lanes)])
+        return self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()), align=self.bytes)
+
+    def store(self, value, pointer, n=0):
+        pointer = self.builder.gep(pointer, [ir.IntType(64)(n * self.kind.lanes)])
+        self.builder.store(value, self.builder.bitcast(pointer, self.vector.as_pointer()), align=self.bytes)
+
+    def mask(self, width, n):
+        """Which lanes of the n-th vector are columns below `width`."""
+        number = ir.IntType(64)
+        lane = ir.Constant(ir.VectorType(number, self.kind.lanes), [n * self.kind.lanes + k for k in range(self.kind.lanes)])
+        one = self.builder.insert_element(ir.Constant(lane.type, ir.Undefined), width, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.kind.lanes), None)
+        return self.builder.icmp_signed("<", lane, self.builder.shuffle_vector(one, one, zeros))
+
+    def _masked(self, what, result, arguments):
+        name = f"llvm.masked.{what}.v{self.kind.lanes}f{self.bytes * 8}.p0"
+        kind = ir.FunctionType(result, [a.type for a in arguments])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
+
+    def load_some(self, pointer, n, mask):
+        pointer = self.builder.gep(pointer, [ir.IntType(64)(n * self.kind.lanes)])
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        align, zero = ir.IntType(32)(self.bytes), ir.Constant(self.vector, None)
+        return self._masked("load", self.vector, [pointer, align, mask, zero])
+
+    def store_some(self, value, pointer, n, mask):
+        pointer = self.builder.gep(pointer, [ir.IntType(64)(n * self.kind.lanes)])
+        pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
+        self._masked("store", ir.VoidType(), [value, pointer, ir.IntType(32)(self.bytes), mask])
+
+    def splat(self, number):
+        one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), number, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.kind.lanes), None)
+        return self.builder.shuffle_vector(one, one, zeros)
+
+    def fma(self, a, b, c):
+        name = f"llvm.fma.v{self.kind.lanes}f{self.bytes * 8}"
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
+        )
+        return self.builder.call(function, [a, b, c])
+
+
+def _literal(*kinds):
+    return all(isinstance(kind, types.IntegerLiteral) for kind in kinds)
+
+
+@intrinsic
+def _zero(typing, like, r, c):
+    if not _literal(r, c):
+        return None
+    kind = Tile(like.dtype, r.literal_value, c.literal_value)
+    return kind(like, r, c), lambda context, builder, sig, args: ir.Constant(context.get_value_type(kind), None)
+
+
+@intrinsic
+def _outer(typing, t, A, i, si, B, j, width):
+    some = not isinstance(width, types.NoneType)
+
+    def generate(context, builder, sig, args):
+        tile, a, i, si, b, j, width = args
+        words = _Words(context, builder, t)
+        left, right = words.at(A, a, i), words.at(B, b, j)
+        row = [words.load_some(right, v, words.mask(width, v)) if some else words.load(right, v) for v in range(t.c)]
+        for r in range(t.r):
+            factor = words.splat(builder.load(words.step(left, si, r)))
+            for v in range(t.c):
+                k = r * t.c + v
+                tile = builder.insert_value(tile, words.fma(factor, row[v], builder.extract_value(tile, k)), k)
+        return tile
+
+    return t(t, A, types.intp, types.intp, B, types.intp, types.intp if some else width), generate
+
+
+@intrinsic
+def _inner(typing, t, A, i, si, B, j, sj, width):
+    some = not isinstance(width, types.NoneType)
+
+    def generate(context, builder, sig, args):
+        tile, a, i, si, b, j, sj, width = args
+        words = _Words(context, builder, t)
+        left, right = words.at(A, a, i), words.at(B, b, j)
+        mask = words.mask(width, 0) if some else None
+        take = (lambda p: words.load_some(p, 0, mask)) if some else words.load
+        columns = [take(words.step(right, sj, v)) for v in range(t.c)]
+        for r in range(t.r):
+            row = take(words.step(left, si, r))
+            for v in range(t.c):
+                k = r * t.c + v
+                tile = builder.insert_value(tile, words.fma(row, columns[v], builder.extract_value(tile, k)), k)
+        return tile
+
+    last = types.intp if some else width
+    return t(t, A, types.intp, types.intp, B, types.intp, types.intp, last), generate
+
+
+@intrinsic
+def _store(typing, C, i, si, t, width):
+    some = not isinstance(width, types.NoneType)
+
+    def generate(context, builder, sig, args):
+        c, i, si, tile, width = args
+        words = _Words(context, builder, t)
+        place = words.at(C, c, i)
+        masks = [words.mask(width, v) for v in range(t.c)] if some else []
+        for r in range(t.r):
+            for v in range(t.c):
+                value, row = builder.extract_value(tile, r * t.c + v), words.step(place, si, r)
+                words.store_some(value, row, v, masks[v]) if some else words.store(value, row, v)
+        return context.get_dummy_value()
+
+    return types.void(C, types.intp, types.intp, t, types.intp if some else width), generate
+
+
+@intrinsic
+def _sums(typing, C, i, si, sj, t):
+    def generate(context, builder, sig, args):
+        c, i, si, sj, tile = args
+        words = _Words(context, builder, t)
+        place = words.at(C, c, i)
+        element = words.vector.element
+        name = f"llvm.vector.reduce.fadd.v{t.lanes}f{words.bytes * 8}"
+        reduce = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(element, [element, words.vector]), name
+        )
+        for r in range(t.r):
+            for v in range(t.c):
+                vector = builder.extract_value(tile, r * t.c + v)
+                total = builder.call(reduce, [ir.Constant(element, -0.0), vector], fastmath=("reassoc",))
+                builder.store(total, words.step(words.step(place, si, r), sj, v))
+        return context.get_dummy_value()
+
+    return types.void(C, types.intp, types.intp, types.intp, t), generate
+
+
+# -- the words, for compiled code by overload and for plain Python as they stand ------------------------------------------
+
+
+def lanes(array):
+    """Numbers in a vector of this array's element type."""
+    return BYTES // array.dtype.itemsize
+
+
+def zero(like, r, c):
+    """An all-zero tile of r rows and c vectors (literals) of an array's element type."""
+    return np.zeros((r, c * lanes(like)), like.dtype)
+
+
+def outer(t, A, i, si, B, j, width=None):
+    """t + A[i + r si] (x) B[j : + c vectors]: one rank-1 update."""
+    A = A.reshape(-1)
+    left = np.array([A[i + r * si] for r in range(t.shape[0])])
+    return t + left[:, None] * _some(B, j, t.shape[1], width)[None, :]
+
+
+def inner(t, A, i, si, B, j, sj, width=None):
+    """t[r, v] + A[i + r si : + a vector] * B[j + v sj : + a vector]: r x c products, to be summed at the end."""
+    n = lanes(A)
+    rows = np.array([_some(A, i + r * si, n, width) for r in range(t.shape[0])])
+    columns = np.array([_some(B, j + v * sj, n, width) for v in range(t.shape[1] // n)])
+    return t + (rows[:, None, :] * columns[None, :, :]).reshape(t.shape)
+
+
+def store(C, i, si, t, width=None):
+    """C[i + r si : + c vectors] = t."""
+    C = C.reshape(-1)
+    for r in range(t.shape[0]):
+        for v in range(t.shape[1] if width is None else min(width, t.shape[1])):
+            C[i + r * si + v] = t[r, v]
+
+
+def sums(C, i, si, sj, t):
+    """C[i + r si + v sj] = the sum over the vector t[r, v]."""
+    n, C = lanes(t), C.reshape(-1)
+    for r in range(t.shape[0]):
+        for v in range(t.shape[1] // n):
+            C[i + r * si + v * sj] = t[r, v * n : (v + 1) * n].sum()
+
+
+def _some(array, i, n, width):
+    """n numbers from place i on, of which `width` exist."""
+    array = array.reshape(-1)
+    count = n if width is None else max(0, min(width, n))
+    return np.array([array[i + k] for k in range(count)] + [0] * (n - count), array.dtype)
+
+
+@overload(lanes, inline="always")
+def _lanes_compiled(array):
+    n = BYTES * 8 // array.dtype.bitwidth
+    return lambda array: n
+
+
+@overload(zero, inline="always", prefer_literal=True)
+def _zero_compiled(like, r, c):
+    return lambda like, r, c: _zero(like, r, c)
+
+
+@overload(outer, inline="always")
+def _outer_compiled(t, A, i, si, B, j, width=None):
+    return lambda t, A, i, si, B, j, width=None: _outer(t, A, i, si, B, j, width)
+
+
+@overload(inner, inline="always")
+def _inner_compiled(t, A, i, si, B, j, sj, width=None):
+    return lambda t, A, i, si, B, j, sj, width=None: _inner(t, A, i, si, B, j, sj, width)
+
+
+@overload(store, inline="always")
+def _store_compiled(C, i, si, t, width=None):
+    return lambda C, i, si, t, width=None: _store(C, i, si, t, width)
+
+
+@overload(sums, inline="always")
+def _sums_compiled(C, i, si, sj, t):
+    return lambda C, i, si, sj, t: _sums(C, i, si, sj, t)

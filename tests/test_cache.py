@@ -1,0 +1,256 @@
+"""Compiled code on disk: where it lies, when it may be used again, and what happens when the disk or a file is bad."""
+
+import errno
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nnjit.kernels import cache, compiler
+from nnjit.network import assemble
+from nnjit.registry import compose
+from numba.core.caching import IndexDataCacheFile
+
+KERNEL = """
+import math
+import numpy as np
+from numba import njit, prange
+from nnjit.kernels.compiler import kernel
+
+{constant}
+TABLE = np.array([1.0, 2.0])
+
+@njit
+def helper(v):
+    return {helper}
+
+@kernel
+def double(x, y):
+    for i in prange(x.size):
+        y[i] = helper(x[i]) * FACTOR {extra}
+"""
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """An empty cache directory, and no warning given yet."""
+    monkeypatch.setenv("NNJIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_warned", False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def module(tmp_path):
+    """A new module with the kernel `double`, its text as asked."""
+
+    def make(constant="FACTOR = 2.0", helper="v", extra="", text=KERNEL):
+        file = tmp_path / f"mine_{len(list(tmp_path.glob('mine_*')))}.py"
+        file.write_text(text.format(constant=constant, helper=helper, extra=extra))
+        spec = importlib.util.spec_from_file_location("mine", file)
+        made = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+        return made
+
+    return make
+
+
+def doubled(kernel):
+    """Run the kernel, from disk if it is there; returns y and the warnings given."""
+    y = np.zeros(3)
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        kernel._made.clear()
+        kernel(np.array([1.0, 2.0, 3.0]), y)
+    return y.tolist(), [str(w.message) for w in given]
+
+
+def stored(folder, suffix):
+    return sorted((folder / "compiled").glob(f"*{suffix}"))
+
+
+def test_directory_is_honoured(fresh, module):
+    kernel = module().double
+    assert cache.directory() == fresh and not fresh.exists()
+    assert doubled(kernel) == ([2.0, 4.0, 6.0], [])
+    (file,) = stored(fresh, ".nbc")
+    before = file.stat().st_mtime_ns
+    assert doubled(kernel) == ([2.0, 4.0, 6.0], [])
+    assert stored(fresh, ".nbc") == [file] and file.stat().st_mtime_ns == before, "compiled again"
+    assert cache.clear() > 0 and not stored(fresh, ".nbc")
+
+
+def test_without_the_variable_the_users_own_cache(monkeypatch):
+    from platformdirs import user_cache_path
+
+    monkeypatch.delenv("NNJIT_CACHE_DIR")
+    assert cache.directory() == user_cache_path("nnjit", appauthor=False)
+
+
+def damage(file, how):
+    data = bytearray(file.read_bytes())
+    if how == "truncated":
+        data = data[: len(data) // 2]
+    elif how == "empty":
+        data = b""
+    else:  # one bit, in the machine code
+        data[len(data) // 2] ^= 4
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "suffix, how", [(".nbc", "truncated"), (".nbc", "a bit"), (".nbc", "empty"), (".nbi", "truncated")]
+)
+def test_a_damaged_file_is_compiled_again_with_one_warning(fresh, module, suffix, how):
+    kernel = module().double
+    doubled(kernel)
+    (file,) = stored(fresh, suffix)
+    damage(file, how)
+    y, given = doubled(kernel)
+    assert y == [2.0, 4.0, 6.0]
+    assert len(given) == 1 and "compiling again" in given[0] and str(fresh) in given[0]
+    assert doubled(kernel) == ([2.0, 4.0, 6.0], []), "the damage stayed"
+
+
+def test_a_full_disk_means_compiling_in_memory_with_one_warning(fresh, module, monkeypatch):
+    def full(self, *arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+    given = []
+    for factor in (2.0, 3.0):
+        y, warned = doubled(module(constant=f"FACTOR = {factor}").double)
+        assert y == [factor, 2 * factor, 3 * factor]
+        given += warned
+    assert len(given) == 1 and "compiling in memory" in given[0]
+
+
+def test_a_directory_that_cannot_be_made(fresh, module):
+    fresh.write_text("a file where the directory should be")
+    y, given = doubled(module().double)
+    assert y == [2.0, 4.0, 6.0] and len(given) == 1 and str(fresh) in given[0]
+
+
+@pytest.mark.skipif(os.name == "nt" or getattr(os, "geteuid", lambda: 0)() == 0, reason="rights do not bind here")
+def test_a_read_only_directory(fresh, module):
+    (fresh / "compiled").mkdir(parents=True)
+    (fresh / "compiled").chmod(0o500)
+    y, given = doubled(module().double)
+    assert y == [2.0, 4.0, 6.0] and len(given) == 1 and "compiling in memory" in given[0]
+
+
+CHANGES = {
+    "a constant": {"constant": "FACTOR = 3.0"},
+    "the type of a constant": {"constant": "FACTOR = np.float32(2.0)"},
+    "a helper": {"helper": "v + 1"},
+    "the source": {"extra": "+ 1"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_decides_the_code_is_in_the_key(module, change):
+    one, same, other = (module(**options).double for options in ({}, {}, CHANGES[change]))
+    assert one.source.key() == same.source.key() != other.source.key()
+    assert one.python(np.float64).__name__ == same.python(np.float64).__name__ != other.python(np.float64).__name__
+    assert one.python(np.float32).__name__ != one.python(np.float64).__name__
+
+
+@pytest.mark.parametrize("small, large", [("np.float32(2.5)", "np.float32(3.5)"), ("np.arange(3.0)", "np.arange(4.0)")])
+def test_constants_of_numpy_are_in_the_key(module, small, large):
+    keys = {module(constant=f"FACTOR = {value}").double.source.key() for value in (small, large, small)}
+    assert len(keys) == 2
+
+
+def test_a_changed_helper_is_compiled(fresh, module):
+    assert doubled(module().double)[0] == [2.0, 4.0, 6.0]
+    assert doubled(module(helper="v + 1").double)[0] == [4.0, 6.0, 8.0]
+    assert doubled(module(constant="FACTOR = 10").double)[0] == [10.0, 20.0, 30.0]
+    assert len(stored(fresh, ".nbc")) == 3
+
+
+def test_options_of_compilation_are_in_the_key(fresh, module):
+    """An option changes the name under which code is kept."""
+    from numba import types
+
+    names = set()
+    for options in ({}, {"error_model": "python"}, {"fastmath": {"contract"}}, {}):
+        function = module().double.python(np.float64)
+        array = types.Array(types.float64, 1, "C")
+        signature = (array, array, types.intp, types.intp)
+        made = compiler.compiled(function, signature, no_cfunc_wrapper=True, **options)
+        names.add(made.py_func.__name__)
+    assert len(names) == 3
+
+
+def test_the_compiler_itself_is_in_the_key(monkeypatch):
+    before = cache.digest("text")
+    assert before == cache.digest("text") != cache.digest("other text")
+    monkeypatch.setattr(cache, "_machinery", lambda: "another way of making code")
+    assert cache.digest("text") != before
+
+
+LAYER = """
+from numba import prange
+from nnjit.layers import Layer, kernel
+from nnjit.registry import register
+
+{constant}
+
+@register("times_for_test_cache", force=True)
+class Times(Layer):
+    @kernel
+    def forward(x, y):
+        for i in prange(x.shape[0]):
+            y[i, 0] = FACTOR * x[i, 0]
+
+    @kernel
+    def backward_input(dy, dx):
+        for i in prange(dy.shape[0]):
+            dx[i, 0] = FACTOR * dy[i, 0]
+"""
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_program_is_kept_under_the_hash_of_its_kernels(module, monkeypatch, inline):
+    """The text of a program does not change with a kernel's source, so the key must."""
+    keys = []
+
+    class Seen:
+        def __init__(self, program, space, state, key):
+            keys.append(key)
+
+        def build(self):
+            return {}
+
+    monkeypatch.setattr(assemble, "_Functions", Seen)
+    monkeypatch.setattr("nnjit.network.schedule.INLINE", 10**9 if inline else 0)
+    texts = set()
+    for constant in ("FACTOR = 2.0", "FACTOR = 3.0", "FACTOR = 2.0"):
+        module(constant=constant, text=LAYER)
+        net = compose(["times_for_test_cache", "dense(1, init='constant(1)')"], (1,), dtype="float64")
+        texts.add(net.compile("quadratic", "sgd(0.1)", batch_size=2).source)
+    assert len(texts) == 1 and keys[0] == keys[2] != keys[1]
+
+
+def test_processes_that_start_at_once(tmp_path):
+    """Four of them, an empty cache, the same kernels: each gets through, with the same bits."""
+    code = (
+        "import warnings; warnings.simplefilter('error')\n"
+        "import numpy as np\n"
+        "from nnjit.kernels.cpu import residual, softmax\n"
+        "x = np.linspace(-1, 1, 8); y, z = np.empty(8), np.empty((2, 4, 1))\n"
+        "residual.add(x, x, y); softmax.forward(y.reshape(2, 4, 1), z)\n"
+        "assert np.allclose(z.sum(axis=1), 1); print(z.tobytes().hex())"
+    )
+    environment = {**os.environ, "NNJIT_CACHE_DIR": str(tmp_path)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    ended = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0] * 4, [error.decode()[-500:] for _, error in ended]
+    assert len({out for out, _ in ended}) == 1
+    assert not list(Path(tmp_path, "compiled").glob("*.tmp.*")) and len(stored(tmp_path, ".nbc")) == 2

@@ -1,0 +1,244 @@
+"""Convolution and its transpose: PyTorch's values, the dense matrix, translation, adjoints, what cannot be."""
+
+import inspect
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_runner import run
+from nnjit import registry
+from nnjit.errors import NnjitError, ShapeError, SpecError
+from nnjit.kernels.cpu import conv as cpu_conv
+from nnjit.kernels.cpu import conv_transpose as cpu_transpose
+from nnjit.kernels.reference import conv as reference_conv
+from nnjit.kernels.reference import conv_transpose as reference_transpose
+from window_vectors import compare
+
+both = pytest.mark.parametrize("folder", ["cpu", "reference"])
+BORDERS = ("zeros", "edge", "reflect", "wrap")
+
+
+@both
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 1e-5), (np.float64, 1e-12)])
+@pytest.mark.parametrize("name, count", [("conv", 90), ("conv_transpose", 50)])
+def test_stored_answers_of_pytorch(name, count, dtype, tolerance, folder):
+    assert compare({name}, dtype, folder, tolerance) == count
+
+
+@pytest.mark.parametrize("cpu, reference", [(cpu_conv, reference_conv), (cpu_transpose, reference_transpose)])
+def test_twins_take_the_same_arguments(cpu, reference):
+    names = [name for name in vars(reference) if name.startswith(("forward", "backward"))]
+    assert len(names) >= 3
+    for name in names:
+        assert getattr(cpu, name).arguments == tuple(inspect.signature(getattr(reference, name)).parameters), name
+
+
+# -- a convolution is a dense layer with a sparse, shared matrix ----------------------------------------------------------
+
+
+def source(q, i, border):
+    """The cell a padded position shows, by walking: back at the end (reflect), on at the other end (wrap)."""
+    if border == "edge":
+        return min(max(q, 0), i - 1)
+    if border == "wrap":
+        return q % i
+    if border == "reflect":
+        return ([*range(i), *range(i - 2, 0, -1)] * 9)[q + 4 * (2 * i - 2 or 1)] if i > 1 else 0
+    return q if 0 <= q < i else None
+
+
+def matrix(W, in_sizes, out_sizes, stride, dilation, before, groups, border):
+    """The matrix (F * out, C * in) of the definition, one entry of W at a time."""
+    F, m = W.shape[:2]
+    dense = np.zeros((F, *out_sizes, m * groups, *in_sizes))
+    for f, a, taps in product(range(F), range(m), np.ndindex(W.shape[2:])):
+        c = f // (F // groups) * m + a
+        for o in np.ndindex(*out_sizes):
+            place = [
+                source(j * s + t * d - b, i, border)
+                for j, s, t, d, b, i in zip(o, stride, taps, dilation, before, in_sizes, strict=True)
+            ]
+            if None not in place:
+                dense[(f, *o, c, *place)] += W[(f, a, *taps)]
+    return dense.reshape(F * int(np.prod(out_sizes)), -1)
+
+
+CASES = [
+    # in_shape, filters, kernel, stride, dilation, ((before, after), ...), groups
+    ((2, 5), 3, (3,), (1,), (1,), ((1, 1),), 1),
+    ((1, 7), 1, (2,), (2,), (3,), ((0, 2),), 1),
+    ((4, 4, 5), 2, (3, 2), (2, 1), (1, 2), ((1, 2), (2, 0)), 2),
+    ((3, 4, 4), 6, (3, 3), (1, 1), (1, 1), ((2, 2), (2, 2)), 3),
+    ((2, 3, 3, 4), 1, (2, 2, 3), (1, 2, 1), (1, 1, 1), ((1, 0), (0, 2), (1, 1)), 1),
+]
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("in_shape, filters, kernel, stride, dilation, padding, groups", CASES)
+@pytest.mark.parametrize("transposed", [False, True], ids=["conv", "conv_transpose"])
+def test_is_a_sparse_matrix(in_shape, filters, kernel, stride, dilation, padding, groups, border, transposed):
+    options = dict(kernel_size=kernel, stride=stride, dilation=dilation, padding=padding, groups=groups, border=border)
+    layer = registry.create(("conv", {"filters": filters, **options}))
+    shape, out_shape = in_shape, layer.output_shape(in_shape)
+    rng = np.random.default_rng(filters)
+    W = rng.uniform(0.5, 1.5, layer.parameters(in_shape)["W"].shape)  # positive: entries do not cancel
+    before = [pair[0] for pair in padding]
+    M = matrix(W, in_shape[1:], out_shape[1:], stride, dilation, before, groups, border)
+    if transposed:
+        extra = tuple(
+            i + sum(p) - d * (k - 1) - 1 - (o - 1) * s  # cells that the conv left over at the end
+            for i, p, d, k, o, s in zip(in_shape[1:], padding, dilation, kernel, out_shape[1:], stride, strict=True)
+        )
+        options |= {"filters": in_shape[0], "output_padding": extra}
+        layer, M = registry.create(("conv_transpose", options)), M.T
+        shape, out_shape = out_shape, in_shape
+        assert layer.output_shape(shape) == out_shape
+    x, dy, b = rng.standard_normal((3, *shape)), rng.standard_normal((3, *out_shape)), rng.standard_normal(out_shape[0])
+    got = run(layer, x, dy, {"W": W, "b": b})
+    bias = np.repeat(b, np.prod(out_shape[1:]))
+    np.testing.assert_allclose(got["y"].reshape(3, -1), x.reshape(3, -1) @ M.T + bias, atol=1e-12)
+    np.testing.assert_allclose(got["dx"].reshape(3, -1), dy.reshape(3, -1) @ M, atol=1e-12)
+    assert layer.connections(shape) == np.count_nonzero(M)
+    if border == "zeros" and not any(map(any, padding)):
+        assert layer.operations(shape) == np.count_nonzero(M)
+
+
+# -- properties ----------------------------------------------------------------------------------------------------------
+
+
+@both
+@pytest.mark.parametrize("shift", [(1, 0), (0, -2), (3, 4)])
+def test_translation_equivariance_at_stride_1(folder, shift):
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 7))
+    layer = registry.create("conv(4, 3, padding='same', dilation=2, border='wrap')")
+    moved = run(layer, np.roll(x, shift, (2, 3)), folder=folder)["y"]
+    np.testing.assert_allclose(moved, np.roll(run(layer, x, folder=folder)["y"], shift, (2, 3)), atol=1e-12)
+    strided = registry.create("conv(4, 3, stride=2, padding='same', border='wrap')")  # a stride breaks it
+    moved = run(strided, np.roll(x, 1, 3), folder=folder)["y"]
+    assert not np.allclose(moved, np.roll(run(strided, x, folder=folder)["y"], 1, 3), atol=1e-3)
+
+
+def test_translation_without_border():
+    image = np.zeros((1, 1, 12, 12))
+    image[0, 0, 3:6, 2:5] = np.random.default_rng(0).standard_normal((3, 3))
+    layer = registry.create("conv(2, 3)")
+    there = run(layer, np.roll(image, (3, 4), (2, 3)))["y"]
+    np.testing.assert_allclose(there[:, :, 3:, 4:], run(layer, image)["y"][:, :, :-3, :-4], atol=1e-14)
+
+
+linear = {
+    "border": st.sampled_from(BORDERS),
+    "sizes": st.lists(st.integers(3, 7), min_size=1, max_size=3),
+    "kernel": st.integers(1, 3),
+    "stride": st.integers(1, 3),
+    "sides": st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    "groups": st.integers(1, 2),
+    "seed": st.integers(0, 99),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(**linear)
+def test_gradients_are_adjoints(border, sizes, kernel, stride, sides, groups, seed):
+    """<conv(u), v> = <u, dx> = <u, conv_transpose(v)> = <W, dW> for every border."""
+    options = dict(kernel_size=kernel, stride=stride, groups=groups, border=border, bias=False)
+    options["padding"] = (sides,) * len(sizes)
+    conv = registry.create(("conv", {"filters": 2 * groups, **options}))
+    rng = np.random.default_rng(seed)
+    u = rng.standard_normal((2, groups, *sizes))
+    v = rng.standard_normal((2, *conv.output_shape(u.shape[1:])))
+    W = rng.standard_normal((2 * groups, 1, *(kernel,) * len(sizes)))
+    got = run(conv, u, v, {"W": W})
+    extra = tuple((i + sum(sides) - kernel) % stride for i in sizes)
+    back = registry.create(("conv_transpose", {"filters": groups, "output_padding": extra, **options}))
+    turned = run(back, v, u, {"W": W})
+    inner = np.vdot(got["y"], v)
+    for same in (np.vdot(u, got["dx"]), np.vdot(u, turned["y"]), np.vdot(turned["dx"], v), np.vdot(W, got["dW"])):
+        np.testing.assert_allclose(same, inner, atol=1e-10)
+    np.testing.assert_allclose(turned["dW"], got["dW"], atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "spec", ["conv(5, 3, padding='same', border='edge')", "conv_transpose(5, 3, stride=2, padding=1)"]
+)
+def test_parts_give_the_same_bits(spec):
+    """Any division of a kernel's loop between threads."""
+    layer, x = registry.create(spec), np.random.default_rng(0).standard_normal((3, 4, 6, 5)).astype(np.float32)
+    whole, parted = (run(layer, x, np.ones_like, parts=parts) for parts in (1, 3))
+    for name in ("y", "dx", "dW", "db"):
+        np.testing.assert_array_equal(parted[name], whole[name], err_msg=name)
+
+
+# -- what cannot be ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spec, in_shape, sentence",
+    [
+        ("conv(4, 5)", (1, 3, 9), "conv: kernel 5 does not fit an input of 3 with padding 0"),
+        ("conv(4, 3)", (7,), r"conv: expected an input of shape \(C, \*spatial\)"),
+        ("conv(4, 3)", (1, 5, 5, 5, 5), "1 to 3 spatial dimensions"),
+        ("conv1d(4, 3)", (1, 5, 5), r"conv1d: expected an input of shape \(C, length\), got \(1, 5, 5\)"),
+        ("conv3d(4, 3)", (1, 5, 5), r"conv3d: expected .*\(C, depth, height, width\)"),
+        ("conv(4, 3, groups=2)", (3, 5, 5), "conv: input maps must be a multiple of groups 2, got 3"),
+        ("conv(3, 3, groups=2)", (4, 5, 5), "conv: filters must be a multiple of groups 2, got 3"),
+        ("conv(4, 3, padding=5, border='reflect')", (1, 5, 5), "'reflect' takes padding of less than the input's 5"),
+        ("conv(4, 3, padding=((0, 5), (0, 0)), border='wrap')", (1, 5, 5), r"got \(0, 5\)"),
+        ("conv_transpose(4, 3, output_padding=1)", (1, 5, 5), "output_padding 1 must be less than stride 1"),
+        ("conv_transpose(4, 1, padding=3)", (1, 5, 5), "leaves nothing of an input of 5"),
+    ],
+)
+def test_shapes_that_do_not_fit(spec, in_shape, sentence):
+    with pytest.raises(ShapeError, match=sentence) as error:
+        registry.create(spec).output_shape(in_shape)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "spec, sentence",
+    [
+        ("conv(0, 3)", "conv: filters: expected whole numbers from 1"),
+        ("conv(4, 0)", "conv: kernel_size: expected whole numbers from 1"),
+        ("conv(4, 3, stride=0)", "conv: stride: expected"),
+        ("conv(4, 3, dilation=-1)", "conv: dilation: expected"),
+        ("conv(4, 3, padding=-1)", "conv: padding: expected"),
+        ("conv(4, 3, padding='samee')", "did you mean same"),
+        ("conv(4, 3, groups=0)", "conv: groups: expected"),
+        ("conv(4, 3, border='mirror')", "conv: border: expected 'zeros'"),
+        ("conv2d(4, (3, 3, 3))", "conv2d: kernel_size: expected one number or 2"),
+        ("conv(4, (3, 3), stride=(1, 1, 1))", "conv: "),
+        ("conv(4, (1, 2, 3, 4))", "conv: kernel_size: expected"),
+        ("conv_transpose(4, 3, output_padding=-1)", "conv_transpose: output_padding: expected"),
+    ],
+)
+def test_options_that_cannot_be(spec, sentence):
+    with pytest.raises(SpecError, match=sentence) as error:
+        registry.create(spec)
+    assert "\n" not in str(error.value)
+
+
+value = st.one_of(st.integers(-2, 6), st.sampled_from(["same", "full", "zeros", "reflect", True, None, 2**40, 1.5]))
+odd = st.recursive(value, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(["conv", "conv2d", "conv_transpose"]),
+    options=st.fixed_dictionaries(
+        {"filters": value, "kernel_size": odd},
+        optional={"stride": odd, "padding": odd, "dilation": odd, "groups": value, "border": value},
+    ),
+    in_shape=st.lists(st.integers(1, 6), min_size=1, max_size=5).map(tuple),
+)
+def test_any_options_make_a_layer_or_a_sentence(name, options, in_shape):
+    try:
+        layer = registry.create((name, options))
+        out_shape = layer.output_shape(in_shape)
+    except NnjitError as error:
+        assert "\n" not in str(error) and str(error).startswith(name)
+        return
+    assert out_shape[0] == layer.filters and min(out_shape) >= 1
+    if max(out_shape) * max(layer.parameters(in_shape)["W"].shape) < 10_000:
+        run(layer, np.ones((1, *in_shape), np.float32), np.ones_like, folder="reference")

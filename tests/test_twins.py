@@ -1,0 +1,79 @@
+"""The folders of kernels are twins: same files, same functions, same arguments. By inspection, nothing is compiled."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from nnjit.kernels.compiler import Kernel
+from nnjit.kernels.operations import Operation
+from nnjit.registry import builtin, layers, losses
+
+KERNELS = Path(__file__).resolve().parent.parent / "kernels"
+DEVICES = [folder for folder in ("cpu", "cuda") if (KERNELS / folder).is_dir()]
+
+
+def files(folder):
+    """File -> name -> definition of its public functions; in a device's folder those marked @kernel."""
+    found = {}
+    for file in sorted((KERNELS / folder).glob("*.py")):
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        definitions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
+        if folder != "reference":
+            definitions = [node for node in definitions if is_kernel(node)]
+        if definitions:  # else a module of helpers
+            found[file.stem] = {node.name: node for node in definitions}
+    return found
+
+
+def is_kernel(definition):
+    return any(ast.unparse(decorator).split("(")[0] == "kernel" for decorator in definition.decorator_list)
+
+
+FILES = {folder: files(folder) for folder in ("reference", *DEVICES)}
+TWINS = [(folder, file) for folder in DEVICES for file in FILES["reference"]]
+
+
+def test_there_are_kernels():
+    assert "cpu" in DEVICES and {"dense", "conv", "loss", "update"} <= set(FILES["reference"])
+    assert {"forward", "backward_input", "backward_weight", "backward_bias"} <= set(FILES["cpu"]["dense"])
+
+
+@pytest.mark.parametrize("folder", DEVICES)
+def test_same_files(folder):
+    assert list(FILES[folder]) == list(FILES["reference"])
+
+
+@pytest.mark.parametrize("folder, file", TWINS)
+def test_same_functions_arguments_and_defaults(folder, file):
+    def described(folder):
+        return {name: ast.unparse(definition.args) for name, definition in FILES[folder][file].items()}
+
+    assert described(folder) == described("reference")
+    for name, definition in FILES[folder][file].items():
+        assert ast.get_docstring(definition), f"{folder}/{file}.py: {name} has no docstring"
+        assert ast.get_docstring(FILES["reference"][file][name]), f"reference/{file}.py: {name} has no docstring"
+
+
+@pytest.mark.parametrize("folder, file", TWINS)
+def test_every_kernel_has_one_top_level_loop(folder, file):
+    for name, definition in FILES[folder][file].items():
+        loops = [node for node in ast.walk(definition) if isinstance(node, ast.Call) and is_prange(node)]
+        top = [node for node in definition.body if isinstance(node, ast.For) and is_prange(node.iter)]
+        assert len(top) == len(loops) == 1, f"{folder}/{file}.py: {name} has {len(top)} top-level prange loops"
+        assert len(top[0].iter.args) == 1, f"{folder}/{file}.py: {name} must count from 0: prange(n)"
+        assert not any(isinstance(node, (ast.Raise, ast.Assert)) for node in ast.walk(definition)), f"{name} may raise"
+
+
+def is_prange(node):
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "prange"
+
+
+def test_operations_are_found_and_are_kernels():
+    """Every operation that a built-in layer or loss names is there in all folders."""
+    named = set()
+    for cls in [layers.get(name) for name in builtin.LAYERS] + [losses.get(name) for name in builtin.LOSSES]:
+        named |= {value for base in cls.__mro__ for value in vars(base).values() if isinstance(value, Operation)}
+    assert len(named) > 30
+    for operation in named:
+        assert isinstance(operation.on("cpu"), Kernel), operation
+        assert operation.on("cpu").arguments == operation.arguments, operation
