@@ -1,6 +1,6 @@
 """What each layer is tried on: small networks of one layer, with odd and tiny shapes.
 
-Shapes are without the batch; every case runs with a batch of one and of three. A plug-in layer may carry its own list,
+Shapes are without the batch; every case runs with a batch of one and of five. A plug-in layer may carry its own list,
 ``check_cases = [("spec", input_shape), ...]``; otherwise it is tried on a few common shapes.
 """
 
@@ -10,14 +10,15 @@ import typing
 from ..errors import NnjitError, ShapeError, SpecError
 from ..registry import layers as catalogue
 
-BATCHES = (1, 3)
+BATCHES = (1, 5)  # five: one more than kernels take at once
 
 ANY = [("", (1,)), ("", (7,)), ("", (2, 3, 5))]  # a layer without options that takes any shape
 COMMON = [(3,), (2, 5), (2, 5, 4), (2, 3, 4, 3)]
 
-# Layer -> its options and an input shape. Sizes of 1, primes, strides that leave a rest, every border.
+# Layer -> its options and an input shape. Sizes of 1, primes, strides that leave a rest, every border; and rows that
+# are longer than the register tiles of dense and conv, by a rest.
 CASES = {
-    "dense": [("(3)", (4,)), ("(1)", (1,)), ("(5, bias=False)", (7,)), ("(3)", (3,))],
+    "dense": [("(1)", (1,)), ("(3)", (3,)), ("(5, bias=False)", (7,)), ("(6)", (101,))],
     "conv": [
         ("(1, 1)", (1, 1)),
         ("(3, 3, stride=2)", (2, 8)),
@@ -27,6 +28,7 @@ CASES = {
         ("(1, 3, padding='full', border='reflect')", (2, 4, 5)),
         ("(1, 2, padding='full', border='wrap', stride=2)", (1, 3, 5)),
         ("(2, 2, padding=1)", (1, 2, 3, 2)),
+        ("(5, 3)", (2, 3, 37)),
     ],
     "conv1d": [("(2, 3)", (3, 5)), ("(2, 2, stride=3, padding='full', border='edge')", (1, 7))],
     "conv2d": [("(2, 3)", (1, 3, 3)), ("(3, 2, stride=2, groups=3)", (3, 5, 4))],

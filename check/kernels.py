@@ -1,5 +1,7 @@
 """Questions to every kernel call of a network: races, reference, threads, writes, float32."""
 
+import re
+
 import numpy as np
 from numba.core.errors import NumbaError
 
@@ -22,8 +24,11 @@ class Broken(Exception):
 
 
 def first_line(error):
-    """An exception in one line: Numba's texts have many."""
-    return next(filter(None, map(str.strip, str(error).splitlines())), "")
+    """An exception in one line: of Numba's many the first that says something, and the place in the source."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failed in")]
+    place = re.search(r'File "(.*?)", line (\d+)', text)
+    return (lines[0] if lines else "") + (f" ({place[1]}, line {place[2]})" if place else "")
 
 
 def examine(run, answer):

@@ -157,8 +157,7 @@ def interpreted(function, prange, known=None):
         known[function] = types.FunctionType(
             function.__code__, space, function.__name__, function.__defaults__, function.__closure__
         )
-        for name in function.__code__.co_names:
-            value = space.get(name)
+        for name, value in function.__globals__.items():
             if isinstance(getattr(value, "py_func", None), types.FunctionType):
                 space[name] = interpreted(value, prange, known)
         space["prange"] = prange

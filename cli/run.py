@@ -82,6 +82,7 @@ def _conclude(trainer):
         way = f"nnjit run --resume {shlex.quote(str(path))}"
         click.echo(f"nnjit: {name} stopped the run after step {step}; continue it with {way}", err=True)
         return 128 + history.interrupted
-    numbers = "  ".join(f"{name} {number:.4g}" for name, number in figures(history.epochs[-1]).items())
+    last = figures(history.epochs[-1]) if history.epochs else {}
+    numbers = "  ".join(f"{name} {number:.4g}" for name, number in last.items())
     click.echo(f"{path}: {numbers}  in {trainer.progress['seconds']:.1f} s")
     return 0

@@ -19,4 +19,4 @@ class TenPoints(Options):
         x1 = [0.1, 0.3, 0.1, 0.6, 0.4, 0.6, 0.5, 0.9, 0.4, 0.7]
         x2 = [0.1, 0.4, 0.5, 0.9, 0.2, 0.3, 0.6, 0.2, 0.4, 0.6]
         y = np.repeat([[1.0, 0.0], [0.0, 1.0]], 5, axis=0)
-        return Dataset("ten_points", Split(np.array([x1, x2]).T, y, name="ten_points"))
+        return Dataset("ten_points", Split(np.column_stack([x1, x2]), y, name="ten_points"))

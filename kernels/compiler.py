@@ -23,7 +23,13 @@ FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
 FLOATS = {np.float32: types.float32, np.float64: types.float64}
 # Without Numba's reference counts: every array belongs to the caller, and a count costs an atomic operation.
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
-INLINED = {**OPTIONS, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
+INLINED = {**HELPER, "forceinline": True}
+
+
+def helper(function):
+    """A function that kernels call: compiled into them, never called from Python."""
+    return njit(**HELPER)(function)
 
 
 def compiled(function, signature, **options):
@@ -33,6 +39,7 @@ def compiled(function, signature, **options):
     """
     options = {**OPTIONS, **options}
     function.__name__ += "_" + digest(sorted((k, sorted(v) if k == "fastmath" else v) for k, v in options.items()))
+    function.__module__ = __name__  # Numba imports it when it loads the code; a plug-in's own may have another name then
     dispatcher = njit(**options)(function)
     dispatcher._cache = DiskCache(function)
     dispatcher.compile(signature)

@@ -1,7 +1,7 @@
 """Convolution arithmetic: sizes, padding and receptive fields of sliding windows. Pure Python; imports only the errors.
 
-In one dimension an input of i cells is padded by `before` and `after` cells, p = before + after, and a kernel of k cells
-taken every d-th cell (dilation) spans k' = d (k - 1) + 1. Moved by s cells (stride) it has
+In one dimension an input of i cells is padded by `before` and `after` cells, p = before + after, and a kernel of k
+cells taken every d-th cell (dilation) spans k' = d (k - 1) + 1. Moved by s cells (stride) it has
 
     o = floor((i + p - k') / s) + 1
 

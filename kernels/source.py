@@ -9,6 +9,7 @@
 
 import ast
 import inspect
+import sys
 import textwrap
 import types as python_types
 
@@ -42,18 +43,23 @@ class Source:
         return cache.digest(*_texts(self.function, set()))
 
 
+FOREIGN = ("builtins", "numba", "numpy", "math", "llvmlite")  # their versions are in the key as Numba's
+
+
 def _texts(function, seen):
-    """The source text of `function` and of everything of the user's own that its globals reach."""
+    """The source text of `function` and of everything of the user's own that it reaches by globals and closures.
+
+    A helper stands for its whole file: what an overload or a factory there does cannot be seen from outside.
+    """
     function = getattr(function, "py_func", function)
-    if isinstance(function, Source):
-        function = function.function
     if function in seen:
         return
     seen.add(function)
     yield textwrap.dedent(inspect.getsource(function))
-    names = _names(function.__code__)
-    for name in sorted(names):
-        value = function.__globals__.get(name)
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    reached = {name: function.__globals__.get(name) for name in _names(function.__code__)}
+    reached |= {name: cell.cell_contents for name, cell in cells}
+    for name, value in sorted(reached.items()):
         inner = getattr(value, "py_func", value)
         inner = getattr(inner, "_defn", inner)  # an @intrinsic holds its definition so
         if isinstance(value, (bool, int, float, complex, str, tuple)):
@@ -61,13 +67,22 @@ def _texts(function, seen):
         elif isinstance(value, (np.generic, np.ndarray)):
             yield f"{name}={value.dtype}{value.shape}{value.tobytes().hex()}"
         elif isinstance(inner, python_types.FunctionType):
-            root = (inner.__module__ or "").partition(".")[0]
-            if root not in ("numba", "numpy", "math", "llvmlite"):
+            module = inner.__module__ or ""
+            if module.partition(".")[0] not in FOREIGN:
+                if module != function.__module__:
+                    yield from _module(sys.modules.get(module), seen)
                 yield from _texts(inner, seen)
         elif isinstance(value, python_types.ModuleType):
-            root = value.__name__.partition(".")[0]
-            if root not in ("numba", "numpy", "math") and getattr(value, "__file__", None):
-                yield inspect.getsource(value)
+            yield from _module(value, seen)
+
+
+def _module(module, seen):
+    """The text of a module, once."""
+    if module is None or module in seen or module.__name__.partition(".")[0] in FOREIGN:
+        return
+    seen.add(module)
+    if getattr(module, "__file__", None):
+        yield inspect.getsource(module)
 
 
 def _names(code):

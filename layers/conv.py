@@ -1,7 +1,7 @@
 """Convolutional layers of 1, 2 and 3 dimensions."""
 
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ..errors import ShapeError, SpecError
 from ..kernels import geometry
@@ -45,7 +45,7 @@ class Conv(Layer):
     bias: bool = True
     init: str | dict | tuple | None = None
 
-    rank = None  # spatial dimensions; None takes the input's
+    rank: ClassVar[int | None] = None  # spatial dimensions; None takes the input's
 
     forward = operation("conv.forward", form=3)
     backward_input = operation("conv.backward_input", form=3)
@@ -83,7 +83,12 @@ class Conv(Layer):
         return {"W": W, "b": zeros((self.filters if self.bias else 0,))}
 
     def scratch(self, in_shape):
-        return padded_scratch(self.window(in_shape), in_shape[0], in_shape[1:])
+        window, out = self.window(in_shape), self.output_shape(in_shape)
+        frame = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
+        framed = (out[0], *(o + 2 * e for o, e in zip(out[1:], frame, strict=True)))
+        if any(s > 1 for s in window.stride):
+            framed = (0,) * len(framed)
+        return {**padded_scratch(window, in_shape[0], in_shape[1:]), "framed": ("N", *framed)}
 
     def scalars(self, in_shape):
         return window_scalars(self.window(in_shape), self.groups, self.border)

@@ -14,8 +14,8 @@ class ConvTranspose(Conv):
     """The exact adjoint of `conv` with the same options, plus b: <conv(u), x> = <u, conv_transpose(x)> without biases.
 
     (N, C, *in) -> (N, filters, *out) with out the smallest size that such a conv maps to `in`, plus `output_padding`:
-    out = (in - 1) stride + k' - p + output_padding. W (C, filters / groups, *kernel_size), the weights of the conv it is
-    the adjoint of (which maps filters to C), and the layout of PyTorch; b (filters,).
+    out = (in - 1) stride + k' - p + output_padding. W (C, filters / groups, *kernel_size): the weights of the conv it
+    is the adjoint of (which maps filters to C), and the layout of PyTorch; b (filters,).
 
     Parameters
     ----------

@@ -176,11 +176,13 @@ class Network:
         return self._programs[key]
 
     def _batch(self, array, shape, name, count=None):
-        array = np.ascontiguousarray(array, dtype=self.dtype)
+        expected = f"({count or 'N'}, {', '.join(map(str, shape))})"
+        try:
+            array = np.ascontiguousarray(array, dtype=self.dtype)
+        except (TypeError, ValueError) as error:
+            raise ShapeError(f"{name}: expected an array of numbers {expected}: {error}") from None
         if array.shape[1:] != tuple(shape) or array.ndim == 0 or not len(array) or count not in (None, len(array)):
-            raise ShapeError(
-                f"{name}: expected shape ({count or 'N'}, {', '.join(map(str, shape))}), got {array.shape}"
-            )
+            raise ShapeError(f"{name}: expected shape {expected}, got {array.shape}")
         return array
 
     # -- training ----------------------------------------------------------------------------------------------------

@@ -66,13 +66,14 @@ def _chain(node, chain):
     "all" once every number depends on every other, "-" behind a transposed convolution, where it differs by cell.
     """
     layer, shape = node.layer, node.x.shape
-    if isinstance(chain, str) or getattr(layer, "alias", False) or node.skip is not None:
+    if getattr(layer, "alias", False) or node.skip is not None:
         return chain  # a residual's branch sees at least what the way around it sees
     if hasattr(layer, "window"):
-        if "output_padding" in layer.options():
-            return "-"
+        if isinstance(chain, str):
+            return chain
         window = layer.window(shape)
-        return (*chain, tuple(zip(window.kernel, window.stride, window.dilation, strict=True)))
+        cells = tuple(zip(window.kernel, window.stride, window.dilation, strict=True))
+        return "-" if "output_padding" in layer.options() else (*chain, cells)
     mixes = node.kind == "layernorm" or (node.kind == "softmax" and len(shape) == 1)
     return "all" if mixes or node.y.shape != shape else chain
 

@@ -172,17 +172,18 @@ def test_a_changed_helper_is_compiled(fresh, module):
 
 
 def test_options_of_compilation_are_in_the_key(fresh, module):
-    """An option changes the name under which code is kept."""
+    """An option changes the name under which code is kept; the module's name is no matter."""
     from numba import types
 
-    names = set()
+    names, loaded = set(), []
     for options in ({}, {"error_model": "python"}, {"fastmath": {"contract"}}, {}):
         function = module().double.python(np.float64)
         array = types.Array(types.float64, 1, "C")
         signature = (array, array, types.intp, types.intp)
         made = compiler.compiled(function, signature, no_cfunc_wrapper=True, **options)
         names.add(made.py_func.__name__)
-    assert len(names) == 3
+        loaded.append(bool(made.stats.cache_hits))
+    assert len(names) == 3 and loaded == [False, False, False, True]
 
 
 def test_the_compiler_itself_is_in_the_key(monkeypatch):

@@ -35,7 +35,7 @@ def test_twins_take_the_same_arguments(cpu, reference):
         assert getattr(cpu, name).arguments == tuple(inspect.signature(getattr(reference, name)).parameters), name
 
 
-# -- a convolution is a dense layer with a sparse, shared matrix ----------------------------------------------------------
+# -- a convolution is a dense layer with a sparse, shared matrix -------------------------------------------------------
 
 
 def source(q, i, border):
@@ -105,7 +105,7 @@ def test_is_a_sparse_matrix(in_shape, filters, kernel, stride, dilation, padding
         assert layer.operations(shape) == np.count_nonzero(M)
 
 
-# -- properties ----------------------------------------------------------------------------------------------------------
+# -- properties --------------------------------------------------------------------------------------------------------
 
 
 @both
@@ -171,7 +171,7 @@ def test_parts_give_the_same_bits(spec):
         np.testing.assert_array_equal(parted[name], whole[name], err_msg=name)
 
 
-# -- what cannot be ------------------------------------------------------------------------------------------------------
+# -- what cannot be ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

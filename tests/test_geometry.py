@@ -105,13 +105,13 @@ def test_paddings_of_numbers_tuples_and_pairs():
     "padding", ["SAME", -1, (1,), (1, 2, 3), ((1, 2),), ((1, 2, 3), (1, 2)), 1.5, (True, 1), None, 2**40]
 )
 def test_paddings_that_cannot_be(padding):
-    with pytest.raises(SpecError, match="^conv: padding: expected"):
+    with pytest.raises(SpecError, match=r"^conv: padding: expected"):
         geometry.paddings(padding, (3, 2), (1, 1), "conv: padding")
 
 
 @pytest.mark.parametrize("value", [0, -1, (1,), (1, 2, 3), 1.0, "1", True, (1, None), 2**31])
 def test_numbers_per_dimension_that_cannot_be(value):
-    with pytest.raises(SpecError, match="^conv: stride: expected"):
+    with pytest.raises(SpecError, match=r"^conv: stride: expected"):
         geometry.per_dimension(value, 2, "conv: stride")
 
 

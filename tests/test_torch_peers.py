@@ -1,6 +1,6 @@
 """Convolutions and pooling beside PyTorch, where it is installed: drawn geometries, forward and every gradient.
 
-What PyTorch said about fixed geometries is in vectors/windows.npz, read by test_conv_kernels.py, test_pooling_kernels.py.
+What PyTorch said about fixed geometries is in vectors/windows.npz, read by the tests of both.
 """
 
 import numpy as np

@@ -38,7 +38,7 @@ class Model(_Section):
     """What is trained."""
 
     layers: list[Any] = Field(
-        [
+        default=[
             "conv(filters=16, kernel_size=3, padding='same')",
             "relu",
             "maxpool(2)",
@@ -52,42 +52,42 @@ class Model(_Section):
         description="a list of layers",
     )
     input_shape: list[Count] | None = Field(
-        None, min_length=1, description="the sizes of a sample without the batch, such as [1, 28, 28]"
+        default=None, min_length=1, description="the sizes of a sample without the batch, such as [1, 28, 28]"
     )
-    dtype: Literal["float32", "float64"] = Field("float32", description='"float32" or "float64"')
+    dtype: Literal["float32", "float64"] = Field(default="float32", description='"float32" or "float64"')
 
 
 class Training(_Section):
     """How it is trained."""
 
-    loss: Any = Field("cross_entropy", description='a loss, such as "cross_entropy" or "huber(delta=0.5)"')
-    optimizer: Any = Field("adam(lr=1e-3)", description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
+    loss: Any = Field(default="cross_entropy", description='a loss, such as "cross_entropy" or "huber(delta=0.5)"')
+    optimizer: Any = Field(default="adam(lr=1e-3)", description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
     schedule: Any = Field(
-        "constant", description='a schedule of the learning rate, such as "cosine" or "step(every=5)"'
+        default="constant", description='a schedule of the learning rate, such as "cosine" or "step(every=5)"'
     )
-    clip: Any = Field(None, description='a bound on the norm of the gradient, such as "norm(max=1.0, p=2)"')
-    epochs: Count = Field(10, description="a whole number from 1 on")
-    batch_size: int = Field(32, ge=0, description="a whole number from 1 on, or 0 for the whole set")
-    seed: int = Field(0, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
-    norm: float = Field(2.0, gt=0, description="the p of the logged gradient norms, a number above 0 or inf")
-    metrics: list[str] = Field([], description='a list of metrics, such as ["accuracy"]')
+    clip: Any = Field(default=None, description='a bound on the norm of the gradient, such as "norm(max=1.0, p=2)"')
+    epochs: Count = Field(default=10, description="a whole number from 1 on")
+    batch_size: int = Field(default=32, ge=0, description="a whole number from 1 on, or 0 for the whole set")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
+    norm: float = Field(default=2.0, gt=0, description="the p of the logged gradient norms, a number above 0 or inf")
+    metrics: list[str] = Field(default=[], description='a list of metrics, such as ["accuracy"]')
 
 
 class Run(_Section):
     """Where it is trained."""
 
-    device: str = Field("cpu", description=either(f'"{device}"' for device in DEVICES))
-    threads: Count | None = Field(None, description="a whole number from 1 on")
-    plugins: list[str] = Field([], description="a list of files or modules with layers of your own")
+    device: str = Field(default="cpu", description=either(f'"{device}"' for device in DEVICES))
+    threads: Count | None = Field(default=None, description="a whole number from 1 on")
+    plugins: list[str] = Field(default=[], description="a list of files or modules with layers of your own")
 
 
 class Config(_Section):
     """A whole config. All defaults together are the run without arguments."""
 
-    model: Model = Field(Model(), description="a section [model]")
-    data: dict[str, Any] = Field({"name": "digits"}, description="a section [data]")
-    training: Training = Field(Training(), description="a section [training]")
-    run: Run = Field(Run(), description="a section [run]")
+    model: Model = Field(default=Model(), description="a section [model]")
+    data: dict[str, Any] = Field(default={"name": "digits"}, description="a section [data]")
+    training: Training = Field(default=Training(), description="a section [training]")
+    run: Run = Field(default=Run(), description="a section [run]")
 
     def text(self):
         """The config as TOML."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..registry import load_plugin
-from ..registry.specs import did_you_mean, quoted, shown
+from ..registry.specs import did_you_mean, quoted, shown, split
 from .config import Config
 
 
@@ -48,6 +48,9 @@ def override(table, assignment):
     written = "".join(key if key[0] == "[" else f".{key}" for key in keys)[1:]
     if not equals or not keys or keys[0][0] == "[" or written != path.strip():
         raise UsageError(f"--set {quoted(assignment)}: expected section.key=value, such as training.epochs=5")
+    layers = table.get("model", {}).get("layers") if isinstance(table.get("model"), dict) else None
+    if isinstance(layers, str) and keys[:2] == ["model", "layers"] and len(keys) > 2:
+        table["model"]["layers"] = split(layers)  # a text has no places
     assign(table, [int(key[1:-1]) if key[0] == "[" else key for key in keys], _value(text.strip()))
 
 

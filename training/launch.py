@@ -85,7 +85,7 @@ def resume(path, plugins=(), epochs=None, threads=None):
     if not progress:
         raise CheckpointError(f"{last}: holds a network, but no training that could be continued")
     if config.training.epochs < progress["epoch"]:
-        raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than --epochs {epochs}")
+        raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {config.training.epochs}")
     with reporter() as told:
         trainer, config = prepare(config, where, told)
         _compile(trainer, told)

@@ -12,19 +12,19 @@ geometry.BORDERS.
 Parallel plan: forward and backward_input loop over samples, padding included; the gradients loop over filters, whose
 rows of dW are sums over the batch that one iteration owns.
 
-Inside, an image is a flat array: a tap is a fixed offset into the padded image, so a filter is a weighted sum of shifted
-images. Four of them are added in one pass along a row, which LLVM vectorises where the stride is 1: one load and one
-store of the sum for four products. What is missing to a multiple of four has weight 0 and repeats the last tap.
+Inside, an image is a flat array: a tap is a fixed offset into the padded image, so a filter is a weighted sum of
+shifted images. Four of them are added in one pass along a row, which LLVM vectorises where the stride is 1: one load
+and one store of the sum for four products. What is missing to a multiple of four has weight 0 and repeats the last tap.
 Indices are unsigned (uintp), or Numba would test each for "counted from the end".
 """
 
-from numba import njit, prange, uintp
+from numba import prange, uintp
 
 from .. import geometry
-from ..compiler import OPTIONS, kernel
+from ..compiler import helper, kernel
+from .conv_tiles import backward_input_tiles, backward_weight_tiles, forward_tiles
 
-_helper = njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)  # called by kernels only
-_source = _helper(geometry.source)
+_source = helper(geometry.source)
 
 
 @kernel
@@ -36,6 +36,9 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         if padded.size:
             for c in range(x.shape[1]):
                 _pad(n, c, x, padded, before, border)
+        if stride[2] == 1:
+            forward_tiles(n, image, W, b, y, stride, dilation, groups)
+            continue
         for f in range(F):
             for d in range(OD):
                 for h in range(OH):
@@ -45,11 +48,18 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
 
 
 @kernel
-def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border):
+def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
     image = dpadded if dpadded.size else dx
+    inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
     for n in prange(dy.shape[0]):
-        _spread(n, W, dy, image, stride, dilation, groups)
+        if framed.size and inside:
+            backward_input_tiles(n, W, dy, framed, dx, dilation, groups, before)
+            continue
+        if framed.size:
+            backward_input_tiles(n, W, dy, framed, image, dilation, groups, (0, 0, 0))
+        else:
+            _spread(n, W, dy, image, stride, dilation, groups)
         if dpadded.size:
             _fold(n, dpadded, dx, before, border)
 
@@ -59,14 +69,19 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
     F, m = dW.shape[:2]
     image = padded if padded.size else x
-    for f in prange(F):
-        _products(image, f // (F // groups) * m, m, dy, f, dW, f, 0, stride, dilation)
+    KD, KH, KW = dW.shape[2:]
+    blocks = groups * ((F // groups + 3) // 4) * KD * KH * (m if KW > 1 else 1)
+    for block in prange(blocks if stride[2] == 1 else F):
+        if stride[2] == 1:
+            backward_weight_tiles(block, image, dy, dW, stride, dilation, groups)
+        else:
+            _products(image, block // (F // groups) * m, m, dy, block, dW, block, 0, stride, dilation)
 
 
 @kernel
 def backward_bias(dy, db):
     """db[f] = sum over the batch and positions of dy[n, f, o]."""
-    N, F, OD, OH, OW = dy.shape
+    N, _, OD, OH, OW = dy.shape
     for f in prange(db.size):
         total = 0.0
         for n in range(N):
@@ -77,10 +92,10 @@ def backward_bias(dy, db):
         db[f] = total
 
 
-# -- the loops, shared with conv_transpose -------------------------------------------------------------------------------
+# -- the loops, shared with conv_transpose -----------------------------------------------------------------------------
 
 
-@_helper
+@helper
 def _offset(tap, kernel, dilation, image):
     """Flat offset of a tap, counted over (a, k_1, k_2, k_3), in a padded image (D, H, W)."""
     KD, KH, KW = kernel
@@ -89,7 +104,7 @@ def _offset(tap, kernel, dilation, image):
     return ((a * D + d * dilation[0]) * H + h * dilation[1]) * W + w * dilation[2]
 
 
-@_helper
+@helper
 def _correlate(n, x, W, y, stride, dilation, groups):
     """y[n] += W * x[n], x padded."""
     F, OD, OH, OW = y.shape[1:]
@@ -122,7 +137,7 @@ def _correlate(n, x, W, y, stride, dilation, groups):
                         )
 
 
-@_helper
+@helper
 def _spread(n, W, dy, dx, stride, dilation, groups):
     """dx[n] = the adjoint of _correlate applied to dy[n]: every dy goes back to where its taps came from."""
     F, OD, OH, OW = dy.shape[1:]
@@ -159,7 +174,7 @@ def _spread(n, W, dy, dx, stride, dilation, groups):
                             )
 
 
-@_helper
+@helper
 def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
     """dW[row, column : column + m] = sum over batch and positions of dy[:, f] times x[:, channel : channel + m]."""
     N, F, OD, OH, OW = dy.shape
@@ -191,7 +206,7 @@ def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
         weights[first + t], weights[first + t1], weights[first + t2], weights[first + t3] = s0, s1, s2, s3
 
 
-@_helper
+@helper
 def _pad(n, c, x, padded, before, border):
     """padded[n, c] = x[n, c] with its border: every cell shows its source, or zero."""
     D, H, W = x.shape[2:]
@@ -215,7 +230,7 @@ def _pad(n, c, x, padded, before, border):
                     cells[to + w] = images[at + sw] if sw >= 0 else zero
 
 
-@_helper
+@helper
 def _fold(n, dpadded, dx, before, border):
     """dx[n] = the adjoint of _pad: every cell of the padded image gives back to its source."""
     C, D, H, W = dx.shape[1:]

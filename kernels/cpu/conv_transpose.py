@@ -1,11 +1,11 @@
 """Transposed convolution: the exact adjoint of `conv` with the same options, plus b.
 
-    y[n, c, i] = b[c] + sum over x[n, f, o] W[f, c - g m, k] with i = o s + k d - before   (then the adjoint of the border)
+    y[n, c, i] = b[c] + sum over x[n, f, o] W[f, c - g m, k] with i = o s + k d - before   (then the border's adjoint)
 
 Where conv maps (C, *in) to (F, *out), this layer maps (F, *out) to (C, *in) with the same W (F, m, *kernel), m = C /
 groups: its first axis counts the *input* maps of this layer, its second the output maps of a group (the layout of
-PyTorch). So forward is conv's backward_input, backward_input is conv's forward, and backward_weight is conv's with x and
-dy in each other's place. Shapes: x (N, F, *out), y (N, C, *in), padded (N, C, *padded in) or size 0.
+PyTorch). So forward is conv's backward_input, backward_input is conv's forward, and backward_weight is conv's with x
+and dy in each other's place. Shapes: x (N, F, *out), y (N, C, *in), padded (N, C, *padded in) or size 0.
 
 Parallel plan: as in conv.py, but backward_weight loops over the output maps c: an iteration pads dy[:, c] and owns
 dW[:, c - g m]. The gradient of b is conv.backward_bias.

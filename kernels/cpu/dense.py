@@ -6,16 +6,16 @@ is written by one iteration, whatever the parts. Forward multiplies rows with ro
 are left to plain loops, which LLVM unrolls where the sizes are constant (tiny networks).
 """
 
-from numba import njit, prange
+from numba import prange
 
-from ..compiler import OPTIONS, kernel
+from ..compiler import helper, kernel
 from .tile import WIDE, inner, lanes, outer, store, sums, zero
 
 
 def _dots(R, C):
     """R x C products of rows: y[i + r, j + c] = sum_k x[i + r, k] W[j + c, k]."""
 
-    @njit(**OPTIONS)
+    @helper
     def dots(x, W, y, i, j, m, n):
         t = zero(x, R, C)
         L = lanes(x)
@@ -32,7 +32,7 @@ def _dots(R, C):
 def _combination(R):
     """R rows of C, each a combination of the rows of B: C[i + r] = sum_k A[a + r sa + k ka] B[k]."""
 
-    @njit(**OPTIONS)
+    @helper
     def combination(A, a, sa, ka, B, C, i, K, m):
         if m < lanes(B):
             for r in range(R):

@@ -4,17 +4,21 @@
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
-over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums and
-never wins a maximum; NaN always does. x (N, C, *in), y (N, C, *out), three dimensions; the global forms take the whole
-map as the window and give y (N, C).
+over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
+and never wins a maximum; NaN always does. x (N, C, *in), y (N, C, *out), three dimensions; the global forms take the
+whole map as the window and give y (N, C).
 
 Parallel plan: every kernel loops over the N C maps, which do not touch each other. In backward a map is set to zero,
 then every window adds to its cells: windows may overlap, but one iteration owns the map.
+
+Maps are flat arrays here, a window some rows of cells that follow each other. Maxima are selected, not branched to:
+which cell is the largest is what no processor can predict. Indices are unsigned (uintp), or Numba would test each for
+"counted from the end".
 """
 
-from math import inf
+from math import inf, sqrt
 
-from numba import njit, prange
+from numba import njit, prange, uintp
 
 from ..compiler import kernel
 
@@ -29,30 +33,33 @@ def _cells(o, s, before, size, i):
 @njit
 def _beats(v, largest):
     """Whether v is larger, or the first NaN."""
-    return v > largest or (v != v and largest == largest)
+    return (v > largest) | ((v != v) & (largest == largest))
 
 
 @kernel
 def max_forward(x, y, size, stride, before):
-    """y = the largest of each window."""
+    """y = the largest of each window: tap by tap along a row of windows, which share the test for the border."""
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
+    cells, tops = x.reshape(-1), y.reshape(-1)
+    step = uintp(stride[2])
     for i in prange(N * C):
-        n, c = i // C, i % C
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for ow in range(OW):
-                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    largest = x[n, c, d0, h0, w0]
-                    for d in range(d0, d1):
-                        for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                v = x[n, c, d, h, w]
-                                if _beats(v, largest):
-                                    largest = v
-                    y[n, c, od, oh, ow] = largest
+                z = ((i * OD + od) * OH + oh) * OW
+                for j in range(uintp(z), uintp(z + OW)):
+                    tops[j] = -inf
+                for d in range(d0, d1):
+                    for h in range(h0, h1):
+                        for t in range(-before[2], size[2] - before[2]):
+                            first = max(0, -(t // stride[2]))  # window whose tap t lies in the input, and the last + 1
+                            last = min(OW, (W - 1 - t) // stride[2] + 1)
+                            q, top = uintp(((i * D + d) * H + h) * W + first * stride[2] + t), uintp(z + first)
+                            for j in range(uintp(max(0, last - first))):
+                                v, largest = cells[q + j * step], tops[top + j]
+                                tops[top + j] = v if _beats(v, largest) else largest
 
 
 @kernel
@@ -60,26 +67,27 @@ def max_backward_input(x, dy, dx, size, stride, before):
     """dx = dy at the first largest cell of each window, summed over windows."""
     N, C, OD, OH, OW = dy.shape
     D, H, W = x.shape[2:]
+    cells, slopes = x.reshape(-1), dx.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
-        for d in range(D):
-            for h in range(H):
-                for w in range(W):
-                    dx[n, c, d, h, w] = 0.0
+        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
+            slopes[j] = 0.0
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
                 for ow in range(OW):
                     w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    largest, ld, lh, lw = x[n, c, d0, h0, w0], d0, h0, w0
+                    at = uintp(((i * D + d0) * H + h0) * W + w0)
+                    largest = cells[at]
                     for d in range(d0, d1):
                         for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                v = x[n, c, d, h, w]
-                                if _beats(v, largest):
-                                    largest, ld, lh, lw = v, d, h, w
-                    dx[n, c, ld, lh, lw] += dy[n, c, od, oh, ow]
+                            row = ((i * D + d) * H + h) * W
+                            for j in range(uintp(row + w0), uintp(row + w1)):
+                                better = _beats(cells[j], largest)
+                                largest = cells[j] if better else largest
+                                at = j if better else at
+                    slopes[at] += dy[n, c, od, oh, ow]
 
 
 @kernel
@@ -87,6 +95,7 @@ def average_forward(x, y, size, stride, before, count_padding):
     """y = the mean of each window."""
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
+    cells = x.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
         for od in range(OD):
@@ -99,8 +108,9 @@ def average_forward(x, y, size, stride, before, count_padding):
                     total = 0.0
                     for d in range(d0, d1):
                         for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                total += x[n, c, d, h, w]
+                            row = ((i * D + d) * H + h) * W
+                            for j in range(uintp(row + w0), uintp(row + w1)):
+                                total += cells[j]
                     y[n, c, od, oh, ow] = total / float(count)
 
 
@@ -109,12 +119,11 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
     """dx = dy / count in every cell of each window, summed over windows."""
     N, C, OD, OH, OW = dy.shape
     D, H, W = dx.shape[2:]
+    slopes = dx.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
-        for d in range(D):
-            for h in range(H):
-                for w in range(W):
-                    dx[n, c, d, h, w] = 0.0
+        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
+            slopes[j] = 0.0
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
@@ -125,8 +134,9 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
                     share = dy[n, c, od, oh, ow] / float(count)
                     for d in range(d0, d1):
                         for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                dx[n, c, d, h, w] += share
+                            row = ((i * D + d) * H + h) * W
+                            for j in range(uintp(row + w0), uintp(row + w1)):
+                                slopes[j] += share
 
 
 @kernel
@@ -134,6 +144,7 @@ def lp_forward(x, y, size, stride, before, p):
     """y = the l_p norm of each window, scaled by its largest number so that no power overflows."""
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
+    cells = x.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
         for od in range(OD):
@@ -145,20 +156,21 @@ def lp_forward(x, y, size, stride, before, p):
                     largest = 0.0
                     for d in range(d0, d1):
                         for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                v = abs(x[n, c, d, h, w])
-                                if _beats(v, largest):
-                                    largest = v
-                    if p == inf or not 0.0 < largest < inf:  # also nothing to divide by, or no number
-                        y[n, c, od, oh, ow] = largest
-                        continue
-                    total = 0.0
-                    for d in range(d0, d1):
-                        for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                r = abs(x[n, c, d, h, w]) / largest
-                                total += r * r if p == 2.0 else r**p
-                    y[n, c, od, oh, ow] = largest * total ** (1.0 / p)
+                            row = ((i * D + d) * H + h) * W
+                            for j in range(uintp(row + w0), uintp(row + w1)):
+                                v = abs(cells[j])
+                                largest = v if _beats(v, largest) else largest
+                    norm = largest
+                    if p != inf and 0.0 < largest < inf:  # else there is nothing to divide by, or no number
+                        total = 0.0
+                        for d in range(d0, d1):
+                            for h in range(h0, h1):
+                                row = ((i * D + d) * H + h) * W
+                                for j in range(uintp(row + w0), uintp(row + w1)):
+                                    ratio = abs(cells[j]) / largest
+                                    total += ratio * ratio if p == 2.0 else ratio**p
+                        norm = largest * (sqrt(total) if p == 2.0 else total ** (1.0 / p))
+                    y[n, c, od, oh, ow] = norm
 
 
 @kernel
@@ -166,12 +178,11 @@ def lp_backward_input(x, y, dy, dx, size, stride, before, p):
     """dx = dy sign(x) (|x| / y)^(p-1) in every cell of each window, 0 where y = 0; summed over windows."""
     N, C, OD, OH, OW = dy.shape
     D, H, W = x.shape[2:]
+    cells, slopes = x.reshape(-1), dx.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
-        for d in range(D):
-            for h in range(H):
-                for w in range(W):
-                    dx[n, c, d, h, w] = 0.0
+        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
+            slopes[j] = 0.0
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
@@ -182,31 +193,31 @@ def lp_backward_input(x, y, dy, dx, size, stride, before, p):
                     free = norm != 0.0  # for p = inf: until a cell has taken dy
                     for d in range(d0, d1):
                         for h in range(h0, h1):
-                            for w in range(w0, w1):
-                                v = x[n, c, d, h, w]
+                            row = ((i * D + d) * H + h) * W
+                            for j in range(uintp(row + w0), uintp(row + w1)):
+                                v = cells[j]
                                 signed = delta if v > 0.0 else -delta
                                 if p == inf:
                                     if free and not abs(v) < norm:
                                         free = False
-                                        dx[n, c, d, h, w] += signed
+                                        slopes[j] += signed
                                 elif p == 2.0:
                                     if free:
-                                        dx[n, c, d, h, w] += delta * (v / norm)
+                                        slopes[j] += delta * (v / norm)
                                 elif free and v != 0.0:
-                                    dx[n, c, d, h, w] += signed * (abs(v) / norm) ** (p - 1.0)
+                                    slopes[j] += signed * (abs(v) / norm) ** (p - 1.0)
 
 
 @kernel
 def global_average_forward(x, y):
     """y (N, C) = the mean of each map."""
     N, C, D, H, W = x.shape
+    cells = x.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
         total = 0.0
-        for d in range(D):
-            for h in range(H):
-                for w in range(W):
-                    total += x[n, c, d, h, w]
+        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
+            total += cells[j]
         y[n, c] = total / float(D * H * W)
 
 
@@ -214,28 +225,24 @@ def global_average_forward(x, y):
 def global_average_backward_input(dy, dx):
     """dx = dy / cells."""
     N, C, D, H, W = dx.shape
+    slopes = dx.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
         share = dy[n, c] / float(D * H * W)
-        for d in range(D):
-            for h in range(H):
-                for w in range(W):
-                    dx[n, c, d, h, w] = share
+        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
+            slopes[j] = share
 
 
 @kernel
 def global_max_forward(x, y):
     """y (N, C) = the largest of each map."""
     N, C, D, H, W = x.shape
+    cells = x.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
-        largest = x[n, c, 0, 0, 0]
-        for d in range(D):
-            for h in range(H):
-                for w in range(W):
-                    v = x[n, c, d, h, w]
-                    if _beats(v, largest):
-                        largest = v
+        largest = -inf
+        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
+            largest = cells[j] if _beats(cells[j], largest) else largest
         y[n, c] = largest
 
 
@@ -243,14 +250,14 @@ def global_max_forward(x, y):
 def global_max_backward_input(x, dy, dx):
     """dx = dy at the first largest cell of each map."""
     N, C, D, H, W = x.shape
+    cells, slopes = x.reshape(-1), dx.reshape(-1)
     for i in prange(N * C):
         n, c = i // C, i % C
-        largest, ld, lh, lw = x[n, c, 0, 0, 0], 0, 0, 0
-        for d in range(D):
-            for h in range(H):
-                for w in range(W):
-                    dx[n, c, d, h, w] = 0.0
-                    v = x[n, c, d, h, w]
-                    if _beats(v, largest):
-                        largest, ld, lh, lw = v, d, h, w
-        dx[n, c, ld, lh, lw] = dy[n, c]
+        at = uintp(i * D * H * W)
+        largest = cells[at]
+        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
+            slopes[j] = 0.0
+            better = _beats(cells[j], largest)
+            largest = cells[j] if better else largest
+            at = j if better else at
+        slopes[at] = dy[n, c]

@@ -98,6 +98,14 @@ class _Words:
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         self._masked("store", ir.VoidType(), [value, pointer, ir.IntType(32)(self.bytes), mask])
 
+    def row(self, pointer, count, width, sj):
+        """Vectors of a row: one after the other, or sj apart, all of them or the columns below `width`."""
+        found = []
+        for v in range(count):
+            at, n = (pointer, v) if sj is None else (self.step(pointer, sj, v), 0)
+            found.append(self.load(at, n) if width is None else self.load_some(at, n, self.mask(width, n)))
+        return found
+
     def splat(self, number):
         one = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), number, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.kind.lanes), None)
@@ -124,14 +132,14 @@ def _zero(typing, like, r, c):
 
 
 @intrinsic
-def _outer(typing, t, A, i, si, B, j, width):
-    some = not isinstance(width, types.NoneType)
+def _outer(typing, t, A, i, si, B, j, width, sj):
+    some, apart = (not isinstance(kind, types.NoneType) for kind in (width, sj))
 
     def generate(context, builder, sig, args):
-        tile, a, i, si, b, j, width = args
+        tile, a, i, si, b, j, width, sj = args
         words = _Words(context, builder, t)
         left, right = words.at(A, a, i), words.at(B, b, j)
-        row = [words.load_some(right, v, words.mask(width, v)) if some else words.load(right, v) for v in range(t.c)]
+        row = words.row(right, t.c, width if some else None, sj if apart else None)
         for r in range(t.r):
             factor = words.splat(builder.load(words.step(left, si, r)))
             for v in range(t.c):
@@ -139,7 +147,8 @@ def _outer(typing, t, A, i, si, B, j, width):
                 tile = builder.insert_value(tile, words.fma(factor, row[v], builder.extract_value(tile, k)), k)
         return tile
 
-    return t(t, A, types.intp, types.intp, B, types.intp, types.intp if some else width), generate
+    last = (types.intp if some else width, types.intp if apart else sj)
+    return t(t, A, types.intp, types.intp, B, types.intp, *last), generate
 
 
 @intrinsic
@@ -165,21 +174,41 @@ def _inner(typing, t, A, i, si, B, j, sj, width):
 
 
 @intrinsic
-def _store(typing, C, i, si, t, width):
-    some = not isinstance(width, types.NoneType)
+def _store(typing, C, i, si, t, width, sj):
+    some, apart = (not isinstance(kind, types.NoneType) for kind in (width, sj))
 
     def generate(context, builder, sig, args):
-        c, i, si, tile, width = args
+        c, i, si, tile, width, sj = args
         words = _Words(context, builder, t)
         place = words.at(C, c, i)
-        masks = [words.mask(width, v) for v in range(t.c)] if some else []
         for r in range(t.r):
+            row = words.step(place, si, r)
             for v in range(t.c):
-                value, row = builder.extract_value(tile, r * t.c + v), words.step(place, si, r)
-                words.store_some(value, row, v, masks[v]) if some else words.store(value, row, v)
+                value = builder.extract_value(tile, r * t.c + v)
+                at, n = (words.step(row, sj, v), 0) if apart else (row, v)
+                words.store_some(value, at, n, words.mask(width, n)) if some else words.store(value, at, n)
         return context.get_dummy_value()
 
-    return types.void(C, types.intp, types.intp, t, types.intp if some else width), generate
+    last = (types.intp if some else width, types.intp if apart else sj)
+    return types.void(C, types.intp, types.intp, t, *last), generate
+
+
+@intrinsic
+def _fill(typing, A, i, si, r, c):
+    if not _literal(r, c):
+        return None
+    t = Tile(A.dtype, r.literal_value, c.literal_value)
+
+    def generate(context, builder, sig, args):
+        words = _Words(context, builder, t)
+        place, tile = words.at(A, args[0], args[1]), ir.Constant(context.get_value_type(t), ir.Undefined)
+        for n in range(t.r):
+            row = words.splat(builder.load(words.step(place, args[2], n)))
+            for v in range(t.c):
+                tile = builder.insert_value(tile, row, n * t.c + v)
+        return tile
+
+    return t(A, types.intp, types.intp, r, c), generate
 
 
 @intrinsic
@@ -216,11 +245,20 @@ def zero(like, r, c):
     return np.zeros((r, c * lanes(like)), like.dtype)
 
 
-def outer(t, A, i, si, B, j, width=None):
-    """t + A[i + r si] (x) B[j : + c vectors]: one rank-1 update."""
+def fill(A, i, si, r, c):
+    """A tile of r rows and c vectors (literals) whose row n is A[i + n si] everywhere."""
+    A = A.reshape(-1)
+    return np.array([[A[i + n * si]] * (c * lanes(A)) for n in range(r)], A.dtype)
+
+
+def outer(t, A, i, si, B, j, width=None, sj=None):
+    """t + A[i + r si] (x) B[j : + c vectors]: one rank-1 update. With sj the vectors of B lie that far apart."""
     A = A.reshape(-1)
     left = np.array([A[i + r * si] for r in range(t.shape[0])])
-    return t + left[:, None] * _some(B, j, t.shape[1], width)[None, :]
+    if sj is None:
+        return t + left[:, None] * _some(B, j, t.shape[1], width)[None, :]
+    n = lanes(A)
+    return t + left[:, None] * np.concatenate([_some(B, j + v * sj, n, width) for v in range(t.shape[1] // n)])
 
 
 def inner(t, A, i, si, B, j, sj, width=None):
@@ -231,12 +269,13 @@ def inner(t, A, i, si, B, j, sj, width=None):
     return t + (rows[:, None, :] * columns[None, :, :]).reshape(t.shape)
 
 
-def store(C, i, si, t, width=None):
-    """C[i + r si : + c vectors] = t."""
-    C = C.reshape(-1)
+def store(C, i, si, t, width=None, sj=None):
+    """C[i + r si : + c vectors] = t; with sj the vectors go that far apart."""
+    C, n = C.reshape(-1), lanes(t) if sj is not None else t.shape[1]
     for r in range(t.shape[0]):
-        for v in range(t.shape[1] if width is None else min(width, t.shape[1])):
-            C[i + r * si + v] = t[r, v]
+        for k in range(t.shape[1]):
+            if width is None or k % n < width:
+                C[i + r * si + k // n * (sj or 0) + k % n] = t[r, k]
 
 
 def sums(C, i, si, sj, t):
@@ -265,9 +304,14 @@ def _zero_compiled(like, r, c):
     return lambda like, r, c: _zero(like, r, c)
 
 
+@overload(fill, inline="always", prefer_literal=True)
+def _fill_compiled(A, i, si, r, c):
+    return lambda A, i, si, r, c: _fill(A, i, si, r, c)
+
+
 @overload(outer, inline="always")
-def _outer_compiled(t, A, i, si, B, j, width=None):
-    return lambda t, A, i, si, B, j, width=None: _outer(t, A, i, si, B, j, width)
+def _outer_compiled(t, A, i, si, B, j, width=None, sj=None):
+    return lambda t, A, i, si, B, j, width=None, sj=None: _outer(t, A, i, si, B, j, width, sj)
 
 
 @overload(inner, inline="always")
@@ -276,8 +320,8 @@ def _inner_compiled(t, A, i, si, B, j, sj, width=None):
 
 
 @overload(store, inline="always")
-def _store_compiled(C, i, si, t, width=None):
-    return lambda C, i, si, t, width=None: _store(C, i, si, t, width)
+def _store_compiled(C, i, si, t, width=None, sj=None):
+    return lambda C, i, si, t, width=None, sj=None: _store(C, i, si, t, width, sj)
 
 
 @overload(sums, inline="always")

@@ -27,8 +27,8 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         y += b[:, None, None, None]
 
 
-def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border):
-    """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
+def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
+    """dx from dy: the adjoint of forward, that is of the taps, then of the padding; `framed` is working space."""
     target = dpadded if dpadded.size else dx
     target[...] = 0
     for tap in np.ndindex(W.shape[2:]):

@@ -1,6 +1,6 @@
 """Transposed convolution in NumPy: the exact adjoint of `conv` with the same options, plus b.
 
-    y[n, c, i] = b[c] + sum over x[n, f, o] W[f, c - g m, k] with i = o s + k d - before   (then the adjoint of the border)
+    y[n, c, i] = b[c] + sum over x[n, f, o] W[f, c - g m, k] with i = o s + k d - before   (then the border's adjoint)
 
 Where conv maps (C, *in) to (F, *out), this layer maps (F, *out) to (C, *in) with the same W (F, m, *kernel), m = C /
 groups: its first axis counts the *input* maps of this layer, its second the output maps of a group (the layout of

@@ -4,9 +4,9 @@
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
-over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums and
-never wins a maximum; NaN always does. x (N, C, *in), y (N, C, *out), three dimensions; the global forms take the whole
-map as the window and give y (N, C).
+over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
+and never wins a maximum; NaN always does. x (N, C, *in), y (N, C, *out), three dimensions; the global forms take the
+whole map as the window and give y (N, C).
 """
 
 import numpy as np

@@ -1,0 +1,23 @@
+"""Calls of the command line in this process, for tests."""
+
+import json
+import sys
+
+from click.testing import CliRunner
+from nnjit.cli.main import nnjit as group
+
+SMALL = ["--layers", "flatten dense(10)", "--epochs", "2"]
+SCRIPT = [sys.executable, "-c", "from nnjit.cli.main import main; main()"]
+
+
+def nnjit(*arguments, status=0, stdin=None):
+    """What a call prints; it must end with this exit status, and never with a traceback."""
+    result = CliRunner().invoke(group, list(map(str, arguments)), input=stdin)
+    assert result.exception is None or type(result.exception) is SystemExit, result.exception
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def records(path):
+    """The log of a run."""
+    return [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
