@@ -15,8 +15,8 @@ BATCHES = (1, 5)  # five: one more than kernels take at once
 ANY = [("", (1,)), ("", (7,)), ("", (2, 3, 5))]  # a layer without options that takes any shape
 COMMON = [(3,), (2, 5), (2, 5, 4), (2, 3, 4, 3)]
 
-# Layer -> its options and an input shape. Sizes of 1, primes, strides that leave a rest, every border; and rows that
-# are longer than the register tiles of dense and conv, by a rest.
+# Layer -> its options and an input shape. Sizes of 1, primes, strides that leave a rest, every border; and numbers
+# of rows and columns that fill the register tiles of dense and conv and leave a rest.
 CASES = {
     "dense": [("(1)", (1,)), ("(3)", (3,)), ("(5, bias=False)", (7,)), ("(6)", (101,))],
     "conv": [
@@ -28,7 +28,7 @@ CASES = {
         ("(1, 3, padding='full', border='reflect')", (2, 4, 5)),
         ("(1, 2, padding='full', border='wrap', stride=2)", (1, 3, 5)),
         ("(2, 2, padding=1)", (1, 2, 3, 2)),
-        ("(5, 3)", (2, 3, 37)),
+        ("(5, (3, 2))", (1, 10, 19)),
     ],
     "conv1d": [("(2, 3)", (3, 5)), ("(2, 2, stride=3, padding='full', border='edge')", (1, 7))],
     "conv2d": [("(2, 3)", (1, 3, 3)), ("(3, 2, stride=2, groups=3)", (3, 5, 4))],

@@ -74,7 +74,9 @@ def differences(cost, gradient, rng):
         size = int(np.prod(shape))
         chosen = np.arange(size) if size <= SAMPLES else np.sort(rng.choice(size, SAMPLES, replace=False))
         found[name] = [
-            Derivative(np.unravel_index(j, shape), gradient[first + j], *_difference(cost, first + j, gradient[first + j]))
+            Derivative(
+                np.unravel_index(j, shape), gradient[first + j], *_difference(cost, first + j, gradient[first + j])
+            )
             for j in chosen
         ]
     return found

@@ -116,11 +116,15 @@ def _reference(call, computed):
     """The compiled kernel against the NumPy twin, or against its own plain function, in float64 on the same numbers."""
     if isinstance(call.kernel, Operation) and call.cpu.arguments != call.kernel.arguments:
         return f"takes {call.cpu.arguments} on the CPU but {call.kernel.arguments} in the reference"
-    expected = call.copies(fill=0, dtype=np.float64)
+    expected, kept = call.copies(fill=0, dtype=np.float64), call.run.reference_scratch
+    for name in call.scratch:
+        if call.values[name] in kept:
+            expected[name][...] = kept[call.values[name]].reshape(expected[name].shape)
     with np.errstate(all="ignore"):
         call.reference()(*expected.values())
+    kept |= {call.values[name]: expected[name].copy() for name in call.scratch}
     for name, wanted in expected.items():
-        if not isinstance(wanted, np.ndarray) or not wanted.size:
+        if not isinstance(wanted, np.ndarray) or not wanted.size or name in call.scratch:
             continue
         came = computed[name].astype(np.float64)
         finite = np.abs(wanted[np.isfinite(wanted)])

@@ -6,6 +6,7 @@ Numba makes float64 of a whole number that meets a float32, and a kernel then ru
 import inspect
 import linecache
 import re
+from functools import cache as memoize
 
 import numpy as np
 from numba import njit, types
@@ -19,6 +20,7 @@ DOUBLE = re.compile(r"^(?!.* = (?:uitofp|sitofp|fcmp) ).*\bdouble\b", re.MULTILI
 FUNCTION = re.compile(r"^define .*?^}", re.MULTILINE | re.DOTALL)
 
 
+@memoize
 def promoted(kernel, signature):
     """Whether machine code for float32 holds float64; one sentence with the lines where it arises, or None.
 
@@ -44,10 +46,11 @@ def _bodies(dispatcher):
     result = dispatcher.overloads[dispatcher.signatures[0]]
     # Not inspect_llvm(): it is empty for code that came from the disk cache.
     text = str(result.library._get_module_for_linking())
+    assert f"@{result.fndesc.llvm_func_name}(" in text, "the code of the kernel is not where Numba used to keep it"
+    if " double" not in text:
+        return []
     wrappers = (result.fndesc.llvm_cpython_wrapper_name, result.fndesc.llvm_cfunc_wrapper_name)
-    bodies = [body for body in FUNCTION.findall(text) if not any(w in body.partition("\n")[0] for w in wrappers)]
-    assert any(result.fndesc.llvm_func_name in body.partition("\n")[0] for body in bodies)
-    return bodies
+    return [body for body in FUNCTION.findall(text) if not any(w in body.partition("\n")[0] for w in wrappers)]
 
 
 def _lines(kernel, signature):

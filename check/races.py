@@ -149,19 +149,27 @@ def races(function, arguments):
 
 
 def interpreted(function, prange, known=None):
-    """The function with `prange` replaced and with the compiled helpers it calls as plain Python too."""
-    function = getattr(function, "py_func", function)
+    """The function with `prange` replaced and with the compiled helpers it calls, and those they call, as plain Python."""
     known = {} if known is None else known
     if function not in known:
-        space = dict(function.__globals__)
+        plain = function.py_func if _is_compiled(function) else function
+        space = dict(plain.__globals__)
+        cells = [types.CellType(cell.cell_contents) for cell in plain.__closure__ or ()]
         known[function] = types.FunctionType(
-            function.__code__, space, function.__name__, function.__defaults__, function.__closure__
+            plain.__code__, space, plain.__name__, plain.__defaults__, tuple(cells) or None
         )
-        for name, value in function.__globals__.items():
-            if isinstance(getattr(value, "py_func", None), types.FunctionType):
+        for name, value in plain.__globals__.items():
+            if _is_compiled(value):
                 space[name] = interpreted(value, prange, known)
+        for cell in cells:
+            if _is_compiled(cell.cell_contents):
+                cell.cell_contents = interpreted(cell.cell_contents, prange, known)
         space["prange"] = prange
     return known[function]
+
+
+def _is_compiled(value):
+    return isinstance(getattr(value, "py_func", None), types.FunctionType)
 
 
 def _plain(value):

@@ -110,7 +110,9 @@ class Report:
         head = ["layer", *COLUMNS]
         body = [[row.name, *map(row.cell, COLUMNS)] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip() for cells in [head, *body]]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip() for cells in [head, *body]
+        ]
         if self.messages or self.notes:
             lines += ["", *self.messages, *self.notes]
         return "\n".join(lines)

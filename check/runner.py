@@ -35,6 +35,7 @@ class Run:
         self.plan, self.state, self.N = self.program.plan, self.program.state, len(x)
         self.real = network.dtype.type
         self.space = {"training": training, "seed": network.seed, "n0": 0}
+        self.reference_scratch = {}  # slot -> what the reference kept there, which may differ from what the CPU keeps
         self.state.gradient[:] = 0
         self.program.input.of(self.state, 0, self.N)[...] = x
         self._dy = dy
@@ -59,6 +60,8 @@ class Call:
         self.kernel, self.form = call.binding.kernel, call.binding.form
         self.by_sample = call.phase == "block"  # one row a sample: may run on a block of samples
         self.values = {name: self._resolved(call.values[name]) for name in call.binding.names}
+        kinds = {name: getattr(call.values[name], "kind", None) for name in call.binding.names}
+        self.scratch = [name for name, kind in kinds.items() if kind in ("scratch", "dscratch")]
         self._sort(direction)
 
     def _resolved(self, value):
@@ -118,9 +121,7 @@ class Call:
     def signature(self):
         """Numba types of the arguments, as the program compiles the kernel for them."""
         real = FLOATS[self.run.real]
-        return tuple(
-            real if isinstance(v, (float, np.floating)) else type_of(v) for v in self.arguments().values()
-        )
+        return tuple(real if isinstance(v, (float, np.floating)) else type_of(v) for v in self.arguments().values())
 
     def reference(self):
         """The NumPy twin of an operation; else the plain Python function the kernel was made from."""

@@ -151,12 +151,10 @@ class Kernel:
         return _inlined(self, real)
 
     def __call__(self, *arguments):
-        signature = tuple(type_of(a) for a in arguments)
-        reals = {a.dtype.type for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
-        if len(reals) != 1:
-            raise TypeError(f"{self!r} wants arrays of one float type, got {sorted(r.__name__ for r in reals)}")
-        real = reals.pop()
-        signature = tuple(FLOATS[real] if t is types.float64 else t for t in signature)
+        """Run on arrays, serially. Numbers take the float type of the first array that has one."""
+        reals = (a.dtype.type for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+        real = next(reals, np.float64)
+        signature = tuple(FLOATS[real] if type(a) is float else type_of(a) for a in arguments)
         _, dispatcher = self.compile(signature, real)
         dispatcher(*[real(a) if type(a) is float else a for a in arguments], 0, 1)
 

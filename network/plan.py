@@ -163,7 +163,7 @@ class Plan:
         return needed
 
     def _backward(self):
-        for region in reversed(self.regions):
+        for region, before in zip(reversed(self.regions), [*reversed(self.regions[:-1]), None], strict=True):
             for index in reversed(region.nodes):
                 node = self.graph.nodes[index]
                 if node.y.index not in self.learned:
@@ -176,7 +176,9 @@ class Plan:
                         branch = dy if self._doubles(other) else dx
                         values = {"x": branch, "skip": dy, "y": dx}
                         text = f"{self.names[dx]} = {self.names[branch]} + {self.names[dy]}"
-                        region.backward.append(self.call("residual_add", other.layer.add, values, text))
+                        # Two loops that are parted alike may not follow each other without a barrier.
+                        where = before if region.coupled else region
+                        where.backward.append(self.call("residual_add", other.layer.add, values, text))
             if region.coupled:
                 _whole(region.backward)
 
@@ -271,7 +273,7 @@ class Plan:
         calls += [c for region in reversed(self.regions) for c in region.backward] + self.gradients
         lives, kept = {}, {Ref("value", 0), self._root(Ref("value", self.graph.output.index)), Ref("loss", None)}
         kept |= {Ref("target", None)}
-        if self.program.loss is None:
+        if self.program.backward and self.program.loss is None:
             kept |= {self._root(Ref("delta", 0)), self._root(Ref("delta", self.graph.output.index))}
         for time, call in enumerate(calls):
             for value in call.values.values():
@@ -333,10 +335,15 @@ def _extent(node):
 
 
 def _regions(graph):
-    """Batch-coupled layers stand alone; the last region works on blocks, for the loss."""
-    regions = []
+    """Batch-coupled layers stand alone; the last region works on blocks, for the loss.
+
+    One with which a residual begins follows a region on blocks, even an empty one: there the two deltas are added.
+    """
+    regions, starts = [], {node.start for node in graph.nodes if node.skip is not None}
     for index, node in enumerate(graph.nodes):
         coupled = node.layer.couples_batch and node.skip is None
+        if coupled and index in starts and (not regions or regions[-1].coupled):
+            regions.append(Region([], False))
         if coupled or not regions or regions[-1].coupled:
             regions.append(Region([], coupled))
         regions[-1].nodes.append(index)

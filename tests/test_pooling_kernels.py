@@ -153,14 +153,17 @@ def test_parts_give_the_same_bits(spec):
 def test_float32_stays_float32(file):
     """Nothing in the LLVM code of a kernel, helpers included, is a double."""
     image, vector = types.Array(types.float32, 5, "C"), types.Array(types.float32, 1, "C")
-    kinds = dict.fromkeys(("x", "y", "dx", "dy", "W", "dW", "padded", "dpadded"), image) | {"b": vector, "db": vector}
+    kinds = dict.fromkeys(("x", "y", "dx", "dy", "W", "dW", "padded", "dpadded", "framed"), image) | {
+        "b": vector,
+        "db": vector,
+    }
     kinds |= dict.fromkeys(("size", "stride", "dilation", "before"), types.UniTuple(types.intp, 3))
     kinds |= {"groups": types.intp, "border": types.intp, "p": types.float32, "count_padding": types.boolean}
     kernels = {name: each for name, each in vars(file).items() if isinstance(each, Kernel)}
     assert len(kernels) >= 3
     for name, each in kernels.items():
         flat = {k: types.Array(types.float32, 2, "C") for k in ("y", "dy") if name.startswith("global")}
-        assert promoted(each, [(kinds | flat)[k] for k in each.arguments]) is None, name
+        assert promoted(each, tuple((kinds | flat)[k] for k in each.arguments)) is None, name
 
 
 @pytest.mark.parametrize(

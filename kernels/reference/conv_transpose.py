@@ -14,7 +14,8 @@ from . import conv
 
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = conv's adjoint applied to x, plus b; `padded` is working space."""
-    conv.backward_input(W, x, padded, y, stride, dilation, groups, before, border)
+    framed = np.empty(0, W.dtype)  # working space that NumPy does not need
+    conv.backward_input(W, x, framed, padded, y, stride, dilation, groups, before, border)
     if b.size:
         y += b[:, None, None, None]
 

@@ -1,0 +1,672 @@
+"""The program: one text run three ways with the same result, its memory, its schedule, its names."""
+
+import ast
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from nnjit import data, registry
+from nnjit.errors import NnjitError, ShapeError, SpecError
+from nnjit.kernels.slots import Binding, Slot
+from nnjit.layers import Layer, constant, kernel
+from nnjit.network import plan as plans
+from nnjit.network import schedule
+from nnjit.network.program import ROWS, STEP, STOP, Program
+from nnjit.registry import compose
+from nnjit.training.clip import Clip
+from nnjit.training.losses import Quadratic
+from numba import prange
+
+HERE = Path(__file__).parent
+
+
+def residual(*layers):
+    return ("residual", {"layers": list(layers)})
+
+
+def program_of(layers, shape, loss="quadratic", optimizer="sgd(lr=0.1)", batch_size=4, dtype="float64", **options):
+    return Program(compose(layers, shape, dtype=dtype, seed=7), loss, optimizer, batch_size, **options)
+
+
+def samples(program, count, seed=0):
+    """x and targets for a program: labels or values, as it wants them."""
+    rng = np.random.default_rng(seed)
+    net = program.network
+    x = rng.normal(size=(count, *net.input_shape)).astype(net.dtype)
+    if program.labels:
+        return x, rng.integers(0, net.output_shape[0], count)
+    return x, rng.random((count, *net.output_shape)).astype(net.dtype)
+
+
+def train(functions, state, x, y, epochs=3):
+    """Epochs in an order of their own each; returns the losses."""
+    rng = np.random.default_rng(1)
+    return [functions.epoch(state, x, y, rng.permutation(len(x))) for _ in range(epochs)]
+
+
+def assert_same(program, other, losses, other_losses, rtol):
+    """Two states after the same training."""
+    state = program.state
+    np.testing.assert_allclose(losses, other_losses, rtol=rtol)
+    for name in ("theta", "gradient", "moments", "buffers"):
+        a, b = getattr(state, name), getattr(other, name)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * (np.abs(b).max() if b.size else 0), err_msg=name)
+    np.testing.assert_array_equal(state.counters[:4], other.counters[:4])
+    rows = state.counters[ROWS] * program.plan.log_width
+    np.testing.assert_allclose(state.log[:rows], other.log[:rows], rtol=rtol)
+
+
+# The same text, compiled and with the reference kernels
+
+
+def test_ten_points_agree_to_1e_12_over_1000_steps():
+    """Inlined, single samples drawn at random, as in the lecture's example."""
+    points = data.load("ten_points").train
+    program = program_of("dense(2) sigmoid dense(3) sigmoid dense(2) sigmoid", (2,), "quadratic", "sgd(0.05)", 1)
+    assert program.plan.inline and not program.labels
+    other = program.new_state()
+    program.compile()
+    order = np.random.default_rng(0).integers(0, 10, 1000)
+    x, y = np.ascontiguousarray(points.x), np.ascontiguousarray(points.y)
+    losses = program.epoch(program.state, x, y, order), program.reference().epoch(other, x, y, order)
+    assert_same(program, other, [losses[0]], [losses[1]], rtol=1e-12)
+    assert program.state.counters[STEP] == 1000 and not program.state.counters[STOP]
+
+
+MIXED = [
+    "dense(64)",
+    "relu",
+    "dropout(0.3)",
+    residual("dense(64)", "tanh", residual("dense(64)", "softplus")),
+    "batchnorm",
+    "gelu",
+    residual("batchnorm", "dense(64)"),
+    "layernorm",
+    "dense(6)",
+    "softmax",
+    "dense(4)",
+]
+
+
+@pytest.fixture(scope="module")
+def sharded():
+    """64 samples a batch are enough work for four blocks."""
+    program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)
+    assert (program.plan.blocks, program.plan.parts, program.plan.inline) == (4, schedule.PARTS, False)
+    return program.compile()
+
+
+def test_sharded(sharded):
+    """The last batch has 3 samples, fewer than there are blocks."""
+    x, y = samples(sharded, 64 * 2 + 3)
+    sharded.state.theta[:] = sharded.new_state().theta
+    other = sharded.new_state()
+    assert_same(sharded, other, train(sharded, sharded.state, x, y), train(sharded.reference(), other, x, y), rtol=1e-9)
+    out = np.empty((len(x), 4))
+    sharded.predict(sharded.state, x, out)
+    np.testing.assert_allclose(out, sharded.network.forward(x), rtol=1e-9)
+
+
+def test_serial(monkeypatch):
+    monkeypatch.setattr(schedule, "SHARD", 10**9)
+    program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)
+    assert (program.plan.blocks, program.plan.parts, program.plan.inline) == (1, 1, False)
+    other = program.new_state()
+    program.compile()
+    x, y = samples(program, 64 + 3)
+    assert_same(program, other, train(program, program.state, x, y), train(program.reference(), other, x, y), rtol=1e-9)
+
+
+def test_inlined():
+    layers = ["dense(3)", residual("batchnorm", "tanh"), "dropout(0.2)", "dense(2)"]
+    program = program_of(layers, (4,), "cross_entropy", "sgd(lr=0.1, momentum=0.9)", batch_size=4)
+    assert program.plan.inline
+    other = program.new_state()
+    program.compile()
+    x, y = samples(program, 11)
+    assert_same(
+        program, other, train(program, program.state, x, y), train(program.reference(), other, x, y), rtol=1e-11
+    )
+
+
+SMALL = ["dense(3)", "sigmoid", "dense(2)"]
+VARIANTS = {
+    "values": {},
+    "one-hot": {"loss": "cross_entropy", "labels": False},
+    "labels": {"loss": "cross_entropy", "labels": True},
+    "clipped": {"clip": Clip(max=0.05, p=3.0)},
+    "rates": {"rates": [0.5, 0.25, 0.125]},
+    "p = 1": {"norm": 1.0},
+    "p = inf": {"norm": np.inf},
+    "float32": {"dtype": "float32", "loss": "mae", "optimizer": "rmsprop(lr=1e-3)"},
+}
+
+
+@pytest.fixture(scope="module")
+def variants():
+    """Name -> a small program compiled, kernels called by symbol, which compiles faster than inlining."""
+    made = {}
+
+    def variant(name):
+        if name not in made:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(schedule, "INLINE", 0)
+                made[name] = program_of(SMALL, (3,), **VARIANTS[name]).compile()
+        program = made[name]
+        program.network.initialize(7)
+        return program, program.new_state()
+
+    return variant
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants(variants, name):
+    program, state = variants(name)
+    assert not program.plan.inline and program.labels == (name == "labels")
+    other = program.new_state()
+    x, y = samples(program, 10)
+    losses, expected = train(program, state, x, y), train(program.reference(), other, x, y)
+    program.state = state
+    assert_same(program, other, losses, expected, rtol=1e-5 if name == "float32" else 1e-12)
+    assert state.counters[STEP] == 9 and not np.array_equal(state.theta, program.new_state().theta)
+
+
+def test_labels_are_one_hot_targets(variants):
+    (labels, one), (values, two) = variants("labels"), variants("one-hot")
+    x, y = samples(labels, 10)
+    np.testing.assert_allclose(train(labels, one, x, y), train(values, two, x, np.eye(2)[y]), rtol=1e-13)
+    np.testing.assert_allclose(one.theta, two.theta, rtol=1e-13)
+
+
+def test_clipping_shortens_the_gradient(variants):
+    """Steps of sgd are -lr g with ||g||_3 at most 0.05, and equal to it where the gradient was longer."""
+    program, state = variants("clipped")
+    x, y = samples(program, 4)
+    steps = []
+    for _ in range(5):
+        before = state.theta.copy()
+        program.step(state, x, y)
+        steps.append(np.sum(np.abs(state.theta - before) ** 3) ** (1 / 3) / 0.1)
+    norms = state.log.reshape(-1)[2 : 5 * program.plan.log_width : program.plan.log_width]
+    assert norms.max() > 0.05
+    np.testing.assert_allclose(steps, np.minimum(norms, 0.05), rtol=1e-12)
+
+
+def test_rates_step_by_step_and_the_last_holds_on(variants):
+    program, state = variants("rates")
+    x, y = samples(program, 4)
+    for rate in (0.5, 0.25, 0.125, 0.125):
+        before = state.theta.copy()
+        program.step(state, x, y)
+        np.testing.assert_allclose(state.theta, before - rate * state.gradient, rtol=1e-13)
+    assert state.log[1 :: program.plan.log_width][:4].tolist() == [0.5, 0.25, 0.125, 0.125]
+
+
+def test_the_log_begins_anew_when_it_is_full(variants):
+    program, state = variants("values")
+    state = state._replace(rates=np.zeros(1))
+    x, y = samples(program, 8)
+    rows, (one, two) = program.plan.log_rows, (program.step(state, x[i : i + 4], y[i : i + 4]) for i in (0, 4))
+    order = np.concatenate(
+        [np.tile(np.arange(4), rows - 2), np.arange(4, 8)]
+    )  # the last batch is row 1 of the next turn
+    program.epoch(state, x, y, np.concatenate([order, order[-4:]]))
+    assert state.counters[ROWS] == rows + 2 and one != two
+    assert state.log[: 3 * program.plan.log_width : program.plan.log_width].tolist() == [two, two, one]
+
+
+def test_what_does_not_fit_is_refused(variants):
+    """Compiled code would read and write beyond the arrays."""
+    program, state = variants("values")
+    x, y = samples(program, 5)
+    before = [array.copy() for array in state]
+    for wrong in ((x, y), (x[:4, :2].copy(), y[:4]), (x[:3], y[:4]), (x[:4], y[:4, :1].copy())):
+        with pytest.raises(ValueError, match=r"step: expected x \(N, 3\) and target \(N, 2\), N at most 4"):
+            program.step(state, *wrong)
+    with pytest.raises(ValueError, match="predict: expected x"):
+        program.predict(state, x, np.empty((4, 2)))
+    with pytest.raises(ValueError, match="epoch: expected x"):
+        program.epoch(state, x, y[:4], np.arange(5))
+    for array, kept in zip(state, before, strict=True):
+        np.testing.assert_array_equal(array, kept)
+
+
+@pytest.mark.parametrize("name", ["values", "p = inf"])
+def test_a_gradient_that_is_no_number_stops(variants, name):
+    """A finite loss with a NaN in the gradient: 0 times an infinite weight. What it would spoil is left as it was."""
+    program, state = variants(name)
+    layers = ["dense(3)", "sigmoid", "dense(3)", "sigmoid", "dense(2)"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "INLINE", 0)
+        program = program_of(layers, (3,), **VARIANTS[name]).compile()
+    program.network.parameters["dense.3.W"][...] = np.inf
+    before = program.network.parameters["dense.1.W"].copy()
+    x, y = samples(program, 4)
+    for functions, state in ((program, program.new_state()), (program.reference(), program.new_state())):
+        assert np.isfinite(functions.step(state, np.abs(x), y))
+        assert state.counters[STOP] == 1 and state.counters[STEP] == 0
+        assert np.isnan(state.log[2]), "the total norm hides it"
+        np.testing.assert_array_equal(state.theta[: before.size], before.ravel())
+        assert np.isnan(functions.epoch(state, np.abs(x), y, np.arange(4)))
+
+
+# Threads
+
+
+def trained_bits(program, threads):
+    """Hash of all that two epochs of the sharded program leave behind."""
+    x, y = samples(program, 64 * 2 + 3)
+    program.network.initialize(7)
+    state, before = program.new_state(), numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        losses = train(program, state, x, y, epochs=2)
+    finally:
+        numba.set_num_threads(before)
+    arrays = (np.array(losses), state.theta, state.gradient, state.moments, state.buffers, state.log)
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+
+def test_the_number_of_threads_changes_no_bit(sharded):
+    """1, 2 and 4; four in a process of their own where Numba was started with fewer."""
+    counts = [n for n in (1, 2, 4) if n <= numba.config.NUMBA_NUM_THREADS]
+    bits = [trained_bits(sharded, n) for n in counts]
+    if 4 not in counts:
+        code = (
+            f"import sys; sys.path.insert(0, {str(HERE)!r}); import test_program as t;"
+            "p = t.program_of(t.MIXED, (60,), 'cross_entropy', 'adam(lr=1e-3)', batch_size=64).compile();"
+            "print(*{t.trained_bits(p, n) for n in (1, 4)})"
+        )
+        environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
+        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        bits += ran.stdout.split()
+    assert len(set(bits)) == 1
+
+
+def test_two_threads_with_a_state_each(variants):
+    """What each computes is what it computes alone."""
+    program, _ = variants("values")
+    sets = [samples(program, 40, seed) for seed in (1, 2)]
+    alone, together = ([program.new_state(), program.new_state()] for _ in range(2))
+    orders = [np.random.default_rng(seed).integers(0, 40, 40_000) for seed in (1, 2)]
+    losses = {}
+
+    def run(key, state, i):
+        losses[key] = program.epoch(state, *sets[i], orders[i])
+
+    for i in range(2):
+        run(("alone", i), alone[i], i)
+    threads = [threading.Thread(target=run, args=(("together", i), together[i], i)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i in range(2):
+        assert losses["alone", i] == losses["together", i]
+        for one, two in zip(alone[i], together[i], strict=True):
+            np.testing.assert_array_equal(one, two)
+    assert losses["alone", 0] != losses["alone", 1]
+
+
+# Memory
+
+
+def test_a_state_is_a_few_flat_arrays():
+    deep = program_of(
+        [*["dense(3)", "tanh", residual("batchnorm", "dense(3)")] * 20, "dense(2)"], (3,), "cross_entropy"
+    )
+    assert len(deep.state) <= 8 and deep.state._fields == program_of(SMALL, (3,)).state._fields
+    for array in deep.state:
+        assert array.ndim == 1 and array.flags.c_contiguous and array.ctypes.data % array.itemsize == 0
+    assert {str(array.dtype) for array in deep.state} == {"float64", "int64"}
+
+
+@pytest.mark.parametrize("name", ["mixed", "small", "predicting"])
+def test_what_is_predicted_is_allocated(name):
+    program = {
+        "mixed": lambda: program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64, dtype="float32"),
+        "small": lambda: program_of(SMALL, (3,), rates=np.ones(100)),
+        "predicting": lambda: Program(compose(SMALL, (3,)), batch_size=5),
+    }[name]()
+    predicted = program.memory()
+    for state in (program.state, program.new_state()):
+        assert {field: array.nbytes for field, array in zip(state._fields, state, strict=True)} == predicted
+    S = program.network.theta.size
+    assert predicted["theta"] == predicted["gradient"] == S * program.dtype.itemsize
+    assert predicted["moments"] == (2 if name == "mixed" else 0) * S * program.dtype.itemsize
+
+
+def test_new_state_is_independent():
+    program = program_of(SMALL, (3,), optimizer="adam(lr=0.1)")
+    run, new = program.reference(), program.new_state()
+    x, y = samples(program, 4)
+    assert np.shares_memory(program.state.theta, program.network.theta)
+    for field, one, two in zip(new._fields, new, program.state, strict=True):
+        assert field == "rates" or not np.shares_memory(one, two), field  # rates are only read
+    kept = [array.copy() for array in program.state]
+    run.step(new, x, y)
+    for array, before in zip(program.state, kept, strict=True):
+        np.testing.assert_array_equal(array, before)
+    assert new.counters[STEP] == 1 and np.any(new.theta != program.network.theta)
+    again = program.new_state()
+    assert not again.moments.any() and again.counters[STEP] == 0
+    np.testing.assert_array_equal(again.theta, program.network.theta)
+
+
+def test_memory_of_a_chain_does_not_grow_with_its_depth():
+    """To predict, a layer's input and output are enough; to train, what the backward pass names is kept."""
+    sizes = [Program(compose(["dense(16)", "tanh"] * n, (16,)), batch_size=8).plan.arena_size for n in (2, 20)]
+    assert sizes[0] == sizes[1] == (4 * 16) * 8
+    growth = [program_of(["dense(16)", "tanh"] * n, (16,), batch_size=8).plan.arena_size for n in (2, 3, 4)]
+    assert growth[2] - growth[1] == growth[1] - growth[0] == 2 * 16 * 8  # a[l] for (5), delta[l] for (4) and (5)
+
+
+class Canary:
+    """Runs a text and compares what every kernel reads with what was last written there, sample by sample."""
+
+    def __init__(self, program, monkeypatch):
+        self.plan, self.last, self.compared, self.roots = program.plan, {}, 0, {}
+        plain, canary = Binding.python, self
+
+        def python(binding, function):
+            call = plain(binding, function)
+
+            def watched(s, n0, n1, part=0, parts=1, **named):
+                slots = {name: v for name, v in named.items() if isinstance(v, Slot) and v.flat == "arena"}
+                before = {name: slot.of(s, n0, n1).copy() for name, slot in slots.items()}
+                call(s, n0, n1, part=part, parts=parts, **named)
+                for name, slot in slots.items():
+                    canary.check(f"{binding.name}: {name}", slot, n0, n1, before[name], slot.of(s, n0, n1))
+
+            return watched
+
+        monkeypatch.setattr(Binding, "python", python)
+        self.run = program.reference()
+        for ref, variable in program.plan.variables.items():
+            if isinstance(ref, plans.Ref):
+                self.roots[id(getattr(self.run, variable))] = program.plan._root(ref)
+
+    def check(self, what, slot, n0, n1, before, after):
+        """A kernel that leaves an array as it was has read it (or had nothing to write)."""
+        root = self.roots[id(slot)]
+        rows = range(n0, n1) if slot.rows else (0,)
+        for i, old, new in zip(rows, before, after, strict=True) if slot.rows else [(0, before, after)]:
+            if np.array_equal(old, new) and (root, i) in self.last:
+                np.testing.assert_array_equal(old.ravel(), self.last[root, i], err_msg=f"{what}, sample {i}")
+                self.compared += 1
+            self.last[root, i] = new.ravel().copy()
+
+    def step(self, state, x, y):
+        self.last.clear()
+        return self.run.step(state, x, y)
+
+
+WATCHED = {
+    "mixed, sharded": (MIXED, (6,), "cross_entropy", 11, 0),
+    "mixed, serial": (MIXED, (6,), "cross_entropy", 11, 10**9),
+    "a chain": (["dense(5)", "gelu", "dense(4)", "silu", "dense(3)", "tanh", "dense(2)"], (6,), "quadratic", 5, 10**9),
+    "maps": (
+        ["conv(2, 3, padding='same')", "relu", residual("conv(2, 1)", "batchnorm", "identity"), "maxpool(2)", "flatten",
+         "dense(4)", residual(residual("identity")), "dense(2)"],
+        (1, 4, 4), "cross_entropy", 7, 0,
+    ),
+}  # fmt: skip
+
+
+def watched_program(name, monkeypatch):
+    layers, shape, loss, batch_size, shard = WATCHED[name]
+    monkeypatch.setattr(schedule, "SHARD", shard)
+    monkeypatch.setattr(schedule, "SAMPLES", 2)
+    program = program_of(layers, shape, loss, batch_size=batch_size)
+    assert program.plan.blocks == (1 if shard else batch_size // 2)
+    return program
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_nothing_is_overwritten_that_is_still_read(name, monkeypatch):
+    program = watched_program(name, monkeypatch)
+    canary = Canary(program, monkeypatch)
+    x, y = samples(program, program.batch_size)
+    for count in (len(x), 3):
+        canary.step(program.state, x[:count], y[:count])
+    assert canary.compared > 100
+
+
+@pytest.mark.parametrize("name", WATCHED)
+def test_an_overlap_is_seen(name, monkeypatch):
+    """All short-lived arrays at one place: the test above must notice."""
+    monkeypatch.setattr(
+        plans, "_pack", lambda items: (max(size for _, size in items.values()), dict.fromkeys(items, 0))
+    )
+    program = watched_program(name, monkeypatch)
+    canary = Canary(program, monkeypatch)
+    with pytest.raises(AssertionError, match="sample 0"):
+        canary.step(program.state, *samples(program, program.batch_size))
+
+
+def test_gradients_do_not_depend_on_what_was_in_memory():
+    """Every number of a state that is not set on purpose is NaN; the step is the same."""
+    program = program_of(MIXED, (6,), "cross_entropy", batch_size=5)
+    run, clean, dirty = program.reference(), program.new_state(), program.new_state()
+    for array in (dirty.gradient, dirty.arena, dirty.log):
+        array[:] = np.nan
+    dirty.counters[4 + program.batch_size :] = -(10**6)
+    x, y = samples(program, 5)
+    assert run.step(clean, x, y) == run.step(dirty, x, y)
+    np.testing.assert_array_equal(clean.theta, dirty.theta)
+    np.testing.assert_array_equal(clean.log[: program.plan.log_width], dirty.log[: program.plan.log_width])
+
+
+def test_one_loop_between_two_barriers():
+    """Parts of a batch-coupled layer run at once; what follows in the same function might read what is not yet written.
+
+    So such a function holds one call, and a residual that begins with such a layer adds its deltas elsewhere.
+    """
+    layers = [residual("batchnorm", "dense(3)"), residual("batchnorm", residual("batchnorm", "tanh")), "dense(2)"]
+    for first in ([], ["dense(3)"]):
+        plan = program_of([*first, *layers], (3,)).plan
+        coupled = [region for region in plan.regions if region.coupled]
+        assert len(coupled) == 3
+        for region in coupled:
+            assert len(region.forward) == 1 and len(region.backward) <= 1
+        adds = [call for region in plan.regions for call in region.backward if call.binding.name == "residual_add"]
+        assert len(adds) == (3 if first else 2) and not any(call.parted for call in adds)
+
+
+# The schedule
+
+
+def graph(*layers, shape=(50,)):
+    return compose(list(layers), shape).graph
+
+
+def test_operations_are_those_of_the_layers():
+    assert schedule.operations(graph("dense(40)", "relu", "dense(3)")) == 40 * 50 + 40 + 3 * 40
+    assert schedule.operations(graph("flatten", "identity")) == 0
+
+
+def test_blocks():
+    """200,000 multiplications for a fork, at most 8 blocks of at least 16 samples."""
+    large, small = graph("dense(1000)"), graph("dense(5)")
+    assert schedule.blocks(large, 3) == schedule.parts(large, 3) == 1
+    assert [schedule.blocks(large, n) for n in (16, 31, 32, 64, 127, 128, 10_000)] == [1, 1, 2, 4, 7, 8, 8]
+    assert [schedule.parts(large, n) for n in (3, 4, 64)] == [1, 8, 8]
+    assert [schedule.blocks(small, n) for n in (64, 799, 800, 10**6)] == [1, 1, 8, 8]
+
+
+def test_blocks_do_not_depend_on_threads():
+    net = graph("dense(1000)")
+    before, counts = numba.get_num_threads(), set()
+    try:
+        for threads in range(1, numba.config.NUMBA_NUM_THREADS + 1):
+            numba.set_num_threads(threads)
+            counts.add((schedule.blocks(net, 64), schedule.parts(net, 64)))
+    finally:
+        numba.set_num_threads(before)
+    assert counts == {(4, 8)}
+
+
+def test_inlined_where_no_layer_has_much_to_do():
+    assert schedule.inline(graph("dense(2)", "relu", "dense(20)"), 1)
+    assert schedule.inline(graph("dense(40)"), 1) and not schedule.inline(graph("dense(41)"), 1)
+    assert not schedule.inline(graph("dense(40)"), 2)
+
+
+# The text
+
+
+def identifiers(source):
+    """All names that a text defines or uses, those of arguments included."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        found |= {value for value in (getattr(node, key, None) for key in ("id", "arg", "name")) if value}
+    return found
+
+
+OWN = """BLOCKS PARTS BOUNDS FIRST LAYERS CHUNK ROWS WIDTH SUMS C C_i N s n0 n1 p q c k t x y lo hi row rate clip norm
+    share total training seed first part parts target targets order step epoch predict learn record cost descend measure
+    extent gradients output theta gradient sums rows short prange range min max np ValueError float inf first_moment
+    second_moment i index g factor source width batch at"""
+SCHEME = re.compile(
+    r"(z|a|da|delta)\d+|d?(W|b|gain|offset)\d*|(mean|inverse_deviation|running_mean|running_variance)\d*"
+    r"|(forward|backward)_\d+|[a-z_]+_(forward|backward|backward_input|backward_weight|backward_bias|backward_parameters)"
+    r"|batch_(gather|copy|put)|norm_(scale|partial)|residual_add|update|dx|dy|loss|skip"
+)
+
+
+def test_names_follow_the_lecture():
+    program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)
+    options = {"beta1", "beta2", "epsilon", "weight_decay", "momentum", "channels", "positions", "features"}
+    others = {name for name in identifiers(program.source) - {*OWN.split()} - options if not SCHEME.fullmatch(name)}
+    assert others == set()
+    text = program_of("dense(3) tanh dense(2)", (4,), batch_size=2).source
+    for call in (
+        "x=a1, W=W2, b=b2, y=z2",
+        "x=z2, y=a2",
+        "x=a2, W=W3, b=b3, y=a3",
+        "dy=delta2, dW=dW2",
+        "dy=delta2, db=db2",
+    ):
+        assert call in text, call
+    for equation in ("(1)", "(2)", "(3)", "(4)", "(5)"):
+        assert equation in text
+
+
+def times(name, *names):
+    """Register a layer y = x p1 p2 ... under a name, its parameters under names."""
+    arguments = ", ".join(names)
+    product = " * ".join(f"{each}[0]" for each in names)
+    space = {"kernel": kernel, "prange": prange, "Layer": Layer, "constant": constant, "np": np}
+    text = f"""
+class Times(Layer):
+    def parameters(self, in_shape):
+        return {{name: constant(i + 2.0, (1,)) for i, name in enumerate({names!r})}}
+
+    @kernel
+    def forward(x, {arguments}, y):
+        for i in prange(x.shape[0]):
+            for j in range(x.shape[1]):
+                y[i, j] = x[i, j] * {product}
+
+    @kernel
+    def backward_input(dy, {arguments}, dx):
+        for i in prange(dy.shape[0]):
+            for j in range(dy.shape[1]):
+                dx[i, j] = dy[i, j] * {product}
+
+    @kernel
+    def backward_parameters(x, dy, {arguments}, {", ".join("d" + each for each in names)}):
+        for _ in prange(1):
+            total = np.sum(x * dy) * {product}
+            {"; ".join(f"d{each}[0] = total / {each}[0]" for each in names)}
+"""
+    exec(text, space)
+    registry.register(name, force=True)(space["Times"])
+
+
+HOSTILE = [
+    ("epoch", ("forward_", "gradients", "a")),
+    ("np", ("z", "delta", "BLOCKS")),
+    ("s", ("backward_", "theta", "sums")),
+    ("prange", ("W", "é", "C_i")),
+    ("forward_1", ("output", "learn", "state")),
+]
+
+
+@pytest.mark.parametrize("name, names", HOSTILE)
+def test_registered_names_cannot_break_the_text(name, names):
+    """Names that the text itself uses, for layers and parameters: it still says what it should."""
+    times(name, *names)
+    try:
+        program = program_of([name, "dense(2)", name], (3,), batch_size=4)
+        ast.parse(program.source)
+        W, b = (program.network.parameters[f"dense.2.{each}"] for each in "Wb")
+        x, y = samples(program, 4)
+        F = 24 * ((24 * x) @ W.T + b)
+        run = program.reference()
+        assert run.step(program.new_state(), x, y) == pytest.approx(np.sum((F - y) ** 2) / 8, rel=1e-12)
+        out = np.empty((4, 2))
+        run.predict(program.state, x, out)
+        np.testing.assert_allclose(out, F, rtol=1e-12)
+        state = program.new_state()
+        run.step(state, x, y)
+        slope = np.sum((F - y) * F) / 4  # C by any of the last layer's factors, times the factor
+        np.testing.assert_allclose(state.gradient[-3:] * [2.0, 3.0, 4.0], slope, rtol=1e-12)
+    finally:
+        registry.unregister(name)
+
+
+def test_an_option_that_is_text_stays_text():
+    @registry.losses.register("quoted_for_test_program", force=True)
+    class Quoted(Quadratic):
+        note: str = ""
+
+    try:
+        note = '""" + __import__("os").name + """ \\'
+        program = program_of(SMALL, (3,), ("quoted_for_test_program", {"note": note}))
+        tree = ast.parse(program.source)
+        assert "__import__" in ast.get_docstring(tree) and "__import__" not in identifiers(program.source)
+    finally:
+        registry.losses.unregister("quoted_for_test_program")
+
+
+@pytest.mark.parametrize("argument", ["s", "n0", "n1", "part", "parts"])
+def test_arguments_that_the_program_has_itself(argument):
+    times("taken_for_test_program", argument)
+    try:
+        with pytest.raises(NnjitError, match=f"taken_for_test_program_forward.*{argument!r}"):
+            program_of(["taken_for_test_program"], (3,))
+    finally:
+        registry.unregister("taken_for_test_program")
+
+
+def test_no_path_in_the_text():
+    source = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64).source
+    assert not re.search(r"(?<![\w/ ])/\w|\\|[A-Za-z]:/", source)
+    for place in {str(HERE), str(Path.cwd()), str(Path.home()), sys.prefix} - {"/"}:
+        assert place not in source
+
+
+@pytest.mark.parametrize(
+    "layers, options, error, words",
+    [
+        (SMALL, {"batch_size": 0}, SpecError, "batch_size"),
+        (SMALL, {"batch_size": True}, SpecError, "batch_size"),
+        (SMALL, {"batch_size": 2.0}, SpecError, "batch_size"),
+        (SMALL, {"labels": True}, ShapeError, "quadratic"),
+        (["dense(1)"], {"loss": "cross_entropy"}, ShapeError, "cross_entropy"),
+        (["tanh"], {}, ShapeError, "no parameters"),
+        (SMALL, {"loss": "quadrat"}, NnjitError, "quadratic"),
+        (SMALL, {"optimizer": "sgd(lr=-1)"}, SpecError, "lr"),
+    ],
+)
+def test_programs_that_cannot_be(layers, options, error, words):
+    with pytest.raises(error, match=words):
+        program_of(layers, (3,), **options)
