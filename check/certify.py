@@ -84,8 +84,9 @@ def certify_layer(name):
 
 
 def _certify_case(row, spec, shape, N, last):
-    place = f"{spec if isinstance(spec, str) else catalogue.create(spec).spec()} on {shape}, batch of {N}"
+    place = f"{row.name} on {shape}, batch of {N}"
     try:
+        place = f"{spec if isinstance(spec, str) else catalogue.create(spec).spec()} on {shape}, batch of {N}"
         case = _Case(row, place, spec, shape, N)
         case.kernels()
         case.shapes()
@@ -158,10 +159,10 @@ class _Case:
             sentence = None
             if wrong:
                 at = f"dC/d{name.rpartition('.')[2]}[{', '.join(map(str, wrong[0].index))}]"
-                size = int(np.prod(shape))
+                whole = gradient[first : first + int(np.prod(shape))].reshape(shape)
                 sentence = (
                     f"{at} is {wrong[0].numeric:.6g} by differences, backward gives {wrong[0].analytic:.6g};"
-                    f" {len(wrong)} of {len(found)} are wrong{hint(found, gradient[first : first + size].reshape(shape))}"
+                    f" {len(wrong)} of {len(found)} are wrong{hint(found, whole)}"
                 )
             self.answer("gradient", name, sentence)
         self._taylor(cost, gradient)

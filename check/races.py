@@ -149,7 +149,7 @@ def races(function, arguments):
 
 
 def interpreted(function, prange, known=None):
-    """The function with `prange` replaced and with the compiled helpers it calls, and those they call, as plain Python."""
+    """The function with `prange` replaced, and with the compiled helpers it calls, and they call, as plain Python."""
     known = {} if known is None else known
     if function not in known:
         plain = function.py_func if _is_compiled(function) else function

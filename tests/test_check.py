@@ -9,6 +9,7 @@ from nnjit.check import COLUMNS, certify
 from nnjit.check.cases import CASES, cases
 from nnjit.check.derivatives import differences, remainders
 from nnjit.check.races import races
+from nnjit.check.runner import same_bits
 from nnjit.errors import ShapeError, UnknownName
 from nnjit.layers import Layer, constant, elementwise, kernel, weight, zeros
 from numba import njit, prange
@@ -269,7 +270,7 @@ class Promotion(Affine):
         (WrongFactor, ["gradient", "taylor"], ["planted.1.gain: dC/dgain[0]", "all 2 times what they should be"]),
         (Transposed, ["gradient", "taylor"], ["planted.1.W: dC/dW[0, 1]", "as if it were transposed"]),
         (Accumulates, ["writes"], ["planted_backward_parameters: dgain[0] depends", "not added to"]),
-        (Race, ["races", "threads"], ["planted_backward_parameters: ", "iterations 0 and 1 of its loop both write dgain[0]"]),
+        (Race, ["races", "threads"], ["backward_parameters: iterations 0 and 1 of its loop both write dgain[0]"]),
         (Promotion, ["float32"], ["planted_forward: computes in float64", "+ offset[c] * S / S", "float(n)"]),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -389,7 +390,7 @@ class Sawtooth(Layer):
 class RaisesValueError(Layer):
     def output_shape(self, in_shape):
         channels, height, width = in_shape
-        return in_shape
+        return channels, height, width
 
 
 class TakesNothing(Layer):
@@ -399,6 +400,14 @@ class TakesNothing(Layer):
 
 class NeedsText(Layer):
     mode: str
+
+
+class BadCases(Affine):
+    check_cases = [(("planted", {"sise": 3}), (3,))]
+
+
+class WrongCases(Affine):
+    check_cases = ["planted"]
 
 
 class NoBackward(Layer):
@@ -413,14 +422,16 @@ class NoBackward(Layer):
         (WholeNumberOption, "float32", "'return x * times'"),
         (Forgets, "writes", "planted_backward_input: leaves dx[0, 2] unwritten"),
         (Overwrites, "writes", "planted_forward: changes x[0, 0], which it may only read"),
-        (ByPlaceInBlock, "threads", "planted_forward: sample 1 of y comes out differently when it is alone in its block"),
+        (ByPlaceInBlock, "threads", "forward: sample 1 of y comes out differently when it is alone in its block"),
         (TwoLoops, "reference", "must hold exactly one top-level 'for ... in prange(n)' loop"),
         (UnknownArgument, "shapes", "forward takes 'shift', which cannot be bound"),
         (NotFinite, "shapes", "forward: gives nan for ordinary numbers"),
         (Sawtooth, "gradient", "derivatives lie at kinks, too many to tell"),
-        (RaisesValueError, "shapes", "planted: output_shape fails on (3,) with ValueError: not enough values to unpack"),
+        (RaisesValueError, "shapes", "output_shape fails on (3,) with ValueError: not enough values to unpack"),
         (TakesNothing, "shapes", "planted: takes none of the input shapes (3,), (2, 5), (2, 5, 4), (2, 3, 4, 3)"),
         (NeedsText, "shapes", "planted: no small value of its option mode is known; give the class check_cases"),
+        (BadCases, "shapes", "planted on (3,), batch of 1: planted: unknown option"),
+        (WrongCases, "shapes", "planted: check_cases is a list of (spec, input_shape), got ['planted']"),
         (NoBackward, "shapes", "the layer has no backward_input"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -442,6 +453,16 @@ def test_a_compiled_kernel_that_departs_from_its_reference_is_caught(monkeypatch
     found, text = verdicts("dense")
     assert found == only("reference")
     assert "dense_forward: y[0, 0] is " in text and "the reference gives" in text
+
+
+def test_bits_may_differ_a_little_where_svml_rounds(monkeypatch):
+    from numba import config
+
+    a = np.array([1.0, -2.0, np.nan])
+    assert same_bits(a, a).all() and not same_bits(a, np.nextafter(a, 5))[:2].any()
+    monkeypatch.setattr(config, "USING_SVML", True)
+    assert same_bits(a, np.nextafter(a, 5))[:2].all()
+    assert not same_bits(a, a * 1.001)[:2].any()
 
 
 def test_a_fault_in_one_layer_leaves_the_others_certified(plugged):

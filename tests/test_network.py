@@ -234,7 +234,7 @@ GRADIENTS = {
     "batch normalisation": ([residual("batchnorm", "dense(4)"), residual("dense(4)", "batchnorm"), "dense(2)"], (4,)),
     "dropout": (["dense(6)", "dropout(0.5)", "dense(2)"], (3,)),
     "aliases": (["flatten", "dense(6)", "reshape((2, 3))", "identity", "softmax", "flatten"], (3, 2)),
-    "maps": (["conv(2, 3, padding='same')", residual("conv(2, 1)"), "avgpool(2)", "flatten", "layernorm"], (1, 4, 4)),
+    "maps": ([residual("avgpool(3, stride=1, padding=1)", "batchnorm"), "flatten", "layernorm", "dense(2)"], (2, 3, 3)),
     "nothing learned": (["tanh", "softmax"], (3,)),
 }
 

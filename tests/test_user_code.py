@@ -78,7 +78,7 @@ def test_a_cached_function_calls_the_network_it_is_given(tmp_path):
     (tmp_path / "user_code.py").write_text(USER)
     (tmp_path / "process.py").write_text(PROCESS)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    for number, (width, seed) in enumerate([(45, 1), (51, 2), (45, 3)]):
+    for number, (width, seed) in enumerate([(45, 1), (51, 2)]):
         ran = subprocess.run(
             [sys.executable, "process.py", str(width), str(seed)],
             cwd=tmp_path,

@@ -1,9 +1,9 @@
 """Convolution at stride 1 along a row, on register tiles: what conv.py does with most layers.
 
 A row of an image is contiguous and a tap is a fixed offset into it, so convolution is a matrix product whose right
-factor, the shifted image, need not be written down. A tile is four filters by up to six rows of one vector of positions;
-the weights are its left factor, read as they are. Backward to the input is the same product with the taps turned round,
-over deltas with a frame of zeros. Backward to the weights multiplies rows with rows and sums at the end.
+factor, the shifted image, need not be written down. A tile is four filters by up to six rows of one vector of
+positions; the weights are its left factor, read as they are. Backward to the input is the same product with the taps
+turned round, over deltas with a frame of zeros. Backward to the weights multiplies rows with rows and sums at the end.
 
 Rows shorter than a vector leave lanes unused; masks keep what lies behind them out.
 """
@@ -36,7 +36,7 @@ def _correlation(R, C):
 
 def _plane(R):
     """All rows and positions of R filters, in tiles of as many rows as fit."""
-    six, four, two, one = _correlation(R, 6), _correlation(R, 4), _correlation(R, 2), _correlation(R, 1)
+    six, two, one = _correlation(R, 6), _correlation(R, 2), _correlation(R, 1)
 
     @helper
     def plane(P, p, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, y, yf, yr, rows, width):
@@ -48,9 +48,6 @@ def _plane(R):
                 if rows - r >= 6:
                     six(P, i, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, j, yf, yr, left)
                     r += 6
-                elif rows - r >= 4:
-                    four(P, i, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, j, yf, yr, left)
-                    r += 4
                 elif rows - r >= 2:
                     two(P, i, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, j, yf, yr, left)
                     r += 2
@@ -90,7 +87,7 @@ def forward_tiles(n, P, W, b, y, stride, dilation, groups):
 
 @helper
 def backward_input_tiles(n, W, dy, framed, dx, dilation, groups, first):
-    """dx[n] = the taps of W, turned round, moved over dy[n] with a frame of zeros around it, from position `first` on."""
+    """dx[n] = W with its taps turned round, moved over dy[n] in a frame of zeros, from position `first` on."""
     F, OD, OH, OW = dy.shape[1:]
     C, D, H, width = dx.shape[1:]
     FD, FH, FW = framed.shape[2:]
@@ -119,11 +116,53 @@ def backward_input_tiles(n, W, dy, framed, dx, dilation, groups, first):
             w = (g * each * m + c % m) * K + K - 1
             if c % m + 4 <= m:
                 _plane_of_four(
-                    framed, p, pa, pd, ph, pw, FW, W, w, K, m * K, -1, none, 0, each, kernel, dx, z, volume, width, H, width
+                    framed,
+                    p,
+                    pa,
+                    pd,
+                    ph,
+                    pw,
+                    FW,
+                    W,
+                    w,
+                    K,
+                    m * K,
+                    -1,
+                    none,
+                    0,
+                    each,
+                    kernel,
+                    dx,
+                    z,
+                    volume,
+                    width,
+                    H,
+                    width,
                 )
             else:
                 _plane_of_one(
-                    framed, p, pa, pd, ph, pw, FW, W, w, K, m * K, -1, none, 0, each, kernel, dx, z, volume, width, H, width
+                    framed,
+                    p,
+                    pa,
+                    pd,
+                    ph,
+                    pw,
+                    FW,
+                    W,
+                    w,
+                    K,
+                    m * K,
+                    -1,
+                    none,
+                    0,
+                    each,
+                    kernel,
+                    dx,
+                    z,
+                    volume,
+                    width,
+                    H,
+                    width,
                 )
         c += 4 if c % m + 4 <= m else 1
 
@@ -142,7 +181,7 @@ def _taps(R, C):
                 for h in range(OH):
                     i, j = y + ((n * F * OD + d) * OH + h) * OW, p + n * pn + d * pd + h * pr
                     for o in range(0, whole, L):
-                        t = inner(t, dY, i + o, yf, P, j + o, pk)
+                        t = inner(t, dY, i + o, yf, P, j + o, pk, None)
                     if whole < OW:
                         t = inner(t, dY, i + whole, yf, P, j + whole, pk, OW - whole)
         sums(dW, w, wf, wk, t)

@@ -1,9 +1,9 @@
 """The affine layer z = W a + b and its backward pass, (3) to (5) of the lecture, as matrix products on register tiles.
 
-Parallel plan: forward and backward_input give four samples to an iteration, backward_weight four rows of dW; each output
-is written by one iteration, whatever the parts. Forward multiplies rows with rows, so its tile runs along the sum
-(`inner`) and is summed at the end; the other two run along the rows of W, dx and dW (`outer`). Rows shorter than a vector
-are left to plain loops, which LLVM unrolls where the sizes are constant (tiny networks).
+Parallel plan: forward and backward_input give four samples to an iteration, backward_weight four rows of dW; each
+output is written by one iteration, whatever the parts. Forward multiplies rows with rows, so its tile runs along the
+sum (`inner`) and is summed at the end; the other two run along the rows of W, dx and dW (`outer`). Rows shorter than a
+vector are left to plain loops, which LLVM unrolls where the sizes are constant (tiny networks).
 """
 
 from numba import prange
@@ -20,7 +20,7 @@ def _dots(R, C):
         t = zero(x, R, C)
         L = lanes(x)
         for k in range(0, m - L + 1, L):
-            t = inner(t, x, i * m + k, m, W, j * m + k, m)
+            t = inner(t, x, i * m + k, m, W, j * m + k, m, None)
         if m % L:
             k = m - m % L
             t = inner(t, x, i * m + k, m, W, j * m + k, m, m - k)
@@ -46,13 +46,13 @@ def _combination(R):
         for j in range(0, m - width + 1, width):
             t = zero(B, R, WIDE)
             for k in range(K):
-                t = outer(t, A, a + k * ka, sa, B, k * m + j)
-            store(C, i * m + j, m, t)
+                t = outer(t, A, a + k * ka, sa, B, k * m + j, None, None)
+            store(C, i * m + j, m, t, None, None)
         for j in range(m - m % width, m, 2 * lanes(B)):
             t = zero(B, R, 2)
             for k in range(K):
-                t = outer(t, A, a + k * ka, sa, B, k * m + j, m - j)
-            store(C, i * m + j, m, t, m - j)
+                t = outer(t, A, a + k * ka, sa, B, k * m + j, m - j, None)
+            store(C, i * m + j, m, t, m - j, None)
 
     return combination
 

@@ -1,17 +1,16 @@
 """The register tile: a small matrix that lives in vector registers, and the few words to work with it.
 
 A tile has R rows of C vectors; its shape is part of its type, so LLVM keeps it in registers and every operation is
-unrolled. A vector holds LANES numbers: what the CPU's registers hold (`vector_bytes`) of the array's element type. With
-these words a matrix product reads as mathematics::
+unrolled. A vector holds as many numbers as the CPU's registers do. With these words a matrix product reads as mathematics::
 
-    t = zero(B, 4, 6)                                  # 4 rows, 6 vectors wide, of B's element type
+    t = zero(B, 4, 6)                                              # 4 rows, 6 vectors wide, of B's element type
     for k in range(K):
-        t = outer(t, A, a + k, lda, B, b + k * ldb)    # t += A[:4, k] (x) B[k, :6 vectors]
-    store(C, c, ldc, t)                                # C[:4, :6 vectors] = t
+        t = outer(t, A, a + k, lda, B, b + k * ldb, None, None)    # t += A[:4, k] (x) B[k, :6 vectors]
+    store(C, c, ldc, t, None, None)                                # C[:4, :6 vectors] = t
 
-Arrays are taken as flat, whatever their shape: i, j are places in them, si, sj the distances of rows. `width` says how many columns exist: loads of
-the others give 0, stores leave memory alone. Tails are thus a matter of the words, not of the kernels; a width that is
-known to cover the tile costs nothing.
+Arrays are taken as flat, whatever their shape: i, j are places in them, si, sj the distances of rows (and of vectors,
+where they do not follow each other). `width` says how many columns exist: loads of the others give 0, stores leave memory
+alone. Tails are thus a matter of the words, not of the kernels; None means that all exist.
 
 In plain Python the same words work on NumPy arrays, so that kernels can be run and their races found without compiling.
 """
@@ -21,7 +20,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.extending import intrinsic, overload, register_model
+from numba.extending import intrinsic, register_model
 
 
 def vector_bytes():
@@ -77,7 +76,9 @@ class _Words:
     def mask(self, width, n):
         """Which lanes of the n-th vector are columns below `width`."""
         number = ir.IntType(64)
-        lane = ir.Constant(ir.VectorType(number, self.kind.lanes), [n * self.kind.lanes + k for k in range(self.kind.lanes)])
+        lane = ir.Constant(
+            ir.VectorType(number, self.kind.lanes), [n * self.kind.lanes + k for k in range(self.kind.lanes)]
+        )
         one = self.builder.insert_element(ir.Constant(lane.type, ir.Undefined), width, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.kind.lanes), None)
         return self.builder.icmp_signed("<", lane, self.builder.shuffle_vector(one, one, zeros))
@@ -119,82 +120,111 @@ class _Words:
         return self.builder.call(function, [a, b, c])
 
 
+# -- what the words mean, in plain Python ------------------------------------------------------------------------------
+
+
+def _lanes(array):
+    """Numbers in a vector of this array's element type."""
+    return BYTES // array.dtype.itemsize
+
+
+def _zero(like, r, c):
+    """An all-zero tile of r rows and c vectors (literals) of an array's element type."""
+    return np.zeros((r, c * _lanes(like)), like.dtype)
+
+
+def _fill(A, i, si, r, c):
+    """A tile of r rows and c vectors (literals) whose row n is A[i + n si] everywhere."""
+    A = A.reshape(-1)
+    return np.array([[A[i + n * si]] * (c * _lanes(A)) for n in range(r)], A.dtype)
+
+
+def _outer(t, A, i, si, B, j, width, sj):
+    """t + A[i + r si] (x) B[j : + c vectors]: one rank-1 update. With sj the vectors of B lie that far apart."""
+    A = A.reshape(-1)
+    left = np.array([A[i + r * si] for r in range(t.shape[0])])
+    if sj is None:
+        return t + left[:, None] * _some(B, j, t.shape[1], width)[None, :]
+    n = _lanes(A)
+    return t + left[:, None] * np.concatenate([_some(B, j + v * sj, n, width) for v in range(t.shape[1] // n)])
+
+
+def _inner(t, A, i, si, B, j, sj, width):
+    """t[r, v] + A[i + r si : + a vector] * B[j + v sj : + a vector]: r x c products, to be summed at the end."""
+    n = _lanes(A)
+    rows = np.array([_some(A, i + r * si, n, width) for r in range(t.shape[0])])
+    columns = np.array([_some(B, j + v * sj, n, width) for v in range(t.shape[1] // n)])
+    return t + (rows[:, None, :] * columns[None, :, :]).reshape(t.shape)
+
+
+def _store(C, i, si, t, width, sj):
+    """C[i + r si : + c vectors] = t; with sj the vectors go that far apart."""
+    C, n = C.reshape(-1), _lanes(t) if sj is not None else t.shape[1]
+    for r in range(t.shape[0]):
+        for k in range(t.shape[1]):
+            if width is None or k % n < width:
+                C[i + r * si + k // n * (sj or 0) + k % n] = t[r, k]
+
+
+def _sums(C, i, si, sj, t):
+    """C[i + r si + v sj] = the sum over the vector t[r, v]."""
+    n, C = _lanes(t), C.reshape(-1)
+    for r in range(t.shape[0]):
+        for v in range(t.shape[1] // n):
+            C[i + r * si + v * sj] = t[r, v * n : (v + 1) * n].sum()
+
+
+def _some(array, i, n, width):
+    """n numbers from place i on, of which `width` exist."""
+    array = array.reshape(-1)
+    count = n if width is None else max(0, min(width, n))
+    return np.array([array[i + k] for k in range(count)] + [0] * (n - count), array.dtype)
+
+
+# -- the words -------------------------------------------------------------------------------------------------------
+
+
+def _word(plain):
+    """An intrinsic, and as its `py_func` (as of any jitted function) what it means in plain Python."""
+
+    def mark(definition):
+        word = intrinsic(definition)
+        word.py_func, word.__doc__ = plain, plain.__doc__
+        return word
+
+    return mark
+
+
 def _literal(*kinds):
     return all(isinstance(kind, types.IntegerLiteral) for kind in kinds)
 
 
-@intrinsic
-def _zero(typing, like, r, c):
+def _optional(*kinds):
+    """Numba types of whole numbers that may be None."""
+    return [kind if isinstance(kind, types.NoneType) else types.intp for kind in kinds]
+
+
+def _values(kinds, values):
+    """LLVM values of optional numbers, None where None was given."""
+    return [None if isinstance(kind, types.NoneType) else value for kind, value in zip(kinds, values, strict=True)]
+
+
+@_word(_lanes)
+def lanes(typing, array):
+    n = BYTES * 8 // array.dtype.bitwidth
+    return types.intp(array), lambda context, builder, sig, args: context.get_constant(types.intp, n)
+
+
+@_word(_zero)
+def zero(typing, like, r, c):
     if not _literal(r, c):
         return None
     kind = Tile(like.dtype, r.literal_value, c.literal_value)
     return kind(like, r, c), lambda context, builder, sig, args: ir.Constant(context.get_value_type(kind), None)
 
 
-@intrinsic
-def _outer(typing, t, A, i, si, B, j, width, sj):
-    some, apart = (not isinstance(kind, types.NoneType) for kind in (width, sj))
-
-    def generate(context, builder, sig, args):
-        tile, a, i, si, b, j, width, sj = args
-        words = _Words(context, builder, t)
-        left, right = words.at(A, a, i), words.at(B, b, j)
-        row = words.row(right, t.c, width if some else None, sj if apart else None)
-        for r in range(t.r):
-            factor = words.splat(builder.load(words.step(left, si, r)))
-            for v in range(t.c):
-                k = r * t.c + v
-                tile = builder.insert_value(tile, words.fma(factor, row[v], builder.extract_value(tile, k)), k)
-        return tile
-
-    last = (types.intp if some else width, types.intp if apart else sj)
-    return t(t, A, types.intp, types.intp, B, types.intp, *last), generate
-
-
-@intrinsic
-def _inner(typing, t, A, i, si, B, j, sj, width):
-    some = not isinstance(width, types.NoneType)
-
-    def generate(context, builder, sig, args):
-        tile, a, i, si, b, j, sj, width = args
-        words = _Words(context, builder, t)
-        left, right = words.at(A, a, i), words.at(B, b, j)
-        mask = words.mask(width, 0) if some else None
-        take = (lambda p: words.load_some(p, 0, mask)) if some else words.load
-        columns = [take(words.step(right, sj, v)) for v in range(t.c)]
-        for r in range(t.r):
-            row = take(words.step(left, si, r))
-            for v in range(t.c):
-                k = r * t.c + v
-                tile = builder.insert_value(tile, words.fma(row, columns[v], builder.extract_value(tile, k)), k)
-        return tile
-
-    last = types.intp if some else width
-    return t(t, A, types.intp, types.intp, B, types.intp, types.intp, last), generate
-
-
-@intrinsic
-def _store(typing, C, i, si, t, width, sj):
-    some, apart = (not isinstance(kind, types.NoneType) for kind in (width, sj))
-
-    def generate(context, builder, sig, args):
-        c, i, si, tile, width, sj = args
-        words = _Words(context, builder, t)
-        place = words.at(C, c, i)
-        for r in range(t.r):
-            row = words.step(place, si, r)
-            for v in range(t.c):
-                value = builder.extract_value(tile, r * t.c + v)
-                at, n = (words.step(row, sj, v), 0) if apart else (row, v)
-                words.store_some(value, at, n, words.mask(width, n)) if some else words.store(value, at, n)
-        return context.get_dummy_value()
-
-    last = (types.intp if some else width, types.intp if apart else sj)
-    return types.void(C, types.intp, types.intp, t, *last), generate
-
-
-@intrinsic
-def _fill(typing, A, i, si, r, c):
+@_word(_fill)
+def fill(typing, A, i, si, r, c):
     if not _literal(r, c):
         return None
     t = Tile(A.dtype, r.literal_value, c.literal_value)
@@ -211,119 +241,72 @@ def _fill(typing, A, i, si, r, c):
     return t(A, types.intp, types.intp, r, c), generate
 
 
-@intrinsic
-def _sums(typing, C, i, si, sj, t):
+@_word(_outer)
+def outer(typing, t, A, i, si, B, j, width, sj):
+    def generate(context, builder, sig, args):
+        tile, a, i, si, b, j, width, sj = (*args[:6], *_values(sig.args[6:], args[6:]))
+        words = _Words(context, builder, t)
+        left, right = words.at(A, a, i), words.at(B, b, j)
+        row = words.row(right, t.c, width, sj)
+        for r in range(t.r):
+            factor = words.splat(builder.load(words.step(left, si, r)))
+            for v in range(t.c):
+                k = r * t.c + v
+                tile = builder.insert_value(tile, words.fma(factor, row[v], builder.extract_value(tile, k)), k)
+        return tile
+
+    return t(t, A, types.intp, types.intp, B, types.intp, *_optional(width, sj)), generate
+
+
+@_word(_inner)
+def inner(typing, t, A, i, si, B, j, sj, width):
+    def generate(context, builder, sig, args):
+        tile, a, i, si, b, j, sj, width = (*args[:7], *_values(sig.args[7:], args[7:]))
+        words = _Words(context, builder, t)
+        left, right = words.at(A, a, i), words.at(B, b, j)
+        columns = words.row(right, t.c, width, sj)
+        for r in range(t.r):
+            row = words.row(words.step(left, si, r), 1, width, None)[0]
+            for v in range(t.c):
+                k = r * t.c + v
+                tile = builder.insert_value(tile, words.fma(row, columns[v], builder.extract_value(tile, k)), k)
+        return tile
+
+    return t(t, A, types.intp, types.intp, B, types.intp, types.intp, *_optional(width)), generate
+
+
+@_word(_store)
+def store(typing, C, i, si, t, width, sj):
+    def generate(context, builder, sig, args):
+        c, i, si, tile, width, sj = (*args[:4], *_values(sig.args[4:], args[4:]))
+        words = _Words(context, builder, t)
+        place = words.at(C, c, i)
+        for r in range(t.r):
+            row = words.step(place, si, r)
+            for v in range(t.c):
+                value = builder.extract_value(tile, r * t.c + v)
+                at, n = (row, v) if sj is None else (words.step(row, sj, v), 0)
+                words.store(value, at, n) if width is None else words.store_some(value, at, n, words.mask(width, n))
+        return context.get_dummy_value()
+
+    return types.void(C, types.intp, types.intp, t, *_optional(width, sj)), generate
+
+
+@_word(_sums)
+def sums(typing, C, i, si, sj, t):
     def generate(context, builder, sig, args):
         c, i, si, sj, tile = args
         words = _Words(context, builder, t)
         place = words.at(C, c, i)
         element = words.vector.element
         name = f"llvm.vector.reduce.fadd.v{t.lanes}f{words.bytes * 8}"
-        reduce = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(element, [element, words.vector]), name
-        )
+        kind = ir.FunctionType(element, [element, words.vector])
+        total_of = cgutils.get_or_insert_function(builder.module, kind, name)
         for r in range(t.r):
             for v in range(t.c):
                 vector = builder.extract_value(tile, r * t.c + v)
-                total = builder.call(reduce, [ir.Constant(element, -0.0), vector], fastmath=("reassoc",))
+                total = builder.call(total_of, [ir.Constant(element, -0.0), vector], fastmath=("reassoc",))
                 builder.store(total, words.step(words.step(place, si, r), sj, v))
         return context.get_dummy_value()
 
     return types.void(C, types.intp, types.intp, types.intp, t), generate
-
-
-# -- the words, for compiled code by overload and for plain Python as they stand ------------------------------------------
-
-
-def lanes(array):
-    """Numbers in a vector of this array's element type."""
-    return BYTES // array.dtype.itemsize
-
-
-def zero(like, r, c):
-    """An all-zero tile of r rows and c vectors (literals) of an array's element type."""
-    return np.zeros((r, c * lanes(like)), like.dtype)
-
-
-def fill(A, i, si, r, c):
-    """A tile of r rows and c vectors (literals) whose row n is A[i + n si] everywhere."""
-    A = A.reshape(-1)
-    return np.array([[A[i + n * si]] * (c * lanes(A)) for n in range(r)], A.dtype)
-
-
-def outer(t, A, i, si, B, j, width=None, sj=None):
-    """t + A[i + r si] (x) B[j : + c vectors]: one rank-1 update. With sj the vectors of B lie that far apart."""
-    A = A.reshape(-1)
-    left = np.array([A[i + r * si] for r in range(t.shape[0])])
-    if sj is None:
-        return t + left[:, None] * _some(B, j, t.shape[1], width)[None, :]
-    n = lanes(A)
-    return t + left[:, None] * np.concatenate([_some(B, j + v * sj, n, width) for v in range(t.shape[1] // n)])
-
-
-def inner(t, A, i, si, B, j, sj, width=None):
-    """t[r, v] + A[i + r si : + a vector] * B[j + v sj : + a vector]: r x c products, to be summed at the end."""
-    n = lanes(A)
-    rows = np.array([_some(A, i + r * si, n, width) for r in range(t.shape[0])])
-    columns = np.array([_some(B, j + v * sj, n, width) for v in range(t.shape[1] // n)])
-    return t + (rows[:, None, :] * columns[None, :, :]).reshape(t.shape)
-
-
-def store(C, i, si, t, width=None, sj=None):
-    """C[i + r si : + c vectors] = t; with sj the vectors go that far apart."""
-    C, n = C.reshape(-1), lanes(t) if sj is not None else t.shape[1]
-    for r in range(t.shape[0]):
-        for k in range(t.shape[1]):
-            if width is None or k % n < width:
-                C[i + r * si + k // n * (sj or 0) + k % n] = t[r, k]
-
-
-def sums(C, i, si, sj, t):
-    """C[i + r si + v sj] = the sum over the vector t[r, v]."""
-    n, C = lanes(t), C.reshape(-1)
-    for r in range(t.shape[0]):
-        for v in range(t.shape[1] // n):
-            C[i + r * si + v * sj] = t[r, v * n : (v + 1) * n].sum()
-
-
-def _some(array, i, n, width):
-    """n numbers from place i on, of which `width` exist."""
-    array = array.reshape(-1)
-    count = n if width is None else max(0, min(width, n))
-    return np.array([array[i + k] for k in range(count)] + [0] * (n - count), array.dtype)
-
-
-@overload(lanes, inline="always")
-def _lanes_compiled(array):
-    n = BYTES * 8 // array.dtype.bitwidth
-    return lambda array: n
-
-
-@overload(zero, inline="always", prefer_literal=True)
-def _zero_compiled(like, r, c):
-    return lambda like, r, c: _zero(like, r, c)
-
-
-@overload(fill, inline="always", prefer_literal=True)
-def _fill_compiled(A, i, si, r, c):
-    return lambda A, i, si, r, c: _fill(A, i, si, r, c)
-
-
-@overload(outer, inline="always")
-def _outer_compiled(t, A, i, si, B, j, width=None, sj=None):
-    return lambda t, A, i, si, B, j, width=None, sj=None: _outer(t, A, i, si, B, j, width, sj)
-
-
-@overload(inner, inline="always")
-def _inner_compiled(t, A, i, si, B, j, sj, width=None):
-    return lambda t, A, i, si, B, j, sj, width=None: _inner(t, A, i, si, B, j, sj, width)
-
-
-@overload(store, inline="always")
-def _store_compiled(C, i, si, t, width=None, sj=None):
-    return lambda C, i, si, t, width=None, sj=None: _store(C, i, si, t, width, sj)
-
-
-@overload(sums, inline="always")
-def _sums_compiled(C, i, si, sj, t):
-    return lambda C, i, si, sj, t: _sums(C, i, si, sj, t)
