@@ -104,7 +104,9 @@ def main():
 def _row(layers, stage, label, environment):
     command = [sys.executable, __file__, "--layers", str(layers), "--child", stage]
     found = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
-    print(f"| {layers} layers, {label} | {found['import']:.2f} | {found['compile']:.2f} | {found['blocks']} |", flush=True)
+    print(
+        f"| {layers} layers, {label} | {found['import']:.2f} | {found['compile']:.2f} | {found['blocks']} |", flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """A layer in 20 lines, for ``nnjit run --plugin examples/affine.py``: y = gain x + offset for each channel."""
 
-from numba import prange
-
 from nnjit.layers import Layer, constant, kernel, zeros
 from nnjit.registry import register
+from numba import prange
 
 
 @register("affine")

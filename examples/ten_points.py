@@ -1,13 +1,12 @@
 """The ten points of Higham & Higham (2019): a 2-2-3-2 sigmoid network, single samples, a million steps in one call.
 
-    python examples/ten_points.py [SEED]
+python examples/ten_points.py [SEED]
 """
 
 import sys
 import time
 
 import numpy as np
-
 from nnjit import registry
 from nnjit.data import load
 
@@ -28,7 +27,8 @@ def main(seed=0):
 
     cost = net.evaluate(x, y, loss="quadratic")["loss"]
     right = int((net.predict(x).argmax(axis=1) == y.argmax(axis=1)).sum())
-    print(f"{STEPS} steps in {seconds:.2f} s ({seconds / STEPS * 1e6:.2f} us a step), cost {cost:.1e}, {right} of 10 right")
+    each = seconds / STEPS * 1e6
+    print(f"{STEPS} steps in {seconds:.2f} s ({each:.2f} us a step), cost {cost:.1e}, {right} of 10 right")
     return seconds, cost, right
 
 

@@ -39,7 +39,7 @@ def compiled(function, signature, **options):
     """
     options = {**OPTIONS, **options}
     function.__name__ += "_" + digest(sorted((k, sorted(v) if k == "fastmath" else v) for k, v in options.items()))
-    function.__module__ = __name__  # Numba imports it when it loads the code; a plug-in's own may have another name then
+    function.__module__ = __name__  # Numba imports it when it loads the code; a plug-in's may have another name then
     dispatcher = njit(**options)(function)
     dispatcher._cache = DiskCache(function)
     dispatcher.compile(signature)

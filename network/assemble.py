@@ -5,7 +5,7 @@ calls them compiles only a call. So a program compiles in the time of its own fe
 milliseconds. For tiny networks (schedule.inline) everything is compiled into one function instead.
 """
 
-from numba import njit, prange, types, typeof
+from numba import njit, prange, typeof, types
 
 from ..kernels.cache import digest
 from ..kernels.compiler import FLOATS, INLINED, Function, compiled, external, symbol

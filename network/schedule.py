@@ -6,8 +6,9 @@ nanosecond; a fork and join costs some microseconds and a block of samples shoul
 * a step is sharded over the batch when it has at least `SHARD` multiplications, into at most `BLOCKS` blocks of at
   least `SAMPLES` samples. The number is fixed by the shapes, never by the threads, and so are the bits of the result;
 * gradients and batch-coupled layers are divided into `PARTS` parts of their own loops at the same size of work;
-* a network in which no operation has more than `INLINE` multiplications a step is compiled with inlined kernels and
-  constant sizes: there the calls would cost more than the arithmetic.
+* a network of at most `INLINED_LAYERS` layers none of which has more than `INLINE` multiplications a step is compiled
+  with inlined kernels and constant sizes: there the calls would cost more than the arithmetic. Deeper ones would take
+  too long to compile.
 """
 
 SHARD = 200_000
@@ -15,6 +16,7 @@ BLOCKS = 8
 SAMPLES = 16
 PARTS = 8
 INLINE = 2_000
+INLINED_LAYERS = 8
 
 
 def operations(graph):
@@ -36,4 +38,6 @@ def parts(graph, batch_size):
 
 def inline(graph, batch_size):
     """Whether kernels are compiled into the program."""
-    return all(node.layer.operations(node.x.shape) * batch_size <= INLINE for node in graph.nodes)
+    return len(graph.nodes) <= INLINED_LAYERS and all(
+        node.layer.operations(node.x.shape) * batch_size <= INLINE for node in graph.nodes
+    )

@@ -107,7 +107,8 @@ def test_layers_lists_every_name_and_the_broken_at_the_end(monkeypatch):
 def test_layers_knows_every_kind(kind):
     catalogue = getattr(registry, kind)
     output = nnjit("layers", "--kind", kind)
-    assert [line.split()[0] for line in output.splitlines()[1:]] == catalogue.names()
+    rows = [line.split()[0] for line in output.splitlines()[1:]]
+    assert [row for row in rows if row != "broken:"] == catalogue.names()  # another test's broken plug-in may be listed
     for name in catalogue.names():
         explained = nnjit("layers", name, "--kind", kind)
         assert explained.startswith(f"{name}(")

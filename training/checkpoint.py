@@ -94,7 +94,9 @@ def read(path):
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
     if not isinstance(about, dict) or "network" not in about:
-        raise CheckpointError(f"{path}: a safetensors file, but not one that nnjit wrote (no nnjit entry in its metadata)")
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not one that nnjit wrote (no nnjit entry in its metadata)"
+        )
     if about.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {about.get('format')}, this nnjit reads format {FORMAT}")
     return tensors, about
@@ -117,7 +119,7 @@ def load(path):
         missing = [f"{name} (from {where})" for name, where in plugins.items() if name not in catalogue.names()]
         if not missing:
             raise CheckpointError(f"{path}: {error}") from None
-        wanted = " ".join(f"--plugin {where}" for where in sorted({plugins[m.split(' ')[0]] for m in missing}))
+        wanted = " ".join(f"--plugin {where}" for where in sorted({plugins[m.split(" ")[0]] for m in missing}))
         raise CheckpointError(
             f"{path}: needs plug-in layers that are not loaded: {', '.join(missing)}; give {wanted}"
         ) from None

@@ -15,7 +15,7 @@ class Clip(Options):
     def validate(self):
         if not 0 < self.max < math.inf:
             raise SpecError(f"clip: max must be a finite number above 0, got {self.max}")
-        if not 1 <= self.p:
+        if not self.p >= 1:
             raise SpecError(f"clip: p must be at least 1 (inf included), got {self.p}")
 
 

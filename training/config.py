@@ -8,7 +8,7 @@
     [data]
     name = "digits"                  # or a spec, "idx(path='mnist')", or {dataset = "csv", path = ...} as a table
     [training]
-    optimizer = "adam(lr=1e-3)"
+    optimizer = "adam(lr=3e-3)"
 """
 
 import os
@@ -61,7 +61,7 @@ class Training(_Section):
     """How it is trained."""
 
     loss: Any = Field(default="cross_entropy", description='a loss, such as "cross_entropy" or "huber(delta=0.5)"')
-    optimizer: Any = Field(default="adam(lr=1e-3)", description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
+    optimizer: Any = Field(default="adam(lr=3e-3)", description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
     schedule: Any = Field(
         default="constant", description='a schedule of the learning rate, such as "cosine" or "step(every=5)"'
     )

@@ -78,7 +78,9 @@ class Trainer:
         self.loss = losses.create(settings.loss)
         self.optimizer = optimizers.create(settings.optimizer)
         self.schedule = schedules.create(settings.schedule)
-        self.metrics = dict.fromkeys(("accuracy",) if self.loss.classification else ()) | dict.fromkeys(settings.metrics)
+        self.metrics = dict.fromkeys(("accuracy",) if self.loss.classification else ()) | dict.fromkeys(
+            settings.metrics
+        )
         self.metrics = {name: metric_functions.get(name) for name in self.metrics}
         _whole("epochs", settings.epochs, 1)
         _whole("batch_size", settings.batch_size, 0)
@@ -114,7 +116,7 @@ class Trainer:
         self.progress = dict(progress)
         moments = self._moments()
         for k, moment in enumerate(moments):
-            moment[:] = tensors[f"moment:{k}"] if f"moment:{k}" in tensors else 0
+            moment[:] = tensors.get(f"moment:{k}", 0)
         if self.run_directory is not None:
             self.history.add(self.run_directory.rewind(self.progress["step"], self.progress["epoch"]))
         self._before = self.network.theta.copy()
@@ -244,16 +246,18 @@ class Trainer:
         return ratios
 
     def _diverged(self, epoch, step):
-        state, program = self.program.state, self.program
+        state = self.program.state
         record = self._record(epoch, step, int(state.counters[ROWS]) - 1)
         self._log([record])
         bad = [name for name, norm in record["gradient_norms"].items() if not math.isfinite(norm)]
         where = f"first in the gradient of {bad[-1]}" if bad else "in the loss"
         what = "the loss" if not math.isfinite(record["loss"]) else "a gradient"
-        kept = f"; the last good checkpoint is {self.run_directory.path / 'last.safetensors'}" if self.run_directory else ""
+        kept = ""
+        if self.run_directory is not None:
+            kept = f"; the last good checkpoint is {self.run_directory.path / 'last.safetensors'}"
         raise DivergenceError(
-            f"{what} is not finite at step {step} (epoch {epoch}), {where}; a smaller learning rate or clip=\"norm(max=1)\""
-            f" usually helps{kept}"
+            f"{what} is not finite at step {step} (epoch {epoch}), {where}; a smaller learning rate or "
+            f'clip="norm(max=1)" usually helps{kept}'
         )
 
     def _moments(self):
@@ -330,19 +334,33 @@ def fit(net, x, y, loss="cross_entropy", optimizer="adam(lr=1e-3)", schedule="co
     trainer = Trainer(net, Split(x, y, name="x, y"), held, settings)
     if output is None:
         return trainer.run()
-    from ..plots import gradient_norms
-    from ..plots import loss as loss_picture
     from .config import of_fit
     from .run_directory import RunDirectory
 
     config = of_fit(net, settings)
     trainer.run_directory = RunDirectory.create(output, config, net, trainer.program.source, trainer.progress)
+    return run_and_draw(trainer)
+
+
+def run_and_draw(trainer):
+    """Train, and draw loss and gradient norms into the run directory, also when training diverged."""
     try:
-        return trainer.run()
-    finally:
-        if trainer.history.steps:
-            loss_picture.draw([output], trainer.run_directory.path / "loss.png")
-            gradient_norms.draw([output], trainer.run_directory.path / "gradient_norms.png")
+        history = trainer.run()
+    except DivergenceError:
+        _draw(trainer.run_directory.path)
+        raise
+    _draw(trainer.run_directory.path)
+    return history
+
+
+def _draw(path):
+    from ..plots import picture  # matplotlib waits until something is drawn
+    from ..plots.run_log import read
+
+    log = read(path)
+    for name in ("loss", "gradient_norms"):
+        if picture(name).has_data(log):
+            picture(name).draw([log], path / f"{name}.png")
 
 
 def evaluate(net, x, y, loss=None, metrics=("accuracy",)):
@@ -387,7 +405,9 @@ def _mean_loss(loss, y, target):
     """The loss by its reference kernel, in float64."""
     from ..kernels.operations import Operation
 
-    kernel = loss.forward_labels if target.ndim == 1 and y.ndim > 1 and loss.forward_labels is not None else loss.forward
+    kernel = (
+        loss.forward_labels if target.ndim == 1 and y.ndim > 1 and loss.forward_labels is not None else loss.forward
+    )
     function = kernel.on("reference") if isinstance(kernel, Operation) else kernel.function
     values = {"y": y.astype(float), "target": target if target.dtype.kind == "i" else target.astype(float)}
     values |= {"loss": np.zeros(len(y)), **loss.options()}

@@ -4,17 +4,13 @@ from itertools import count
 from pathlib import Path
 
 from .. import data
-from ..errors import CheckpointError, DivergenceError, RunExists, UsageError
-from ..plots import picture
-from ..plots.run_log import read as read_log
+from ..errors import CheckpointError, RunExists, UsageError
 from ..registry import parse
 from . import checkpoint, config_file
 from .config import build, resolve
-from .fit import Trainer
+from .fit import Trainer, run_and_draw
 from .progress import reporter
 from .run_directory import RunDirectory
-
-PICTURES = ("loss", "gradient_norms")
 
 
 def start(table, output=None, where=""):
@@ -131,20 +127,8 @@ def _use_threads(number):
 
 
 def _train(trainer):
-    try:
-        trainer.run()
-    except DivergenceError:
-        _draw(trainer.run_directory.path)
-        raise
-    _draw(trainer.run_directory.path)
+    run_and_draw(trainer)
     return trainer
-
-
-def _draw(path):
-    log = read_log(path)
-    for name in PICTURES:
-        if picture(name).has_data(log):
-            picture(name).draw([log], path / f"{name}.png")
 
 
 def _free(name):

@@ -1,7 +1,8 @@
 """The register tile: a small matrix that lives in vector registers, and the few words to work with it.
 
 A tile has R rows of C vectors; its shape is part of its type, so LLVM keeps it in registers and every operation is
-unrolled. A vector holds as many numbers as the CPU's registers do. With these words a matrix product reads as mathematics::
+unrolled. A vector holds as many numbers as the CPU's registers do. With these words a matrix product reads as
+mathematics::
 
     t = zero(B, 4, 6)                                              # 4 rows, 6 vectors wide, of B's element type
     for k in range(K):
@@ -9,8 +10,8 @@ unrolled. A vector holds as many numbers as the CPU's registers do. With these w
     store(C, c, ldc, t, None, None)                                # C[:4, :6 vectors] = t
 
 Arrays are taken as flat, whatever their shape: i, j are places in them, si, sj the distances of rows (and of vectors,
-where they do not follow each other). `width` says how many columns exist: loads of the others give 0, stores leave memory
-alone. Tails are thus a matter of the words, not of the kernels; None means that all exist.
+where they do not follow each other). `width` says how many columns exist: loads of the others give 0, stores leave
+memory alone. Tails are thus a matter of the words, not of the kernels; None means that all exist.
 
 In plain Python the same words work on NumPy arrays, so that kernels can be run and their races found without compiling.
 """

@@ -1,9 +1,8 @@
 """An nnjit plug-in: after ``pip install``, ``channel_scale`` is a layer like any other."""
 
-from numba import prange
-
 from nnjit.layers import Layer, constant, kernel
 from nnjit.registry import register
+from numba import prange
 
 
 @register("channel_scale")

@@ -1,0 +1,168 @@
+"""kill -9 at any moment: the run directory stays readable, and a resume ends with the bits of a run without a break."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nnjit.training import checkpoint
+from nnjit.training.run_directory import RunDirectory
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+
+EPOCHS, STEPS = 5, 60  # of kill_runner.CONFIG
+SAVE = ["write", "fsync", "replace", "fsync"]  # the last one is the folder's
+STAGES = {  # of a checkpoint: which of the four calls, and when
+    "before write": (0, "before"),
+    "half written": (0, "half"),
+    "between write and fsync": (0, "after"),
+    "between fsync and rename": (1, "after"),
+    "after rename": (2, "after"),
+}
+CREATION = {  # places in the trace of a run: the first checkpoint, then the hidden directory gets its name
+    "first checkpoint half written": (0, "half"),
+    "before the directory's rename": (4, "before"),
+    "after the directory's rename": (4, "after"),
+}
+
+
+@pytest.fixture(scope="module")
+def process():
+    """Runs a job of kill_runner in a process of its own; returns the exit status."""
+    runner = [sys.executable, str(Path(__file__).with_name("kill_runner.py"))]
+    with subprocess.Popen(runner, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+
+        def ask(path, **job):
+            server.stdin.write(json.dumps({"path": str(path), **job}, default=str) + "\n")
+            server.stdin.flush()
+            return int(server.stdout.readline())
+
+        yield ask
+        server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def whole(process, tmp_path_factory):
+    """The run without a break, and its writes, fsyncs and renames in order."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert process(folder / "run", trace=folder / "trace") == 0
+    return folder / "run", (folder / "trace").read_text().splitlines()
+
+
+def saves(trace, name):
+    """Places in the trace at which the checkpoints of this name begin."""
+    return [i - 2 for i, event in enumerate(trace) if event == f"replace {name}"]
+
+
+def kept(path):
+    """All that a resume may depend on and a user may read, but for the time it took."""
+    found = {}
+    for name in ("last.safetensors", "best.safetensors"):
+        tensors, about = checkpoint.read(path / name)
+        about["progress"].pop("seconds")
+        found[name] = {key: (a.dtype.str, a.shape, a.tobytes()) for key, a in tensors.items()}, about
+    lines = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    found["log"] = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return found | {name: (path / name).read_text() for name in ("config.toml", "program.py", "summary.txt")}
+
+
+def readable(path):
+    """What a user or a program may do with a run at any moment; returns the records of its log."""
+    directory = RunDirectory.open(path)
+    for file in path.glob("*.safetensors"):
+        checkpoint.load(file)
+    text = (path / "log.jsonl").read_text()
+    records = directory.records()
+    assert len(records) >= text.count("\n"), "a line that was ended is whole"
+    return records
+
+
+def assert_resumes(process, path, whole):
+    assert process(path, resume=True) == 0
+    assert kept(path) == kept(whole[0])
+
+
+def test_the_order_of_a_checkpoint(whole):
+    """Data before name, name before the next file: kill -9 alone would not show a missing fsync, a power failure would."""
+    path, trace = whole
+    last, best = (saves(trace, f"{name}.safetensors") for name in ("last", "best"))
+    assert len(last) == 1 + EPOCHS and len(best) >= 4
+    events = [event.partition(" ")[0] for event in trace]
+    assert events[:6] == [*SAVE, "rename", "fsync"]
+    assert events[6:] == SAVE * (len(events[6:]) // 4) and len(events) == 4 * len(last + best) + 2
+    assert all(i + 4 in last for i in best), "the best is written before the last"
+    final = checkpoint.read(path / "last.safetensors")[1]["progress"]
+    assert (final["epoch"], final["step"], final["done"]) == (EPOCHS, STEPS, 0)
+
+
+@pytest.mark.parametrize("step", range(3, STEPS, 6))
+def test_killed_in_the_middle_of_training(process, whole, tmp_path, step):
+    path = tmp_path / "run"
+    assert process(path, step=step) == -9
+    assert len([record for record in readable(path) if not record.get("epoch_end")]) == step
+    progress = checkpoint.read(path / "last.safetensors")[1]["progress"]
+    assert progress["epoch"] == step // (STEPS // EPOCHS)
+    assert_resumes(process, path, whole)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("name", ["last.safetensors", "best.safetensors"])
+def test_killed_in_a_checkpoint(process, whole, tmp_path, name, stage):
+    """Of the epochs 1 to 3, by turns; last.safetensors has one more, of the untrained network."""
+    path, trace = tmp_path / "run", whole[1]
+    number, when = STAGES[stage]
+    epoch = list(STAGES).index(stage) % 3 + 1
+    place = saves(trace, name)[epoch if name == "last.safetensors" else epoch - 1]
+    assert process(path, moment=(place + number, when)) == -9
+    readable(path)
+    saved = (path / name).exists() and checkpoint.read(path / name)[1]["progress"]["epoch"]
+    if stage == "after rename":
+        assert saved == epoch
+        assert not list(path.glob(".*"))
+    else:
+        assert not saved or saved < epoch
+        left = list(path.glob(f".{name}.*.tmp"))
+        assert len(left) == 1, "it was not killed where it should be"
+        assert (left[0].stat().st_size > 0) == (stage != "before write")
+    assert_resumes(process, path, whole)
+
+
+@pytest.mark.parametrize("stage", CREATION)
+def test_killed_while_the_directory_is_made(process, whole, tmp_path, stage):
+    """It is there and whole, or not at all; then the same command starts anew beside what was left."""
+    path = tmp_path / "run"
+    assert process(path, moment=CREATION[stage]) == -9
+    if stage.startswith("after"):
+        readable(path)
+        assert_resumes(process, path, whole)
+    else:
+        assert not path.exists() and len(os.listdir(tmp_path)) == 1
+        assert process(path) == 0
+        assert kept(path) == kept(whole[0])
+
+
+@pytest.mark.parametrize("number", [2, 6, 10], ids=["log", "config", "checkpoint"])
+def test_a_resume_that_is_killed_is_resumed(process, whole, tmp_path, number):
+    """Before the rename of each file that it writes: the log cut off, the config, the first checkpoint."""
+    path = tmp_path / "run"
+    assert process(path, step=STEPS // 2) == -9
+    assert process(path, resume=True, moment=(number, "before")) == -9
+    readable(path)
+    assert_resumes(process, path, whole)
+
+
+def test_leftovers_do_not_disturb(process, whole, tmp_path):
+    """Hidden temporary files of former kills, and a log whose last line was torn."""
+    path = tmp_path / "run"
+    assert process(path, step=STEPS // 2) == -9
+    for name in ("last.safetensors", "best.safetensors", "log.jsonl", "config.toml"):
+        (path / f".{name}.0123abcd.tmp").write_bytes(b"\x00 half a file")
+    shutil.copytree(path, tmp_path / ".run.0123abcd.tmp")
+    before = len(readable(path))
+    with open(path / "log.jsonl", "a") as file:
+        file.write('{"epoch": 3, "st')
+    assert len(readable(path)) == before
+    assert_resumes(process, path, whole)
