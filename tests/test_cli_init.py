@@ -51,7 +51,7 @@ def test_the_starting_config_is_the_default_run(here):
     assert resolve(tomllib.loads(nnjit("init", "config", "-"))) == resolve({})
     nnjit("init", "config", "start.toml")
     nnjit("run", "start.toml", *SMALL)
-    assert resolve(tomllib.loads(Path("runs/start-1/config.toml").read_text())).training.optimizer == "adam"
+    assert resolve(tomllib.loads(Path("runs/start-1/config.toml").read_text())).training.optimizer == "adam(lr=0.003)"
 
 
 def test_check_certifies_and_fails_by_its_exit_status(here):

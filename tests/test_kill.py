@@ -86,7 +86,7 @@ def assert_resumes(process, path, whole):
 
 
 def test_the_order_of_a_checkpoint(whole):
-    """Data before name, name before the next file: kill -9 alone would not show a missing fsync, a power failure would."""
+    """Data on disk before the name, the name before the next file: what a power failure would show, and no kill."""
     path, trace = whole
     last, best = (saves(trace, f"{name}.safetensors") for name in ("last", "best"))
     assert len(last) == 1 + EPOCHS and len(best) >= 4
