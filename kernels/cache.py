@@ -14,7 +14,6 @@ import shutil
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar
 
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
@@ -74,7 +73,7 @@ class _Locator:
 
 
 class _Impl(CompileResultCacheImpl):
-    _locator_classes: ClassVar[list] = [_Locator]
+    _locator_classes: list = [_Locator]
 
     def __init__(self, py_func):
         self._lineno = py_func.__code__.co_firstlineno
