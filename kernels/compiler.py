@@ -32,6 +32,58 @@ def helper(function):
     return njit(**HELPER)(function)
 
 
+def linked(function):
+    """A helper that kernels call by symbol: compiled once for an element type, however many kernels share it.
+
+    Arguments are flat arrays (annotated ``array``), of which it gets the address alone, tuples of whole numbers
+    (annotated with their length) and whole numbers. It returns nothing. At least one argument is an array: the element
+    type is that of the first.
+    """
+    names, notes = list(inspect.signature(function).parameters), function.__annotations__
+    arrays = [name for name in names if notes.get(name) is array]
+    text = source.Source(function)
+
+    @memoize
+    def register(real):
+        """Compile for an element type, or load from disk; the symbol and the signature."""
+        namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals, "_real": real}
+        name = f"{text.label}_{digest(text.key(), real.__name__, sorted(FAST))}"
+        text.register(real)
+        plain = source.build(source.real(text.tree(), namespace), name, text.file, namespace)
+        kinds = {name: types.UniTuple(types.intp, count) for name, count in notes.items() if count is not array}
+        kinds |= dict.fromkeys(arrays, types.CPointer(FLOATS[real]))
+        signature = tuple(kinds.get(name, types.intp) for name in names)
+        return symbol(compiled(plain, signature, no_cpython_wrapper=True, no_cfunc_wrapper=True), signature), signature
+
+    def typed(typing, given):
+        kinds = dict(zip(names, given, strict=True))
+        if any(isinstance(kinds[name], types.Array) and kinds[name].ndim != 1 for name in arrays):
+            return None
+        real = next(real for real, kind in FLOATS.items() if kind is kinds[arrays[0]].dtype)
+        name, signature = register(real)
+
+        def generate(context, builder, sig, values):
+            values = [
+                builder.extract_value(value, 4) if isinstance(kind, types.Array) else value
+                for kind, value in zip(sig.args, values, strict=True)
+            ]
+            return call_symbol(context, builder, name, signature, values)
+
+        wanted = (k if isinstance(k, types.Array) else w for k, w in zip(given, signature, strict=True))
+        return types.none(*wanted), generate
+
+    space = {"typed": typed}
+    exec(f"def call(typing, {', '.join(names)}):\n    return typed(typing, ({', '.join(names)}))", space)
+    word = intrinsic(space["call"])
+    word.py_func, word.__doc__ = function, function.__doc__
+    function.register = register
+    return word
+
+
+class array:
+    """Annotation of `linked` functions: a flat array."""
+
+
 def compiled(function, signature, **options):
     """A Numba dispatcher for one signature, taken from our disk cache when it is there.
 
@@ -121,6 +173,7 @@ class Kernel:
     def python(self, real):
         """The function that is compiled, for arrays of the NumPy type `real`, with `part` and `parts` at the end."""
         namespace = {**self.function.__globals__, "_real": real}
+        self.source.register(real)
         definition = source.real(self.source.tree(), namespace)
         if source.partition(definition) != 1:
             raise SyntaxError(f"{self!r} must hold exactly one top-level 'for ... in prange(n)' loop")

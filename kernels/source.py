@@ -26,7 +26,7 @@ class Source:
         lines, self.first_line = inspect.getsourcelines(function)
         self.text = textwrap.dedent("".join(lines))
         self.file = inspect.getsourcefile(function) or "<nnjit>"
-        self.label = function.__module__.rpartition(".")[2] + "_" + function.__qualname__.replace(".", "_")
+        self.label = function.__module__.rpartition(".")[2] + "_" + function.__qualname__.replace("<locals>.", "").replace(".", "_")
 
     def tree(self):
         """A fresh tree of the function definition, without decorators."""
@@ -41,6 +41,15 @@ class Source:
     def key(self):
         """Hash of this source and, through its globals, of every function, constant and helper it uses."""
         return cache.digest(*_texts(self.function, set()))
+
+    def register(self, real):
+        """Register the `linked` functions that this one reaches: before its own code is loaded, they must be known."""
+        reached = set()
+        for _ in _texts(self.function, reached):
+            pass
+        for function in reached - {self.function}:
+            if hasattr(function, "register"):
+                function.register(real)
 
 
 FOREIGN = ("builtins", "numba", "numpy", "math", "llvmlite")  # their versions are in the key as Numba's

@@ -83,12 +83,11 @@ class Conv(Layer):
         return {"W": W, "b": zeros((self.filters if self.bias else 0,))}
 
     def scratch(self, in_shape):
-        window, out = self.window(in_shape), self.output_shape(in_shape)
-        frame = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
-        framed = (out[0], *(o + 2 * e for o, e in zip(out[1:], frame, strict=True)))
-        if any(s > 1 for s in window.stride):
-            framed = (0,) * len(framed)
-        return {**padded_scratch(window, in_shape[0], in_shape[1:]), "framed": ("N", *framed)}
+        window = self.window(in_shape)
+        edge = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
+        framed = (i + e for i, e in zip(window.padded(in_shape[1:]), edge, strict=True))
+        padded = padded_scratch(window, in_shape[0], in_shape[1:])
+        return {**padded, "framed": ("N", self.filters, *framed)}  # deltas, spread by the stride, in a frame of zeros
 
     def scalars(self, in_shape):
         return window_scalars(self.window(in_shape), self.groups, self.border)

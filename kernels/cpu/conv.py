@@ -22,7 +22,7 @@ from numba import prange, uintp
 
 from .. import geometry
 from ..compiler import helper, kernel
-from .conv_tiles import backward_input_tiles, backward_weight_tiles, forward_tiles
+from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles
 
 _source = helper(geometry.source)
 
@@ -36,46 +36,27 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         if padded.size:
             for c in range(x.shape[1]):
                 _pad(n, c, x, padded, before, border)
-        if stride[2] == 1:
-            forward_tiles(n, image, W, b, y, stride, dilation, groups)
-            continue
-        for f in range(F):
-            for d in range(OD):
-                for h in range(OH):
-                    for w in range(OW):
-                        y[n, f, d, h, w] = b[f] if b.size else 0.0
-        _correlate(n, image, W, y, stride, dilation, groups)
+        forward_tiles(n, image, W, b, y, stride, dilation, groups)
 
 
 @kernel
 def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
-    image = dpadded if dpadded.size else dx
     inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
     for n in prange(dy.shape[0]):
-        if framed.size and inside:
-            backward_input_tiles(n, W, dy, framed, dx, dilation, groups, before)
-            continue
-        if framed.size:
-            backward_input_tiles(n, W, dy, framed, image, dilation, groups, (0, 0, 0))
+        if inside:
+            backward_input_tiles(n, W, dy, framed, dx, stride, dilation, groups, before)
         else:
-            _spread(n, W, dy, image, stride, dilation, groups)
-        if dpadded.size:
+            backward_input_tiles(n, W, dy, framed, dpadded, stride, dilation, groups, (0, 0, 0))
             _fold(n, dpadded, dx, before, border)
 
 
 @kernel
 def backward_weight(x, padded, dy, dW, stride, dilation, groups):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
-    F, m = dW.shape[:2]
     image = padded if padded.size else x
-    KD, KH, KW = dW.shape[2:]
-    blocks = groups * ((F // groups + 3) // 4) * KD * KH * (m if KW > 1 else 1)
-    for block in prange(blocks if stride[2] == 1 else F):
-        if stride[2] == 1:
-            backward_weight_tiles(block, image, dy, dW, stride, dilation, groups)
-        else:
-            _products(image, block // (F // groups) * m, m, dy, block, dW, block, 0, stride, dilation)
+    for block in prange(blocks_of(dW, groups)):
+        backward_weight_tiles(block, image, dy, dW, stride, dilation, groups)
 
 
 @kernel

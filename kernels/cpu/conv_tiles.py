@@ -1,239 +1,443 @@
-"""Convolution at stride 1 along a row, on register tiles: what conv.py does with most layers.
+"""Convolution on register tiles, any stride and dilation: the loops behind conv.py.
 
 A row of an image is contiguous and a tap is a fixed offset into it, so convolution is a matrix product whose right
-factor, the shifted image, need not be written down. A tile is four filters by up to six rows of one vector of
-positions; the weights are its left factor, read as they are. Backward to the input is the same product with the taps
-turned round, over deltas with a frame of zeros. Backward to the weights multiplies rows with rows and sums at the end.
+factor, the shifted image, need not be written down: a tile is R filters by C vectors of positions, the weights are its
+left factor, read as they are (`plane`). Backward to the input is the same product with the taps turned round, over
+deltas spread by the stride in a frame of zeros. Backward to the weights multiplies rows with rows (`columns`).
 
-Rows shorter than a vector leave lanes unused; masks keep what lies behind them out.
+Where rows fill their vectors badly, or the stride leaves gaps, a few maps are first packed into a panel on the stack: a
+copy of the rows for each tap, without what lies between them, so that vectors run on over the end of a row (`pack`).
+
+Steps of one array carry its letter. ps of the image P: from map to map, from tap to tap (depth, row, column), from row
+to row. ws of the weights W: from filter to filter, map to map, tap to tap. ys of the result Y: from filter to filter,
+row to row. `size` counts what is summed: maps, and taps in three dimensions.
 """
 
-from ..compiler import helper
-from .tile import fill, inner, lanes, outer, store, sums, zero
+from ..compiler import array, helper, linked
+from .tile import copy, fill, inner, lanes, load, outer, panel, store, sums, zero
+
+ROOM = 16384  # numbers of a panel: 64 kB in float32, a small part of the second-level cache
+
+
+# -- forward, and backward to the input --------------------------------------------------------------------------------
 
 
 def _correlation(R, C):
-    """R filters at C rows of one vector of positions each: Y = sum over maps and taps of W times the shifted image.
-
-    Steps of one array carry its letter: wf from filter to filter, wa from map to map, wk from tap to tap of W; pa, pd,
-    ph, pw from map to map and tap to tap of the image P, pr from row to row; yf, yr of Y. `width` positions exist.
-    """
+    """R filters at C vectors of positions: Y = sum over maps and taps of W times the shifted image."""
 
     @helper
-    def correlation(P, p, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, y, yf, yr, width):
-        KD, KH, KW = kernel
-        t = fill(b, f, 1, R, C) if b.size else zero(P, R, C)
+    def correlation(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, width):
+        pa, pd, ph, pw, pr = ps
+        wf, wa, wk = ws
+        m, KD, KH, KW = size
+        if begin == 2:
+            t = fill(B, b, 1, R, C)
+        elif begin == 1:
+            t = zero(P, R, C)
+        else:
+            t = load(Y, y, ys[0], R, C, width, ys[1])
         for a in range(m):
             for kd in range(KD):
                 for kh in range(KH):
                     at, tap = p + a * pa + kd * pd + kh * ph, w + a * wa + (kd * KH + kh) * KW * wk
                     for kw in range(KW):
                         t = outer(t, W, tap + kw * wk, wf, P, at + kw * pw, width, pr)
-        store(Y, y, yf, t, width, yr)
+        store(Y, y, ys[0], t, width, ys[1])
 
     return correlation
 
 
-def _plane(R):
-    """All rows and positions of R filters, in tiles of as many rows as fit."""
-    six, two, one = _correlation(R, 6), _correlation(R, 2), _correlation(R, 1)
+def _rectangle(R):
+    """R filters at all positions of a plane, in tiles of six, four, two or one vectors below each other.
+
+    Where it begins anew, the last tiles may begin earlier than they need: some positions are computed twice.
+    """
+    six, four, two, one = (_correlation(R, C) for C in (6, 4, 2, 1))
 
     @helper
-    def plane(P, p, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, y, yf, yr, rows, width):
+    def rectangle(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
         L = lanes(P)
-        for o in range(0, width, L):
+        o = 0
+        while o < width:
+            if width - o < L <= width and begin:
+                o = width - L
             r = 0
             while r < rows:
-                i, j, left = p + r * pr + o, y + r * yr + o, width - o
-                if rows - r >= 6:
-                    six(P, i, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, j, yf, yr, left)
+                if begin and width - o >= L and (rows - r) % 2 and rows - r < min(rows, 6):
+                    r -= 1
+                i, j, left = p + r * ps[4] + o, y + r * ys[1] + o, rows - r
+                if width - o < L:
+                    if left >= 6:
+                        six(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, width - o)
+                    else:
+                        one(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, width - o)
+                    r += 6 if left >= 6 else 1
+                elif left >= 6:
+                    six(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
                     r += 6
-                elif rows - r >= 2:
-                    two(P, i, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, j, yf, yr, left)
+                elif left >= 4:
+                    four(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
+                    r += 4
+                elif left >= 2:
+                    two(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
                     r += 2
                 else:
-                    one(P, i, pa, pd, ph, pw, pr, W, w, wf, wa, wk, b, f, m, kernel, Y, j, yf, yr, left)
+                    one(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
                     r += 1
+            o += L
+
+    return rectangle
+
+
+def _plane(R):
+    rectangle = _rectangle(R)
+
+    @linked
+    def plane(P: array, p, ps: 5, W: array, w, ws: 3, size: 4, B: array, b, begin, Y: array, y, ys: 2, rows, width):
+        """R filters at `rows` rows of `width` positions: begin with the bias B (2), with 0 (1), or add to Y (0)."""
+        L = lanes(P)
+        along = rows == 1 and width > L  # vectors that follow each other in one long row
+        qs, zs = ((*ps[:4], L), (ys[0], L)) if along else (ps, ys)
+        rectangle(P, p, qs, W, w, ws, size, B, b, begin, Y, y, zs, width // L if along else rows, L if along else width)
+        if along and width % L:
+            o = width - (L if begin else width % L)
+            rectangle(P, p + o, qs, W, w, ws, size, B, b, begin, Y, y + o, zs, 1, width - o)
 
     return plane
 
 
-_plane_of_four, _plane_of_one = _plane(4), _plane(1)
+_plane_of_four, _plane_of_two, _plane_of_one = _plane(4), _plane(2), _plane(1)
+
+
+@helper
+def _planes(F, P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
+    """F filters, four at a time."""
+    f = 0
+    while f < F:
+        v, z = w + f * ws[0], y + f * ys[0]
+        if F - f >= 4:
+            _plane_of_four(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += 4
+        elif F - f >= 2:
+            _plane_of_two(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += 2
+        else:
+            _plane_of_one(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += 1
+
+
+@linked
+def pack(P: array, p, ph, pw, KW, rows, width, step, T: array, t):
+    """T[t :] = for each of KW taps `rows` rows of every `step`-th number, one after the other."""
+    L = lanes(P)
+    for kw in range(KW):
+        for h in range(rows):
+            i, j = p + h * ph + kw * pw, t + (kw * rows + h) * width
+            if step == 1:
+                for o in range(0, width, L):
+                    copy(T, j + o, P, i + o, width - o)
+            else:
+                for w in range(width):
+                    T[j + w] = P[i + w * step]
+
+
+@helper
+def packs(F, taps, stride, width, L):
+    """Whether to pack: gaps along the row always, short rows where a copy costs less than the lanes they waste.
+
+    A copied vector costs about as much as eight filters' arithmetic on it.
+    """
+    KD, KH, KW = taps
+    if stride[2] > 1:
+        return True
+    if KD * KH * KW == 1 and stride[1] == 1:
+        return False
+    wasted = ((width + L - 1) // L * L - width) * F * KH
+    return wasted > 8 * width
+
+
+@linked
+def correlate(F, P: array, p, image: 4, stride: 3, dilation: 3, W: array, w, ws: 3, size: 4, B: array, b, begin,
+              Y: array, y, out: 3):  # fmt: skip
+    """Y[y :] = F filters at `out` positions of a padded image P[p :] of `image` = (maps, depth, height, width)."""
+    C, D, H, width = image
+    OD, OH, OW = out
+    m, KD, KH, KW = size
+    L = lanes(P)
+    ys = (OD * OH * OW, OW)
+    if not packs(F, (KD, KH, KW), stride, OW, L):
+        ps = (D * H * width, dilation[0] * H * width, dilation[1] * width, dilation[2], stride[1] * width)
+        flat = KH * KW == 1 and stride[1] == 1 and OW == width
+        rows, long = (1, OH * OW) if flat else (OH, OW)
+        for d in range(OD):
+            q, z = p + d * stride[0] * H * width, y + d * OH * OW
+            _planes(F, P, q, ps, W, w, ws, size, B, b, begin, Y, z, ys, rows, long)
+        return
+    T = panel(P, ROOM)
+    tall, wide, extra, band = shape_of_panel(ROOM - L, m, (KH, KW), stride[1], dilation[1], OH, OW)
+    for d in range(OD):
+        for h in range(0, OH, band):
+            for o in range(0, OW, wide):
+                rows, columns = min(band, OH - h), min(wide, OW - o)
+                high = rows + extra
+                each = KW * high * columns  # packed numbers of a map
+                maps = (ROOM - L) // each
+                first = begin
+                for k in range(KD if tall else KD * KH):
+                    kd, kh = (k, 0) if tall else (k // KH, k % KH)
+                    for a in range(0, m, maps):
+                        c = min(maps, m - a)
+                        for e in range(c):
+                            plane = ((a + e) * D + d * stride[0] + kd * dilation[0]) * H
+                            q = p + (plane + h * stride[1] + kh * dilation[1]) * width + o * stride[2]
+                            pack(P, q, stride[1] * width, dilation[2], KW, high, columns, stride[2], T, e * each)
+                        ps = (each, 0, dilation[1] * columns, high * columns, 0)
+                        v = w + a * ws[1] + (kd * KH + kh) * KW * ws[2]
+                        z = y + (d * OH + h) * OW + o
+                        part = (c, 1, KH if tall else 1, KW)
+                        _planes(F, T, 0, ps, W, v, ws, part, B, b, first, Y, z, ys, 1, rows * columns)
+                        first = 0
+
+
+@helper
+def shape_of_panel(room, m, taps, stride, dilation, OH, OW):
+    """How rows are packed: whether the taps of a column share them (then `extra` rows are needed), columns, rows."""
+    KH, KW = taps
+    tall = stride == 1 and KW * (1 + (KH - 1) * dilation) * OW <= room
+    extra = (KH - 1) * dilation if tall else 0
+    if KW * OW > room:
+        return tall, room // KW, extra, 1
+    return tall, OW, extra, min(OH, max(1, room // (KW * OW * min(m, 4)) - extra))
 
 
 @helper
 def forward_tiles(n, P, W, b, y, stride, dilation, groups):
-    """y[n] = b + W * P[n] for stride 1 along a row: four filters of a group at a time."""
-    F, OD, OH, OW = y.shape[1:]
-    C, D, H, width = P.shape[1:]
-    m, kernel, each, taps = W.shape[1], W.shape[2:], F // groups, W.size // F
-    pa, pd, ph, pw = D * H * width, dilation[0] * H * width, dilation[1] * width, dilation[2]
-    pr, wa, volume = stride[1] * width, taps // m, OD * OH * OW
-    f = 0
-    while f < F:
-        for d in range(OD):
-            p = (n * C + f // each * m) * pa + d * stride[0] * H * width
-            z = ((n * F + f) * OD + d) * OH * OW
-            if f % each + 4 <= each:
-                _plane_of_four(
-                    P, p, pa, pd, ph, pw, pr, W, f * taps, taps, wa, 1, b, f, m, kernel, y, z, volume, OW, OH, OW
-                )
-            else:
-                _plane_of_one(
-                    P, p, pa, pd, ph, pw, pr, W, f * taps, taps, wa, 1, b, f, m, kernel, y, z, volume, OW, OH, OW
-                )
-        f += 4 if f % each + 4 <= each else 1
+    """y[n] = b + W * P[n]."""
+    F, C, m = W.shape[0], P.shape[1], W.shape[1]
+    each, taps = F // groups, W.size // F
+    size, ws = W.shape[1:], (taps, taps // m, 1)
+    B, begin = (b.reshape(-1), 2) if b.size else (W.reshape(-1), 1)
+    for g in range(groups):
+        p = (n * C + g * m) * (P.size // (P.shape[0] * C))
+        z = (n * F + g * each) * (y.size // (y.shape[0] * F))
+        correlate(each, P.reshape(-1), p, P.shape[1:], stride, dilation, W.reshape(-1), g * each * taps, ws, size,
+                  B, g * each, begin, y.reshape(-1), z, y.shape[2:])  # fmt: skip
 
 
 @helper
-def backward_input_tiles(n, W, dy, framed, dx, dilation, groups, first):
-    """dx[n] = W with its taps turned round, moved over dy[n] in a frame of zeros, from position `first` on."""
+def frame(n, dy, framed, stride, edge):
+    """framed[n] = dy[n], spread by the stride, with `edge` zeros before it and the rest behind."""
     F, OD, OH, OW = dy.shape[1:]
-    C, D, H, width = dx.shape[1:]
     FD, FH, FW = framed.shape[2:]
-    m, kernel, each = W.shape[1], W.shape[2:], F // groups
-    K = kernel[0] * kernel[1] * kernel[2]
     zs, us = dy.reshape(-1), framed.reshape(-1)
     for j in range(n * F * FD * FH * FW, (n + 1) * F * FD * FH * FW):
         us[j] = framed.dtype.type(0)
-    ed, eh, ew = (FD - OD) // 2, (FH - OH) // 2, (FW - OW) // 2
     for f in range(F):
         for d in range(OD):
             for h in range(OH):
                 z = (((n * F + f) * OD + d) * OH + h) * OW
-                u = (((n * F + f) * FD + d + ed) * FH + h + eh) * FW + ew
-                for w in range(OW):
-                    us[u + w] = zs[z + w]
-    pa, pd, ph, pw = FD * FH * FW, dilation[0] * FH * FW, dilation[1] * FW, dilation[2]
-    volume = D * H * width
-    none = W[0, 0, 0, 0, :0]
-    c = 0
-    while c < C:
-        g = c // m
-        for d in range(D):
-            p = (n * F + g * each) * pa + ((d + first[0]) * FH + first[1]) * FW + first[2]
-            z = ((n * C + c) * D + d) * H * width
-            w = (g * each * m + c % m) * K + K - 1
-            if c % m + 4 <= m:
-                _plane_of_four(
-                    framed,
-                    p,
-                    pa,
-                    pd,
-                    ph,
-                    pw,
-                    FW,
-                    W,
-                    w,
-                    K,
-                    m * K,
-                    -1,
-                    none,
-                    0,
-                    each,
-                    kernel,
-                    dx,
-                    z,
-                    volume,
-                    width,
-                    H,
-                    width,
-                )
-            else:
-                _plane_of_one(
-                    framed,
-                    p,
-                    pa,
-                    pd,
-                    ph,
-                    pw,
-                    FW,
-                    W,
-                    w,
-                    K,
-                    m * K,
-                    -1,
-                    none,
-                    0,
-                    each,
-                    kernel,
-                    dx,
-                    z,
-                    volume,
-                    width,
-                    H,
-                    width,
-                )
-        c += 4 if c % m + 4 <= m else 1
+                u = (((n * F + f) * FD + edge[0] + d * stride[0]) * FH + edge[1] + h * stride[1]) * FW + edge[2]
+                if stride[2] == 1:
+                    for w in range(OW):
+                        us[u + w] = zs[z + w]
+                else:
+                    for w in range(OW):
+                        us[u + w * stride[2]] = zs[z + w]
+
+
+@helper
+def backward_input_tiles(n, W, dy, framed, dx, stride, dilation, groups, first):
+    """dx[n] = W with its taps turned round, moved over dy[n] in a frame of zeros, from position `first` on."""
+    F, C, m = dy.shape[1], dx.shape[1], W.shape[1]
+    FD, FH, FW = framed.shape[2:]
+    KD, KH, KW = W.shape[2:]
+    each, K = F // groups, KD * KH * KW
+    frame(n, dy, framed, stride, (dilation[0] * (KD - 1), dilation[1] * (KH - 1), dilation[2] * (KW - 1)))
+    weights = W.reshape(-1)
+    for g in range(groups):
+        p = (((n * F + g * each) * FD + first[0]) * FH + first[1]) * FW + first[2]
+        z = (n * C + g * m) * (dx.size // (dx.shape[0] * C))
+        correlate(m, framed.reshape(-1), p, framed.shape[1:], (1, 1, 1), dilation, weights, g * each * m * K + K - 1,
+                  (K, m * K, -1), (each, KD, KH, KW), weights, 0, 1, dx.reshape(-1), z, dx.shape[2:])  # fmt: skip
+
+
+# -- backward to the weights -------------------------------------------------------------------------------------------
 
 
 def _taps(R, C):
-    """R filters, C taps or maps: dW = sum over batch and positions of rows of dy times rows of the image."""
+    """R filters, C taps or maps: dW += sum over N samples and their rows of dy times rows of the image."""
 
     @helper
-    def taps(dY, y, yf, P, p, pk, pd, pr, pn, shape, dW, w, wf, wk):
-        N, F, OD, OH, OW = shape
-        L = lanes(dY)
-        whole = OW - OW % L
-        t = zero(dY, R, C)
+    def taps(N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
+        L = lanes(Z)
+        whole = width - width % L
+        t = zero(Z, R, C)
         for n in range(N):
-            for d in range(OD):
-                for h in range(OH):
-                    i, j = y + ((n * F * OD + d) * OH + h) * OW, p + n * pn + d * pd + h * pr
-                    for o in range(0, whole, L):
-                        t = inner(t, dY, i + o, yf, P, j + o, pk, None)
-                    if whole < OW:
-                        t = inner(t, dY, i + whole, yf, P, j + whole, pk, OW - whole)
+            for h in range(rows):
+                i, j = z + n * zs[0] + h * zs[2], p + n * ps[0] + h * ps[1]
+                for o in range(0, whole, L):
+                    t = inner(t, Z, i + o, zs[1], P, j + o, pk, None)
+                if whole < width:
+                    t = inner(t, Z, i + whole, zs[1], P, j + whole, pk, width - whole)
         sums(dW, w, wf, wk, t)
 
     return taps
 
 
 def _columns(R):
-    """All columns of R filters, five, three and one at a time."""
-    five, three, one = _taps(R, 5), _taps(R, 3), _taps(R, 1)
+    five, four, three, one = (_taps(R, C) for C in (5, 4, 3, 1))
 
-    @helper
-    def columns(count, dY, y, yf, P, p, pk, pd, pr, pn, shape, dW, w, wf, wk):
+    @linked
+    def columns(count, N, Z: array, z, zs: 3, P: array, p, ps: 2, pk, rows, width, dW: array, w, wf, wk):
+        """R filters, `count` taps pk apart: five, four, three or one at a time, without a rest of one or two.
+
+        zs: from sample to sample, filter to filter, row to row of the deltas Z; ps: from sample to sample, row to row.
+        """
         k = 0
         while k < count:
-            if count - k >= 5:
-                five(dY, y, yf, P, p + k * pk, pk, pd, pr, pn, shape, dW, w + k * wk, wf, wk)
+            left, q, v = count - k, p + k * pk, w + k * wk
+            if left == 5 or left >= 9:
+                five(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
                 k += 5
-            elif count - k >= 3:
-                three(dY, y, yf, P, p + k * pk, pk, pd, pr, pn, shape, dW, w + k * wk, wf, wk)
+            elif left == 4 or left > 6:
+                four(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
+                k += 4
+            elif left >= 3:
+                three(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
                 k += 3
             else:
-                one(dY, y, yf, P, p + k * pk, pk, pd, pr, pn, shape, dW, w + k * wk, wf, wk)
+                one(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
                 k += 1
 
     return columns
 
 
-_columns_of_four, _columns_of_one = _columns(4), _columns(1)
+_columns_of_four, _columns_of_two, _columns_of_one = _columns(4), _columns(2), _columns(1)
+_eight_by_three = _taps(8, 3)
+
+
+@linked
+def _three_of_eight(N, Z: array, z, zs: 3, P: array, p, ps: 2, pk, rows, width, dW: array, w, wf, wk):
+    """Eight filters, three taps: most networks' rows of kernels."""
+    _eight_by_three(N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk)
+
+
+@helper
+def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
+    """F filters, eight or four at a time."""
+    f = 0
+    while f < F:
+        i, v = z + f * zs[1], w + f * wf
+        if F - f >= 8 and count == 3:
+            _three_of_eight(N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+            f += 8
+        elif F - f >= 4:
+            _columns_of_four(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+            f += 4
+        elif F - f >= 2:
+            _columns_of_two(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+            f += 2
+        else:
+            _columns_of_one(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+            f += 1
+
+
+@linked
+def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4, stride: 3, dilation: 3, taps: 3,
+             dW: array, w, ws: 2):  # fmt: skip
+    """dW[w :] = sum over N samples of F filters' deltas times `maps` maps, for the rows of taps from first to last.
+
+    `out` and `image` are the shapes of a sample in Z and P, whose deltas and maps begin at z and p.
+    """
+    each, OD, OH, OW = out
+    C, D, H, width = image
+    KD, KH, KW = taps
+    L = lanes(P)
+    plane, volume = OD * OH * OW, D * H * width
+    for f in range(F):
+        for a in range(maps):
+            for k in range(first * KW, last * KW):
+                dW[w + f * ws[0] + a * ws[1] + k] = 0
+    if not packs(8, taps, stride, OW, L):
+        some = max(1, 2048 // (OH * OW))  # samples at a time, so that deltas are still in cache for the next tap
+        for n in range(0, N, some):
+            count = min(some, N - n)
+            for a in range(maps if KW > 1 else 1):
+                for k in range(first, last):
+                    for d in range(OD):
+                        at = ((a * D + d * stride[0] + k // KH * dilation[0]) * H + k % KH * dilation[1]) * width
+                        i, j = z + n * each * plane + d * OH * OW, p + n * C * volume + at
+                        v, step = w + a * ws[1] + k * KW, stride[1] * width
+                        zs, ps = (each * plane, plane, OW), (C * volume, step)
+                        if KW > 1:
+                            _filters(F, KW, count, Z, i, zs, P, j, ps, dilation[2], OH, OW, dW, v, ws[0], 1)
+                        elif step == OW:
+                            zs, ps = (each * plane, plane, 0), (C * volume, 0)
+                            _filters(F, maps, count, Z, i, zs, P, j, ps, volume, 1, OH * OW, dW, v, ws[0], ws[1])
+                        else:
+                            _filters(F, maps, count, Z, i, zs, P, j, ps, volume, OH, OW, dW, v, ws[0], ws[1])
+        return
+    T = panel(P, ROOM)
+    tall, wide, extra, band = shape_of_panel(ROOM - L, 1, (KH, KW), stride[1], dilation[1], OH, OW)
+    tall = tall and last - first == KD * KH
+    extra = extra if tall else 0
+    for h in range(0, OH, band):
+        for o in range(0, OW, wide):
+            rows, columns = min(band, OH - h), min(wide, OW - o)
+            high = rows + extra
+            own = KW * high * columns
+            some = max(1, (ROOM - L) // own)
+            for n in range(0, N, some):
+                count = min(some, N - n)
+                for a in range(maps):
+                    for d in range(OD):
+                        i = z + n * each * plane + (d * OH + h) * OW + o
+                        for k in range(first, last, KH if tall else 1):
+                            kd, kh = k // KH, k % KH
+                            at = ((a * D + d * stride[0] + kd * dilation[0]) * H + h * stride[1] + kh * dilation[1]) * width
+                            for s in range(count):
+                                pack(P, p + (n + s) * C * volume + at + o * stride[2], stride[1] * width, dilation[2], KW,
+                                     high, columns, stride[2], T, s * own)  # fmt: skip
+                            for e in range(KH if tall else 1):
+                                v = w + a * ws[1] + (k + e) * KW
+                                _filters(F, KW, count, Z, i, (each * plane, plane, 0), T, e * dilation[1] * columns,
+                                         (own, 0), high * columns, 1, rows * columns, dW, v, ws[0], 1)  # fmt: skip
+
+
+def _shares(F, m, groups, rows):
+    """How the gradient is divided: filters and maps of a block, and whether by rows of taps too; at least 8 blocks."""
+    filters = min(F // groups, 16)
+    blocks = groups * ((F // groups + filters - 1) // filters)
+    maps = max(1, min(m, 8, m * blocks // 8))
+    blocks *= (m + maps - 1) // maps
+    return filters, maps, rows if blocks < 8 else 1
+
+
+shares = helper(_shares)
+
+
+@helper
+def blocks_of(dW, groups):
+    """Number of blocks of dW that `backward_weight_tiles` knows."""
+    F, m, KD, KH, _ = dW.shape
+    filters, maps, rows = shares(F, m, groups, KD * KH)
+    return groups * ((F // groups + filters - 1) // filters) * ((m + maps - 1) // maps) * rows
 
 
 @helper
 def backward_weight_tiles(block, P, dy, dW, stride, dilation, groups):
-    """The taps of one row of a kernel for four filters of a group (all maps instead, where a row has one tap)."""
-    F, OD, OH, OW = dy.shape[1:]
-    C, D, H, width = P.shape[1:]
-    m, (KD, KH, KW), each = dW.shape[1], dW.shape[2:], F // groups
-    fours = (each + 3) // 4
-    rows = KD * KH * (m if KW > 1 else 1)
+    """One block of dW: some filters of a group, some maps, all taps or a row of them."""
+    F, m, KD, KH, KW = dW.shape
+    filters, maps, rows = shares(F, m, groups, KD * KH)
+    each = F // groups
     row, block = block % rows, block // rows
-    first = block // fours * each + block % fours * 4
-    last = min(first + 4, (block // fours + 1) * each)
-    kh, kd, a = row % KH, row // KH % KD, row // (KH * KD)
-    K, volume = KD * KH * KW, D * H * width
-    p = (first // each * m + a) * volume + (kd * dilation[0] * H + kh * dilation[1]) * width
-    pd, pr, pn = stride[0] * H * width, stride[1] * width, C * volume
-    count, pk, wk = (KW, dilation[2], 1) if KW > 1 else (m, volume, K)
-    w = (first * m + a) * K + (kd * KH + kh) * KW
-    plane = OD * OH * OW
-    if last - first == 4:
-        _columns_of_four(count, dy, first * plane, plane, P, p, pk, pd, pr, pn, dy.shape, dW, w, m * K, wk)
-    else:
-        for f in range(first, last):
-            at = w + (f - first) * m * K
-            _columns_of_one(count, dy, f * plane, plane, P, p, pk, pd, pr, pn, dy.shape, dW, at, m * K, wk)
+    a, block = block % ((m + maps - 1) // maps) * maps, block // ((m + maps - 1) // maps)
+    fs = (each + filters - 1) // filters
+    g, f = block // fs, block % fs * filters
+    first, last = (row, row + 1) if rows > 1 else (0, KD * KH)
+    N, C, taps = dy.shape[0], P.shape[1], dW.size // F
+    z = (g * each + f) * (dy.size // (N * F))
+    p = (g * m + a) * (P.size // (N * C))
+    w = (g * each + f) * taps + a * KD * KH * KW
+    products(min(filters, each - f), min(maps, m - a), first, last, N, dy.reshape(-1), z, dy.shape[1:], P.reshape(-1),
+             p, P.shape[1:], stride, dilation, dW.shape[2:], dW.reshape(-1), w, (taps, KD * KH * KW))  # fmt: skip

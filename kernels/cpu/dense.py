@@ -13,7 +13,7 @@ from .tile import WIDE, inner, lanes, outer, store, sums, zero
 
 
 def _dots(R, C):
-    """R x C products of rows: y[i + r, j + c] = sum_k x[i + r, k] W[j + c, k]."""
+    """R x C products of rows: y[i + r, j + c] += sum_k x[i + r, k] W[j + c, k]."""
 
     @helper
     def dots(x, W, y, i, j, m, n):
@@ -76,6 +76,9 @@ def forward(x, W, b, y):
                         z += W[j, k] * x[i, k]
                     y[i, j] = z
             continue
+        for i in range(first, last):
+            for j in range(n):
+                y[i, j] = b[j] if b.size else 0.0
         for j in range(0, n - n % 4, 4):
             if last - first == 4:
                 _dots_4x4(x, W, y, first, j, m, n)
@@ -88,10 +91,6 @@ def forward(x, W, b, y):
             else:
                 for i in range(first, last):
                     _dots_1x1(x, W, y, i, j, m, n)
-        if b.size:
-            for i in range(first, last):
-                for j in range(n):
-                    y[i, j] += b[j]
 
 
 @kernel

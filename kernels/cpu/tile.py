@@ -9,7 +9,7 @@ mathematics::
         t = outer(t, A, a + k, lda, B, b + k * ldb, None, None)    # t += A[:4, k] (x) B[k, :6 vectors]
     store(C, c, ldc, t, None, None)                                # C[:4, :6 vectors] = t
 
-Arrays are taken as flat, whatever their shape: i, j are places in them, si, sj the distances of rows (and of vectors,
+Arrays (in `linked` functions: their addresses) are taken as flat, whatever their shape: i, j are places in them, si, sj the distances of rows (and of vectors,
 where they do not follow each other). `width` says how many columns exist: loads of the others give 0, stores leave
 memory alone. Tails are thus a matter of the words, not of the kernels; None means that all exist.
 
@@ -59,7 +59,9 @@ class _Words:
         self.bytes = kind.real.bitwidth // 8
 
     def at(self, array, value, i):
-        return self.builder.gep(self.builder.extract_value(value, 4), [i])
+        """Address of place i of an array, or of what `linked` functions get for one: its address."""
+        data = value if isinstance(array, types.CPointer) else self.builder.extract_value(value, 4)
+        return self.builder.gep(data, [i])
 
     def step(self, pointer, i, n):
         """Address n steps of i on."""
@@ -168,11 +170,28 @@ def _store(C, i, si, t, width, sj):
 
 
 def _sums(C, i, si, sj, t):
-    """C[i + r si + v sj] = the sum over the vector t[r, v]."""
+    """C[i + r si + v sj] += the sum over the vector t[r, v]."""
     n, C = _lanes(t), C.reshape(-1)
     for r in range(t.shape[0]):
         for v in range(t.shape[1] // n):
-            C[i + r * si + v * sj] = t[r, v * n : (v + 1) * n].sum()
+            C[i + r * si + v * sj] += t[r, v * n : (v + 1) * n].sum()
+
+
+def _load(C, i, si, r, c, width, sj):
+    """The tile of r rows of c vectors (literals) at C[i + r si + v sj]."""
+    n = _lanes(C)
+    return np.array([np.concatenate([_some(C, i + k * si + v * sj, n, width) for v in range(c)]) for k in range(r)])
+
+
+def _copy(T, t, P, p, width):
+    """T[t : + a vector] = the numbers from P[p] on of which `width` exist, then zeros: T needs room for a vector."""
+    T, n = T.reshape(-1), _lanes(P)
+    T[t : t + n] = _some(P, p, n, width)
+
+
+def _panel(like, n):
+    """Room for n numbers (a literal) of an array's element type, on the stack: it lives as long as the call."""
+    return np.full(n, np.nan, like.dtype)
 
 
 def _some(array, i, n, width):
@@ -306,8 +325,53 @@ def sums(typing, C, i, si, sj, t):
         for r in range(t.r):
             for v in range(t.c):
                 vector = builder.extract_value(tile, r * t.c + v)
+                at = words.step(words.step(place, si, r), sj, v)
                 total = builder.call(total_of, [ir.Constant(element, -0.0), vector], fastmath=("reassoc",))
-                builder.store(total, words.step(words.step(place, si, r), sj, v))
+                builder.store(builder.fadd(builder.load(at), total), at)
         return context.get_dummy_value()
 
     return types.void(C, types.intp, types.intp, types.intp, t), generate
+
+
+@_word(_load)
+def load(typing, C, i, si, r, c, width, sj):
+    if not _literal(r, c):
+        return None
+    t = Tile(C.dtype, r.literal_value, c.literal_value)
+
+    def generate(context, builder, sig, args):
+        words, (width,) = _Words(context, builder, t), _values(sig.args[5:6], args[5:6])
+        place, tile = words.at(C, args[0], args[1]), ir.Constant(context.get_value_type(t), ir.Undefined)
+        for n in range(t.r):
+            for v, vector in enumerate(words.row(words.step(place, args[2], n), t.c, width, args[6])):
+                tile = builder.insert_value(tile, vector, n * t.c + v)
+        return tile
+
+    return t(C, types.intp, types.intp, r, c, *_optional(width), types.intp), generate
+
+
+@_word(_panel)
+def panel(typing, like, n):
+    if not _literal(n):
+        return None
+    kind = types.CPointer(like.dtype)
+
+    def generate(context, builder, sig, args):
+        room = cgutils.alloca_once(builder, context.get_value_type(like.dtype), size=n.literal_value)
+        room.align = 64
+        return room
+
+    return kind(like, n), generate
+
+
+@_word(_copy)
+def copy(typing, T, t, P, p, width):
+    kind = Tile(P.dtype, 1, 1)
+
+    def generate(context, builder, sig, args):
+        words = _Words(context, builder, kind)
+        row = words.row(words.at(P, args[2], args[3]), 1, args[4], None)[0]
+        words.store(row, words.at(T, args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(T, types.intp, P, types.intp, types.intp), generate
