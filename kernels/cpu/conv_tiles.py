@@ -16,7 +16,7 @@ row to row. `size` counts what is summed: maps, and taps in three dimensions.
 from ..compiler import array, helper, linked
 from .tile import copy, fill, inner, lanes, load, outer, panel, store, sums, zero
 
-ROOM = 16384  # numbers of a panel: 64 kB in float32, a small part of the second-level cache
+ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
 
 
 # -- forward, and backward to the input --------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from math import inf, sqrt
 
 from numba import njit, prange, uintp
 
-from ..compiler import kernel
+from ..compiler import helper, kernel
+from .tile import add, interleave, lanes, load, most, spread, store, strided, where_same, zero
 
 
 @njit
@@ -36,6 +37,65 @@ def _beats(v, largest):
     return (v > largest) | ((v != v) & (largest == largest))
 
 
+@njit
+def _inside(image, out, size, stride, before):
+    """Whether every window lies in the input."""
+    inside = True
+    for k in range(3):
+        inside &= before[k] == 0 and (out[k] - 1) * stride[k] + size[k] <= image[k]
+    return inside
+
+
+def _largest(fixed):
+    """The largest number of each of `width` windows beside each other, the first of which begins at P[p]."""
+
+    @helper
+    def largest(P, p, H, W, size, step, width):
+        top = strided(P, p, fixed, step, width)
+        for d in range(size[0]):
+            for h in range(size[1]):
+                for w in range(size[2]):
+                    top = most(top, strided(P, p + (d * H + h) * W + w, fixed, step, width))
+        return top
+
+    return largest
+
+
+_largest_of_pairs, _largest_of_all = _largest(2), _largest(0)
+
+
+@helper
+def _claim(P, p, dP, H, W, size, step, width, dY, y, fresh):
+    """dP = dY at the first largest number of each of `width` windows from P[p] on; the other numbers get nothing.
+
+    fresh: dP is not set yet, and the windows, of pairs, cover it; otherwise is added to what is there.
+    """
+    nothing = zero(P, 1, 1)
+    rest = load(dY, y, 0, 1, 1, width, 0)
+    if fresh:
+        top = _largest_of_pairs(P, p, H, W, size, step, width)
+        for d in range(size[0]):
+            for h in range(size[1]):
+                at = p + (d * H + h) * W
+                v = strided(P, at, 2, 2, width)
+                first = where_same(v, top, rest, nothing)
+                rest = where_same(v, top, nothing, rest)
+                v = strided(P, at + 1, 2, 2, width)
+                second = where_same(v, top, rest, nothing)
+                rest = where_same(v, top, nothing, rest)
+                interleave(dP, at, first, second, width)
+    else:
+        top = _largest_of_all(P, p, H, W, size, step, width)
+        for d in range(size[0]):
+            for h in range(size[1]):
+                for w in range(size[2]):
+                    at = p + (d * H + h) * W + w
+                    v = strided(P, at, 0, step, width)
+                    part = where_same(v, top, rest, nothing)
+                    rest = where_same(v, top, nothing, rest)
+                    spread(dP, at, step, add(strided(dP, at, 0, step, width), part), width)
+
+
 @kernel
 def max_forward(x, y, size, stride, before):
     """y = the largest of each window: tap by tap along a row of windows, which share the test for the border."""
@@ -43,12 +103,23 @@ def max_forward(x, y, size, stride, before):
     D, H, W = x.shape[2:]
     cells, tops = x.reshape(-1), y.reshape(-1)
     step = uintp(stride[2])
+    inside = _inside(x.shape[2:], y.shape[2:], size, stride, before)
     for i in prange(N * C):
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
                 z = ((i * OD + od) * OH + oh) * OW
+                if inside:
+                    p = ((i * D + d0) * H + h0) * W
+                    for o in range(0, OW, lanes(x)):
+                        q, some = p + o * stride[2], OW - o
+                        if stride[2] == 2:
+                            top = _largest_of_pairs(cells, q, H, W, size, 2, some)
+                        else:
+                            top = _largest_of_all(cells, q, H, W, size, stride[2], some)
+                        store(tops, z + o, 0, top, some, None)
+                    continue
                 for j in range(uintp(z), uintp(z + OW)):
                     tops[j] = -inf
                 for d in range(d0, d1):
@@ -67,15 +138,24 @@ def max_backward_input(x, dy, dx, size, stride, before):
     """dx = dy at the first largest cell of each window, summed over windows."""
     N, C, OD, OH, OW = dy.shape
     D, H, W = x.shape[2:]
-    cells, slopes = x.reshape(-1), dx.reshape(-1)
+    cells, slopes, deltas = x.reshape(-1), dx.reshape(-1), dy.reshape(-1)
+    inside = _inside(x.shape[2:], dy.shape[2:], size, stride, before)
+    pairs = inside and stride[2] == 2 and size == stride
+    covered = pairs and OW * 2 == W and OH * size[1] == H and OD * size[0] == D
     for i in prange(N * C):
         n, c = i // C, i % C
-        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
+        for j in range(uintp(i * D * H * W), uintp((i + (not covered)) * D * H * W)):
             slopes[j] = 0.0
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
+                if inside:
+                    p, z = ((i * D + d0) * H + h0) * W, ((i * OD + od) * OH + oh) * OW
+                    for o in range(0, OW, lanes(x)):
+                        q = p + o * stride[2]
+                        _claim(cells, q, slopes, H, W, size, stride[2], OW - o, deltas, z + o, pairs)
+                    continue
                 for ow in range(OW):
                     w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
                     at = uintp(((i * D + d0) * H + h0) * W + w0)

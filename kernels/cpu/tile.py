@@ -87,7 +87,9 @@ class _Words:
         return self.builder.icmp_signed("<", lane, self.builder.shuffle_vector(one, one, zeros))
 
     def _masked(self, what, result, arguments):
-        name = f"llvm.masked.{what}.v{self.kind.lanes}f{self.bytes * 8}.p0"
+        return self._call(f"llvm.masked.{what}.v{self.kind.lanes}f{self.bytes * 8}.p0", result, arguments)
+
+    def _call(self, name, result, arguments):
         kind = ir.FunctionType(result, [a.type for a in arguments])
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), arguments)
 
@@ -101,6 +103,30 @@ class _Words:
         pointer = self.builder.gep(pointer, [ir.IntType(64)(n * self.kind.lanes)])
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         self._masked("store", ir.VoidType(), [value, pointer, ir.IntType(32)(self.bytes), mask])
+
+    def _places(self, pointer, step):
+        """Addresses of the lanes, step apart."""
+        n = self.kind.lanes
+        number = ir.VectorType(ir.IntType(64), n)
+        one = self.builder.insert_element(ir.Constant(number, ir.Undefined), step, ir.IntType(32)(0))
+        steps = self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), n), None))
+        offsets = self.builder.mul(steps, ir.Constant(number, [k * self.bytes for k in range(n)]))
+        base = self.builder.ptrtoint(pointer, ir.IntType(64))
+        one = self.builder.insert_element(ir.Constant(number, ir.Undefined), base, ir.IntType(32)(0))
+        bases = self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), n), None))
+        return self.builder.inttoptr(self.builder.add(bases, offsets), ir.VectorType(pointer.type, n))
+
+    def gather(self, pointer, step, width):
+        """The vector of every step-th number; those from `width` on are 0 and not read."""
+        name = f"llvm.masked.gather.v{self.kind.lanes}f{self.bytes * 8}.v{self.kind.lanes}p0"
+        arguments = [self._places(pointer, step), ir.IntType(32)(self.bytes), self.mask(width, 0)]
+        arguments.append(ir.Constant(self.vector, None))
+        return self._call(name, self.vector, arguments)
+
+    def scatter(self, value, pointer, step, width):
+        name = f"llvm.masked.scatter.v{self.kind.lanes}f{self.bytes * 8}.v{self.kind.lanes}p0"
+        arguments = [value, self._places(pointer, step), ir.IntType(32)(self.bytes), self.mask(width, 0)]
+        self._call(name, ir.VoidType(), arguments)
 
     def row(self, pointer, count, width, sj):
         """Vectors of a row: one after the other, or sj apart, all of them or the columns below `width`."""
@@ -187,6 +213,43 @@ def _copy(T, t, P, p, width):
     """T[t : + a vector] = the numbers from P[p] on of which `width` exist, then zeros: T needs room for a vector."""
     T, n = T.reshape(-1), _lanes(P)
     T[t : t + n] = _some(P, p, n, width)
+
+
+def _strided(P, p, fixed, step, width):
+    """The vector P[p], P[p + step], ... of `width` numbers. A step of 2 is given as the literal `fixed`, else 0."""
+    P, step = P.reshape(-1), fixed or step
+    found = [P[p + k * step] for k in range(min(width, _lanes(P)))]
+    return np.array([found + [0] * (_lanes(P) - len(found))], P.dtype)
+
+
+def _spread(C, c, step, t, width):
+    """C[c], C[c + step], ... = the first `width` numbers of the vector t."""
+    C = C.reshape(-1)
+    for k in range(min(width, t.size)):
+        C[c + k * step] = t[0, k]
+
+
+def _interleave(C, c, t, u, width):
+    """C[c], C[c + 1], ... = t[0], u[0], t[1], u[1], ... of the first `width` numbers of two vectors."""
+    C = C.reshape(-1)
+    for k in range(min(width, t.size)):
+        C[c + 2 * k] = t[0, k]
+        C[c + 2 * k + 1] = u[0, k]
+
+
+def _most(t, u):
+    """The larger of two vectors, number by number; of t and NaN it is NaN."""
+    return np.where((u > t) | ((u != u) & (t == t)), u, t)
+
+
+def _where_same(t, u, a, b):
+    """a where t and u are the same number or both NaN, else b."""
+    return np.where((t == u) | ((t != t) & (u != u)), a, b)
+
+
+def _add(t, u):
+    """t + u."""
+    return t + u
 
 
 def _panel(like, n):
@@ -375,3 +438,96 @@ def copy(typing, T, t, P, p, width):
         return context.get_dummy_value()
 
     return types.void(T, types.intp, P, types.intp, types.intp), generate
+
+
+@_word(_strided)
+def strided(typing, P, p, fixed, step, width):
+    if not _literal(fixed):
+        return None
+    kind = Tile(P.dtype, 1, 1)
+
+    def generate(context, builder, sig, args):
+        words, width = _Words(context, builder, kind), args[4]
+        place, n = words.at(P, args[0], args[1]), kind.lanes
+        if fixed.literal_value == 2:
+            exist = builder.sub(builder.add(width, width), width.type(1))
+            first, second = (words.load_some(place, k, words.mask(exist, k)) for k in range(2))
+            even = ir.Constant(ir.VectorType(ir.IntType(32), n), [2 * k for k in range(n)])
+            row = builder.shuffle_vector(first, second, even)
+        else:
+            row = words.gather(place, args[3], width)
+        return builder.insert_value(ir.Constant(context.get_value_type(kind), ir.Undefined), row, 0)
+
+    return kind(P, types.intp, fixed, types.intp, types.intp), generate
+
+
+@_word(_spread)
+def spread(typing, C, c, step, t, width):
+    def generate(context, builder, sig, args):
+        words = _Words(context, builder, t)
+        words.scatter(builder.extract_value(args[3], 0), words.at(C, args[0], args[1]), args[2], args[4])
+        return context.get_dummy_value()
+
+    return types.void(C, types.intp, types.intp, t, types.intp), generate
+
+
+@_word(_interleave)
+def interleave(typing, C, c, t, u, width):
+    def generate(context, builder, sig, args):
+        words, n = _Words(context, builder, t), t.lanes
+        place, exist = words.at(C, args[0], args[1]), builder.add(args[4], args[4])
+        pair = [builder.extract_value(a, 0) for a in args[2:4]]
+        for half in range(2):
+            order = [half * n // 2 + k // 2 + k % 2 * n for k in range(n)]
+            mixed = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), n), order))
+            words.store_some(mixed, place, half, words.mask(exist, half))
+        return context.get_dummy_value()
+
+    return types.void(C, types.intp, t, t, types.intp), generate
+
+
+def _of_vectors(rule):
+    """The definition of a word that makes one tile of several, vector by vector."""
+
+    def definition(typing, tiles):
+        t = tiles[0]
+
+        def generate(context, builder, sig, args):
+            result = ir.Constant(context.get_value_type(t), ir.Undefined)
+            for k in range(t.r * t.c):
+                value = rule(builder, *(builder.extract_value(a, k) for a in args))
+                result = builder.insert_value(result, value, k)
+            return result
+
+        return t(*tiles), generate
+
+    return definition
+
+
+def _nan(builder, value):
+    return builder.fcmp_unordered("uno", value, value)
+
+
+def _rule_most(builder, t, u):
+    first_nan = builder.and_(_nan(builder, u), builder.fcmp_ordered("ord", t, t))
+    return builder.select(builder.or_(builder.fcmp_ordered(">", u, t), first_nan), u, t)
+
+
+def _rule_where_same(builder, t, u, a, b):
+    nans = builder.and_(_nan(builder, t), _nan(builder, u))
+    return builder.select(builder.or_(builder.fcmp_ordered("==", t, u), nans), a, b)
+
+
+@_word(_most)
+def most(typing, t, u):
+    return _of_vectors(_rule_most)(typing, (t, u))
+
+
+@_word(_where_same)
+def where_same(typing, t, u, a, b):
+    return _of_vectors(_rule_where_same)(typing, (t, u, a, b))
+
+
+@_word(_add)
+def add(typing, t, u):
+    return _of_vectors(lambda builder, t, u: builder.fadd(t, u))(typing, (t, u))
