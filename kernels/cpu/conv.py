@@ -32,22 +32,28 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
     N, F, OD, OH, OW = y.shape
     image = padded if padded.size else x
+    P, Wf, B, Y = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
     for n in prange(N):
         if padded.size:
             for c in range(x.shape[1]):
                 _pad(n, c, x, padded, before, border)
-        forward_tiles(n, image, W, b, y, stride, dilation, groups)
+        forward_tiles(
+            n, P, image.shape[1:], Wf, W.shape[1:], B, b.size > 0, Y, y.shape[1:], stride, dilation, groups
+        )
 
 
 @kernel
 def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
     inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
+    image, first = (dx, before) if inside else (dpadded, (0, 0, 0))
+    Wf, dY, U, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
+    shapes = (W.shape[1:], dy.shape[1:], framed.shape[1:], image.shape[1:])
     for n in prange(dy.shape[0]):
-        if inside:
-            backward_input_tiles(n, W, dy, framed, dx, stride, dilation, groups, before)
-        else:
-            backward_input_tiles(n, W, dy, framed, dpadded, stride, dilation, groups, (0, 0, 0))
+        backward_input_tiles(
+            n, Wf, shapes[0], dY, shapes[1], U, shapes[2], dX, shapes[3], stride, dilation, groups, first
+        )
+        if not inside:
             _fold(n, dpadded, dx, before, border)
 
 
@@ -55,8 +61,12 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 def backward_weight(x, padded, dy, dW, stride, dilation, groups):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
     image = padded if padded.size else x
+    P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
+    shapes = (image.shape[1:], dy.shape[1:], dW.shape[1:])
     for block in prange(blocks_of(dW, groups)):
-        backward_weight_tiles(block, image, dy, dW, stride, dilation, groups)
+        backward_weight_tiles(
+            block, dy.shape[0], P, shapes[0], dY, shapes[1], dWf, shapes[2], stride, dilation, groups
+        )
 
 
 @kernel

@@ -145,7 +145,7 @@ def pack(P: array, p, ph, pw, KW, rows, width, step, T: array, t):
 def packs(F, taps, stride, width, L):
     """Whether to pack: gaps along the row always, short rows where a copy costs less than the lanes they waste.
 
-    A copied vector costs about as much as eight filters' arithmetic on it.
+    A copied vector costs about as much as sixteen filters' arithmetic on it.
     """
     KD, KH, KW = taps
     if stride[2] > 1:
@@ -153,7 +153,7 @@ def packs(F, taps, stride, width, L):
     if KD * KH * KW == 1 and stride[1] == 1:
         return False
     wasted = ((width + L - 1) // L * L - width) * F * KH
-    return wasted > 8 * width
+    return wasted > 16 * width
 
 
 @linked
@@ -211,54 +211,51 @@ def shape_of_panel(room, m, taps, stride, dilation, OH, OW):
 
 
 @helper
-def forward_tiles(n, P, W, b, y, stride, dilation, groups):
-    """y[n] = b + W * P[n]."""
-    F, C, m = W.shape[0], P.shape[1], W.shape[1]
-    each, taps = F // groups, W.size // F
-    size, ws = W.shape[1:], (taps, taps // m, 1)
-    B, begin = (b.reshape(-1), 2) if b.size else (W.reshape(-1), 1)
+def forward_tiles(n, P, image, W, kernel, B, biased, Y, out, stride, dilation, groups):
+    """Y[n] = b + W * P[n]; `image`, `kernel`, `out` are the shapes of P, W and Y without the first dimension."""
+    C, F, m = image[0], out[0], kernel[0]
+    each, taps, volume = F // groups, W.size // F, image[1] * image[2] * image[3]
+    plane = out[1] * out[2] * out[3]
     for g in range(groups):
-        p = (n * C + g * m) * (P.size // (P.shape[0] * C))
-        z = (n * F + g * each) * (y.size // (y.shape[0] * F))
-        correlate(each, P.reshape(-1), p, P.shape[1:], stride, dilation, W.reshape(-1), g * each * taps, ws, size,
-                  B, g * each, begin, y.reshape(-1), z, y.shape[2:])  # fmt: skip
+        p, y = (n * C + g * m) * volume, (n * F + g * each) * plane
+        correlate(each, P, p, image, stride, dilation, W, g * each * taps, (taps, taps // m, 1), kernel,
+                  B if biased else W, g * each, 2 if biased else 1, Y, y, out[1:])  # fmt: skip
 
 
-@helper
-def frame(n, dy, framed, stride, edge):
-    """framed[n] = dy[n], spread by the stride, with `edge` zeros before it and the rest behind."""
-    F, OD, OH, OW = dy.shape[1:]
-    FD, FH, FW = framed.shape[2:]
-    zs, us = dy.reshape(-1), framed.reshape(-1)
-    for j in range(n * F * FD * FH * FW, (n + 1) * F * FD * FH * FW):
-        us[j] = framed.dtype.type(0)
+@linked
+def frame(dY: array, y, out: 4, U: array, u, framed: 4, stride: 3, edge: 3):
+    """U = dY, spread by the stride, with `edge` zeros before it and the rest behind."""
+    F, OD, OH, OW = out
+    _, FD, FH, FW = framed
+    for j in range(F * FD * FH * FW):
+        U[u + j] = 0
     for f in range(F):
         for d in range(OD):
             for h in range(OH):
-                z = (((n * F + f) * OD + d) * OH + h) * OW
-                u = (((n * F + f) * FD + edge[0] + d * stride[0]) * FH + edge[1] + h * stride[1]) * FW + edge[2]
+                i = y + ((f * OD + d) * OH + h) * OW
+                j = u + ((f * FD + edge[0] + d * stride[0]) * FH + edge[1] + h * stride[1]) * FW + edge[2]
                 if stride[2] == 1:
                     for w in range(OW):
-                        us[u + w] = zs[z + w]
+                        U[j + w] = dY[i + w]
                 else:
                     for w in range(OW):
-                        us[u + w * stride[2]] = zs[z + w]
+                        U[j + w * stride[2]] = dY[i + w]
 
 
 @helper
-def backward_input_tiles(n, W, dy, framed, dx, stride, dilation, groups, first):
-    """dx[n] = W with its taps turned round, moved over dy[n] in a frame of zeros, from position `first` on."""
-    F, C, m = dy.shape[1], dx.shape[1], W.shape[1]
-    FD, FH, FW = framed.shape[2:]
-    KD, KH, KW = W.shape[2:]
+def backward_input_tiles(n, W, kernel, dY, out, U, framed, dX, image, stride, dilation, groups, first):
+    """dX[n] = W with its taps turned round, moved over dY[n] in a frame of zeros U, from position `first` on."""
+    F, C = out[0], image[0]
+    m, KD, KH, KW = kernel
     each, K = F // groups, KD * KH * KW
-    frame(n, dy, framed, stride, (dilation[0] * (KD - 1), dilation[1] * (KH - 1), dilation[2] * (KW - 1)))
-    weights = W.reshape(-1)
+    volume, plane = image[1] * image[2] * image[3], framed[1] * framed[2] * framed[3]
+    edge = (dilation[0] * (KD - 1), dilation[1] * (KH - 1), dilation[2] * (KW - 1))
+    frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, stride, edge)
+    begin = (first[0] * framed[2] + first[1]) * framed[3] + first[2]
     for g in range(groups):
-        p = (((n * F + g * each) * FD + first[0]) * FH + first[1]) * FW + first[2]
-        z = (n * C + g * m) * (dx.size // (dx.shape[0] * C))
-        correlate(m, framed.reshape(-1), p, framed.shape[1:], (1, 1, 1), dilation, weights, g * each * m * K + K - 1,
-                  (K, m * K, -1), (each, KD, KH, KW), weights, 0, 1, dx.reshape(-1), z, dx.shape[2:])  # fmt: skip
+        u, x = (n * F + g * each) * plane + begin, (n * C + g * m) * volume
+        correlate(m, U, u, framed, (1, 1, 1), dilation, W, g * each * m * K + K - 1, (K, m * K, -1),
+                  (each, KD, KH, KW), W, 0, 1, dX, x, image[1:])  # fmt: skip
 
 
 # -- backward to the weights -------------------------------------------------------------------------------------------
@@ -425,19 +422,18 @@ def blocks_of(dW, groups):
 
 
 @helper
-def backward_weight_tiles(block, P, dy, dW, stride, dilation, groups):
+def backward_weight_tiles(block, N, P, image, dY, out, dW, kernel, stride, dilation, groups):
     """One block of dW: some filters of a group, some maps, all taps or a row of them."""
-    F, m, KD, KH, KW = dW.shape
+    F, C = out[0], image[0]
+    m, KD, KH, KW = kernel
     filters, maps, rows = shares(F, m, groups, KD * KH)
-    each = F // groups
+    each, K = F // groups, KD * KH * KW
     row, block = block % rows, block // rows
     a, block = block % ((m + maps - 1) // maps) * maps, block // ((m + maps - 1) // maps)
     fs = (each + filters - 1) // filters
     g, f = block // fs, block % fs * filters
     first, last = (row, row + 1) if rows > 1 else (0, KD * KH)
-    N, C, taps = dy.shape[0], P.shape[1], dW.size // F
-    z = (g * each + f) * (dy.size // (N * F))
-    p = (g * m + a) * (P.size // (N * C))
-    w = (g * each + f) * taps + a * KD * KH * KW
-    products(min(filters, each - f), min(maps, m - a), first, last, N, dy.reshape(-1), z, dy.shape[1:], P.reshape(-1),
-             p, P.shape[1:], stride, dilation, dW.shape[2:], dW.reshape(-1), w, (taps, KD * KH * KW))  # fmt: skip
+    z = (g * each + f) * out[1] * out[2] * out[3]
+    p = (g * m + a) * image[1] * image[2] * image[3]
+    products(min(filters, each - f), min(maps, m - a), first, last, N, dY, z, out, P, p, image, stride, dilation,
+             kernel[1:], dW, (g * each + f) * m * K + a * K, (m * K, K))  # fmt: skip
