@@ -48,11 +48,11 @@ def _correlation(R, C):
 
 
 def _rectangle(R):
-    """R filters at all positions of a plane, in tiles of six, four, two or one vectors below each other.
+    """R filters at all positions of a plane, in tiles of six, four or one vectors below each other.
 
     Where it begins anew, the last tiles may begin earlier than they need: some positions are computed twice.
     """
-    six, four, two, one = (_correlation(R, C) for C in (6, 4, 2, 1))
+    six, four, one = (_correlation(R, C) for C in (6, 4, 1))
 
     @helper
     def rectangle(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
@@ -63,8 +63,11 @@ def _rectangle(R):
                 o = width - L
             r = 0
             while r < rows:
-                if begin and width - o >= L and (rows - r) % 2 and rows - r < min(rows, 6):
-                    r -= 1
+                if begin and width - o >= L:
+                    if rows - r == 5 < rows:
+                        r = rows - 6
+                    elif 1 < rows - r < 4 < rows:
+                        r = rows - 4
                 i, j, left = p + r * ps[4] + o, y + r * ys[1] + o, rows - r
                 if width - o < L:
                     if left >= 6:
@@ -78,9 +81,6 @@ def _rectangle(R):
                 elif left >= 4:
                     four(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
                     r += 4
-                elif left >= 2:
-                    two(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
-                    r += 2
                 else:
                     one(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
                     r += 1
@@ -106,21 +106,20 @@ def _plane(R):
     return plane
 
 
-_plane_of_four, _plane_of_two, _plane_of_one = _plane(4), _plane(2), _plane(1)
+_plane_of_four, _plane_of_one = _plane(4), _plane(1)
 
 
 @helper
 def _planes(F, P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
-    """F filters, four at a time."""
+    """F filters, four at a time; the last four may begin earlier, like the last rows."""
     f = 0
     while f < F:
+        if begin and 1 < F - f < 4 < F:
+            f = F - 4
         v, z = w + f * ws[0], y + f * ys[0]
         if F - f >= 4:
             _plane_of_four(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
             f += 4
-        elif F - f >= 2:
-            _plane_of_two(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
-            f += 2
         else:
             _plane_of_one(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
             f += 1
