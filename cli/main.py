@@ -14,6 +14,7 @@ VERBS = {
     "plot": "Draw loss, metrics, gradient norms and more of one or several runs.",
     "layers": "List what a config can name: layers, losses, optimizers, ...; explain one.",
     "check": "Certify layers: gradients, kernels against their reference, threads, shapes.",
+    "bench": "Time each layer of a network, beside the machine's peak and PyTorch.",
     "evaluate": "Measure loss and metrics of a saved network on data.",
     "predict": "Apply a saved network to data.",
     "show": "Summary, resolved config or program of a run or a config.",

@@ -27,6 +27,7 @@ ALLOWED = {
     "data": {"data", "registry", "errors"},
     "training": {"training", "network", "registry", "kernels", "data", "plots", "errors"},
     "check": {"check", "network", "registry", "kernels", "errors"},
+    "bench": {"bench", "network", "registry", "kernels", "errors"},
     "plots": {"plots", "errors"},
     "__init__": set(),
 }

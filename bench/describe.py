@@ -1,0 +1,44 @@
+"""A network in plain words: lists, numbers and texts that other frameworks are told of, without importing nnjit's."""
+
+from ..registry import layers as catalogue
+
+
+def describe(layers, shape, prefix=""):
+    """Every layer with all of its numbers resolved, as JSON can hold them.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    shape : tuple of int
+        Of the input, without the batch.
+    prefix : str
+        Goes before the names of layers, ``residual.3.`` inside a residual.
+
+    Returns
+    -------
+    list of dict
+        ``name`` ("conv.1", as in parameter names), ``kind``, ``in``, ``out`` (shapes), ``options``; of windows also
+        ``kernel``, ``stride``, ``dilation``, ``padding`` (a pair a dimension); of containers ``layers``.
+
+    Raises
+    ------
+    ShapeError : the layers do not fit together.
+    """
+    rows = []
+    for position, layer in enumerate(layers, start=1):
+        kind = catalogue.name_of(type(layer))
+        name, out = f"{prefix}{kind}.{position}", layer.output_shape(tuple(shape))
+        row = {"name": name, "kind": kind, "in": list(shape), "out": list(out), "options": _plain(layer.options())}
+        if hasattr(layer, "window"):
+            window = layer.window(tuple(shape))
+            row |= {key: [*getattr(window, key)] for key in ("kernel", "stride", "dilation")}
+            row["padding"] = [list(pair) for pair in window.padding]
+        if hasattr(layer, "contents"):
+            row["layers"] = describe(layer.contents(), shape, f"{name}.")
+        rows.append(row)
+        shape = out
+    return rows
+
+
+def _plain(options):
+    return {name: value for name, value in options.items() if isinstance(value, (bool, int, float, str, type(None)))}

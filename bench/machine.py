@@ -1,0 +1,182 @@
+"""What this machine can do at most: multiplications and additions in registers, and traffic with memory.
+
+Both are measured now, on this machine, with as many threads as are asked for; shares in the tables refer to them.
+"""
+
+import os
+import time
+from functools import cache
+
+import numpy as np
+
+ROUNDS = 5  # the best counts: a ceiling is what was reached once
+SECONDS = 0.05  # of one round
+
+
+@cache
+def peak(dtype="float32", threads=None):
+    """Floating-point operations a second of fused multiply-adds that never leave the registers; two each.
+
+    Parameters
+    ----------
+    dtype : "float32" or "float64"
+    threads : int or None
+        As many as Numba has if None.
+
+    Returns
+    -------
+    float
+    """
+    import numba
+
+    run, flops = _register_loop(dtype)
+    count = threads or numba.get_num_threads()
+    sink = np.zeros((count, 64 * 16), dtype)
+    return _best(lambda times: run(sink, times), 2000, flops * count, count)
+
+
+@cache
+def bandwidth(threads=None):
+    """Bytes a second of a triad a = b + s c over arrays far larger than the caches, three transfers a number.
+
+    As in STREAM (McCalpin 1995); that a line is read before it is written does not count.
+    """
+    import numba
+
+    count = threads or numba.get_num_threads()
+    size = _triad_size()
+    a, b, c = (np.ones(size, np.float32) for _ in range(3))
+    run = _triad()
+
+    def rounds(times):
+        for _ in range(times):
+            run(a, b, c, np.float32(0.5), count)
+
+    return _best(rounds, 1, 12 * size, count)
+
+
+def processor():
+    """Name of the processor, number of cores that this process may use, and its vector unit, as text."""
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    simd = next((name for key, name in VECTORS.items() if features.get(key)), "no vector unit known")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_model() or llvm.get_host_cpu_name()}, {cores} core{'s' * (cores != 1)}, {simd}"
+
+
+def busy():
+    """Seconds that the machine's processors were busy, or taken away by its host; None where it does not tell."""
+    try:
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, irq, soft, steal = map(int, file.readline().split()[1:9])
+        return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None
+
+
+class Others:
+    """Watches from its creation on what share of all processors goes to other processes."""
+
+    def __init__(self):
+        self.began, self.busy, self.own = time.perf_counter(), busy(), sum(os.times()[:4])
+
+    def share(self):
+        """0.0 to 1.0; None where the system does not tell. Children count as own once they have ended."""
+        if self.busy is None:
+            return None
+        foreign = busy() - self.busy - (sum(os.times()[:4]) - self.own)
+        return max(0.0, foreign / (time.perf_counter() - self.began) / os.cpu_count())
+
+
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sve": "SVE", "neon": "NEON", "sse2": "SSE2"}
+
+
+def _model():
+    """The name that Linux and macOS give the processor."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), None)
+    except OSError:
+        import platform
+
+        return platform.processor() or None
+
+
+def _triad_size():
+    """Numbers in an array: 128 MB, or less where memory is short."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        memory = 2**32
+    return int(min(2**25, memory // 64))
+
+
+def _best(run, times, work, threads):
+    """The highest rate of some rounds; `work` is what one time does."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        run(times)  # compiles
+        once = 0.0
+        while once < SECONDS and times < 2**40:
+            times = times if once == 0.0 else 2 * times
+            begin = time.perf_counter()
+            run(times)
+            once = time.perf_counter() - begin
+        found = work * times / once
+        for _ in range(ROUNDS):
+            begin = time.perf_counter()
+            run(times)
+            found = max(found, work * times / (time.perf_counter() - begin))
+        return found
+    finally:
+        numba.set_num_threads(before)
+
+
+def _triad():
+    from numba import njit, prange
+
+    @njit(parallel=True, fastmath=True)
+    def triad(a, b, c, s, threads):
+        for t in prange(threads):
+            for i in range(a.size * t // threads, a.size * (t + 1) // threads):
+                a[i] = b[i] + s * c[i]
+
+    return triad
+
+
+def _register_loop(dtype):
+    """A loop whose accumulators fill half of the registers, and the operations of one turn of it on one thread."""
+    from numba import njit, prange
+
+    from ..kernels.cpu.tile import BYTES, outer, store, zero
+
+    rows = 8 if BYTES == 64 else 4  # rows x 2 accumulators, more than latency times throughput; 32 or 16 registers
+    if rows == 8:
+
+        @njit
+        def accumulate(A, B, C, times):
+            t = zero(A, 8, 2)
+            for _ in range(times):
+                t = outer(t, A, 0, 1, B, 0, None, None)  # loads that do not change leave the loop
+            store(C, 0, 64, t, None, None)
+
+    else:
+
+        @njit
+        def accumulate(A, B, C, times):
+            t = zero(A, 4, 2)
+            for _ in range(times):
+                t = outer(t, A, 0, 1, B, 0, None, None)
+            store(C, 0, 64, t, None, None)
+
+    @njit(parallel=True)
+    def run(sink, times):
+        for thread in prange(sink.shape[0]):
+            small = np.full(64, 1e-6, sink.dtype)
+            accumulate(small, small, sink[thread], times)
+
+    return run, 2 * rows * 2 * (BYTES // np.dtype(dtype).itemsize)

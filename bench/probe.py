@@ -1,0 +1,232 @@
+"""Every kernel call of a program by itself, in the loops and on the arrays that the program gives it.
+
+The program's text is compiled once more with a number before every kernel call: ``run(first, last)`` then does the
+calls from `first` to `last` of one training step and skips all others, loops over threads included. What remains of a
+step without any call is measured too and taken off.
+"""
+
+import ast
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, typeof
+from numba import prange as numba_prange
+
+from ..kernels.compiler import OPTIONS
+from ..kernels.operations import Operation
+from ..kernels.slots import part
+from ..network.assemble import _bound
+from ..network.graph import Ref
+
+ROOT = "learn"  # the text's function that does one training step
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kernel call of the text: its number, the function it stands in, the call's name, and the node it is for."""
+
+    number: int
+    function: str
+    kernel: str
+    arguments: dict
+    node: str | None
+
+    @property
+    def direction(self):
+        """ "forward", "backward_input", "backward_weight", ... of a layer; "" of anything else."""
+        return self.kernel.partition("_")[2] if self.node else ""
+
+
+class Probe:
+    """The training program of a network, its kernel calls numbered.
+
+    Parameters
+    ----------
+    program : Program
+        With a loss.
+    x, target : arrays
+        One batch, as for ``program.step``.
+
+    Attributes
+    ----------
+    lines : list of Line
+    """
+
+    def __init__(self, program, x, target):
+        self.program, self.state = program, program.new_state()
+        tree = ast.parse(program.source)
+        self.functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+        self.lines, self.spans = [], {}
+        owners = _owners(program)
+        self._visit(ROOT, owners)
+        text = ast.unparse(ast.fix_missing_locations(_Numbered(self).visit(tree)))
+        self._compile(text)
+        self.x, self.target, self.N = np.ascontiguousarray(x), np.ascontiguousarray(target), len(x)
+        self.restore()
+
+    def _visit(self, name, owners):
+        """Number the calls of a function, and of those it calls, in order; each function has a span of numbers."""
+        first = len(self.lines)
+        for node in ast.walk(self.functions[name]):  # outermost first; within a level in order
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                called = node.func.id
+                if called in self.program.plan.bindings:
+                    node.number = len(self.lines)
+                    given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                    self.lines.append(Line(node.number, name, called, given, _owner(owners, called, given)))
+                elif called in self.functions and called not in self.spans:
+                    self._visit(called, owners)
+        self.spans[name] = (first, len(self.lines) - 1)
+
+    def _compile(self, text):
+        """The numbered text as jitted functions; kernels are the program's own, by symbol or inlined."""
+        program, plan, real = self.program, self.program.plan, self.program.dtype.type
+        state = typeof(program.state)
+        flats = dict(zip(state.fields, (t.dtype for t in state.types), strict=True))
+
+        def kernel_of(binding, signature):
+            kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
+            return kernel.inlined(real) if plan.inline else kernel.compile(signature, real)[0]
+
+        for binding, values in _bound(program):  # registered before code that calls it is compiled
+            kernel_of(binding, binding.signature(values, flats, real))
+        former, program.source = program.source, text
+        try:
+            space = program.namespace(
+                {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
+            )
+        finally:
+            program.source = former
+        space["prange"] = numba_prange
+        parallel = plan.blocks > 1 or plan.parts > 1
+        for name in self.functions:
+            options = {"parallel": parallel and name == ROOT}
+            space[name] = njit(**{**OPTIONS, **options})(space[name])
+        learn = space[ROOT]
+
+        @njit
+        def repeat(s, x, targets, order, N, first, last, times):
+            for _ in range(times):
+                learn(s, x, targets, order, 0, N, first, last)
+
+        self._repeat = repeat
+
+    def run(self, first, last, times=1):
+        """The calls from number `first` to `last` of a step, some times; the others are left out."""
+        order = self.state.counters[4 : 4 + self.N]
+        self._repeat(self.state, self.x, self.target, order, self.N, first, last, times)
+
+    def restore(self):
+        """A whole step from the network's own parameters: arrays then hold what a step leaves in them."""
+        net = self.program.network
+        self.state.theta[:], self.state.buffers[:] = net.theta, net.running
+        self.state.moments[:] = 0
+        self.state.counters[0] = self.state.counters[3] = 0
+        self.run(0, len(self.lines))
+
+    def seconds(self, first, last, turn=0.01, count=7):
+        """Median seconds of the calls from `first` to `last`, without what a step does besides."""
+        return max(0.0, self._median(first, last, turn, count) - self._empty)
+
+    @property
+    def _empty(self):
+        if not hasattr(self, "_nothing"):
+            nothing = len(self.lines)
+            self._nothing = self._median(nothing, nothing, 0.01, 7)
+        return self._nothing
+
+    def _median(self, first, last, turn, count):
+        self.restore()
+        times, took = 1, 0.0
+        while took < turn / 2:
+            begin = time.perf_counter()
+            self.run(first, last, times)
+            took = time.perf_counter() - begin
+            times = times * 2 if took < turn / 2 else max(1, round(times * turn / took))
+        found = []
+        for _ in range(count):
+            begin = time.perf_counter()
+            self.run(first, last, times)
+            found.append((time.perf_counter() - begin) / times)
+        return float(np.median(found))
+
+    def of(self, node, *directions):
+        """Numbers of the calls for a node in some directions; "backward" stands for all that begin so."""
+        return [
+            line.number
+            for line in self.lines
+            if line.node == node and any(line.direction.startswith(direction) for direction in directions)
+        ]
+
+
+class _Numbered(ast.NodeTransformer):
+    """Adds (first, last) to the text's functions and puts a condition before whatever holds kernel calls."""
+
+    def __init__(self, probe):
+        self.probe = probe
+
+    def visit_FunctionDef(self, node):
+        if node.name not in self.probe.spans:
+            return node
+        node.args.args += [ast.arg("first_"), ast.arg("last_")]
+        return self.generic_visit(node)
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id in self.probe.spans:
+            node.args += [ast.Name("first_", ast.Load()), ast.Name("last_", ast.Load())]
+        return node
+
+    def visit_Expr(self, node):
+        return self._guarded(node)
+
+    def visit_For(self, node):
+        return self._guarded(node)
+
+    def _guarded(self, node):
+        """``if first_ <= (last number inside) and (first number inside) <= last_: node``"""
+        numbers = self._numbers(node)
+        node = self.generic_visit(node)
+        if not numbers:
+            return node
+        test = ast.parse(f"first_ <= {max(numbers)} and {min(numbers)} <= last_", mode="eval").body
+        return ast.If(test, [node], [])
+
+    def _numbers(self, node):
+        found = []
+        for inner in ast.walk(node):
+            if hasattr(inner, "number"):
+                found.append(inner.number)
+            elif isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name):
+                lo, hi = self.probe.spans.get(inner.func.id, (0, -1))
+                found += range(lo, hi + 1)
+        return found
+
+
+def _owners(program):
+    """Kind, and variables by which a call is known to be a node's: its parameters first, else dy, else y."""
+    plan, found = program.plan, []
+    for node in program.network.graph.nodes:
+        own = set()
+        for flat in ("theta", "gradient"):
+            own |= {plan.names.get(part(flat, offset, p.shape)) for offset, p in node.parameters.values() if p.size}
+        y, dy = (plan.names.get(Ref(kind, node.y.index)) for kind in ("value", "delta"))
+        found.append((node.name, own - {None}, y, dy))
+    return found
+
+
+def _owner(owners, called, given):
+    values = set(given.values())
+    for name, own, _, _ in owners:
+        if own & values:
+            return name
+    for key, place in (("dy", 3), ("y", 2)):
+        for owner in owners:
+            if given.get(key) is not None and given[key] == owner[place] and called.startswith(_kind(owner[0])):
+                return owner[0]
+    return None
+
+
+def _kind(name):
+    return name.split(".")[-2]

@@ -1,0 +1,145 @@
+"""nnjit beside its peers: `python benchmarks/compare.py [--only PATTERN ...] [--peers NAME,...] [--pairs 11]`.
+
+Every peer lives alone in a process of its own. Each work begins with the same parameters and data; one checked run of
+each side must agree with the NumPy reference kernels before anything is timed; then both take turns, the other idle.
+Peers that are not installed say so in their cells: `pip install torch jax onnx onnxruntime scikit-learn`.
+Writes results.md and results.json into the output folder after every row, and results.png at the end.
+"""
+
+import argparse
+import datetime
+import platform
+import sys
+import tempfile
+from pathlib import Path
+
+import memory
+import numpy as np
+import report
+import startup
+import works
+from child import Child, Failed
+from measure import TURN, Wrong, compare, pairs, ratios, summary
+
+RESTART = ("torch.compile",)  # a fresh process for every work: compiled code piles up
+
+
+class Bench:
+    """Processes, and the rows measured so far."""
+
+    def __init__(self, peers, count, folder):
+        self.peers, self.count, self.folder = peers, count, Path(folder)
+        self.children, self.versions, self.rows, self.ceilings = {}, {}, [], {}
+
+    def child(self, name):
+        """The process of a peer; "torch@1" has one thread."""
+        if name not in self.children:
+            peer, _, threads = name.partition("@")
+            limits = {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads} if threads else {}
+            self.children[name] = Child(peer, limits)
+            self.versions[name] = self.children[name].version
+        return self.children[name]
+
+    def end(self, name):
+        child = self.children.pop(name, None)
+        if child is not None:
+            child.close()
+
+    def close(self):
+        for name in list(self.children):
+            self.end(name)
+
+    def row(self, work):
+        """One row of the report: a dict that JSON can hold."""
+        if work.kind in ("startup", "memory"):
+            return (startup if work.kind == "startup" else memory).row(work, self.peers, self.count)
+        row = {"work": work.plain(), "peers": {}}
+        mine = "nnjit" if work.threads is None else f"nnjit@{work.threads}"
+        with tempfile.TemporaryDirectory() as scratch:
+            data = str(Path(scratch) / "data.npz")
+            try:
+                about = self.child("reference").ask("make", work=work.plain(), path=data)
+                self.end("reference")
+                row |= {key: about[key] for key in ("flops", "bytes", "parameters")}
+                row["nnjit"] = self._ready(mine, work, about, data, scratch)
+            except (Failed, Wrong) as error:
+                self.end(mine)
+                return row | {"error": f"nnjit: {error}"}
+            own = []
+            for name in work.peers:
+                if name.partition("@")[0] not in (*self.peers, "nnjit"):
+                    continue
+                try:
+                    peer = self._ready(name, work, about, data, scratch)
+                    times, disturbed = pairs(self.child(mine), self.child(name), self.count)
+                    own += [ours for ours, _ in times]
+                    peer |= {"time": summary([theirs for _, theirs in times]), "ratio": ratios(times), **disturbed}
+                    row["peers"][name] = peer
+                except (Failed, Wrong) as error:
+                    row["peers"][name] = {"error": str(error)}
+                    self.end(name)
+                if name in RESTART:
+                    self.end(name)
+            if not own:
+                own = [self.child(mine).ask("turn", warm=0.05)["seconds"] for _ in range(self.count)]
+            row["nnjit"]["time"] = summary(own)
+        return row
+
+    def _ready(self, name, work, about, data, scratch):
+        """Prepared, checked and warm."""
+        child, threads = self.child(name), name.partition("@")[2]
+        plain = work.plain() | ({"threads": int(threads)} if threads else {})
+        variants = child.ask("prepare", work=plain, rows=about["rows"], data=data, results=scratch)["variants"]
+        with np.load(data) as file:
+            expected = {key.removeprefix("expected:"): file[key] for key in file if key.startswith("expected:")}
+            initial = {key.removeprefix("initial:"): file[key] for key in file if key.startswith("initial:")}
+        worst = 0.0
+        for path in variants.values():
+            with np.load(path) as got:
+                worst = max(worst, compare(got, expected, initial, work.optimizer, own=name.startswith("nnjit")))
+        return child.ask("choose", variants=list(variants), turn=TURN) | {"difference": worst}
+
+    def run(self, chosen):
+        self.ceilings = self.child("nnjit").ask("ceilings")
+        for k, work in enumerate(chosen, start=1):
+            row = self.row(work)
+            self.rows.append(row)
+            print(f"[{k}/{len(chosen)}] {report.line(row)}", file=sys.stderr, flush=True)
+            report.write(self.folder, self.rows, self.machine())
+        report.chart(self.rows, self.folder / "results.png")
+
+    def machine(self):
+        return {
+            "date": datetime.date.today().isoformat(),
+            "processor": self.ceilings.get("processor"),
+            "system": platform.platform(terse=True),
+            "python": platform.python_version(),
+            "versions": self.versions,
+            "pairs": self.count,
+            "ceilings": self.ceilings,
+        }
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' fits")
+    parser.add_argument("--peers", default=",".join(works.PEERS), help="separated by commas; default: %(default)s")
+    parser.add_argument("--pairs", type=int, default=11, help="pairs of turns; default: %(default)s")
+    parser.add_argument("--output", default=Path(__file__).with_name("results"), type=Path, metavar="FOLDER")
+    parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
+    options = parser.parse_args(arguments)
+    chosen = works.chosen(options.only)
+    if options.list or not chosen:
+        print("\n".join(f"{w.group}: {w.name}" for w in (chosen or works.WORKS)))
+        return 0 if chosen else f"no row fits {' '.join(options.only)}; the rows are listed above"
+    bench = Bench([name for name in options.peers.split(",") if name], options.pairs, options.output)
+    try:
+        bench.run(chosen)
+    finally:
+        bench.close()
+    print(f"{options.output / 'results.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""`nnjit bench [CONFIG.toml]`: where the time of a network goes, and what of the machine it uses."""
+
+import sys
+
+import click
+
+# Option -> where its value goes in the config.
+PLACES = {
+    "layers": ("model", "layers"),
+    "input_shape": ("model", "input_shape"),
+    "data": ("data",),
+    "loss": ("training", "loss"),
+    "optimizer": ("training", "optimizer"),
+    "batch_size": ("training", "batch_size"),
+}
+OTHERS = 0.05  # of the processors, from which on times are not to be believed
+HEAD = ["layer", "output", "forward us", "backward us", "GFLOP/s", "of peak", "torch forward", "backward", "ratio"]
+
+
+@click.command("bench")
+@click.argument("config", required=False, metavar="[CONFIG.toml]")
+@click.option("--layers", metavar="SPECS", help='Such as "conv(8,3) relu maxpool(2) flatten dense(10)".')
+@click.option("--input-shape", metavar="SIZES", help="Of a sample, such as 1,28,28; else the data's.")
+@click.option("--data", metavar="SPEC", help="Only its input shape is used: what is measured is the same for all data.")
+@click.option("--loss", metavar="SPEC", help="Such as cross_entropy.")
+@click.option("--optimizer", metavar="SPEC", help='Such as "adam(lr=1e-3)".')
+@click.option("--batch-size", type=int, help="Samples of a step; 0: the whole set.")
+@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
+)
+def bench(config, plugin, assignments, **options):
+    """Time each layer's kernels as the training program runs them, a whole step and a prediction.
+
+    Shares are of this machine's own peak, measured on the spot. Beside it the same by PyTorch, if it is installed, in a
+    process of its own; a ratio above 1 means that nnjit is faster. Without arguments: the network of `nnjit run`.
+    """
+    network, training = _resolve(config, plugin, assignments, {k: v for k, v in options.items() if v is not None})
+    from ..bench.layers import bench
+
+    found = bench(network, *training, progress=_show if sys.stderr.isatty() else None)
+    _print(network, found, training[2])
+
+
+def _resolve(config, plugin, assignments, given):
+    """The network, and loss, optimizer and batch size, checked as `nnjit run` would check them."""
+    from .. import data
+    from ..errors import UsageError
+    from ..network.network import Network
+    from ..registry import create
+    from ..training import config_file, launch
+    from ..training.config import build
+
+    table, where = ({}, "") if config is None else config_file.read(config)
+    for name, value in given.items():
+        if name == "input_shape":
+            value = _sizes(value)
+        config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
+    for assignment in assignments:
+        config_file.override(table, assignment)
+    config_file.add_plugins(table, plugin)
+    made = launch.read_config(table, where)
+    if made.run.threads is not None:
+        launch._use_threads(made.run.threads)
+    batch, model, samples = made.training.batch_size, made.model, None
+    if "data" in given or model.input_shape is None:
+        dataset = data.load(made.data["name"])
+        network, samples = build(made, dataset, where), len(dataset.train)
+    else:
+        layers = [create(spec) for spec in model.layers]
+        network = Network(layers, tuple(model.input_shape), model.dtype, made.run.device, made.training.seed)
+    if batch == 0 and samples is None:
+        raise UsageError("batch_size 0 is the whole data set; name it with --data, or give a number of samples")
+    return network, (made.training.loss, made.training.optimizer, batch or samples)
+
+
+def _sizes(text):
+    """ "1,28,28" or "1x28x28" as a list of whole numbers."""
+    from ..errors import UsageError
+    from ..registry.specs import quoted
+
+    try:
+        return [int(size) for size in text.lower().replace("x", ",").strip("()[] ").split(",") if size.strip()]
+    except ValueError:
+        raise UsageError(f"--input-shape {quoted(text)}: expected sizes such as 1,28,28") from None
+
+
+def _print(network, found, batch):
+    from ..bench.machine import processor
+    from .text import table
+
+    rows = [_row(layer, found.peak) for layer in found.layers]
+    torch = found.torch
+    rest = ["the rest of a step", "", _us(found.rest), "", "", "", "", "", ""]
+    step = _total("a training step", found.step, found.flops, found.peak, torch.get("step"))
+    predict = _total("a prediction", found.predict, None, found.peak, torch.get("predict"))
+    table(HEAD, [*rows, rest, step, predict])
+    click.echo(f"\nbatch of {batch}, {network.dtype}; {processor()}")
+    click.echo(f"peak {found.peak / 1e9:.0f} GFLOP/s, memory {found.bandwidth / 1e9:.1f} GB/s (triad), measured now")
+    if (found.others or 0.0) > OTHERS:
+        click.echo(f"others used {100 * found.others:.0f} % of the processors meanwhile: measure again when they rest")
+    click.echo(f"torch {torch['version']}, eager, the better memory format" if "version" in torch else torch["why"])
+
+
+def _row(layer, peak):
+    theirs = layer.torch or (None, None)
+    ratio = sum(theirs) / (layer.forward + layer.backward) if layer.torch and layer.forward + layer.backward else None
+    return [
+        layer.name, "x".join(map(str, layer.shape)), _us(layer.forward), _us(layer.backward),
+        *_rate(layer.rate, peak), *(_us(seconds) for seconds in theirs), _number(ratio),
+    ]  # fmt: skip
+
+
+def _total(name, seconds, flops, peak, theirs):
+    rate = _rate(flops / seconds if flops else None, peak)
+    return [name, "", _us(seconds), "", *rate, _us(theirs), "", _number(theirs / seconds if theirs else None)]
+
+
+def _us(seconds):
+    """Microseconds with three figures; "-" where nothing is computed."""
+    if not seconds:
+        return "-"
+    us = seconds * 1e6
+    return f"{us:.0f}" if us >= 100 else f"{us:.1f}" if us >= 10 else f"{us:.2f}"
+
+
+def _rate(rate, peak):
+    return ["-", "-"] if rate is None else [f"{rate / 1e9:.1f}", f"{100 * rate / peak:.0f} %"]
+
+
+def _number(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _show(words):
+    """One line on a terminal, rewritten by the next."""
+    click.echo(f"\r\x1b[Kmeasuring: {words}" if words != "PyTorch" else "\r\x1b[K", nl=False, err=True)

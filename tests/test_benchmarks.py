@@ -1,0 +1,320 @@
+"""The logic of benchmarks/: what counts as right, what is a ratio, who waits, and what the report says of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent / "benchmarks"
+pytestmark = pytest.mark.skipif(not ROOT.is_dir(), reason="an installation without the checkout's benchmarks")
+sys.path.insert(0, str(ROOT))
+
+if ROOT.is_dir():
+    import child as child_module
+    import compare
+    import measure
+    import report
+    import works
+    from child import Child, Failed
+
+
+class Clock:
+    """A side that answers with given times and keeps a record of who was asked."""
+
+    def __init__(self, name, times, asked, busy=0.0):
+        self.name, self.times, self.asked, self.used = name, list(times), asked, busy
+        self.total = 0.0
+
+    def ask(self, what, warm):
+        self.asked.append(self)
+        return {"seconds": self.times.pop(0)}
+
+    def busy(self):
+        self.total += self.used
+        return self.total
+
+
+def test_pairs_take_turns_and_keep_their_sides():
+    """Both sides may have the same name, as nnjit with one thread beside nnjit with two."""
+    asked = []
+    first, second = Clock("nnjit", [1.0, 2.0, 4.0], asked), Clock("nnjit", [3.0, 2.0, 2.0], asked)
+    times, disturbed = measure.pairs(first, second, 3, pause=0)
+    assert times == [(1.0, 3.0), (2.0, 2.0), (4.0, 2.0)] and disturbed["idle"] == 0
+    assert asked == [first, second, second, first, first, second]
+
+
+def test_the_ratio_is_the_median_over_pairs():
+    """Not the ratio of medians, which here would be 2."""
+    found = measure.ratios([(1.0, 3.0), (2.0, 2.0), (4.0, 2.0)])
+    assert found == {"median": 1.0, "low": 0.75, "high": 2.0}
+    assert measure.summary([1.0, 2.0, 4.0]) == {"median": 2.0, "low": 1.5, "high": 3.0}
+
+
+def test_an_idle_side_that_works_is_seen():
+    asked = []
+    _, disturbed = measure.pairs(Clock("a", [1.0], asked), Clock("b", [1.0], asked, busy=9.0), 1, pause=0)
+    assert disturbed["idle"] > 1
+
+
+def test_others_on_the_machine_are_seen(monkeypatch):
+    """Busy seconds of the machine that neither side used."""
+    monkeypatch.setattr(measure, "busy", iter([100.0, 1e6]).__next__)
+    _, disturbed = measure.pairs(Clock("a", [1.0], []), Clock("b", [1.0], []), 1, pause=0)
+    assert disturbed["others"] > 100
+    found = row(1.0, {"torch": 2.0})
+    assert "disturbed" not in report.line(found)
+    found["peers"]["torch"]["others"] = 0.4
+    assert "others used 40 % of the processors" in report.line(found)
+    assert "others used 40 % of the processors" in report.markdown([found], MACHINE)
+
+
+EXPECTED = {"y": np.array([[1.0, -2.0], [0.5, 4.0]]), "gradient:x": np.array([0.1, 0.2])}
+
+
+def changed(name, factor):
+    return EXPECTED | {name: EXPECTED[name] * factor}
+
+
+@pytest.mark.parametrize(
+    "got, sentence",
+    [
+        (changed("y", 1.001), "y differs from the reference"),
+        (changed("gradient:x", -1), "gradient:x differs"),
+        (changed("y", np.nan), "y differs"),
+        (EXPECTED | {"y": np.ones(3)}, "y has 3 numbers, not 4"),
+        ({"y": EXPECTED["y"]}, "gradient:x is missing"),
+    ],
+)
+def test_a_wrong_result_is_refused(got, sentence):
+    with pytest.raises(measure.Wrong, match=sentence):
+        measure.compare(got, EXPECTED, {})
+
+
+def test_a_right_result_is_measured():
+    assert measure.compare(EXPECTED, EXPECTED, {}) == 0
+    assert measure.compare(changed("y", 1 + 1e-5), EXPECTED, {}) == pytest.approx(1e-5, rel=1e-3)
+
+
+def test_changes_may_differ_by_the_rounding_of_parameters_and_no_more():
+    initial, change = {"W": np.full(100, 1.0)}, {"change:W": np.full(100, 1e-4)}
+    measure.compare({"change:W": np.full(100, 1e-4 + 1e-7)}, change, initial)
+    with pytest.raises(measure.Wrong):
+        measure.compare({"change:W": np.full(100, 1.02e-4)}, change, initial)
+    measure.compare({"change:W": np.full(100, 1.01e-4)}, change, initial, "adam(lr=0.001)")
+
+
+def test_each_side_gives_its_own():
+    expected = EXPECTED | {"own:change:W": np.ones(2), "peer:gradient:y": np.ones(2)}
+    measure.compare(EXPECTED | {"own:change:W": np.ones(2)}, expected, {"W": np.ones(2)}, own=True)
+    measure.compare(EXPECTED | {"peer:gradient:y": np.ones(2)}, expected, {})
+    with pytest.raises(measure.Wrong, match="own:change:W is missing"):
+        measure.compare(EXPECTED, expected, {}, own=True)
+    with pytest.raises(measure.Wrong, match="peer:gradient:y is missing"):
+        measure.compare(EXPECTED, expected, {})
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+# Not so small that everything would be compiled into one function (network/schedule.py), which takes longer.
+SMALL = {"layers": ("dense(30)", "relu", "dense(3)"), "shape": (20,), "batch": 8}
+
+
+def bench(tmp_path, work, *peers):
+    """One row, with one short pair of turns."""
+    table = compare.Bench(peers, 1, tmp_path)
+    try:
+        return table.row(work)
+    finally:
+        table.close()
+
+
+@pytest.fixture
+def brief(monkeypatch):
+    monkeypatch.setattr(compare, "TURN", 1e-4)
+    monkeypatch.setattr(measure, "PAUSE", 0)
+
+
+PLANTED = '''
+"""A peer that predicts by NumPy, and wrongly if its name says so."""
+import numpy as np
+from peers.unit import Unit
+
+def version():
+    return "1"
+
+def prepare(work, rows, arrays):
+    return {"": Predict(arrays, OFF), **({"slow, right": Predict(arrays, 0.0)} if OFF else {})}
+
+class Predict(Unit):
+    def __init__(self, arrays, off):
+        self.arrays, self.off = arrays, off
+
+    def check(self):
+        return {"y": self.run()}
+
+    def run(self):
+        a, p = self.arrays["x"], self.arrays
+        for name in ("dense.1", "dense.3"):
+            a = (a if name == "dense.1" else np.maximum(a, 0)) @ p[f"initial:{name}.W"].T + p[f"initial:{name}.b"]
+        return a + self.off
+'''
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """Peers "right" and "wrong", found on the children's path."""
+    folder = tmp_path / "planted" / "peers"
+    folder.mkdir(parents=True)
+    for name, off in (("right", 0.0), ("wrong", 0.01)):
+        (folder / f"{name}_peer.py").write_text(PLANTED.replace("OFF", str(off)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder.parent), os.environ.get("PYTHONPATH")])))
+
+
+def test_a_peer_that_is_wrong_has_no_time(tmp_path, planted, brief):
+    """One wrong variant is enough, and the other peers keep their place."""
+    work = works.Work("planted", "test", "predict", **SMALL, peers=("wrong", "right", "nobody"), against=("right",))
+    row = bench(tmp_path, work, "wrong", "right", "nobody")
+    wrong, right, nobody = (row["peers"][name] for name in work.peers)
+    assert wrong.keys() == {"error"} and "y differs from the reference" in wrong["error"]
+    assert right["time"]["median"] > 0 and right["ratio"]["median"] > 0 and right["difference"] < 1e-5
+    assert nobody == {"error": "not available: No module named 'peers.nobody_peer'"}
+    assert row["nnjit"]["time"]["median"] > 0 and row["flops"] == 8 * 2 * (20 * 30 + 30 * 3)
+    assert report.against(row) == "right" and "wrong: y differs" in report.line(row)
+
+
+def test_nnjit_that_is_wrong_makes_the_row_an_error(tmp_path, brief, monkeypatch):
+    wrong = lambda *given, **more: (_ for _ in ()).throw(measure.Wrong("y differs"))  # noqa: E731
+    monkeypatch.setattr(compare, "compare", wrong)
+    row = bench(tmp_path, works.Work("planted", "test", "predict", **SMALL))
+    assert row["error"] == "nnjit: y differs" and "peers" in row and "nnjit" not in row
+    assert report.reached(row) is None and "ERROR" in report.markdown([row], MACHINE)
+
+
+def test_a_row_of_training_and_one_of_a_layer(tmp_path, brief):
+    """nnjit alone: its checked results agree with the reference, and reset brings the start back."""
+    row = bench(tmp_path, works.Work("step", "test", "train", **SMALL, optimizer="adam", batches=3, peers=()))
+    assert "error" not in row and row["nnjit"]["units"] == 3 and row["flops"] == 8 * 2 * (3 * 690 - 600)
+    layer = SMALL | {"layers": ("dense(30)", "dense(3)")}
+    row = bench(tmp_path, works.Work("dW", "test", "layer", **layer, loss="quadratic", optimizer="sgd(lr=1.0)",
+                                     direction="backward to weight", peers=()))  # fmt: skip
+    assert "error" not in row and row["flops"] == 8 * 2 * 90 and row["nnjit"]["difference"] < 1e-4
+
+
+def test_a_child_that_dies_is_told():
+    child = Child("reference")
+    child.process.kill()
+    with pytest.raises(Failed, match="reference: the process ended with status"):
+        child.ask("hello")
+    child.close()
+
+
+def test_a_child_that_never_answers_is_ended(monkeypatch):
+    monkeypatch.setattr(child_module, "LIMIT", 0.2)
+    child = Child.__new__(Child)
+    child.name = "sleeper"
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    child.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with pytest.raises(Failed, match=r"sleeper: the process ended with status -\d+ after 0.2 s without an answer"):
+        child.ask("turn")
+    child.close()
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_works():
+    names = [f"{w.group}: {w.name}" for w in works.WORKS]
+    assert len(set(names)) == len(names)
+    for work in works.WORKS:
+        assert set(work.against) <= set(work.peers), work.name
+        assert {peer.partition("@")[0] for peer in work.peers} <= {*works.PEERS, "nnjit"}, work.name
+        assert json.loads(json.dumps(work.plain()))["name"] == work.name
+
+
+def test_every_network_of_the_works_can_be_composed():
+    from nnjit import registry
+    from nnjit.network.graph import Graph
+
+    for work in works.WORKS:
+        if work.layers:
+            layers = [registry.create(spec) for spec in work.layers]
+            assert Graph(layers, work.shape).output.shape, work.name
+
+
+def test_chosen():
+    assert works.chosen([]) == list(works.WORKS)
+    assert {w.name for w in works.chosen(["vgg, batch 64, *adam"])} == {"VGG, batch 64, Adam"}
+    assert works.chosen(["no such row"]) == []
+
+
+# -- the report -------------------------------------------------------------------------------------------------------
+
+MACHINE = {
+    "date": "2026-01-02", "processor": "A processor, 2 cores", "system": "Linux", "python": "3.12", "pairs": 3,
+    "versions": {"nnjit": "1"},
+    "ceilings": {"peak": {"one": 1e11, "all": 2e11}, "bandwidth": {"one": 1e10, "all": 2e10}},
+}  # fmt: skip
+
+
+def row(least, ratios, seconds=1e-3, **more):
+    work = works.Work("a | b", "some group", "train", (), (), 1, peers=tuple(ratios), against=("torch", "jax"),
+                      least=least, **more)  # fmt: skip
+    spread = lambda value: {"median": value, "low": 0.9 * value, "high": 1.1 * value}  # noqa: E731
+    peers = {name: {"time": spread(seconds * value), "ratio": spread(value)} for name, value in ratios.items()}
+    return {"work": work.plain(), "peers": peers, "nnjit": {"time": spread(seconds)}, "flops": 5e7, "bytes": 0}
+
+
+def test_the_strongest_of_the_asked_peers_counts():
+    found = row(1.5, {"torch": 2.0, "jax": 1.4, "sklearn": 0.3})
+    assert report.against(found) == "jax" and report.ratio(found) == 1.4 and report.reached(found) is False
+    assert report.reached(row(1.5, {"torch": 1.5})) is True
+    assert report.reached(row(None, {"torch": 1.5})) is report.reached(row(1.5, {"sklearn": 3.0})) is None
+    found["peers"]["jax"] = {"error": "not available: jax"}
+    assert report.against(found) == "torch"
+
+
+def test_start_up_is_asked_in_seconds():
+    for seconds, verdict in ((3.0, True), (3.1, False)):
+        found = row(3.0, {"torch": 0.1}, seconds)
+        found["work"]["kind"] = "startup"
+        assert report.reached(found) is verdict
+
+
+def test_shares_are_of_the_ceiling_for_as_many_threads():
+    assert report.ceiling(row(1, {}), MACHINE) == "50.0 GFLOP/s, 25 %"
+    assert report.ceiling(row(1, {}, threads=1), MACHINE) == "50.0 GFLOP/s, 50 %"
+    assert report.ceiling(row(1, {}) | {"flops": 0, "bytes": 1e7}, MACHINE) == "10.0 GB/s, 50 %"
+
+
+def test_times():
+    found = [report.time(seconds) for seconds in (1.5, 0.0123, 9.999e-4, 5e-8)]
+    assert found == ["1.50 s", "12.3 ms", "1.00 ms", "50.0 ns"]
+
+
+def test_files(tmp_path):
+    rows = [row(1.5, {"torch": 2.0}), row(1.5, {"torch": 1.2}), row(None, {}) | {"error": "nnjit: broken | bar"}]
+    report.write(tmp_path, rows, MACHINE)
+    report.chart(rows, tmp_path / "results.png")
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == json.loads(json.dumps(rows))
+    text = (tmp_path / "results.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1, "cells do not fit the head"
+    assert [line.split("|")[-2].strip() for line in lines[2:]] == ["yes", "no", ""]
+    assert "A processor, 2 cores" in text and "2026-01-02" in text and "ERROR" in text
+    assert (tmp_path / "results.png").stat().st_size > 1000
+
+
+def test_the_command_names_what_it_knows():
+    run = lambda *given: subprocess.run(  # noqa: E731
+        [sys.executable, str(ROOT / "compare.py"), *given], capture_output=True, text=True
+    )
+    listed = run("--list", "--only", "ten points")
+    assert listed.returncode == 0 and listed.stdout.splitlines() == [
+        "training step: ten points, float32", "training step: ten points, float64",
+    ]  # fmt: skip
+    none = run("--only", "no such row")
+    assert none.returncode == 1 and "no row fits no such row" in none.stderr
