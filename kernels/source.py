@@ -26,7 +26,11 @@ class Source:
         lines, self.first_line = inspect.getsourcelines(function)
         self.text = textwrap.dedent("".join(lines))
         self.file = inspect.getsourcefile(function) or "<nnjit>"
-        self.label = function.__module__.rpartition(".")[2] + "_" + function.__qualname__.replace("<locals>.", "").replace(".", "_")
+        self.label = (
+            function.__module__.rpartition(".")[2]
+            + "_"
+            + function.__qualname__.replace("<locals>.", "").replace(".", "_")
+        )
 
     def tree(self):
         """A fresh tree of the function definition, without decorators."""

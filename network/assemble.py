@@ -94,7 +94,9 @@ class _Functions:
             self.link("learn", (self.state, x, target, order, intp, intp), types.float64, parallel)
             functions["step"] = self.compile("step", (self.state, x, target))
             functions["epoch"] = self.compile("epoch", (self.state, x, target, order))
-        functions["predict"] = self.compile("predict", (self.state, x, y), plan.blocks > 1 or plan.parts > 1)
+        coupled = any(region.coupled for region in plan.regions)
+        parallel = plan.blocks > 1 or (coupled and plan.parts > 1)
+        functions["predict"] = self.compile("predict", (self.state, x, y), parallel)
         return functions
 
     def named(self, name):

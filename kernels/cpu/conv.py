@@ -30,16 +30,14 @@ _source = helper(geometry.source)
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
-    N, F, OD, OH, OW = y.shape
+    N = y.shape[0]
     image = padded if padded.size else x
     P, Wf, B, Y = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
     for n in prange(N):
         if padded.size:
             for c in range(x.shape[1]):
                 _pad(n, c, x, padded, before, border)
-        forward_tiles(
-            n, P, image.shape[1:], Wf, W.shape[1:], B, b.size > 0, Y, y.shape[1:], stride, dilation, groups
-        )
+        forward_tiles(n, P, image.shape[1:], Wf, W.shape[1:], B, b.size > 0, Y, y.shape[1:], stride, dilation, groups)
 
 
 @kernel
@@ -64,9 +62,7 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups):
     P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
     shapes = (image.shape[1:], dy.shape[1:], dW.shape[1:])
     for block in prange(blocks_of(dW, groups)):
-        backward_weight_tiles(
-            block, dy.shape[0], P, shapes[0], dY, shapes[1], dWf, shapes[2], stride, dilation, groups
-        )
+        backward_weight_tiles(block, dy.shape[0], P, shapes[0], dY, shapes[1], dWf, shapes[2], stride, dilation, groups)
 
 
 @kernel

@@ -159,18 +159,25 @@ def packs(F, taps, stride, width, L):
 def correlate(F, P: array, p, image: 4, stride: 3, dilation: 3, W: array, w, ws: 3, size: 4, B: array, b, begin,
               Y: array, y, out: 3):  # fmt: skip
     """Y[y :] = F filters at `out` positions of a padded image P[p :] of `image` = (maps, depth, height, width)."""
-    C, D, H, width = image
+    _, D, H, width = image
     OD, OH, OW = out
     m, KD, KH, KW = size
     L = lanes(P)
     ys = (OD * OH * OW, OW)
     if not packs(F, (KD, KH, KW), stride, OW, L):
         ps = (D * H * width, dilation[0] * H * width, dilation[1] * width, dilation[2], stride[1] * width)
-        flat = KH * KW == 1 and stride[1] == 1 and OW == width
-        rows, long = (1, OH * OW) if flat else (OH, OW)
+        flat = KD * KH * KW == 1 and stride[1] == 1 and width == OW
+        rows, long = (max(OH * OW // (6 * L), 1), 6 * L) if flat else (OH, OW)  # flat: six vectors count as a row
+        some = rows if m * H * width <= ROOM else 1 if flat else 6  # read by all filters while they are in cache
         for d in range(OD):
-            q, z = p + d * stride[0] * H * width, y + d * OH * OW
-            _planes(F, P, q, ps, W, w, ws, size, B, b, begin, Y, z, ys, rows, long)
+            h = 0
+            while h < rows:
+                n = some if rows - h >= 2 * some else rows - h
+                q = p + (d * stride[0] * H + (0 if flat else h * stride[1])) * width + (h * long if flat else 0)
+                z = y + d * OH * OW + h * long
+                high, wide = (1, (n * long if h + n < rows else OH * OW - h * long)) if flat else (n, long)
+                _planes(F, P, q, ps, W, w, ws, size, B, b, begin, Y, z, ys, high, wide)
+                h += n
         return
     T = panel(P, ROOM)
     tall, wide, extra, band = shape_of_panel(ROOM - L, m, (KH, KW), stride[1], dilation[1], OH, OW)
@@ -204,7 +211,7 @@ def shape_of_panel(room, m, taps, stride, dilation, OH, OW):
     KH, KW = taps
     tall = stride == 1 and KW * (1 + (KH - 1) * dilation) * OW <= room
     extra = (KH - 1) * dilation if tall else 0
-    if KW * OW > room:
+    if room < KW * OW:
         return tall, room // KW, extra, 1
     return tall, OW, extra, min(OH, max(1, room // (KW * OW * min(m, 4)) - extra))
 
@@ -390,10 +397,12 @@ def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4
                         i = z + n * each * plane + (d * OH + h) * OW + o
                         for k in range(first, last, KH if tall else 1):
                             kd, kh = k // KH, k % KH
-                            at = ((a * D + d * stride[0] + kd * dilation[0]) * H + h * stride[1] + kh * dilation[1]) * width
+                            at = (
+                                (a * D + d * stride[0] + kd * dilation[0]) * H + h * stride[1] + kh * dilation[1]
+                            ) * width
                             for s in range(count):
-                                pack(P, p + (n + s) * C * volume + at + o * stride[2], stride[1] * width, dilation[2], KW,
-                                     high, columns, stride[2], T, s * own)  # fmt: skip
+                                q = p + (n + s) * C * volume + at + o * stride[2]
+                                pack(P, q, stride[1] * width, dilation[2], KW, high, columns, stride[2], T, s * own)
                             for e in range(KH if tall else 1):
                                 v = w + a * ws[1] + (k + e) * KW
                                 _filters(F, KW, count, Z, i, (each * plane, plane, 0), T, e * dilation[1] * columns,
@@ -423,7 +432,7 @@ def blocks_of(dW, groups):
 @helper
 def backward_weight_tiles(block, N, P, image, dY, out, dW, kernel, stride, dilation, groups):
     """One block of dW: some filters of a group, some maps, all taps or a row of them."""
-    F, C = out[0], image[0]
+    F = out[0]
     m, KD, KH, KW = kernel
     filters, maps, rows = shares(F, m, groups, KD * KH)
     each, K = F // groups, KD * KH * KW

@@ -9,9 +9,10 @@ mathematics::
         t = outer(t, A, a + k, lda, B, b + k * ldb, None, None)    # t += A[:4, k] (x) B[k, :6 vectors]
     store(C, c, ldc, t, None, None)                                # C[:4, :6 vectors] = t
 
-Arrays (in `linked` functions: their addresses) are taken as flat, whatever their shape: i, j are places in them, si, sj the distances of rows (and of vectors,
-where they do not follow each other). `width` says how many columns exist: loads of the others give 0, stores leave
-memory alone. Tails are thus a matter of the words, not of the kernels; None means that all exist.
+Arrays (in `linked` functions: their addresses) are taken as flat, whatever their shape: i, j are places in them, si,
+sj the distances of rows (and of vectors, where they do not follow each other). `width` says how many columns exist:
+loads of the others give 0, stores leave memory alone. Tails are thus a matter of the words, not of the kernels; None
+means that all exist.
 
 In plain Python the same words work on NumPy arrays, so that kernels can be run and their races found without compiling.
 """
@@ -137,7 +138,7 @@ class _Words:
         return found
 
     def totals(self, vectors):
-        """The sum of each vector's numbers. Adding neighbours of two vectors at once gives one vector: half the work."""
+        """The sum of each vector's numbers: adding neighbours of two vectors at once gives one vector of half sums."""
         n, number = self.kind.lanes, ir.IntType(32)
         evens, odds = (ir.Constant(ir.VectorType(number, n), [2 * k + odd for k in range(n)]) for odd in range(2))
         found = []
