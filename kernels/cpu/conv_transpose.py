@@ -9,12 +9,18 @@ and dy in each other's place. Shapes: x (N, F, *out), y (N, C, *in), padded (N, 
 
 Parallel plan: as in conv.py, but backward_weight loops over the output maps c: an iteration pads dy[:, c] and owns
 dW[:, c - g m]. The gradient of b is conv.backward_bias.
+
+backward_input runs on conv's register tiles. The other two are plain loops: an image is a flat array, a tap a fixed
+offset into it; four products are added in one pass along a row, which LLVM vectorises where the stride is 1. What is
+missing to a multiple of four has weight 0 and repeats the last one. Indices are unsigned (uintp), or Numba would test
+each for "counted from the end".
 """
 
-from numba import prange
+from numba import prange, uintp
 
-from ..compiler import kernel
-from .conv import _correlate, _fold, _pad, _products, _spread
+from ..compiler import helper, kernel
+from .conv import _fold, _pad
+from .conv_tiles import forward_tiles
 
 
 @kernel
@@ -37,18 +43,14 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
 @kernel
 def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border):
     """dx = conv applied to dy."""
-    N, F, OD, OH, OW = dx.shape
     image = dpadded if dpadded.size else dy
-    for n in prange(N):
+    P, Wf, dX = image.reshape(-1), W.reshape(-1), dx.reshape(-1)
+    shapes = (image.shape[1:], W.shape[1:], dx.shape[1:])
+    for n in prange(dx.shape[0]):
         if dpadded.size:
             for c in range(dy.shape[1]):
                 _pad(n, c, dy, dpadded, before, border)
-        for f in range(F):
-            for d in range(OD):
-                for h in range(OH):
-                    for w in range(OW):
-                        dx[n, f, d, h, w] = 0.0
-        _correlate(n, image, W, dx, stride, dilation, groups)
+        forward_tiles(n, P, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups)
 
 
 @kernel
@@ -63,3 +65,84 @@ def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border
                 _pad(n, c, dy, dpadded, before, border)
         for f in range(c // m * each, (c // m + 1) * each):
             _products(image, c, 1, x, f, dW, f, c % m, stride, dilation)
+
+
+# -- the loops ---------------------------------------------------------------------------------------------------------
+
+
+@helper
+def _offset(tap, kernel, dilation, image):
+    """Flat offset of a tap, counted over (a, k_1, k_2, k_3), in a padded image (D, H, W)."""
+    KD, KH, KW = kernel
+    D, H, W = image
+    a, d, h, w = tap // (KD * KH * KW), tap // (KH * KW) % KD, tap // KW % KH, tap % KW
+    return ((a * D + d * dilation[0]) * H + h * dilation[1]) * W + w * dilation[2]
+
+
+@helper
+def _spread(n, W, dy, dx, stride, dilation, groups):
+    """dx[n] = the adjoint of _correlate applied to dy[n]: every dy goes back to where its taps came from."""
+    F, OD, OH, OW = dy.shape[1:]
+    C, D, H, width = dx.shape[1:]
+    m, KD, KH, KW = W.shape[1:]
+    zero = W.dtype.type(0)
+    deltas, images = dy.reshape(-1), dx.reshape(-1)
+    step = uintp(stride[2])
+    each = F // groups
+    for c in range(C):
+        start = (n * C + c) * D * H * width
+        for j in range(uintp(start), uintp(start + D * H * width)):
+            images[j] = zero
+        last = (c // m + 1) * each - 1  # filter of this group
+        for f in range(last + 1 - each, last + 1, 4):
+            f1, f2, f3 = min(f + 1, last), min(f + 2, last), min(f + 3, last)
+            for t in range(KD * KH * KW):
+                kd, kh, kw = t // (KH * KW), t // KW % KH, t % KW
+                p = start + _offset(t, W.shape[2:], dilation, dx.shape[2:])
+                u0 = W[f, c % m, kd, kh, kw]
+                u1 = W[f1, c % m, kd, kh, kw] if f + 1 <= last else zero
+                u2 = W[f2, c % m, kd, kh, kw] if f + 2 <= last else zero
+                u3 = W[f3, c % m, kd, kh, kw] if f + 3 <= last else zero
+                for d in range(OD):
+                    for h in range(OH):
+                        q = uintp(p + (d * stride[0] * H + h * stride[1]) * width)
+                        z0 = uintp((((n * F + f) * OD + d) * OH + h) * OW)
+                        z1 = z0 + uintp((f1 - f) * OD * OH * OW)
+                        z2 = z0 + uintp((f2 - f) * OD * OH * OW)
+                        z3 = z0 + uintp((f3 - f) * OD * OH * OW)
+                        for j in range(uintp(OW)):
+                            images[q + j * step] += (
+                                u0 * deltas[z0 + j] + u1 * deltas[z1 + j] + u2 * deltas[z2 + j] + u3 * deltas[z3 + j]
+                            )
+
+
+@helper
+def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
+    """dW[row, column : column + m] = sum over batch and positions of dy[:, f] times x[:, channel : channel + m]."""
+    N, F, OD, OH, OW = dy.shape
+    C, D, H, width = x.shape[1:]
+    volume = dW[0, 0].size
+    taps = m * volume
+    weights, images, deltas = dW.reshape(-1), x.reshape(-1), dy.reshape(-1)
+    first = (row * dW.shape[1] + column) * volume
+    step = uintp(stride[2])
+    for t in range(0, taps, 4):
+        t1, t2, t3 = min(t + 1, taps - 1), min(t + 2, taps - 1), min(t + 3, taps - 1)
+        p0 = _offset(t, dW.shape[2:], dilation, x.shape[2:])
+        p1 = _offset(t1, dW.shape[2:], dilation, x.shape[2:])
+        p2 = _offset(t2, dW.shape[2:], dilation, x.shape[2:])
+        p3 = _offset(t3, dW.shape[2:], dilation, x.shape[2:])
+        s0 = s1 = s2 = s3 = dW.dtype.type(0)
+        for n in range(N):
+            for d in range(OD):
+                for h in range(OH):
+                    at = (((n * C + channel) * D + d * stride[0]) * H + h * stride[1]) * width
+                    q0, q1, q2, q3 = uintp(p0 + at), uintp(p1 + at), uintp(p2 + at), uintp(p3 + at)
+                    z = uintp((((n * F + f) * OD + d) * OH + h) * OW)
+                    for j in range(uintp(OW)):
+                        delta = deltas[z + j]
+                        s0 += delta * images[q0 + j * step]
+                        s1 += delta * images[q1 + j * step]
+                        s2 += delta * images[q2 + j * step]
+                        s3 += delta * images[q3 + j * step]
+        weights[first + t], weights[first + t1], weights[first + t2], weights[first + t3] = s0, s1, s2, s3
