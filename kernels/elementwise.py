@@ -44,9 +44,13 @@ class Formula(Kernel):
     def _key(self):
         return self.source.key() + self.text
 
-    def python(self, real):
+    def scalar(self, real):
+        """The tree of the scalar function for numbers of the type `real`, and the names it knows."""
         namespace = {**self.function.__globals__, "_real": real}
-        definition = _all_real(source.real(self.source.tree(), namespace))
+        return _all_real(source.real(self.source.tree(), namespace)), namespace
+
+    def python(self, real):
+        definition, namespace = self.scalar(real)
         formula = njit(**INLINED)(source.build(definition, definition.name, self.source.file, namespace))
         kernel = ast.parse(self.text).body[0]
         source.partition(kernel)

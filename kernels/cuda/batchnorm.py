@@ -1,0 +1,106 @@
+"""Batch normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per channel over batch and positions.
+
+x, y, dx, dy are (N, C, positions). Parallel plan: a block of threads owns a channel. Its threads go over the channel's
+numbers side by side, each adds up its own in registers, and a tree in shared memory joins them in a fixed order; the
+second and third pass mostly find the channel in the L2 cache. No block writes what another reads. The variance takes a
+pass of its own, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources: reference/batchnorm.py.
+"""
+
+import numpy as np
+from numba import cuda
+
+from ..launch import THREADS, block_kernel, launch, launcher, real
+from .block import total
+
+
+@launcher
+def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
+    """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move."""
+    yield launch(
+        _forward, x.shape[1], THREADS, x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation,
+        momentum, epsilon, training,
+    )  # fmt: skip
+
+
+@launcher
+def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
+    """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r; outside training m and r are given: dx = gain r dy."""
+    yield launch(_backward_input, x.shape[1], THREADS, x, gain, mean, inverse_deviation, dy, dx, training)
+
+
+@launcher
+def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
+    """dgain = sum of dy h and doffset = sum of dy over the M numbers of a channel."""
+    yield launch(_backward_parameters, x.shape[1], THREADS, x, mean, inverse_deviation, dy, dgain, doffset)
+
+
+@block_kernel
+def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
+    """A channel: mean, variance, then y."""
+    cells = cuda.shared.array(THREADS, real)
+    c, t = cuda.blockIdx.x, cuda.threadIdx.x
+    N, C, positions = x.shape
+    count = N * positions
+    m, v = running_mean[c], running_variance[c]
+    if training:
+        part = 0.0
+        for k in range(t, count, THREADS):
+            part += x[k // positions, c, k % positions]
+        m = total(part, cells) / float(count)
+        part = 0.0
+        for k in range(t, count, THREADS):
+            e = x[k // positions, c, k % positions] - m
+            part += e * e
+        v = total(part, cells) / float(count)
+        if t == 0:
+            unbiased = float(count) / float(max(count - 1, 1))
+            running_mean[c] = momentum * running_mean[c] + (1.0 - momentum) * m
+            running_variance[c] = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
+    if t == 0:
+        mean[c] = m
+        inverse_deviation[c] = 1.0 / np.sqrt(v + epsilon)
+    a, b = gain[c] / np.sqrt(v + epsilon), offset[c]
+    for k in range(t, count, THREADS):
+        n, i = k // positions, k % positions
+        y[n, c, i] = a * (x[n, c, i] - m) + b
+
+
+@block_kernel
+def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
+    """A channel: the two sums, then dx."""
+    cells = cuda.shared.array(THREADS, real)
+    c, t = cuda.blockIdx.x, cuda.threadIdx.x
+    N, C, positions = x.shape
+    count = N * positions
+    m, r = mean[c], inverse_deviation[c]
+    shift, slope = 0.0, 0.0
+    if training:
+        part, part_h = 0.0, 0.0
+        for k in range(t, count, THREADS):
+            n, i = k // positions, k % positions
+            part += dy[n, c, i]
+            part_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
+        shift = total(part, cells) / float(count)
+        slope = total(part_h, cells) / float(count)
+    a = gain[c] * r
+    for k in range(t, count, THREADS):
+        n, i = k // positions, k % positions
+        dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * r * slope)
+
+
+@block_kernel
+def _backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
+    """A channel: the two sums are the gradients."""
+    cells = cuda.shared.array(THREADS, real)
+    c, t = cuda.blockIdx.x, cuda.threadIdx.x
+    N, C, positions = x.shape
+    m, r = mean[c], inverse_deviation[c]
+    part, part_h = 0.0, 0.0
+    for k in range(t, N * positions, THREADS):
+        n, i = k // positions, k % positions
+        part += dy[n, c, i]
+        part_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
+    sum_dy, sum_dyh = total(part, cells), total(part_h, cells)
+    if t == 0:
+        dgain[c] = sum_dyh
+        doffset[c] = sum_dy

@@ -1,0 +1,42 @@
+"""Inverted dropout with a mask that is computed, not stored: a hash of (seed, index of the element in the batch).
+
+Parallel plan: a thread has numbers of its own, a grid's width apart, in flat arrays; the mask does not depend on the
+grid. All whole numbers are uint64, since Numba makes a float of uint64 with int64. Sources are in reference/dropout.py.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from ..compiler import kernel
+
+
+@njit
+def _mix(z):
+    """The finaliser of SplitMix64: every bit of the result depends on every bit of z (modulo 2**64)."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@kernel
+def forward(x, y, rate, training, seed, first, features):
+    """y = x / (1 - rate) where the element stays, else 0; outside training y = x."""
+    key, limit = _mix(np.uint64(seed)), np.uint64(np.float32(rate) * np.float32(16777216.0))
+    scale = 1.0 / (1.0 - rate)
+    start = first * features + 1
+    for i in prange(x.size):
+        bits = _mix(key + np.uint64(start + i) * np.uint64(0x9E3779B97F4A7C15))
+        factor = scale if bits >> np.uint64(40) >= limit else 0.0
+        y[i] = x[i] * factor if training else x[i]
+
+
+@kernel
+def backward_input(dy, dx, rate, training, seed, first, features):
+    """dx = dy / (1 - rate) where the element stayed, else 0; outside training dx = dy."""
+    key, limit = _mix(np.uint64(seed)), np.uint64(np.float32(rate) * np.float32(16777216.0))
+    scale = 1.0 / (1.0 - rate)
+    start = first * features + 1
+    for i in prange(dx.size):
+        bits = _mix(key + np.uint64(start + i) * np.uint64(0x9E3779B97F4A7C15))
+        factor = scale if bits >> np.uint64(40) >= limit else 0.0
+        dx[i] = dy[i] * factor if training else dy[i]

@@ -1,0 +1,58 @@
+"""Norms of the gradient, chunk by chunk: partial sums of |g_i|^p, so that all chunks together give every layer's norm.
+
+Parallel plan: `partial` is one block of threads, which go over the chunk side by side and join their sums in a tree in
+shared memory, in a fixed order; the program measures all chunks in one launch (network/device.py). `scale`: a thread has
+numbers of its own, a grid's width apart.
+"""
+
+import numpy as np
+from numba import cuda, prange
+
+from ..compiler import kernel
+from ..launch import THREADS, block_helper, block_kernel, launch, launcher
+from .block import largest, total
+
+
+@launcher
+def partial(g, sums, index, p):
+    """sums[index] = sum |g_i|^p over this chunk of the gradient, max |g_i| for p = inf; summed in float64."""
+    yield launch(_partial, 1, THREADS, g, sums, index, p)
+
+
+@kernel
+def scale(g, factor):
+    """g <- factor g: the 1/N of (4) and (5), or clipping."""
+    for i in prange(g.size):
+        g[i] *= factor
+
+
+@block_kernel
+def _partial(g, sums, index, p):
+    """The block's chunk is all of g."""
+    cells = cuda.shared.array(THREADS, np.float64)
+    found = chunk_norm(g, 0, g.size, np.float64(p), cells)
+    if cuda.threadIdx.x == 0:
+        sums[index] = found
+
+
+@block_helper
+def chunk_norm(g, first, last, p, cells):
+    """sum |g_i|^p over first <= i < last, or the largest |g_i|, by the threads of a block; in float64."""
+    t = cuda.threadIdx.x
+    part = np.float64(0)
+    if p == np.inf:
+        for i in range(first + t, last, THREADS):
+            a = np.float64(abs(g[i]))
+            if a > part or a != a:
+                part = a
+        return largest(part, cells)
+    if p == 2:
+        for i in range(first + t, last, THREADS):
+            part += np.float64(g[i]) * np.float64(g[i])
+    elif p == 1:
+        for i in range(first + t, last, THREADS):
+            part += np.float64(abs(g[i]))
+    else:
+        for i in range(first + t, last, THREADS):
+            part += np.float64(abs(g[i])) ** p
+    return total(part, cells)

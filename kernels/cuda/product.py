@@ -1,0 +1,283 @@
+"""Matrix products, and convolutions as matrix products whose matrices are looked up instead of written down.
+
+    C[g, i, j] = bias + sum over k of A(g, i, k) B(g, k, j)        for M rows i, N columns j, groups g
+
+Where a number stands is said in one of two ways. *Steps*: A(i, k) is A[i sa + k ka]: the dense layer. *Tables*: it is
+A[rows_a[i] + inner_a[k]], and likewise for B and C: for a convolution the offset of a position plus that of a tap. Such a
+sum is what a window that slides over an image comes to, so nothing is copied into a matrix first.
+
+Parallel plan. A block of threads computes a tile of C, the grid all tiles of all groups, and in z also shares of the sum
+over k where the tiles alone would not fill the device. The sum goes in steps of `depth`: the block copies a piece of A
+(rows x depth) and of B (depth x columns) to shared memory, two buffers of each, so that the next piece is on its way from
+global memory to registers while the last one is multiplied. A thread holds side x side numbers of C in registers: for
+each k it reads 2 side numbers of shared memory, four at a time, and does side^2 multiplications. A warp reads few
+different rows of A and many columns of B, both without bank conflicts; pieces are read from global memory along their
+contiguous direction, 128 bits at a time where addresses allow.
+
+No races: a tile belongs to one block; the only exchange is through shared memory, and a barrier lies between the writing
+of a buffer and its reading. Shares of the sum are written side by side and added in their order by a second kernel, so
+the bits are the same in every run.
+"""
+
+from dataclasses import dataclass
+from functools import cache as memoize
+
+import numpy as np
+from numba import cuda, prange
+
+from ...errors import DeviceError
+from ..compiler import kernel
+from ..launch import SIMULATED, block_helper, block_kernel, launch, launches, real, table, workspace
+from .vector import load4, store4
+
+BLOCKS = 128  # tiles below which smaller tiles, then shares of the sum are taken: about the processors of a large GPU
+SHARE = 256  # numbers of k, at least, that a share of the sum has
+
+
+@dataclass(frozen=True)
+class Tile:
+    """rows x columns of C for a block, side x side for a thread; depth: k of one step."""
+
+    rows: int
+    columns: int
+    depth: int
+    side: int
+
+    @property
+    def threads(self):
+        return self.rows * self.columns // self.side**2
+
+
+TILES = [Tile(8, 8, 4, 4)] if SIMULATED else [Tile(128, 128, 8, 8), Tile(64, 64, 16, 4), Tile(32, 32, 16, 4)]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A or B of a product.
+
+    Parameters
+    ----------
+    array : flat array
+    steps : (int, int)
+        From row to row (A) or column to column (B), and from k to k; used where there are no tables.
+    along_k : bool
+        Whether neighbouring k lie beside each other in memory, rather than rows or columns.
+    outer, inner : arrays of whole numbers, or None
+        Offsets of the rows or columns, and of the k.
+    group : int
+        From group to group.
+    """
+
+    array: object
+    steps: tuple = (0, 0)
+    along_k: bool = True
+    outer: object = None
+    inner: object = None
+    group: int = 0
+
+    def wide(self, K, outer):
+        """Whether it can be read four numbers at a time: none of the fours crosses an edge, all are aligned."""
+        if self.outer is not None:
+            return False
+        run, step = (K, self.steps[0]) if self.along_k else (outer, self.steps[1])
+        return run % 4 == 0 and step % 4 == 0 and _address(self.array) % 16 == 0
+
+
+def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, group=0, by_row=False):
+    """The launches of a product.
+
+    Parameters
+    ----------
+    A, B : Factor
+    bias : flat array of size 0, of M numbers (by_row) or of N, each times the groups
+    C : flat array
+        Written whole; without tables row i begins at i N.
+    M, N, K : int
+        Rows and columns of one group, length of the sum.
+    rows_of, columns_of : arrays of whole numbers or None
+        Offsets of the rows and columns of C.
+    groups, group : int
+        How many, and the offset in C from one to the next.
+    """
+    if min(M, N) == 0:
+        return []
+    tile = next((t for t in TILES if _tiles(t, M, N) * groups >= BLOCKS), TILES[-1])
+    tiles = _tiles(tile, M, N) * groups
+    splits = max(1, min(-(-BLOCKS // tiles), K // SHARE))
+    per = -(-max(K, 1) // (splits * tile.depth)) * tile.depth
+    splits = max(1, -(-K // per))
+    tables = A.outer is not None
+    numbers = np.zeros(1) if not tables else np.concatenate([A.outer, A.inner, B.inner, B.outer, rows_of, columns_of])
+    places = table(_checked(numbers), A.array)
+    target = C if splits == 1 else workspace(splits * groups * M * N, C)
+    code = _product(tile, A.along_k, B.along_k, tables, A.wide(K, M), B.wide(K, N), by_row, splits > 1)
+    grid = (-(-N // tile.columns), -(-M // tile.rows), splits * groups)
+    sizes, steps = (M, N, K, per, groups), (*A.steps, *B.steps)
+    found = [
+        launch(code, grid, tile.threads, A.array, B.array, bias, target, places, sizes, steps, (A.group, B.group, group))
+    ]
+    if splits > 1:
+        given = (target, bias, C, places, splits, (M, N, K, groups), group, tables, by_row)
+        found += launches(_join, given)
+    return found
+
+
+def _tiles(tile, M, N):
+    return -(-M // tile.rows) * -(-N // tile.columns)
+
+
+def _checked(numbers):
+    if numbers.size and numbers.max() > np.iinfo(np.int32).max:
+        raise DeviceError("an array of more than 2**31 numbers is too large for a convolution on CUDA; use a smaller batch")
+    return numbers
+
+
+def _address(array):
+    """Where an array begins, on the device or, simulated, in memory."""
+    if isinstance(array, np.ndarray):
+        return array.ctypes.data
+    return array._ary.ctypes.data if SIMULATED else array.device_ctypes_pointer.value or 0
+
+
+@memoize
+def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared):
+    """The kernel for a tile and for the way its factors lie in memory."""
+    ROWS, COLUMNS, DEPTH, SIDE, THREADS = tile.rows, tile.columns, tile.depth, tile.side, tile.threads
+    HALF = SIDE // 4  # fours of a thread: 4 rows (columns) at ty * 4, and 4 more half a tile further
+    ACROSS = COLUMNS // SIDE  # threads in a row of the tile
+    A_LINE, B_LINE = ROWS + 4, COLUMNS + 4  # of shared memory; 4 more, so that rows fall into different banks
+    A_EACH, B_EACH = ROWS * DEPTH // THREADS, COLUMNS * DEPTH // THREADS  # numbers that a thread copies
+    place_a, fetch_a, keep_a = _copying(ROWS, DEPTH, THREADS, a_along_k, a_wide, tables)
+    place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, tables)
+
+    @block_kernel
+    def product(A, B, bias, C, T, sizes, steps, groups):
+        a_buffers = cuda.shared.array(2 * DEPTH * A_LINE, real)
+        b_buffers = cuda.shared.array(2 * DEPTH * B_LINE, real)
+        sums = cuda.local.array(SIDE * SIDE, real)
+        fa, fb = cuda.local.array(SIDE, real), cuda.local.array(SIDE, real)
+        next_a, next_b = cuda.local.array(A_EACH, real), cuda.local.array(B_EACH, real)
+        at_a, at_b = cuda.local.array(A_EACH, np.int64), cuda.local.array(B_EACH, np.int64)
+        M, N, K, per, count = sizes
+        t = cuda.threadIdx.x
+        tx, ty = t % ACROSS, t // ACROSS
+        split, g = cuda.blockIdx.z // count, cuda.blockIdx.z % count
+        row, column = cuda.blockIdx.y * ROWS, cuda.blockIdx.x * COLUMNS
+        first = split * per
+        last = min(first + per, K)
+        place_a(t, row, M, steps[0], T, 0, g * groups[0], at_a)
+        place_b(t, column, N, steps[2], T, M + 2 * K, g * groups[1], at_b)
+        for i in range(SIDE * SIDE):
+            sums[i] = 0.0
+        rounds = (last - first + DEPTH - 1) // DEPTH
+        for s in range(rounds + 1):
+            if s < rounds:
+                fetch_a(A, t, first + s * DEPTH, last, steps[1], T, M, at_a, next_a)
+                fetch_b(B, t, first + s * DEPTH, last, steps[3], T, M + K, at_b, next_b)
+            if s > 0:
+                for k in range(DEPTH):
+                    a = (((s - 1) % 2) * DEPTH + k) * A_LINE + ty * 4
+                    b = (((s - 1) % 2) * DEPTH + k) * B_LINE + tx * 4
+                    for h in range(HALF):
+                        fa[4 * h], fa[4 * h + 1], fa[4 * h + 2], fa[4 * h + 3] = load4(a_buffers, a + h * (ROWS // 2))
+                        fb[4 * h], fb[4 * h + 1], fb[4 * h + 2], fb[4 * h + 3] = load4(b_buffers, b + h * (COLUMNS // 2))
+                    for i in range(SIDE):
+                        for j in range(SIDE):
+                            sums[i * SIDE + j] += fa[i] * fb[j]
+            if s < rounds:
+                keep_a(a_buffers, (s % 2) * DEPTH * A_LINE, A_LINE, t, next_a)
+                keep_b(b_buffers, (s % 2) * DEPTH * B_LINE, B_LINE, t, next_b)
+            cuda.syncthreads()
+        for i in range(SIDE):
+            m = row + ty * 4 + i % 4 + i // 4 * (ROWS // 2)
+            if m < M:
+                for j in range(SIDE):
+                    n = column + tx * 4 + j % 4 + j // 4 * (COLUMNS // 2)
+                    if n < N:
+                        z = sums[i * SIDE + j]
+                        if shared:
+                            C[((split * count + g) * M + m) * N + n] = z
+                        else:
+                            if bias.size > 0:
+                                z += bias[g * M + m] if by_row else bias[g * N + n]
+                            if tables:
+                                C[g * groups[2] + T[2 * K + M + N + m] + T[2 * K + 2 * M + N + n]] = z
+                            else:
+                                C[m * N + n] = z
+
+    return product
+
+
+@memoize
+def _copying(LINES, DEPTH, THREADS, along_k, wide, tables):
+    """How a thread copies its share of a piece: where its numbers stand, how they come and where they go.
+
+    The piece has LINES rows or columns ("lines") and DEPTH k. A thread's numbers are THREADS apart, or fours of them.
+    """
+    EACH = LINES * DEPTH // THREADS
+    FOUR = 4 if wide else 1
+    ALONG = (DEPTH if along_k else LINES) // FOUR
+
+    @block_helper
+    def place(t, first, count, step, T, base, group, at):
+        """Offset of the line of each number, -1 beyond the edge."""
+        for e in range(EACH // FOUR):
+            q = t + e * THREADS
+            line = first + (q // ALONG if along_k else q % ALONG * FOUR)
+            if line >= count:
+                at[e] = -1
+            elif tables:
+                at[e] = group + T[base + line]
+            else:
+                at[e] = group + line * step
+
+    @block_helper
+    def fetch(array, t, first, last, step, T, base, at, into):
+        """From global memory to registers, zeros beyond the edge."""
+        for e in range(EACH // FOUR):
+            q = t + e * THREADS
+            k = first + (q % ALONG * FOUR if along_k else q // ALONG)
+            inside = at[e] >= 0 and k < last
+            if wide:
+                a, b, c, d = (
+                    load4(array, at[e] + k * step) if inside else (real(0), real(0), real(0), real(0))
+                )
+                into[4 * e], into[4 * e + 1], into[4 * e + 2], into[4 * e + 3] = a, b, c, d
+            elif tables:
+                into[e] = array[at[e] + T[base + k]] if inside else 0.0
+            else:
+                into[e] = array[at[e] + k * step] if inside else 0.0
+
+    @block_helper
+    def keep(buffer, base, line_size, t, kept):
+        """From registers to shared memory, k by k."""
+        for e in range(EACH // FOUR):
+            q = t + e * THREADS
+            if along_k:
+                at = base + q % ALONG * FOUR * line_size + q // ALONG
+                for f in range(FOUR):
+                    buffer[at + f * line_size] = kept[e * FOUR + f]
+            elif wide:
+                at = base + q // ALONG * line_size + q % ALONG * 4
+                store4(buffer, at, kept[4 * e], kept[4 * e + 1], kept[4 * e + 2], kept[4 * e + 3])
+            else:
+                buffer[base + q // ALONG * line_size + q % ALONG] = kept[e]
+
+    return place, fetch, keep
+
+
+@kernel
+def _join(shares, bias, C, T, splits, sizes, group, tables, by_row):
+    """C = bias + the shares of the sum, in their order: a thread a number."""
+    M, N, K, groups = sizes
+    for i in prange(groups * M * N):
+        g, m, n = i // (M * N), i // N % M, i % N
+        z = 0.0
+        for s in range(splits):
+            z += shares[s * groups * M * N + i]
+        if bias.size > 0:
+            z += bias[g * M + m] if by_row else bias[g * N + n]
+        at = m * N + n
+        if tables:
+            at = g * group + T[2 * K + M + N + m] + T[2 * K + 2 * M + N + n]
+        C[at] = z

@@ -1,0 +1,57 @@
+"""Four neighbouring numbers at once: 128-bit loads and stores of float32, which LLVM never makes of single ones.
+
+`i` must be a multiple of four from the beginning of an allocation, or of a shared array. The simulator takes them one by
+one.
+"""
+
+from ..launch import SIMULATED
+
+if SIMULATED:
+
+    def load4(array, i):
+        """The numbers array[i : i + 4] as a tuple."""
+        return array[i], array[i + 1], array[i + 2], array[i + 3]
+
+    def store4(array, i, a, b, c, d):
+        """array[i : i + 4] = a, b, c, d."""
+        array[i], array[i + 1], array[i + 2], array[i + 3] = a, b, c, d
+
+else:
+    from llvmlite import ir
+    from numba.cuda import types
+    from numba.cuda.extending import intrinsic
+
+    def _address(context, builder, array, value, i):
+        """A pointer to a vector of four."""
+        data = context.make_array(array)(context, builder, value).data
+        vector = ir.VectorType(context.get_data_type(array.dtype), 4)
+        return builder.bitcast(builder.gep(data, [i]), ir.PointerType(vector, data.type.addrspace)), vector
+
+    def _lane(k):
+        return ir.Constant(ir.IntType(32), k)
+
+    @intrinsic
+    def load4(typing, array, i):
+        """The numbers array[i : i + 4] as a tuple."""
+
+        def generate(context, builder, signature, values):
+            pointer, _ = _address(context, builder, signature.args[0], *values)
+            vector = builder.load(pointer, align=16)
+            lanes = [builder.extract_element(vector, _lane(k)) for k in range(4)]
+            return context.make_tuple(builder, signature.return_type, lanes)
+
+        return types.UniTuple(array.dtype, 4)(array, types.intp), generate
+
+    @intrinsic
+    def store4(typing, array, i, a, b, c, d):
+        """array[i : i + 4] = a, b, c, d."""
+
+        def generate(context, builder, signature, values):
+            pointer, kind = _address(context, builder, signature.args[0], *values[:2])
+            vector = ir.Constant(kind, ir.Undefined)
+            for k in range(4):
+                vector = builder.insert_element(vector, values[2 + k], _lane(k))
+            builder.store(vector, pointer, align=16)
+            return context.get_dummy_value()
+
+        return types.void(array, types.intp, *(array.dtype,) * 4), generate

@@ -1,0 +1,330 @@
+"""How a kernel runs on CUDA: the same source, compiled for the threads of a grid, and bound once to its arrays.
+
+A `Kernel` (compiler.py) is a loop whose iterations are independent. On CUDA ``for i in prange(n)`` becomes a grid-stride
+loop: thread t of T does i = t, t + T, t + 2 T, ... What a loop cannot say (sums over a block of threads, tiles in shared
+memory) is written for the threads of a block and marked `block_kernel`; the twin in kernels/cuda is then a `launcher`:
+a function that takes the arrays and returns the launches, each a grid for one such kernel.
+
+Three more rewrites of the syntax tree: floats take the type of the arrays (source.py), NumPy's scalar functions become
+those of the CUDA maths library, and a number that changes from step to step (`Now`) is read from the device's memory,
+so that a launch which is bound to its arrays never has to be bound again.
+
+Nothing is compiled when this file is imported, and nothing here needs a GPU before something is launched.
+"""
+
+import ast
+import inspect
+import math
+from dataclasses import dataclass
+from functools import cache as memoize
+
+import numpy as np
+from numba import config, cuda
+from numba.core.registry import CPUDispatcher
+
+from . import source
+from .compiler import Kernel
+from .elementwise import Formula
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+THREADS = 8 if SIMULATED else 256  # of a block; the simulator starts a thread of the system for each
+GRID = 2 if SIMULATED else 1024  # blocks, at most, of a grid-stride loop
+INLINED = {} if SIMULATED else {"forceinline": True}
+real = None  # in a block kernel: the floating-point type of the arrays
+# NumPy's scalar functions that CUDA has under the same name in math; there they keep float32.
+MATH = "exp expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh floor ceil isnan isinf isfinite".split()
+
+
+@dataclass(frozen=True)
+class Now:
+    """A number that a kernel reads from the device when it runs.
+
+    Parameters
+    ----------
+    text : str
+        An expression over the flat arrays ``_counters``, ``_rates`` and ``_log`` of the program's state.
+    kind : int or float
+    """
+
+    text: str
+    kind: type = int
+
+    def __add__(self, number):
+        return Now(f"({self.text}) + {number}", self.kind)
+
+
+@dataclass
+class Launch:
+    """One CUDA kernel with its grid and its arguments."""
+
+    kernel: object
+    grid: tuple
+    threads: int
+    arguments: tuple
+
+    def __call__(self, stream=0):
+        self.kernel[self.grid, self.threads, stream](*self.arguments)
+
+
+class Launcher:
+    """A twin in kernels/cuda that says itself which kernels run on which grid; called on arrays it runs them."""
+
+    form = None
+
+    def __init__(self, function):
+        self.function, self.__name__, self.__doc__ = function, function.__name__, function.__doc__
+        self.__wrapped__ = function
+        self.arguments = tuple(inspect.signature(function).parameters)
+
+    def __repr__(self):
+        return f"<launcher {self.function.__module__}.{self.__name__}({', '.join(self.arguments)})>"
+
+    def __call__(self, *arguments):
+        run(self, *arguments)
+
+
+def launcher(function):
+    """Decorator: a function from arrays and numbers to a list of `Launch`."""
+    return Launcher(function)
+
+
+def launches(kernel, arguments, flats=()):
+    """The launches of a kernel on arguments.
+
+    Parameters
+    ----------
+    kernel : Kernel or Launcher
+    arguments : sequence
+        Arrays (all of one floating-point type), numbers, tuples of whole numbers; `Now` where a kernel reads a number
+        itself (loops only).
+    flats : sequence of arrays
+        The counters, rates and log that `Now` refers to.
+    """
+    if isinstance(kernel, Launcher):
+        return [launch for launch in kernel.function(*arguments) if launch is not None]
+    real = real_of(arguments)
+    now = tuple((name, value) for name, value in zip(kernel.arguments, arguments, strict=True) if type(value) is Now)
+    count = _extent(kernel, real)(*map(_sample, arguments))
+    if count == 0:
+        return []
+    given = [_number(value, real) for value in arguments if type(value) is not Now]
+    blocks = min(GRID, -(-count // THREADS))
+    return [Launch(_loop(kernel, real, now), (blocks,), THREADS, (*given, *(flats if now else ())))]
+
+
+def launch(kernel, grid, threads, *arguments):
+    """A `Launch` of a block kernel; None for an empty grid."""
+    grid = grid if isinstance(grid, tuple) else (grid,)
+    if not min(grid):
+        return None
+    real = real_of(arguments)
+    return Launch(kernel.on(real), grid, threads, tuple(_number(a, real) for a in arguments))
+
+
+def run(kernel, *arguments):
+    """Run a kernel once on NumPy arrays: they are copied to the device and, written, back."""
+    there = {id(a): cuda.to_device(a) for a in arguments if isinstance(a, np.ndarray)}
+    for each in launches(kernel, [there.get(id(a), a) for a in arguments]):
+        each()
+    for array in arguments:
+        if isinstance(array, np.ndarray) and array.size:
+            array[...] = there[id(array)].copy_to_host()
+
+
+def real_of(arguments):
+    """The floating-point type of the first array that has one."""
+    return next((a.dtype.type for a in arguments if getattr(getattr(a, "dtype", None), "kind", "") == "f"), np.float64)
+
+
+def workspace(shape, like):
+    """An uninitialised array beside `like`, of its type and in its memory; it lives as long as its launch."""
+    return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else cuda.device_array(shape, like.dtype)
+
+
+def table(numbers, like):
+    """Whole numbers that a kernel looks up, in the memory of `like`; as 32-bit numbers."""
+    numbers = np.ascontiguousarray(numbers, np.int32)
+    return numbers if isinstance(like, np.ndarray) else cuda.to_device(numbers)
+
+
+def _number(value, real):
+    """Floats as the arrays' type."""
+    return real(value) if type(value) is float else value
+
+
+# -- a loop as a kernel ------------------------------------------------------------------------------------------------
+
+
+@memoize
+def _loop(kernel, real, now):
+    """The CUDA kernel of a `Kernel`: its loop strides over the grid."""
+    definition, namespace = _definition(kernel, real)
+    for statement in definition.body:
+        if _is_loop(statement):
+            count = ast.unparse(statement.iter.args[0])
+            text = f"range(_cuda.grid(1), {count}, _cuda.gridsize(1))"
+            statement.iter = ast.copy_location(ast.parse(text, mode="eval").body, statement.iter)
+    return _compiled(_reading(definition, now), kernel, real, {**namespace, "_cuda": cuda})
+
+
+@memoize
+def _extent(kernel, real):
+    """The number of iterations, as a Python function of the kernel's arguments: what precedes the loop, then n."""
+    definition, namespace = _definition(kernel, real)
+    body = []
+    for statement in definition.body:
+        if _is_loop(statement):
+            body.append(ast.copy_location(ast.Return(statement.iter.args[0]), statement))
+            break
+        body.append(statement)
+    definition.body = body
+    function = source.build(definition, "extent", kernel.source.file, namespace)
+
+    def extent(*arguments):
+        with np.errstate(all="ignore"):
+            return int(function(*arguments))
+
+    return extent
+
+
+def _sample(value):
+    """What stands for an argument where only shapes matter: an array of zeros that takes no memory."""
+    if type(value) is Now:
+        return value.kind(1)
+    if hasattr(value, "shape") and not isinstance(value, np.generic):
+        return np.broadcast_to(np.zeros((), value.dtype), value.shape)
+    return value
+
+
+def _definition(kernel, real):
+    """A fresh tree of a kernel with its floats typed, and the names it knows."""
+    if isinstance(kernel, Formula):
+        formula, namespace = kernel.scalar(real)
+        inner = cuda.jit(device=True)(_built(formula, kernel.source, {**namespace, "_real": real}))
+        return ast.parse(kernel.text).body[0], {"formula": inner}
+    namespace = {**kernel.function.__globals__, "_real": real}
+    definition = source.real(kernel.source.tree(), namespace)
+    if sum(map(_is_loop, definition.body)) != 1:
+        raise SyntaxError(f"{kernel!r} must hold exactly one top-level 'for ... in prange(n)' loop")
+    return definition, namespace
+
+
+def _is_loop(statement):
+    iterated = getattr(statement, "iter", None) if isinstance(statement, ast.For) else None
+    return isinstance(iterated, ast.Call) and ast.unparse(iterated.func) == "prange"
+
+
+def _reading(definition, now):
+    """A definition that reads the numbers `now` from three more arguments, the flat arrays of the state."""
+    if not now:
+        return definition
+    names = dict(now)
+    arguments = [a for a in definition.args.args if a.arg not in names]
+    arguments += [ast.arg(name) for name in ("_counters", "_rates", "_log")]
+    definition.args.args = [ast.copy_location(a, definition) for a in arguments]
+    reads = [
+        ast.parse(f"{name} = {'_real' if value.kind is float else '_whole'}({value.text})").body[0]
+        for name, value in now
+    ]
+    for node in (inner for read in reads for inner in ast.walk(read)):
+        ast.copy_location(node, definition)
+    definition.body = reads + definition.body
+    return definition
+
+
+# -- code for the threads of a block -----------------------------------------------------------------------------------
+
+
+class BlockKernel:
+    """A function that every thread of a block runs; `on` compiles it for a floating-point type."""
+
+    def __init__(self, function, device=False):
+        self.function, self.device = function, device
+        self.__name__, self.__doc__ = function.__name__, function.__doc__
+        self.source = source.Source(function)
+        self._made = {}
+
+    def on(self, real):
+        if real not in self._made:
+            space = {**self.function.__globals__, **inspect.getclosurevars(self.function).nonlocals}
+            space |= {"_real": real, "real": real}
+            definition = source.real(self.source.tree(), space)
+            self._made[real] = _compiled(definition, self, real, space, device=self.device)
+        return self._made[real]
+
+
+def block_kernel(function):
+    """Decorator: code for the threads of a block, with `cuda.threadIdx` and shared memory; see `launch`.
+
+    Float literals and ``float(...)`` have the arrays' type, which is called ``real`` (imported from here).
+    """
+    return BlockKernel(function)
+
+
+def block_helper(function):
+    """Decorator: code that block kernels call, on every thread."""
+    return BlockKernel(function, device=True)
+
+
+# -- from a tree to a CUDA kernel --------------------------------------------------------------------------------------
+
+
+def _compiled(definition, owner, real, namespace, device=False):
+    """A kernel that is compiled when it is first launched."""
+    function = _built(definition, owner.source, {**namespace, "_real": real, "_whole": np.int64}, real)
+    return cuda.jit(device=True, **INLINED)(function) if device else cuda.jit(function)
+
+
+def _built(definition, origin, namespace, real=None):
+    """The Python function of a tree, with what it calls turned into functions of the device."""
+    if not SIMULATED:
+        definition = _Device(namespace).visit(definition)
+        namespace = {**namespace, "_math": math, "_sign": _sign}
+    namespace = {name: _on_device(value, real) for name, value in namespace.items()}
+    return source.build(definition, origin.label, origin.file, namespace)
+
+
+def _on_device(value, real):
+    """A function that kernels call, for the device."""
+    if isinstance(value, BlockKernel):
+        return value.on(real) if value.device else value
+    if isinstance(value, CPUDispatcher):
+        return _helper(value.py_func, real)
+    return value
+
+
+@memoize
+def _helper(function, real):
+    text = source.Source(function)
+    namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+    return cuda.jit(device=True, **INLINED)(_built(text.tree(), text, namespace, real))
+
+
+@cuda.jit(device=True)
+def _sign(x):
+    """1, 0 or -1 in the type of x; NaN stays."""
+    return x if x == 0 or x != x else math.copysign(x / x, x)
+
+
+class _Device(ast.NodeTransformer):
+    """NumPy's scalar functions as CUDA's; shared arrays begin where 128-bit loads may (the simulator knows neither)."""
+
+    def __init__(self, namespace):
+        self.namespace = namespace
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if ast.unparse(node.func) == "cuda.shared.array":
+            node.keywords.append(ast.keyword("alignment", ast.Constant(16)))
+        return node
+
+    def visit_Attribute(self, node):
+        self.generic_visit(node)
+        if isinstance(node.value, ast.Name) and self.namespace.get(node.value.id) is np:
+            if node.attr in MATH:
+                node.value = ast.copy_location(ast.Name("_math", ast.Load()), node.value)
+            elif node.attr in ("abs", "absolute", "fabs"):
+                return ast.copy_location(ast.Name("abs", ast.Load()), node)
+            elif node.attr == "sign":
+                return ast.copy_location(ast.Name("_sign", ast.Load()), node)
+        return node
