@@ -280,7 +280,8 @@ def _built(definition, origin, namespace, real=None):
     if not SIMULATED:
         definition = _Device(namespace).visit(definition)
         namespace = {**namespace, "_math": math, "_sign": _sign}
-    namespace = {name: _on_device(value, real) for name, value in namespace.items()}
+    used = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name)}
+    namespace |= {name: _on_device(namespace[name], real) for name in used & set(namespace)}
     return source.build(definition, origin.label, origin.file, namespace)
 
 

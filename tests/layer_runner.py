@@ -4,6 +4,8 @@ Every array lies between two guards, outputs start as NaN and inputs are compare
 beyond its output, forgets a part of it, adds to what was there or changes an input fails here, whatever is tested.
 """
 
+from functools import partial
+
 import numpy as np
 from nnjit.kernels.compiler import FLOATS, Kernel, type_of
 from nnjit.kernels.elementwise import Formula
@@ -25,7 +27,7 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
         dC/dy; a callable gets y and returns dy; None runs forward only.
     parameters : dict or None
         name -> array; what is missing is drawn from a normal distribution by `seed`.
-    folder : "reference" or "cpu"
+    folder : "reference", "cpu" or "cuda"
         Which twins of the kernels run.
     training, seed, first :
         What kernels that bind these names get (`first` is the index in the batch of the first sample).
@@ -150,7 +152,11 @@ def _parted(kernel, arguments, real, parts):
 
 
 def function(kernel, folder):
-    """What to call for a kernel in a folder: "cpu" compiles, "reference" is plain Python or NumPy."""
+    """What to call for a kernel in a folder: "cpu" and "cuda" compile, "reference" is plain Python or NumPy."""
+    if folder == "cuda":
+        from nnjit.kernels import launch  # where there is a GPU, or its simulator
+
+        return partial(launch.run, kernel.on("cuda") if isinstance(kernel, Operation) else kernel)
     if isinstance(kernel, Operation):
         return kernel.on(folder)
     if folder == "cpu":

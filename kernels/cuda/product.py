@@ -147,14 +147,15 @@ def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared)
     ACROSS = COLUMNS // SIDE  # threads in a row of the tile
     A_LINE, B_LINE = ROWS + 4, COLUMNS + 4  # of shared memory; 4 more, so that rows fall into different banks
     A_EACH, B_EACH = ROWS * DEPTH // THREADS, COLUMNS * DEPTH // THREADS  # numbers that a thread copies
+    A_SHARED, B_SHARED, EACH = 2 * DEPTH * A_LINE, 2 * DEPTH * B_LINE, SIDE * SIDE  # sizes must be constants
     place_a, fetch_a, keep_a = _copying(ROWS, DEPTH, THREADS, a_along_k, a_wide, tables)
     place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, tables)
 
     @block_kernel
     def product(A, B, bias, C, T, sizes, steps, groups):
-        a_buffers = cuda.shared.array(2 * DEPTH * A_LINE, real)
-        b_buffers = cuda.shared.array(2 * DEPTH * B_LINE, real)
-        sums = cuda.local.array(SIDE * SIDE, real)
+        a_buffers = cuda.shared.array(A_SHARED, real)
+        b_buffers = cuda.shared.array(B_SHARED, real)
+        sums = cuda.local.array(EACH, real)
         fa, fb = cuda.local.array(SIDE, real), cuda.local.array(SIDE, real)
         next_a, next_b = cuda.local.array(A_EACH, real), cuda.local.array(B_EACH, real)
         at_a, at_b = cuda.local.array(A_EACH, np.int64), cuda.local.array(B_EACH, np.int64)
@@ -167,7 +168,7 @@ def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared)
         last = min(first + per, K)
         place_a(t, row, M, steps[0], T, 0, g * groups[0], at_a)
         place_b(t, column, N, steps[2], T, M + 2 * K, g * groups[1], at_b)
-        for i in range(SIDE * SIDE):
+        for i in range(EACH):
             sums[i] = 0.0
         rounds = (last - first + DEPTH - 1) // DEPTH
         for s in range(rounds + 1):
