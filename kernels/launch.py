@@ -27,7 +27,7 @@ from .compiler import Kernel
 from .elementwise import Formula
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-THREADS = 8 if SIMULATED else 256  # of a block; the simulator starts a thread of the system for each
+THREADS = 4 if SIMULATED else 256  # of a block; the simulator starts a thread of the system for each
 GRID = 2 if SIMULATED else 1024  # blocks, at most, of a grid-stride loop
 INLINED = {} if SIMULATED else {"forceinline": True}
 real = None  # in a block kernel: the floating-point type of the arrays
@@ -88,7 +88,7 @@ def launcher(function):
     return Launcher(function)
 
 
-def launches(kernel, arguments, flats=()):
+def launches(kernel, arguments, flats=(), guarded=False):
     """The launches of a kernel on arguments.
 
     Parameters
@@ -99,6 +99,8 @@ def launches(kernel, arguments, flats=()):
         itself (loops only).
     flats : sequence of arrays
         The counters, rates and log that `Now` refers to.
+    guarded : bool
+        A loop that does nothing while the stop flag, the fourth of the counters, is set.
     """
     if isinstance(kernel, Launcher):
         return [launch for launch in kernel.function(*arguments) if launch is not None]
@@ -109,7 +111,7 @@ def launches(kernel, arguments, flats=()):
         return []
     given = [_number(value, real) for value in arguments if type(value) is not Now]
     blocks = min(GRID, -(-count // THREADS))
-    return [Launch(_loop(kernel, real, now), (blocks,), THREADS, (*given, *(flats if now else ())))]
+    return [Launch(_loop(kernel, real, now, guarded), (blocks,), THREADS, (*given, *(flats if now or guarded else ())))]
 
 
 def launch(kernel, grid, threads, *arguments):
@@ -156,7 +158,7 @@ def _number(value, real):
 
 
 @memoize
-def _loop(kernel, real, now):
+def _loop(kernel, real, now, guarded):
     """The CUDA kernel of a `Kernel`: its loop strides over the grid."""
     definition, namespace = _definition(kernel, real)
     for statement in definition.body:
@@ -164,7 +166,7 @@ def _loop(kernel, real, now):
             count = ast.unparse(statement.iter.args[0])
             text = f"range(_cuda.grid(1), {count}, _cuda.gridsize(1))"
             statement.iter = ast.copy_location(ast.parse(text, mode="eval").body, statement.iter)
-    return _compiled(_reading(definition, now), kernel, real, {**namespace, "_cuda": cuda})
+    return _compiled(_reading(definition, now, guarded), kernel, real, {**namespace, "_cuda": cuda})
 
 
 @memoize
@@ -214,9 +216,9 @@ def _is_loop(statement):
     return isinstance(iterated, ast.Call) and ast.unparse(iterated.func) == "prange"
 
 
-def _reading(definition, now):
+def _reading(definition, now, guarded):
     """A definition that reads the numbers `now` from three more arguments, the flat arrays of the state."""
-    if not now:
+    if not now and not guarded:
         return definition
     names = dict(now)
     arguments = [a for a in definition.args.args if a.arg not in names]
@@ -226,6 +228,8 @@ def _reading(definition, now):
         ast.parse(f"{name} = {'_real' if value.kind is float else '_whole'}({value.text})").body[0]
         for name, value in now
     ]
+    if guarded:
+        reads.insert(0, ast.parse("if _counters[3] != 0:\n    return").body[0])
     for node in (inner for read in reads for inner in ast.walk(read)):
         ast.copy_location(node, definition)
     definition.body = reads + definition.body

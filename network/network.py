@@ -13,7 +13,7 @@ from .memory import aligned
 from .program import Program
 
 DTYPES = {"float32": np.float32, "float64": np.float64}
-DEVICES = ("cpu",)
+DEVICES = ("cpu", "cuda")
 
 
 class Views(Mapping):
@@ -45,7 +45,7 @@ class Network:
     input_shape : tuple of int
         Without the batch: ``(C, *spatial)`` or ``(features,)``.
     dtype : "float32" or "float64"
-    device : "cpu"
+    device : "cpu" or "cuda"
     seed : int
         Of the initial parameters, 0 to 2**31 - 1.
 
@@ -65,6 +65,10 @@ class Network:
             raise SpecError(f"dtype: expected float32 or float64, got {dtype}")
         if device not in DEVICES:
             raise DeviceError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+        if device == "cuda":
+            from ..kernels.driver import require  # numba.cuda is imported by those who use it
+
+            require()
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
             raise SpecError(f"seed: expected a whole number from 0 to 2147483647, got {seed!r}")
         self.input_shape = _shape(input_shape)

@@ -63,10 +63,11 @@ class Plan:
             (node.name, *_extent(node)) for node in self.graph.nodes if any(p.size for _, p in node.parameters.values())
         ]
         training = program.loss is not None
-        single = program.backward and not training  # Network.forward and backward: one block, called from Python
+        # Network.forward and backward, called from Python, are one block; on CUDA the device divides the work itself.
+        single = (program.backward and not training) or program.device == "cuda"
         self.blocks = 1 if single else schedule.blocks(self.graph, self.N)
         self.parts = 1 if single else schedule.parts(self.graph, self.N)
-        self.inline = training and schedule.inline(self.graph, self.N)
+        self.inline = training and not single and schedule.inline(self.graph, self.N)
         self.regions = _regions(self.graph)
         self._shared()
         self.learned = self._which_need_gradients()

@@ -10,6 +10,7 @@ with the same number l; ``delta`` = dC/dz, ``da`` = dC/da, per sample, without 1
 
 import linecache
 from collections import namedtuple
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -144,16 +145,34 @@ class Program:
 
     def interpret(self):
         """Make `run`: the text, line by line in Python, with the compiled kernels of the device."""
-        self.run = self._in_python(self.device)
+        self.run = self._in_python("cpu") if self.device == "cpu" else self._on_device()
         return self
 
     def compile(self):
         """Compile the text, or load it from disk; makes `predict`, `step` and `epoch`."""
+        if self.device == "cuda":
+            self.run = self._on_device().compile()
+            self.predict, self.step, self.epoch = self.run.predict, self.run.step, self.run.epoch
+            return self
         from .assemble import assemble  # Numba is imported when something is compiled
 
         for name, function in assemble(self).items():
             setattr(self, name, function)
         return self
+
+    def _on_device(self):
+        from .device import DeviceRun
+
+        return DeviceRun(self)
+
+    def hold(self):
+        """Within this context a GPU keeps what it learns, and calls do not copy it; `fetch` does."""
+        return self.run.hold(self.state) if self.device == "cuda" else nullcontext()
+
+    def fetch(self):
+        """Bring theta, gradient, moments and buffers of the state up to date; on the CPU they always are."""
+        if self.device == "cuda":
+            self.run.fetch(self.state)
 
     def namespace(self, bindings):
         """Run the text's definitions with the given kernels; returns its names."""

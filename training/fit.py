@@ -136,7 +136,7 @@ class Trainer:
         self._load()
         self._began = time.perf_counter() - self.progress["seconds"]
         self._tell("begin", self)
-        with _Listening(self):
+        with _Listening(self), self.program.hold():
             try:
                 while self.progress["epoch"] < self.settings.epochs and self._signal is None:
                     self._epoch()
@@ -169,6 +169,7 @@ class Trainer:
             self._steps(epoch, order[begin * self.batch_size : (begin + steps) * self.batch_size], steps)
             took = time.perf_counter() - began
             steps = max(1, int(steps * min(PAUSE / max(took, 1e-6), 16)))
+        self.program.fetch()
         if self.progress["done"] < self.steps_per_epoch:
             return self._save(best=False)
         self._finish(epoch)

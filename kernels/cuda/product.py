@@ -48,7 +48,7 @@ class Tile:
         return self.rows * self.columns // self.side**2
 
 
-TILES = [Tile(8, 8, 4, 4)] if SIMULATED else [Tile(128, 128, 8, 8), Tile(64, 64, 16, 4), Tile(32, 32, 16, 4)]
+TILES = [Tile(8, 16, 16, 4)] if SIMULATED else [Tile(128, 128, 8, 8), Tile(64, 64, 16, 4), Tile(32, 32, 16, 4)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""The CUDA driver as nnjit uses it: is it there, sequences of launches, and its errors in one sentence each."""
+
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from numba import cuda
+from numba.core.errors import NumbaError
+
+from ..errors import DeviceError
+from .launch import SIMULATED
+
+OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
+
+def require():
+    """DeviceError, with what to do, unless there is a GPU that can be used (or the simulator)."""
+    if SIMULATED:
+        return
+    if find_spec("numba_cuda") is None:
+        raise DeviceError(
+            'device cuda: the package numba-cuda is not installed; pip install "nnjit[cuda]" brings it for CUDA 13,'
+            ' pip install "numba-cuda[cu12]" for older drivers'
+        )
+    if not cuda.is_available():
+        raise DeviceError(f"device cuda: {missing()}; device cpu needs neither")
+
+
+def missing():
+    """Why no GPU can be used, in a few words."""
+    said = " ".join(str(cuda.cuda_error() or "").split())
+    if "cannot be found" in said or "could not be found" in said:
+        return "there is no NVIDIA driver on this machine"
+    if said:
+        return f"the NVIDIA driver cannot be used ({said})"
+    return "the NVIDIA driver finds no GPU"
+
+
+@contextmanager
+def translated(doing):
+    """Turn the errors of Numba and the driver into a DeviceError that says what was being done."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DeviceError(f"{doing}: {error or 'out of memory'}") from None
+    except NumbaError as error:
+        raise DeviceError(f"{doing}: {first_line(error)}") from error
+    except Exception as error:
+        if type(error).__name__ not in ("CudaAPIError", "CudaDriverError", "CudaSupportError", "CUDAError", "LinkerError"):
+            raise
+        if getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error):
+            raise DeviceError(f"{doing}: the GPU has not enough free memory; a smaller batch_size needs less") from None
+        raise DeviceError(f"{doing}: the GPU reports {first_line(error)}; what it held is lost") from None
+
+
+def first_line(error):
+    """The first line of a message that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")]
+    return lines[0] if lines else type(error).__name__
+
+
+class Sequence:
+    """Launches in their order, bound to their arrays once, and run as often as wanted.
+
+    Where driver and package allow they are captured as a CUDA graph, which the driver starts as a whole; else they are
+    launched one by one. `why` says which: None for a graph, or what was in the way.
+
+    Parameters
+    ----------
+    launches : list of Launch
+    stream : stream of numba.cuda
+    """
+
+    def __init__(self, launches, stream):
+        self.launches, self.stream = launches, stream
+        self._graph = None
+        self._calls = None
+        self.why = "not run yet"
+
+    def compile(self, name="a kernel"):
+        """Compile every kernel, and load it into the device."""
+        for launch in self.launches:
+            if not SIMULATED:
+                with translated(f"{name} has no CUDA form"):
+                    launch.kernel.compile(tuple(launch.kernel.typeof_pyval(value) for value in launch.arguments))
+
+    def __call__(self):
+        if self._calls is None:
+            self._bind()
+        if self._graph is not None:
+            self._graph.launch(self._core)
+        else:
+            for call, arguments in self._calls:
+                call(*arguments)
+
+    def _bind(self):
+        self._calls = [(l.kernel[l.grid, l.threads, self.stream], l.arguments) for l in self.launches]
+        if SIMULATED:
+            self.why = "the simulator has no graphs"
+            return
+        self.compile()  # nothing may be loaded while a graph is captured
+        try:
+            self._graph, self._core = captured(self.launches, self.stream)
+            self.why = None
+        except Exception as error:  # an older driver or package: launches one by one do the same
+            self.why = first_line(error)
+
+
+def captured(launches, stream):
+    """The launches as an executable graph, and the stream as cuda.core knows it."""
+    from cuda.core import Device, Stream
+
+    device = Device()
+    device.set_current()
+    builder = device.create_graph_builder()
+    builder.begin_building()
+    try:
+        for each in launches:
+            each(builder)
+    finally:
+        builder.end_building()
+    return builder.complete(), Stream.from_handle(int(stream))
+
+
+def steps():
+    """How this machine runs a training step, for `nnjit info`."""
+    from .cuda.residual import add
+    from .launch import launches
+
+    numbers = cuda.device_array(1, "float32")
+    trial = Sequence(launches(add, (numbers, numbers, numbers)), cuda.stream())
+    trial()
+    return "captured as CUDA graphs" if trial.why is None else f"plain launches ({trial.why})"

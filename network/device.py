@@ -1,0 +1,395 @@
+"""The program on CUDA: its text, run once to learn which kernels it launches on which arrays, then only the launches.
+
+The text's functions (`forward_1`, `backward_1`, `gradients`, ...) call kernels by name. Here each name notes the launch
+instead of making it, with its arrays already cut out of the device's memory. What comes out for a batch of N samples is
+a `Sequence`, captured as a CUDA graph where that can be done, and a step is one call of it. Numbers that change from step
+to step (learning rate, seed, position in the data) the kernels read from the state on the device, so nothing is bound
+twice and the host neither waits nor copies between the steps of an epoch. The end of a step (`measure`, `record`,
+`descend` in the text, chunk by chunk) is three launches over the whole of theta (kernels/cuda/step.py).
+
+Between calls the arrays of `State` in host memory hold the truth: a call copies them in and the results out. Within
+`hold` the device holds it, and `fetch` copies it out.
+"""
+
+from contextlib import contextmanager
+from math import prod
+
+import numpy as np
+from numba import cuda
+
+from ..errors import DeviceError
+from ..kernels.compiler import Kernel
+from ..kernels.cuda.step import measure, record
+from ..kernels.driver import Sequence, require, translated
+from ..kernels.launch import THREADS, Now, launch, launches, table
+from ..kernels.operations import Operation
+from ..kernels.slots import Slot, shaped
+from .graph import Ref
+from .plan import Var
+
+RESIDENT = 0.8  # of the free memory: a larger data set is streamed
+SLAB = 64 * 2**20  # bytes of samples that are streamed at once
+LEARNED = ("theta", "gradient", "moments", "buffers")  # what a call copies in and out
+SEED = Now("(_counters[1] * 1000003 + _counters[0]) * 1009")  # as the text's `learn` has it
+# After `record`, which counts the step: its number from 1 on, and its learning rate.
+STEP, RATE = Now("_counters[0]"), Now("_rates[min(_counters[0] - 1, _rates.size - 1)]", float)
+
+
+def twin(binding):
+    """The CUDA form of a kernel of the program; DeviceError, with what to add, if it has none."""
+    kernel = binding.kernel
+    if isinstance(kernel, Operation):
+        try:
+            return kernel.on("cuda")
+        except (ImportError, AttributeError):
+            raise DeviceError(
+                f"{binding.name}: the operation {kernel.name} has no CUDA form; add a function {kernel.function} to"
+                f" kernels/cuda/{kernel.file}.py"
+            ) from None
+    if not isinstance(kernel, Kernel):
+        raise DeviceError(f"{binding.name}: {kernel!r} has no CUDA form; write it as a loop under @kernel or @elementwise")
+    return kernel
+
+
+class DeviceRun:
+    """A program on the GPU; `step`, `epoch` and `predict` are called like the compiled ones.
+
+    Parameters
+    ----------
+    program : Program
+
+    Raises
+    ------
+    DeviceError
+        No GPU, a kernel without a CUDA form, not enough memory; later also what goes wrong while it computes.
+    """
+
+    def __init__(self, program):
+        require()
+        self.program, self.plan, self.real = program, program.plan, program.dtype.type
+        self._kernels = {name: twin(binding) for name, binding in self.plan.bindings.items()}
+        self._text = program.namespace({name: self._noting(b) for name, b in self.plan.bindings.items()})
+        self._noted, self._sequences, self._held = [], {}, False
+        sizes = {name: (size, np.dtype(dtype)) for name, (size, dtype) in program._sizes().items()}
+        # Two more numbers at the end of the log, clipping and the sum of losses, and of the counters the position.
+        sizes["log"] = (sizes["log"][0] + 2, np.dtype(np.float64))
+        sizes["counters"] = (sizes["counters"][0] + 1, np.dtype(np.int64))
+        needed = sum(size * dtype.itemsize for size, dtype in sizes.values()) / 1e6
+        with translated(f"device cuda: a program of {needed:.0f} MB"):
+            self.stream = cuda.stream()
+            self.state = type(program.state)(**{name: cuda.device_array(*each) for name, each in sizes.items()})
+        self._clip, self._total, self._position = sizes["log"][0] - 2, sizes["log"][0] - 1, sizes["counters"][0] - 1
+        self._flats = (self.state.counters, self.state.rates, self.state.log)
+        self._data = self._order = None
+
+    # -- notes: from calls in the text to launches -------------------------------------------------------------------
+
+    def _noting(self, binding):
+        """The binding for text whose calls are noted."""
+
+        def call(s, n0, n1, *values, part=0, parts=1, **named):
+            values = [*values, *(named[name] for name in binding.names[len(values) :])]
+            arrays = [self._array(value, binding.form, n1) for value in values]
+            self._noted += launches(self._kernels[binding.name], arrays, self._flats)
+
+        return call
+
+    def _array(self, value, form, n):
+        """A kernel's argument: the slot's part of the device's memory, shaped; numbers as they are."""
+        if not isinstance(value, Slot):
+            return value
+        flat, view = getattr(self.state, value.flat), shaped(value, form)
+        lead = (n,) if value.rows else ()
+        shape = (*lead, *view.shape) if form != "flat" else (prod((*lead, *value.shape)),)
+        size = prod(shape)
+        if size == 0:
+            return cuda.device_array(shape, flat.dtype)
+        first = value.offset + (value.local * n if value.rows else 0)
+        return flat[first : first + size].reshape(shape)
+
+    def _note(self, calls):
+        """The launches that some calls of the text come to: (name, further arguments) each."""
+        self._noted = []
+        for name, *arguments in calls:
+            self._text[name](self.state, *arguments)
+        return self._noted
+
+    def _forward(self, N, seed, training):
+        for i, region in enumerate(self.plan.regions, start=1):
+            yield (f"forward_{i}", 0, N, seed, training, *((0,) if region.coupled else ()))
+
+    def _backward(self, N, seed, training):
+        for i, region in reversed(list(enumerate(self.plan.regions, start=1))):
+            yield (f"backward_{i}", 0, N, seed, training, *((0,) if region.coupled else ()))
+        yield ("gradients", 0, N, seed, training, 0)
+
+    def _sequence(self, key, make):
+        """The sequence under a key, made once."""
+        if key not in self._sequences:
+            self._sequences[key] = Sequence(make(), self.stream)
+        return self._sequences[key]
+
+    # -- a training step ---------------------------------------------------------------------------------------------
+
+    def _step(self, N, x, targets, order):
+        """The launches of a step on the N samples that the counters point to in `order`."""
+        plan, program = self.plan, self.program
+        gather, position = self._text["batch_gather"], Now(f"_counters[{self._position}]")
+        target_slot = plan.slot(Ref("target", None))
+        self._noted = []
+        for source, slot in ((x, program.input), (targets, target_slot)):
+            gather(self.state, 0, N, source=source, order=order, first=position, width=slot.size, batch=slot)
+        load = self._noted
+        compute = self._note([*self._forward(N, SEED, True), *self._backward(N, SEED, True)])
+        return load + compute + self._end(N)
+
+    def _end(self, N):
+        """measure, record, descend."""
+        plan, program, state = self.plan, self.program, self.state
+        extents = [
+            (lo, min(lo + plan.chunk, hi)) for _, begin, hi in plan.segments for lo in range(begin, hi, plan.chunk)
+        ]
+        chunks = table(plan.first_chunk, state.log)
+        clip = program.clip
+        losses = self._array(plan.slot(Ref("loss", None)), None, N)
+        places = (plan.sums, self._clip, self._total, self._position)
+        sizes = (N, plan.log_rows, plan.log_width)
+        p, limit = float(program.norm), float(clip.max) if clip is not None else 0.0
+        found = [
+            launch(measure, len(extents), THREADS, state.gradient, state.log, table(np.ravel(extents), state.log),
+                   1.0 / N, p, plan.sums),
+            launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, sizes, places, p, limit),
+        ]  # fmt: skip
+        whole, symbols = program.network.theta.size, {"rate": RATE, "t + 1": STEP}
+
+        def arguments(call):
+            values = (call.values[name] for name in call.binding.names)
+            values = (symbols.get(v.text, v) if isinstance(v, Var) else v for v in values)
+            return [self._array(value, call.binding.form, whole) for value in values]
+
+        if clip is not None:
+            factor = Now(f"_log[{self._clip}]", float)
+            found += launches(self._kernels["norm_scale"], [state.gradient, factor], self._flats, guarded=True)
+        return found + launches(self._kernels[plan.update.binding.name], arguments(plan.update), self._flats, guarded=True)
+
+    def compile(self):
+        """Compile all kernels, outside of every timing; the data that they will read is stood for by one sample."""
+        N = self.plan.N
+        if self.program.loss is None:
+            return self._compiled(self._note(self._forward(N, 0, False)))
+        x = cuda.device_array(1, self.real)
+        y = cuda.device_array(1, np.int64) if self.program.labels else x
+        self._compiled(self._step(N, x, y, cuda.device_array(1, np.int64)))
+        return self._compiled(self._note(self._forward(N, 0, False)))
+
+    def _compiled(self, noted):
+        for each in noted:
+            Sequence([each], self.stream).compile(getattr(each.kernel, "__name__", "a kernel"))
+        return self
+
+    # -- the calls ---------------------------------------------------------------------------------------------------
+
+    def step(self, state, x, target):
+        """One step on one batch; returns its mean loss."""
+        self._fits(x, target, "step", "target", self.plan.N)
+        return self._run(state, x, target, np.arange(len(x)))
+
+    def epoch(self, state, x, targets, order):
+        """One step on every batch of `order`; returns the mean loss, NaN where a step was not finite."""
+        self._fits(x, targets, "epoch", "targets")
+        if order.size and (order.min() < 0 or order.max() >= len(x)):
+            raise ValueError("epoch: order must hold indices of samples of x")
+        return self._run(state, x, targets, order)
+
+    def _run(self, state, x, targets, order):
+        with translated("device cuda"):
+            if not self._held:
+                self._load(state)
+            if self._resident(x, targets):
+                self._steps(*self._data[2:], order, len(order))
+            else:
+                self._stream(x, targets, order)
+            total = self._read(state)
+            if not self._held:
+                self._store(state)
+                self._data = None
+        return float("nan") if state.counters[3] else total / max(order.size, 1)
+
+    def _steps(self, x, targets, order, count, slab=None):
+        """Steps on `count` samples in an order; nothing here waits for the device."""
+        indices = self._order if slab is None else slab
+        if slab is None:
+            if indices is None or indices.size < order.size:
+                indices = self._order = cuda.device_array(max(order.size, len(x) // self.program.input.size), np.int64)
+                self._sequences.clear()  # they are bound to the former one
+            indices[: order.size].copy_to_device(np.ascontiguousarray(order, np.int64), stream=self.stream)
+        self._rewind()
+        for first in range(0, count, self.plan.N):
+            N = min(self.plan.N, count - first)
+            self._sequence(("step", N, id(x), id(targets)), lambda N=N: self._step(N, x, targets, indices))()
+
+    def _rewind(self):
+        self._one(self.state.counters, self._position).copy_to_device(np.zeros(1, np.int64), stream=self.stream)
+
+    def _one(self, flat, index):
+        return flat[index : index + 1]
+
+    # -- data --------------------------------------------------------------------------------------------------------
+
+    def _resident(self, x, targets):
+        """Have the data set on the device, if it fits; else False."""
+        if self._data is not None and self._data[0] is x and self._data[1] is targets:
+            return True
+        self._forget()
+        if x.nbytes + targets.nbytes > RESIDENT * free_memory():
+            return False
+        there = [cuda.to_device(self._flat(a, k), stream=self.stream) for k, a in enumerate((x, targets))]
+        self._data = (x, targets, *there)
+        return True
+
+    def _forget(self):
+        """Launches bound to the former data go with it."""
+        self._data = None
+        self._sequences = {key: each for key, each in self._sequences.items() if key[0] != "step"}
+
+    def _flat(self, array, is_target):
+        return np.ascontiguousarray(array, np.int64 if is_target and self.program.labels else self.real).reshape(-1)
+
+    def _stream(self, x, targets, order):
+        """Steps on data that does not fit: slabs of whole batches through two pinned buffers.
+
+        While the device works on one slab, the host collects the next one and it is copied on a stream of its own.
+        """
+        N = self.plan.N
+        widths = [self.program.input.size, self.plan.slot(Ref("target", None)).size]
+        kinds = [np.dtype(self.real), np.dtype(np.int64) if self.program.labels else np.dtype(self.real)]
+        row = sum(w * k.itemsize for w, k in zip(widths, kinds, strict=True))
+        count = max(1, SLAB // (row * N)) * N
+        copies = cuda.stream()
+        indices = cuda.to_device(np.arange(count), stream=self.stream)
+        buffers = []
+        for _ in range(2):
+            pinned = [cuda.pinned_array(count * w, k) for w, k in zip(widths, kinds, strict=True)]
+            there = [cuda.device_array(count * w, k) for w, k in zip(widths, kinds, strict=True)]
+            buffers.append((pinned, there, cuda.event(), cuda.event()))
+        for k, first in enumerate(range(0, order.size, count)):
+            pinned, there, copied, worked = buffers[k % 2]
+            rows = order[first : first + count]
+            if k > 1:
+                worked.synchronize()  # the device has done with what these buffers held
+            for source, host, width, device in zip((x, targets), pinned, widths, there, strict=True):
+                host[: rows.size * width] = source[rows].reshape(-1)
+                device.copy_to_device(host, stream=copies)
+            copied.record(copies)
+            copied.wait(self.stream)
+            self._steps(*there, None, rows.size, slab=indices)
+            worked.record(self.stream)
+        self.stream.synchronize()
+        self._forget()
+
+    # -- the state in host memory and on the device --------------------------------------------------------------------
+
+    @contextmanager
+    def hold(self, state):
+        """Within, the device holds the truth: calls copy log and counters only."""
+        with translated("device cuda"):
+            self._load(state)
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            self._forget()
+
+    def fetch(self, state):
+        """Copy what was learned from the device into the state."""
+        with translated("device cuda"):
+            self._store(state)
+
+    def _load(self, state):
+        for name in LEARNED:
+            self._put(name, getattr(state, name))
+        self._put("rates", state.rates)
+        self._put("counters", state.counters)
+
+    def _put(self, name, array, first=0):
+        if array.size:
+            there = getattr(self.state, name)[first : first + array.size]
+            there.copy_to_device(np.ascontiguousarray(array), stream=self.stream)
+
+    def _store(self, state):
+        for name in LEARNED:
+            array = getattr(state, name)
+            if array.size:
+                getattr(self.state, name).copy_to_host(array, stream=self.stream)
+        self.stream.synchronize()
+
+    def _read(self, state):
+        """Log and counters of the steps done so far, waiting for them; returns the sum of the losses."""
+        log = self.state.log.copy_to_host(stream=self.stream)
+        counters = self.state.counters.copy_to_host(stream=self.stream)
+        self.stream.synchronize()
+        state.log[:], state.counters[:] = log[:-2], counters[:-1]
+        self._one(self.state.log, self._total).copy_to_device(np.zeros(1), stream=self.stream)
+        return float(log[self._total])
+
+    # -- prediction, and forward and backward by hand ----------------------------------------------------------------
+
+    def predict(self, state, x, y):
+        """y = F(x), batch by batch."""
+        if x.shape[1:] != self.program.network.input_shape or y.shape != (len(x), *self.program.network.output_shape):
+            raise ValueError(f"predict: expected x (N, *{self.program.network.input_shape}) and y for each of them")
+        with translated("device cuda"):
+            if not self._held:
+                self._put("theta", state.theta)
+                self._put("buffers", state.buffers)
+            for first in range(0, len(x), self.plan.N):
+                batch = x[first : first + self.plan.N]
+                self._play(("predict", len(batch)), self._forward(len(batch), 0, False), self.program.input, batch)
+                self._get(self.program.output, y[first : first + len(batch)])
+
+    def forward(self, state, N, seed, training):
+        """The forward pass on the N samples in the state's input, kept for `backward`."""
+        with translated("device cuda"):
+            self._put("theta", state.theta)
+            self._put("buffers", state.buffers)
+            calls = self._forward(N, seed, training)
+            self._play(("forward", N, seed, training), calls, self.program.input, self.program.input.of(state, 0, N))
+            self._get(self.program.output, self.program.output.of(state, 0, N))
+            if state.buffers.size:
+                self.state.buffers.copy_to_host(state.buffers, stream=self.stream)
+            self.stream.synchronize()
+
+    def backward(self, state, N, seed, training):
+        """The backward pass; fills the gradient and the input's."""
+        given, wanted = self.program.output_gradient, self.program.input_gradient
+        with translated("device cuda"):
+            calls = self._backward(N, seed, training)
+            self._play(("backward", N, seed, training), calls, given, given.of(state, 0, N))
+            if state.gradient.size:
+                self.state.gradient.copy_to_host(state.gradient, stream=self.stream)
+            self._get(wanted, wanted.of(state, 0, N))
+
+    def _play(self, key, calls, slot, values):
+        """Copy an array into its slot and run a sequence."""
+        self._array(slot, "flat", len(values)).copy_to_device(np.ascontiguousarray(values).reshape(-1), stream=self.stream)
+        self._sequence(key, lambda: self._note(calls))()
+
+    def _get(self, slot, into):
+        """Copy a slot's array to the host, waiting for it."""
+        there = self._array(slot, "flat", len(into)).copy_to_host(stream=self.stream)
+        self.stream.synchronize()
+        into[...] = there.reshape(into.shape)
+
+    def _fits(self, x, target, function, name, largest=None):
+        """ValueError for arrays that the program does not take, as the text's own functions say it."""
+        net, labels = self.program.network, self.program.labels
+        shape = (len(x),) if labels else (len(x), *net.output_shape)
+        if x.shape[1:] != net.input_shape or target.shape != shape or (largest and len(x) > largest):
+            most = f", N at most {largest}" if largest else ""
+            raise ValueError(f"{function}: expected x (N, *{net.input_shape}) and {name} {('N', *shape[1:])}{most}")
+
+
+def free_memory():
+    """Bytes that are free on the device."""
+    return cuda.current_context().get_memory_info()[0]
