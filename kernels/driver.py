@@ -45,7 +45,13 @@ def translated(doing):
     except NumbaError as error:
         raise DeviceError(f"{doing}: {first_line(error)}") from error
     except Exception as error:
-        if type(error).__name__ not in ("CudaAPIError", "CudaDriverError", "CudaSupportError", "CUDAError", "LinkerError"):
+        if type(error).__name__ not in (
+            "CudaAPIError",
+            "CudaDriverError",
+            "CudaSupportError",
+            "CUDAError",
+            "LinkerError",
+        ):
             raise
         if getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error):
             raise DeviceError(f"{doing}: the GPU has not enough free memory; a smaller batch_size needs less") from None

@@ -47,7 +47,9 @@ def twin(binding):
                 f" kernels/cuda/{kernel.file}.py"
             ) from None
     if not isinstance(kernel, Kernel):
-        raise DeviceError(f"{binding.name}: {kernel!r} has no CUDA form; write it as a loop under @kernel or @elementwise")
+        raise DeviceError(
+            f"{binding.name}: {kernel!r} has no CUDA form; write it as a loop under @kernel or @elementwise"
+        )
     return kernel
 
 
@@ -170,7 +172,9 @@ class DeviceRun:
         if clip is not None:
             factor = Now(f"_log[{self._clip}]", float)
             found += launches(self._kernels["norm_scale"], [state.gradient, factor], self._flats, guarded=True)
-        return found + launches(self._kernels[plan.update.binding.name], arguments(plan.update), self._flats, guarded=True)
+        return found + launches(
+            self._kernels[plan.update.binding.name], arguments(plan.update), self._flats, guarded=True
+        )
 
     def compile(self):
         """Compile all kernels, outside of every timing; the data that they will read is stood for by one sample."""
@@ -372,7 +376,9 @@ class DeviceRun:
 
     def _play(self, key, calls, slot, values):
         """Copy an array into its slot and run a sequence."""
-        self._array(slot, "flat", len(values)).copy_to_device(np.ascontiguousarray(values).reshape(-1), stream=self.stream)
+        self._array(slot, "flat", len(values)).copy_to_device(
+            np.ascontiguousarray(values).reshape(-1), stream=self.stream
+        )
         self._sequence(key, lambda: self._note(calls))()
 
     def _get(self, slot, into):

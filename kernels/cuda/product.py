@@ -114,7 +114,9 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
     grid = (-(-N // tile.columns), -(-M // tile.rows), splits * groups)
     sizes, steps = (M, N, K, per, groups), (*A.steps, *B.steps)
     found = [
-        launch(code, grid, tile.threads, A.array, B.array, bias, target, places, sizes, steps, (A.group, B.group, group))
+        launch(
+            code, grid, tile.threads, A.array, B.array, bias, target, places, sizes, steps, (A.group, B.group, group)
+        )
     ]
     if splits > 1:
         given = (target, bias, C, places, splits, (M, N, K, groups), group, tables, by_row)
@@ -128,7 +130,9 @@ def _tiles(tile, M, N):
 
 def _checked(numbers):
     if numbers.size and numbers.max() > np.iinfo(np.int32).max:
-        raise DeviceError("an array of more than 2**31 numbers is too large for a convolution on CUDA; use a smaller batch")
+        raise DeviceError(
+            "an array of more than 2**31 numbers is too large for a convolution on CUDA; use a smaller batch"
+        )
     return numbers
 
 
@@ -181,7 +185,9 @@ def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared)
                     b = (((s - 1) % 2) * DEPTH + k) * B_LINE + tx * 4
                     for h in range(HALF):
                         fa[4 * h], fa[4 * h + 1], fa[4 * h + 2], fa[4 * h + 3] = load4(a_buffers, a + h * (ROWS // 2))
-                        fb[4 * h], fb[4 * h + 1], fb[4 * h + 2], fb[4 * h + 3] = load4(b_buffers, b + h * (COLUMNS // 2))
+                        fb[4 * h], fb[4 * h + 1], fb[4 * h + 2], fb[4 * h + 3] = load4(
+                            b_buffers, b + h * (COLUMNS // 2)
+                        )
                     for i in range(SIDE):
                         for j in range(SIDE):
                             sums[i * SIDE + j] += fa[i] * fb[j]
@@ -240,9 +246,7 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables):
             k = first + (q % ALONG * FOUR if along_k else q // ALONG)
             inside = at[e] >= 0 and k < last
             if wide:
-                a, b, c, d = (
-                    load4(array, at[e] + k * step) if inside else (real(0), real(0), real(0), real(0))
-                )
+                a, b, c, d = load4(array, at[e] + k * step) if inside else (real(0), real(0), real(0), real(0))
                 into[4 * e], into[4 * e + 1], into[4 * e + 2], into[4 * e + 3] = a, b, c, d
             elif tables:
                 into[e] = array[at[e] + T[base + k]] if inside else 0.0

@@ -1,0 +1,482 @@
+"""Everything on CUDA: run on a GPU with ``python -m pytest tests/on_cuda.py``, elsewhere by test_cuda.py in the simulator.
+
+Expected values come from the NumPy reference kernels, from PyTorch's stored answers and from the program's text run in
+plain Python. The simulator takes a subset of the cases, small ones, since it starts a thread of the system for each of
+a block.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from layer_runner import run
+from nnjit import registry
+from nnjit.check.cases import cases
+from nnjit.check.runner import Run, same_bits
+from nnjit.errors import DivergenceError, NnjitError
+from nnjit.kernels import launch
+from nnjit.kernels.cuda import product
+from nnjit.kernels.operations import operation
+from nnjit.layers import Layer, constant, elementwise, kernel, zeros
+from nnjit.network import device
+from nnjit.network.plan import Plan
+from nnjit.network.program import ROWS, STEP, STOP, Program
+from nnjit.registry import builtin, compose
+from nnjit.training.clip import Clip
+from numba import njit, prange
+from window_vectors import cases as windows
+from window_vectors import near
+
+SIMULATED = launch.SIMULATED
+DTYPES = [(np.float32, 2e-5), (np.float64, 1e-11)]
+
+
+def close(got, wanted, tolerance, label=""):
+    """Within `tolerance` of the largest number (at least 1)."""
+    finite = np.abs(wanted[np.isfinite(wanted)])
+    atol = tolerance * max(1.0, finite.max(initial=0.0))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=atol, err_msg=label, equal_nan=True)
+
+
+# -- kernels against the reference -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(builtin.LAYERS))
+def test_every_layer_against_the_reference(name):
+    """Each call of the forward and backward pass, with the arguments that the program gives it."""
+    made, rng = cases(name), np.random.default_rng(1)
+    for spec, shape in made[:: 3 if SIMULATED and len(made) > 4 else 1]:
+        for dtype, tolerance in DTYPES[: 1 if SIMULATED and "conv" in name else 2]:
+            network = compose([spec], shape, dtype=np.dtype(dtype).name, seed=3)
+            x = rng.normal(size=(2, *shape)).astype(dtype)
+            every = Run(network, x, rng.normal(size=(2, *network.output_shape)).astype(dtype))
+            for call in every.calls():
+                _examine(call, tolerance)
+
+
+def _examine(call, tolerance):
+    expected, kept = call.copies(fill=0, dtype=np.float64), call.run.reference_scratch
+    for name in call.scratch:
+        if call.values[name] in kept:
+            expected[name][...] = kept[call.values[name]].reshape(expected[name].shape)
+    call.reference()(*expected.values())
+    kept |= {call.values[name]: expected[name].copy() for name in call.scratch}
+    found, again = call.copies(fill=np.nan), call.copies(fill=0)
+    for copies in (found, again):
+        launch.run(device.twin(call), *copies.values())
+    for name, wanted in expected.items():
+        if isinstance(wanted, np.ndarray) and name not in call.scratch:
+            close(found[name], wanted, tolerance, f"{call.name}: {name}")
+            assert same_bits(found[name], again[name]).all(), f"{call.name}: {name} differs from run to run"
+    call.keep(found)
+
+
+@pytest.mark.parametrize(
+    "name, every", [("conv", 9), ("conv_transpose", 9), ("maxpool", 3), ("avgpool", 3), ("lppool", 2)]
+)
+def test_stored_answers_of_pytorch(name, every):
+    chosen = [case for case in windows() if registry.name_of(type(case[0])) == name][:: every if SIMULATED else 1]
+    assert len(chosen) >= 5
+    for layer, x, parameters, dy, wanted in chosen:
+        got = run(layer, x.astype(np.float32), dy.astype(np.float32), parameters, "cuda")
+        near(got, wanted, 1e-5, f"{layer} on {x.shape}")
+
+
+LOSSES = ["quadratic", "mse", "mae", "huber", "lp", "binary_cross_entropy", "cross_entropy"]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype, tolerance", DTYPES)
+def test_losses(name, dtype, tolerance):
+    rng = np.random.default_rng(2)
+    y, target = rng.normal(size=(5, 3)).astype(dtype), rng.random((5, 3)).astype(dtype)
+    more = {"huber": (0.5,), "lp": (1.5,)}.get(name, ())
+    for function, shape in ((name, (5,)), (f"{name}_backward", (5, 3))):
+        _against_reference(f"loss.{function}", [y, target, np.full(shape, np.nan, dtype), *more], tolerance)
+
+
+@pytest.mark.parametrize("dtype, tolerance", DTYPES)
+def test_labels_and_what_is_no_label(dtype, tolerance):
+    y, target = np.random.default_rng(3).normal(size=(4, 3)).astype(dtype), np.array([0, 2, 3, -1])
+    for function, shape in (("cross_entropy_labels", (4,)), ("cross_entropy_labels_backward", (4, 3))):
+        wanted = _against_reference(f"loss.{function}", [y, target, np.zeros(shape, dtype)], tolerance)
+        assert np.isnan(wanted[2:]).all() and np.isfinite(wanted[:2]).all()
+
+
+UPDATES = {
+    "gradient_descent": (0, (0.1, 0.01)),
+    "sgd": (1, (0.1, 0.9, True, 0.01)),
+    "rmsprop": (1, (0.1, 0.9, 1e-8)),
+    "adam": (2, (0.1, 3, 0.9, 0.999, 1e-8, 0.01)),
+    "adamw": (2, (0.1, 3, 0.9, 0.999, 1e-8, 0.01)),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("dtype, tolerance", DTYPES)
+def test_updates(name, dtype, tolerance):
+    moments, options = UPDATES[name]
+    arrays = [np.random.default_rng(k).random(37).astype(dtype) for k in range(2 + moments)]
+    _against_reference(f"update.{name}", [*arrays, *options], tolerance, written=(0, *range(2, 2 + moments)))
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.5, 0.5, np.inf])
+def test_norms(p):
+    g = np.random.default_rng(4).normal(size=29).astype(np.float32)
+    _against_reference("norm.partial", [g, np.zeros(3), 1, p], 1e-9, written=(1,))
+    g[3] = np.nan
+    sums = np.zeros(3)
+    launch.run(operation("norm.partial").on("cuda"), g, sums, 1, p)
+    assert np.isnan(sums[1]) and sums[0] == sums[2] == 0
+
+
+def _against_reference(name, arguments, tolerance, written=(2,)):
+    expected = [a.astype(float) if getattr(getattr(a, "dtype", None), "kind", "") == "f" else a for a in arguments]
+    found = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    operation(name).on("reference")(*expected)
+    launch.run(operation(name).on("cuda"), *found)
+    for k in written:
+        close(found[k], expected[k], tolerance, name)
+    return found[written[0]]
+
+
+# -- tiles of matrix products ------------------------------------------------------------------------------------------
+
+REAL_TILES = [product.Tile(128, 128, 8, 8), product.Tile(64, 64, 16, 4), product.Tile(32, 32, 16, 4)]
+
+
+@pytest.mark.parametrize("tile", product.TILES + (REAL_TILES[1:] if SIMULATED else []), ids=str)
+@pytest.mark.parametrize("M, N, K", [(12, 20, 24), (9, 7, 5), (1, 33, 3)])
+def test_tiles(tile, M, N, K, monkeypatch):
+    """128-bit loads where sizes are multiples of four, single ones where not; edges in every direction."""
+    monkeypatch.setattr(product, "TILES", [tile])
+    _dense(M, N, K)
+
+
+@pytest.mark.parametrize("splits", [2, 3])
+def test_shares_of_a_sum(splits, monkeypatch):
+    monkeypatch.setattr(product, "SHARE", 16)
+    monkeypatch.setattr(product, "BLOCKS", splits)
+    _dense(3, 5, 16 * splits + 3)
+
+
+@pytest.mark.skipif(SIMULATED, reason="too large for the simulator")
+@pytest.mark.parametrize("M, N, K", [(4096, 4096, 512), (1000, 1001, 1003), (128, 10, 4096), (129, 5, 70000)])
+def test_large_products(M, N, K):
+    _dense(M, N, K)
+
+
+@pytest.mark.skipif(SIMULATED, reason="too large for the simulator")
+@pytest.mark.parametrize(
+    "options", ["64, 3, padding='same'", "32, 5, stride=2", "64, 3, groups=32, dilation=2", "8, 1"]
+)
+def test_large_convolutions(options):
+    layer, rng = registry.create(f"conv({options})"), np.random.default_rng(6)
+    x = rng.normal(size=(16, 32, 56, 55)).astype(np.float32)
+    dy = rng.normal(size=(16, *layer.output_shape(x.shape[1:]))).astype(np.float32)
+    wanted = run(layer, x.astype(float), dy.astype(float), folder="reference")
+    got = run(layer, x, dy, folder="cuda")
+    for name in ("y", "dx", "dW", "db"):
+        close(got[name], wanted[name], 1e-5, name)
+
+
+def _dense(M, N, K):
+    """All three directions, with rows, columns and sum of the first of the sizes given."""
+    rng = np.random.default_rng(5)
+    x, W, b = (rng.normal(size=s).astype(np.float32) for s in ((M, K), (N, K), (N,)))
+    dy = rng.normal(size=(M, N)).astype(np.float32)
+    bound = 1e-6 * max(M, N, K) ** 0.5
+    _against_reference("dense.forward", [x, W, b, np.full((M, N), np.nan, np.float32)], bound, written=(3,))
+    _against_reference("dense.backward_input", [W, dy, np.full_like(x, np.nan)], bound)
+    _against_reference("dense.backward_weight", [x, dy, np.full_like(W, np.nan)], bound)
+
+
+# -- programs ----------------------------------------------------------------------------------------------------------
+
+SMALL = "conv(2, 3, padding='same') relu maxpool(2) flatten dense(4) tanh dropout(0.3) dense(3)"
+BRANCHED = [
+    "dense(4)",
+    ("residual", {"layers": ["batchnorm", "dense(4)", "sigmoid"]}),
+    "layernorm",
+    "dense(2)",
+    "softmax",
+]
+PROGRAMS = {
+    "adam": (SMALL, (1, 4, 4), "cross_entropy", "adam(lr=1e-2)", {}),
+    "branched": (BRANCHED, (3,), "quadratic", "sgd(lr=0.1, momentum=0.9, nesterov=True)", {}),
+    "clipped": ("dense(3)", (2,), "mse", "rmsprop(lr=0.01)", {"clip": Clip(max=0.1, p=2.0)}),
+    "largest": ("dense(3) gelu", (2,), "mae", "adamw", {"clip": Clip(max=0.1, p=np.inf)}),
+    "norm 3": ("dense(3) silu", (2,), "huber", "sgd", {"norm": 3.0, "rates": np.array([0.1, 0.01, 0.001])}),
+}
+
+
+def _programs(name, dtype="float64", batch_size=4):
+    """A program for CUDA and one whose text the reference kernels run, of equal networks; samples for them."""
+    layers, shape, loss, optimizer, options = PROGRAMS[name]
+    both = [
+        Program(compose(layers, shape, dtype=dtype, device=d, seed=7), loss, optimizer, batch_size, **options)
+        for d in ("cuda", "cpu")
+    ]
+    rng, net = np.random.default_rng(8), both[0].network
+    x = rng.normal(size=(10, *shape)).astype(dtype)
+    y = rng.integers(0, 3, 10) if both[0].labels else rng.random((10, *net.output_shape)).astype(dtype)
+    return *both, x, y
+
+
+def _assert_same(state, other, width, rtol):
+    for name in ("theta", "gradient", "moments", "buffers"):
+        a, b = getattr(state, name), getattr(other, name)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max(initial=0), err_msg=name)
+    np.testing.assert_array_equal(state.counters[:4], other.counters[:4])
+    rows = state.counters[ROWS] * width
+    np.testing.assert_allclose(state.log[:rows], other.log[:rows], rtol=rtol)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_training_equals_the_reference_program(name):
+    """Two epochs in an order of their own, the last batch smaller; then prediction."""
+    program, other, x, y = _programs(name)
+    program.compile()
+    functions = other.reference()
+    for seed in (1, 2):
+        order = np.random.default_rng(seed).permutation(10)
+        found, wanted = program.epoch(program.state, x, y, order), functions.epoch(other.state, x, y, order)
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    _assert_same(program.state, other.state, program.plan.log_width, 1e-8)
+    assert program.state.counters[STEP] == 6
+    found, wanted = np.empty((2, 10, *program.network.output_shape))
+    program.predict(program.state, x, found)
+    functions.predict(other.state, x, wanted)
+    np.testing.assert_allclose(found, wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_the_text_is_the_same_but_for_the_schedule():
+    program, other, _, _ = _programs("adam")
+    assert program.source == other.source and (program.plan.blocks, program.plan.parts) == (1, 1)
+
+
+def test_a_step_and_float32():
+    program, other, x, y = _programs("adam", "float32")
+    loss = program.compile().step(program.state, x[:3], y[:3])
+    np.testing.assert_allclose(loss, other.reference().step(other.state, x[:3], y[:3]), rtol=1e-5)
+    _assert_same(program.state, other.state, program.plan.log_width, 2e-4)
+
+
+def test_the_same_bits_in_every_run():
+    states = []
+    for _ in range(2):
+        program, _, x, y = _programs("branched", "float32")
+        program.compile().epoch(program.state, x, y, np.arange(10))
+        states.append(program.state)
+    for name in ("theta", "moments", "buffers", "log"):
+        np.testing.assert_array_equal(getattr(states[0], name), getattr(states[1], name), err_msg=name)
+
+
+def test_streamed_data_gives_the_same_bits(monkeypatch):
+    """Slabs of one batch each, more of them than there are buffers."""
+    found = []
+    for resident in (True, False):
+        if not resident:
+            monkeypatch.setattr(device, "free_memory", lambda: 0)
+            monkeypatch.setattr(device, "SLAB", 1)
+        program, _, x, y = _programs("clipped", "float32")
+        found.append(program.compile().epoch(program.state, x, y, np.random.default_rng(0).permutation(10)))
+        found.append(program.network.theta)
+    assert found[0] == found[2]
+    np.testing.assert_array_equal(found[1], found[3])
+
+
+def test_a_held_state_is_copied_only_when_it_is_fetched():
+    program, _, x, y = _programs("clipped", "float32")
+    program.compile()
+    before = program.network.theta.copy()
+    with program.hold():
+        program.epoch(program.state, x, y, np.arange(4))
+        np.testing.assert_array_equal(program.network.theta, before)
+        assert program.state.counters[STEP] == 1 and program.state.log[0] > 0
+        program.fetch()
+        assert (program.network.theta != before).any()
+
+
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_what_is_not_finite_stops_the_run(bad):
+    """The row is logged, the flag set, and nothing is learned from this step or those behind it."""
+    program, _, x, y = _programs("clipped", "float32")
+    program.compile()
+    program.epoch(program.state, x, y, np.arange(4))
+    before = program.network.theta.copy()
+    if bad == "loss":
+        x[5] = np.inf
+    else:
+        x[5], y[5] = 3e38, 0
+    assert np.isnan(program.epoch(program.state, x, y, np.arange(10)[3:]))
+    assert program.state.counters[STOP] == 1 and program.state.counters[ROWS] == 2 and program.state.counters[STEP] == 1
+    np.testing.assert_array_equal(program.network.theta, before)
+
+
+def test_forward_and_backward_by_hand():
+    both = [compose(BRANCHED, (3,), dtype="float64", device=d, seed=2) for d in ("cuda", "cpu")]
+    x, dy = np.random.default_rng(3).normal(size=(2, 5, 3))
+    y = [net.forward(x, training=True) for net in both]
+    np.testing.assert_allclose(y[0], y[1], rtol=1e-9)
+    dx = [net.backward(dy[:, :2]) for net in both]
+    np.testing.assert_allclose(dx[0], dx[1], rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(both[0].gradient, both[1].gradient, rtol=1e-7, atol=1e-12)
+    np.testing.assert_allclose(both[0].running, both[1].running, rtol=1e-9)
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    program, _, x, y = _programs("clipped")
+    program.compile()
+    for call in (
+        lambda: program.step(program.state, x, y),  # more than a batch
+        lambda: program.epoch(program.state, x[:, :1], y, np.arange(4)),
+        lambda: program.epoch(program.state, x, y[:3], np.arange(4)),
+        lambda: program.epoch(program.state, x, y, np.array([0, 10])),
+        lambda: program.predict(program.state, x, np.empty((10, 4))),
+    ):
+        with pytest.raises(ValueError, match="expected|indices"):
+            call()
+
+
+# -- plug-ins ----------------------------------------------------------------------------------------------------------
+
+
+@njit
+def _shifted(value, by):
+    return value + by
+
+
+class Affine(Layer):
+    """y = gain * x + offset for each feature, plus an option; with a helper of its own."""
+
+    start: float = 1.5
+    lift: float = 0.25
+
+    def parameters(self, in_shape):
+        return {"gain": constant(self.start, in_shape), "offset": zeros(in_shape)}
+
+    @kernel
+    def forward(x, gain, offset, y, lift):
+        N, F = x.shape
+        for i in prange(N * F):
+            n, j = i // F, i % F
+            y[n, j] = _shifted(gain[j] * x[n, j] + offset[j], 0.5 * lift)
+
+    @kernel
+    def backward_input(gain, dy, dx):
+        for n in prange(dx.shape[0]):
+            for j in range(dx.shape[1]):
+                dx[n, j] = gain[j] * dy[n, j]
+
+    @kernel
+    def backward_parameters(x, dy, dgain, doffset):
+        for j in prange(dgain.size):
+            total, plain = 0.0, 0.0
+            for n in range(x.shape[0]):
+                total += x[n, j] * dy[n, j]
+                plain += dy[n, j]
+            dgain[j], doffset[j] = total, plain
+
+
+class Cubic(Layer):
+    """y = x^3 / 2 + alpha x."""
+
+    alpha: float = 0.1
+
+    @elementwise
+    def forward(x, alpha):
+        return 0.5 * x**3 + np.sign(x) * np.abs(alpha * x)
+
+    @forward.derivative
+    def backward_input(x, alpha):
+        return 1.5 * x**2 + alpha
+
+
+@pytest.mark.parametrize("layer, dtype", [(Affine, np.float32), (Affine, np.float64), (Cubic, np.float32)])
+def test_a_plug_in_is_written_once(layer, dtype):
+    x, dy = np.random.default_rng(9).normal(size=(2, 3, 4)).astype(dtype)
+    got, wanted = (run(layer(), x, dy, folder=folder) for folder in ("cuda", "reference"))
+    for name, array in wanted.items():
+        close(got[name], array, 1e-6 if dtype is np.float32 else 1e-13, name)
+
+
+def test_a_plug_in_trains():
+    registry.register("affine_on_cuda", force=True)(Affine)
+    losses = []
+    for d in ("cuda", "cpu"):
+        program = Program(compose("affine_on_cuda dense(2)", (3,), device=d, seed=1), "quadratic", "sgd", 3)
+        x = np.random.default_rng(1).normal(size=(3, 3)).astype(np.float32)
+        functions = program.compile() if d == "cuda" else program.reference()
+        losses.append([functions.step(program.state, x, x[:, :2].copy()) for _ in range(2)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_a_layer_without_a_cuda_form_is_refused(monkeypatch):
+    """Before anything is on the device, with what to add."""
+    net = compose("dense(2)", (3,), device="cuda")
+    made = []
+    monkeypatch.setattr(device.cuda, "device_array", lambda *a, **k: made.append(a))
+    monkeypatch.setattr(Plan, "_forward", _with_unknown_operation(Plan._forward))
+    with pytest.raises(
+        NnjitError, match=r"dense_forward: .*dense\.forwards.*add a function forwards to kernels/cuda/dense\.py"
+    ):
+        Program(net, batch_size=1)
+    assert not made
+
+
+def _with_unknown_operation(former):
+    def forward(plan):
+        former(plan)
+        binding = plan.bindings["dense_forward"]
+        binding.kernel = operation("dense.forwards", binding.form)
+
+    return forward
+
+
+# -- runs: log, checkpoints, resuming on another device ----------------------------------------------------------------
+
+
+def _fit(where, device, epochs=2, **more):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(10, 3)).astype(np.float32), rng.integers(0, 2, 10)
+    net = compose("dense(4) tanh dense(2)", (3,), device=device, seed=1)
+    history = net.fit(x, y, batch_size=4, epochs=epochs, validation=(x[:4], y[:4]), output=where, **more)
+    return net, history
+
+
+def test_logs_are_the_same_on_both_devices(tmp_path):
+    runs = {d: _fit(tmp_path / d, d) for d in ("cuda", "cpu")}
+    logs = {d: [json.loads(line) for line in (tmp_path / d / "log.jsonl").read_text().splitlines()] for d in runs}
+    assert [r.keys() for r in logs["cuda"]] == [r.keys() for r in logs["cpu"]] and len(logs["cuda"]) == 8
+    for a, b in zip(logs["cuda"], logs["cpu"], strict=True):
+        for name in ("epoch", "step", "lr", "accuracy", "val_accuracy"):
+            assert a.get(name) == b.get(name)
+        for name in ("loss", "gradient_norm", "val_loss"):
+            assert a.get(name, 0) == pytest.approx(b.get(name, 0), rel=1e-4)
+        assert a["gradient_norms"] == pytest.approx(b["gradient_norms"], rel=1e-4)
+    np.testing.assert_allclose(runs["cuda"][0].theta, runs["cpu"][0].theta, atol=1e-5)
+
+
+@pytest.mark.parametrize("first, second", [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_run_begun_on_one_device_resumes_on_the_other(tmp_path, first, second):
+    from nnjit.training import checkpoint
+    from nnjit.training.fit import Settings, Trainer
+    from nnjit.data.split import Split
+
+    whole, _ = _fit(tmp_path / "whole", "cpu", epochs=3)
+    _fit(tmp_path / "begun", first, epochs=2)
+    tensors, about = checkpoint.read(tmp_path / "begun" / "last.safetensors")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(10, 3)).astype(np.float32), rng.integers(0, 2, 10)
+    net = compose("dense(4) tanh dense(2)", (3,), device=second, seed=1)
+    trainer = Trainer(net, Split(x, y, name="x"), None, Settings(batch_size=4, epochs=3))
+    trainer.resume(tensors, about["progress"])
+    trainer.run()
+    np.testing.assert_allclose(net.theta, whole.theta, atol=1e-5)
+
+
+def test_divergence_is_one_sentence_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(DivergenceError, match="not finite at step"):
+        _fit(tmp_path / "run", "cuda", optimizer="sgd(lr=1e30)")
+    assert (tmp_path / "run" / "last.safetensors").exists() and (tmp_path / "run" / "loss.png").exists()
