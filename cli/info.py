@@ -34,19 +34,25 @@ def info():
             f"{llvm.get_host_cpu_name()}, {', '.join(f for f in SIMD if features.get(f)) or 'no vector unit'}",
         ),
         ("threads", f"{threads} of {numba.config.NUMBA_NUM_THREADS}, threading layer {numba.threading_layer()}"),
-        ("cuda devices", _cuda_devices()),
+        *_cuda(),
         ("cache", f"{cache.directory()} ({len(files)} files, {size:.1f} MB)"),
     ]
     click.echo(aligned(facts))
 
 
-def _cuda_devices():
-    """Names of the CUDA devices, or why there are none."""
+def _cuda():
+    """Names of the CUDA devices and how training steps run there, or why there are none."""
+    from ..errors import DeviceError
+
     try:
         from numba import cuda
 
-        if not cuda.is_available():
-            return "none"
-        return ", ".join(gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name for gpu in cuda.gpus)
-    except Exception:  # numba-cuda is not installed, or its driver is not usable: there is nothing to compute on
-        return "none"
+        from ..kernels import driver
+
+        driver.require()
+        names = [gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name for gpu in cuda.gpus]
+        return [("cuda devices", ", ".join(names)), ("cuda steps", driver.steps())]
+    except DeviceError as error:
+        return [("cuda devices", f"none ({str(error).removeprefix('device cuda: ')})")]
+    except Exception as error:  # a driver that is there but broken
+        return [("cuda devices", f"none ({type(error).__name__}: {error})")]

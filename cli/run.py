@@ -29,7 +29,7 @@ ON_RESUME = ("epochs", "threads")  # what may be given anew when a run is contin
 @click.option("--optimizer", metavar="SPEC", help='Such as "sgd(lr=0.1, momentum=0.9)".')
 @click.option("--epochs", type=int, help="How often to go through the data.")
 @click.option("--batch-size", type=int, help="Samples of a step; 0: the whole set.")
-@click.option("--device", metavar="NAME", help="cpu.")
+@click.option("--device", metavar="NAME", help="cpu or cuda.")
 @click.option("--threads", type=int, help="At most as many as there are. The result does not depend on it.")
 @click.option("--seed", type=int, help="Of initial parameters, order of samples and dropout.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to make.")

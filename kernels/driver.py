@@ -41,7 +41,7 @@ def translated(doing):
     try:
         yield
     except MemoryError as error:
-        raise DeviceError(f"{doing}: {error or 'out of memory'}") from None
+        raise DeviceError(f"{doing}: {str(error) or 'out of memory'}") from None
     except NumbaError as error:
         raise DeviceError(f"{doing}: {first_line(error)}") from error
     except Exception as error:

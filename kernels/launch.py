@@ -1,9 +1,9 @@
 """How a kernel runs on CUDA: the same source, compiled for the threads of a grid, and bound once to its arrays.
 
-A `Kernel` (compiler.py) is a loop whose iterations are independent. On CUDA ``for i in prange(n)`` becomes a grid-stride
-loop: thread t of T does i = t, t + T, t + 2 T, ... What a loop cannot say (sums over a block of threads, tiles in shared
-memory) is written for the threads of a block and marked `block_kernel`; the twin in kernels/cuda is then a `launcher`:
-a function that takes the arrays and returns the launches, each a grid for one such kernel.
+A `Kernel` (compiler.py) is a loop whose iterations are independent. On CUDA ``for i in prange(n)`` becomes a
+grid-stride loop: thread t of T does i = t, t + T, t + 2 T, ... What a loop cannot say (sums over a block of threads,
+tiles in shared memory) is written for the threads of a block and marked `block_kernel`; the twin in kernels/cuda is
+then a `launcher`: a function that takes the arrays and returns the launches, each a grid for one such kernel.
 
 Three more rewrites of the syntax tree: floats take the type of the arrays (source.py), NumPy's scalar functions become
 those of the CUDA maths library, and a number that changes from step to step (`Now`) is read from the device's memory,
@@ -23,7 +23,6 @@ from numba import config, cuda
 from numba.core.registry import CPUDispatcher
 
 from . import source
-from .compiler import Kernel
 from .elementwise import Formula
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
@@ -32,7 +31,8 @@ GRID = 2 if SIMULATED else 1024  # blocks, at most, of a grid-stride loop
 INLINED = {} if SIMULATED else {"forceinline": True}
 real = None  # in a block kernel: the floating-point type of the arrays
 # NumPy's scalar functions that CUDA has under the same name in math; there they keep float32.
-MATH = "exp expm1 log log1p log2 log10 sqrt sin cos tan sinh cosh tanh floor ceil isnan isinf isfinite".split()
+MATH = {"exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh"}
+MATH |= {"floor", "ceil", "isnan", "isinf", "isfinite"}
 
 
 @dataclass(frozen=True)

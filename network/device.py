@@ -2,9 +2,9 @@
 
 The text's functions (`forward_1`, `backward_1`, `gradients`, ...) call kernels by name. Here each name notes the launch
 instead of making it, with its arrays already cut out of the device's memory. What comes out for a batch of N samples is
-a `Sequence`, captured as a CUDA graph where that can be done, and a step is one call of it. Numbers that change from step
-to step (learning rate, seed, position in the data) the kernels read from the state on the device, so nothing is bound
-twice and the host neither waits nor copies between the steps of an epoch. The end of a step (`measure`, `record`,
+a `Sequence`, captured as a CUDA graph where that can be done, and a step is one call of it. Numbers that change from
+step to step (learning rate, seed, position in the data) the kernels read from the state on the device, so nothing is
+bound twice and the host neither waits nor copies between the steps of an epoch. The end of a step (`measure`, `record`,
 `descend` in the text, chunk by chunk) is three launches over the whole of theta (kernels/cuda/step.py).
 
 Between calls the arrays of `State` in host memory hold the truth: a call copies them in and the results out. Within
@@ -313,8 +313,8 @@ class DeviceRun:
     def _load(self, state):
         for name in LEARNED:
             self._put(name, getattr(state, name))
-        self._put("rates", state.rates)
-        self._put("counters", state.counters)
+        for name in ("rates", "counters", "log"):
+            self._put(name, getattr(state, name))
 
     def _put(self, name, array, first=0):
         if array.size:

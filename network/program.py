@@ -84,6 +84,11 @@ class Program:
         self.plan = Plan(self)
         for name in ("gather", "copy", "put"):
             self.plan.bind(f"batch_{name}", operation(f"batch.{name}", form="flat"))
+        if self.device == "cuda":
+            from .device import twin  # numba.cuda is imported by those who use it
+
+            for binding in self.plan.bindings.values():
+                twin(binding)  # refuses what has no CUDA form
         self.source = write(self.plan)
         self.input = self.plan.slot(Ref("value", 0))
         self.output = self.plan.slot(Ref("value", network.graph.output.index))

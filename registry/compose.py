@@ -15,7 +15,7 @@ def compose(layers, input_shape, dtype="float32", device="cpu", seed=0):
     input_shape : tuple of int
         Without the batch: ``(C, *spatial)`` or ``(features,)``.
     dtype : "float32" or "float64"
-    device : "cpu"
+    device : "cpu" or "cuda"
     seed : int
         Of the initial parameters.
 

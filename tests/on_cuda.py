@@ -1,4 +1,4 @@
-"""Everything on CUDA: run on a GPU with ``python -m pytest tests/on_cuda.py``, elsewhere by test_cuda.py in the simulator.
+"""Everything on CUDA. On a GPU: ``python -m pytest tests/on_cuda.py``; elsewhere test_cuda.py runs it in the simulator.
 
 Expected values come from the NumPy reference kernels, from PyTorch's stored answers and from the program's text run in
 plain Python. The simulator takes a subset of the cases, small ones, since it starts a thread of the system for each of
@@ -6,6 +6,8 @@ a block.
 """
 
 import json
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from layer_runner import run
 from nnjit import registry
 from nnjit.check.cases import cases
 from nnjit.check.runner import Run, same_bits
+from nnjit.data.split import Split
 from nnjit.errors import DivergenceError, NnjitError
 from nnjit.kernels import launch
 from nnjit.kernels.cuda import product
@@ -22,12 +25,28 @@ from nnjit.network import device
 from nnjit.network.plan import Plan
 from nnjit.network.program import ROWS, STEP, STOP, Program
 from nnjit.registry import builtin, compose
+from nnjit.training import checkpoint
 from nnjit.training.clip import Clip
+from nnjit.training.fit import Settings, Trainer
 from numba import njit, prange
 from window_vectors import cases as windows
 from window_vectors import near
 
 SIMULATED = launch.SIMULATED
+if SIMULATED:
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    sys.setswitchinterval(1e-5)  # its threads wait for each other at every barrier
+    lock = threading.Lock()
+
+    def shared(self, shape, dtype):
+        """One array for all threads that come to a line; the simulator's own looks and makes it without a lock."""
+        frame = sys._getframe(1)
+        with lock:
+            place = frame.f_code.co_filename, frame.f_lineno
+            return self._allocations.setdefault(place, np.empty(shape, dtype))
+
+    FakeCUDAShared.array = shared
 DTYPES = [(np.float32, 2e-5), (np.float64, 1e-11)]
 
 
@@ -145,7 +164,7 @@ def _against_reference(name, arguments, tolerance, written=(2,)):
 REAL_TILES = [product.Tile(128, 128, 8, 8), product.Tile(64, 64, 16, 4), product.Tile(32, 32, 16, 4)]
 
 
-@pytest.mark.parametrize("tile", product.TILES + (REAL_TILES[1:] if SIMULATED else []), ids=str)
+@pytest.mark.parametrize("tile", product.TILES + (REAL_TILES[2:] if SIMULATED else []), ids=str)
 @pytest.mark.parametrize("M, N, K", [(12, 20, 24), (9, 7, 5), (1, 33, 3)])
 def test_tiles(tile, M, N, K, monkeypatch):
     """128-bit loads where sizes are multiples of four, single ones where not; edges in every direction."""
@@ -335,7 +354,7 @@ def test_arrays_that_do_not_fit_are_refused():
         lambda: program.epoch(program.state, x, y, np.array([0, 10])),
         lambda: program.predict(program.state, x, np.empty((10, 4))),
     ):
-        with pytest.raises(ValueError, match="expected|indices"):
+        with pytest.raises(ValueError, match=r"expected|indices"):
             call()
 
 
@@ -460,10 +479,6 @@ def test_logs_are_the_same_on_both_devices(tmp_path):
 
 @pytest.mark.parametrize("first, second", [("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_run_begun_on_one_device_resumes_on_the_other(tmp_path, first, second):
-    from nnjit.training import checkpoint
-    from nnjit.training.fit import Settings, Trainer
-    from nnjit.data.split import Split
-
     whole, _ = _fit(tmp_path / "whole", "cpu", epochs=3)
     _fit(tmp_path / "begun", first, epochs=2)
     tensors, about = checkpoint.read(tmp_path / "begun" / "last.safetensors")
@@ -478,5 +493,5 @@ def test_a_run_begun_on_one_device_resumes_on_the_other(tmp_path, first, second)
 
 def test_divergence_is_one_sentence_and_keeps_the_checkpoint(tmp_path):
     with pytest.raises(DivergenceError, match="not finite at step"):
-        _fit(tmp_path / "run", "cuda", optimizer="sgd(lr=1e30)")
+        _fit(tmp_path / "run", "cuda", optimizer="sgd(lr=1e38)")
     assert (tmp_path / "run" / "last.safetensors").exists() and (tmp_path / "run" / "loss.png").exists()

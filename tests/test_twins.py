@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from nnjit.kernels.compiler import Kernel
+from nnjit.kernels.launch import Launcher
 from nnjit.kernels.operations import Operation
 from nnjit.registry import builtin, layers, losses
 
@@ -13,7 +14,7 @@ DEVICES = [folder for folder in ("cpu", "cuda") if (KERNELS / folder).is_dir()]
 
 
 def files(folder):
-    """File -> name -> definition of its public functions; in a device's folder those marked @kernel."""
+    """File -> name -> definition of its public functions; in a device's folder those marked as kernels."""
     found = {}
     for file in sorted((KERNELS / folder).glob("*.py")):
         body = ast.parse(file.read_text(encoding="utf-8")).body
@@ -26,7 +27,16 @@ def files(folder):
 
 
 def is_kernel(definition):
-    return any(ast.unparse(decorator).split("(")[0] == "kernel" for decorator in definition.decorator_list)
+    """Marked @kernel, a loop; or on CUDA @launcher, what says which code of blocks runs on which grid."""
+    return is_loop(definition) or "launcher" in marks(definition)
+
+
+def is_loop(definition):
+    return "kernel" in marks(definition)
+
+
+def marks(definition):
+    return [ast.unparse(decorator).split("(")[0] for decorator in definition.decorator_list]
 
 
 FILES = {folder: files(folder) for folder in ("reference", *DEVICES)}
@@ -34,7 +44,7 @@ TWINS = [(folder, file) for folder in DEVICES for file in FILES["reference"]]
 
 
 def test_there_are_kernels():
-    assert "cpu" in DEVICES and {"dense", "conv", "loss", "update"} <= set(FILES["reference"])
+    assert DEVICES == ["cpu", "cuda"] and {"dense", "conv", "loss", "update"} <= set(FILES["reference"])
     assert {"forward", "backward_input", "backward_weight", "backward_bias"} <= set(FILES["cpu"]["dense"])
 
 
@@ -57,6 +67,8 @@ def test_same_functions_arguments_and_defaults(folder, file):
 @pytest.mark.parametrize("folder, file", TWINS)
 def test_every_kernel_has_one_top_level_loop(folder, file):
     for name, definition in FILES[folder][file].items():
+        if not is_loop(definition):
+            continue
         loops = [node for node in ast.walk(definition) if isinstance(node, ast.Call) and is_prange(node)]
         top = [node for node in definition.body if isinstance(node, ast.For) and is_prange(node.iter)]
         assert len(top) == len(loops) == 1, f"{folder}/{file}.py: {name} has {len(top)} top-level prange loops"
@@ -76,4 +88,5 @@ def test_operations_are_found_and_are_kernels():
     assert len(named) > 30
     for operation in named:
         assert isinstance(operation.on("cpu"), Kernel), operation
-        assert operation.on("cpu").arguments == operation.arguments, operation
+        assert isinstance(operation.on("cuda"), (Kernel, Launcher)), operation
+        assert operation.on("cpu").arguments == operation.on("cuda").arguments == operation.arguments, operation

@@ -39,7 +39,7 @@ def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_d
     """A channel: mean, variance, then y."""
     cells = cuda.shared.array(THREADS, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
-    N, C, positions = x.shape
+    N, _, positions = x.shape
     count = N * positions
     m, v = running_mean[c], running_variance[c]
     if training:
@@ -70,7 +70,7 @@ def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     """A channel: the two sums, then dx."""
     cells = cuda.shared.array(THREADS, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
-    N, C, positions = x.shape
+    N, _, positions = x.shape
     count = N * positions
     m, r = mean[c], inverse_deviation[c]
     shift, slope = 0.0, 0.0
@@ -93,7 +93,7 @@ def _backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """A channel: the two sums are the gradients."""
     cells = cuda.shared.array(THREADS, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
-    N, C, positions = x.shape
+    N, _, positions = x.shape
     m, r = mean[c], inverse_deviation[c]
     part, part_h = 0.0, 0.0
     for k in range(t, N * positions, THREADS):

@@ -9,8 +9,8 @@ from ..launch import block_helper
 def total(value, cells):
     """The sum of the block's values, which every thread gets; `cells` is shared memory, a number a thread.
 
-    A tree of additions in a fixed order, so the bits do not depend on which thread is first. The block must have a power
-    of two of threads, and all of them must come here.
+    A tree of additions in a fixed order, so the bits do not depend on which thread is first. The block must have a
+    power of two of threads, and all of them must come here.
     """
     t, half = cuda.threadIdx.x, cuda.blockDim.x // 2
     cuda.syncthreads()  # somebody may still read the last sum

@@ -49,7 +49,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     if border == 0 or not dpadded.size:  # zeros give nothing back: only the inside is computed
         return spread(W, dy, none, framed, dx, stride, dilation, groups, before)
     found = spread(W, dy, none, framed, dpadded, stride, dilation, groups, (0, 0, 0))
-    return found + launches(fold, (dpadded, none, dx, before, border))
+    return found + launches(_fold, (dpadded, none, dx, before, border))
 
 
 @launcher
@@ -185,7 +185,7 @@ def pad(x, padded, before, border):
 @kernel
 def _pad(x, padded, before, border):
     """padded = x with its border: every cell shows its source, or zero."""
-    C, D, H, W = x.shape[1:]
+    D, H, W = x.shape[2:]
     PD, PH, PW = padded.shape[2:]
     images, cells = x.reshape(-1), padded.reshape(-1)
     for i in prange(padded.size):
@@ -198,7 +198,7 @@ def _pad(x, padded, before, border):
 
 
 @kernel
-def fold(dpadded, b, dx, before, border):
+def _fold(dpadded, b, dx, before, border):
     """dx = b + the adjoint of padding: every cell collects what the cells that show it were given."""
     C, D, H, W = dx.shape[1:]
     PD, PH, PW = dpadded.shape[2:]

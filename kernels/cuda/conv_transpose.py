@@ -11,7 +11,7 @@ Parallel plan: conv.py. The gradient of b is conv.backward_bias.
 """
 
 from ..launch import launcher, launches, workspace
-from .conv import correlate, fold, pad, products, spread
+from .conv import _fold, correlate, pad, products, spread
 
 
 @launcher
@@ -20,7 +20,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     if border == 0 or not padded.size:
         return spread(W, x, b, None, y, stride, dilation, groups, before)
     found = spread(W, x, workspace(0, W), None, padded, stride, dilation, groups, (0, 0, 0))
-    return found + launches(fold, (padded, b, y, before, border))
+    return found + launches(_fold, (padded, b, y, before, border))
 
 
 @launcher

@@ -1,8 +1,8 @@
 """Norms of the gradient, chunk by chunk: partial sums of |g_i|^p, so that all chunks together give every layer's norm.
 
 Parallel plan: `partial` is one block of threads, which go over the chunk side by side and join their sums in a tree in
-shared memory, in a fixed order; the program measures all chunks in one launch (network/device.py). `scale`: a thread has
-numbers of its own, a grid's width apart.
+shared memory, in a fixed order; the program measures all chunks in one launch (step.py). `scale`: a thread has numbers
+of its own, a grid's width apart.
 """
 
 import numpy as np

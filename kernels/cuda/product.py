@@ -3,20 +3,20 @@
     C[g, i, j] = bias + sum over k of A(g, i, k) B(g, k, j)        for M rows i, N columns j, groups g
 
 Where a number stands is said in one of two ways. *Steps*: A(i, k) is A[i sa + k ka]: the dense layer. *Tables*: it is
-A[rows_a[i] + inner_a[k]], and likewise for B and C: for a convolution the offset of a position plus that of a tap. Such a
-sum is what a window that slides over an image comes to, so nothing is copied into a matrix first.
+A[rows_a[i] + inner_a[k]], and likewise for B and C: for a convolution the offset of a position plus that of a tap. Such
+a sum is what a window that slides over an image comes to, so nothing is copied into a matrix first.
 
-Parallel plan. A block of threads computes a tile of C, the grid all tiles of all groups, and in z also shares of the sum
-over k where the tiles alone would not fill the device. The sum goes in steps of `depth`: the block copies a piece of A
-(rows x depth) and of B (depth x columns) to shared memory, two buffers of each, so that the next piece is on its way from
-global memory to registers while the last one is multiplied. A thread holds side x side numbers of C in registers: for
-each k it reads 2 side numbers of shared memory, four at a time, and does side^2 multiplications. A warp reads few
-different rows of A and many columns of B, both without bank conflicts; pieces are read from global memory along their
-contiguous direction, 128 bits at a time where addresses allow.
+Parallel plan. A block of threads computes a tile of C, the grid all tiles of all groups, and in z also shares of the
+sum over k where the tiles alone would not fill the device. The sum goes in steps of `depth`: the block copies a piece
+of A (rows x depth) and of B (depth x columns) to shared memory, two buffers of each, so that the next piece is on its
+way from global memory to registers while the last one is multiplied. A thread holds side x side numbers of C in
+registers: for each k it reads 2 side numbers of shared memory, four at a time, and does side^2 multiplications. A warp
+reads few different rows of A and many columns of B; pieces are read from global memory along their contiguous
+direction, 128 bits at a time where addresses allow.
 
-No races: a tile belongs to one block; the only exchange is through shared memory, and a barrier lies between the writing
-of a buffer and its reading. Shares of the sum are written side by side and added in their order by a second kernel, so
-the bits are the same in every run.
+No races: a tile belongs to one block; the only exchange is through shared memory, and a barrier lies between the
+writing of a buffer and its reading. Shares of the sum are written side by side and added in their order by a second
+kernel, so the bits are the same in every run.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Four neighbouring numbers at once: 128-bit loads and stores of float32, which LLVM never makes of single ones.
 
-`i` must be a multiple of four from the beginning of an allocation, or of a shared array. The simulator takes them one by
-one.
+`i` must be a multiple of four from the beginning of an allocation, or of a shared array. The simulator takes them one
+by one.
 """
 
 from ..launch import SIMULATED

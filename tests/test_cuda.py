@@ -1,0 +1,257 @@
+"""CUDA without a GPU: all of it in the simulator, every kernel compiled without a driver, errors in a sentence."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import SCRIPT
+from nnjit.check.cases import cases
+from nnjit.check.runner import Run
+from nnjit.errors import DeviceError
+from nnjit.kernels import driver, launch
+from nnjit.kernels.compiler import kernel
+from nnjit.kernels.cuda import conv, dense, product, step
+from nnjit.kernels.operations import operation
+from nnjit.registry import builtin, compose
+from numba import prange
+
+HERE = Path(__file__).parent
+here_compiles = pytest.mark.skipif(find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
+# Arithmetic; reading the learning rate, a float64, and Numba's comparison of sizes in reshape do no harm.
+DOUBLE = re.compile(r"\b(add|sub|mul|div|fma|mad|neg|abs|min|max|sqrt|rcp|ex2|lg2)\b[.\w]*\.f64")
+GENERATIONS = [(7, 5), (8, 0), (9, 0)]
+
+
+def test_everything_in_the_simulator():
+    """In a process of its own: Numba chooses between GPU and simulator when it is imported."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", "-W", "ignore", "on_cuda.py"]
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+# -- compiled without a driver -----------------------------------------------------------------------------------------
+
+
+def noted(kernel, arguments):
+    """(name, Python function, argument types) of what a kernel launches on NumPy arrays."""
+    for each in launch.launches(kernel, arguments):
+        function = each.kernel.py_func
+        yield function.__name__, function, tuple(map(numba_type, each.arguments))
+
+
+def numba_type(value):
+    from numba.cuda import types
+
+    if isinstance(value, np.ndarray):
+        return types.Array(getattr(types, value.dtype.name), value.ndim, "C")
+    if isinstance(value, tuple):
+        return types.UniTuple(types.int64, len(value))
+    if isinstance(value, bool):
+        return types.boolean
+    return types.int64 if isinstance(value, int) else getattr(types, type(value).__name__)
+
+
+def ptx(function, signature, generation, monkeypatch):
+    """The code for a generation of GPUs; what a kernel calls asks a device which one that is."""
+    from numba import cuda
+    from numba.cuda import dispatcher
+
+    device = type("Device", (), {"compute_capability": generation})
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
+    return cuda.compile(function, signature, cc=generation, device=False, abi="numba", output="ptx")[0]
+
+
+def every_kernel():
+    """What the program of every layer launches, in float32, each kernel once for a signature."""
+    found = {}
+    for name in builtin.LAYERS:
+        for spec, shape in cases(name):
+            network = compose([spec], shape, seed=1)
+            x, dy = np.zeros((2, *shape), np.float32), np.zeros((2, *network.output_shape), np.float32)
+            for call in Run(network, x, dy).calls():
+                kernel = call.kernel.on("cuda") if hasattr(call.kernel, "on") else call.kernel
+                found |= {each[::2]: each for each in noted(kernel, list(call.arguments().values()))}
+    f, i = np.zeros(8, np.float32), np.zeros(8, np.int64)
+    matrix = f.reshape(4, 2)
+    for name in ("quadratic", "mse", "mae", "binary_cross_entropy", "cross_entropy", "huber", "lp"):
+        for function, out in ((name, f[:4]), (f"{name}_backward", matrix)):
+            more = [1.5] if name in ("huber", "lp") else []
+            kernel = operation(f"loss.{function}").on("cuda")
+            found |= {each[::2]: each for each in noted(kernel, [matrix, matrix, out, *more])}
+    for function, out in (("cross_entropy_labels", f[:4]), ("cross_entropy_labels_backward", matrix)):
+        kernel = operation(f"loss.{function}").on("cuda")
+        found |= {each[::2]: each for each in noted(kernel, [matrix, i[:4], out])}
+    rate, count = launch.Now("_rates[0]", float), launch.Now("_counters[0]")
+    flats = (i, np.zeros(2), np.zeros(2))
+    for function, arguments in (
+        ("update.gradient_descent", [f, f, rate, 0.1]),
+        ("update.sgd", [f, f, f, rate, 0.1, True, 0.1]),
+        ("update.rmsprop", [f, f, f, rate, 0.1, 0.1]),
+        ("update.adam", [f, f, f, f, rate, count, 0.1, 0.1, 0.1, 0.1]),
+        ("update.adamw", [f, f, f, f, rate, count, 0.1, 0.1, 0.1, 0.1]),
+        ("norm.scale", [f, rate]),
+        ("batch.gather", [f, i, count, 2, f]),
+        ("batch.gather", [i, i, count, 1, i]),
+    ):
+        for each in launch.launches(operation(function).on("cuda"), arguments, flats, guarded=True):
+            found[function, each.kernel] = (function, each.kernel.py_func, tuple(map(numba_type, each.arguments)))
+    return list(found.values())
+
+
+@here_compiles
+def test_every_kernel_compiles_and_float32_stays_float32(monkeypatch):
+    """For the newest generation; the others get the kernels with most of their own."""
+    names = set()
+    for name, function, signature in every_kernel():
+        code = ptx(function, signature, (9, 0), monkeypatch)
+        assert ".entry" in code
+        assert not DOUBLE.search(code), f"{name} computes in float64"
+        names.add(name)
+    assert len(names) > 50
+
+
+@here_compiles
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_the_tiles_on_every_generation(generation, monkeypatch):
+    """Vectors of four from global and shared memory; where ptxas is found, nothing is spilled."""
+    for tile, (name, function, signature) in tiled():
+        if generation != GENERATIONS[-1] and (tile != product.TILES[0] or not name.endswith("forward")):
+            continue  # the older ones get the largest tile
+        code = ptx(function, signature, generation, monkeypatch)
+        assert "ld.shared.v4.f32" in code and not DOUBLE.search(code)
+        if name == "dense.forward":
+            assert re.search(r"ld(\.global)?\.v4\.f32", code)
+        said = assembled(code, generation)
+        assert said is None or "0 bytes spill stores, 0 bytes spill loads" in said, (tile, name, said)
+
+
+def tiled():
+    """(tile, (name, function, signature)) of the products of dense and conv with every tile."""
+    former = product.TILES
+    x, W, y, b = (np.zeros(s, np.float32) for s in ((8, 16), (12, 16), (8, 12), (12,)))
+    image, taps, out = (np.zeros(s, np.float32) for s in ((2, 4, 1, 6, 6), (4, 4, 1, 3, 3), (2, 4, 1, 4, 4)))
+    none, one = np.zeros((2, 0, 0, 0, 0), np.float32), (1, 1, 1)
+    works = {
+        "dense.forward": (dense.forward, (x, W, b, y)),
+        "dense.backward_input": (dense.backward_input, (W, y, x)),
+        "dense.backward_weight": (dense.backward_weight, (x, y, W)),
+        "conv.forward": (conv.forward, (image, taps, b[:4], none, out, one, one, 1, (0, 0, 0), 0)),
+        "conv.backward_input": (conv.backward_input, (taps, out, none, none, image, one, one, 1, (0, 0, 0), 0)),
+        "conv.backward_weight": (conv.backward_weight, (image, none, out, taps, one, one, 1)),
+    }
+    try:
+        for tile in former:
+            product.TILES = [tile]
+            for name, (kernel, arguments) in works.items():
+                for found, function, signature in noted(kernel, arguments):
+                    if found.startswith("product_"):
+                        yield tile, (name, function, signature)
+    finally:
+        product.TILES = former
+
+
+def assembled(code, generation):
+    """What ptxas says of registers and spills, None where there is no ptxas."""
+    found = [*Path(sys.prefix).rglob("site-packages/nvidia/*/bin/ptxas")]
+    if not found:
+        return None
+    command = [found[0], "-v", f"-arch=sm_{generation[0]}{generation[1]}", "-", "-o", os.devnull]
+    done = subprocess.run(command, input=code, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@here_compiles
+def test_the_end_of_a_step_compiles(monkeypatch):
+    f, i, d, t = np.zeros(8, np.float32), np.zeros(8, np.int64), np.zeros(8), np.zeros(4, np.int32)
+    for each in (
+        launch.launch(step.measure, 1, launch.THREADS, f, d, t, 0.5, 2.0, 1),
+        launch.launch(step.record, 1, launch.THREADS, f, i, d, d, t, (1, 1, 1), (1, 2, 3, 4), 2.0, 0.0),
+    ):
+        assert ".entry" in ptx(each.kernel.py_func, tuple(map(numba_type, each.arguments)), (9, 0), monkeypatch)
+
+
+# -- from a loop to a grid ---------------------------------------------------------------------------------------------
+
+
+@kernel
+def _halved(x, y):
+    """y = x / 2."""
+    rows = x.shape[0]
+    for i in prange(rows):
+        y[i] = 0.5 * x[i]
+
+
+def test_the_grid_is_as_large_as_the_loop():
+    x = np.zeros((5 * launch.THREADS + 1, 3), np.float32)
+    (found,) = launch.launches(_halved, [x, x])
+    assert found.grid == (6,) and found.threads == launch.THREADS and len(found.arguments) == 2
+    (large,) = launch.launches(_halved, [np.broadcast_to(x[0], (10**9, 3)), x])
+    assert large.grid == (launch.GRID,)
+    assert launch.launches(_halved, [x[:0], x[:0]]) == []
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said, expected",
+    [
+        ("\nCUDA driver library cannot be found.\nEnsure ...", "there is no NVIDIA driver on this machine"),
+        ("[803] CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "the NVIDIA driver cannot be used .*803"),
+        (None, "the NVIDIA driver finds no GPU"),
+    ],
+)
+def test_no_gpu(said, expected, monkeypatch):
+    monkeypatch.setattr(driver, "SIMULATED", False)
+    monkeypatch.setattr(driver, "find_spec", lambda name: True)
+    monkeypatch.setattr(driver.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(driver.cuda, "cuda_error", lambda: said)
+    with pytest.raises(DeviceError, match=f"device cuda: {expected}") as error:
+        compose("dense(2)", (3,), device="cuda")
+    assert error.value.exit_status == 1 and "\n" not in str(error.value)
+
+
+def test_no_package(monkeypatch):
+    monkeypatch.setattr(driver, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"numba-cuda is not installed; pip install .nnjit\[cuda\]."):
+        compose("dense(2)", (3,), device="cuda")
+
+
+class CudaAPIError(Exception):
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    "raised, expected",
+    [
+        (CudaAPIError(2, "[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY"), "smaller batch_size"),
+        (
+            CudaAPIError(700, "[700] CUDA_ERROR_ILLEGAL_ADDRESS\nmore"),
+            "the GPU reports .*700.*ADDRESS; what it held is lost",
+        ),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_errors_of_the_driver_are_one_sentence(raised, expected):
+    with pytest.raises(DeviceError, match=expected) as error, driver.translated("device cuda"):
+        raise raised
+    assert str(error.value).startswith("device cuda: ") and "\n" not in str(error.value)
+    with pytest.raises(KeyError), driver.translated("device cuda"):
+        raise KeyError("ours")
+
+
+@pytest.mark.skipif(launch.cuda.is_available(), reason="there is a GPU")
+def test_nnjit_run_without_a_gpu(tmp_path):
+    command = [*SCRIPT, "run", "--device", "cuda", "--output", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and not (tmp_path / "run").exists()
+    assert re.fullmatch(r"nnjit: .*device cuda: .+\n", done.stderr), done.stderr
