@@ -281,7 +281,9 @@ def _compiled(definition, owner, real, namespace, device=False):
 
 def _built(definition, origin, namespace, real=None):
     """The Python function of a tree, with what it calls turned into functions of the device."""
-    if not SIMULATED:
+    if SIMULATED:
+        namespace = {name: _simulator if value is cuda else value for name, value in namespace.items()}
+    else:
         definition = _Device(namespace).visit(definition)
         namespace = {**namespace, "_math": math, "_sign": _sign}
     used = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name)}
@@ -303,6 +305,21 @@ def _helper(function, real):
     text = source.Source(function)
     namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     return cuda.jit(device=True, **INLINED)(_built(text.tree(), text, namespace, real))
+
+
+class _Simulator:
+    """The device that a simulated thread is on.
+
+    Numba puts it into a function's globals and takes it out at the end, from under other threads in the same function.
+    """
+
+    def __getattr__(self, name):
+        from numba.cuda.simulator import kernel
+
+        return getattr(kernel._get_kernel_context(), name)
+
+
+_simulator = _Simulator()
 
 
 @cuda.jit(device=True)
