@@ -242,8 +242,8 @@ def _reading(definition, now, guarded):
 class BlockKernel:
     """A function that every thread of a block runs; `on` compiles it for a floating-point type."""
 
-    def __init__(self, function, device=False):
-        self.function, self.device = function, device
+    def __init__(self, function, device=False, registers=None):
+        self.function, self.device, self.registers = function, device, registers
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.source = source.Source(function)
         self._made = {}
@@ -257,11 +257,14 @@ class BlockKernel:
         return self._made[real]
 
 
-def block_kernel(function):
+def block_kernel(function=None, *, registers=None):
     """Decorator: code for the threads of a block, with `cuda.threadIdx` and shared memory; see `launch`.
 
     Float literals and ``float(...)`` have the arrays' type, which is called ``real`` (imported from here).
+    `registers` is the most that a thread may have.
     """
+    if function is None:
+        return lambda function: BlockKernel(function, registers=registers)
     return BlockKernel(function)
 
 
@@ -276,7 +279,10 @@ def block_helper(function):
 def _compiled(definition, owner, real, namespace, device=False):
     """A kernel that is compiled when it is first launched."""
     function = _built(definition, owner.source, {**namespace, "_real": real, "_whole": np.int64}, real)
-    return cuda.jit(device=True, **INLINED)(function) if device else cuda.jit(function)
+    if device:
+        return cuda.jit(device=True, **INLINED)(function)
+    limit = getattr(owner, "registers", None)
+    return cuda.jit(function) if limit is None or SIMULATED else cuda.jit(max_registers=limit)(function)
 
 
 def _built(definition, origin, namespace, real=None):

@@ -29,7 +29,7 @@ from numba import cuda, prange
 
 from .. import geometry
 from ..compiler import helper, kernel
-from ..launch import THREADS, block_kernel, launch, launcher, launches, real, workspace
+from ..launch import THREADS, block_kernel, launch, launcher, launches, real, table, workspace
 from .block import total
 from .product import Factor, multiply
 
@@ -84,7 +84,7 @@ def correlate(image, W, b, y, stride, dilation, groups):
     """y[n, f, o] = b[f] + sum over (a, k) of W[f, a, k] image[n, g m + a, o s + k d]."""
     (N, C, *cells), (F, m, *kernel), places = image.shape, W.shape, prod(y.shape[2:])
     each, taps, volume = F // groups, m * prod(kernel), prod(cells)
-    A = Factor(W.reshape(-1), outer=taps * np.arange(each), inner=np.arange(taps), group=each * taps)
+    A = Factor(W.reshape(-1), (taps, 1), group=each * taps)
     samples = _offsets((N, C * volume), *zip(y.shape[2:], _steps(cells, stride), strict=True))
     windows = _offsets((m, volume), *zip(kernel, _steps(cells, dilation), strict=True))
     B = Factor(image.reshape(-1), along_k=False, outer=samples, inner=windows, group=m * volume)
@@ -131,9 +131,10 @@ def spread(W, dy, b, room, image, stride, dilation, groups, first):
     for parts in combinations(*rows):
         cell, begin, count, taps, shifts = zip(*parts, strict=True)
         tap = _offsets(*zip(taps, _steps(kernel, (1, 1, 1)), strict=True))
-        A = Factor(
-            W.reshape(-1), outer=size * np.arange(m), inner=_offsets((each, m * size), (tap, 1)), group=each * m * size
-        )
+        picked = _offsets((groups, each * m * size), (m, size), (each, m * size), (tap, 1))
+        taken = workspace(len(picked), W)
+        found += launches(_take, (W.reshape(-1), table(picked, W), taken))
+        A = Factor(taken, (each * len(tap), 1), group=m * each * len(tap))
         back = _offsets(*((-np.asarray(e, int), step) for e, step in zip(shifts, steps, strict=True)))
         at = sum((u - l) * step for u, l, step in zip(begin, low, steps, strict=True))
         columns = at + _offsets((N, F * frame), *zip(count, steps, strict=True))
@@ -214,6 +215,13 @@ def _fold(dpadded, b, dx, before, border):
                             if _source(pw - before[2], W, border) == w:
                                 total += cells[((image * PD + pd) * PH + ph) * PW + pw]
         images[i] = total
+
+
+@kernel
+def _take(W, places, taken):
+    """taken = W[places]: the weights of some taps, one row for each map of the result."""
+    for i in prange(taken.size):
+        taken[i] = W[places[i]]
 
 
 @kernel

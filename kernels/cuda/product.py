@@ -80,7 +80,7 @@ class Factor:
         if self.outer is not None:
             return False
         run, step = (K, self.steps[0]) if self.along_k else (outer, self.steps[1])
-        return run % 4 == 0 and step % 4 == 0 and _address(self.array) % 16 == 0
+        return run % 4 == step % 4 == self.group % 4 == 0 and _address(self.array) % 16 == 0
 
 
 def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, group=0, by_row=False):
@@ -106,9 +106,9 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
     splits = max(1, min(-(-BLOCKS // tiles), K // SHARE))
     per = -(-max(K, 1) // (splits * tile.depth)) * tile.depth
     splits = max(1, -(-K // per))
-    tables = A.outer is not None
-    numbers = np.zeros(1) if not tables else np.concatenate([A.outer, A.inner, B.inner, B.outer, rows_of, columns_of])
-    places = table(_checked(numbers), A.array)
+    pairs = (A.outer, A.inner), (B.inner, B.outer), (rows_of, columns_of)
+    tables = tuple(pair[0] is not None for pair in pairs)
+    places = table(_checked([each for pair in pairs for each in pair if each is not None]), C)
     target = C if splits == 1 else workspace(splits * groups * M * N, C)
     code = _product(tile, A.along_k, B.along_k, tables, A.wide(K, M), B.wide(K, N), by_row, splits > 1)
     grid = (-(-N // tile.columns), -(-M // tile.rows), splits * groups)
@@ -119,7 +119,7 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
         )
     ]
     if splits > 1:
-        given = (target, bias, C, places, splits, (M, N, K, groups), group, tables, by_row)
+        given = (target, bias, C, places, splits, (M, N, groups), group, places.size - M - N - 1, tables[2], by_row)
         found += launches(_join, given)
     return found
 
@@ -128,8 +128,9 @@ def _tiles(tile, M, N):
     return -(-M // tile.rows) * -(-N // tile.columns)
 
 
-def _checked(numbers):
-    if numbers.size and numbers.max() > np.iinfo(np.int32).max:
+def _checked(found):
+    numbers = np.concatenate([*found, np.zeros(1, np.int64)])
+    if numbers.max() > np.iinfo(np.int32).max:
         raise DeviceError(
             "an array of more than 2**31 numbers is too large for a convolution on CUDA; use a smaller batch"
         )
@@ -152,33 +153,36 @@ def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared)
     A_LINE, B_LINE = ROWS + 4, COLUMNS + 4  # of shared memory; 4 more, so that rows fall into different banks
     A_EACH, B_EACH = ROWS * DEPTH // THREADS, COLUMNS * DEPTH // THREADS  # numbers that a thread copies
     A_SHARED, B_SHARED, EACH = 2 * DEPTH * A_LINE, 2 * DEPTH * B_LINE, SIDE * SIDE  # sizes must be constants
-    place_a, fetch_a, keep_a = _copying(ROWS, DEPTH, THREADS, a_along_k, a_wide, tables)
-    place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, tables)
+    A_TABLES, B_TABLES, C_TABLES = tables
+    place_a, fetch_a, keep_a = _copying(ROWS, DEPTH, THREADS, a_along_k, a_wide, A_TABLES)
+    place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, B_TABLES)
 
-    @block_kernel
+    @block_kernel(registers=128 if SIDE == 8 else None)  # two blocks to a processor
     def product(A, B, bias, C, T, sizes, steps, groups):
         a_buffers = cuda.shared.array(A_SHARED, real)
         b_buffers = cuda.shared.array(B_SHARED, real)
         sums = cuda.local.array(EACH, real)
         fa, fb = cuda.local.array(SIDE, real), cuda.local.array(SIDE, real)
         next_a, next_b = cuda.local.array(A_EACH, real), cuda.local.array(B_EACH, real)
-        at_a, at_b = cuda.local.array(A_EACH, np.int64), cuda.local.array(B_EACH, np.int64)
+        at_a, at_b = cuda.local.array(A_EACH, np.int32), cuda.local.array(B_EACH, np.int32)
         M, N, K, per, count = sizes
         t = cuda.threadIdx.x
         tx, ty = t % ACROSS, t // ACROSS
         split, g = cuda.blockIdx.z // count, cuda.blockIdx.z % count
         row, column = cuda.blockIdx.y * ROWS, cuda.blockIdx.x * COLUMNS
+        of_b = M + K if A_TABLES else 0  # where in T the tables of B begin, and those of C
+        of_c = of_b + K + N if B_TABLES else of_b
         first = split * per
         last = min(first + per, K)
         place_a(t, row, M, steps[0], T, 0, g * groups[0], at_a)
-        place_b(t, column, N, steps[2], T, M + 2 * K, g * groups[1], at_b)
+        place_b(t, column, N, steps[2], T, of_b + K, g * groups[1], at_b)
         for i in range(EACH):
             sums[i] = 0.0
         rounds = (last - first + DEPTH - 1) // DEPTH
         for s in range(rounds + 1):
             if s < rounds:
                 fetch_a(A, t, first + s * DEPTH, last, steps[1], T, M, at_a, next_a)
-                fetch_b(B, t, first + s * DEPTH, last, steps[3], T, M + K, at_b, next_b)
+                fetch_b(B, t, first + s * DEPTH, last, steps[3], T, of_b, at_b, next_b)
             if s > 0:
                 for k in range(DEPTH):
                     a = (((s - 1) % 2) * DEPTH + k) * A_LINE + ty * 4
@@ -207,8 +211,8 @@ def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared)
                         else:
                             if bias.size > 0:
                                 z += bias[g * M + m] if by_row else bias[g * N + n]
-                            if tables:
-                                C[g * groups[2] + T[2 * K + M + N + m] + T[2 * K + 2 * M + N + n]] = z
+                            if C_TABLES:
+                                C[g * groups[2] + T[of_c + m] + T[of_c + M + n]] = z
                             else:
                                 C[m * N + n] = z
 
@@ -249,9 +253,9 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables):
                 a, b, c, d = load4(array, at[e] + k * step) if inside else (real(0), real(0), real(0), real(0))
                 into[4 * e], into[4 * e + 1], into[4 * e + 2], into[4 * e + 3] = a, b, c, d
             elif tables:
-                into[e] = array[at[e] + T[base + k]] if inside else 0.0
+                into[e] = array[np.uintp(at[e] + T[np.uintp(base + k)])] if inside else 0.0
             else:
-                into[e] = array[at[e] + k * step] if inside else 0.0
+                into[e] = array[np.uintp(at[e] + k * step)] if inside else 0.0
 
     @block_helper
     def keep(buffer, base, line_size, t, kept):
@@ -272,9 +276,9 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables):
 
 
 @kernel
-def _join(shares, bias, C, T, splits, sizes, group, tables, by_row):
+def _join(shares, bias, C, T, splits, sizes, group, first, tables, by_row):
     """C = bias + the shares of the sum, in their order: a thread a number."""
-    M, N, K, groups = sizes
+    M, N, groups = sizes
     for i in prange(groups * M * N):
         g, m, n = i // (M * N), i // N % M, i % N
         z = 0.0
@@ -284,5 +288,5 @@ def _join(shares, bias, C, T, splits, sizes, group, tables, by_row):
             z += bias[g * M + m] if by_row else bias[g * N + n]
         at = m * N + n
         if tables:
-            at = g * group + T[2 * K + M + N + m] + T[2 * K + 2 * M + N + n]
+            at = g * group + T[first + m] + T[first + M + n]
         C[at] = z
