@@ -249,6 +249,30 @@ def test_errors_of_the_driver_are_one_sentence(raised, expected):
         raise KeyError("ours")
 
 
+BENCHMARKS = HERE.parent / "benchmarks"
+
+
+@pytest.mark.skipif(launch.cuda.is_available() or not BENCHMARKS.is_dir(), reason="there is a GPU, or no checkout")
+def test_the_benchmark_without_a_gpu_and_its_report(tmp_path, monkeypatch):
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--output", str(tmp_path / "results")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("device cuda: ") and not (tmp_path / "results").exists()
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+
+    steps = {"nnjit": 1e-4, "eager": 4e-4, "CUDA graph": 2e-4, "torch.compile": 3e-4}
+    text = gpu.markdown(
+        {
+            "device": "GPU", "torch": "2", "roofline": {"bytes": 4e12, "flops": 6e13},
+            "devices agree": {"loss": 1e-5, "accuracy points": 0.1}, "training": {"float32": {"LeNet": steps}},
+            "kernels": {"float32": {"product": (steps, 3e9, "flops", (0.6, 0.9))}},
+            "memory": {"sum": ({"nnjit": 1e-4}, 2e8, "bytes", (0.8, 0.95))},
+        }
+    )  # fmt: skip
+    assert "| LeNet, batch 128 | 100 us | 4.00 | 2.00 | 3.00 | 2, 6; graph 0.9, 1.5 |" in text
+    assert "| product | 100 us | 0.50 | 4.00 | 0.6, 0.9 |" in text and "| sum | 100 us | 0.50 |  | 0.8, 0.95 |" in text
+
+
 @pytest.mark.skipif(launch.cuda.is_available(), reason="there is a GPU")
 def test_nnjit_run_without_a_gpu(tmp_path):
     command = [*SCRIPT, "run", "--device", "cuda", "--output", str(tmp_path / "run")]
