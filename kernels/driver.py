@@ -22,7 +22,7 @@ def require():
             ' pip install "numba-cuda[cu12]" for older drivers'
         )
     if not cuda.is_available():
-        raise DeviceError(f"device cuda: {missing()}; device cpu needs neither")
+        raise DeviceError(f"device cuda: {missing()}; device cpu needs none")
 
 
 def missing():

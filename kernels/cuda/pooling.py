@@ -8,185 +8,236 @@ over the cells i of the input in the window at position o, which begins at o s -
 and never wins a maximum; NaN always does. x (N, C, *in), y (N, C, *out), three dimensions; the global forms take the
 whole map as the window and give y (N, C).
 
-Parallel plan: a thread owns a number of what is written. Forward it goes over its window. Backward it owns a cell of
-dx and goes over the windows that see the cell, in their order; for a maximum it looks up which cell of each has won.
-That reads a window once for each of its cells, mostly from cache, but two threads never write to one place. The global
-forms give a map to a block of threads.
+Parallel plan: a thread owns a place in the map of what is written, and that place in many maps: what divisions and
+comparisons the place costs are paid once. Neighbouring threads own neighbouring places. Forward a thread goes over its
+window. Backward it owns a cell of dx and goes over the windows that see the cell, in their order; for a maximum it
+looks up which cell of each has won. That reads a window once for each of its cells, mostly from cache, but two threads
+never write to one place. The global forms give a map to a block of threads.
 """
 
-from math import inf
+from math import inf, prod
 
 import numpy as np
 from numba import cuda, prange
 
-from ..compiler import helper, kernel
-from ..launch import THREADS, block_kernel, launch, launcher, real
+from ..compiler import kernel
+from ..launch import GRID, THREADS, block_helper, block_kernel, launch, launcher, real
 from .block import total
 
 
-@helper
-def _cells(o, s, before, size, i):
-    """First and last + 1 of the input's cells in the window at position o."""
-    start = o * s - before
-    return max(start, 0), min(start + size, i)
+@launcher
+def max_forward(x, y, size, stride, before):
+    """y = the largest of each window."""
+    yield _over_maps(_max_forward, y, x, (x, y), size, stride, before)
 
 
-@helper
-def _windows(q, s, before, size, count):
-    """First and last + 1 of the positions whose windows see the cell q."""
-    return max((q + before - size) // s + 1, 0), min((q + before) // s + 1, count)
+@launcher
+def max_backward_input(x, dy, dx, size, stride, before):
+    """dx = dy at the first largest cell of each window, summed over windows."""
+    yield _over_maps(_max_backward, dx, dy, (x, dy, dx), size, stride, before)
 
 
-@helper
+@launcher
+def average_forward(x, y, size, stride, before, count_padding):
+    """y = the mean of each window."""
+    yield _over_maps(_average_forward, y, x, (x, y), size, stride, before, count_padding)
+
+
+@launcher
+def average_backward_input(dy, dx, size, stride, before, count_padding):
+    """dx = dy / count in every cell of each window, summed over windows."""
+    yield _over_maps(_average_backward, dx, dy, (dy, dx), size, stride, before, count_padding)
+
+
+@launcher
+def lp_forward(x, y, size, stride, before, p):
+    """y = the l_p norm of each window, scaled by its largest number so that no power overflows."""
+    yield _over_maps(_lp_forward, y, x, (x, y), size, stride, before, p)
+
+
+@launcher
+def lp_backward_input(x, y, dy, dx, size, stride, before, p):
+    """dx = dy sign(x) (|x| / y)^(p-1) in every cell of each window, 0 where y = 0; summed over windows."""
+    yield _over_maps(_lp_backward, dx, dy, (x, y, dy, dx), size, stride, before, p)
+
+
+def _over_maps(code, written, other, arrays, *options):
+    """The launch with a thread for each place of a map of `written`, and blocks in y for the maps."""
+    (N, C, *places), cells = written.shape, prod(written.shape[2:])
+    threads = min(THREADS, max(32, 1 << (cells - 1).bit_length()))
+    across = -(-cells // threads)
+    down = min(N * C, max(1, 4 * GRID // across), 65535)
+    flat = (array.reshape(-1) for array in arrays)
+    return launch(code, (across, down), threads, *flat, N * C, tuple(places), tuple(other.shape[2:]), *options)
+
+
+# -- places, windows and the cells in them -----------------------------------------------------------------------------
+
+
+@block_helper
+def _place(shape):
+    """The thread's number in a map, and the place as a triple."""
+    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    return i, (i // (shape[2] * shape[1]), i // shape[2] % shape[1], i % shape[2])
+
+
+@block_helper
+def _cells(o, size, stride, before, image):
+    """First and last + 1 of the input's cells in the window at position o, in each dimension."""
+    d, h, w = o[0] * stride[0] - before[0], o[1] * stride[1] - before[1], o[2] * stride[2] - before[2]
+    first = (max(d, 0), max(h, 0), max(w, 0))
+    return first, (min(d + size[0], image[0]), min(h + size[1], image[1]), min(w + size[2], image[2]))
+
+
+@block_helper
+def _seen(q, size, stride, before, out):
+    """First and last + 1 of the positions whose windows see the cell q, in each dimension."""
+    d, h, w = q[0] + before[0], q[1] + before[1], q[2] + before[2]
+    first = ((d - size[0]) // stride[0] + 1, (h - size[1]) // stride[1] + 1, (w - size[2]) // stride[2] + 1)
+    last = (min(d // stride[0] + 1, out[0]), min(h // stride[1] + 1, out[1]), min(w // stride[2] + 1, out[2]))
+    return (max(first[0], 0), max(first[1], 0), max(first[2], 0)), last
+
+
+@block_helper
 def _beats(v, largest):
     """Whether v is larger, or the first NaN."""
     return v > largest or (v != v and largest == largest)
 
 
-@helper
-def _winner(cells, image, shape, o, size, stride, before, magnitude):
-    """The flat index of the first largest number (or magnitude) in the window at position o of a map."""
-    D, H, W = shape
-    d0, d1 = _cells(o[0], stride[0], before[0], size[0], D)
-    h0, h1 = _cells(o[1], stride[1], before[1], size[1], H)
-    w0, w1 = _cells(o[2], stride[2], before[2], size[2], W)
-    best = ((image * D + d0) * H + h0) * W + w0
-    top = abs(cells[best]) if magnitude else cells[best]
-    for d in range(d0, d1):
-        for h in range(h0, h1):
-            for w in range(w0, w1):
-                at = ((image * D + d) * H + h) * W + w
-                v = abs(cells[at]) if magnitude else cells[at]
+@block_helper
+def _winner(x, base, image, first, last, magnitude):
+    """The place in x of the first largest number (or magnitude) of the cells from first to last of the map at base."""
+    best = base + (first[0] * image[1] + first[1]) * image[2] + first[2]
+    top = abs(x[best]) if magnitude else x[best]
+    for d in range(first[0], last[0]):
+        for h in range(first[1], last[1]):
+            at = base + (d * image[1] + h) * image[2]
+            for w in range(first[2], last[2]):
+                v = abs(x[at + w]) if magnitude else x[at + w]
                 if _beats(v, top):
-                    best, top = at, v
+                    best, top = at + w, v
     return best
 
 
-@kernel
-def max_forward(x, y, size, stride, before):
-    """y = the largest of each window."""
-    shape, cells, tops = x.shape[2:], x.reshape(-1), y.reshape(-1)
-    OD, OH, OW = y.shape[2:]
-    for i in prange(y.size):
-        o = (i // (OW * OH) % OD, i // OW % OH, i % OW)
-        tops[i] = cells[_winner(cells, i // (OW * OH * OD), shape, o, size, stride, before, False)]
+@block_helper
+def _count(first, last, size, count_padding):
+    """The cells that a mean is divided by."""
+    if count_padding:
+        return float(size[0] * size[1] * size[2])
+    return float((last[0] - first[0]) * (last[1] - first[1]) * (last[2] - first[2]))
 
 
-@kernel
-def max_backward_input(x, dy, dx, size, stride, before):
-    """dx = dy at the first largest cell of each window, summed over windows."""
-    shape, cells, deltas, slopes = x.shape[2:], x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
-    D, H, W = x.shape[2:]
-    OD, OH, OW = dy.shape[2:]
-    for i in prange(dx.size):
-        image = i // (W * H * D)
-        d0, d1 = _windows(i // (W * H) % D, stride[0], before[0], size[0], OD)
-        h0, h1 = _windows(i // W % H, stride[1], before[1], size[1], OH)
-        w0, w1 = _windows(i % W, stride[2], before[2], size[2], OW)
-        total = 0.0
-        for d in range(d0, d1):
-            for h in range(h0, h1):
-                for w in range(w0, w1):
-                    if _winner(cells, image, shape, (d, h, w), size, stride, before, False) == i:
-                        total += deltas[((image * OD + d) * OH + h) * OW + w]
-        slopes[i] = total
+# -- the code of a thread ----------------------------------------------------------------------------------------------
 
 
-@kernel
-def average_forward(x, y, size, stride, before, count_padding):
-    """y = the mean of each window."""
-    D, H, W = x.shape[2:]
-    OD, OH, OW = y.shape[2:]
-    cells, means = x.reshape(-1), y.reshape(-1)
-    for i in prange(y.size):
-        image = i // (OW * OH * OD)
-        d0, d1 = _cells(i // (OW * OH) % OD, stride[0], before[0], size[0], D)
-        h0, h1 = _cells(i // OW % OH, stride[1], before[1], size[1], H)
-        w0, w1 = _cells(i % OW, stride[2], before[2], size[2], W)
-        total = 0.0
-        for d in range(d0, d1):
-            for h in range(h0, h1):
-                for w in range(w0, w1):
-                    total += cells[((image * D + d) * H + h) * W + w]
-        count = size[0] * size[1] * size[2] if count_padding else (d1 - d0) * (h1 - h0) * (w1 - w0)
-        means[i] = total / float(count)
+@block_kernel
+def _max_forward(x, y, maps, out, image, size, stride, before):
+    """A position in many maps."""
+    i, o = _place(out)
+    places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
+    if i < places:
+        first, last = _cells(o, size, stride, before, image)
+        for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
+            y[m * places + i] = x[_winner(x, m * cells, image, first, last, False)]
 
 
-@kernel
-def average_backward_input(dy, dx, size, stride, before, count_padding):
-    """dx = dy / count in every cell of each window, summed over windows."""
-    D, H, W = dx.shape[2:]
-    OD, OH, OW = dy.shape[2:]
-    deltas, slopes = dy.reshape(-1), dx.reshape(-1)
-    for i in prange(dx.size):
-        image = i // (W * H * D)
-        d0, d1 = _windows(i // (W * H) % D, stride[0], before[0], size[0], OD)
-        h0, h1 = _windows(i // W % H, stride[1], before[1], size[1], OH)
-        w0, w1 = _windows(i % W, stride[2], before[2], size[2], OW)
-        total = 0.0
-        for d in range(d0, d1):
-            a0, a1 = _cells(d, stride[0], before[0], size[0], D)
-            for h in range(h0, h1):
-                b0, b1 = _cells(h, stride[1], before[1], size[1], H)
-                for w in range(w0, w1):
-                    c0, c1 = _cells(w, stride[2], before[2], size[2], W)
-                    count = size[0] * size[1] * size[2] if count_padding else (a1 - a0) * (b1 - b0) * (c1 - c0)
-                    total += deltas[((image * OD + d) * OH + h) * OW + w] / float(count)
-        slopes[i] = total
-
-
-@kernel
-def lp_forward(x, y, size, stride, before, p):
-    """y = the l_p norm of each window, scaled by its largest number so that no power overflows."""
-    shape, cells, norms = x.shape[2:], x.reshape(-1), y.reshape(-1)
-    D, H, W = x.shape[2:]
-    OD, OH, OW = y.shape[2:]
-    for i in prange(y.size):
-        image = i // (OW * OH * OD)
-        o = (i // (OW * OH) % OD, i // OW % OH, i % OW)
-        largest = abs(cells[_winner(cells, image, shape, o, size, stride, before, True)])
-        if p != inf and 0.0 < largest < inf:
-            d0, d1 = _cells(o[0], stride[0], before[0], size[0], D)
-            h0, h1 = _cells(o[1], stride[1], before[1], size[1], H)
-            w0, w1 = _cells(o[2], stride[2], before[2], size[2], W)
+@block_kernel
+def _max_backward(x, dy, dx, maps, image, out, size, stride, before):
+    """A cell in many maps."""
+    i, q = _place(image)
+    places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
+    if i < cells:
+        begin, end = _seen(q, size, stride, before, out)
+        for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
             total = 0.0
-            for d in range(d0, d1):
-                for h in range(h0, h1):
-                    for w in range(w0, w1):
-                        ratio = abs(cells[((image * D + d) * H + h) * W + w]) / largest
-                        total += ratio * ratio if p == 2.0 else ratio**p
-            largest *= np.sqrt(total) if p == 2.0 else total ** (1.0 / p)
-        norms[i] = largest
+            for d in range(begin[0], end[0]):
+                for h in range(begin[1], end[1]):
+                    for w in range(begin[2], end[2]):
+                        first, last = _cells((d, h, w), size, stride, before, image)
+                        if _winner(x, m * cells, image, first, last, False) == m * cells + i:
+                            total += dy[m * places + (d * out[1] + h) * out[2] + w]
+            dx[m * cells + i] = total
 
 
-@kernel
-def lp_backward_input(x, y, dy, dx, size, stride, before, p):
-    """dx = dy sign(x) (|x| / y)^(p-1) in every cell of each window, 0 where y = 0; summed over windows."""
-    shape, cells, norms = x.shape[2:], x.reshape(-1), y.reshape(-1)
-    deltas, slopes = dy.reshape(-1), dx.reshape(-1)
-    D, H, W = x.shape[2:]
-    OD, OH, OW = dy.shape[2:]
-    for i in prange(dx.size):
-        image = i // (W * H * D)
-        d0, d1 = _windows(i // (W * H) % D, stride[0], before[0], size[0], OD)
-        h0, h1 = _windows(i // W % H, stride[1], before[1], size[1], OH)
-        w0, w1 = _windows(i % W, stride[2], before[2], size[2], OW)
-        total = 0.0
-        for d in range(d0, d1):
-            for h in range(h0, h1):
-                for w in range(w0, w1):
-                    o = ((image * OD + d) * OH + h) * OW + w
-                    norm = norms[o] if norms[o] != 0.0 else 1.0
-                    ratio = abs(cells[i]) / norm
-                    if p == inf:
-                        wins = _winner(cells, image, shape, (d, h, w), size, stride, before, True) == i
-                        slope = 1.0 if wins else 0.0
-                    elif p == 2.0:
-                        slope = ratio
-                    else:
-                        slope = ratio ** (p - 1.0)
-                    total += np.sign(cells[i]) * slope * deltas[o]
-        slopes[i] = total
+@block_kernel
+def _average_forward(x, y, maps, out, image, size, stride, before, count_padding):
+    """A position in many maps."""
+    i, o = _place(out)
+    places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
+    if i < places:
+        first, last = _cells(o, size, stride, before, image)
+        count = _count(first, last, size, count_padding)
+        for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
+            total = 0.0
+            for d in range(first[0], last[0]):
+                for h in range(first[1], last[1]):
+                    for w in range(first[2], last[2]):
+                        total += x[m * cells + (d * image[1] + h) * image[2] + w]
+            y[m * places + i] = total / count
+
+
+@block_kernel
+def _average_backward(dy, dx, maps, image, out, size, stride, before, count_padding):
+    """A cell in many maps."""
+    i, q = _place(image)
+    places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
+    if i < cells:
+        begin, end = _seen(q, size, stride, before, out)
+        for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
+            total = 0.0
+            for d in range(begin[0], end[0]):
+                for h in range(begin[1], end[1]):
+                    for w in range(begin[2], end[2]):
+                        first, last = _cells((d, h, w), size, stride, before, image)
+                        delta = dy[m * places + (d * out[1] + h) * out[2] + w]
+                        total += delta / _count(first, last, size, count_padding)
+            dx[m * cells + i] = total
+
+
+@block_kernel
+def _lp_forward(x, y, maps, out, image, size, stride, before, p):
+    """A position in many maps."""
+    i, o = _place(out)
+    places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
+    if i < places:
+        first, last = _cells(o, size, stride, before, image)
+        for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
+            largest = abs(x[_winner(x, m * cells, image, first, last, True)])
+            if p != inf and 0.0 < largest < inf:
+                total = 0.0
+                for d in range(first[0], last[0]):
+                    for h in range(first[1], last[1]):
+                        for w in range(first[2], last[2]):
+                            ratio = abs(x[m * cells + (d * image[1] + h) * image[2] + w]) / largest
+                            total += ratio * ratio if p == 2.0 else ratio**p
+                largest *= np.sqrt(total) if p == 2.0 else total ** (1.0 / p)
+            y[m * places + i] = largest
+
+
+@block_kernel
+def _lp_backward(x, y, dy, dx, maps, image, out, size, stride, before, p):
+    """A cell in many maps."""
+    i, q = _place(image)
+    places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
+    if i < cells:
+        begin, end = _seen(q, size, stride, before, out)
+        for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
+            v, total = x[m * cells + i], 0.0
+            for d in range(begin[0], end[0]):
+                for h in range(begin[1], end[1]):
+                    for w in range(begin[2], end[2]):
+                        o = m * places + (d * out[1] + h) * out[2] + w
+                        ratio = abs(v) / (y[o] if y[o] != 0.0 else 1.0)
+                        if p == inf:
+                            first, last = _cells((d, h, w), size, stride, before, image)
+                            wins = _winner(x, m * cells, image, first, last, True) == m * cells + i
+                            slope = 1.0 if wins else 0.0
+                        elif p == 2.0:
+                            slope = ratio
+                        else:
+                            slope = ratio ** (p - 1.0)
+                        total += np.sign(v) * slope * dy[o]
+            dx[m * cells + i] = total
 
 
 @launcher
