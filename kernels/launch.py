@@ -15,6 +15,7 @@ Nothing is compiled when this file is imported, and nothing here needs a GPU bef
 import ast
 import inspect
 import math
+import re
 from dataclasses import dataclass
 from functools import cache as memoize
 
@@ -24,6 +25,7 @@ from numba.core.registry import CPUDispatcher
 
 from . import source
 from .elementwise import Formula
+from .vector import load4, store4
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 256  # of a block; the simulator starts a thread of the system for each
@@ -109,9 +111,15 @@ def launches(kernel, arguments, flats=(), guarded=False):
     count = _extent(kernel, real)(*map(_sample, arguments))
     if count == 0:
         return []
+    fours = isinstance(kernel, Formula) and all(address(a) % 16 == 0 for a in arguments if getattr(a, "ndim", 0))
+    count = -(-count // 4) if fours else count
     given = [_number(value, real) for value in arguments if type(value) is not Now]
     blocks = min(GRID, -(-count // THREADS))
-    return [Launch(_loop(kernel, real, now, guarded), (blocks,), THREADS, (*given, *(flats if now or guarded else ())))]
+    return [
+        Launch(
+            _loop(kernel, real, now, guarded, fours), (blocks,), THREADS, (*given, *(flats if now or guarded else ()))
+        )
+    ]
 
 
 def launch(kernel, grid, threads, *arguments):
@@ -143,6 +151,13 @@ def workspace(shape, like):
     return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else cuda.device_array(shape, like.dtype)
 
 
+def address(array):
+    """Where an array begins, on the device or, simulated, in memory."""
+    if isinstance(array, np.ndarray):
+        return array.ctypes.data
+    return array._ary.ctypes.data if SIMULATED else array.device_ctypes_pointer.value or 0
+
+
 def table(numbers, like):
     """Whole numbers that a kernel looks up, in the memory of `like`; as 32-bit numbers."""
     numbers = np.ascontiguousarray(numbers, np.int32)
@@ -158,15 +173,39 @@ def _number(value, real):
 
 
 @memoize
-def _loop(kernel, real, now, guarded):
+def _loop(kernel, real, now, guarded, fours):
     """The CUDA kernel of a `Kernel`: its loop strides over the grid."""
     definition, namespace = _definition(kernel, real)
+    if fours:
+        definition = ast.parse(_by_fours(kernel)).body[0]
+        namespace |= {"load4": load4, "store4": store4}
     for statement in definition.body:
         if _is_loop(statement):
             count = ast.unparse(statement.iter.args[0])
             text = f"range(_cuda.grid(1), {count}, _cuda.gridsize(1))"
             statement.iter = ast.copy_location(ast.parse(text, mode="eval").body, statement.iter)
     return _compiled(_reading(definition, now, guarded), kernel, real, {**namespace, "_cuda": cuda})
+
+
+def _by_fours(kernel):
+    """A formula's loop with 128-bit loads and stores, which hide the latency of memory."""
+    head, _, body = kernel.text.strip().splitlines()
+    written, value = body.strip().split("[i] = ")
+    read = dict.fromkeys(re.findall(r"(\w+)\[i\]", value))
+    loads = [f"            {', '.join(f'{a}{k}' for k in range(4))} = load4({a}, 4 * j)" for a in read]
+    values = [re.sub(r"(\w+)\[i\]", rf"\g<1>{k}", value) for k in range(4)]
+    return "\n".join(
+        [
+            head,
+            f"    for j in prange(({written}.size + 3) // 4):",
+            f"        if 4 * j + 4 <= {written}.size:",
+            *loads,
+            f"            store4({written}, 4 * j, {', '.join(values)})",
+            "        else:",
+            f"            for i in range(4 * j, {written}.size):",
+            f"                {body.strip()}",
+        ]
+    )
 
 
 @memoize

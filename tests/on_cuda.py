@@ -412,6 +412,15 @@ class Cubic(Layer):
         return 1.5 * x**2 + alpha
 
 
+def test_formulas_take_four_numbers_at_a_time_where_they_are_aligned():
+    x, y = (launch.cuda.to_device(np.random.default_rng(k).normal(size=11)) for k in (1, 2))
+    relu = registry.create("relu")
+    for first in (0, 1):  # the second begins between two fours
+        for each in launch.launches(relu.forward, [x[first:], y[first:]]):
+            each()
+        np.testing.assert_array_equal(y.copy_to_host()[first:], np.maximum(x.copy_to_host()[first:], 0))
+
+
 @pytest.mark.parametrize("layer, dtype", [(Affine, np.float32), (Affine, np.float64), (Cubic, np.float32)])
 def test_a_plug_in_is_written_once(layer, dtype):
     x, dy = np.random.default_rng(9).normal(size=(2, 3, 4)).astype(dtype)

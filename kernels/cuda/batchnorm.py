@@ -9,15 +9,17 @@ pass of its own, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. So
 import numpy as np
 from numba import cuda
 
-from ..launch import THREADS, block_kernel, launch, launcher, real
+from ..launch import SIMULATED, THREADS, block_helper, block_kernel, launch, launcher, real
 from .block import total
+
+WIDE = THREADS if SIMULATED else 1024  # threads of a block: there are few channels
 
 
 @launcher
 def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move."""
     yield launch(
-        _forward, x.shape[1], THREADS, x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation,
+        _forward, x.shape[1], WIDE, x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation,
         momentum, epsilon, training,
     )  # fmt: skip
 
@@ -25,32 +27,42 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
 @launcher
 def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r; outside training m and r are given: dx = gain r dy."""
-    yield launch(_backward_input, x.shape[1], THREADS, x, gain, mean, inverse_deviation, dy, dx, training)
+    yield launch(_backward_input, x.shape[1], WIDE, x, gain, mean, inverse_deviation, dy, dx, training)
 
 
 @launcher
 def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """dgain = sum of dy h and doffset = sum of dy over the M numbers of a channel."""
-    yield launch(_backward_parameters, x.shape[1], THREADS, x, mean, inverse_deviation, dy, dgain, doffset)
+    yield launch(_backward_parameters, x.shape[1], WIDE, x, mean, inverse_deviation, dy, dgain, doffset)
+
+
+@block_helper
+def _next(n, i, rows, rest, positions):
+    """Sample and position of the number that is WIDE = rows positions + rest further, without a division."""
+    n, i = n + rows, i + rest
+    return (n + 1, i - positions) if i >= positions else (n, i)
 
 
 @block_kernel
 def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """A channel: mean, variance, then y."""
-    cells = cuda.shared.array(THREADS, real)
+    cells = cuda.shared.array(WIDE, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
     N, _, positions = x.shape
-    count = N * positions
+    count, rows, rest = N * positions, WIDE // positions, WIDE % positions
     m, v = running_mean[c], running_variance[c]
     if training:
         part = 0.0
-        for k in range(t, count, THREADS):
-            part += x[k // positions, c, k % positions]
+        n, i = t // positions, t % positions
+        while n < N:
+            part += x[n, c, i]
+            n, i = _next(n, i, rows, rest, positions)
         m = total(part, cells) / float(count)
         part = 0.0
-        for k in range(t, count, THREADS):
-            e = x[k // positions, c, k % positions] - m
-            part += e * e
+        n, i = t // positions, t % positions
+        while n < N:
+            part += (x[n, c, i] - m) * (x[n, c, i] - m)
+            n, i = _next(n, i, rows, rest, positions)
         v = total(part, cells) / float(count)
         if t == 0:
             unbiased = float(count) / float(max(count - 1, 1))
@@ -60,46 +72,51 @@ def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_d
         mean[c] = m
         inverse_deviation[c] = 1.0 / np.sqrt(v + epsilon)
     a, b = gain[c] / np.sqrt(v + epsilon), offset[c]
-    for k in range(t, count, THREADS):
-        n, i = k // positions, k % positions
+    n, i = t // positions, t % positions
+    while n < N:
         y[n, c, i] = a * (x[n, c, i] - m) + b
+        n, i = _next(n, i, rows, rest, positions)
 
 
 @block_kernel
 def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     """A channel: the two sums, then dx."""
-    cells = cuda.shared.array(THREADS, real)
+    cells = cuda.shared.array(WIDE, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
     N, _, positions = x.shape
-    count = N * positions
+    count, rows, rest = N * positions, WIDE // positions, WIDE % positions
     m, r = mean[c], inverse_deviation[c]
     shift, slope = 0.0, 0.0
     if training:
         part, part_h = 0.0, 0.0
-        for k in range(t, count, THREADS):
-            n, i = k // positions, k % positions
+        n, i = t // positions, t % positions
+        while n < N:
             part += dy[n, c, i]
             part_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
+            n, i = _next(n, i, rows, rest, positions)
         shift = total(part, cells) / float(count)
         slope = total(part_h, cells) / float(count)
     a = gain[c] * r
-    for k in range(t, count, THREADS):
-        n, i = k // positions, k % positions
+    n, i = t // positions, t % positions
+    while n < N:
         dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * r * slope)
+        n, i = _next(n, i, rows, rest, positions)
 
 
 @block_kernel
 def _backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """A channel: the two sums are the gradients."""
-    cells = cuda.shared.array(THREADS, real)
+    cells = cuda.shared.array(WIDE, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
     N, _, positions = x.shape
+    rows, rest = WIDE // positions, WIDE % positions
     m, r = mean[c], inverse_deviation[c]
     part, part_h = 0.0, 0.0
-    for k in range(t, N * positions, THREADS):
-        n, i = k // positions, k % positions
+    n, i = t // positions, t % positions
+    while n < N:
         part += dy[n, c, i]
         part_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
+        n, i = _next(n, i, rows, rest, positions)
     sum_dy, sum_dyh = total(part, cells), total(part_h, cells)
     if t == 0:
         dgain[c] = sum_dyh

@@ -27,8 +27,8 @@ from numba import cuda, prange
 
 from ...errors import DeviceError
 from ..compiler import kernel
-from ..launch import SIMULATED, block_helper, block_kernel, launch, launches, real, table, workspace
-from .vector import load4, store4
+from ..launch import SIMULATED, address, block_helper, block_kernel, launch, launches, real, table, workspace
+from ..vector import load4, store4
 
 BLOCKS = 128  # tiles below which smaller tiles, then shares of the sum are taken: about the processors of a large GPU
 SHARE = 256  # numbers of k, at least, that a share of the sum has
@@ -80,7 +80,7 @@ class Factor:
         if self.outer is not None:
             return False
         run, step = (K, self.steps[0]) if self.along_k else (outer, self.steps[1])
-        return run % 4 == step % 4 == self.group % 4 == 0 and _address(self.array) % 16 == 0
+        return run % 4 == step % 4 == self.group % 4 == 0 and address(self.array) % 16 == 0
 
 
 def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, group=0, by_row=False):
@@ -135,13 +135,6 @@ def _checked(found):
             "an array of more than 2**31 numbers is too large for a convolution on CUDA; use a smaller batch"
         )
     return numbers
-
-
-def _address(array):
-    """Where an array begins, on the device or, simulated, in memory."""
-    if isinstance(array, np.ndarray):
-        return array.ctypes.data
-    return array._ary.ctypes.data if SIMULATED else array.device_ctypes_pointer.value or 0
 
 
 @memoize

@@ -4,9 +4,9 @@
 by one.
 """
 
-from ..launch import SIMULATED
+from numba import config
 
-if SIMULATED:
+if config.ENABLE_CUDASIM:
 
     def load4(array, i):
         """The numbers array[i : i + 4] as a tuple."""
