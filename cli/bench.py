@@ -60,6 +60,8 @@ def _resolve(config, plugin, assignments, given):
         config_file.override(table, assignment)
     config_file.add_plugins(table, plugin)
     made = launch.read_config(table, where)
+    if made.run.device != "cpu":
+        raise UsageError("run.device: nnjit bench measures the CPU; benchmarks/gpu.py measures a GPU")
     if made.run.threads is not None:
         launch._use_threads(made.run.threads)
     batch, model, samples = made.training.batch_size, made.model, None

@@ -50,6 +50,8 @@ def _cuda():
         from ..kernels import driver
 
         driver.require()
+        if driver.SIMULATED:
+            return [("cuda devices", "Numba's simulator")]
         names = [gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name for gpu in cuda.gpus]
         return [("cuda devices", ", ".join(names)), ("cuda steps", driver.steps())]
     except DeviceError as error:

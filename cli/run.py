@@ -18,7 +18,7 @@ PLACES = {
     "device": ("run", "device"),
     "threads": ("run", "threads"),
 }
-ON_RESUME = ("epochs", "threads")  # what may be given anew when a run is continued
+ON_RESUME = ("epochs", "threads", "device")  # what may be given anew when a run is continued
 
 
 @click.command("run")

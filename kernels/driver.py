@@ -102,7 +102,7 @@ class Sequence:
                 call(*arguments)
 
     def _bind(self):
-        self._calls = [(l.kernel[l.grid, l.threads, self.stream], l.arguments) for l in self.launches]
+        self._calls = [(launch.on(self.stream), launch.arguments) for launch in self.launches]
         if SIMULATED:
             self.why = "the simulator has no graphs"
             return

@@ -16,6 +16,7 @@ import ast
 import inspect
 import math
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cache as memoize
 
@@ -64,8 +65,14 @@ class Launch:
     threads: int
     arguments: tuple
 
+    def on(self, stream=0):
+        """What is called with the arguments to launch it."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Grid size")  # Numba would have all grids large
+            return self.kernel[self.grid, self.threads, stream]
+
     def __call__(self, stream=0):
-        self.kernel[self.grid, self.threads, stream](*self.arguments)
+        self.on(stream)(*self.arguments)
 
 
 class Launcher:

@@ -82,7 +82,7 @@ class DeviceRun:
             self.state = type(program.state)(**{name: cuda.device_array(*each) for name, each in sizes.items()})
         self._clip, self._total, self._position = sizes["log"][0] - 2, sizes["log"][0] - 1, sizes["counters"][0] - 1
         self._flats = (self.state.counters, self.state.rates, self.state.log)
-        self._data = self._order = None
+        self._data = self._there = self._slabs = None
 
     # -- notes: from calls in the text to launches -------------------------------------------------------------------
 
@@ -209,28 +209,22 @@ class DeviceRun:
         with translated("device cuda"):
             if not self._held:
                 self._load(state)
-            if self._resident(x, targets):
-                self._steps(*self._data[2:], order, len(order))
+            self._one(self.state.log, self._total).copy_to_device(np.zeros(1), stream=self.stream)
+            if self._resident(x, targets, order):
+                self._steps(*self._there, order.size)
             else:
                 self._stream(x, targets, order)
             total = self._read(state)
             if not self._held:
                 self._store(state)
-                self._data = None
         return float("nan") if state.counters[3] else total / max(order.size, 1)
 
-    def _steps(self, x, targets, order, count, slab=None):
-        """Steps on `count` samples in an order; nothing here waits for the device."""
-        indices = self._order if slab is None else slab
-        if slab is None:
-            if indices is None or indices.size < order.size:
-                indices = self._order = cuda.device_array(max(order.size, len(x) // self.program.input.size), np.int64)
-                self._sequences.clear()  # they are bound to the former one
-            indices[: order.size].copy_to_device(np.ascontiguousarray(order, np.int64), stream=self.stream)
+    def _steps(self, x, targets, order, count):
+        """Steps on `count` samples of the device's x and targets in an order; nothing here waits for the device."""
         self._rewind()
         for first in range(0, count, self.plan.N):
             N = min(self.plan.N, count - first)
-            self._sequence(("step", N, id(x), id(targets)), lambda N=N: self._step(N, x, targets, indices))()
+            self._sequence(("step", N, id(x)), lambda N=N: self._step(N, x, targets, order))()
 
     def _rewind(self):
         self._one(self.state.counters, self._position).copy_to_device(np.zeros(1, np.int64), stream=self.stream)
@@ -240,20 +234,25 @@ class DeviceRun:
 
     # -- data --------------------------------------------------------------------------------------------------------
 
-    def _resident(self, x, targets):
-        """Have the data set on the device, if it fits; else False."""
-        if self._data is not None and self._data[0] is x and self._data[1] is targets:
-            return True
-        self._forget()
-        if x.nbytes + targets.nbytes > RESIDENT * free_memory():
-            return False
-        there = [cuda.to_device(self._flat(a, k), stream=self.stream) for k, a in enumerate((x, targets))]
-        self._data = (x, targets, *there)
+    def _resident(self, x, targets, order):
+        """Have the data set and the order on the device, if they fit; else False."""
+        given = [self._flat(x, False), self._flat(targets, True), np.ascontiguousarray(order, np.int64)]
+        if self._there is None or any(a.size > there.size for a, there in zip(given, self._there, strict=True)):
+            if self._there is not None:
+                self._forget()
+            if sum(a.nbytes for a in given) > RESIDENT * free_memory():
+                return False
+            room = [given[0].size, given[1].size, max(len(order), len(x))]
+            self._there = [cuda.device_array(n, a.dtype) for n, a in zip(room, given, strict=True)]
+        known = self._held and self._data is not None and self._data[0] is x and self._data[1] is targets
+        for array, there in zip(given[2:] if known else given, self._there[2:] if known else self._there, strict=True):
+            there[: array.size].copy_to_device(array, stream=self.stream)
+        self._data = (x, targets)
         return True
 
     def _forget(self):
-        """Launches bound to the former data go with it."""
-        self._data = None
+        """Give the data's memory back, and what is bound to it."""
+        self._data = self._there = self._slabs = None
         self._sequences = {key: each for key, each in self._sequences.items() if key[0] != "step"}
 
     def _flat(self, array, is_target):
@@ -264,32 +263,35 @@ class DeviceRun:
 
         While the device works on one slab, the host collects the next one and it is copied on a stream of its own.
         """
-        N = self.plan.N
-        widths = [self.program.input.size, self.plan.slot(Ref("target", None)).size]
-        kinds = [np.dtype(self.real), np.dtype(np.int64) if self.program.labels else np.dtype(self.real)]
-        row = sum(w * k.itemsize for w, k in zip(widths, kinds, strict=True))
-        count = max(1, SLAB // (row * N)) * N
-        copies = cuda.stream()
-        indices = cuda.to_device(np.arange(count), stream=self.stream)
-        buffers = []
-        for _ in range(2):
-            pinned = [cuda.pinned_array(count * w, k) for w, k in zip(widths, kinds, strict=True)]
-            there = [cuda.device_array(count * w, k) for w, k in zip(widths, kinds, strict=True)]
-            buffers.append((pinned, there, cuda.event(), cuda.event()))
+        if self._slabs is None:
+            self._slabs = self._two_slabs()
+        copies, count, widths, indices, buffers = self._slabs
         for k, first in enumerate(range(0, order.size, count)):
             pinned, there, copied, worked = buffers[k % 2]
             rows = order[first : first + count]
             if k > 1:
                 worked.synchronize()  # the device has done with what these buffers held
-            for source, host, width, device in zip((x, targets), pinned, widths, there, strict=True):
+            for source, host, width, on_device in zip((x, targets), pinned, widths, there, strict=True):
                 host[: rows.size * width] = source[rows].reshape(-1)
-                device.copy_to_device(host, stream=copies)
+                on_device.copy_to_device(host, stream=copies)
             copied.record(copies)
             copied.wait(self.stream)
-            self._steps(*there, None, rows.size, slab=indices)
+            self._steps(*there, indices, rows.size)
             worked.record(self.stream)
         self.stream.synchronize()
-        self._forget()
+
+    def _two_slabs(self):
+        """A stream for copies, samples of a slab, numbers of a sample, an order, and two buffers on either side."""
+        widths = [self.program.input.size, self.plan.slot(Ref("target", None)).size]
+        kinds = [np.dtype(self.real), np.dtype(np.int64) if self.program.labels else np.dtype(self.real)]
+        row = sum(w * k.itemsize for w, k in zip(widths, kinds, strict=True))
+        count = max(1, SLAB // (row * self.plan.N)) * self.plan.N
+        buffers = []
+        for _ in range(2):
+            pinned = [cuda.pinned_array(count * w, k) for w, k in zip(widths, kinds, strict=True)]
+            there = [cuda.device_array(count * w, k) for w, k in zip(widths, kinds, strict=True)]
+            buffers.append((pinned, there, cuda.event(), cuda.event()))
+        return cuda.stream(), count, widths, cuda.to_device(np.arange(count), stream=self.stream), buffers
 
     # -- the state in host memory and on the device --------------------------------------------------------------------
 
@@ -334,7 +336,6 @@ class DeviceRun:
         counters = self.state.counters.copy_to_host(stream=self.stream)
         self.stream.synchronize()
         state.log[:], state.counters[:] = log[:-2], counters[:-1]
-        self._one(self.state.log, self._total).copy_to_device(np.zeros(1), stream=self.stream)
         return float(log[self._total])
 
     # -- prediction, and forward and backward by hand ----------------------------------------------------------------

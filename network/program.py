@@ -65,7 +65,7 @@ class Program:
         Shares theta, gradient and buffers with the network.
     predict, step, epoch : compiled functions
         ``predict(state, x, y)`` writes y; ``step(state, x, target)`` and ``epoch(state, x, targets, order)`` return the
-        mean loss. Pass them as arguments to your own jitted functions.
+        mean loss. Pass them as arguments to your own jitted functions; on CUDA they are called from Python only.
     """
 
     def __init__(self, network, loss=None, optimizer=None, batch_size=32, labels=None, clip=None, rates=None, norm=2.0,

@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 import pytest
+from command_line import nnjit, records
 from layer_runner import run
 from nnjit import registry
 from nnjit.check.cases import cases
@@ -498,6 +499,15 @@ def test_a_run_begun_on_one_device_resumes_on_the_other(tmp_path, first, second)
     trainer.resume(tensors, about["progress"])
     trainer.run()
     np.testing.assert_allclose(net.theta, whole.theta, atol=1e-5)
+
+
+def test_the_command_line_resumes_on_another_device(tmp_path):
+    path = tmp_path / "run"
+    small = ["--data", "ten_points", "--layers", "dense(2)", "--loss", "quadratic", "--epochs", 1]
+    nnjit("run", "--device", "cuda", *small, "--output", path)
+    nnjit("run", "--resume", path, "--device", "cpu", "--epochs", 2)
+    assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1, 2]
+    assert 'device = "cpu"' in (path / "config.toml").read_text() and (path / "gradient_norms.png").exists()
 
 
 def test_divergence_is_one_sentence_and_keeps_the_checkpoint(tmp_path):

@@ -48,8 +48,8 @@ def start(table, output=None, where=""):
         return _train(trainer)
 
 
-def resume(path, plugins=(), epochs=None, threads=None):
-    """Continue a run where its last checkpoint left it, bit for bit.
+def resume(path, plugins=(), epochs=None, threads=None, device=None):
+    """Continue a run where its last checkpoint left it, bit for bit on the same device.
 
     Parameters
     ----------
@@ -59,6 +59,8 @@ def resume(path, plugins=(), epochs=None, threads=None):
     epochs : int or None
         A new number of epochs in all, to train longer.
     threads : int or None
+    device : str or None
+        Another device to go on with; there the results agree within rounding.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def resume(path, plugins=(), epochs=None, threads=None):
     directory = RunDirectory.open(path)
     table, where = config_file.read(directory.path / "config.toml")
     config_file.need_plugins(table, plugins, where)
-    for key, value in (("training.epochs", epochs), ("run.threads", threads)):
+    for key, value in (("training.epochs", epochs), ("run.threads", threads), ("run.device", device)):
         if value is not None:
             config_file.assign(table, key.split("."), value)
     config = resolve(table, where)
