@@ -12,7 +12,8 @@ from numba import njit, prange
 
 from . import source
 from .cache import digest
-from .compiler import INLINED, Kernel
+from .compiler import FUNCTIONS, FUNCTIONS_KEY, INLINED, Kernel
+from .cpu.functions import NAMES as FUNCTION_NAMES
 
 
 class Formula(Kernel):
@@ -45,12 +46,12 @@ class Formula(Kernel):
         return self.source.key() + self.text
 
     def python(self, real):
-        namespace = {**self.function.__globals__, "_real": real}
-        definition = _all_real(source.real(self.source.tree(), namespace))
+        namespace = {**self.function.__globals__, **FUNCTIONS, "_real": real}
+        definition = _all_real(source.real(self.source.tree(), namespace, FUNCTION_NAMES))
         formula = njit(**INLINED)(source.build(definition, definition.name, self.source.file, namespace))
         kernel = ast.parse(self.text).body[0]
         source.partition(kernel)
-        name = f"{self.source.label}_{digest(self._key(), real.__name__)}"
+        name = f"{self.source.label}_{digest(self._key(), real.__name__, FUNCTIONS_KEY)}"
         return source.build(
             kernel, name, self.source.file, {"formula": formula, "prange": prange, "__name__": self.function.__module__}
         )

@@ -1,14 +1,16 @@
-"""From the kernel a person wrote to the function that is compiled: three small rewrites of its syntax tree.
+"""From the kernel a person wrote to the function that is compiled: four small rewrites of its syntax tree.
 
 1. ``for i in prange(n)`` runs from ``n * part // parts`` to ``n * (part + 1) // parts``: one compilation serves serial
    runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
 2. A float literal or a global float becomes ``_real(...)``, the type of the arrays, so that a float32 kernel is not
    promoted to float64; ``float(...)`` means the same.
-3. The function gets a name that carries the hash of everything that decides its code.
+3. np.exp and its like become the device's own functions, where it has faster ones.
+4. The function gets a name that carries the hash of everything that decides its code.
 """
 
 import ast
 import inspect
+import math
 import sys
 import textwrap
 import types as python_types
@@ -107,10 +109,10 @@ def _names(code):
 
 
 class _Real(ast.NodeTransformer):
-    """Rewrite 2: floats take the type of the arrays."""
+    """Rewrites 2 and 3: floats take the type of the arrays, functions those of the device."""
 
-    def __init__(self, namespace):
-        self.namespace = namespace
+    def __init__(self, namespace, functions):
+        self.namespace, self.functions = namespace, functions
 
     def _wrap(self, node):
         call = ast.Call(ast.Name("_real", ast.Load()), [node], [])
@@ -127,8 +129,12 @@ class _Real(ast.NodeTransformer):
     def visit_Attribute(self, node):
         if isinstance(node.value, ast.Name):
             module = self.namespace.get(node.value.id)
-            if isinstance(module, python_types.ModuleType) and type(getattr(module, node.attr, None)) is float:
-                return self._wrap(node)
+            if isinstance(module, python_types.ModuleType):
+                value = getattr(module, node.attr, None)
+                if type(value) is float:
+                    return self._wrap(node)
+                if module in (np, math) and node.attr in self.functions:
+                    return ast.copy_location(ast.Name("_" + node.attr, ast.Load()), node)
         return self.generic_visit(node)
 
     def visit_Call(self, node):
@@ -138,11 +144,14 @@ class _Real(ast.NodeTransformer):
         return node
 
 
-def real(definition, namespace):
-    """Rewrite 2 on the body of a definition; argument names hide globals of the same name."""
+def real(definition, namespace, functions=()):
+    """Rewrites 2 and 3 on the body of a definition; argument names hide globals of the same name.
+
+    A function np.f or math.f whose name is among `functions` becomes _f, which the namespace must hold.
+    """
     local = {a.arg for a in definition.args.args}
     visible = {k: v for k, v in namespace.items() if k not in local}
-    transformer = _Real(visible)
+    transformer = _Real(visible, functions)
     definition.body = [transformer.visit(statement) for statement in definition.body]
     return definition
 
