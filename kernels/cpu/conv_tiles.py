@@ -47,12 +47,12 @@ def _correlation(R, C):
     return correlation
 
 
-def _rectangle(R):
-    """R filters at all positions of a plane, in tiles of six, four or one vectors below each other.
+def _rectangle(R, C):
+    """R filters at all positions of a plane, in tiles of C vectors below each other, or one.
 
-    Where it begins anew, the last tiles may begin earlier than they need: some positions are computed twice.
+    Where it begins anew, the last vector of a row may begin earlier than it needs: some positions are computed twice.
     """
-    six, four, one = (_correlation(R, C) for C in (6, 4, 1))
+    many, one = _correlation(R, C), _correlation(R, 1)
 
     @helper
     def rectangle(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
@@ -61,36 +61,21 @@ def _rectangle(R):
         while o < width:
             if width - o < L <= width and begin:
                 o = width - L
-            r = 0
-            while r < rows:
-                if begin and width - o >= L:
-                    if rows - r == 5 < rows:
-                        r = rows - 6
-                    elif 1 < rows - r < 4 < rows:
-                        r = rows - 4
-                i, j, left = p + r * ps[4] + o, y + r * ys[1] + o, rows - r
-                if width - o < L:
-                    if left >= 6:
-                        six(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, width - o)
-                    else:
-                        one(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, width - o)
-                    r += 6 if left >= 6 else 1
-                elif left >= 6:
-                    six(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
-                    r += 6
-                elif left >= 4:
-                    four(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
-                    r += 4
-                else:
-                    one(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
-                    r += 1
+            if width - o < L:
+                for r in range(rows):
+                    one(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, width - o)
+            else:
+                for r in range(0, rows - C + 1, C):
+                    many(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, None)
+                for r in range(rows - rows % C, rows):
+                    one(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, None)
             o += L
 
     return rectangle
 
 
-def _plane(R):
-    rectangle = _rectangle(R)
+def _plane(R, C):
+    rectangle = _rectangle(R, C)
 
     @linked
     def plane(P: array, p, ps: 5, W: array, w, ws: 3, size: 4, B: array, b, begin, Y: array, y, ys: 2, rows, width):
@@ -106,18 +91,23 @@ def _plane(R):
     return plane
 
 
-_plane_of_four, _plane_of_one = _plane(4), _plane(1)
+# As many numbers in registers as there is room for; the more filters, the fewer loads of the image.
+_plane_of_eight, _plane_of_six, _plane_of_four, _plane_of_one = _plane(8, 3), _plane(6, 4), _plane(4, 4), _plane(1, 6)
 
 
 @helper
 def _planes(F, P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
-    """F filters, four at a time; the last four may begin earlier, like the last rows."""
+    """F filters: eight at a time, then six, four or one."""
     f = 0
     while f < F:
-        if begin and 1 < F - f < 4 < F:
-            f = F - 4
-        v, z = w + f * ws[0], y + f * ys[0]
-        if F - f >= 4:
+        left, v, z = F - f, w + f * ws[0], y + f * ys[0]
+        if left == 8 or left > 13 or left == 9 or left == 11:
+            _plane_of_eight(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += 8
+        elif left >= 6:
+            _plane_of_six(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += 6
+        elif left >= 4:
             _plane_of_four(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
             f += 4
         else:
