@@ -18,6 +18,7 @@ from .tile import copy, fill, inner, lanes, load, outer, panel, store, sums, zer
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
 
+NEAR = 8192  # numbers of deltas that are used again and again
 
 # -- forward, and backward to the input --------------------------------------------------------------------------------
 
@@ -352,23 +353,30 @@ def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4
             for k in range(first * KW, last * KW):
                 dW[w + f * ws[0] + a * ws[1] + k] = 0
     if not packs(8, taps, stride, OW, L):
-        some = max(1, 2048 // (OH * OW))  # samples at a time, so that deltas are still in cache for the next tap
+        band = min(OH, max(1, NEAR // (8 * OW)))  # rows and samples of eight filters that stay in cache for all maps
+        some = max(1, NEAR // (8 * OH * OW))
+        step = stride[1] * width
+        flat = KW == 1 and step == OW  # rows follow each other, here and there
+        zs, ps = (each * plane, plane, 0 if flat else OW), (C * volume, 0 if flat else step)
         for n in range(0, N, some):
             count = min(some, N - n)
-            for a in range(maps if KW > 1 else 1):
-                for k in range(first, last):
-                    for d in range(OD):
-                        at = ((a * D + d * stride[0] + k // KH * dilation[0]) * H + k % KH * dilation[1]) * width
-                        i, j = z + n * each * plane + d * OH * OW, p + n * C * volume + at
-                        v, step = w + a * ws[1] + k * KW, stride[1] * width
-                        zs, ps = (each * plane, plane, OW), (C * volume, step)
-                        if KW > 1:
-                            _filters(F, KW, count, Z, i, zs, P, j, ps, dilation[2], OH, OW, dW, v, ws[0], 1)
-                        elif step == OW:
-                            zs, ps = (each * plane, plane, 0), (C * volume, 0)
-                            _filters(F, maps, count, Z, i, zs, P, j, ps, volume, 1, OH * OW, dW, v, ws[0], ws[1])
-                        else:
-                            _filters(F, maps, count, Z, i, zs, P, j, ps, volume, OH, OW, dW, v, ws[0], ws[1])
+            for d in range(OD):
+                for h in range(0, OH, band):
+                    rows = min(band, OH - h)
+                    high, wide = (1, rows * OW) if flat else (rows, OW)
+                    for f in range(0, F, 8):
+                        i, eight = z + (n * each + f) * plane + (d * OH + h) * OW, min(8, F - f)
+                        for a in range(maps if KW > 1 else 1):
+                            for k in range(first, last):
+                                at = a * D + d * stride[0] + k // KH * dilation[0]
+                                j = p + n * C * volume + (at * H + h * stride[1] + k % KH * dilation[1]) * width
+                                v = w + f * ws[0] + a * ws[1] + k * KW
+                                if KW > 1:
+                                    _filters(eight, KW, count, Z, i, zs, P, j, ps, dilation[2], high, wide, dW, v,
+                                             ws[0], 1)  # fmt: skip
+                                else:
+                                    _filters(eight, maps, count, Z, i, zs, P, j, ps, volume, high, wide, dW, v,
+                                             ws[0], ws[1])  # fmt: skip
         return
     T = panel(P, ROOM)
     tall, wide, extra, band = shape_of_panel(ROOM - L, 1, (KH, KW), stride[1], dilation[1], OH, OW)
@@ -403,7 +411,7 @@ def _shares(F, m, groups, rows):
     """How the gradient is divided: filters and maps of a block, and whether by rows of taps too; at least 8 blocks."""
     filters = min(F // groups, 16)
     blocks = groups * ((F // groups + filters - 1) // filters)
-    maps = max(1, min(m, 8, m * blocks // 8))
+    maps = max(1, min(m, m * blocks // 8))
     blocks *= (m + maps - 1) // maps
     return filters, maps, rows if blocks < 8 else 1
 
