@@ -48,14 +48,18 @@ class Source:
         """Hash of this source and, through its globals, of every function, constant and helper it uses."""
         return cache.digest(*_texts(self.function, set()))
 
-    def register(self, real):
-        """Register the `linked` functions that this one reaches: before its own code is loaded, they must be known."""
+    def linked(self):
+        """The `linked` functions that this one reaches, in the order of the text."""
         reached = set()
         for _ in _texts(self.function, reached):
             pass
-        for function in reached - {self.function}:
-            if hasattr(function, "register"):
-                function.register(real)
+        found = [function for function in reached - {self.function} if hasattr(function, "register")]
+        return sorted(found, key=lambda function: (function.__module__, function.__code__.co_firstlineno))
+
+    def register(self, real):
+        """Register the `linked` functions that this one reaches: before its own code is loaded, they must be known."""
+        for function in self.linked():
+            function.register(real)
 
 
 FOREIGN = ("builtins", "numba", "numpy", "math", "llvmlite")  # their versions are in the key as Numba's

@@ -7,9 +7,11 @@ milliseconds. For tiny networks (schedule.inline) everything is compiled into on
 
 from numba import njit, prange, typeof, types
 
+from ..kernels import cache
 from ..kernels.cache import digest
 from ..kernels.compiler import FLOATS, INLINED, Function, compiled, external, symbol
 from ..kernels.operations import Operation
+from ..kernels.prepare import from_both_ends
 from ..kernels.slots import Slot
 from . import writer
 from .graph import Ref
@@ -23,7 +25,7 @@ def assemble(program):
     used = []
 
     def kernel_of(binding, signature):
-        kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
+        kernel = _kernel(binding, program.device)
         if plan.inline:
             dispatcher = kernel.inlined(real)
             used.append(dispatcher.py_func.__name__)
@@ -36,10 +38,25 @@ def assemble(program):
         {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
     )
     space["prange"] = prange
-    for binding, values in _bound(program):  # a kernel must be registered before code that calls it is loaded
-        kernel_of(binding, binding.signature(values, flats, real))
+    # A kernel must be registered before code that calls it is loaded; first those that need no others.
+    bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
+    needed = {b: _kernel(b, program.device).source.linked() for b in dict.fromkeys(binding for binding, _ in bound)}
+    linked = list(dict.fromkeys(function for functions in needed.values() for function in functions))
+    with from_both_ends(linked, real) as help:
+        found = cache.compiled
+        for binding, signature in sorted(bound, key=lambda pair: len(needed[pair[0]]) > 0):
+            if needed[binding]:
+                for function in linked:
+                    function.register(real)
+            kernel_of(binding, signature)
+            if cache.compiled > found:
+                help()
     key = digest(program.source, *sorted(set(used)), state, plan.inline)
     return _Functions(program, space, state, key).build()
+
+
+def _kernel(binding, device):
+    return binding.kernel.on(device) if isinstance(binding.kernel, Operation) else binding.kernel
 
 
 def _bound(program):

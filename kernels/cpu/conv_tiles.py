@@ -58,19 +58,13 @@ def _rectangle(R, C):
     @helper
     def rectangle(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
         L = lanes(P)
-        o = 0
-        while o < width:
-            if width - o < L <= width and begin:
-                o = width - L
-            if width - o < L:
-                for r in range(rows):
-                    one(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, width - o)
-            else:
-                for r in range(0, rows - C + 1, C):
-                    many(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, None)
-                for r in range(rows - rows % C, rows):
-                    one(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, None)
-            o += L
+        for v in range((width + L - 1) // L):
+            o = width - L if begin and v * L > width - L >= 0 else v * L
+            first = rows - rows % C if width - o >= L else 0
+            for r in range(0, first, C):
+                many(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, None)
+            for r in range(first, rows):
+                one(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, width - o)
 
     return rectangle
 
@@ -82,12 +76,12 @@ def _plane(R, C):
     def plane(P: array, p, ps: 5, W: array, w, ws: 3, size: 4, B: array, b, begin, Y: array, y, ys: 2, rows, width):
         """R filters at `rows` rows of `width` positions: begin with the bias B (2), with 0 (1), or add to Y (0)."""
         L = lanes(P)
-        along = rows == 1 and width > L  # vectors that follow each other in one long row
+        along = rows == 1 and width > L  # vectors that follow each other in one long row, then what is left
         qs, zs = ((*ps[:4], L), (ys[0], L)) if along else (ps, ys)
-        rectangle(P, p, qs, W, w, ws, size, B, b, begin, Y, y, zs, width // L if along else rows, L if along else width)
-        if along and width % L:
-            o = width - (L if begin else width % L)
-            rectangle(P, p + o, qs, W, w, ws, size, B, b, begin, Y, y + o, zs, 1, width - o)
+        for rest in range(2 if along and width % L else 1):
+            o = (width - L if begin else width - width % L) if rest else 0
+            high, wide = (1, width - o) if rest else (width // L, L) if along else (rows, width)
+            rectangle(P, p + o, qs, W, w, ws, size, B, b, begin, Y, y + o, zs, high, wide)
 
     return plane
 
@@ -278,27 +272,24 @@ def _taps(R, C):
     return taps
 
 
-def _columns(R):
-    five, four, three, one = (_taps(R, C) for C in (5, 4, 3, 1))
+def _columns(R, widest, narrow):
+    many, some, one = _taps(R, widest), _taps(R, narrow), _taps(R, 1)
 
     @linked
     def columns(count, N, Z: array, z, zs: 3, P: array, p, ps: 2, pk, rows, width, dW: array, w, wf, wk):
-        """R filters, `count` taps pk apart: five, four, three or one at a time, without a rest of one or two.
+        """R filters, `count` taps pk apart, as many at a time as there are registers for.
 
         zs: from sample to sample, filter to filter, row to row of the deltas Z; ps: from sample to sample, row to row.
         """
         k = 0
         while k < count:
             left, q, v = count - k, p + k * pk, w + k * wk
-            if left == 5 or left >= 9:
-                five(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
-                k += 5
-            elif left == 4 or left > 6:
-                four(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
-                k += 4
-            elif left >= 3:
-                three(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
-                k += 3
+            if left >= widest and left != widest + 1:
+                many(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
+                k += widest
+            elif left >= narrow:
+                some(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
+                k += narrow
             else:
                 one(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
                 k += 1
@@ -306,28 +297,18 @@ def _columns(R):
     return columns
 
 
-_columns_of_four, _columns_of_two, _columns_of_one = _columns(4), _columns(2), _columns(1)
-_eight_by_three = _taps(8, 3)
-
-
-@linked
-def _three_of_eight(N, Z: array, z, zs: 3, P: array, p, ps: 2, pk, rows, width, dW: array, w, wf, wk):
-    """Eight filters, three taps: most networks' rows of kernels."""
-    _eight_by_three(N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk)
+_columns_of_eight, _columns_of_two, _columns_of_one = _columns(8, 3, 2), _columns(2, 5, 3), _columns(1, 5, 3)
 
 
 @helper
 def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
-    """F filters, eight or four at a time."""
+    """F filters: eight at a time, then two or one."""
     f = 0
     while f < F:
         i, v = z + f * zs[1], w + f * wf
-        if F - f >= 8 and count == 3:
-            _three_of_eight(N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+        if F - f >= 8:
+            _columns_of_eight(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 8
-        elif F - f >= 4:
-            _columns_of_four(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
-            f += 4
         elif F - f >= 2:
             _columns_of_two(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 2
