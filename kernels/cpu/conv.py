@@ -19,7 +19,7 @@ from numba import prange, uintp
 
 from .. import geometry
 from ..compiler import helper, kernel
-from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles
+from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles, move
 
 _source = helper(geometry.source)
 
@@ -95,8 +95,7 @@ def _pad(n, c, x, padded, before, border):
                 for w in range(uintp(to), uintp(to + PW)):
                     cells[w] = zero
             else:
-                for w in range(uintp(W)):
-                    cells[uintp(to + before[2]) + w] = images[uintp(at) + w]
+                move(cells, to + before[2], images, at, W)
                 for w in range(PW - W):  # the cells before, then those after
                     w += 0 if w < before[2] else W
                     sw = _source(w - before[2], W, border)

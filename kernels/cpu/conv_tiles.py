@@ -14,7 +14,8 @@ row to row. `size` counts what is summed: maps, and taps in three dimensions.
 """
 
 from ..compiler import array, helper, linked
-from .tile import copy, fill, inner, lanes, load, outer, panel, store, sums, zero
+from .matrix import product
+from .tile import copy, fill, inner, lanes, load, outer, panel, store, strided, sums, zero
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
 
@@ -117,27 +118,26 @@ def pack(P: array, p, ph, pw, KW, rows, width, step, T: array, t):
     for kw in range(KW):
         for h in range(rows):
             i, j = p + h * ph + kw * pw, t + (kw * rows + h) * width
-            if step == 1:
-                for o in range(0, width, L):
+            for o in range(0, width, L):
+                if step == 1:
                     copy(T, j + o, P, i + o, width - o)
-            else:
-                for w in range(width):
-                    T[j + w] = P[i + w * step]
+                elif step == 2:
+                    store(T, j + o, 0, strided(P, i + 2 * o, 2, 2, min(width - o, L)), None, None)
+                else:
+                    store(T, j + o, 0, strided(P, i + o * step, 0, step, min(width - o, L)), None, None)
 
 
 @helper
-def packs(F, taps, stride, width, L):
+def packs(F, KH, step, width, L):
     """Whether to pack: gaps along the row always, short rows where a copy costs less than the lanes they waste.
 
-    A copied vector costs about as much as sixteen filters' arithmetic on it.
+    A copied vector costs about as much as sixteen filters' arithmetic on it; a row of less than a vector counts as five
+    thirds of one, because such rows go one by one. Of longer rows packing must save a fifth.
     """
-    KD, KH, KW = taps
-    if stride[2] > 1:
+    if step > 1:
         return True
-    if KD * KH * KW == 1 and stride[1] == 1:
-        return False
-    wasted = ((width + L - 1) // L * L - width) * F * KH
-    return wasted > 16 * width
+    wasted = L * 5 // 3 - width if width < L else (width + L - 1) // L * L - width
+    return wasted * F * KH > 16 * width and 4 * wasted >= width
 
 
 @linked
@@ -149,20 +149,21 @@ def correlate(F, P: array, p, image: 4, stride: 3, dilation: 3, W: array, w, ws:
     m, KD, KH, KW = size
     L = lanes(P)
     ys = (OD * OH * OW, OW)
-    if not packs(F, (KD, KH, KW), stride, OW, L):
+    if KD * KH * KW == 1 and D * H * width == ys[0]:  # a matrix product: every position by itself
+        if begin == 2:
+            for f in range(F):
+                for i in range(ys[0]):
+                    Y[y + f * ys[0] + i] = B[b + f]
+        product(F, m, ys[0], W, w, ws[0], ws[1], P, p, ys[0], Y, y, ys[0], begin == 1)
+        return
+    if not packs(F, KH, stride[2], OW, L):
         ps = (D * H * width, dilation[0] * H * width, dilation[1] * width, dilation[2], stride[1] * width)
-        flat = KD * KH * KW == 1 and stride[1] == 1 and width == OW
-        rows, long = (max(OH * OW // (6 * L), 1), 6 * L) if flat else (OH, OW)  # flat: six vectors count as a row
-        some = rows if m * H * width <= ROOM else 1 if flat else 6  # read by all filters while they are in cache
+        band = OH if m * H * width <= ROOM else 6  # rows that all filters read while they are in cache
         for d in range(OD):
-            h = 0
-            while h < rows:
-                n = some if rows - h >= 2 * some else rows - h
-                q = p + (d * stride[0] * H + (0 if flat else h * stride[1])) * width + (h * long if flat else 0)
-                z = y + d * OH * OW + h * long
-                high, wide = (1, (n * long if h + n < rows else OH * OW - h * long)) if flat else (n, long)
-                _planes(F, P, q, ps, W, w, ws, size, B, b, begin, Y, z, ys, high, wide)
-                h += n
+            for h in range(0, OH, band):
+                rows = min(band, OH - h)
+                q, z = p + (d * stride[0] * H + h * stride[1]) * width, y + (d * OH + h) * OW
+                _planes(F, P, q, ps, W, w, ws, size, B, b, begin, Y, z, ys, rows, OW)
         return
     T = panel(P, ROOM)
     tall, wide, extra, band = shape_of_panel(ROOM - L, m, (KH, KW), stride[1], dilation[1], OH, OW)
@@ -213,6 +214,13 @@ def forward_tiles(n, P, image, W, kernel, B, biased, Y, out, stride, dilation, g
                   B if biased else W, g * each, 2 if biased else 1, Y, y, out[1:])  # fmt: skip
 
 
+@helper
+def move(T, t, P, p, count):
+    """T[t : t + count] = P[p : p + count]."""
+    for o in range(0, count, lanes(P)):
+        store(T, t + o, 0, load(P, p + o, 0, 1, 1, count - o, None), count - o, None)
+
+
 @linked
 def frame(dY: array, y, out: 4, U: array, u, framed: 4, stride: 3, edge: 3):
     """U = dY, spread by the stride, with `edge` zeros before it and the rest behind."""
@@ -226,8 +234,7 @@ def frame(dY: array, y, out: 4, U: array, u, framed: 4, stride: 3, edge: 3):
                 i = y + ((f * OD + d) * OH + h) * OW
                 j = u + ((f * FD + edge[0] + d * stride[0]) * FH + edge[1] + h * stride[1]) * FW + edge[2]
                 if stride[2] == 1:
-                    for w in range(OW):
-                        U[j + w] = dY[i + w]
+                    move(U, j, dY, i, OW)
                 else:
                     for w in range(OW):
                         U[j + w * stride[2]] = dY[i + w]
@@ -241,11 +248,14 @@ def backward_input_tiles(n, W, kernel, dY, out, U, framed, dX, image, stride, di
     each, K = F // groups, KD * KH * KW
     volume, plane = image[1] * image[2] * image[3], framed[1] * framed[2] * framed[3]
     edge = (dilation[0] * (KD - 1), dilation[1] * (KH - 1), dilation[2] * (KW - 1))
-    frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, stride, edge)
+    bare = out == framed
+    source = dY if bare else U
+    if not bare:
+        frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, stride, edge)
     begin = (first[0] * framed[2] + first[1]) * framed[3] + first[2]
     for g in range(groups):
         u, x = (n * F + g * each) * plane + begin, (n * C + g * m) * volume
-        correlate(m, U, u, framed, (1, 1, 1), dilation, W, g * each * m * K + K - 1, (K, m * K, -1),
+        correlate(m, source, u, framed, (1, 1, 1), dilation, W, g * each * m * K + K - 1, (K, m * K, -1),
                   (each, KD, KH, KW), W, 0, 1, dX, x, image[1:])  # fmt: skip
 
 
@@ -333,7 +343,7 @@ def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4
         for a in range(maps):
             for k in range(first * KW, last * KW):
                 dW[w + f * ws[0] + a * ws[1] + k] = 0
-    if not packs(8, taps, stride, OW, L):
+    if not packs(8, KH, stride[2], OW, L):
         band = min(OH, max(1, NEAR // (8 * OW)))  # rows and samples of eight filters that stay in cache for all maps
         some = max(1, NEAR // (8 * OH * OW))
         step = stride[1] * width

@@ -60,7 +60,7 @@ def backward_input(W, dy, dx):
         if m < lanes(W):
             _combination(dy, top * n, n, 1, W, dx, at, rows, columns, n, m)
         else:
-            product(rows, n, columns, dy.reshape(-1), top * n, n, 1, W.reshape(-1), left, m, dx.reshape(-1), at, m)
+            product(rows, n, columns, dy.reshape(-1), top * n, n, 1, W.reshape(-1), left, m, dx.reshape(-1), at, m, 1)
 
 
 @kernel
@@ -75,7 +75,7 @@ def backward_weight(x, dy, dW):
         if m < lanes(x):
             _combination(dy, top, 1, n, x, dW, at, rows, columns, N, m)
         else:
-            product(rows, N, columns, dy.reshape(-1), top, 1, n, x.reshape(-1), left, m, dW.reshape(-1), at, m)
+            product(rows, N, columns, dy.reshape(-1), top, 1, n, x.reshape(-1), left, m, dW.reshape(-1), at, m, 1)
 
 
 @kernel

@@ -39,8 +39,8 @@ def _columns(M, A, a, sa, ka, B, b, kb, Y, y, ys, K, width, begin):
 
 
 @linked
-def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys):
-    """Y[y + i ys + j] = sum over k < K of A[a + i sa + k ka] B[b + k kb + j], M x n of them."""
+def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys, begin):
+    """Y[y + i ys + j] = or (begin = 0) += sum over k < K of A[a + i sa + k ka] B[b + k kb + j], M x n of them."""
     L = lanes(A)
     wide = 3 * L
     if M >= 64:
@@ -51,24 +51,20 @@ def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys):
                 for e in range(deep):
                     for v in range(0, wide, L):
                         copy(T, e * wide + v, B, b + (k + e) * kb + j + v, n - j - v)
-                _columns(M, A, a + k * ka, sa, ka, T, 0, wide, Y, y + j, ys, deep, n - j, k == 0)
+                _columns(M, A, a + k * ka, sa, ka, T, 0, wide, Y, y + j, ys, deep, n - j, begin and k == 0)
         return
-    i = 0
-    while i < M:
-        if M - i < 8 <= M:
-            i = M - 8  # some rows twice, rather than one by one
-        whole = n - n % wide
-        if M >= 8:
-            for j in range(0, whole, wide):
-                _eight_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, True)
-            for j in range(whole, n, L):
-                _eight_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, True)
-        else:
-            for j in range(0, whole, wide):
-                _one_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, True)
-            for j in range(whole, n, L):
-                _one_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, True)
-        i += 8 if M >= 8 else 1
+    whole = n - n % wide
+    for block in range((M + 7) // 8 if begin and M >= 8 else M // 8):
+        i = min(block * 8, M - 8)  # the last eight may begin earlier: some rows twice, rather than one by one
+        for j in range(0, whole, wide):
+            _eight_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
+        for j in range(whole, n, L):
+            _eight_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
+    for i in range(0 if M < 8 else M if begin else M - M % 8, M):
+        for j in range(0, whole, wide):
+            _one_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
+        for j in range(whole, n, L):
+            _one_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
 
 
 def _dots(R, C):
