@@ -307,21 +307,21 @@ def _columns(R, widest, narrow):
     return columns
 
 
-_columns_of_eight, _columns_of_two, _columns_of_one = _columns(8, 3, 2), _columns(2, 5, 3), _columns(1, 5, 3)
+_columns_of_eight, _columns_of_three, _columns_of_one = _columns(8, 3, 2), _columns(3, 5, 3), _columns(1, 5, 3)
 
 
 @helper
 def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
-    """F filters: eight at a time, then two or one."""
+    """F filters: eight at a time, then three or one."""
     f = 0
     while f < F:
         i, v = z + f * zs[1], w + f * wf
         if F - f >= 8:
             _columns_of_eight(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 8
-        elif F - f >= 2:
-            _columns_of_two(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
-            f += 2
+        elif F - f >= 3:
+            _columns_of_three(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+            f += 3
         else:
             _columns_of_one(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 1
