@@ -9,6 +9,7 @@
 """
 
 import ast
+import functools
 import inspect
 import math
 import sys
@@ -74,7 +75,7 @@ def _texts(function, seen):
     if function in seen:
         return
     seen.add(function)
-    yield textwrap.dedent(inspect.getsource(function))
+    yield _text(function)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     reached = {name: function.__globals__.get(name) for name in _names(function.__code__)}
     reached |= {name: cell.cell_contents for name, cell in cells}
@@ -101,7 +102,12 @@ def _module(module, seen):
         return
     seen.add(module)
     if getattr(module, "__file__", None):
-        yield inspect.getsource(module)
+        yield _text(module)
+
+
+@functools.cache
+def _text(function_or_module):
+    return textwrap.dedent(inspect.getsource(function_or_module))
 
 
 def _names(code):
