@@ -199,7 +199,7 @@ def shape_of_panel(room, m, taps, stride, dilation, OH, OW):
     extra = (KH - 1) * dilation if tall else 0
     if room < KW * OW:
         return tall, room // KW, extra, 1
-    return tall, OW, extra, min(OH, max(1, room // (KW * OW * min(m, 4)) - extra))
+    return tall, OW, extra, min(OH, max(1, room // (KW * OW * min(m, 4 if tall else 16)) - extra))
 
 
 @helper
