@@ -19,6 +19,7 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
 _warned = False
+compiled = 0  # functions that this process had to compile
 
 
 def directory() -> Path:
@@ -116,6 +117,8 @@ class DiskCache(FunctionCache):
             return None
 
     def save_overload(self, sig, data):
+        global compiled
+        compiled += 1
         try:
             super().save_overload(sig, data)
         except OSError as error:

@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 from . import source
 from .cache import DiskCache, digest
+from .cpu import functions
 
 # fastmath without nnan and ninf: NaN must survive, sums must vectorise.
 FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
@@ -25,6 +26,8 @@ FLOATS = {np.float32: types.float32, np.float64: types.float64}
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
 HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
 INLINED = {**HELPER, "forceinline": True}
+FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # what np.exp is in kernels
+FUNCTIONS_KEY = digest(inspect.getsource(functions))
 
 
 def helper(function):
@@ -172,12 +175,12 @@ class Kernel:
 
     def python(self, real):
         """The function that is compiled, for arrays of the NumPy type `real`, with `part` and `parts` at the end."""
-        namespace = {**self.function.__globals__, "_real": real}
+        namespace = {**self.function.__globals__, **FUNCTIONS, "_real": real}
         self.source.register(real)
-        definition = source.real(self.source.tree(), namespace)
+        definition = source.real(self.source.tree(), namespace, functions.NAMES)
         if source.partition(definition) != 1:
             raise SyntaxError(f"{self!r} must hold exactly one top-level 'for ... in prange(n)' loop")
-        name = f"{self.source.label}_{digest(self.source.key(), real.__name__, sorted(FAST))}"
+        name = f"{self.source.label}_{digest(self.source.key(), real.__name__, sorted(FAST), FUNCTIONS_KEY)}"
         return source.build(definition, name, self.source.file, namespace)
 
     def compile(self, signature, real):

@@ -12,7 +12,8 @@ from numba import njit, prange
 
 from . import source
 from .cache import digest
-from .compiler import INLINED, Kernel
+from .compiler import FUNCTIONS, FUNCTIONS_KEY, INLINED, Kernel
+from .cpu.functions import NAMES as FUNCTION_NAMES
 
 
 class Formula(Kernel):
@@ -44,17 +45,18 @@ class Formula(Kernel):
     def _key(self):
         return self.source.key() + self.text
 
-    def scalar(self, real):
-        """The tree of the scalar function for numbers of the type `real`, and the names it knows."""
+    def scalar(self, real, functions=()):
+        """The tree of the scalar function for numbers of the type `real`, and the names it knows; see `source.real`."""
         namespace = {**self.function.__globals__, "_real": real}
-        return _all_real(source.real(self.source.tree(), namespace)), namespace
+        return _all_real(source.real(self.source.tree(), namespace, functions)), namespace
 
     def python(self, real):
-        definition, namespace = self.scalar(real)
+        definition, namespace = self.scalar(real, FUNCTION_NAMES)
+        namespace |= FUNCTIONS
         formula = njit(**INLINED)(source.build(definition, definition.name, self.source.file, namespace))
         kernel = ast.parse(self.text).body[0]
         source.partition(kernel)
-        name = f"{self.source.label}_{digest(self._key(), real.__name__)}"
+        name = f"{self.source.label}_{digest(self._key(), real.__name__, FUNCTIONS_KEY)}"
         return source.build(
             kernel, name, self.source.file, {"formula": formula, "prange": prange, "__name__": self.function.__module__}
         )

@@ -28,7 +28,7 @@ from . import source
 from .elementwise import Formula
 from .vector import load4, store4
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 THREADS = 4 if SIMULATED else 256  # of a block; the simulator starts a thread of the system for each
 GRID = 2 if SIMULATED else 1024  # blocks, at most, of a grid-stride loop
 INLINED = {} if SIMULATED else {"forceinline": True}

@@ -1,14 +1,17 @@
-"""From the kernel a person wrote to the function that is compiled: three small rewrites of its syntax tree.
+"""From the kernel a person wrote to the function that is compiled: four small rewrites of its syntax tree.
 
 1. ``for i in prange(n)`` runs from ``n * part // parts`` to ``n * (part + 1) // parts``: one compilation serves serial
    runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
 2. A float literal or a global float becomes ``_real(...)``, the type of the arrays, so that a float32 kernel is not
    promoted to float64; ``float(...)`` means the same.
-3. The function gets a name that carries the hash of everything that decides its code.
+3. np.exp and its like become the device's own functions, where it has faster ones.
+4. The function gets a name that carries the hash of everything that decides its code.
 """
 
 import ast
+import functools
 import inspect
+import math
 import sys
 import textwrap
 import types as python_types
@@ -46,14 +49,18 @@ class Source:
         """Hash of this source and, through its globals, of every function, constant and helper it uses."""
         return cache.digest(*_texts(self.function, set()))
 
-    def register(self, real):
-        """Register the `linked` functions that this one reaches: before its own code is loaded, they must be known."""
+    def linked(self):
+        """The `linked` functions that this one reaches, in the order of the text."""
         reached = set()
         for _ in _texts(self.function, reached):
             pass
-        for function in reached - {self.function}:
-            if hasattr(function, "register"):
-                function.register(real)
+        found = [function for function in reached - {self.function} if hasattr(function, "register")]
+        return sorted(found, key=lambda function: (function.__module__, function.__code__.co_firstlineno))
+
+    def register(self, real):
+        """Register the `linked` functions that this one reaches: before its own code is loaded, they must be known."""
+        for function in self.linked():
+            function.register(real)
 
 
 FOREIGN = ("builtins", "numba", "numpy", "math", "llvmlite")  # their versions are in the key as Numba's
@@ -68,7 +75,7 @@ def _texts(function, seen):
     if function in seen:
         return
     seen.add(function)
-    yield textwrap.dedent(inspect.getsource(function))
+    yield _text(function)
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     reached = {name: function.__globals__.get(name) for name in _names(function.__code__)}
     reached |= {name: cell.cell_contents for name, cell in cells}
@@ -95,7 +102,12 @@ def _module(module, seen):
         return
     seen.add(module)
     if getattr(module, "__file__", None):
-        yield inspect.getsource(module)
+        yield _text(module)
+
+
+@functools.cache
+def _text(function_or_module):
+    return textwrap.dedent(inspect.getsource(function_or_module))
 
 
 def _names(code):
@@ -107,10 +119,10 @@ def _names(code):
 
 
 class _Real(ast.NodeTransformer):
-    """Rewrite 2: floats take the type of the arrays."""
+    """Rewrites 2 and 3: floats take the type of the arrays, functions those of the device."""
 
-    def __init__(self, namespace):
-        self.namespace = namespace
+    def __init__(self, namespace, functions):
+        self.namespace, self.functions = namespace, functions
 
     def _wrap(self, node):
         call = ast.Call(ast.Name("_real", ast.Load()), [node], [])
@@ -127,8 +139,12 @@ class _Real(ast.NodeTransformer):
     def visit_Attribute(self, node):
         if isinstance(node.value, ast.Name):
             module = self.namespace.get(node.value.id)
-            if isinstance(module, python_types.ModuleType) and type(getattr(module, node.attr, None)) is float:
-                return self._wrap(node)
+            if isinstance(module, python_types.ModuleType):
+                value = getattr(module, node.attr, None)
+                if type(value) is float:
+                    return self._wrap(node)
+                if module in (np, math) and node.attr in self.functions:
+                    return ast.copy_location(ast.Name("_" + node.attr, ast.Load()), node)
         return self.generic_visit(node)
 
     def visit_Call(self, node):
@@ -138,11 +154,14 @@ class _Real(ast.NodeTransformer):
         return node
 
 
-def real(definition, namespace):
-    """Rewrite 2 on the body of a definition; argument names hide globals of the same name."""
+def real(definition, namespace, functions=()):
+    """Rewrites 2 and 3 on the body of a definition; argument names hide globals of the same name.
+
+    A function np.f or math.f whose name is among `functions` becomes _f, which the namespace must hold.
+    """
     local = {a.arg for a in definition.args.args}
     visible = {k: v for k, v in namespace.items() if k not in local}
-    transformer = _Real(visible)
+    transformer = _Real(visible, functions)
     definition.body = [transformer.visit(statement) for statement in definition.body]
     return definition
 

@@ -6,7 +6,7 @@ by one.
 
 from numba import config
 
-if config.ENABLE_CUDASIM:
+if getattr(config, "ENABLE_CUDASIM", False):
 
     def load4(array, i):
         """The numbers array[i : i + 4] as a tuple."""

@@ -5,13 +5,19 @@ calls them compiles only a call. So a program compiles in the time of its own fe
 milliseconds. For tiny networks (schedule.inline) everything is compiled into one function instead.
 """
 
-from numba import njit, prange, typeof, types
+import ast
 
+from numba import njit, typeof, types
+
+from ..kernels import cache
 from ..kernels.cache import digest
 from ..kernels.compiler import FLOATS, INLINED, Function, compiled, external, symbol
 from ..kernels.operations import Operation
+from ..kernels.prepare import from_both_ends
 from ..kernels.slots import Slot
 from . import writer
+from .fork import KEY as FORK_KEY
+from .fork import fork, split
 from .graph import Ref
 
 
@@ -23,7 +29,7 @@ def assemble(program):
     used = []
 
     def kernel_of(binding, signature):
-        kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
+        kernel = _kernel(binding, program.device)
         if plan.inline:
             dispatcher = kernel.inlined(real)
             used.append(dispatcher.py_func.__name__)
@@ -35,11 +41,25 @@ def assemble(program):
     space = program.namespace(
         {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
     )
-    space["prange"] = prange
-    for binding, values in _bound(program):  # a kernel must be registered before code that calls it is loaded
-        kernel_of(binding, binding.signature(values, flats, real))
-    key = digest(program.source, *sorted(set(used)), state, plan.inline)
+    # A kernel must be registered before code that calls it is loaded; first those that need no others.
+    bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
+    needed = {b: _kernel(b, program.device).source.linked() for b in dict.fromkeys(binding for binding, _ in bound)}
+    linked = list(dict.fromkeys(function for functions in needed.values() for function in functions))
+    with from_both_ends(linked, real) as help:
+        found = cache.compiled
+        for binding, signature in sorted(bound, key=lambda pair: len(needed[pair[0]]) > 0):
+            if needed[binding]:
+                for function in linked:
+                    function.register(real)
+            kernel_of(binding, signature)
+            if cache.compiled > found:
+                help()
+    key = digest(program.source, *sorted(set(used)), state, plan.inline, FORK_KEY)
     return _Functions(program, space, state, key).build()
+
+
+def _kernel(binding, device):
+    return binding.kernel.on(device) if isinstance(binding.kernel, Operation) else binding.kernel
 
 
 def _bound(program):
@@ -90,13 +110,13 @@ class _Functions:
             self.inline("extent", "cost", "record")
             self.bind("measure", (self.state, intp, intp))
             self.bind("descend", (self.state, intp, types.float64, intp, types.float64))
-            parallel = plan.blocks > 1 or plan.parts > 1
-            self.link("learn", (self.state, x, target, order, intp, intp), types.float64, parallel)
+            local = dict.fromkeys(("first", "N", "seed", "t"), intp) | dict.fromkeys(("rate", "clip"), types.float64)
+            self.fork("learn", local | {"s": self.state, "x": x, "targets": target, "order": order})
+            self.link("learn", (self.state, x, target, order, intp, intp), types.float64)
             functions["step"] = self.compile("step", (self.state, x, target))
             functions["epoch"] = self.compile("epoch", (self.state, x, target, order))
-        coupled = any(region.coupled for region in plan.regions)
-        parallel = plan.blocks > 1 or (coupled and plan.parts > 1)
-        functions["predict"] = self.compile("predict", (self.state, x, y), parallel)
+        self.fork("predict", dict.fromkeys(("first", "N", "seed"), intp) | {"s": self.state, "x": x, "y": y})
+        functions["predict"] = self.compile("predict", (self.state, x, y))
         return functions
 
     def named(self, name):
@@ -104,23 +124,32 @@ class _Functions:
         function.__name__ = function.__qualname__ = f"{name}_{self.key}"
         return function
 
-    def compile(self, name, signature, parallel=False):
-        dispatcher = compiled(self.named(name), signature, parallel=parallel)
-        return Function(dispatcher, signature)
+    def compile(self, name, signature):
+        return Function(compiled(self.named(name), signature), signature)
 
-    def bind(self, name, signature, result=types.none, parallel=False):
+    def bind(self, name, signature):
         """Link a function, or in a tiny network let it be inlined."""
         if self.plan.inline:
             self.inline(name)
         else:
-            self.link(name, signature, result, parallel)
+            self.link(name, signature)
 
-    def link(self, name, signature, result=types.none, parallel=False):
-        """Compile a function and put the call of its symbol in its place."""
+    def link(self, name, signature, result=types.none):
+        """Compile a function and put the call of its symbol in its place; returns the symbol."""
         # Never called from Python, so spared the wrappers for it.
         wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        dispatcher = compiled(self.named(name), signature, parallel=parallel, **wrappers)
-        self.space[name] = external(symbol(dispatcher, signature), signature, result)
+        linked = symbol(compiled(self.named(name), signature, **wrappers), signature)
+        self.space[name] = external(linked, signature, result)
+        return linked
+
+    def fork(self, name, variables):
+        """Take the parallel loops out of a function, whose local variables are of the given types."""
+        function, tasks = split(self.program.source, name, set(variables))
+        file = self.space[name].__code__.co_filename
+        exec(compile(ast.Module([*tasks, function], []), file, "exec"), self.space)
+        for k, task in enumerate(tasks):
+            signature = (types.intp, *(variables[argument.arg] for argument in task.args.args[1:]))
+            self.space[f"{name}_fork_{k}"] = fork(self.link(task.name, signature), signature)
 
     def inline(self, *names):
         for name in names:

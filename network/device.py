@@ -392,8 +392,8 @@ class DeviceRun:
         """ValueError for arrays that the program does not take, as the text's own functions say it."""
         net, labels = self.program.network, self.program.labels
         shape = (len(x),) if labels else (len(x), *net.output_shape)
-        if x.shape[1:] != net.input_shape or target.shape != shape or (largest and len(x) > largest):
-            most = f", N at most {largest}" if largest else ""
+        if x.shape[1:] != net.input_shape or target.shape != shape or (largest and not 1 <= len(x) <= largest):
+            most = f", N from 1 to {largest}" if largest else ""
             raise ValueError(f"{function}: expected x (N, *{net.input_shape}) and {name} {('N', *shape[1:])}{most}")
 
 

@@ -182,10 +182,10 @@ def _predict(plan):
 def _guard(function, plan, name, shape, largest=None):
     """Lines that refuse arrays which do not fit; compiled code would read and write beyond them."""
     batch = lambda n, shape: f"({n}, {', '.join(map(str, shape))})" if shape else f"({n},)"  # noqa: E731
-    x, most = plan.graph.input.shape, f", N at most {largest}" if largest else ""
+    x, most = plan.graph.input.shape, f", N from 1 to {largest}" if largest else ""
     return [
         f"    if x.shape[1:] != {x} or {name}.shape != {batch('x.shape[0]', shape)}"
-        + (f" or x.shape[0] > {largest}:" if largest else ":"),
+        + (f" or not 1 <= x.shape[0] <= {largest}:" if largest else ":"),
         f'        raise ValueError("{function}: expected x {batch("N", x)} and {name} {batch("N", shape)}{most}")',
     ]
 
@@ -278,6 +278,7 @@ def _training(plan):
         "",
         "def learn(s, x, targets, order, first, N):",
         '    """One step of gradient descent on the samples order[first : first + N]; returns their mean loss."""',
+        *(["    N = 1"] if N == 1 else []),  # a constant: loops over the batch go
         "    t = s.counters[0]",
         "    seed = (s.counters[1] * 1000003 + t) * 1009",
         "    rate = s.rates[min(t, s.rates.size - 1)]",

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -255,3 +256,23 @@ def test_processes_that_start_at_once(tmp_path):
     assert [process.returncode for process in started] == [0] * 4, [error.decode()[-500:] for _, error in ended]
     assert len({out for out, _ in ended}) == 1
     assert not list(Path(tmp_path, "compiled").glob("*.tmp.*")) and len(stored(tmp_path, ".nbc")) == 2
+
+
+def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
+    """It finds the functions by name and leaves their code in the cache, the last one first."""
+    from nnjit.kernels import prepare
+    from nnjit.kernels.cpu.conv_tiles import frame, pack
+    from nnjit.kernels.cpu.matrix import product
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    functions = [word.py_func for word in (product, frame, pack)]
+    with prepare.from_both_ends(functions, np.float64) as help:
+        help()
+        help()
+        deadline = time.monotonic() + 60
+        while not list(fresh.rglob("*pack*.nbc")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert list(fresh.rglob("*pack*.nbc")), "the last one comes first"
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with prepare.from_both_ends(functions[:2], np.float64) as help:
+        help()  # two are not worth a process

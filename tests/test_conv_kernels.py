@@ -35,6 +35,32 @@ def test_twins_take_the_same_arguments(cpu, reference):
         assert getattr(cpu, name).arguments == tuple(inspect.signature(getattr(reference, name)).parameters), name
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 3), maps=st.integers(1, 19), each=st.integers(1, 19), groups=st.sampled_from([1, 1, 1, 2, 3]),
+    sizes=st.tuples(st.integers(1, 13), st.integers(1, 52)), kernel=st.tuples(st.integers(1, 4), st.integers(1, 7)),
+    stride=st.sampled_from([1, 1, 2, 3]), dilation=st.sampled_from([1, 1, 2]), border=st.sampled_from(BORDERS),
+    seed=st.integers(0, 9),
+)  # fmt: skip
+def test_every_tile_and_tail(batch, maps, each, groups, sizes, kernel, stride, dilation, border, seed):
+    """Rows of one number to more than three vectors, one filter to nineteen: against the reference in float64."""
+    options = {"filters": each * groups, "kernel_size": kernel, "stride": stride, "dilation": dilation,
+               "padding": tuple(min(d, i - 1) for d, i in zip((1, 2), sizes, strict=True)), "border": border,
+               "groups": groups}  # fmt: skip
+    layer, rng = registry.create(("conv", options)), np.random.default_rng(seed)
+    x = rng.standard_normal((batch, maps * groups, *sizes))
+    try:
+        dy = rng.standard_normal((batch, *layer.output_shape(x.shape[1:])))
+    except ShapeError:
+        return
+    W = rng.standard_normal(layer.parameters(x.shape[1:])["W"].shape)
+    exact = run(layer, x, dy, {"W": W}, "reference")
+    found = run(layer, x.astype(np.float32), dy.astype(np.float32), {"W": W}, "cpu")
+    for name in ("y", "dx", "dW"):
+        scale = np.abs(exact[name]).max() + 1.0
+        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+
+
 # -- a convolution is a dense layer with a sparse, shared matrix -------------------------------------------------------
 
 

@@ -44,6 +44,27 @@ def test_lecture_element_by_element(N, m, n, folder):
             assert got["dx"][i, k] == pytest.approx(dx, rel=1e-11, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    "N, m, n", [(9, 16, 8), (13, 40, 49), (65, 131, 64), (70, 17, 131), (258, 130, 50), (515, 33, 20)]
+)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-5), (np.float64, 1e-13)])
+def test_every_way_of_the_matrix_product(N, m, n, dtype, tolerance):
+    """Sizes around tiles, packed panels and blocks, with all tails, between guards that nothing may touch."""
+    from nnjit.kernels.cpu import dense
+
+    rng = np.random.default_rng(N)
+    x, W, b, dy = (rng.standard_normal(s).astype(dtype) for s in ((N, m), (n, m), n, (N, n)))
+    expected = {"y": x @ W.T + b, "dx": dy @ W, "dW": dy.T @ x}
+    guarded = {name: np.full(a.size + 128, np.nan, dtype) for name, a in expected.items()}
+    y, dx, dW = (guarded[name][64:-64].reshape(a.shape) for name, a in expected.items())
+    dense.forward(x, W, b, y)
+    dense.backward_input(W, dy, dx)
+    dense.backward_weight(x, dy, dW)
+    for name, a in expected.items():
+        np.testing.assert_allclose(guarded[name][64:-64].reshape(a.shape), a, atol=tolerance * m**0.5 * 8, err_msg=name)
+        assert np.isnan(guarded[name][:64]).all() and np.isnan(guarded[name][-64:]).all(), name
+
+
 @both
 def test_without_bias(folder):
     x, dy, W = np.ones((2, 3)), np.ones((2, 4)), np.arange(12.0).reshape(4, 3)

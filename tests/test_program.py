@@ -224,8 +224,8 @@ def test_what_does_not_fit_is_refused(variants):
     program, state = variants("values")
     x, y = samples(program, 5)
     before = [array.copy() for array in state]
-    for wrong in ((x, y), (x[:4, :2].copy(), y[:4]), (x[:3], y[:4]), (x[:4], y[:4, :1].copy())):
-        with pytest.raises(ValueError, match=r"step: expected x \(N, 3\) and target \(N, 2\), N at most 4"):
+    for wrong in ((x, y), (x[:0], y[:0]), (x[:4, :2].copy(), y[:4]), (x[:3], y[:4]), (x[:4], y[:4, :1].copy())):
+        with pytest.raises(ValueError, match=r"step: expected x \(N, 3\) and target \(N, 2\), N from 1 to 4"):
             program.step(state, *wrong)
     with pytest.raises(ValueError, match="predict: expected x"):
         program.predict(state, x, np.empty((4, 2)))

@@ -19,7 +19,7 @@ from numba import prange, uintp
 
 from .. import geometry
 from ..compiler import helper, kernel
-from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles
+from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles, move
 
 _source = helper(geometry.source)
 
@@ -86,21 +86,24 @@ def _pad(n, c, x, padded, before, border):
     PD, PH, PW = padded.shape[2:]
     zero = x.dtype.type(0)
     images, cells = x.reshape(-1), padded.reshape(-1)
+    front, top, left = before
     for d in range(PD):
+        inside = front <= d < front + D
+        sd = d - front if inside else _source(d - front, D, border)
         for h in range(PH):
-            sd, sh = _source(d - before[0], D, border), _source(h - before[1], H, border)
+            inside = top <= h < top + H
+            sh = h - top if inside else _source(h - top, H, border)
             at = (((n * x.shape[1] + c) * D + sd) * H + sh) * W
             to = (((n * x.shape[1] + c) * PD + d) * PH + h) * PW
             if sd < 0 or sh < 0:
                 for w in range(uintp(to), uintp(to + PW)):
                     cells[w] = zero
-            else:
-                for w in range(uintp(W)):
-                    cells[uintp(to + before[2]) + w] = images[uintp(at) + w]
-                for w in range(PW - W):  # the cells before, then those after
-                    w += 0 if w < before[2] else W
-                    sw = _source(w - before[2], W, border)
-                    cells[to + w] = images[at + sw] if sw >= 0 else zero
+                continue
+            for w in range(PW - W):  # the cells before, then those after
+                w += 0 if w < left else W
+                sw = -1 if border == 0 else _source(w - left, W, border)
+                cells[uintp(to + w)] = images[uintp(at + sw)] if sw >= 0 else zero
+            move(cells, to + left, images, at, W)
 
 
 @helper

@@ -14,10 +14,12 @@ row to row. `size` counts what is summed: maps, and taps in three dimensions.
 """
 
 from ..compiler import array, helper, linked
-from .tile import copy, fill, inner, lanes, load, outer, panel, store, sums, zero
+from .matrix import product
+from .tile import copy, fill, inner, lanes, load, outer, panel, store, strided, sums, zero
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
 
+NEAR = 8192  # numbers of deltas that are used again and again
 
 # -- forward, and backward to the input --------------------------------------------------------------------------------
 
@@ -47,77 +49,61 @@ def _correlation(R, C):
     return correlation
 
 
-def _rectangle(R):
-    """R filters at all positions of a plane, in tiles of six, four or one vectors below each other.
+def _rectangle(R, C):
+    """R filters at all positions of a plane, in tiles of C vectors below each other, or one.
 
-    Where it begins anew, the last tiles may begin earlier than they need: some positions are computed twice.
+    Where it begins anew, the last vector of a row may begin earlier than it needs: some positions are computed twice.
     """
-    six, four, one = (_correlation(R, C) for C in (6, 4, 1))
+    many, one = _correlation(R, C), _correlation(R, 1)
 
     @helper
     def rectangle(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
         L = lanes(P)
-        o = 0
-        while o < width:
-            if width - o < L <= width and begin:
-                o = width - L
-            r = 0
-            while r < rows:
-                if begin and width - o >= L:
-                    if rows - r == 5 < rows:
-                        r = rows - 6
-                    elif 1 < rows - r < 4 < rows:
-                        r = rows - 4
-                i, j, left = p + r * ps[4] + o, y + r * ys[1] + o, rows - r
-                if width - o < L:
-                    if left >= 6:
-                        six(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, width - o)
-                    else:
-                        one(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, width - o)
-                    r += 6 if left >= 6 else 1
-                elif left >= 6:
-                    six(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
-                    r += 6
-                elif left >= 4:
-                    four(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
-                    r += 4
-                else:
-                    one(P, i, ps, W, w, ws, size, B, b, begin, Y, j, ys, None)
-                    r += 1
-            o += L
+        for v in range((width + L - 1) // L):
+            o = width - L if begin and v * L > width - L >= 0 else v * L
+            first = rows - rows % C if width - o >= L else 0
+            for r in range(0, first, C):
+                many(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, None)
+            for r in range(first, rows):
+                one(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, width - o)
 
     return rectangle
 
 
-def _plane(R):
-    rectangle = _rectangle(R)
+def _plane(R, C):
+    rectangle = _rectangle(R, C)
 
     @linked
     def plane(P: array, p, ps: 5, W: array, w, ws: 3, size: 4, B: array, b, begin, Y: array, y, ys: 2, rows, width):
         """R filters at `rows` rows of `width` positions: begin with the bias B (2), with 0 (1), or add to Y (0)."""
         L = lanes(P)
-        along = rows == 1 and width > L  # vectors that follow each other in one long row
+        along = rows == 1 and width > L  # vectors that follow each other in one long row, then what is left
         qs, zs = ((*ps[:4], L), (ys[0], L)) if along else (ps, ys)
-        rectangle(P, p, qs, W, w, ws, size, B, b, begin, Y, y, zs, width // L if along else rows, L if along else width)
-        if along and width % L:
-            o = width - (L if begin else width % L)
-            rectangle(P, p + o, qs, W, w, ws, size, B, b, begin, Y, y + o, zs, 1, width - o)
+        for rest in range(2 if along and width % L else 1):
+            o = (width - L if begin else width - width % L) if rest else 0
+            high, wide = (1, width - o) if rest else (width // L, L) if along else (rows, width)
+            rectangle(P, p + o, qs, W, w, ws, size, B, b, begin, Y, y + o, zs, high, wide)
 
     return plane
 
 
-_plane_of_four, _plane_of_one = _plane(4), _plane(1)
+# As many numbers in registers as there is room for; the more filters, the fewer loads of the image.
+_plane_of_eight, _plane_of_six, _plane_of_four, _plane_of_one = _plane(8, 3), _plane(6, 4), _plane(4, 4), _plane(1, 6)
 
 
 @helper
 def _planes(F, P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
-    """F filters, four at a time; the last four may begin earlier, like the last rows."""
+    """F filters: eight at a time, then six, four or one."""
     f = 0
     while f < F:
-        if begin and 1 < F - f < 4 < F:
-            f = F - 4
-        v, z = w + f * ws[0], y + f * ys[0]
-        if F - f >= 4:
+        left, v, z = F - f, w + f * ws[0], y + f * ys[0]
+        if left == 8 or left > 13 or left == 9 or left == 11:
+            _plane_of_eight(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += 8
+        elif left >= 6:
+            _plane_of_six(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += 6
+        elif left >= 4:
             _plane_of_four(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
             f += 4
         else:
@@ -132,27 +118,26 @@ def pack(P: array, p, ph, pw, KW, rows, width, step, T: array, t):
     for kw in range(KW):
         for h in range(rows):
             i, j = p + h * ph + kw * pw, t + (kw * rows + h) * width
-            if step == 1:
-                for o in range(0, width, L):
+            for o in range(0, width, L):
+                if step == 1:
                     copy(T, j + o, P, i + o, width - o)
-            else:
-                for w in range(width):
-                    T[j + w] = P[i + w * step]
+                elif step == 2:
+                    store(T, j + o, 0, strided(P, i + 2 * o, 2, 2, min(width - o, L)), None, None)
+                else:
+                    store(T, j + o, 0, strided(P, i + o * step, 0, step, min(width - o, L)), None, None)
 
 
 @helper
-def packs(F, taps, stride, width, L):
+def packs(F, KH, step, width, L):
     """Whether to pack: gaps along the row always, short rows where a copy costs less than the lanes they waste.
 
-    A copied vector costs about as much as sixteen filters' arithmetic on it.
+    A copied vector costs about as much as sixteen filters' arithmetic on it; a row of less than a vector counts as five
+    thirds of one, because such rows go one by one. Of longer rows packing must save a fifth.
     """
-    KD, KH, KW = taps
-    if stride[2] > 1:
+    if step > 1:
         return True
-    if KD * KH * KW == 1 and stride[1] == 1:
-        return False
-    wasted = ((width + L - 1) // L * L - width) * F * KH
-    return wasted > 16 * width
+    wasted = L * 5 // 3 - width if width < L else (width + L - 1) // L * L - width
+    return wasted * F * KH > 16 * width and 4 * wasted >= width
 
 
 @linked
@@ -164,20 +149,21 @@ def correlate(F, P: array, p, image: 4, stride: 3, dilation: 3, W: array, w, ws:
     m, KD, KH, KW = size
     L = lanes(P)
     ys = (OD * OH * OW, OW)
-    if not packs(F, (KD, KH, KW), stride, OW, L):
+    if KD * KH * KW == 1 and D * H * width == ys[0]:  # a matrix product: every position by itself
+        if begin == 2:
+            for f in range(F):
+                for i in range(ys[0]):
+                    Y[y + f * ys[0] + i] = B[b + f]
+        product(F, m, ys[0], W, w, ws[0], ws[1], P, p, ys[0], Y, y, ys[0], begin == 1)
+        return
+    if not packs(F, KH, stride[2], OW, L):
         ps = (D * H * width, dilation[0] * H * width, dilation[1] * width, dilation[2], stride[1] * width)
-        flat = KD * KH * KW == 1 and stride[1] == 1 and width == OW
-        rows, long = (max(OH * OW // (6 * L), 1), 6 * L) if flat else (OH, OW)  # flat: six vectors count as a row
-        some = rows if m * H * width <= ROOM else 1 if flat else 6  # read by all filters while they are in cache
+        band = OH if m * H * width <= ROOM else 6  # rows that all filters read while they are in cache
         for d in range(OD):
-            h = 0
-            while h < rows:
-                n = some if rows - h >= 2 * some else rows - h
-                q = p + (d * stride[0] * H + (0 if flat else h * stride[1])) * width + (h * long if flat else 0)
-                z = y + d * OH * OW + h * long
-                high, wide = (1, (n * long if h + n < rows else OH * OW - h * long)) if flat else (n, long)
-                _planes(F, P, q, ps, W, w, ws, size, B, b, begin, Y, z, ys, high, wide)
-                h += n
+            for h in range(0, OH, band):
+                rows = min(band, OH - h)
+                q, z = p + (d * stride[0] * H + h * stride[1]) * width, y + (d * OH + h) * OW
+                _planes(F, P, q, ps, W, w, ws, size, B, b, begin, Y, z, ys, rows, OW)
         return
     T = panel(P, ROOM)
     tall, wide, extra, band = shape_of_panel(ROOM - L, m, (KH, KW), stride[1], dilation[1], OH, OW)
@@ -213,7 +199,7 @@ def shape_of_panel(room, m, taps, stride, dilation, OH, OW):
     extra = (KH - 1) * dilation if tall else 0
     if room < KW * OW:
         return tall, room // KW, extra, 1
-    return tall, OW, extra, min(OH, max(1, room // (KW * OW * min(m, 4)) - extra))
+    return tall, OW, extra, min(OH, max(1, room // (KW * OW * min(m, 4 if tall else 16)) - extra))
 
 
 @helper
@@ -226,6 +212,13 @@ def forward_tiles(n, P, image, W, kernel, B, biased, Y, out, stride, dilation, g
         p, y = (n * C + g * m) * volume, (n * F + g * each) * plane
         correlate(each, P, p, image, stride, dilation, W, g * each * taps, (taps, taps // m, 1), kernel,
                   B if biased else W, g * each, 2 if biased else 1, Y, y, out[1:])  # fmt: skip
+
+
+@helper
+def move(T, t, P, p, count):
+    """T[t : t + count] = P[p : p + count]."""
+    for o in range(0, count, lanes(P)):
+        store(T, t + o, 0, load(P, p + o, 0, 1, 1, count - o, None), count - o, None)
 
 
 @linked
@@ -241,8 +234,7 @@ def frame(dY: array, y, out: 4, U: array, u, framed: 4, stride: 3, edge: 3):
                 i = y + ((f * OD + d) * OH + h) * OW
                 j = u + ((f * FD + edge[0] + d * stride[0]) * FH + edge[1] + h * stride[1]) * FW + edge[2]
                 if stride[2] == 1:
-                    for w in range(OW):
-                        U[j + w] = dY[i + w]
+                    move(U, j, dY, i, OW)
                 else:
                     for w in range(OW):
                         U[j + w * stride[2]] = dY[i + w]
@@ -256,11 +248,14 @@ def backward_input_tiles(n, W, kernel, dY, out, U, framed, dX, image, stride, di
     each, K = F // groups, KD * KH * KW
     volume, plane = image[1] * image[2] * image[3], framed[1] * framed[2] * framed[3]
     edge = (dilation[0] * (KD - 1), dilation[1] * (KH - 1), dilation[2] * (KW - 1))
-    frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, stride, edge)
+    bare = out == framed
+    source = dY if bare else U
+    if not bare:
+        frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, stride, edge)
     begin = (first[0] * framed[2] + first[1]) * framed[3] + first[2]
     for g in range(groups):
         u, x = (n * F + g * each) * plane + begin, (n * C + g * m) * volume
-        correlate(m, U, u, framed, (1, 1, 1), dilation, W, g * each * m * K + K - 1, (K, m * K, -1),
+        correlate(m, source, u, framed, (1, 1, 1), dilation, W, g * each * m * K + K - 1, (K, m * K, -1),
                   (each, KD, KH, KW), W, 0, 1, dX, x, image[1:])  # fmt: skip
 
 
@@ -287,27 +282,24 @@ def _taps(R, C):
     return taps
 
 
-def _columns(R):
-    five, four, three, one = (_taps(R, C) for C in (5, 4, 3, 1))
+def _columns(R, widest, narrow):
+    many, some, one = _taps(R, widest), _taps(R, narrow), _taps(R, 1)
 
     @linked
     def columns(count, N, Z: array, z, zs: 3, P: array, p, ps: 2, pk, rows, width, dW: array, w, wf, wk):
-        """R filters, `count` taps pk apart: five, four, three or one at a time, without a rest of one or two.
+        """R filters, `count` taps pk apart, as many at a time as there are registers for.
 
         zs: from sample to sample, filter to filter, row to row of the deltas Z; ps: from sample to sample, row to row.
         """
         k = 0
         while k < count:
             left, q, v = count - k, p + k * pk, w + k * wk
-            if left == 5 or left >= 9:
-                five(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
-                k += 5
-            elif left == 4 or left > 6:
-                four(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
-                k += 4
-            elif left >= 3:
-                three(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
-                k += 3
+            if left >= widest and left != widest + 1:
+                many(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
+                k += widest
+            elif left >= narrow:
+                some(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
+                k += narrow
             else:
                 one(N, Z, z, zs, P, q, ps, pk, rows, width, dW, v, wf, wk)
                 k += 1
@@ -315,31 +307,21 @@ def _columns(R):
     return columns
 
 
-_columns_of_four, _columns_of_two, _columns_of_one = _columns(4), _columns(2), _columns(1)
-_eight_by_three = _taps(8, 3)
-
-
-@linked
-def _three_of_eight(N, Z: array, z, zs: 3, P: array, p, ps: 2, pk, rows, width, dW: array, w, wf, wk):
-    """Eight filters, three taps: most networks' rows of kernels."""
-    _eight_by_three(N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk)
+_columns_of_eight, _columns_of_three, _columns_of_one = _columns(8, 3, 2), _columns(3, 5, 3), _columns(1, 5, 3)
 
 
 @helper
 def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
-    """F filters, eight or four at a time."""
+    """F filters: eight at a time, then three or one."""
     f = 0
     while f < F:
         i, v = z + f * zs[1], w + f * wf
-        if F - f >= 8 and count == 3:
-            _three_of_eight(N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+        if F - f >= 8:
+            _columns_of_eight(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 8
-        elif F - f >= 4:
-            _columns_of_four(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
-            f += 4
-        elif F - f >= 2:
-            _columns_of_two(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
-            f += 2
+        elif F - f >= 3:
+            _columns_of_three(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+            f += 3
         else:
             _columns_of_one(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 1
@@ -361,24 +343,31 @@ def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4
         for a in range(maps):
             for k in range(first * KW, last * KW):
                 dW[w + f * ws[0] + a * ws[1] + k] = 0
-    if not packs(8, taps, stride, OW, L):
-        some = max(1, 2048 // (OH * OW))  # samples at a time, so that deltas are still in cache for the next tap
+    if not packs(8, KH, stride[2], OW, L):
+        band = min(OH, max(1, NEAR // (8 * OW)))  # rows and samples of eight filters that stay in cache for all maps
+        some = max(1, NEAR // (8 * OH * OW))
+        step = stride[1] * width
+        flat = KW == 1 and step == OW  # rows follow each other, here and there
+        zs, ps = (each * plane, plane, 0 if flat else OW), (C * volume, 0 if flat else step)
         for n in range(0, N, some):
             count = min(some, N - n)
-            for a in range(maps if KW > 1 else 1):
-                for k in range(first, last):
-                    for d in range(OD):
-                        at = ((a * D + d * stride[0] + k // KH * dilation[0]) * H + k % KH * dilation[1]) * width
-                        i, j = z + n * each * plane + d * OH * OW, p + n * C * volume + at
-                        v, step = w + a * ws[1] + k * KW, stride[1] * width
-                        zs, ps = (each * plane, plane, OW), (C * volume, step)
-                        if KW > 1:
-                            _filters(F, KW, count, Z, i, zs, P, j, ps, dilation[2], OH, OW, dW, v, ws[0], 1)
-                        elif step == OW:
-                            zs, ps = (each * plane, plane, 0), (C * volume, 0)
-                            _filters(F, maps, count, Z, i, zs, P, j, ps, volume, 1, OH * OW, dW, v, ws[0], ws[1])
-                        else:
-                            _filters(F, maps, count, Z, i, zs, P, j, ps, volume, OH, OW, dW, v, ws[0], ws[1])
+            for d in range(OD):
+                for h in range(0, OH, band):
+                    rows = min(band, OH - h)
+                    high, wide = (1, rows * OW) if flat else (rows, OW)
+                    for f in range(0, F, 8):
+                        i, eight = z + (n * each + f) * plane + (d * OH + h) * OW, min(8, F - f)
+                        for a in range(maps if KW > 1 else 1):
+                            for k in range(first, last):
+                                at = a * D + d * stride[0] + k // KH * dilation[0]
+                                j = p + n * C * volume + (at * H + h * stride[1] + k % KH * dilation[1]) * width
+                                v = w + f * ws[0] + a * ws[1] + k * KW
+                                if KW > 1:
+                                    _filters(eight, KW, count, Z, i, zs, P, j, ps, dilation[2], high, wide, dW, v,
+                                             ws[0], 1)  # fmt: skip
+                                else:
+                                    _filters(eight, maps, count, Z, i, zs, P, j, ps, volume, high, wide, dW, v,
+                                             ws[0], ws[1])  # fmt: skip
         return
     T = panel(P, ROOM)
     tall, wide, extra, band = shape_of_panel(ROOM - L, 1, (KH, KW), stride[1], dilation[1], OH, OW)
@@ -413,7 +402,7 @@ def _shares(F, m, groups, rows):
     """How the gradient is divided: filters and maps of a block, and whether by rows of taps too; at least 8 blocks."""
     filters = min(F // groups, 16)
     blocks = groups * ((F // groups + filters - 1) // filters)
-    maps = max(1, min(m, 8, m * blocks // 8))
+    maps = max(1, min(m, m * blocks // 8))
     blocks *= (m + maps - 1) // maps
     return filters, maps, rows if blocks < 8 else 1
 

@@ -1,64 +1,26 @@
-"""The affine layer z = W a + b and its backward pass, (3) to (5) of the lecture, as matrix products on register tiles.
+"""The affine layer z = W a + b and its backward pass, (3) to (5) of the lecture, as matrix products.
 
-Parallel plan: forward and backward_input give four samples to an iteration, backward_weight four rows of dW; each
-output is written by one iteration, whatever the parts. Forward multiplies rows with rows, so its tile runs along the
-sum (`inner`) and is summed at the end; the other two run along the rows of W, dx and dW (`outer`). Rows shorter than a
-vector are left to plain loops, which LLVM unrolls where the sizes are constant (tiny networks).
+Parallel plan: the result is divided into blocks of rows and columns, each written by one iteration; a block is a matrix
+product of matrix.py, whose sums run in the same order whatever the blocks. Rows shorter than a vector are left to plain
+loops, which LLVM unrolls where the sizes are constant (tiny networks).
 """
 
 from numba import prange
 
 from ..compiler import helper, kernel
-from .tile import WIDE, inner, lanes, outer, store, sums, zero
+from .matrix import add_product_of_rows, product, shares
+from .tile import lanes
 
 
-def _dots(R, C):
-    """R x C products of rows: y[i + r, j + c] += sum_k x[i + r, k] W[j + c, k]."""
-
-    @helper
-    def dots(x, W, y, i, j, m, n):
-        t = zero(x, R, C)
-        L = lanes(x)
-        for k in range(0, m - L + 1, L):
-            t = inner(t, x, i * m + k, m, W, j * m + k, m, None)
-        if m % L:
-            k = m - m % L
-            t = inner(t, x, i * m + k, m, W, j * m + k, m, m - k)
-        sums(y, i * n + j, n, 1, t)
-
-    return dots
-
-
-def _combination(R):
-    """R rows of C, each a combination of the rows of B: C[i + r] = sum_k A[a + r sa + k ka] B[k]."""
-
-    @helper
-    def combination(A, a, sa, ka, B, C, i, K, m):
-        if m < lanes(B):
-            for r in range(R):
-                for j in range(m):
-                    total = C.dtype.type(0)
-                    for k in range(K):
-                        total += A.flat[a + r * sa + k * ka] * B.flat[k * m + j]
-                    C.flat[(i + r) * m + j] = total
-            return
-        width = WIDE * lanes(B)
-        for j in range(0, m - width + 1, width):
-            t = zero(B, R, WIDE)
+@helper
+def _combination(A, a, sa, ka, B, Y, y, rows, columns, K, m):
+    """Y[y + i m + j] = sum over k < K of A[a + i sa + k ka] B[k m + j], for few columns j."""
+    for i in range(rows):
+        for j in range(columns):
+            total = Y.dtype.type(0)
             for k in range(K):
-                t = outer(t, A, a + k * ka, sa, B, k * m + j, None, None)
-            store(C, i * m + j, m, t, None, None)
-        for j in range(m - m % width, m, 2 * lanes(B)):
-            t = zero(B, R, 2)
-            for k in range(K):
-                t = outer(t, A, a + k * ka, sa, B, k * m + j, m - j, None)
-            store(C, i * m + j, m, t, m - j, None)
-
-    return combination
-
-
-_dots_4x4, _dots_4x1, _dots_1x4, _dots_1x1 = _dots(4, 4), _dots(4, 1), _dots(1, 4), _dots(1, 1)
-_four, _one = _combination(4), _combination(1)
+                total += A.flat[a + i * sa + k * ka] * B.flat[k * m + j]
+            Y.flat[y + i * m + j] = total
 
 
 @kernel
@@ -66,31 +28,24 @@ def forward(x, W, b, y):
     """y (N, n) = x (N, m) W^T + b, with W (n, m) and b (n,) or (0,)."""
     N, m = x.shape
     n = W.shape[0]
-    for block in prange((N + 3) // 4):
-        first, last = block * 4, min(block * 4 + 4, N)
+    tall, wide, across, down = shares(N, n, lanes(x))
+    for block in prange(across * down):
+        top, left = block // across * tall, block % across * wide
+        rows, columns = min(tall, N - top), min(wide, n - left)
         if m < lanes(x):
-            for i in range(first, last):
-                for j in range(n):
+            for i in range(top, top + rows):
+                for j in range(left, left + columns):
                     z = b[j] if b.size else 0.0
                     for k in range(m):
                         z += W[j, k] * x[i, k]
                     y[i, j] = z
             continue
-        for i in range(first, last):
-            for j in range(n):
+        for i in range(top, top + rows):
+            for j in range(left, left + columns):
                 y[i, j] = b[j] if b.size else 0.0
-        for j in range(0, n - n % 4, 4):
-            if last - first == 4:
-                _dots_4x4(x, W, y, first, j, m, n)
-            else:
-                for i in range(first, last):
-                    _dots_1x4(x, W, y, i, j, m, n)
-        for j in range(n - n % 4, n):
-            if last - first == 4:
-                _dots_4x1(x, W, y, first, j, m, n)
-            else:
-                for i in range(first, last):
-                    _dots_1x1(x, W, y, i, j, m, n)
+        add_product_of_rows(
+            rows, m, columns, x.reshape(-1), top * m, W.reshape(-1), left * m, y.reshape(-1), top * n + left, n
+        )
 
 
 @kernel
@@ -98,13 +53,14 @@ def backward_input(W, dy, dx):
     """dx (N, m) = dy (N, n) W: the factor (W[l+1])^T delta[l+1] of (3)."""
     N, n = dy.shape
     m = W.shape[1]
-    for block in prange((N + 3) // 4):
-        i = block * 4
-        if i + 4 <= N:
-            _four(dy, i * n, n, 1, W, dx, i, n, m)
+    tall, wide, across, down = shares(N, m, lanes(W))
+    for block in prange(across * down):
+        top, left = block // across * tall, block % across * wide
+        rows, columns, at = min(tall, N - top), min(wide, m - left), top * m + left
+        if m < lanes(W):
+            _combination(dy, top * n, n, 1, W, dx, at, rows, columns, n, m)
         else:
-            for k in range(i, N):
-                _one(dy, k * n, n, 1, W, dx, k, n, m)
+            product(rows, n, columns, dy.reshape(-1), top * n, n, 1, W.reshape(-1), left, m, dx.reshape(-1), at, m, 1)
 
 
 @kernel
@@ -112,13 +68,14 @@ def backward_weight(x, dy, dW):
     """dW_jk = sum over the batch of delta_j a_k (5)."""
     N, m = x.shape
     n = dy.shape[1]
-    for block in prange((n + 3) // 4):
-        j = block * 4
-        if j + 4 <= n:
-            _four(dy, j, 1, n, x, dW, j, N, m)
+    tall, wide, across, down = shares(n, m, lanes(x))
+    for block in prange(across * down):
+        top, left = block // across * tall, block % across * wide
+        rows, columns, at = min(tall, n - top), min(wide, m - left), top * m + left
+        if m < lanes(x):
+            _combination(dy, top, 1, n, x, dW, at, rows, columns, N, m)
         else:
-            for k in range(j, n):
-                _one(dy, k, 1, n, x, dW, k, N, m)
+            product(rows, N, columns, dy.reshape(-1), top, 1, n, x.reshape(-1), left, m, dW.reshape(-1), at, m, 1)
 
 
 @kernel

@@ -222,8 +222,10 @@ def _sums(C, i, si, sj, t):
 
 
 def _load(C, i, si, r, c, width, sj):
-    """The tile of r rows of c vectors (literals) at C[i + r si + v sj]."""
+    """The tile of r rows of c vectors (literals) at C[i + r si :]; with sj the vectors lie that far apart."""
     n = _lanes(C)
+    if sj is None:
+        return np.array([_some(C, i + k * si, c * n, width) for k in range(r)])
     return np.array([np.concatenate([_some(C, i + k * si + v * sj, n, width) for v in range(c)]) for k in range(r)])
 
 
@@ -231,6 +233,14 @@ def _copy(T, t, P, p, width):
     """T[t : + a vector] = the numbers from P[p] on of which `width` exist, then zeros: T needs room for a vector."""
     T, n = T.reshape(-1), _lanes(P)
     T[t : t + n] = _some(P, p, n, width)
+
+
+def _turn(T, t, st, P, p, sp, rows):
+    """T[t + k st + j] = P[p + j sp + k], as many of either as a vector has; from `rows` on the last row is repeated."""
+    T, P, n = T.reshape(-1), P.reshape(-1), _lanes(P)
+    for k in range(n):
+        for j in range(n):
+            T[t + k * st + j] = P[p + min(j, rows - 1) * sp + k]
 
 
 def _strided(P, p, fixed, step, width):
@@ -415,14 +425,14 @@ def load(typing, C, i, si, r, c, width, sj):
     t = Tile(C.dtype, r.literal_value, c.literal_value)
 
     def generate(context, builder, sig, args):
-        words, (width,) = _Words(context, builder, t), _values(sig.args[5:6], args[5:6])
+        words, (width, sj) = _Words(context, builder, t), _values(sig.args[5:], args[5:])
         place, tile = words.at(C, args[0], args[1]), ir.Constant(context.get_value_type(t), ir.Undefined)
         for n in range(t.r):
-            for v, vector in enumerate(words.row(words.step(place, args[2], n), t.c, width, args[6])):
+            for v, vector in enumerate(words.row(words.step(place, args[2], n), t.c, width, sj)):
                 tile = builder.insert_value(tile, vector, n * t.c + v)
         return tile
 
-    return t(C, types.intp, types.intp, r, c, *_optional(width), types.intp), generate
+    return t(C, types.intp, types.intp, r, c, *_optional(width, sj)), generate
 
 
 @_word(_panel)
@@ -450,6 +460,37 @@ def copy(typing, T, t, P, p, width):
         return context.get_dummy_value()
 
     return types.void(T, types.intp, P, types.intp, types.intp), generate
+
+
+@_word(_turn)
+def turn(typing, T, t, st, P, p, sp, rows):
+    kind = Tile(P.dtype, 1, 1)
+
+    def generate(context, builder, sig, args):
+        words, n, number = _Words(context, builder, kind), kind.lanes, ir.IntType(32)
+        place, last = words.at(P, args[3], args[4]), builder.sub(args[6], args[6].type(1))
+        row = []
+        for j in range(n):
+            exists = builder.icmp_signed("<", last.type(j), last)
+            row.append(
+                words.load(builder.gep(place, [builder.mul(builder.select(exists, last.type(j), last), args[5])]))
+            )
+        half = 1
+        while half < n:  # bit by bit the number of a row and the number in it change places
+            for j in range(n):
+                if not j & half:
+                    a, b = row[j], row[j + half]
+                    low = [k if not k & half else n + k - half for k in range(n)]
+                    high = [k + half if not k & half else n + k for k in range(n)]
+                    pair = (builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(number, n), o)) for o in (low, high))
+                    row[j], row[j + half] = pair
+            half *= 2
+        target = words.at(T, args[0], args[1])
+        for k in range(n):
+            words.store(row[k], words.step(target, args[2], k))
+        return context.get_dummy_value()
+
+    return types.void(T, types.intp, types.intp, P, types.intp, types.intp, types.intp), generate
 
 
 @_word(_strided)

@@ -1,0 +1,130 @@
+"""Matrix products on register tiles, Y = A B and Y += A B^T, behind the affine layer.
+
+A tile is eight rows by three vectors of Y: for each term of the sum it reads three vectors of B and one number of every
+row of A, and makes 24 fused multiply-adds of them. Where many rows of A meet the same B, a panel of B, three vectors
+wide and DEEP terms long, is first copied (for B^T: turned) to the stack, so that it is read in one piece from nearby
+cache again and again. Where few do, B is read as it is; the rows of A B^T are then dot products (`inner`).
+"""
+
+from ..compiler import array, helper, linked
+from .tile import copy, inner, lanes, load, outer, panel, store, sums, turn, zero
+
+DEEP = 128  # terms of a sum whose factors are packed at once
+ROOM = DEEP * 48  # numbers of a panel, three vectors wide
+
+
+def _tile(R, C):
+    """R rows, C vectors, `width` columns of them: Y = or += sum over k < K of A[a + r sa + k ka] B[b + k kb :]."""
+
+    @helper
+    def tile(A, a, sa, ka, B, b, kb, exist, Y, y, ys, K, width, begin):
+        t = zero(A, R, C) if begin else load(Y, y, ys, R, C, width, None)
+        for k in range(K):
+            t = outer(t, A, a + k * ka, sa, B, b + k * kb, exist, None)
+        store(Y, y, ys, t, width, None)
+
+    return tile
+
+
+_eight_by_three, _eight_by_one, _one_by_three, _one_by_one = _tile(8, 3), _tile(8, 1), _tile(1, 3), _tile(1, 1)
+
+
+@helper
+def _columns(M, A, a, sa, ka, B, b, kb, Y, y, ys, K, width, begin):
+    """M rows of up to three vectors of Y, B's panel being padded."""
+    for i in range(0, M - M % 8, 8):
+        _eight_by_three(A, a + i * sa, sa, ka, B, b, kb, None, Y, y + i * ys, ys, K, width, begin)
+    for i in range(M - M % 8, M):
+        _one_by_three(A, a + i * sa, sa, ka, B, b, kb, None, Y, y + i * ys, ys, K, width, begin)
+
+
+@linked
+def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys, begin):
+    """Y[y + i ys + j] = or (begin = 0) += sum over k < K of A[a + i sa + k ka] B[b + k kb + j], M x n of them."""
+    L = lanes(A)
+    wide = 3 * L
+    if M >= 64:
+        T = panel(A, ROOM)
+        for k in range(0, K, DEEP):
+            deep = min(DEEP, K - k)
+            for j in range(0, n, wide):
+                for e in range(deep):
+                    for v in range(0, wide, L):
+                        copy(T, e * wide + v, B, b + (k + e) * kb + j + v, n - j - v)
+                _columns(M, A, a + k * ka, sa, ka, T, 0, wide, Y, y + j, ys, deep, n - j, begin and k == 0)
+        return
+    whole = n - n % wide
+    for block in range((M + 7) // 8 if begin and M >= 8 else M // 8):
+        i = min(block * 8, M - 8)  # the last eight may begin earlier: some rows twice, rather than one by one
+        for j in range(0, whole, wide):
+            _eight_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
+        for j in range(whole, n, L):
+            _eight_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
+    for i in range(0 if M < 8 else M if begin else M - M % 8, M):
+        for j in range(0, whole, wide):
+            _one_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
+        for j in range(whole, n, L):
+            _one_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
+
+
+def _dots(R, C):
+    """R x C products of rows: Y[y + r ys + v] += sum over k < K of A[a + r K + k] B[b + v K + k]."""
+
+    @helper
+    def dots(K, A, a, B, b, Y, y, ys):
+        t = zero(A, R, C)
+        L = lanes(A)
+        for k in range(0, K - L + 1, L):
+            t = inner(t, A, a + k, K, B, b + k, K, None)
+        if K % L:
+            k = K - K % L
+            t = inner(t, A, a + k, K, B, b + k, K, K - k)
+        sums(Y, y, ys, 1, t)
+
+    return dots
+
+
+_dots_8x3, _dots_8x1, _dots_1x4, _dots_1x1 = _dots(8, 3), _dots(8, 1), _dots(1, 4), _dots(1, 1)
+
+
+@linked
+def add_product_of_rows(M, K, n, A: array, a, B: array, b, Y: array, y, ys):
+    """Y[y + i ys + j] += sum over k < K of A[a + i K + k] B[b + j K + k], M x n of them."""
+    L = lanes(A)
+    wide = 3 * L
+    if M >= 256 and n >= L:
+        T = panel(A, ROOM)
+        for k in range(0, K, DEEP):
+            deep = min(DEEP, K - k)
+            for j in range(0, n, wide):
+                for v in range(0, min(wide, n - j), L):
+                    for e in range(0, deep - L + 1, L):
+                        turn(T, e * wide + v, wide, B, b + (j + v) * K + k + e, K, n - j - v)
+                    for e in range(deep - deep % L, deep):
+                        for o in range(min(L, n - j - v)):
+                            T[e * wide + v + o] = B[b + (j + v + o) * K + k + e]
+                _columns(M, A, a + k, K, 1, T, 0, wide, Y, y + j, ys, deep, n - j, False)
+        return
+    for i in range(0, M - M % 8, 8):
+        for j in range(0, n - n % 3, 3):
+            _dots_8x3(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+        for j in range(n - n % 3, n):
+            _dots_8x1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+    for i in range(M - M % 8, M):
+        for j in range(0, n - n % 4, 4):
+            _dots_1x4(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+        for j in range(n - n % 4, n):
+            _dots_1x1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+
+
+def _shares(M, n, vector):
+    """How a result of M x n is divided: rows and columns of a block, blocks side by side and below; at most 32."""
+    tall = min(M, 512)
+    down = (M + tall - 1) // max(tall, 1)
+    panels = (n + 3 * vector - 1) // (3 * vector)
+    each = (panels * down + 31) // 32
+    wide = min(n, each * 3 * vector)
+    return tall, wide, (n + wide - 1) // max(wide, 1), down
+
+
+shares = helper(_shares)
