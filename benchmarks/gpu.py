@@ -264,7 +264,8 @@ def markdown(found):
     lines = [
         "# nnjit on a GPU beside PyTorch", "",
         f"{found['device']}, PyTorch {found['torch']}. Measured in the same run: a copy moves {top['bytes'] / 1e9:.0f}"
-        f" GB/s, multiply-adds in registers do {top['flops'] / 1e12:.1f} TFLOP/s. Ratios are PyTorch's time over nnjit's.",
+        f" GB/s, multiply-adds in registers do {top['flops'] / 1e12:.1f} TFLOP/s. Ratios are PyTorch's time over"
+        " nnjit's.",
         "",
         f"CPU and GPU with one seed: losses of the first 100 steps within {agree['loss']:.1e}, accuracy within"
         f" {agree['accuracy points']:.2f} points.",
