@@ -17,7 +17,10 @@ from nnjit.kernels import driver, launch
 from nnjit.kernels.compiler import kernel
 from nnjit.kernels.cuda import conv, dense, product, step
 from nnjit.kernels.operations import operation
+from nnjit.network import device
+from nnjit.network.program import Program
 from nnjit.registry import builtin, compose
+from nnjit.training.clip import Clip
 from numba import prange
 
 HERE = Path(__file__).parent
@@ -62,8 +65,8 @@ def ptx(function, signature, generation, monkeypatch):
     from numba import cuda
     from numba.cuda import dispatcher
 
-    device = type("Device", (), {"compute_capability": generation})
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: device)
+    gpu = type("GPU", (), {"compute_capability": generation})
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: gpu)
     return cuda.compile(function, signature, cc=generation, device=False, abi="numba", output="ptx")[0]
 
 
@@ -175,6 +178,41 @@ def test_the_end_of_a_step_compiles(monkeypatch):
         launch.launch(step.record, 1, launch.THREADS, f, i, d, d, t, (1, 1, 1), (1, 2, 3, 4), 2.0, 0.0),
     ):
         assert ".entry" in ptx(each.kernel.py_func, tuple(map(numba_type, each.arguments)), (9, 0), monkeypatch)
+
+
+class HostMemory:
+    """Stands for numba.cuda where nothing is launched: arrays lie in host memory."""
+
+    device_array = staticmethod(np.zeros)
+
+    @staticmethod
+    def stream():
+        return 0
+
+
+LAYERS = ["conv(4, 3, padding='same', stride=2)", "batchnorm", "relu", "maxpool(2)", "flatten", "dropout(0.5)",
+          ("residual", {"layers": ["dense(16)", "tanh"]}), "layernorm", "dense(3)"]  # fmt: skip
+
+
+@here_compiles
+def test_a_whole_training_step_compiles(monkeypatch):
+    """The launches that a program is noted as: gather, forward, backward, norms, clipping and the update."""
+    monkeypatch.setattr(driver, "require", lambda: None)
+    monkeypatch.setattr(device, "require", lambda: None)
+    monkeypatch.setattr(device, "cuda", HostMemory)
+    network = compose(LAYERS, (2, 9, 8), device="cuda", seed=1)
+    program = Program(network, "cross_entropy", "adam", 4, clip=Clip(max=1.0, p=2.0))
+    run = device.DeviceRun(program)
+    noted = run._step(4, np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    assert len(noted) > 30
+    names = set()
+    for each in noted:
+        assert all(array.flags.c_contiguous for array in each.arguments if isinstance(array, np.ndarray))
+        function, signature = each.kernel.py_func, tuple(map(numba_type, each.arguments))
+        if (function, signature) not in names:
+            names.add((function, signature))
+            assert ".entry" in ptx(function, signature, (9, 0), monkeypatch)
+    assert noted[0].kernel.py_func.__name__ == "batch_gather" and noted[-1].kernel.py_func.__name__ == "update_adam"
 
 
 # -- from a loop to a grid ---------------------------------------------------------------------------------------------

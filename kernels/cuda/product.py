@@ -26,6 +26,7 @@ import numpy as np
 from numba import cuda, prange
 
 from ...errors import DeviceError
+from .. import geometry
 from ..compiler import kernel
 from ..launch import SIMULATED, address, block_helper, block_kernel, launch, launches, real, table, workspace
 from ..vector import load4, store4
@@ -101,6 +102,8 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
     """
     if min(M, N) == 0:
         return []
+    if max(A.array.size, B.array.size, C.size) > geometry.LARGEST:  # offsets are 32-bit numbers
+        raise DeviceError("arrays of more than 2**31 numbers are too large for a product on CUDA; use a smaller batch")
     tile = next((t for t in TILES if _tiles(t, M, N) * groups >= BLOCKS), TILES[-1])
     tiles = _tiles(tile, M, N) * groups
     splits = max(1, min(-(-BLOCKS // tiles), K // SHARE))
@@ -108,7 +111,8 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
     splits = max(1, -(-K // per))
     pairs = (A.outer, A.inner), (B.inner, B.outer), (rows_of, columns_of)
     tables = tuple(pair[0] is not None for pair in pairs)
-    places = table(_checked([each for pair in pairs for each in pair if each is not None]), C)
+    given = [each for pair in pairs for each in pair if each is not None]
+    places = table(np.concatenate([*given, np.zeros(1, np.int64)]), C)
     target = C if splits == 1 else workspace(splits * groups * M * N, C)
     code = _product(tile, A.along_k, B.along_k, tables, A.wide(K, M), B.wide(K, N), by_row, splits > 1)
     grid = (-(-N // tile.columns), -(-M // tile.rows), splits * groups)
@@ -126,15 +130,6 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
 
 def _tiles(tile, M, N):
     return -(-M // tile.rows) * -(-N // tile.columns)
-
-
-def _checked(found):
-    numbers = np.concatenate([*found, np.zeros(1, np.int64)])
-    if numbers.max() > np.iinfo(np.int32).max:
-        raise DeviceError(
-            "an array of more than 2**31 numbers is too large for a convolution on CUDA; use a smaller batch"
-        )
-    return numbers
 
 
 @memoize
