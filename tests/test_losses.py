@@ -78,6 +78,18 @@ def test_cross_entropy_is_the_logarithm_of_softmax(folder):
     np.testing.assert_allclose(one_hot[1], dy, atol=1e-14)
 
 
+@dtypes
+@pytest.mark.parametrize("classes", [7, 16, 31, 100])
+def test_largest_logit_wherever_it_is(classes, dtype):
+    """All logits far below 0, where a row's missing numbers must not count as 0; NaN anywhere goes through."""
+    for place in range(classes):
+        y = np.full((2, classes), -2e3, dtype)
+        y[0, place], y[1, place] = -1e3, np.nan
+        loss, dy = compute("cross_entropy", y, np.array([place, 0]), "cpu")
+        assert loss[0] == 0 and not dy[0].any()
+        assert np.isnan(loss[1]) and np.isnan(dy[1]).all()
+
+
 @both
 @dtypes
 def test_huge_logits(folder, dtype):

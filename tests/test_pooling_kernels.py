@@ -149,6 +149,38 @@ def test_parts_give_the_same_bits(spec):
         np.testing.assert_array_equal(parted[name], whole[name], err_msg=name)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [5, 8, 16, 17, 33, 70])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "maxpool(2)", "maxpool(3, 2, 1)", "maxpool(3, 1, 1)", "maxpool(5, 3, 2)", "maxpool((2, 5), (2, 4), (1, 2))",
+        "avgpool(2)", "avgpool(3, 2, 1)", "avgpool(5, 1, 2, count_padding=True)", "avgpool(4, 3, 1)",
+        "avgpool((3, 5), (1, 4))",
+    ],
+)  # fmt: skip
+def test_every_tail_of_a_row(spec, width, dtype):
+    """Rows of less and more windows than a vector has numbers, of every step, with ties, NaN and infinities."""
+    layer, rng = registry.create(spec), np.random.default_rng(width)
+    x = rng.integers(-3, 4, (2, 3, 7, width)).astype(dtype)
+    if spec.startswith("max"):
+        x[rng.random(x.shape) < 0.05] = np.nan
+        x[rng.random(x.shape) < 0.3] = -INF
+    dy = rng.standard_normal((2, *layer.output_shape(x.shape[1:]))).astype(dtype)
+    got, plain = (run(layer, x, dy, folder=folder) for folder in ("cpu", "reference"))
+    for name in ("y", "dx"):
+        np.testing.assert_allclose(got[name], plain[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("spec", ["maxpool(40, 1, 20)", "avgpool(40, 1, 20)", "maxpool(40, 2)", "avgpool(40, 2)"])
+def test_windows_that_reach_further_than_a_vector(spec):
+    layer, x = registry.create(spec), np.random.default_rng(0).standard_normal((1, 2, 90))
+    dy = np.random.default_rng(1).standard_normal((1, *layer.output_shape(x.shape[1:])))
+    got, plain = (run(layer, x, dy, folder=folder) for folder in ("cpu", "reference"))
+    for name in ("y", "dx"):
+        np.testing.assert_allclose(got[name], plain[name], atol=1e-12, err_msg=name)
+
+
 @pytest.mark.parametrize("file", [cpu, conv, conv_transpose])
 def test_float32_stays_float32(file):
     """Nothing in the LLVM code of a kernel, helpers included, is a double."""

@@ -65,14 +65,14 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups):
 @kernel
 def backward_bias(dy, db):
     """db[f] = sum over the batch and positions of dy[n, f, o]."""
-    N, _, OD, OH, OW = dy.shape
+    N, F, OD, OH, OW = dy.shape
+    dY, plane = dy.reshape(-1), OD * OH * OW
     for f in prange(db.size):
         total = 0.0
         for n in range(N):
-            for d in range(OD):
-                for h in range(OH):
-                    for w in range(OW):
-                        total += dy[n, f, d, h, w]
+            at = uintp((n * F + f) * plane)
+            for i in range(uintp(plane)):
+                total += dY[at + i]
         db[f] = total
 
 

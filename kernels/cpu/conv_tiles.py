@@ -399,12 +399,12 @@ def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4
 
 
 def _shares(F, m, groups, rows):
-    """How the gradient is divided: filters and maps of a block, and whether by rows of taps too; at least 8 blocks."""
+    """How the gradient is divided: filters and maps of a block, and whether by rows of taps too; about 8 blocks."""
     filters = min(F // groups, 16)
     blocks = groups * ((F // groups + filters - 1) // filters)
     maps = max(1, min(m, m * blocks // 8))
     blocks *= (m + maps - 1) // maps
-    return filters, maps, rows if blocks < 8 else 1
+    return filters, maps, rows if blocks < 4 else 1
 
 
 shares = helper(_shares)

@@ -2,11 +2,12 @@
 
 Arrays are flat; sample n is x[n F : (n + 1) F]. Parallel plan: forward and backward_input loop over samples. The
 gradients of gain and offset are sums over the batch, so their iterations own blocks of 64 features and run along rows
-in memory. Sources are in reference/layernorm.py.
+in memory. Places are unsigned (uintp): Numba would test at + j for "counted from the end", and LLVM would not make
+vector loops. Sources are in reference/layernorm.py.
 """
 
 import numpy as np
-from numba import prange
+from numba import prange, uintp
 
 from ..compiler import kernel
 
@@ -16,16 +17,16 @@ def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
     """y = gain (x - m) / sqrt(v + epsilon) + offset, with m and v (biased, 1/F) of each sample."""
     F = gain.size
     for n in prange(mean.size):
-        at = n * F
+        at = uintp(n * F)
         total = 0.0
-        for j in range(F):
+        for j in range(uintp(F)):
             total += x[at + j]
         m = total / float(F)
         total = 0.0
-        for j in range(F):
+        for j in range(uintp(F)):
             total += (x[at + j] - m) * (x[at + j] - m)
         r = 1.0 / np.sqrt(total / float(F) + epsilon)
-        for j in range(F):
+        for j in range(uintp(F)):
             y[at + j] = gain[j] * ((x[at + j] - m) * r) + offset[j]
         mean[n] = m
         inverse_deviation[n] = r
@@ -36,14 +37,14 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx):
     """dx = r (g - mean(g) - h mean(g h)), g = gain dy, h = (x - m) r, with means over a sample's F features."""
     F = gain.size
     for n in prange(mean.size):
-        at, m, r = n * F, mean[n], inverse_deviation[n]
+        at, m, r = uintp(n * F), mean[n], inverse_deviation[n]
         sum_g, sum_gh = 0.0, 0.0
-        for j in range(F):
+        for j in range(uintp(F)):
             g = gain[j] * dy[at + j]
             sum_g += g
             sum_gh += g * ((x[at + j] - m) * r)
         shift, slope = sum_g / float(F), sum_gh / float(F)
-        for j in range(F):
+        for j in range(uintp(F)):
             dx[at + j] = r * (gain[j] * dy[at + j] - shift - (x[at + j] - m) * r * slope)
 
 
@@ -52,12 +53,12 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """dgain = sum over the batch of dy h, doffset = sum over the batch of dy."""
     F = dgain.size
     for block in prange((F + 63) // 64):
-        start, stop = 64 * block, min(64 * block + 64, F)
+        start, stop = uintp(64 * block), uintp(min(64 * block + 64, F))
         for j in range(start, stop):
             dgain[j] = 0.0
             doffset[j] = 0.0
         for n in range(mean.size):
-            at, m, r = n * F, mean[n], inverse_deviation[n]
+            at, m, r = uintp(n * F), mean[n], inverse_deviation[n]
             for j in range(start, stop):
                 dgain[j] += dy[at + j] * ((x[at + j] - m) * r)
                 doffset[j] += dy[at + j]

@@ -8,6 +8,7 @@ import numpy as np
 from numba import prange
 
 from ..compiler import kernel
+from .rows import largest
 
 
 @kernel
@@ -149,18 +150,16 @@ def binary_cross_entropy_backward(y, target, dy):
 def cross_entropy(y, target, loss):
     """C_i = -sum_c t_c log softmax(y)_c, with y, target (N, C): one-hot or soft targets, log-sum-exp form."""
     N, C = y.shape
+    flat = y.reshape(-1)
     for n in prange(N):
-        largest = y[n, 0]
-        for c in range(1, C):
-            if y[n, c] > largest:
-                largest = y[n, c]
+        top = largest(flat, n * C, C)
         total = 0.0
         for c in range(C):
-            total += np.exp(y[n, c] - largest)
+            total += np.exp(y[n, c] - top)
         log_total = np.log(total)
         cost = 0.0
         for c in range(C):
-            cost += target[n, c] * (log_total - (y[n, c] - largest))
+            cost += target[n, c] * (log_total - (y[n, c] - top))
         loss[n] = cost
 
 
@@ -168,15 +167,13 @@ def cross_entropy(y, target, loss):
 def cross_entropy_backward(y, target, dy):
     """dC_i/dy = softmax(y) sum_c t_c - t: a[L] - y where the targets sum to 1."""
     N, C = y.shape
+    flat = y.reshape(-1)
     for n in prange(N):
-        largest = y[n, 0]
-        for c in range(1, C):
-            if y[n, c] > largest:
-                largest = y[n, c]
+        top = largest(flat, n * C, C)
         total = 0.0
         mass = 0.0
         for c in range(C):
-            e = np.exp(y[n, c] - largest)
+            e = np.exp(y[n, c] - top)
             dy[n, c] = e
             total += e
             mass += target[n, c]
@@ -188,30 +185,26 @@ def cross_entropy_backward(y, target, dy):
 def cross_entropy_labels(y, target, loss):
     """C_i = -log softmax(y)_t, with y (N, C) and whole numbers target (N,); NaN for a label outside 0..C-1."""
     N, C = y.shape
+    flat = y.reshape(-1)
     for n in prange(N):
-        largest = y[n, 0]
-        for c in range(1, C):
-            if y[n, c] > largest:
-                largest = y[n, c]
+        top = largest(flat, n * C, C)
         total = 0.0
         for c in range(C):
-            total += np.exp(y[n, c] - largest)
+            total += np.exp(y[n, c] - top)
         label = target[n]
-        loss[n] = np.log(total) - (y[n, label] - largest) if 0 <= label < C else np.nan
+        loss[n] = np.log(total) - (y[n, label] - top) if 0 <= label < C else np.nan
 
 
 @kernel
 def cross_entropy_labels_backward(y, target, dy):
     """dC_i/dy = softmax(y) - one-hot(t); NaN for a label outside 0..C-1."""
     N, C = y.shape
+    flat = y.reshape(-1)
     for n in prange(N):
-        largest = y[n, 0]
-        for c in range(1, C):
-            if y[n, c] > largest:
-                largest = y[n, c]
+        top = largest(flat, n * C, C)
         total = 0.0
         for c in range(C):
-            e = np.exp(y[n, c] - largest)
+            e = np.exp(y[n, c] - top)
             dy[n, c] = e
             total += e
         label = target[n]

@@ -11,17 +11,22 @@ whole map as the window and give y (N, C).
 Parallel plan: every kernel loops over the N C maps, which do not touch each other. In backward a map is set to zero,
 then every window adds to its cells: windows may overlap, but one iteration owns the map.
 
-Maps are flat arrays here, a window some rows of cells that follow each other. Maxima are selected, not branched to:
-which cell is the largest is what no processor can predict. Indices are unsigned (uintp), or Numba would test each for
-"counted from the end".
+Max and average take as many neighbouring windows at once as a vector has numbers (pooling_tiles.py). Backward, cell
+j s + r of a window is cell r of the window j places on. So what the windows give to cells r is summed first, by
+Horner's rule with a move by one place for each j (t, and t_out for what moves out of the vector), and added to dx in
+one go, always in the same vectors: those that overlap would each wait for the one before to be written.
+
+Elsewhere maxima are selected, not branched to: which cell is the largest is what no processor can predict. Maps are
+flat arrays, indices unsigned (uintp), or Numba would test each for "counted from the end".
 """
 
 from math import inf, sqrt
 
 from numba import njit, prange, uintp
 
-from ..compiler import helper, kernel
-from .tile import add, interleave, lanes, load, most, spread, store, strided, where_same, zero
+from ..compiler import INLINED, helper, kernel
+from .pooling_tiles import add_cells, cells, later, minus, over, ramp, times, where_equal, where_more
+from .tile import add, interleave, lanes, load, most, store, strided, where_same, zero
 
 
 @njit
@@ -37,137 +42,139 @@ def _beats(v, largest):
     return (v > largest) | ((v != v) & (largest == largest))
 
 
-@njit
-def _inside(image, out, size, stride, before):
-    """Whether every window lies in the input."""
-    inside = True
-    for k in range(3):
-        inside &= before[k] == 0 and (out[k] - 1) * stride[k] + size[k] <= image[k]
-    return inside
+@helper
+def _claim(P, p, dP, H, W, size, width, dY, y):
+    """dP = dY at the first largest number of each of `width` windows of pairs from P[p] on, 0 at the others.
 
-
-def _largest(fixed):
-    """The largest number of each of `width` windows beside each other, the first of which begins at P[p]."""
-
-    @helper
-    def largest(P, p, H, W, size, step, width):
-        top = strided(P, p, fixed, step, width)
-        for d in range(size[0]):
-            for h in range(size[1]):
-                for w in range(size[2]):
-                    top = most(top, strided(P, p + (d * H + h) * W + w, fixed, step, width))
-        return top
-
-    return largest
-
-
-_largest_of_pairs, _largest_of_all = _largest(2), _largest(0)
+    For windows that neither overlap nor meet a border: what is not read and added to takes half the time.
+    """
+    nothing, rest = zero(P, 1, 1), load(dY, y, 0, 1, 1, width, 0)
+    top = strided(P, p, 2, 2, width)
+    for d in range(size[0]):
+        for h in range(size[1]):
+            for w in range(2):
+                top = most(top, strided(P, p + (d * H + h) * W + w, 2, 2, width))
+    for d in range(size[0]):
+        for h in range(size[1]):
+            at = p + (d * H + h) * W
+            v = strided(P, at, 2, 2, width)
+            first = where_same(v, top, rest, nothing)
+            rest = where_same(v, top, nothing, rest)
+            second = where_same(strided(P, at + 1, 2, 2, width), top, rest, nothing)
+            rest = where_same(strided(P, at + 1, 2, 2, width), top, nothing, rest)
+            interleave(dP, at, first, second, width)
 
 
 @helper
-def _claim(P, p, dP, H, W, size, step, width, dY, y, fresh):
-    """dP = dY at the first largest number of each of `width` windows from P[p] on; the other numbers get nothing.
+def _count(like, cell, rows, W, size, stride, count_padding):
+    """Cells by which a sum is divided, for windows from `cell` on: all, or those of `rows` rows that lie in the input.
 
-    fresh: dP is not set yet, and the windows, of pairs, cover it; otherwise is added to what is there.
+    Of a row they are the window's without those before the input and behind it.
     """
-    nothing = zero(P, 1, 1)
-    rest = load(dY, y, 0, 1, 1, width, 0)
-    if fresh:
-        top = _largest_of_pairs(P, p, H, W, size, step, width)
-        for d in range(size[0]):
-            for h in range(size[1]):
-                at = p + (d * H + h) * W
-                v = strided(P, at, 2, 2, width)
-                first = where_same(v, top, rest, nothing)
-                rest = where_same(v, top, nothing, rest)
-                v = strided(P, at + 1, 2, 2, width)
-                second = where_same(v, top, rest, nothing)
-                rest = where_same(v, top, nothing, rest)
-                interleave(dP, at, first, second, width)
-    else:
-        top = _largest_of_all(P, p, H, W, size, step, width)
-        for d in range(size[0]):
-            for h in range(size[1]):
-                for w in range(size[2]):
-                    at = p + (d * H + h) * W + w
-                    v = strided(P, at, 0, step, width)
-                    part = where_same(v, top, rest, nothing)
-                    rest = where_same(v, top, nothing, rest)
-                    spread(dP, at, step, add(strided(dP, at, 0, step, width), part), width)
+    if count_padding:
+        return ramp(like, size[0] * size[1] * size[2], 0)
+    nothing = zero(like, 1, 1)
+    before, behind = ramp(like, -cell, -stride[2]), ramp(like, cell + size[2] - W, stride[2])
+    return times(
+        ramp(like, rows, 0), minus(minus(ramp(like, size[2], 0), most(nothing, before)), most(nothing, behind))
+    )
+
+
+@njit(**INLINED)
+def _part(like, delta, best, k, w, size):
+    """What cell w of a row of `size` cells, whose first has the number k, gets of delta: all if it is the best."""
+    return where_equal(best, ramp(like, k + w if w < size else -1, 0), delta, zero(like, 1, 1))
 
 
 @kernel
 def max_forward(x, y, size, stride, before):
-    """y = the largest of each window: tap by tap along a row of windows, which share the test for the border."""
+    """y = the largest of each window."""
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
-    cells, tops = x.reshape(-1), y.reshape(-1)
-    step = uintp(stride[2])
-    inside = _inside(x.shape[2:], y.shape[2:], size, stride, before)
+    numbers, tops = x.reshape(-1), y.reshape(-1)
+    lowest, by = ramp(x, -inf, 0.0), 2 if stride[2] == 2 else 1
+    steps = (size[2] + by - 1) // by
     for i in prange(N * C):
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                z = ((i * OD + od) * OH + oh) * OW
-                if inside:
-                    p = ((i * D + d0) * H + h0) * W
-                    for o in range(0, OW, lanes(x)):
-                        q, some = p + o * stride[2], OW - o
-                        if stride[2] == 2:
-                            top = _largest_of_pairs(cells, q, H, W, size, 2, some)
-                        else:
-                            top = _largest_of_all(cells, q, H, W, size, stride[2], some)
-                        store(tops, z + o, 0, top, some, None)
-                    continue
-                for j in range(uintp(z), uintp(z + OW)):
-                    tops[j] = -inf
-                for d in range(d0, d1):
-                    for h in range(h0, h1):
-                        for t in range(-before[2], size[2] - before[2]):
-                            first = max(0, -(t // stride[2]))  # window whose tap t lies in the input, and the last + 1
-                            last = min(OW, (W - 1 - t) // stride[2] + 1)
-                            q, top = uintp(((i * D + d) * H + h) * W + first * stride[2] + t), uintp(z + first)
-                            for j in range(uintp(max(0, last - first))):
-                                v, largest = cells[q + j * step], tops[top + j]
-                                tops[top + j] = v if _beats(v, largest) else largest
+                for o in range(0, OW, lanes(x)):
+                    top, cell = lowest, o * stride[2] - before[2]
+                    for d in range(d0, d1):
+                        for h in range(h0, h1):
+                            row = ((i * D + d) * H + h) * W
+                            for j in range(steps):
+                                w = by * j
+                                v, next = cells(numbers, row, cell + w, W, stride[2], lowest)
+                                top = most(top, v)
+                                if w + 1 < min(w + by, size[2]):
+                                    top = most(top, next)
+                    store(tops, ((i * OD + od) * OH + oh) * OW + o, 0, top, OW - o, None)
 
 
 @kernel
 def max_backward_input(x, dy, dx, size, stride, before):
-    """dx = dy at the first largest cell of each window, summed over windows."""
+    """dx = dy at the first largest cell of each window, summed over windows.
+
+    A window's cells are numbered in row order; `best` is the number of its first largest cell.
+    """
     N, C, OD, OH, OW = dy.shape
     D, H, W = x.shape[2:]
-    cells, slopes, deltas = x.reshape(-1), dx.reshape(-1), dy.reshape(-1)
-    inside = _inside(x.shape[2:], dy.shape[2:], size, stride, before)
-    pairs = inside and stride[2] == 2 and size == stride
-    covered = pairs and OW * 2 == W and OH * size[1] == H and OD * size[0] == D
+    numbers, slopes, deltas = x.reshape(-1), dx.reshape(-1), dy.reshape(-1)
+    places, n = (size[2] + stride[2] - 1) // stride[2], lanes(dx)
+    residues = 1 if stride[2] == 2 else min(stride[2], size[2])
+    lowest, nothing, by = ramp(x, -inf, 0.0), zero(x, 1, 1), 2 if stride[2] == 2 else 1
+    steps = (size[2] + by - 1) // by
+    pairs = size == stride and stride[2] == 2 and before == (0, 0, 0)
+    pairs = pairs and OD * size[0] <= D and OH * size[1] <= H and OW * 2 <= W
+    covered = pairs and OD * size[0] == D and OH * size[1] == H and OW * 2 == W
     for i in prange(N * C):
-        n, c = i // C, i % C
         for j in range(uintp(i * D * H * W), uintp((i + (not covered)) * D * H * W)):
             slopes[j] = 0.0
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                if inside:
-                    p, z = ((i * D + d0) * H + h0) * W, ((i * OD + od) * OH + oh) * OW
-                    for o in range(0, OW, lanes(x)):
-                        q = p + o * stride[2]
-                        _claim(cells, q, slopes, H, W, size, stride[2], OW - o, deltas, z + o, pairs)
-                    continue
-                for ow in range(OW):
-                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    at = uintp(((i * D + d0) * H + h0) * W + w0)
-                    largest = cells[at]
+                for o in range(0, OW, lanes(x)):
+                    cell, k = o * stride[2] - before[2], 0
+                    z = ((i * OD + od) * OH + oh) * OW + o
+                    if pairs:
+                        _claim(numbers, ((i * D + d0) * H + h0) * W + cell, slopes, H, W, size, OW - o, deltas, z)
+                        continue
+                    top, best = lowest, most(nothing, ramp(x, -cell, -stride[2]))  # the first cell in the input
                     for d in range(d0, d1):
                         for h in range(h0, h1):
                             row = ((i * D + d) * H + h) * W
-                            for j in range(uintp(row + w0), uintp(row + w1)):
-                                better = _beats(cells[j], largest)
-                                largest = cells[j] if better else largest
-                                at = j if better else at
-                    slopes[at] += dy[n, c, od, oh, ow]
+                            for j in range(steps):
+                                w = by * j
+                                v, next = cells(numbers, row, cell + w, W, stride[2], lowest)
+                                best = where_more(top, v, ramp(x, k + w, 0), best)
+                                top = most(top, v)
+                                if w + 1 < min(w + by, size[2]):
+                                    best = where_more(top, next, ramp(x, k + w + 1, 0), best)
+                                    top = most(top, next)
+                            k += size[2]
+                    delta, k = load(deltas, z, 0, 1, 1, OW - o, 0), 0
+                    for d in range(d0, d1):
+                        for h in range(h0, h1):
+                            row = ((i * D + d) * H + h) * W
+                            for r in range(residues):
+                                for first in range(0, places, n):
+                                    j = min(first + n, places) - 1
+                                    w, t_out, u_out = r + j * stride[2], nothing, nothing
+                                    t = _part(x, delta, best, k, w, size[2])
+                                    u = _part(x, delta, best, k, w + 1, size[2])
+                                    while j > first:
+                                        j, w = j - 1, w - stride[2]
+                                        t_out, u_out = later(t, t_out), later(u, u_out)
+                                        t = add(later(nothing, t), _part(x, delta, best, k, w, size[2]))
+                                        u = add(later(nothing, u), _part(x, delta, best, k, w + 1, size[2]))
+                                    at = cell + r + first * stride[2]
+                                    add_cells(slopes, row, at, W, stride[2], t, u)
+                                    if places > 1:
+                                        add_cells(slopes, row, at + n * stride[2], W, stride[2], t_out, u_out)
+                            k += size[2]
 
 
 @kernel
@@ -175,23 +182,27 @@ def average_forward(x, y, size, stride, before, count_padding):
     """y = the mean of each window."""
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
-    cells = x.reshape(-1)
+    numbers, means = x.reshape(-1), y.reshape(-1)
+    nothing, by = zero(x, 1, 1), 2 if stride[2] == 2 else 1
+    steps = (size[2] + by - 1) // by
     for i in prange(N * C):
-        n, c = i // C, i % C
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for ow in range(OW):
-                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    count = size[0] * size[1] * size[2] if count_padding else (d1 - d0) * (h1 - h0) * (w1 - w0)
-                    total = 0.0
+                for o in range(0, OW, lanes(x)):
+                    total, cell = nothing, o * stride[2] - before[2]
                     for d in range(d0, d1):
                         for h in range(h0, h1):
                             row = ((i * D + d) * H + h) * W
-                            for j in range(uintp(row + w0), uintp(row + w1)):
-                                total += cells[j]
-                    y[n, c, od, oh, ow] = total / float(count)
+                            for j in range(steps):
+                                w = by * j
+                                v, next = cells(numbers, row, cell + w, W, stride[2], nothing)
+                                total = add(total, v)
+                                if w + 1 < min(w + by, size[2]):
+                                    total = add(total, next)
+                    count = _count(x, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding)
+                    store(means, ((i * OD + od) * OH + oh) * OW + o, 0, over(total, count), OW - o, None)
 
 
 @kernel
@@ -199,24 +210,37 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
     """dx = dy / count in every cell of each window, summed over windows."""
     N, C, OD, OH, OW = dy.shape
     D, H, W = dx.shape[2:]
-    slopes = dx.reshape(-1)
+    slopes, deltas = dx.reshape(-1), dy.reshape(-1)
+    places, n = (size[2] + stride[2] - 1) // stride[2], lanes(dx)
+    residues = 1 if stride[2] == 2 else min(stride[2], size[2])
+    nothing = zero(dy, 1, 1)
     for i in prange(N * C):
-        n, c = i // C, i % C
         for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
             slopes[j] = 0.0
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
             for oh in range(OH):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for ow in range(OW):
-                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    count = size[0] * size[1] * size[2] if count_padding else (d1 - d0) * (h1 - h0) * (w1 - w0)
-                    share = dy[n, c, od, oh, ow] / float(count)
-                    for d in range(d0, d1):
-                        for h in range(h0, h1):
-                            row = ((i * D + d) * H + h) * W
-                            for j in range(uintp(row + w0), uintp(row + w1)):
-                                slopes[j] += share
+                for o in range(0, OW, lanes(dy)):
+                    cell = o * stride[2] - before[2]
+                    count = _count(dy, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding)
+                    share = over(load(deltas, ((i * OD + od) * OH + oh) * OW + o, 0, 1, 1, OW - o, 0), count)
+                    for r in range(residues):
+                        for first in range(0, places, n):
+                            j = min(first + n, places) - 1
+                            w, t_out, u_out = r + j * stride[2], nothing, nothing
+                            t, u = share if w < size[2] else nothing, share if w + 1 < size[2] else nothing
+                            while j > first:
+                                j -= 1
+                                t_out, u_out = later(t, t_out), later(u, u_out)
+                                t, u = add(later(nothing, t), share), add(later(nothing, u), share)
+                            at = cell + r + first * stride[2]
+                            for d in range(d0, d1):
+                                for h in range(h0, h1):
+                                    row = ((i * D + d) * H + h) * W
+                                    add_cells(slopes, row, at, W, stride[2], t, u)
+                                    if places > 1:
+                                        add_cells(slopes, row, at + n * stride[2], W, stride[2], t_out, u_out)
 
 
 @kernel
