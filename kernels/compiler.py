@@ -8,6 +8,7 @@ compiles its kernels again.
 
 import inspect
 from functools import cache as memoize
+from functools import cached_property
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -255,20 +256,30 @@ def _scalar(dtype):
 class Function(types.WrapperAddressProtocol):
     """A compiled function that is passed as an argument to jitted code: Numba sees its signature, not its identity.
 
-    So a user's cached function calls whatever network it is given, never a former one.
+    So a user's cached function calls whatever network it is given, never a former one. It is compiled, or loaded from
+    disk, when it is first called or passed.
     """
 
-    def __init__(self, dispatcher, signature):
-        self.dispatcher = dispatcher
-        result = dispatcher.overloads[signature]
-        self._signature = result.signature
-        self._address = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+    def __init__(self, function, signature):
+        self.function, self.arguments = function, signature
+
+    @cached_property
+    def dispatcher(self):
+        return compiled(self.function, self.arguments)
+
+    @cached_property
+    def _result(self):
+        return self.dispatcher.overloads[self.arguments]
+
+    @cached_property
+    def _address(self):
+        return self._result.library.get_pointer_to_function(self._result.fndesc.llvm_cfunc_wrapper_name)
 
     def __wrapper_address__(self):
         return self._address
 
     def signature(self):
-        return self._signature
+        return self._result.signature
 
     def __call__(self, *arguments):
         return self.dispatcher(*arguments)

@@ -113,10 +113,10 @@ class _Functions:
             local = dict.fromkeys(("first", "N", "seed", "t"), intp) | dict.fromkeys(("rate", "clip"), types.float64)
             self.fork("learn", local | {"s": self.state, "x": x, "targets": target, "order": order})
             self.link("learn", (self.state, x, target, order, intp, intp), types.float64)
-            functions["step"] = self.compile("step", (self.state, x, target))
-            functions["epoch"] = self.compile("epoch", (self.state, x, target, order))
+            functions["step"] = self.entry("step", (self.state, x, target))
+            functions["epoch"] = self.entry("epoch", (self.state, x, target, order))
         self.fork("predict", dict.fromkeys(("first", "N", "seed"), intp) | {"s": self.state, "x": x, "y": y})
-        functions["predict"] = self.compile("predict", (self.state, x, y))
+        functions["predict"] = self.entry("predict", (self.state, x, y))
         return functions
 
     def named(self, name):
@@ -124,8 +124,9 @@ class _Functions:
         function.__name__ = function.__qualname__ = f"{name}_{self.key}"
         return function
 
-    def compile(self, name, signature):
-        return Function(compiled(self.named(name), signature), signature)
+    def entry(self, name, signature):
+        """What is called from outside."""
+        return Function(self.named(name), signature)
 
     def bind(self, name, signature):
         """Link a function, or in a tiny network let it be inlined."""
