@@ -3,8 +3,10 @@
 The unit is one multiplication of the forward pass of one sample (`Layer.operations`). A kernel does a few of them a
 nanosecond; a fork and join costs some microseconds and a block of samples should fill the vector units, so:
 
-* a step is sharded over the batch when it has at least `SHARD` multiplications, into at most `BLOCKS` blocks of at
-  least `SAMPLES` samples. The number is fixed by the shapes, never by the threads, and so are the bits of the result;
+* a step is sharded over the batch when it has at least `SHARD` multiplications, into at most `BLOCKS` blocks. One has
+  at least `SAMPLES` samples, or, where a sample is much work by itself, `BLOCK` multiplications and two samples, so
+  that weights are read for more than one. The number is fixed by the shapes, never by the threads, and so are the bits
+  of the result;
 * gradients and batch-coupled layers are divided into `PARTS` parts of their own loops at the same size of work;
 * a network of at most `INLINED_LAYERS` layers none of which has more than `INLINE` multiplications a step is compiled
   with inlined kernels and constant sizes: there the calls would cost more than the arithmetic. Deeper ones would take
@@ -14,6 +16,7 @@ nanosecond; a fork and join costs some microseconds and a block of samples shoul
 SHARD = 200_000
 BLOCKS = 8
 SAMPLES = 16
+BLOCK = 4_000_000
 PARTS = 8
 INLINE = 2_000
 INLINED_LAYERS = 8
@@ -28,7 +31,8 @@ def blocks(graph, batch_size):
     """Into how many blocks of samples a batch is divided."""
     if operations(graph) * batch_size < SHARD:
         return 1
-    return max(1, min(BLOCKS, batch_size // SAMPLES))
+    samples = max(2, min(SAMPLES, BLOCK // operations(graph)))
+    return max(1, min(BLOCKS, batch_size // samples))
 
 
 def parts(graph, batch_size):

@@ -496,6 +496,9 @@ def test_blocks():
     assert [schedule.blocks(large, n) for n in (16, 31, 32, 64, 127, 128, 10_000)] == [1, 1, 2, 4, 7, 8, 8]
     assert [schedule.parts(large, n) for n in (3, 4, 64)] == [1, 8, 8]
     assert [schedule.blocks(small, n) for n in (64, 799, 800, 10**6)] == [1, 1, 8, 8]
+    huge = graph("dense(10000)")  # 500,000 multiplications a sample, so 8 samples are a block's work; then 2
+    assert [schedule.blocks(huge, n) for n in (4, 8, 16, 64)] == [1, 1, 2, 8]
+    assert [schedule.blocks(graph("dense(200000)"), n) for n in (1, 2, 4, 8)] == [1, 1, 2, 4]
 
 
 def test_blocks_do_not_depend_on_threads():
