@@ -154,7 +154,7 @@ class Program:
         return self
 
     def compile(self):
-        """Compile the text, or load it from disk; makes `predict`, `step` and `epoch`, each finished at its first use."""
+        """Compile the text, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
         if self.device == "cuda":
             self.run = self._on_device().compile()
             self.predict, self.step, self.epoch = self.run.predict, self.run.step, self.run.epoch
