@@ -84,10 +84,10 @@ class Conv(Layer):
 
     def scratch(self, in_shape):
         window = self.window(in_shape)
-        edge = [d * (k - 1) for k, d in zip(window.kernel, window.dilation, strict=True)]
-        framed = (i + e for i, e in zip(window.padded(in_shape[1:]), edge, strict=True))
+        rows = zip(window.padded(in_shape[1:]), window.kernel, window.stride, window.dilation, strict=True)
+        framed = (i + d * (k - 1) if d > 1 else (i - 1) // s + 1 + (k - 1) // s for i, k, s, d in rows)
         padded = padded_scratch(window, in_shape[0], in_shape[1:])
-        return {**padded, "framed": ("N", self.filters, *framed)}  # deltas, spread by the stride, in a frame of zeros
+        return {**padded, "framed": ("N", self.filters, *framed)}  # deltas in a frame of zeros, as far as taps reach
 
     def scalars(self, in_shape):
         return window_scalars(self.window(in_shape), self.groups, self.border)

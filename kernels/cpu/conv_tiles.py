@@ -3,14 +3,15 @@
 A row of an image is contiguous and a tap is a fixed offset into it, so convolution is a matrix product whose right
 factor, the shifted image, need not be written down: a tile is R filters by C vectors of positions, the weights are its
 left factor, read as they are (`plane`). Backward to the input is the same product with the taps turned round, over
-deltas spread by the stride in a frame of zeros. Backward to the weights multiplies rows with rows (`columns`).
+deltas in a frame of zeros. With a stride s it is s such products a dimension: cells whose place leaves the remainder r
+meet the taps r, r + s, ... only (`classes`). Backward to the weights multiplies rows with rows (`columns`).
 
 Where rows fill their vectors badly, or the stride leaves gaps, a few maps are first packed into a panel on the stack: a
 copy of the rows for each tap, without what lies between them, so that vectors run on over the end of a row (`pack`).
 
 Steps of one array carry its letter. ps of the image P: from map to map, from tap to tap (depth, row, column), from row
-to row. ws of the weights W: from filter to filter, map to map, tap to tap. ys of the result Y: from filter to filter,
-row to row. `size` counts what is summed: maps, and taps in three dimensions.
+to row. ws of the weights W: from filter to filter, map to map, tap to tap (as ps). ys of the result Y: from filter to
+filter, row to row. `size` counts what is summed: maps, and taps in three dimensions.
 """
 
 from ..compiler import array, helper, linked
@@ -30,7 +31,7 @@ def _correlation(R, C):
     @helper
     def correlation(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, width):
         pa, pd, ph, pw, pr = ps
-        wf, wa, wk = ws
+        wf, wa, wd, wh, wk = ws
         m, KD, KH, KW = size
         if begin == 2:
             t = fill(B, b, 1, R, C)
@@ -41,7 +42,7 @@ def _correlation(R, C):
         for a in range(m):
             for kd in range(KD):
                 for kh in range(KH):
-                    at, tap = p + a * pa + kd * pd + kh * ph, w + a * wa + (kd * KH + kh) * KW * wk
+                    at, tap = p + a * pa + kd * pd + kh * ph, w + a * wa + kd * wd + kh * wh
                     for kw in range(KW):
                         t = outer(t, W, tap + kw * wk, wf, P, at + kw * pw, width, pr)
         store(Y, y, ys[0], t, width, ys[1])
@@ -74,7 +75,7 @@ def _plane(R, C):
     rectangle = _rectangle(R, C)
 
     @linked
-    def plane(P: array, p, ps: 5, W: array, w, ws: 3, size: 4, B: array, b, begin, Y: array, y, ys: 2, rows, width):
+    def plane(P: array, p, ps: 5, W: array, w, ws: 5, size: 4, B: array, b, begin, Y: array, y, ys: 2, rows, width):
         """R filters at `rows` rows of `width` positions: begin with the bias B (2), with 0 (1), or add to Y (0)."""
         L = lanes(P)
         along = rows == 1 and width > L  # vectors that follow each other in one long row, then what is left
@@ -141,7 +142,7 @@ def packs(F, KH, step, width, L):
 
 
 @linked
-def correlate(F, P: array, p, image: 4, stride: 3, dilation: 3, W: array, w, ws: 3, size: 4, B: array, b, begin,
+def correlate(F, P: array, p, image: 4, stride: 3, dilation: 3, W: array, w, ws: 5, size: 4, B: array, b, begin,
               Y: array, y, out: 3):  # fmt: skip
     """Y[y :] = F filters at `out` positions of a padded image P[p :] of `image` = (maps, depth, height, width)."""
     _, D, H, width = image
@@ -184,7 +185,7 @@ def correlate(F, P: array, p, image: 4, stride: 3, dilation: 3, W: array, w, ws:
                             q = p + (plane + h * stride[1] + kh * dilation[1]) * width + o * stride[2]
                             pack(P, q, stride[1] * width, dilation[2], KW, high, columns, stride[2], T, e * each)
                         ps = (each, 0, dilation[1] * columns, high * columns, 0)
-                        v = w + a * ws[1] + (kd * KH + kh) * KW * ws[2]
+                        v = w + a * ws[1] + kd * ws[2] + kh * ws[3]
                         z = y + (d * OH + h) * OW + o
                         part = (c, 1, KH if tall else 1, KW)
                         _planes(F, T, 0, ps, W, v, ws, part, B, b, first, Y, z, ys, 1, rows * columns)
@@ -210,7 +211,8 @@ def forward_tiles(n, P, image, W, kernel, B, biased, Y, out, stride, dilation, g
     plane = out[1] * out[2] * out[3]
     for g in range(groups):
         p, y = (n * C + g * m) * volume, (n * F + g * each) * plane
-        correlate(each, P, p, image, stride, dilation, W, g * each * taps, (taps, taps // m, 1), kernel,
+        ws = (taps, taps // m, kernel[2] * kernel[3], kernel[3], 1)
+        correlate(each, P, p, image, stride, dilation, W, g * each * taps, ws, kernel,
                   B if biased else W, g * each, 2 if biased else 1, Y, y, out[1:])  # fmt: skip
 
 
@@ -241,22 +243,79 @@ def frame(dY: array, y, out: 4, U: array, u, framed: 4, stride: 3, edge: 3):
 
 
 @helper
+def classes(stride, dilation):
+    """Remainders of the places of a dimension that are told apart. With gaps between the taps the deltas get gaps."""
+    return stride if dilation == 1 else 1
+
+
+@helper
 def backward_input_tiles(n, W, kernel, dY, out, U, framed, dX, image, stride, dilation, groups, first):
     """dX[n] = W with its taps turned round, moved over dY[n] in a frame of zeros U, from position `first` on."""
     F, C = out[0], image[0]
     m, KD, KH, KW = kernel
     each, K = F // groups, KD * KH * KW
     volume, plane = image[1] * image[2] * image[3], framed[1] * framed[2] * framed[3]
-    edge = (dilation[0] * (KD - 1), dilation[1] * (KH - 1), dilation[2] * (KW - 1))
+    qd, qh, qw = classes(stride[0], dilation[0]), classes(stride[1], dilation[1]), classes(stride[2], dilation[2])
+    # the frame before the deltas: as far as the taps of a class reach
+    edge = ((KD - 1) // qd * dilation[0], (KH - 1) // qh * dilation[1], (KW - 1) // qw * dilation[2])
     bare = out == framed
     source = dY if bare else U
     if not bare:
-        frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, stride, edge)
-    begin = (first[0] * framed[2] + first[1]) * framed[3] + first[2]
-    for g in range(groups):
-        u, x = (n * F + g * each) * plane + begin, (n * C + g * m) * volume
-        correlate(m, source, u, framed, (1, 1, 1), dilation, W, g * each * m * K + K - 1, (K, m * K, -1),
-                  (each, KD, KH, KW), W, 0, 1, dX, x, image[1:])  # fmt: skip
+        gaps = (stride[0] // qd, stride[1] // qh, stride[2] // qw)
+        frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, gaps, edge)
+    whole = qd * qh * qw == 1
+    for r in range(qd * qh * qw):
+        rd, rh, rw = r // (qh * qw), r // qw % qh, r % qw  # cells from these on, a stride apart
+        kd, kh, kw = (rd + first[0]) % qd, (rh + first[1]) % qh, (rw + first[2]) % qw  # first taps that they meet
+        TD, TH, TW = (KD - kd + qd - 1) // qd, (KH - kh + qh - 1) // qh, (KW - kw + qw - 1) // qw
+        high = ((image[1] - rd + qd - 1) // qd, (image[2] - rh + qh - 1) // qh, (image[3] - rw + qw - 1) // qw)
+        begin = (
+            ((rd + first[0]) // qd + edge[0] - (TD - 1) * dilation[0]) * framed[2]
+            + ((rh + first[1]) // qh + edge[1] - (TH - 1) * dilation[1])
+        ) * framed[3] + ((rw + first[2]) // qw + edge[2] - (TW - 1) * dilation[2])
+        last = ((kd + (TD - 1) * qd) * KH + kh + (TH - 1) * qh) * KW + kw + (TW - 1) * qw
+        ws = (K, m * K, -qd * KH * KW, -qh * KW, -qw)
+        taps = (each, TD, TH, TW)
+        for g in range(groups):
+            u, w, x = (n * F + g * each) * plane + begin, g * each * m * K + last, (n * C + g * m) * volume
+            if whole:
+                correlate(m, source, u, framed, (1, 1, 1), dilation, W, w, ws, taps, W, 0, 1,
+                          dX, x, image[1:])  # fmt: skip
+            else:
+                at = x + (rd * image[2] + rh) * image[3] + rw
+                _class(m, source, u, framed, dilation, W, w, ws, taps, dX, at, image, (qd, qh, qw), high)
+
+
+@helper
+def _class(m, U, u, framed, dilation, W, w, ws, taps, dX, x, image, step, out):
+    """The cells of one class, `step` apart in dX from x on: m maps, some rows of some maps at a time."""
+    T = panel(U, ROOM)
+    OD, OH, OW = out
+    none = taps[1] * taps[2] * taps[3] == 0  # a stride larger than the kernel leaves cells out
+    if OD * OH * OW == 0:
+        return
+    wide = min(OW, ROOM)
+    band = min(OH, ROOM // wide)
+    maps = max(1, min(m, ROOM // (band * wide)))
+    if maps < min(m, 8):  # fewer rows rather than fewer maps: those share what is loaded
+        maps = min(m, 8)
+        band = max(1, ROOM // (maps * wide))
+        maps = max(1, min(m, ROOM // (band * wide)))
+    for a in range(0, m, maps):
+        some = min(maps, m - a)
+        for d in range(OD):
+            for h in range(0, OH, band):
+                for o in range(0, OW, wide):
+                    rows, columns = min(band, OH - h), min(wide, OW - o)
+                    q = u + (d * framed[2] + h) * framed[3] + o
+                    if not none:
+                        correlate(some, U, q, framed, (1, 1, 1), dilation, W, w + a * ws[0], ws, taps,
+                                  W, 0, 1, T, 0, (1, rows, columns))  # fmt: skip
+                    for e in range(some * rows):
+                        c, i = a + e // rows, h + e % rows
+                        j = x + ((c * image[1] + d * step[0]) * image[2] + i * step[1]) * image[3] + o * step[2]
+                        for k in range(columns):
+                            dX[j + k * step[2]] = 0 if none else T[e * columns + k]
 
 
 # -- backward to the weights -------------------------------------------------------------------------------------------
