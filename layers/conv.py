@@ -8,6 +8,9 @@ from ..kernels import geometry
 from ..network.layer import Layer, operation, weight, zeros
 from ..registry import name_of, register
 
+FEWER = ("conv.forward", "conv.backward_input")  # operations of which there is another algorithm
+LEAST, MOST = 24, 256  # maps on either side: its additions are worth it (measured), its factors fit the cache
+
 
 @register("conv")
 class Conv(Layer):
@@ -51,6 +54,18 @@ class Conv(Layer):
     backward_input = operation("conv.backward_input", form=3)
     backward_weight = operation("conv.backward_weight", form=3)
     backward_bias = operation("conv.backward_bias", form=3)
+
+    def kernel(self, attribute, in_shape):
+        """On the CPU, fewer multiplications where that wins: see `kernels/cpu/winograd.py`."""
+        kernel = getattr(self, attribute)
+        if kernel.name in FEWER and self._minimal(in_shape):
+            return operation(kernel.name, form=3, cpu="winograd")
+        return kernel
+
+    def _minimal(self, in_shape):
+        window, one = self.window(in_shape), (1, 1)
+        alone = (window.kernel, window.stride, window.dilation, self.groups) == ((3, 3), one, one, 1)
+        return alone and all(LEAST <= maps <= MOST for maps in (in_shape[0], self.filters))
 
     def validate(self):
         for option in ("filters", "groups"):

@@ -75,6 +75,10 @@ class Layer(Options):
     couples_batch: ClassVar[bool] = False  # forward needs the whole batch at once (batch normalisation)
     initializer: ClassVar[str | None] = None  # of an activation: what suits the weights before it
 
+    def kernel(self, attribute, in_shape):
+        """The kernel of an attribute for inputs of a shape: the same for all, unless a layer knows better."""
+        return getattr(self, attribute)
+
     def output_shape(self, in_shape):
         """Shape of the output without the batch; raises ShapeError for an input that cannot be."""
         return in_shape

@@ -103,8 +103,8 @@ class Plan:
     def _of_node(self, index, attribute, comment):
         """The call of one of a node's kernels, its arguments bound by name."""
         node = self.graph.nodes[index]
-        kernel = getattr(node.layer, attribute)
         shape = node.x.shape
+        kernel = node.layer.kernel(attribute, shape)
         known = {"x": Ref("value", node.x.index), "y": Ref("value", node.y.index)}
         known |= {"dx": Ref("delta", node.x.index), "dy": Ref("delta", node.y.index)}
         for name, (offset, parameter) in node.parameters.items():

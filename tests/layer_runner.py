@@ -64,7 +64,7 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
         arrays.make("d" + name, shape)
     numbers = {**layer.scalars(in_shape), "training": training, "seed": seed, "first": first}
 
-    arrays.call(layer.forward, folder, numbers)
+    arrays.call(layer.kernel("forward", in_shape), folder, numbers)
     written = ["y"]
     if dy is not None:
         arrays.take("dy", dy(arrays["y"].copy()) if callable(dy) else dy)
@@ -72,10 +72,10 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
         given["dy"] = arrays["dy"].copy()
         if layer.backward_input is not None:
             arrays.make("dx", x.shape)
-            arrays.call(layer.backward_input, folder, numbers)
+            arrays.call(layer.kernel("backward_input", in_shape), folder, numbers)
             written.append("dx")
-        for kernel in layer.gradients().values():
-            arrays.call(kernel, folder, numbers)
+        for name in layer.gradients():
+            arrays.call(layer.kernel(name, in_shape), folder, numbers)
         written += ["d" + name for name in given if name != "dy"]
     for name, before in {"x": x, **given}.items():
         np.testing.assert_array_equal(arrays[name], before, err_msg=f"{layer}: a kernel changed {name}")

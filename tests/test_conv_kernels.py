@@ -12,6 +12,7 @@ from nnjit import registry
 from nnjit.errors import NnjitError, ShapeError, SpecError
 from nnjit.kernels.cpu import conv as cpu_conv
 from nnjit.kernels.cpu import conv_transpose as cpu_transpose
+from nnjit.kernels.cpu import winograd as cpu_winograd
 from nnjit.kernels.reference import conv as reference_conv
 from nnjit.kernels.reference import conv_transpose as reference_transpose
 from window_vectors import compare
@@ -59,6 +60,42 @@ def test_every_tile_and_tail(batch, maps, each, groups, sizes, kernel, stride, d
     for name in ("y", "dx", "dW"):
         scale = np.abs(exact[name]).max() + 1.0
         np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    batch=st.sampled_from([1, 2, 9]), maps=st.sampled_from([24, 25, 33, 48, 72]), filters=st.sampled_from([24, 31, 64]),
+    sizes=st.tuples(st.integers(1, 11), st.one_of(st.integers(1, 11), st.sampled_from([30, 31, 32, 33, 130]))),
+    padding=st.tuples(st.tuples(*[st.integers(0, 3)] * 2), st.tuples(*[st.integers(0, 3)] * 2)),
+    border=st.sampled_from(BORDERS), seed=st.integers(0, 9), bias=st.booleans(),
+)  # fmt: skip
+def test_many_maps_of_3x3_taps(batch, maps, filters, sizes, padding, border, seed, bias):
+    """Where the other algorithm is taken: odd and even sizes, strips that fill their vectors and that do not."""
+    padding = tuple(tuple(min(side, i - 1) for side in sides) for sides, i in zip(padding, sizes, strict=True))
+    options = {"filters": filters, "kernel_size": 3, "padding": padding, "border": border, "bias": bias}
+    layer, rng = registry.create(("conv", options)), np.random.default_rng(seed)
+    x = rng.standard_normal((batch, maps, *sizes))
+    try:
+        dy = rng.standard_normal((batch, *layer.output_shape(x.shape[1:])))
+    except ShapeError:
+        return
+    assert layer.kernel("forward", x.shape[1:]).on("cpu") is cpu_winograd.forward
+    exact = run(layer, x, dy, None, "reference", seed=seed)
+    given = {name: exact[name] for name in ("W", "b")}
+    found = run(layer, x.astype(np.float32), dy.astype(np.float32), given, "cpu")
+    for name in ("y", "dx", "dW"):
+        scale = np.abs(exact[name]).max() + 1.0
+        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("maps, filters", [(160, 24), (24, 200), (256, 256)])
+def test_as_many_maps_as_fit(maps, filters):
+    """Weights in several portions, in float64: to its rounding."""
+    layer, rng = registry.create(("conv", {"filters": filters, "kernel_size": 3})), np.random.default_rng(0)
+    x = rng.standard_normal((2, maps, 5, 6))
+    exact, found = (run(layer, x, np.ones_like, None, folder) for folder in ("reference", "cpu"))
+    for name in ("y", "dx", "dW"):
+        np.testing.assert_allclose(found[name], exact[name], rtol=1e-12, atol=1e-11, err_msg=name)
 
 
 # -- a convolution is a dense layer with a sparse, shared matrix -------------------------------------------------------
@@ -187,11 +224,13 @@ def test_gradients_are_adjoints(border, sizes, kernel, stride, sides, groups, se
 
 
 @pytest.mark.parametrize(
-    "spec", ["conv(5, 3, padding='same', border='edge')", "conv_transpose(5, 3, stride=2, padding=1)"]
-)
-def test_parts_give_the_same_bits(spec):
+    "spec, maps",
+    [("conv(5, 3, padding='same', border='edge')", 4), ("conv_transpose(5, 3, stride=2, padding=1)", 4),
+     ("conv(64, 3, padding='same')", 64)],
+)  # fmt: skip
+def test_parts_give_the_same_bits(spec, maps):
     """Any division of a kernel's loop between threads."""
-    layer, x = registry.create(spec), np.random.default_rng(0).standard_normal((3, 4, 6, 5)).astype(np.float32)
+    layer, x = registry.create(spec), np.random.default_rng(0).standard_normal((19, maps, 6, 5)).astype(np.float32)
     whole, parted = (run(layer, x, np.ones_like, parts=parts) for parts in (1, 3))
     for name in ("y", "dx", "dW", "db"):
         np.testing.assert_array_equal(parted[name], whole[name], err_msg=name)

@@ -40,6 +40,8 @@ def marks(definition):
 
 
 FILES = {folder: files(folder) for folder in ("reference", *DEVICES)}
+OTHER = {"winograd": "conv"}  # other algorithms for some functions of a file
+ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 TWINS = [(folder, file) for folder in DEVICES for file in FILES["reference"]]
 
 
@@ -62,6 +64,14 @@ def test_same_functions_arguments_and_defaults(folder, file):
     for name, definition in FILES[folder][file].items():
         assert ast.get_docstring(definition), f"{folder}/{file}.py: {name} has no docstring"
         assert ast.get_docstring(FILES["reference"][file][name]), f"reference/{file}.py: {name} has no docstring"
+
+
+@pytest.mark.parametrize("file", OTHER)
+def test_other_algorithms_take_the_same_arguments(file):
+    assert ALGORITHMS[file]
+    for name, definition in ALGORITHMS[file].items():
+        assert ast.unparse(definition.args) == ast.unparse(FILES["cpu"][OTHER[file]][name].args), name
+        assert ast.get_docstring(definition)
 
 
 @pytest.mark.parametrize("folder, file", TWINS)

@@ -33,7 +33,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     for n in prange(N):
         if padded.size:
             for c in range(x.shape[1]):
-                _pad(n, c, x, padded, before, border)
+                pad(n, c, x, padded, before, border)
         forward_tiles(n, P, image.shape[1:], Wf, W.shape[1:], B, b.size > 0, Y, y.shape[1:], stride, dilation, groups)
 
 
@@ -49,7 +49,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
             n, Wf, shapes[0], dY, shapes[1], U, shapes[2], dX, shapes[3], stride, dilation, groups, first
         )
         if not inside:
-            _fold(n, dpadded, dx, before, border)
+            fold(n, dpadded, dx, before, border)
 
 
 @kernel
@@ -80,7 +80,7 @@ def backward_bias(dy, db):
 
 
 @helper
-def _pad(n, c, x, padded, before, border):
+def pad(n, c, x, padded, before, border):
     """padded[n, c] = x[n, c] with its border: every cell shows its source, or zero."""
     D, H, W = x.shape[2:]
     PD, PH, PW = padded.shape[2:]
@@ -107,8 +107,8 @@ def _pad(n, c, x, padded, before, border):
 
 
 @helper
-def _fold(n, dpadded, dx, before, border):
-    """dx[n] = the adjoint of _pad: every cell of the padded image gives back to its source."""
+def fold(n, dpadded, dx, before, border):
+    """dx[n] = the adjoint of pad: every cell of the padded image gives back to its source."""
     C, D, H, W = dx.shape[1:]
     PD, PH, PW = dpadded.shape[2:]
     images, cells = dx.reshape(-1), dpadded.reshape(-1)

@@ -19,7 +19,7 @@ each for "counted from the end".
 from numba import prange, uintp
 
 from ..compiler import helper, kernel
-from .conv import _fold, _pad
+from .conv import fold, pad
 from .conv_tiles import forward_tiles
 
 
@@ -31,7 +31,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     for n in prange(N):
         _spread(n, W, x, image, stride, dilation, groups)
         if padded.size:
-            _fold(n, padded, y, before, border)
+            fold(n, padded, y, before, border)
         if b.size:
             for c in range(C):
                 for d in range(D):
@@ -49,7 +49,7 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
     for n in prange(dx.shape[0]):
         if dpadded.size:
             for c in range(dy.shape[1]):
-                _pad(n, c, dy, dpadded, before, border)
+                pad(n, c, dy, dpadded, before, border)
         forward_tiles(n, P, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups)
 
 
@@ -62,7 +62,7 @@ def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border
     for c in prange(dy.shape[1]):
         if dpadded.size:
             for n in range(N):
-                _pad(n, c, dy, dpadded, before, border)
+                pad(n, c, dy, dpadded, before, border)
         for f in range(c // m * each, (c // m + 1) * each):
             _products(image, c, 1, x, f, dW, f, c % m, stride, dilation)
 

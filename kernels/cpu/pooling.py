@@ -26,7 +26,7 @@ from numba import njit, prange, uintp
 
 from ..compiler import INLINED, helper, kernel
 from .pooling_tiles import add_cells, cells, later, minus, over, ramp, times, where_equal, where_more
-from .tile import add, interleave, lanes, load, most, store, strided, where_same, zero
+from .tile import interleave, lanes, load, most, store, strided, where_same, zero
 
 
 @njit
@@ -62,7 +62,7 @@ def _claim(P, p, dP, H, W, size, width, dY, y):
             rest = where_same(v, top, nothing, rest)
             second = where_same(strided(P, at + 1, 2, 2, width), top, rest, nothing)
             rest = where_same(strided(P, at + 1, 2, 2, width), top, nothing, rest)
-            interleave(dP, at, first, second, width)
+            interleave(dP, at, first, second, 2 * width)
 
 
 @helper
@@ -168,8 +168,8 @@ def max_backward_input(x, dy, dx, size, stride, before):
                                     while j > first:
                                         j, w = j - 1, w - stride[2]
                                         t_out, u_out = later(t, t_out), later(u, u_out)
-                                        t = add(later(nothing, t), _part(x, delta, best, k, w, size[2]))
-                                        u = add(later(nothing, u), _part(x, delta, best, k, w + 1, size[2]))
+                                        t = later(nothing, t) + _part(x, delta, best, k, w, size[2])
+                                        u = later(nothing, u) + _part(x, delta, best, k, w + 1, size[2])
                                     at = cell + r + first * stride[2]
                                     add_cells(slopes, row, at, W, stride[2], t, u)
                                     if places > 1:
@@ -198,9 +198,9 @@ def average_forward(x, y, size, stride, before, count_padding):
                             for j in range(steps):
                                 w = by * j
                                 v, next = cells(numbers, row, cell + w, W, stride[2], nothing)
-                                total = add(total, v)
+                                total = total + v
                                 if w + 1 < min(w + by, size[2]):
-                                    total = add(total, next)
+                                    total = total + next
                     count = _count(x, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding)
                     store(means, ((i * OD + od) * OH + oh) * OW + o, 0, over(total, count), OW - o, None)
 
@@ -233,7 +233,7 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
                             while j > first:
                                 j -= 1
                                 t_out, u_out = later(t, t_out), later(u, u_out)
-                                t, u = add(later(nothing, t), share), add(later(nothing, u), share)
+                                t, u = later(nothing, t) + share, later(nothing, u) + share
                             at = cell + r + first * stride[2]
                             for d in range(d0, d1):
                                 for h in range(h0, h1):

@@ -17,12 +17,15 @@ means that all exist.
 In plain Python the same words work on NumPy arrays, so that kernels can be run and their races found without compiling.
 """
 
+import operator
+
 import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.extending import intrinsic, register_model
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, register_model
 
 
 def vector_bytes():
@@ -258,11 +261,15 @@ def _spread(C, c, step, t, width):
 
 
 def _interleave(C, c, t, u, width):
-    """C[c], C[c + 1], ... = t[0], u[0], t[1], u[1], ... of the first `width` numbers of two vectors."""
-    C = C.reshape(-1)
-    for k in range(min(width, t.size)):
-        C[c + 2 * k] = t[0, k]
-        C[c + 2 * k + 1] = u[0, k]
+    """C[c], C[c + 1], ... = t[0], u[0], t[1], u[1], ..., the first `width` of these numbers of two vectors."""
+    C, mixed = C.reshape(-1), np.stack([t[0], u[0]], 1).reshape(-1)
+    C[c : c + min(width, mixed.size)] = mixed[: max(width, 0)]
+
+
+def _apart(P, p, width):
+    """Two vectors of every second number from P[p] on: the first, third, ... and the second, fourth, ..."""
+    numbers = _some(P, p, 2 * _lanes(P), width)
+    return numbers[None, ::2], numbers[None, 1::2]
 
 
 def _most(t, u):
@@ -273,11 +280,6 @@ def _most(t, u):
 def _where_same(t, u, a, b):
     """a where t and u are the same number or both NaN, else b."""
     return np.where((t == u) | ((t != t) & (u != u)), a, b)
-
-
-def _add(t, u):
-    """t + u."""
-    return t + u
 
 
 def _panel(like, n):
@@ -528,7 +530,7 @@ def spread(typing, C, c, step, t, width):
 def interleave(typing, C, c, t, u, width):
     def generate(context, builder, sig, args):
         words, n = _Words(context, builder, t), t.lanes
-        place, exist = words.at(C, args[0], args[1]), builder.add(args[4], args[4])
+        place, exist = words.at(C, args[0], args[1]), args[4]
         pair = [builder.extract_value(a, 0) for a in args[2:4]]
         for half in range(2):
             order = [half * n // 2 + k // 2 + k % 2 * n for k in range(n)]
@@ -537,6 +539,22 @@ def interleave(typing, C, c, t, u, width):
         return context.get_dummy_value()
 
     return types.void(C, types.intp, t, t, types.intp), generate
+
+
+@_word(_apart)
+def apart(typing, P, p, width):
+    kind = Tile(P.dtype, 1, 1)
+
+    def generate(context, builder, sig, args):
+        words, (width,), n = _Words(context, builder, kind), _values(sig.args[2:], args[2:]), kind.lanes
+        pair, order = words.row(words.at(P, args[0], args[1]), 2, width, None), ir.VectorType(ir.IntType(32), n)
+        none, tiles = ir.Constant(context.get_value_type(kind), ir.Undefined), []
+        for odd in range(2):
+            half = builder.shuffle_vector(*pair, ir.Constant(order, [2 * k + odd for k in range(n)]))
+            tiles.append(builder.insert_value(none, half, 0))
+        return context.make_tuple(builder, sig.return_type, tiles)
+
+    return types.UniTuple(kind, 2)(P, types.intp, *_optional(width)), generate
 
 
 def _of_vectors(rule):
@@ -581,6 +599,46 @@ def where_same(typing, t, u, a, b):
     return _of_vectors(_rule_where_same)(typing, (t, u, a, b))
 
 
-@_word(_add)
-def add(typing, t, u):
-    return _of_vectors(lambda builder, t, u: builder.fadd(t, u))(typing, (t, u))
+# Arithmetic of tiles is written as in NumPy: t + u, t - u, and t * number.
+
+
+def _sum(builder, t, u):
+    return builder.fadd(t, u)
+
+
+def _difference(builder, t, u):
+    return builder.fsub(t, u)
+
+
+def _operator(function, rule):
+    """What an operator does with two tiles of one type."""
+
+    @infer_global(function)
+    class _(AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Tile) and args[0] == args[1]:
+                return signature(args[0], *args)
+            return None
+
+    @lower_builtin(function, Tile, Tile)
+    def generate(context, builder, sig, args):
+        return _of_vectors(rule)(None, sig.args)[1](context, builder, sig, args)
+
+
+_operator(operator.add, _sum)
+_operator(operator.sub, _difference)
+
+
+@infer_global(operator.mul)
+class _Scaled(AbstractTemplate):
+    def generic(self, args, kws):
+        if len(args) == 2 and isinstance(args[0], Tile) and isinstance(args[1], types.Float):
+            return signature(args[0], args[0], args[0].real)
+        return None
+
+
+@lower_builtin(operator.mul, Tile, types.Float)
+def _lower_scaled(context, builder, sig, args):
+    words = _Words(context, builder, sig.args[0])
+    factor = words.splat(args[1])
+    return _of_vectors(lambda builder, t: builder.fmul(t, factor))(None, sig.args[:1])[1](context, builder, sig, args[:1])

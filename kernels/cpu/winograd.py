@@ -1,0 +1,299 @@
+"""Convolution by 3 x 3 taps with fewer multiplications: Winograd's minimal filtering, F(2 x 2, 3 x 3).
+
+2 x 2 neighbouring results of a map come from a 4 x 4 piece d of the image. By the definition they take 36
+multiplications; as
+
+    Y = A^T [ (G g G^T) . (B^T d B) ] A           . elementwise, g the 3 x 3 taps
+
+    B^T = 1  0 -1  0     G = 1    0    0     A^T = 1  1  1  0
+          0  1  1  0         1/2  1/2  1/2         0  1 -1 -1
+          0 -1  1  0         1/2 -1/2  1/2
+          0  1  0 -1         0    0    1
+
+they take 16. Summed over maps, each of the 16 places e of the elementwise product is a matrix product
+
+    M[e] = U[e] V[e]       U[e] (results, maps), V[e] (maps, pieces)
+
+(A. Lavin, S. Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308.) The factors before and behind
+are only additions, once for each map instead of once for each pair of maps. Rounding errors are about twice those of the
+sum; a number that is not finite reaches the neighbours in its piece. Backward to the input is the same convolution of
+the framed deltas with the taps turned round and filters and maps changed over.
+
+Lanes are pieces beside each other. A strip of pieces, as many as keep V in the second-level cache, goes through all
+three steps before the next is begun; M is one of eight results at a time, in the first-level cache.
+
+Parallel plan: loops over some samples at a time, for which the transformed weights are computed anew: they are as
+large as 16 pieces, so a second or third use of them pays.
+"""
+
+from numba import prange
+
+from ..compiler import array, helper, kernel, linked
+from .conv import fold, pad
+from .conv_tiles import frame
+from .tile import BYTES, apart, fill, interleave, lanes, load, outer, panel, store, strided, zero
+
+# Numbers on the stack, half as many if they are double: at most half a megabyte, which every thread has.
+WEIGHTS = 2048 * BYTES  # transformed weights that are kept at once
+PIECES = 1056 * BYTES  # transformed pieces
+PRODUCTS = 132 * BYTES  # 16 places, eight results, up to four vectors of pieces, and one more
+SAMPLES = 8  # for which weights are transformed once
+
+
+@kernel
+def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
+    """y = W * x~ + b; the padded input is kept for backward_weight."""
+    N, F, _, OH, OW = y.shape
+    image = padded if padded.size else x
+    C, _, H, width = image.shape[1:]
+    P, Wf, B, Y = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
+    U, some = panel(P, WEIGHTS), _results(F, C, lanes(P))
+    for block in prange((N + SAMPLES - 1) // SAMPLES):
+        first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
+        if padded.size:
+            for n in range(first, last):
+                for c in range(C):
+                    pad(n, c, x, padded, before, border)
+        for f in range(0, F, some):
+            count = min(some, F - f)
+            weights(count, C, Wf, f * C * 9, (C * 9, 9, 1), U)
+            convolve(last - first, count, C, U, P, first * C * H * width, (C * H * width, H * width, H, width, width),
+                     B if b.size else Wf, f, b.size > 0, Y, (first * F + f) * OH * OW,
+                     (F * OH * OW, OH * OW, OH, OW))  # fmt: skip
+
+
+@kernel
+def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
+    """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
+    inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
+    image, (_, top, left) = (dx, before) if inside else (dpadded, (0, 0, 0))
+    N, F, _, OH, OW = dy.shape
+    C, _, H, width = image.shape[1:]
+    FH, FW = framed.shape[3:]
+    Wf, dY, Z, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
+    U, some = panel(Z, WEIGHTS), _results(C, F, lanes(Z))
+    for block in prange((N + SAMPLES - 1) // SAMPLES):
+        first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
+        for n in range(first, last):
+            frame(dY, n * F * OH * OW, (F, 1, OH, OW), Z, n * F * FH * FW, (F, 1, FH, FW), (1, 1, 1), (0, 2, 2))
+        for c in range(0, C, some):
+            count = min(some, C - c)
+            weights(count, F, Wf, c * 9 + 8, (9, C * 9, -1), U)
+            convolve(last - first, count, F, U, Z, first * F * FH * FW + top * FW + left,
+                     (F * FH * FW, FH * FW, FH - top, FW - left, FW), Wf, 0, 0, dX, (first * C + c) * H * width,
+                     (C * H * width, H * width, H, width))  # fmt: skip
+        if not inside:
+            for n in range(first, last):
+                fold(n, dpadded, dx, before, border)
+
+
+@helper
+def _results(R, K, L):
+    """How many of R results, eight at a time, have room for their transformed weights."""
+    return max(8, min((R + 7) // 8 * 8, (4 * WEIGHTS * L // BYTES // 16 - L) // (8 * K) * 8))
+
+
+@helper
+def _step(R, K, L):
+    """From place to place of U; as in V a vector more than it need be, or all 16 places share few lines of the cache."""
+    return (R + 7) // 8 * 8 * K + L
+
+
+@helper
+def _taken(a, b, c, d):
+    """B^T of four numbers."""
+    return a - c, b + c, c - b, b - d
+
+
+@helper
+def _spread(a, b, c):
+    """G of three numbers."""
+    half, middle = (a + c) * 0.5, b * 0.5
+    return a, half + middle, half - middle, c
+
+
+@helper
+def _summed(a, b, c, d):
+    """A^T of four numbers."""
+    return a + b + c, b - c - d
+
+
+@linked
+def weights(R, K, W: array, w, ws: 3, U: array):
+    """U[e, r, k] = (G g G^T)[e], g[i] = W[w + r ws0 + k ws1 + i ws2], rows up to a multiple of eight."""
+    L = lanes(W)
+    place = _step(R, K, L)
+    for r in range(R):
+        for k in range(0, K, L):
+            exist, at, u = min(L, K - k), w + r * ws[0] + k * ws[1], r * K + k
+            a0, a1, a2, a3 = _spread(*_column(W, at, ws, exist))
+            b0, b1, b2, b3 = _spread(*_column(W, at + ws[2], ws, exist))
+            c0, c1, c2, c3 = _spread(*_column(W, at + 2 * ws[2], ws, exist))
+            _put(U, u, place, _spread(a0, b0, c0), exist)
+            _put(U, u + 4 * place, place, _spread(a1, b1, c1), exist)
+            _put(U, u + 8 * place, place, _spread(a2, b2, c2), exist)
+            _put(U, u + 12 * place, place, _spread(a3, b3, c3), exist)
+
+
+@helper
+def _put(U, u, step, vectors, exist):
+    """Four vectors, `step` apart."""
+    store(U, u, 0, vectors[0], exist, None)
+    store(U, u + step, 0, vectors[1], exist, None)
+    store(U, u + 2 * step, 0, vectors[2], exist, None)
+    store(U, u + 3 * step, 0, vectors[3], exist, None)
+
+
+@helper
+def _column(W, w, ws, exist):
+    """A column of taps of the maps from w on, a vector of maps for each tap."""
+    return (
+        strided(W, w, 0, ws[1], exist),
+        strided(W, w + 3 * ws[2], 0, ws[1], exist),
+        strided(W, w + 6 * ws[2], 0, ws[1], exist),
+    )
+
+
+@linked
+def pieces(K, P: array, p, image: 5, strip: 4, down, V: array, vs: 2):
+    """V[e vs0 + k vs1 + t] = (B^T d B)[e], d the piece t of map k; `image` is that of `convolve`.
+
+    `strip`: the first row of pieces, how many rows, the first column, how many columns; a sample has `down` rows.
+    Surplus numbers of the last vector of a row are overwritten by the next row's.
+    """
+    L = lanes(P)
+    start, rows, left, columns = strip
+    for k in range(K):
+        for r in range(rows):
+            n, h = (start + r) // down, (start + r) % down
+            row = p + n * image[0] + k * image[1] + 2 * h * image[4] + 2 * left
+            below = image[2] - 2 * h > 3  # of odd sizes the last row and column do not exist
+            for o in range(0, columns, L):
+                exist, t = image[3] - 2 * (left + o), r * columns + o
+                if exist >= 2 * L + 2 and below and t + L <= vs[1]:
+                    _pieces(P, row + 2 * o, image[4], None, None, V, k * vs[1] + t, vs[0], None)
+                else:
+                    last = exist if below else 0
+                    _pieces(P, row + 2 * o, image[4], exist, last, V, k * vs[1] + t, vs[0], min(L, vs[1] - t))
+
+
+@helper
+def _pieces(P, p, step, exist, last, V, v, place, room):
+    """A vector of pieces; of its rows `exist` numbers exist, of the last one `last`; `room` of its results."""
+    a0, a1, a2, a3 = _taken(*_row(P, p, exist))
+    b0, b1, b2, b3 = _taken(*_row(P, p + step, exist))
+    c0, c1, c2, c3 = _taken(*_row(P, p + 2 * step, exist))
+    d0, d1, d2, d3 = _taken(*_row(P, p + 3 * step, last))
+    _put(V, v, 4 * place, _taken(a0, b0, c0, d0), room)
+    _put(V, v + place, 4 * place, _taken(a1, b1, c1, d1), room)
+    _put(V, v + 2 * place, 4 * place, _taken(a2, b2, c2, d2), room)
+    _put(V, v + 3 * place, 4 * place, _taken(a3, b3, c3, d3), room)
+
+
+@helper
+def _row(P, p, exist):
+    """A row of the pieces from P[p] on, of which `exist` numbers exist: the first, second, third, fourth of each."""
+    first, second = apart(P, p, exist)
+    third, fourth = apart(P, p + 2, None if exist is None else exist - 2)
+    return first, second, third, fourth
+
+
+def _tile(C):
+    """Eight results at C vectors of pieces."""
+
+    @helper
+    def tile(K, U, u, V, v, vs, M, m, ms):
+        t = zero(V, 8, C)
+        for k in range(K):
+            t = outer(t, U, u + k, K, V, v + k * vs, None, None)
+        store(M, m, ms, t, None, None)
+
+    return tile
+
+
+_three, _two, _one = _tile(3), _tile(2), _tile(1)
+
+
+@linked
+def products(K, U: array, u, us, V: array, vs: 2, M: array, ms):
+    """M[(e 8 + r) ms + t] = sum over k of U[u + e us + r K + k] V[e vs0 + k vs1 + t]: eight rows, ms columns."""
+    L = lanes(V)
+    count = ms // L
+    for e in range(16):
+        a, b, c = u + e * us, e * vs[0], e * 8 * ms
+        o = 0
+        while o < count:
+            if count - o >= 3 and count - o != 4:
+                _three(K, U, a, V, b + o * L, vs[1], M, c + o * L, ms)
+                o += 3
+            elif count - o >= 2:
+                _two(K, U, a, V, b + o * L, vs[1], M, c + o * L, ms)
+                o += 2
+            else:
+                _one(K, U, a, V, b + o * L, vs[1], M, c + o * L, ms)
+                o += 1
+
+
+@linked
+def results(R, M: array, ms, B: array, b, biased, Y: array, y, out: 4, strip: 4, down):
+    """Y[y + n out0 + r out1 :] = A^T M A + B[b + r], the pieces of a strip put where they belong: up to eight results.
+
+    `out` is that of `convolve`, `strip` that of `pieces`.
+    """
+    L = lanes(M)
+    start, rows, left, columns = strip
+    for i in range(R):
+        bias = fill(B, b + i, 0, 1, 1) if biased else zero(M, 1, 1)
+        for r in range(rows):
+            n, h = (start + r) // down, (start + r) % down
+            row = y + n * out[0] + i * out[1] + 2 * h * out[3] + 2 * left
+            for o in range(0, columns, L):
+                m, at, exist = i * ms + r * columns + o, row + 2 * o, min(2 * (columns - o), out[3] - 2 * (left + o))
+                p0, q0 = _summed(*_at(M, m, 32 * ms))
+                p1, q1 = _summed(*_at(M, m + 8 * ms, 32 * ms))
+                p2, q2 = _summed(*_at(M, m + 16 * ms, 32 * ms))
+                p3, q3 = _summed(*_at(M, m + 24 * ms, 32 * ms))
+                first, second = _summed(p0, p1, p2, p3)
+                interleave(Y, at, first + bias, second + bias, exist)
+                if 2 * h + 1 < out[2]:
+                    first, second = _summed(q0, q1, q2, q3)
+                    interleave(Y, at + out[3], first + bias, second + bias, exist)
+
+
+@helper
+def _at(M, m, step):
+    """Four vectors, `step` apart."""
+    return (
+        load(M, m, 0, 1, 1, None, None),
+        load(M, m + step, 0, 1, 1, None, None),
+        load(M, m + 2 * step, 0, 1, 1, None, None),
+        load(M, m + 3 * step, 0, 1, 1, None, None),
+    )
+
+
+@linked
+def convolve(N, R, K, U: array, P: array, p, image: 5, B: array, b, biased, Y: array, y, out: 4):
+    """Y[y :] = R results of N samples from K maps of P[p :] and transformed weights U.
+
+    `image`: steps from sample to sample and map to map, rows and columns that exist from p on, step from row to row.
+    `out`: steps from sample to sample and result to result, rows and columns.
+    """
+    V, M = panel(P, PIECES), panel(P, PRODUCTS)
+    L = lanes(P)
+    down, across = (out[2] + 1) // 2, (out[3] + 1) // 2
+    room = max(L, min(4 * L, (4 * PIECES * L // BYTES // 16 - L) // K // L * L))  # pieces of a strip
+    columns = min(across, room)
+    band = room // columns
+    full = max(1, L // (columns & -columns))  # rows that fill their vectors
+    if band >= full:
+        band -= band % full
+    us = _step(R, K, L)
+    for o in range(0, across, columns):
+        for h in range(0, N * down, band):
+            strip = (h, min(band, N * down - h), o, min(columns, across - o))
+            ms = (strip[1] * strip[3] + L - 1) // L * L
+            vs = (K * ms + L, ms)
+            pieces(K, P, p, image, strip, down, V, vs)
+            for r in range(0, R, 8):
+                products(K, U, r * K, us, V, vs, M, ms)
+                results(min(8, R - r), M, ms, B, b + r, biased, Y, y + r * out[1], out, strip, down)
