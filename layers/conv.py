@@ -8,7 +8,11 @@ from ..kernels import geometry
 from ..network.layer import Layer, operation, weight, zeros
 from ..registry import name_of, register
 
-FEWER = ("conv.forward", "conv.backward_input")  # operations of which there is another algorithm
+FEWER = (
+    "conv.forward",
+    "conv.backward_input",
+    "conv.backward_weight",
+)  # of which there is another algorithm
 LEAST, MOST = 24, 256  # maps on either side: its additions are worth it (measured), its factors fit the cache
 
 

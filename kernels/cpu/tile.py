@@ -641,4 +641,5 @@ class _Scaled(AbstractTemplate):
 def _lower_scaled(context, builder, sig, args):
     words = _Words(context, builder, sig.args[0])
     factor = words.splat(args[1])
-    return _of_vectors(lambda builder, t: builder.fmul(t, factor))(None, sig.args[:1])[1](context, builder, sig, args[:1])
+    scale = _of_vectors(lambda builder, t: builder.fmul(t, factor))
+    return scale(None, sig.args[:1])[1](context, builder, sig, args[:1])

@@ -15,15 +15,15 @@ they take 16. Summed over maps, each of the 16 places e of the elementwise produ
     M[e] = U[e] V[e]       U[e] (results, maps), V[e] (maps, pieces)
 
 (A. Lavin, S. Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308.) The factors before and behind
-are only additions, once for each map instead of once for each pair of maps. Rounding errors are about twice those of the
-sum; a number that is not finite reaches the neighbours in its piece. Backward to the input is the same convolution of
-the framed deltas with the taps turned round and filters and maps changed over.
+are only additions, once for each map instead of once for each pair of maps. Rounding errors are about twice those of
+the sum; a number that is not finite reaches the neighbours in its piece. Backward to the input is the same convolution
+of the framed deltas with the taps turned round and filters and maps changed over.
 
 Lanes are pieces beside each other. A strip of pieces, as many as keep V in the second-level cache, goes through all
 three steps before the next is begun; M is one of eight results at a time, in the first-level cache.
 
-Parallel plan: loops over some samples at a time, for which the transformed weights are computed anew: they are as
-large as 16 pieces, so a second or third use of them pays.
+Parallel plan: forward and backward_input loop over some samples at a time, for which the weights are transformed anew;
+backward_weight over blocks of filters and maps, whose part of dW is a sum over the batch that one iteration owns.
 """
 
 from numba import prange
@@ -31,12 +31,16 @@ from numba import prange
 from ..compiler import array, helper, kernel, linked
 from .conv import fold, pad
 from .conv_tiles import frame
-from .tile import BYTES, apart, fill, interleave, lanes, load, outer, panel, store, strided, zero
+from .tile import BYTES, apart, fill, interleave, lanes, load, outer, panel, store, strided, turn, zero
 
-# Numbers on the stack, half as many if they are double: at most half a megabyte, which every thread has.
+# Numbers on the stack (of WEIGHTS and PIECES half as many are used if they are double).
 WEIGHTS = 2048 * BYTES  # transformed weights that are kept at once
 PIECES = 1056 * BYTES  # transformed pieces
 PRODUCTS = 132 * BYTES  # 16 places, eight results, up to four vectors of pieces, and one more
+SQUARE = 32  # maps and filters of a block of the gradient
+STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of two vectors of pieces
+TURNED = 96 * BYTES  # two rows of deltas, filters beside each other
+SUMS = 16 * (SQUARE * SQUARE + 16)  # the gradient, transformed
 SAMPLES = 8  # for which weights are transformed once
 
 
@@ -87,6 +91,22 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
                 fold(n, dpadded, dx, before, border)
 
 
+@kernel
+def backward_weight(x, padded, dy, dW, stride, dilation, groups):
+    """dW = sum over the batch and pieces of G^T [(B^T d B) . (A dy A^T)] G."""
+    image = padded if padded.size else x
+    C, _, H, width = image.shape[1:]
+    N, F, _, OH, OW = dy.shape
+    P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
+    some = SQUARE if F * C >= 4 * SQUARE * SQUARE else SQUARE // 2  # at least four blocks of them
+    across = (C + SQUARE - 1) // SQUARE
+    for block in prange((F + some - 1) // some * across):
+        f, c = block // across * some, block % across * SQUARE
+        gradient(N, min(some, F - f), min(SQUARE, C - c), dY, f * OH * OW, (F * OH * OW, OH * OW, OH, OW),
+                 P, c * H * width, (C * H * width, H * width, H, width, width), dWf, (f * C + c) * 9,
+                 (C * 9, 9))  # fmt: skip
+
+
 @helper
 def _results(R, K, L):
     """How many of R results, eight at a time, have room for their transformed weights."""
@@ -95,7 +115,7 @@ def _results(R, K, L):
 
 @helper
 def _step(R, K, L):
-    """From place to place of U; as in V a vector more than it need be, or all 16 places share few lines of the cache."""
+    """From place to place of U: as in V a vector more than needed, or all places would share few lines of the cache."""
     return (R + 7) // 8 * 8 * K + L
 
 
@@ -297,3 +317,146 @@ def convolve(N, R, K, U: array, P: array, p, image: 5, B: array, b, biased, Y: a
             for r in range(0, R, 8):
                 products(K, U, r * K, us, V, vs, M, ms)
                 results(min(8, R - r), M, ms, B, b + r, biased, Y, y + r * out[1], out, strip, down)
+
+
+# -- backward to the weights -------------------------------------------------------------------------------------------
+#
+# dM = A dY A^T (the adjoint of the sum of products), dU[e] = dM[e] V[e]^T, dg = G^T dU G. Lanes are filters here: the
+# deltas of a strip are turned first, then dU[e] is a sum over pieces of columns of V times rows of dM.
+
+
+@linked
+def deltas(R, dY: array, y, out: 4, strip: 4, down, T: array, Z: array, zs: 2):
+    """Z[e zs0 + t zs1 + r] = (A d A^T)[e], d the 2 x 2 deltas of filter r at piece t; `out` as in `convolve`."""
+    L = lanes(Z)
+    start, rows, left, columns = strip
+    plane = out[2] * out[3]
+    exist = min(2 * columns, out[3] - 2 * left)
+    for r in range(rows):
+        n, h = (start + r) // down, (start + r) % down
+        for i in range(2):
+            at, row = (6 * i * L + L) * zs[1], (2 * h + i) * out[3] + 2 * left
+            if 2 * h + i < out[2]:
+                _turned(R, dY, y + n * out[0], out[1], row, exist, plane, T, at, zs[1])
+            for q in range(exist if 2 * h + i < out[2] else 0, 2 * columns):
+                for v in range(zs[1]):
+                    T[at + q * zs[1] + v] = 0
+        for c in range(columns):
+            for v in range(0, zs[1], L):
+                at, z = (L + 2 * c) * zs[1] + v, (r * columns + c) * zs[1] + v
+                a, b = load(T, at, 0, 1, 1, None, None), load(T, at + zs[1], 0, 1, 1, None, None)
+                at += 6 * L * zs[1]
+                c_, d = load(T, at, 0, 1, 1, None, None), load(T, at + zs[1], 0, 1, 1, None, None)
+                nothing = zero(Z, 1, 1)
+                _put(Z, z, zs[0], _shared(a, b, nothing), None)
+                _put(Z, z + 4 * zs[0], zs[0], _shared(a + c_, b + d, nothing), None)
+                _put(Z, z + 8 * zs[0], zs[0], _shared(a - c_, b - d, nothing), None)
+                _put(Z, z + 12 * zs[0], zs[0], _shared(nothing - c_, nothing - d, nothing), None)
+
+
+@helper
+def _shared(a, b, nothing):
+    """A of two numbers."""
+    return a, a + b, a - b, nothing - b
+
+
+@helper
+def _turned(R, dY, y, step, row, count, plane, T, t, width):
+    """T[t + q width + r] = deltas row + q of filter r, `step` apart; a vector of them may begin too early."""
+    L = lanes(dY)
+    if plane < L:
+        for q in range(count):
+            for r in range(R):
+                T[t + q * width + r] = dY[y + r * step + row + q]
+        return
+    for q in range(0, count, L):
+        at = min(q, plane - L - row)
+        for r in range(0, R, L):
+            turn(T, t + at * width + r, width, dY, y + r * step + row + at, step, R - r)
+
+
+def _sum(C):
+    """Eight maps, C vectors of filters: D += the sum over pieces of a column of V times a row of Z."""
+
+    @helper
+    def add(count, V, v, vs, Z, z, zs, D, d):
+        t = load(D, d, zs, 8, C, None, None)
+        for i in range(count):
+            t = outer(t, V, v + i, vs, Z, z + i * zs, None, None)
+        store(D, d, zs, t, None, None)
+
+    return add
+
+
+_sum_of_two, _sum_of_one = _sum(2), _sum(1)
+
+
+@linked
+def sums_of_products(K, count, V: array, vs: 2, Z: array, zs: 2, D: array, ds):
+    """D[e ds + k zs1 + r] += sum over `count` pieces t of V[e vs0 + k vs1 + t] Z[e zs0 + t zs1 + r]."""
+    L = lanes(V)
+    for e in range(16):
+        for k in range(0, K, 8):
+            v, d = e * vs[0] + k * vs[1], e * ds + k * zs[1]
+            for r in range(0, zs[1] - L, 2 * L):
+                _sum_of_two(count, V, v, vs[1], Z, e * zs[0] + r, zs[1], D, d + r)
+            if zs[1] // L % 2:
+                r = zs[1] - L
+                _sum_of_one(count, V, v, vs[1], Z, e * zs[0] + r, zs[1], D, d + r)
+
+
+@linked
+def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2):
+    """dW[w + r ws0 + k ws1 + i] = (G^T dU G)[i], dU[e] = D[e ds + k rs + r]."""
+    L = lanes(D)
+    for k in range(K):
+        for r in range(0, R, L):
+            d = k * rs + r
+            a0, a1, a2 = _gathered(*_at(D, d, ds))
+            b0, b1, b2 = _gathered(*_at(D, d + 4 * ds, ds))
+            c0, c1, c2 = _gathered(*_at(D, d + 8 * ds, ds))
+            d0, d1, d2 = _gathered(*_at(D, d + 12 * ds, ds))
+            _put_three(T, 0, 3 * L, _gathered(a0, b0, c0, d0))
+            _put_three(T, L, 3 * L, _gathered(a1, b1, c1, d1))
+            _put_three(T, 2 * L, 3 * L, _gathered(a2, b2, c2, d2))
+            for v in range(min(L, R - r)):
+                for i in range(9):
+                    dW[w + (r + v) * ws[0] + k * ws[1] + i] = T[i * L + v]
+
+
+@helper
+def _gathered(a, b, c, d):
+    """G^T of four numbers."""
+    half = (b + c) * 0.5
+    return a + half, (b - c) * 0.5, half + d
+
+
+@helper
+def _put_three(T, t, step, vectors):
+    store(T, t, 0, vectors[0], None, None)
+    store(T, t + step, 0, vectors[1], None, None)
+    store(T, t + 2 * step, 0, vectors[2], None, None)
+
+
+@linked
+def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w, ws: 2):
+    """dW[w + r ws0 + k ws1 :] of R filters and K maps, at most SQUARE of either; `out`, `image` as in `convolve`."""
+    V, Z, D, T = panel(P, STRIP), panel(P, STRIP), panel(P, SUMS), panel(P, TURNED)
+    L = lanes(P)
+    down, across = (out[2] + 1) // 2, (out[3] + 1) // 2
+    columns = min(across, 2 * L)
+    band = 2 * L // columns
+    rs = (R + L - 1) // L * L
+    ds = (K + 7) // 8 * 8 * rs + L
+    for i in range(16 * ds):
+        D[i] = 0
+    for o in range(0, across, columns):
+        for h in range(0, N * down, band):
+            strip = (h, min(band, N * down - h), o, min(columns, across - o))
+            count = strip[1] * strip[3]
+            ms = (count + L - 1) // L * L
+            vs, zs = (K * ms + L, ms), (count * rs + L, rs)
+            pieces(K, P, p, image, strip, down, V, vs)
+            deltas(R, dY, y, out, strip, down, T, Z, zs)
+            sums_of_products(K, count, V, vs, Z, zs, D, ds)
+    taps(R, K, D, ds, rs, T, dW, w, ws)
