@@ -13,7 +13,7 @@ FEWER = (
     "conv.backward_input",
     "conv.backward_weight",
 )  # of which there is another algorithm
-LEAST, MOST = 24, 256  # maps on either side: its additions are worth it (measured), its factors fit the cache
+LEAST, MOST = 16, 256  # maps on either side: its additions are worth it (measured), its factors fit the cache
 
 
 @register("conv")

@@ -86,14 +86,13 @@ class Plan:
     def bind(self, name, kernel):
         """The binding of a kernel under a name of the text; one name, one kernel."""
         name = identifier(name)
-        known = self.bindings.get(name)
-        if known is not None and known.kernel == kernel:
-            return known
+        while name in self.bindings:
+            if self.bindings[name].kernel == kernel:
+                return self.bindings[name]
+            name += "_"
         for argument in kernel.arguments:
             if argument in ("s", "n0", "n1", "part", "parts"):
                 raise NnjitError(f"{name}: a kernel argument cannot be called {argument!r}, a name of the program")
-        while name in self.bindings:
-            name += "_"
         self.bindings[name] = Binding(name, kernel, kernel.arguments, kernel.form)
         return self.bindings[name]
 

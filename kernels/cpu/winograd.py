@@ -174,6 +174,12 @@ def _column(W, w, ws, exist):
     )
 
 
+@helper
+def _next(n, h, down):
+    """The row of pieces after row h of sample n."""
+    return (n, h + 1) if h + 1 < down else (n + 1, 0)
+
+
 @linked
 def pieces(K, P: array, p, image: 5, strip: 4, down, V: array, vs: 2):
     """V[e vs0 + k vs1 + t] = (B^T d B)[e], d the piece t of map k; `image` is that of `convolve`.
@@ -183,18 +189,22 @@ def pieces(K, P: array, p, image: 5, strip: 4, down, V: array, vs: 2):
     """
     L = lanes(P)
     start, rows, left, columns = strip
+    first, top = start // down, start % down
+    at = p + first * image[0] + 2 * top * image[4] + 2 * left
     for k in range(K):
-        for r in range(rows):
-            n, h = (start + r) // down, (start + r) % down
-            row = p + n * image[0] + k * image[1] + 2 * h * image[4] + 2 * left
-            below = image[2] - 2 * h > 3  # of odd sizes the last row and column do not exist
-            for o in range(0, columns, L):
-                exist, t = image[3] - 2 * (left + o), r * columns + o
-                if exist >= 2 * L + 2 and below and t + L <= vs[1]:
-                    _pieces(P, row + 2 * o, image[4], None, None, V, k * vs[1] + t, vs[0], None)
-                else:
-                    last = exist if below else 0
-                    _pieces(P, row + 2 * o, image[4], exist, last, V, k * vs[1] + t, vs[0], min(L, vs[1] - t))
+        h, o, t, row = top, 0, 0, at + k * image[1]
+        for _ in range(rows * ((columns + L - 1) // L)):  # one loop over rows and columns: half the time of two
+            exist, below = image[3] - 2 * (left + o), image[2] - 2 * h > 3  # of odd sizes the last ones do not
+            if exist >= 2 * L + 2 and below and t + o + L <= vs[1]:
+                _pieces(P, row + 2 * o, image[4], None, None, V, k * vs[1] + t + o, vs[0], None)
+            else:
+                last, room = exist if below else 0, min(L, vs[1] - t - o)
+                _pieces(P, row + 2 * o, image[4], exist, last, V, k * vs[1] + t + o, vs[0], room)
+            o += L
+            if o >= columns:
+                h, o, t, row = h + 1, 0, t + columns, row + 2 * image[4]
+                if h == down:
+                    h, row = 0, row + image[0] - 2 * down * image[4]
 
 
 @helper
@@ -262,10 +272,11 @@ def results(R, M: array, ms, B: array, b, biased, Y: array, y, out: 4, strip: 4,
     """
     L = lanes(M)
     start, rows, left, columns = strip
+    first, top = start // down, start % down
     for i in range(R):
         bias = fill(B, b + i, 0, 1, 1) if biased else zero(M, 1, 1)
+        n, h = first, top
         for r in range(rows):
-            n, h = (start + r) // down, (start + r) % down
             row = y + n * out[0] + i * out[1] + 2 * h * out[3] + 2 * left
             for o in range(0, columns, L):
                 m, at, exist = i * ms + r * columns + o, row + 2 * o, min(2 * (columns - o), out[3] - 2 * (left + o))
@@ -273,11 +284,12 @@ def results(R, M: array, ms, B: array, b, biased, Y: array, y, out: 4, strip: 4,
                 p1, q1 = _summed(*_at(M, m + 8 * ms, 32 * ms))
                 p2, q2 = _summed(*_at(M, m + 16 * ms, 32 * ms))
                 p3, q3 = _summed(*_at(M, m + 24 * ms, 32 * ms))
-                first, second = _summed(p0, p1, p2, p3)
-                interleave(Y, at, first + bias, second + bias, exist)
+                even, odd = _summed(p0, p1, p2, p3)
+                interleave(Y, at, even + bias, odd + bias, exist)
                 if 2 * h + 1 < out[2]:
-                    first, second = _summed(q0, q1, q2, q3)
-                    interleave(Y, at + out[3], first + bias, second + bias, exist)
+                    even, odd = _summed(q0, q1, q2, q3)
+                    interleave(Y, at + out[3], even + bias, odd + bias, exist)
+            n, h = _next(n, h, down)
 
 
 @helper
