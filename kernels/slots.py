@@ -9,6 +9,7 @@ arrays: in plain Python by slicing, in compiled code by an address and sizes, al
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -17,6 +18,22 @@ from numba.core.imputils import lower_constant
 from numba.extending import intrinsic, models, register_model, typeof_impl
 
 from .compiler import FLOATS, call_symbol
+
+
+class Desk(NamedTuple):
+    """Where workers keep what they need for one block only: the next block finds the place still in the cache.
+
+    Block p is of the samples from p * samples on; worker p % workers has it, whose desk begins at the worker's number
+    times `room`.
+    """
+
+    room: int
+    samples: int
+    workers: int
+
+    def of(self, n0):
+        """Where the desk of the block from sample n0 on begins."""
+        return n0 // self.samples % self.workers * self.room
 
 
 @dataclass(frozen=True)
@@ -32,17 +49,16 @@ class Slot:
     shape : tuple of int
         Without the sample axis when `rows` is set.
     rows : bool
-        One row a sample: the array of a block is ``(n1 - n0, *shape)``.
-    stride, local : int
-        Rows of a block begin at ``offset + n0 * stride + local * (n1 - n0)``. With stride equal to the row's size and
-        local 0 the rows of all blocks follow each other; a short-lived array has its place inside its block's share.
+        One row a sample: the array of a block is ``(n1 - n0, *shape)``, and those of all blocks follow each other.
+    desk : Desk or None
+        A short-lived array of rows lies on the desk of the worker that has the block, at ``local * (n1 - n0)``.
     """
 
     flat: str
     offset: int
     shape: tuple
     rows: bool = False
-    stride: int = 0
+    desk: "Desk | None" = None
     local: int = 0
 
     @property
@@ -56,16 +72,16 @@ class Slot:
     def __str__(self):
         if not self.rows:
             return f"part({self.flat!r}, {self.offset}, {self.shape})"
-        if self.stride == self.size and not self.local:
+        if self.desk is None:
             return f"rows({self.flat!r}, {self.offset}, {self.shape})"
-        return f"short({self.flat!r}, {self.offset}, {self.shape}, {self.stride}, {self.local})"
+        return f"short({self.flat!r}, {self.offset}, {self.shape}, {self.local}, *{tuple(self.desk)})"
 
     def of(self, state, n0=0, n1=0):
         """The array itself, as a view of the state."""
         flat = getattr(state, self.flat)
         if not self.rows:
             return flat[self.offset : self.offset + self.size].reshape(self.shape)
-        first = self.offset + n0 * self.stride + self.local * (n1 - n0)
+        first = self.offset + (n0 * self.size if self.desk is None else self.desk.of(n0) + self.local * (n1 - n0))
         return flat[first : first + (n1 - n0) * self.size].reshape(n1 - n0, *self.shape)
 
 
@@ -76,12 +92,12 @@ def part(flat, offset, shape):
 
 def rows(flat, offset, shape):
     """An array with one row a sample, the rows of all samples one after the other."""
-    return Slot(flat, offset, tuple(shape), True, prod(shape))
+    return Slot(flat, offset, tuple(shape), True)
 
 
-def short(flat, offset, shape, stride, local):
-    """An array with one row a sample that lives only while its block is worked on (see `Slot`)."""
-    return Slot(flat, offset, tuple(shape), True, stride, local)
+def short(flat, offset, shape, local, *desk):
+    """An array with one row a sample that lives only while its block is worked on (see `Slot` and `Desk`)."""
+    return Slot(flat, offset, tuple(shape), True, Desk(*desk), local)
 
 
 def shaped(slot, form):
@@ -268,8 +284,13 @@ def _array(context, builder, state_type, state, slot, form, n0, n1, array):
         first, lead, count = constant(slot.offset), [], constant(view.size)
     else:
         n = builder.sub(n1, n0)
-        first = builder.add(constant(slot.offset), builder.mul(n0, constant(slot.stride)))
-        if slot.local:
+        first = constant(slot.offset)
+        if slot.desk is None:
+            first = builder.add(first, builder.mul(n0, constant(slot.size)))
+        else:
+            block = builder.udiv(n0, constant(slot.desk.samples))
+            worker = builder.urem(block, constant(slot.desk.workers))
+            first = builder.add(first, builder.mul(worker, constant(slot.desk.room)))
             first = builder.add(first, builder.mul(n, constant(slot.local)))
         count = builder.mul(n, constant(slot.size)) if slot.size != 1 else n
         lead = [n]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from dataclasses import replace as with_
 
 import numpy as np
+from numba import config
 
 from ..errors import NnjitError
 from ..kernels.operations import operation
-from ..kernels.slots import Binding, Slot, part, rows, short
+from ..kernels.slots import Binding, Desk, Slot, part, rows, short
 from . import schedule
 from .graph import Ref, is_alias
 from .notation import identifier, variables
@@ -66,6 +67,8 @@ class Plan:
         # Network.forward and backward, called from Python, are one block; on CUDA the device divides the work itself.
         single = (program.backward and not training) or program.device == "cuda"
         self.blocks = 1 if single else schedule.blocks(self.graph, self.N)
+        self.samples = -(-self.N // self.blocks)  # of a block
+        self.workers = min(self.blocks, config.NUMBA_NUM_THREADS)
         self.parts = 1 if single else schedule.parts(self.graph, self.N)
         self.inline = training and not single and schedule.inline(self.graph, self.N)
         self.regions = _regions(self.graph)
@@ -267,37 +270,56 @@ class Plan:
             raise NnjitError(f"{node.name}: scratch {name!r} must begin with 'N': blocks of samples run at once")
         return shape, False
 
+    def _in_order(self):
+        """All calls before the update, each with the number of the loop over blocks that it is in.
+
+        The last region's forward and backward pass are one loop.
+        """
+        count = len(self.regions)
+        calls = [(call, k) for k, region in enumerate(self.regions) for call in region.forward]
+        for k in range(count):
+            calls += [(call, count - 1 + k) for call in self.regions[count - 1 - k].backward]
+        return calls + [(call, 2 * count) for call in self.gradients]
+
     def _layout(self):
         """Slots of all arrays in the arena."""
-        calls = [c for region in self.regions for c in region.forward]
-        calls += [c for region in reversed(self.regions) for c in region.backward] + self.gradients
-        lives, kept = {}, {Ref("value", 0), self._root(Ref("value", self.graph.output.index)), Ref("loss", None)}
-        kept |= {Ref("target", None)}
+        always = {Ref("value", 0), Ref("target", None), Ref("loss", None)}
+        always |= {self._root(Ref("value", self.graph.output.index))}
         if self.program.backward and self.program.loss is None:
-            kept |= {self._root(Ref("delta", 0)), self._root(Ref("delta", self.graph.output.index))}
-        for time, call in enumerate(calls):
+            always |= {self._root(Ref("delta", 0)), self._root(Ref("delta", self.graph.output.index))}
+        lives, loops, kept = {}, {}, set()
+        calls = self._in_order()
+        for time, (call, loop) in enumerate(calls):
             for value in call.values.values():
                 if isinstance(value, Ref):
                     root = self._root(value)
                     first, _ = lives.get(root, (time, time))
                     lives[root] = (first, time)
+                    loops[root] = (loops.get(root, (loop, loop))[0], loop)
                     if call.phase != "block" or not self._shape(root)[1]:
                         kept.add(root)
+        if self.blocks > 1:  # a worker's desk is for one loop
+            kept |= {root for root, (first, last) in loops.items() if first < last}
+        for ref in always:
+            if ref in lives or ref.kind in ("value", "delta"):
+                kept.add(ref)
+                loops[ref] = (0, len(calls))
+        places, whole = {}, {}
         for ref in kept:
-            if ref not in lives and ref.kind in ("value", "delta"):
-                lives[ref] = (0, len(calls))
-        size, places = 0, {}
-        for ref in sorted(kept & set(lives), key=lambda r: (lives[r], str(r))):
             shape, by_row = self._shape(ref)
             if ref.kind == "target" and self.program.labels:
                 places[ref] = rows("counters", self._counters(), ())
-                continue
-            places[ref] = (rows if by_row else part)("arena", size, shape)
-            size += _up((self.N if by_row else 1) * places[ref].size)
+            else:
+                whole[ref] = (loops[ref], _up((self.N if by_row else 1) * int(np.prod(shape))))
+        size, found = _pack(whole)
+        for ref, at in found.items():
+            shape, by_row = self._shape(ref)
+            places[ref] = (rows if by_row else part)("arena", at, shape)
         width, local = _pack({r: (lives[r], _up(int(np.prod(self._shape(r)[0])))) for r in lives if r not in kept})
+        desk = Desk(width * self.samples, self.samples, self.workers)
         for ref, at in local.items():
-            places[ref] = short("arena", size, self._shape(ref)[0], width, at)
-        self.arena_size = size + width * self.N
+            places[ref] = short("arena", size, self._shape(ref)[0], at, *desk)
+        self.arena_size = size + desk.room * desk.workers
         self.counters_size = self._counters() + self.N
         chunks = [-(-(hi - lo) // self.chunk) for _, lo, hi in self.segments]
         self.first_chunk = [0, *np.cumsum(chunks, dtype=int).tolist()]

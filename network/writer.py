@@ -33,9 +33,10 @@ def _header(plan):
     lines = [f'"""nnjit program: {", ".join(how)}.', ""]
     lines += [f"{network.input_shape!s:>16}  input"]
     lines += [f"{node.y.shape!s:>16}  {node.name}" for node in plan.graph.nodes]
-    ways = "serial" if plan.blocks == 1 else f"{plan.blocks} blocks of samples"
+    ways = "serial" if plan.blocks == 1 else f"{plan.blocks} blocks of {plan.samples} samples"
     lines += ["", f"Schedule: {ways}, loops over parameters in {plan.parts} part{'s' * (plan.parts > 1)}.", '"""', ""]
-    return [*lines, f"BLOCKS, PARTS = {plan.blocks}, {plan.parts}", ""]
+    constants = f"BLOCKS, SAMPLES, WORKERS, PARTS = {plan.blocks}, {plan.samples}, {plan.workers}, {plan.parts}"
+    return [*lines, constants, ""]
 
 
 def _arrays(plan):
@@ -103,10 +104,11 @@ def _loop(plan, lines, indent="    "):
     if plan.blocks == 1:
         return [f"{indent}n0, n1 = 0, N", *(indent + line for line in lines)]
     return [
-        f"{indent}for p in prange(BLOCKS):",
-        f"{indent}    n0, n1 = N * p // BLOCKS, N * (p + 1) // BLOCKS",
-        f"{indent}    if n0 < n1:",
-        *(f"{indent}        {line}" for line in lines),
+        f"{indent}for w in prange(WORKERS):",
+        f"{indent}    for p in range(w, BLOCKS, WORKERS):",
+        f"{indent}        n0, n1 = SAMPLES * p, min(SAMPLES * (p + 1), N)",
+        f"{indent}        if n0 < n1:",
+        *(f"{indent}            {line}" for line in lines),
     ]
 
 

@@ -408,6 +408,7 @@ class Canary:
 WATCHED = {
     "mixed, sharded": (MIXED, (6,), "cross_entropy", 11, 0),
     "mixed, serial": (MIXED, (6,), "cross_entropy", 11, 10**9),
+    "a chain, sharded": (["dense(5)", "gelu", "dense(4)", "silu", "dense(2)"], (6,), "quadratic", 11, 0),
     "a chain": (["dense(5)", "gelu", "dense(4)", "silu", "dense(3)", "tanh", "dense(2)"], (6,), "quadratic", 5, 10**9),
     "maps": (
         ["conv(2, 3, padding='same')", "relu", residual("conv(2, 1)", "batchnorm", "identity"), "maxpool(2)", "flatten",
@@ -530,10 +531,10 @@ def identifiers(source):
     return found
 
 
-OWN = """BLOCKS PARTS BOUNDS FIRST LAYERS CHUNK ROWS WIDTH SUMS C C_i N s n0 n1 p q c k t x y lo hi row rate clip norm
-    share total training seed first part parts target targets order step epoch predict learn record cost descend measure
-    extent gradients output theta gradient sums rows short prange range min max np ValueError float inf first_moment
-    second_moment i index g factor source width batch at"""
+OWN = """BLOCKS SAMPLES WORKERS PARTS BOUNDS FIRST LAYERS CHUNK ROWS WIDTH SUMS C C_i N s n0 n1 w p q c k t x y lo hi
+    row rate clip norm share total training seed first part parts target targets order step epoch predict
+    learn record cost descend measure extent gradients output theta gradient sums rows short prange range min
+    max np ValueError float inf first_moment second_moment i index g factor source width batch at"""
 SCHEME = re.compile(
     r"(z|a|da|delta)\d+|d?(W|b|gain|offset)\d*|(mean|inverse_deviation|running_mean|running_variance)\d*"
     r"|(forward|backward)_\d+|[a-z_]+_(forward|backward|backward_input|backward_weight|backward_bias|backward_parameters)"
