@@ -63,7 +63,7 @@ def _resolve(config, plugin, assignments, given):
     if made.run.device != "cpu":
         raise UsageError("run.device: nnjit bench measures the CPU; benchmarks/gpu.py measures a GPU")
     if made.run.threads is not None:
-        launch._use_threads(made.run.threads)
+        launch.use_threads(made.run.threads)
     batch, model, samples = made.training.batch_size, made.model, None
     if "data" in given or model.input_shape is None:
         dataset = data.load(made.data["name"])

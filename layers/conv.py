@@ -1,6 +1,6 @@
 """Convolutional layers of 1, 2 and 3 dimensions."""
 
-from math import prod
+from math import inf, prod
 from typing import ClassVar, Literal
 
 from ..errors import ShapeError, SpecError
@@ -8,12 +8,10 @@ from ..kernels import geometry
 from ..network.layer import Layer, operation, weight, zeros
 from ..registry import name_of, register
 
-FEWER = (
-    "conv.forward",
-    "conv.backward_input",
-    "conv.backward_weight",
-)  # of which there is another algorithm
-LEAST, MOST = 16, 256  # maps on either side: its additions are worth it (measured), its factors fit the cache
+# Of 3 x 3 taps there is another algorithm. By operation: maps times filters from which it wins (measured); fewer do not
+# pay for its additions, or leave a gradient undivided between threads.
+FEWER = {"conv.forward": 256, "conv.backward_input": 256, "conv.backward_weight": 1024}
+LEAST, MOST = 16, 256  # maps on either side; more would not leave its factors in cache
 
 
 @register("conv")
@@ -62,14 +60,14 @@ class Conv(Layer):
     def kernel(self, attribute, in_shape):
         """On the CPU, fewer multiplications where that wins: see `kernels/cpu/winograd.py`."""
         kernel = getattr(self, attribute)
-        if kernel.name in FEWER and self._minimal(in_shape):
+        window, maps, one = self.window(in_shape), (in_shape[0], self.filters), (1, 1)
+        if (
+            (window.kernel, window.stride, window.dilation, self.groups) == ((3, 3), one, one, 1)
+            and all(LEAST <= m <= MOST for m in maps)
+            and prod(maps) >= FEWER.get(kernel.name, inf)
+        ):
             return operation(kernel.name, form=3, cpu="winograd")
         return kernel
-
-    def _minimal(self, in_shape):
-        window, one = self.window(in_shape), (1, 1)
-        alone = (window.kernel, window.stride, window.dilation, self.groups) == ((3, 3), one, one, 1)
-        return alone and all(LEAST <= maps <= MOST for maps in (in_shape[0], self.filters))
 
     def validate(self):
         for option in ("filters", "groups"):

@@ -285,8 +285,9 @@ class Plan:
         """Slots of all arrays in the arena."""
         always = {Ref("value", 0), Ref("target", None), Ref("loss", None)}
         always |= {self._root(Ref("value", self.graph.output.index))}
-        if self.program.backward and self.program.loss is None:
-            always |= {self._root(Ref("delta", 0)), self._root(Ref("delta", self.graph.output.index))}
+        if self.program.backward:
+            always |= {self._root(Ref("delta", self.graph.output.index))}
+            always |= {self._root(Ref("delta", 0))} if self.program.loss is None else set()
         lives, loops, kept = {}, {}, set()
         calls = self._in_order()
         for time, (call, loop) in enumerate(calls):

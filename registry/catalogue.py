@@ -55,6 +55,11 @@ class Catalogue:
         self._failed: dict[str, str] = {}
         Catalogue._all.add(self)
 
+    @property
+    def one(self) -> str:
+        """The kind with its article."""
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
+
     def __repr__(self):
         return f"Catalogue({self.kind!r}, {self.group!r})"
 
@@ -149,7 +154,7 @@ class Catalogue:
             kinds = NAMES.get(type(spec), {self: ""})
             if self not in kinds:
                 kind, name = next((catalogue.kind, name) for catalogue, name in kinds.items())
-                raise SpecError(f"expected a {self.kind}, got the {kind} {name}")
+                raise SpecError(f"expected {self.one}, got the {kind} {name}")
             return spec
         wanted = parse(spec, self.kind)
         return self.get(wanted.name)(*wanted.args, **wanted.kwargs)
@@ -160,7 +165,7 @@ class Catalogue:
             return NAMES[cls][self]
         except KeyError:
             raise UnknownName(
-                f'{shown(cls)} is not registered as a {self.kind}; write @register("...") above it'
+                f'{shown(cls)} is not registered as {self.one}; write @register("...") above it'
             ) from None
 
     def plugin_of(self, name_or_class: str | type) -> str | None:
@@ -184,7 +189,7 @@ class Catalogue:
     def _holder(self, name):
         """The class of a name, the Source it would be imported from, or None."""
         if not isinstance(name, str):
-            raise SpecError(f"the name of a {self.kind} is text, got {shown(name)}")
+            raise SpecError(f"the name of {self.one} is text, got {shown(name)}")
         if name in self._classes or name in self._hidden:
             return self._classes.get(name)
         if name in self._builtin:
@@ -239,9 +244,9 @@ class Catalogue:
 
     def _check_name(self, name):
         if not isinstance(name, str):
-            raise SpecError(f'a {self.kind} is registered with @register("name"), got {shown(name)} for the name')
+            raise SpecError(f'{self.one} is registered with @register("name"), got {shown(name)} for the name')
         if not (name.isascii() and name.isidentifier()) or iskeyword(name) or name == "inf":
-            raise SpecError(f"the name of a {self.kind} is letters, digits and _, such as my_name, got {shown(name)}")
+            raise SpecError(f"the name of {self.one} is letters, digits and _, such as my_name, got {shown(name)}")
 
     def _check_class(self, name, cls):
         if not isinstance(cls, type) or not issubclass(cls, Options):
@@ -252,7 +257,7 @@ class Catalogue:
         names = self.names()
         return UnknownName(
             f"no {self.kind} is called {quoted(name)}{did_you_mean(name, names)}; known are"
-            f" {', '.join(names) or 'none'}; a {self.kind} of your own is loaded with --plugin FILE_OR_MODULE"
+            f" {', '.join(names) or 'none'}; {self.one} of your own is loaded with --plugin FILE_OR_MODULE"
         )
 
 

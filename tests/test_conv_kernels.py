@@ -85,7 +85,8 @@ def test_many_maps_of_3x3_taps(batch, maps, filters, sizes, padding, border, see
     found = run(layer, x.astype(np.float32), dy.astype(np.float32), given, "cpu")
     for name in ("y", "dx", "dW"):
         scale = np.abs(exact[name]).max() + 1.0
-        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+        # sums of up to 12,870 numbers, rounded about sqrt(12,870) times 6e-8
+        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=7e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("maps, filters", [(160, 24), (24, 200), (256, 256)])

@@ -432,7 +432,8 @@ def _targets(split, network, loss):
     if y.shape[1:] != network.output_shape:
         raise ShapeError(
             f"{split.name}: {name} takes targets of the output's shape {network.output_shape}"
-            f"{' or class numbers' if loss.forward_labels is not None else ''}, got {y.shape[1:]} of {y.dtype}"
+            f"{' or class numbers' if loss.forward_labels is not None else ''},"
+            f" got {f'{y.shape[1:]} of' if y.ndim > 1 else 'one number a sample,'} {y.dtype}"
         )
     return False
 

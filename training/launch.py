@@ -103,7 +103,7 @@ def read_config(table, where=""):
 def prepare(config, where="", told=None):
     """A trainer, not compiled yet, and the config with the input shape that the data has."""
     if config.run.threads is not None:
-        _use_threads(config.run.threads)
+        use_threads(config.run.threads)
     dataset = data.load(config.data["name"])
     network = build(config, dataset, where)
     model = config.model.model_copy(update={"input_shape": list(network.input_shape)})
@@ -119,7 +119,8 @@ def _compile(trainer, told):
     told.compiling(kernels, kernels)
 
 
-def _use_threads(number):
+def use_threads(number):
+    """Run on that many threads; UsageError where this process has fewer."""
     import numba
 
     there = numba.config.NUMBA_NUM_THREADS

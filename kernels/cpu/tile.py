@@ -127,11 +127,6 @@ class _Words:
         arguments.append(ir.Constant(self.vector, None))
         return self._call(name, self.vector, arguments)
 
-    def scatter(self, value, pointer, step, width):
-        name = f"llvm.masked.scatter.v{self.kind.lanes}f{self.bytes * 8}.v{self.kind.lanes}p0"
-        arguments = [value, self._places(pointer, step), ir.IntType(32)(self.bytes), self.mask(width, 0)]
-        self._call(name, ir.VoidType(), arguments)
-
     def row(self, pointer, count, width, sj):
         """Vectors of a row: one after the other, or sj apart, all of them or the columns below `width`."""
         found = []
@@ -251,13 +246,6 @@ def _strided(P, p, fixed, step, width):
     P, step = P.reshape(-1), fixed or step
     found = [P[p + k * step] for k in range(min(width, _lanes(P)))]
     return np.array([found + [0] * (_lanes(P) - len(found))], P.dtype)
-
-
-def _spread(C, c, step, t, width):
-    """C[c], C[c + step], ... = the first `width` numbers of the vector t."""
-    C = C.reshape(-1)
-    for k in range(min(width, t.size)):
-        C[c + k * step] = t[0, k]
 
 
 def _interleave(C, c, t, u, width):
@@ -514,16 +502,6 @@ def strided(typing, P, p, fixed, step, width):
         return builder.insert_value(ir.Constant(context.get_value_type(kind), ir.Undefined), row, 0)
 
     return kind(P, types.intp, fixed, types.intp, types.intp), generate
-
-
-@_word(_spread)
-def spread(typing, C, c, step, t, width):
-    def generate(context, builder, sig, args):
-        words = _Words(context, builder, t)
-        words.scatter(builder.extract_value(args[3], 0), words.at(C, args[0], args[1]), args[2], args[4])
-        return context.get_dummy_value()
-
-    return types.void(C, types.intp, types.intp, t, types.intp), generate
 
 
 @_word(_interleave)
