@@ -112,7 +112,7 @@ class Bench:
         return {
             "date": datetime.date.today().isoformat(),
             "processor": self.ceilings.get("processor"),
-            "system": platform.platform(terse=True),
+            "system": platform.system(),
             "python": platform.python_version(),
             "versions": self.versions,
             "pairs": self.count,
