@@ -11,7 +11,7 @@ WARM = 0.01  # seconds of untimed calls before it: threads wake up
 PAUSE = 0.01  # seconds between turns, in which the other side's threads fall asleep
 TOLERANCE = {"y": 1e-4, "loss": 1e-4, "change": 1e-3, "gradient": 1e-3}  # relative, in the 2-norm
 ROUNDING = 2.0**-23  # of a stored float32 parameter, of which a change is a small part
-ADAM = 4e-2  # Adam's first step is nearly sign(g): of gradients within their rounding the sign may differ
+ADAM = 4e-2  # Adam's first step is nearly sign(g), and of gradients within their rounding (Winograd's) signs differ
 
 
 class Wrong(Exception):
