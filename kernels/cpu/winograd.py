@@ -16,9 +16,9 @@ they take 16. Summed over maps, each of the 16 places e of the elementwise produ
 
 (A. Lavin, S. Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308.) The factors before and behind
 are only additions, once for each map instead of once for each pair of maps. Against the plain algorithm rounding errors
-are smaller forward and to the input and larger for the weights (docs/architecture.md); a number that is not finite reaches
-the neighbours in its piece. Backward to the input is the same convolution of the framed deltas with the taps turned round
-and filters and maps changed over.
+are smaller forward and to the input, and larger for the weights (docs/architecture.md). A number that is not finite
+reaches the neighbours in its piece. Backward to the input is the same convolution of the framed deltas with the taps
+turned round and filters and maps changed over.
 
 Lanes are pieces beside each other. A strip of pieces, as many as keep V in the second-level cache, goes through all
 three steps before the next is begun; M is one of eight results at a time, in the first-level cache.
