@@ -99,7 +99,7 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups):
     C, _, H, width = image.shape[1:]
     N, F, _, OH, OW = dy.shape
     P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
-    some = SQUARE if F * C >= 4 * SQUARE * SQUARE else SQUARE // 2  # at least four blocks of them
+    some = SQUARE if F * C >= 4 * SQUARE * SQUARE else SQUARE // 2  # smaller blocks where there are few
     across = (C + SQUARE - 1) // SQUARE
     for block in prange((F + some - 1) // some * across):
         f, c = block // across * some, block % across * SQUARE
