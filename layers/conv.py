@@ -13,6 +13,10 @@ from ..registry import name_of, register
 FEWER = {"conv.forward": 256, "conv.backward_input": 256, "conv.backward_weight": 1024}
 LEAST, MOST = 16, 256  # maps on either side; more would not leave its factors in cache
 
+# Where filters fill vectors they are laid into lanes (kernels/cpu/conv_filters.py), else positions of a row.
+FILTERS = ("conv.forward", "conv.backward_input", "conv.backward_weight")
+WIDE, TERMS = 12, 2048
+
 
 @register("conv")
 class Conv(Layer):
@@ -67,7 +71,20 @@ class Conv(Layer):
             and prod(maps) >= FEWER.get(kernel.name, inf)
         ):
             return operation(kernel.name, form=3, cpu="winograd")
+        if kernel.name in FILTERS and self._filters(kernel.name, in_shape):
+            return operation(kernel.name, form=3, cpu="conv_filters")
         return kernel
+
+    def _filters(self, name, in_shape):
+        """Whether results (maps for the gradient of the input) fill vectors, and enough terms are summed for each."""
+        window = self.window(in_shape)
+        taps = prod(window.kernel)
+        results, terms = self.filters // self.groups, in_shape[0] // self.groups * taps
+        if name == "conv.backward_weight":
+            return results >= WIDE and taps <= TERMS
+        if name == "conv.backward_input":
+            results, terms = terms // taps, results * taps
+        return results >= WIDE and 64 <= terms <= TERMS and taps * prod(window.stride) > 1
 
     def validate(self):
         for option in ("filters", "groups"):

@@ -16,7 +16,7 @@ filter, row to row. `size` counts what is summed: maps, and taps in three dimens
 
 from ..compiler import array, helper, linked
 from .matrix import product
-from .tile import copy, fill, inner, lanes, load, outer, panel, store, strided, sums, zero
+from .tile import HIGH, REGISTERS, copy, fill, inner, lanes, load, outer, panel, store, strided, sums, zero
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
 
@@ -89,24 +89,26 @@ def _plane(R, C):
 
 
 # As many numbers in registers as there is room for; the more filters, the fewer loads of the image.
-_plane_of_eight, _plane_of_six, _plane_of_four, _plane_of_one = _plane(8, 3), _plane(6, 4), _plane(4, 4), _plane(1, 6)
+MOST, SOME, FEW = (8, 6, 4) if REGISTERS == 32 else (4, 3, 2)
+_plane_of_most, _plane_of_some, _plane_of_few = _plane(MOST, 3), _plane(SOME, 4 if REGISTERS == 32 else 3), _plane(FEW, 4)
+_plane_of_one = _plane(1, 6)
 
 
 @helper
 def _planes(F, P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
-    """F filters: eight at a time, then six, four or one."""
+    """F filters: eight at a time, then six, four or one; with 16 registers four, then three, two or one."""
     f = 0
     while f < F:
         left, v, z = F - f, w + f * ws[0], y + f * ys[0]
-        if left == 8 or left > 13 or left == 9 or left == 11:
-            _plane_of_eight(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
-            f += 8
-        elif left >= 6:
-            _plane_of_six(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
-            f += 6
-        elif left >= 4:
-            _plane_of_four(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
-            f += 4
+        if left == MOST or left > MOST + SOME - 1 or left == MOST + 1 or left == MOST + 3:
+            _plane_of_most(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += MOST
+        elif left >= SOME:
+            _plane_of_some(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += SOME
+        elif left >= FEW:
+            _plane_of_few(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
+            f += FEW
         else:
             _plane_of_one(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
             f += 1
@@ -219,8 +221,12 @@ def forward_tiles(n, P, image, W, kernel, B, biased, Y, out, stride, dilation, g
 @helper
 def move(T, t, P, p, count):
     """T[t : t + count] = P[p : p + count]."""
-    for o in range(0, count, lanes(P)):
-        store(T, t + o, 0, load(P, p + o, 0, 1, 1, count - o, None), count - o, None)
+    L = lanes(P)
+    if count < L:
+        store(T, t, 0, load(P, p, 0, 1, 1, count, None), count, None)
+    for o in range(0, count if count >= L else 0, L):
+        at = min(o, count - L)  # the last vector may begin earlier: some numbers twice
+        store(T, t + at, 0, load(P, p + at, 0, 1, 1, None, None), None, None)
 
 
 @linked
@@ -265,25 +271,47 @@ def backward_input_tiles(n, W, kernel, dY, out, U, framed, dX, image, stride, di
         frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, gaps, edge)
     whole = qd * qh * qw == 1
     for r in range(qd * qh * qw):
-        rd, rh, rw = r // (qh * qw), r // qw % qh, r % qw  # cells from these on, a stride apart
-        kd, kh, kw = (rd + first[0]) % qd, (rh + first[1]) % qh, (rw + first[2]) % qw  # first taps that they meet
-        TD, TH, TW = (KD - kd + qd - 1) // qd, (KH - kh + qh - 1) // qh, (KW - kw + qw - 1) // qw
-        high = ((image[1] - rd + qd - 1) // qd, (image[2] - rh + qh - 1) // qh, (image[3] - rw + qw - 1) // qw)
-        begin = (
-            ((rd + first[0]) // qd + edge[0] - (TD - 1) * dilation[0]) * framed[2]
-            + ((rh + first[1]) // qh + edge[1] - (TH - 1) * dilation[1])
-        ) * framed[3] + ((rw + first[2]) // qw + edge[2] - (TW - 1) * dilation[2])
-        last = ((kd + (TD - 1) * qd) * KH + kh + (TH - 1) * qh) * KW + kw + (TW - 1) * qw
+        begin, tap, size, at, high = remainder(r, (qd, qh, qw), kernel, dilation, first, edge, framed, image[1:])
         ws = (K, m * K, -qd * KH * KW, -qh * KW, -qw)
-        taps = (each, TD, TH, TW)
         for g in range(groups):
-            u, w, x = (n * F + g * each) * plane + begin, g * each * m * K + last, (n * C + g * m) * volume
+            u, w, x = (n * F + g * each) * plane + begin, g * each * m * K + tap, (n * C + g * m) * volume + at
             if whole:
-                correlate(m, source, u, framed, (1, 1, 1), dilation, W, w, ws, taps, W, 0, 1,
+                correlate(m, source, u, framed, (1, 1, 1), dilation, W, w, ws, (each, *size), W, 0, 1,
                           dX, x, image[1:])  # fmt: skip
             else:
-                at = x + (rd * image[2] + rh) * image[3] + rw
-                _class(m, source, u, framed, dilation, W, w, ws, taps, dX, at, image, (qd, qh, qw), high)
+                _class(m, source, u, framed, dilation, W, w, ws, (each, *size), dX, x, image, (qd, qh, qw), high)
+
+
+@helper
+def remainder(r, step, kernel, dilation, first, edge, framed, image):
+    """The r-th class of cells of a plane, `step` apart in each dimension, and the taps that they meet.
+
+    Returns
+    -------
+    begin, tap : int
+        Offsets of the first delta in the frame and of the first weight; taps are `step` apart and run backwards.
+    size : (int, int, int)
+        How many taps.
+    at : int
+        Offset of the first cell.
+    cells : (int, int, int)
+        How many cells.
+    """
+    rd, rh, rw = r // (step[1] * step[2]), r // step[2] % step[1], r % step[2]
+    kd, kh, kw = (rd + first[0]) % step[0], (rh + first[1]) % step[1], (rw + first[2]) % step[2]
+    _, KD, KH, KW = kernel
+    TD, TH, TW = (KD - kd + step[0] - 1) // step[0], (KH - kh + step[1] - 1) // step[1], (KW - kw + step[2] - 1) // step[2]
+    cells = (
+        (image[0] - rd + step[0] - 1) // step[0],
+        (image[1] - rh + step[1] - 1) // step[1],
+        (image[2] - rw + step[2] - 1) // step[2],
+    )
+    begin = (
+        ((rd + first[0]) // step[0] + edge[0] - (TD - 1) * dilation[0]) * framed[2]
+        + ((rh + first[1]) // step[1] + edge[1] - (TH - 1) * dilation[1])
+    ) * framed[3] + ((rw + first[2]) // step[2] + edge[2] - (TW - 1) * dilation[2])
+    tap = ((kd + (TD - 1) * step[0]) * KH + kh + (TH - 1) * step[1]) * KW + kw + (TW - 1) * step[2]
+    return begin, tap, (TD, TH, TW), (rd * image[1] + rh) * image[2] + rw, cells
 
 
 @helper
@@ -366,18 +394,19 @@ def _columns(R, widest, narrow):
     return columns
 
 
-_columns_of_eight, _columns_of_three, _columns_of_one = _columns(8, 3, 2), _columns(3, 5, 3), _columns(1, 5, 3)
+_columns_of_high, _columns_of_one = _columns(HIGH, 3, 2), _columns(1, 5, 3)
+_columns_of_three = _columns(3, 5, 3) if REGISTERS == 32 else _columns(3, 3, 2)
 
 
 @helper
 def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
-    """F filters: eight at a time, then three or one."""
+    """F filters: HIGH at a time, then three or one."""
     f = 0
     while f < F:
         i, v = z + f * zs[1], w + f * wf
-        if F - f >= 8:
-            _columns_of_eight(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
-            f += 8
+        if F - f >= HIGH:
+            _columns_of_high(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+            f += HIGH
         elif F - f >= 3:
             _columns_of_three(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 3

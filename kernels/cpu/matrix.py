@@ -1,13 +1,13 @@
 """Matrix products on register tiles, Y = A B and Y += A B^T, behind the affine layer.
 
-A tile is eight rows by three vectors of Y: for each term of the sum it reads three vectors of B and one number of every
-row of A, and makes 24 fused multiply-adds of them. Where many rows of A meet the same B, a panel of B, three vectors
+A tile is HIGH rows by three vectors of Y: for each term of the sum it reads three vectors of B and one number of every
+row of A, and makes 3 HIGH fused multiply-adds of them. Where many rows of A meet the same B, a panel of B, three vectors
 wide and DEEP terms long, is first copied (for B^T: turned) to the stack, so that it is read in one piece from nearby
 cache again and again. Where few do, B is read as it is; the rows of A B^T are then dot products (`inner`).
 """
 
 from ..compiler import array, helper, linked
-from .tile import copy, inner, lanes, load, outer, panel, store, sums, turn, zero
+from .tile import HIGH, copy, inner, lanes, load, outer, panel, store, sums, turn, zero
 
 DEEP = 128  # terms of a sum whose factors are packed at once
 ROOM = DEEP * 48  # numbers of a panel, three vectors wide
@@ -26,15 +26,15 @@ def _tile(R, C):
     return tile
 
 
-_eight_by_three, _eight_by_one, _one_by_three, _one_by_one = _tile(8, 3), _tile(8, 1), _tile(1, 3), _tile(1, 1)
+_high_by_three, _high_by_one, _one_by_three, _one_by_one = _tile(HIGH, 3), _tile(HIGH, 1), _tile(1, 3), _tile(1, 1)
 
 
 @helper
 def _columns(M, A, a, sa, ka, B, b, kb, Y, y, ys, K, width, begin):
     """M rows of up to three vectors of Y, B's panel being padded."""
-    for i in range(0, M - M % 8, 8):
-        _eight_by_three(A, a + i * sa, sa, ka, B, b, kb, None, Y, y + i * ys, ys, K, width, begin)
-    for i in range(M - M % 8, M):
+    for i in range(0, M - M % HIGH, HIGH):
+        _high_by_three(A, a + i * sa, sa, ka, B, b, kb, None, Y, y + i * ys, ys, K, width, begin)
+    for i in range(M - M % HIGH, M):
         _one_by_three(A, a + i * sa, sa, ka, B, b, kb, None, Y, y + i * ys, ys, K, width, begin)
 
 
@@ -54,13 +54,13 @@ def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys, begi
                 _columns(M, A, a + k * ka, sa, ka, T, 0, wide, Y, y + j, ys, deep, n - j, begin and k == 0)
         return
     whole = n - n % wide
-    for block in range((M + 7) // 8 if begin and M >= 8 else M // 8):
-        i = min(block * 8, M - 8)  # the last eight may begin earlier: some rows twice, rather than one by one
+    for block in range((M + HIGH - 1) // HIGH if begin and M >= HIGH else M // HIGH):
+        i = min(block * HIGH, M - HIGH)  # the last ones may begin earlier: some rows twice, rather than one by one
         for j in range(0, whole, wide):
-            _eight_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
+            _high_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
         for j in range(whole, n, L):
-            _eight_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
-    for i in range(0 if M < 8 else M if begin else M - M % 8, M):
+            _high_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
+    for i in range(0 if M < HIGH else M if begin else M - M % HIGH, M):
         for j in range(0, whole, wide):
             _one_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
         for j in range(whole, n, L):
@@ -84,7 +84,7 @@ def _dots(R, C):
     return dots
 
 
-_dots_8x3, _dots_8x1, _dots_1x4, _dots_1x1 = _dots(8, 3), _dots(8, 1), _dots(1, 4), _dots(1, 1)
+_high_dots_3, _high_dots_1, _dots_4, _dots_1 = _dots(HIGH, 3), _dots(HIGH, 1), _dots(1, 4), _dots(1, 1)
 
 
 @linked
@@ -105,16 +105,16 @@ def add_product_of_rows(M, K, n, A: array, a, B: array, b, Y: array, y, ys):
                             T[e * wide + v + o] = B[b + (j + v + o) * K + k + e]
                 _columns(M, A, a + k, K, 1, T, 0, wide, Y, y + j, ys, deep, n - j, False)
         return
-    for i in range(0, M - M % 8, 8):
+    for i in range(0, M - M % HIGH, HIGH):
         for j in range(0, n - n % 3, 3):
-            _dots_8x3(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+            _high_dots_3(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
         for j in range(n - n % 3, n):
-            _dots_8x1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
-    for i in range(M - M % 8, M):
+            _high_dots_1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+    for i in range(M - M % HIGH, M):
         for j in range(0, n - n % 4, 4):
-            _dots_1x4(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+            _dots_4(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
         for j in range(n - n % 4, n):
-            _dots_1x1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+            _dots_1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
 
 
 def _shares(M, n, vector):

@@ -82,11 +82,18 @@ class _Row(_Words):
         What a store with a mask writes reaches a load only by way of the cache.
         """
         n, builder = self.kind.lanes, self.builder
-        for k, value in enumerate(values):
-            place, first = builder.gep(pointer, [cell.type(k * n)]), builder.add(cell, cell.type(k * n))
-            mask, align = self.inside(self.lane(first), size), ir.IntType(32)(self.bytes)
-            total = builder.fadd(self.some(place, mask, ir.Constant(self.vector, None)), value)
-            self._masked("store", ir.VoidType(), [total, self.vector_at(place), align, mask])
+        last = builder.add(cell, cell.type(len(values) * n))
+        inside = builder.and_(builder.icmp_signed(">=", cell, cell.type(0)), builder.icmp_signed("<=", last, size))
+        with builder.if_else(inside) as (all_of_them, some):
+            with all_of_them:
+                for k, value in enumerate(values):
+                    self.store(builder.fadd(self.load(pointer, k), value), pointer, k)
+            with some:
+                for k, value in enumerate(values):
+                    place, first = builder.gep(pointer, [cell.type(k * n)]), builder.add(cell, cell.type(k * n))
+                    mask, align = self.inside(self.lane(first), size), ir.IntType(32)(self.bytes)
+                    total = builder.fadd(self.some(place, mask, ir.Constant(self.vector, None)), value)
+                    self._masked("store", ir.VoidType(), [total, self.vector_at(place), align, mask])
 
     def sieve(self, what, places, mask, value):
         """Gather where the mask is set, else the value; or scatter the value there."""

@@ -18,6 +18,7 @@ In plain Python the same words work on NumPy arrays, so that kernels can be run 
 """
 
 import operator
+import platform
 
 import numpy as np
 from llvmlite import binding, ir
@@ -35,7 +36,9 @@ def vector_bytes():
 
 
 BYTES = vector_bytes()
-WIDE = 6 if BYTES == 64 else 3  # vectors of the widest tile of four rows: 32 registers with AVX-512, 16 elsewhere
+REGISTERS = 32 if BYTES == 64 or platform.machine() in ("aarch64", "arm64") else 16
+HIGH = 8 if REGISTERS == 32 else 4  # rows of a tile three vectors wide: with its factors it fills the registers
+MASKS = BYTES == 64  # whether a store with a mask costs no more than one without
 
 
 class Tile(types.Type):
@@ -82,10 +85,11 @@ class _Words:
 
     def mask(self, width, n):
         """Which lanes of the n-th vector are columns below `width`."""
-        number = ir.IntType(64)
+        number = ir.IntType(8 * self.bytes)  # as wide as an element, so that what is compared is the mask
         lane = ir.Constant(
             ir.VectorType(number, self.kind.lanes), [n * self.kind.lanes + k for k in range(self.kind.lanes)]
         )
+        width = width if width.type == number else self.builder.trunc(width, number)
         one = self.builder.insert_element(ir.Constant(lane.type, ir.Undefined), width, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.kind.lanes), None)
         return self.builder.icmp_signed("<", lane, self.builder.shuffle_vector(one, one, zeros))
@@ -107,6 +111,26 @@ class _Words:
         pointer = self.builder.gep(pointer, [ir.IntType(64)(n * self.kind.lanes)])
         pointer = self.builder.bitcast(pointer, self.vector.as_pointer())
         self._masked("store", ir.VoidType(), [value, pointer, ir.IntType(32)(self.bytes), mask])
+
+    def put(self, pairs, width, count):
+        """Store values, each at a pointer n vectors on: (value, pointer, n) of which columns below `width` exist.
+
+        Where `width` reaches `count` all do. Before AVX-512 stores with a mask are slow, so they are left to the tails.
+        """
+        if width is None:
+            for value, pointer, n in pairs:
+                self.store(value, pointer, n)
+        elif MASKS:
+            for value, pointer, n in pairs:
+                self.store_some(value, pointer, n, self.mask(width, n))
+        else:
+            with self.builder.if_else(self.builder.icmp_signed(">=", width, width.type(count))) as (whole, tail):
+                with whole:
+                    for value, pointer, n in pairs:
+                        self.store(value, pointer, n)
+                with tail:
+                    for value, pointer, n in pairs:
+                        self.store_some(value, pointer, n, self.mask(width, n))
 
     def _places(self, pointer, step):
         """Addresses of the lanes, step apart."""
@@ -381,13 +405,13 @@ def store(typing, C, i, si, t, width, sj):
     def generate(context, builder, sig, args):
         c, i, si, tile, width, sj = (*args[:4], *_values(sig.args[4:], args[4:]))
         words = _Words(context, builder, t)
-        place = words.at(C, c, i)
+        place, pairs = words.at(C, c, i), []
         for r in range(t.r):
             row = words.step(place, si, r)
             for v in range(t.c):
                 value = builder.extract_value(tile, r * t.c + v)
-                at, n = (row, v) if sj is None else (words.step(row, sj, v), 0)
-                words.store(value, at, n) if width is None else words.store_some(value, at, n, words.mask(width, n))
+                pairs.append((value, row, v) if sj is None else (value, words.step(row, sj, v), 0))
+        words.put(pairs, width, t.lanes * (t.c if sj is None else 1))
         return context.get_dummy_value()
 
     return types.void(C, types.intp, types.intp, t, *_optional(width, sj)), generate
@@ -509,11 +533,12 @@ def interleave(typing, C, c, t, u, width):
     def generate(context, builder, sig, args):
         words, n = _Words(context, builder, t), t.lanes
         place, exist = words.at(C, args[0], args[1]), args[4]
-        pair = [builder.extract_value(a, 0) for a in args[2:4]]
+        pair, mixed = [builder.extract_value(a, 0) for a in args[2:4]], []
         for half in range(2):
             order = [half * n // 2 + k // 2 + k % 2 * n for k in range(n)]
-            mixed = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), n), order))
-            words.store_some(mixed, place, half, words.mask(exist, half))
+            both = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), n), order))
+            mixed.append((both, place, half))
+        words.put(mixed, exist, 2 * n)
         return context.get_dummy_value()
 
     return types.void(C, types.intp, t, t, types.intp), generate

@@ -32,7 +32,7 @@ from numba import prange
 from ..compiler import array, helper, kernel, linked
 from .conv import fold, pad
 from .conv_tiles import frame
-from .tile import BYTES, apart, fill, interleave, lanes, load, outer, panel, store, strided, turn, zero
+from .tile import BYTES, HIGH, apart, fill, interleave, lanes, load, outer, panel, store, strided, turn, zero
 
 # Numbers on the stack (of WEIGHTS and PIECES half as many are used if they are double).
 WEIGHTS = 2048 * BYTES  # transformed weights that are kept at once
@@ -230,11 +230,11 @@ def _row(P, p, exist):
 
 
 def _tile(C):
-    """Eight results at C vectors of pieces."""
+    """HIGH results at C vectors of pieces."""
 
     @helper
     def tile(K, U, u, V, v, vs, M, m, ms):
-        t = zero(V, 8, C)
+        t = zero(V, HIGH, C)
         for k in range(K):
             t = outer(t, U, u + k, K, V, v + k * vs, None, None)
         store(M, m, ms, t, None, None)
@@ -250,8 +250,9 @@ def products(K, U: array, u, us, V: array, vs: 2, M: array, ms):
     """M[(e 8 + r) ms + t] = sum over k of U[u + e us + r K + k] V[e vs0 + k vs1 + t]: eight rows, ms columns."""
     L = lanes(V)
     count = ms // L
-    for e in range(16):
-        a, b, c = u + e * us, e * vs[0], e * 8 * ms
+    for half in range(16 * 8 // HIGH):
+        e, r = half * HIGH // 8, half * HIGH % 8
+        a, b, c = u + e * us + r * K, e * vs[0], (e * 8 + r) * ms
         o = 0
         while o < count:
             if count - o >= 3 and count - o != 4:
@@ -389,11 +390,11 @@ def _turned(R, dY, y, step, row, count, plane, T, t, width):
 
 
 def _sum(C):
-    """Eight maps, C vectors of filters: D += the sum over pieces of a column of V times a row of Z."""
+    """HIGH maps, C vectors of filters: D += the sum over pieces of a column of V times a row of Z."""
 
     @helper
     def add(count, V, v, vs, Z, z, zs, D, d):
-        t = load(D, d, zs, 8, C, None, None)
+        t = load(D, d, zs, HIGH, C, None, None)
         for i in range(count):
             t = outer(t, V, v + i, vs, Z, z + i * zs, None, None)
         store(D, d, zs, t, None, None)
@@ -409,7 +410,7 @@ def sums_of_products(K, count, V: array, vs: 2, Z: array, zs: 2, D: array, ds):
     """D[e ds + k zs1 + r] += sum over `count` pieces t of V[e vs0 + k vs1 + t] Z[e zs0 + t zs1 + r]."""
     L = lanes(V)
     for e in range(16):
-        for k in range(0, K, 8):
+        for k in range(0, K, HIGH):
             v, d = e * vs[0] + k * vs[1], e * ds + k * zs[1]
             for r in range(0, zs[1] - L, 2 * L):
                 _sum_of_two(count, V, v, vs[1], Z, e * zs[0] + r, zs[1], D, d + r)

@@ -1,0 +1,369 @@
+"""Convolution with filters beside each other in a vector: any taps, stride, dilation and border, many maps.
+
+    y[n, f, o] = b[f] + sum over a < m, taps k of W[f, a, k] x~[n, g m + a, o s + k d]           (conv.py)
+
+A tile is R positions by C vectors of filters. For each map and tap it reads C vectors of weights and one number of the
+image a position, so positions may lie anywhere: stride, dilation and dimension change addresses only, and no lane is
+lost at the end of a row. (conv_tiles.py has positions in its lanes instead, which suits few filters or few terms.)
+
+Weights are first packed so that a tile reads them in one piece, W[(map, tap), filter] of C vectors of filters, and
+serve some samples. What comes out, M[position, filter], is turned into Y[filter, position] a few rows at a time, in
+the first-level cache. Backward to the input is the same with filters and maps changed over and the taps turned round,
+over deltas in a frame of zeros, one remainder of the stride after the other (conv_tiles.remainder).
+
+Backward to the weights sums over positions: deltas are turned, Z[position, filter], then
+
+    D[(map, tap), filter] += x~[map, position s + tap d] Z[position, filter]
+
+a tile being R maps (or taps of a row) by C vectors of filters. The sum over one band of rows is made in registers and
+then added to D, so that no sum of a whole batch runs in one number.
+
+Parallel plan: forward and backward_input loop over some samples at a time, for which weights are packed anew;
+backward_weight over blocks of filters and maps, whose part of dW is a sum over the batch that one iteration owns.
+"""
+
+from numba import prange
+
+from ..compiler import array, helper, kernel, linked
+from .conv import fold, pad
+from .conv_tiles import classes, frame, remainder
+from .tile import REGISTERS, lanes, load, outer, panel, store, turn, zero
+
+POSITIONS = 8 if REGISTERS == 32 else 6  # rows of the widest tile, two vectors wide
+ROOM = 65536  # numbers of packed weights, or of a block of the gradient: in the second-level cache
+BAND = 4096  # numbers of results, or of turned deltas: in the first-level cache
+WIDEST = 32  # filters of two vectors of the largest kind
+SAMPLES = 8  # for which weights are packed once
+
+
+@kernel
+def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
+    """y = W * x~ + b; the padded input is kept for backward_weight."""
+    N, F = y.shape[:2]
+    image = padded if padded.size else x
+    C, D, H, width = image.shape[1:]
+    P, Wf, B, Y = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
+    m, KD, KH, KW = W.shape[1:]
+    each, taps, volume, plane = F // groups, KD * KH * KW, D * H * width, y.shape[2] * y.shape[3] * y.shape[4]
+    ws, ys = (m * taps, taps, KH * KW, KW, 1), (plane, y.shape[3] * y.shape[4], y.shape[4], 1)
+    ps = (volume, dilation[0] * H * width, dilation[1] * width, dilation[2])
+    os = (stride[0] * H * width, stride[1] * width, stride[2])
+    for block in prange((N + SAMPLES - 1) // SAMPLES):
+        first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
+        if padded.size:
+            for n in range(first, last):
+                for c in range(C):
+                    pad(n, c, x, padded, before, border)
+        for g in range(groups):
+            convolve(last - first, each, P, (first * C + g * m) * volume, C * volume, ps, os, Wf,
+                     g * each * m * taps, ws, W.shape[1:], B if b.size else Wf, g * each, b.size > 0,
+                     Y, (first * F + g * each) * plane, F * plane, ys, y.shape[2:])  # fmt: skip
+
+
+@kernel
+def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
+    """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
+    inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
+    image, first = (dx, before) if inside else (dpadded, (0, 0, 0))
+    N, F = dy.shape[:2]
+    C, _, H, width = image.shape[1:]
+    Wf, dY, Z, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
+    kernel, out, room = W.shape[1:], dy.shape[1:], framed.shape[1:]
+    m, KD, KH, KW = kernel
+    each, taps = F // groups, KD * KH * KW
+    volume, plane, cells = image.shape[2] * H * width, out[1] * out[2] * out[3], room[1] * room[2] * room[3]
+    qs = (classes(stride[0], dilation[0]), classes(stride[1], dilation[1]), classes(stride[2], dilation[2]))
+    edge = ((KD - 1) // qs[0] * dilation[0], (KH - 1) // qs[1] * dilation[1], (KW - 1) // qs[2] * dilation[2])
+    gaps = (stride[0] // qs[0], stride[1] // qs[1], stride[2] // qs[2])
+    bare = out == room
+    source = dY if bare else Z
+    us = (cells, dilation[0] * room[2] * room[3], dilation[1] * room[3], dilation[2])
+    xs = (volume, qs[0] * H * width, qs[1] * width, qs[2])
+    for block in prange((N + SAMPLES - 1) // SAMPLES):
+        start, count = block * SAMPLES, min(N, (block + 1) * SAMPLES) - block * SAMPLES
+        if not bare:
+            for n in range(start, start + count):
+                frame(dY, n * F * plane, out, Z, n * F * cells, room, gaps, edge)
+        for r in range(qs[0] * qs[1] * qs[2]):
+            begin, tap, size, at, high = remainder(r, qs, kernel, dilation, first, edge, room, image.shape[2:])
+            ws = (taps, m * taps, -qs[0] * KH * KW, -qs[1] * KW, -qs[2])
+            for g in range(groups):
+                convolve(count, m, source, (start * F + g * each) * cells + begin, F * cells, us,
+                         (room[2] * room[3], room[3], 1), Wf, g * each * m * taps + tap, ws, (each, *size),
+                         Wf, 0, 0, dX, (start * C + g * m) * volume + at, C * volume, xs, high)  # fmt: skip
+        if not inside:
+            for n in range(start, start + count):
+                fold(n, dpadded, dx, before, border)
+
+
+@kernel
+def backward_weight(x, padded, dy, dW, stride, dilation, groups):
+    """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
+    image = padded if padded.size else x
+    C, D, H, width = image.shape[1:]
+    N, F = dy.shape[:2]
+    P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
+    m, KD, KH, KW = dW.shape[1:]
+    each, taps, volume, plane = F // groups, KD * KH * KW, D * H * width, dy.shape[2] * dy.shape[3] * dy.shape[4]
+    ps = (volume, dilation[0] * H * width, dilation[1] * width, dilation[2])
+    os = (stride[0] * H * width, stride[1] * width, stride[2])
+    filters, maps = _shares(each, m, taps, groups, 2 * lanes(x))
+    down, across = (each + filters - 1) // filters, (m + maps - 1) // maps
+    for block in prange(groups * down * across):
+        g, f, a = block // (down * across), block // across % down * filters, block % across * maps
+        gradient(N, min(filters, each - f), min(maps, m - a), dY, (g * each + f) * plane, F * plane, dy.shape[2:],
+                 P, (g * m + a) * volume, C * volume, ps, os, (KD, KH, KW), dWf, ((g * each + f) * m + a) * taps,
+                 (m * taps, taps))  # fmt: skip
+
+
+@helper
+def _shares(each, m, taps, groups, wide):
+    """How the gradient is divided: filters and maps of a block; eight blocks, unless turning deltas then costs much."""
+    filters = min(each, wide)
+    blocks = groups * ((each + filters - 1) // filters)
+    least = max(1, min(m, (63 + taps) // taps))  # maps for which deltas are turned
+    maps = max(least, min(m, m * blocks // 8))
+    return filters, min(maps, ROOM // (taps * wide))
+
+
+# -- forward, and backward to the input --------------------------------------------------------------------------------
+
+
+def _tile(R, C):
+    """R positions, C vectors of filters."""
+
+    @helper
+    def tile(P, p, ps, po, W, w, size, B, M, m):
+        m_, KD, KH, KW = size
+        wide = C * lanes(P)
+        t = load(B, 0, 0, R, C, None, None)
+        for a in range(m_):
+            for kd in range(KD):
+                for kh in range(KH):
+                    at = p + a * ps[0] + kd * ps[1] + kh * ps[2]
+                    for kw in range(KW):
+                        t = outer(t, P, at + kw * ps[3], po, W, w, None, None)
+                        w += wide
+        store(M, m, wide, t, None, None)
+
+    return tile
+
+
+def _line(C):
+    one, two, three, four = _tile(1, C), _tile(2, C), _tile(3, C), _tile(4, C)
+    five, six, seven, eight = _tile(5, C), _tile(6, C), _tile(min(7, POSITIONS), C), _tile(min(8, POSITIONS), C)
+
+    @linked
+    def line(P: array, p, ps: 4, po, W: array, size: 4, B: array, M: array, m, count):
+        """M[m :] = B + the sums over maps and taps at `count` positions po apart, in tiles of about the same height."""
+        wide, tiles = C * lanes(P), (count + POSITIONS - 1) // POSITIONS
+        high, more = count // tiles, count % tiles
+        for i in range(tiles):
+            R = high + 1 if i < more else high
+            if R == 6:
+                six(P, p, ps, po, W, 0, size, B, M, m)
+            elif R == 5:
+                five(P, p, ps, po, W, 0, size, B, M, m)
+            elif R == 4:
+                four(P, p, ps, po, W, 0, size, B, M, m)
+            elif POSITIONS > 6 and R == 8:
+                eight(P, p, ps, po, W, 0, size, B, M, m)
+            elif POSITIONS > 6 and R == 7:
+                seven(P, p, ps, po, W, 0, size, B, M, m)
+            elif R == 3:
+                three(P, p, ps, po, W, 0, size, B, M, m)
+            elif R == 2:
+                two(P, p, ps, po, W, 0, size, B, M, m)
+            else:
+                one(P, p, ps, po, W, 0, size, B, M, m)
+            p += R * po
+            m += R * wide
+
+    return line
+
+
+_line_of_two, _line_of_one = _line(2), _line(1)
+
+
+@linked
+def pack(R, wide, size: 4, W: array, w, ws: 5, T: array):
+    """T[(a, k) wide + r] = W[w + r ws0 + a ws1 + k], of R results, then zeros up to `wide`."""
+    L = lanes(W)
+    m, KD, KH, KW = size
+    whole = R == wide and KW >= L and (ws[4] == 1 or ws[4] == -1)
+    t = 0
+    for a in range(m):
+        for kd in range(KD):
+            for kh in range(KH):
+                at = w + a * ws[1] + kd * ws[2] + kh * ws[3]
+                for kw in range(KW):
+                    for r in range(R):
+                        T[t + r] = W[at + kw * ws[4] + r * ws[0]]
+                    for r in range(R, wide):
+                        T[t + r] = 0
+                    t += wide
+
+
+@linked
+def unpack(R, wide, count, M: array, m, Y: array, y, yf, yo):
+    """Y[y + r yf + o yo] = M[m + o wide + r] at `count` positions, of R results."""
+    L = lanes(M)
+    whole = R - R % L if yo == 1 and count >= L else 0
+    for r in range(0, whole, L):
+        for o in range(0, count, L):
+            at = min(o, count - L)  # the last ones may begin earlier: some positions twice
+            turn(Y, y + r * yf + at, yf, M, m + at * wide + r, wide, L)
+    for r in range(whole, R):
+        for o in range(count):
+            Y[y + r * yf + o * yo] = M[m + o * wide + r]
+
+
+@linked
+def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B: array, b, biased,
+             Y: array, y, yn, ys: 4, out: 3):  # fmt: skip
+    """R results of a group at `out` positions of N samples.
+
+    Steps of the image P: pn from sample to sample, ps from map to map and tap to tap, os from position to position. ws
+    of the weights W: from result to result, map to map, tap to tap. Of the result Y: yn from sample to sample, ys from
+    result to result and position to position. `size` counts what is summed: maps, and taps in three dimensions.
+    """
+    T, M, bias = panel(P, ROOM), panel(P, BAND), panel(P, WIDEST)
+    L = lanes(P)
+    OD, OH, OW = out
+    terms = size[0] * size[1] * size[2] * size[3]
+    if OD * OH * OW == 0:
+        return
+    f = 0
+    while f < R:
+        wide = 2 * L if R - f > L and terms * 2 * L <= ROOM else L
+        some = min(wide, R - f)
+        pack(some, wide, size, W, w + f * ws[0], ws, T)
+        for r in range(wide):
+            bias[r] = B[b + f + r] if biased and r < some else 0
+        columns = min(OW, BAND // wide)
+        rows = min(OH, BAND // wide // columns)
+        flat = columns == OW and ys[2] == OW and ys[3] == 1  # rows of a band follow each other in Y
+        for n in range(N):
+            for d in range(OD):
+                for h in range(0, OH, rows):
+                    for o in range(0, OW, columns):
+                        high, count = min(rows, OH - h), min(columns, OW - o)
+                        at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
+                        for i in range(high):
+                            if wide == L:
+                                _line_of_one(P, at + i * os[1], ps, os[2], T, size, bias, M, i * count * wide, count)
+                            else:
+                                _line_of_two(P, at + i * os[1], ps, os[2], T, size, bias, M, i * count * wide, count)
+                        z = y + n * yn + f * ys[0] + d * ys[1] + h * ys[2] + o * ys[3]
+                        for i in range(1 if flat else high):
+                            unpack(some, wide, high * count if flat else count, M, i * count * wide, Y, z + i * ys[2],
+                                   ys[0], ys[3])  # fmt: skip
+        f += wide
+
+
+# -- backward to the weights -------------------------------------------------------------------------------------------
+
+
+def _sum(R, C):
+    """R maps (or taps) that lie pa apart, C vectors of filters: D += the sum over some rows of positions."""
+
+    @helper
+    def add(P, p, pa, row, po, Z, rows, columns, D, d, ds):
+        wide, z = C * lanes(P), 0
+        t = zero(P, R, C)
+        for h in range(rows):
+            q = p + h * row
+            for o in range(columns):
+                t = outer(t, P, q + o * po, pa, Z, z, None, None)
+                z += wide
+        store(D, d, ds, t + load(D, d, ds, R, C, None, None), None, None)
+
+    return add
+
+
+def _sums(C):
+    one, two, three, four = _sum(1, C), _sum(2, C), _sum(3, C), _sum(4, C)
+    five, six, seven, eight = _sum(5, C), _sum(6, C), _sum(min(7, POSITIONS), C), _sum(min(8, POSITIONS), C)
+
+    @linked
+    def sums(count, P: array, p, pa, row, po, Z: array, rows, columns, D: array, d, ds):
+        """`count` maps (or taps) that lie pa apart in P and ds apart in D, some at a time."""
+        tiles = (count + POSITIONS - 1) // POSITIONS
+        high, more = count // tiles, count % tiles
+        for i in range(tiles):
+            R = high + 1 if i < more else high
+            if R == 6:
+                six(P, p, pa, row, po, Z, rows, columns, D, d, ds)
+            elif R == 5:
+                five(P, p, pa, row, po, Z, rows, columns, D, d, ds)
+            elif R == 4:
+                four(P, p, pa, row, po, Z, rows, columns, D, d, ds)
+            elif POSITIONS > 6 and R == 8:
+                eight(P, p, pa, row, po, Z, rows, columns, D, d, ds)
+            elif POSITIONS > 6 and R == 7:
+                seven(P, p, pa, row, po, Z, rows, columns, D, d, ds)
+            elif R == 3:
+                three(P, p, pa, row, po, Z, rows, columns, D, d, ds)
+            elif R == 2:
+                two(P, p, pa, row, po, Z, rows, columns, D, d, ds)
+            else:
+                one(P, p, pa, row, po, Z, rows, columns, D, d, ds)
+            p += R * pa
+            d += R * ds
+
+    return sums
+
+
+_sums_of_two, _sums_of_one = _sums(2), _sums(1)
+
+
+@linked
+def turned(R, wide, count, dY: array, y, step, Z: array):
+    """Z[o wide + r] = dY[y + r step + o] at `count` positions, of R filters; what lies behind them has no meaning."""
+    L = lanes(dY)
+    if count < L:
+        for o in range(count):
+            for r in range(wide):
+                Z[o * wide + r] = dY[y + min(r, R - 1) * step + o]
+        return
+    for r in range(0, wide, L):
+        first = min(r, R - 1)
+        for o in range(0, count, L):
+            at = min(o, count - L)
+            turn(Z, at * wide + r, wide, dY, y + first * step + at, step, max(1, R - r))
+
+
+@linked
+def gradient(N, R, maps, dY: array, y, yn, out: 3, P: array, p, pn, ps: 4, os: 3, taps: 3, dW: array, w, ws: 2):
+    """dW[w + f ws0 + a ws1 + k] of R filters (at most two vectors) and `maps` maps; steps as in `convolve`."""
+    D, Z = panel(P, ROOM), panel(P, BAND)
+    L = lanes(P)
+    KD, KH, KW = taps
+    OD, OH, OW = out
+    wide, K = 2 * L if R > L else L, KD * KH * KW
+    for i in range(maps * K * wide):
+        D[i] = 0
+    columns = min(OW, BAND // wide)
+    rows = min(OH, BAND // wide // columns)
+    across = maps < 4 and maps < KW  # taps of a row rather than maps
+    for n in range(N):
+        for d in range(OD):
+            for h in range(0, OH, rows):
+                for o in range(0, OW, columns):
+                    high, count = min(rows, OH - h), min(columns, OW - o)
+                    turned(R, wide, high * count, dY, y + n * yn + (d * OH + h) * OW + o, OD * OH * OW, Z)
+                    at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
+                    for a in range(maps if across else 1):
+                        for k in range(KD * KH):
+                            q = at + a * ps[0] + k // KH * ps[1] + k % KH * ps[2]
+                            for kw in range(1 if across else KW):
+                                i = ((a * KD * KH + k) * KW + kw) * wide
+                                many, pa, ds = (KW, ps[3], wide) if across else (maps, ps[0], K * wide)
+                                if wide == L:
+                                    _sums_of_one(many, P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
+                                else:
+                                    _sums_of_two(many, P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
+    for f in range(R):
+        for a in range(maps):
+            for k in range(K):
+                dW[w + f * ws[0] + a * ws[1] + k] = D[(a * K + k) * wide + f]
