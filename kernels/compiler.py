@@ -40,7 +40,7 @@ def linked(function):
     """A helper that kernels call by symbol: compiled once for an element type, however many kernels share it.
 
     Arguments are flat arrays (annotated ``array``), of which it gets the address alone, tuples of whole numbers
-    (annotated with their length) and whole numbers. It returns nothing. At least one argument is an array: the element
+    (annotated with their length), tables of them (annotated ``places``) and whole numbers. It returns nothing. At least one argument is an array: the element
     type is that of the first.
     """
     names, notes = list(inspect.signature(function).parameters), function.__annotations__
@@ -54,7 +54,8 @@ def linked(function):
         name = f"{text.label}_{digest(text.key(), real.__name__, sorted(FAST))}"
         text.register(real)
         plain = source.build(source.real(text.tree(), namespace), name, text.file, namespace)
-        kinds = {name: types.UniTuple(types.intp, count) for name, count in notes.items() if count is not array}
+        kinds = {name: types.UniTuple(types.intp, count) for name, count in notes.items() if isinstance(count, int)}
+        kinds |= {name: types.CPointer(types.intp) for name, note in notes.items() if note is places}
         kinds |= dict.fromkeys(arrays, types.CPointer(FLOATS[real]))
         signature = tuple(kinds.get(name, types.intp) for name in names)
         return symbol(compiled(plain, signature, no_cpython_wrapper=True, no_cfunc_wrapper=True), signature), signature
@@ -86,6 +87,10 @@ def linked(function):
 
 class array:
     """Annotation of `linked` functions: a flat array."""
+
+
+class places:
+    """Annotation of `linked` functions: whole numbers, those of the word `numbers`."""
 
 
 def compiled(function, signature, **options):

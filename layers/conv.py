@@ -15,7 +15,6 @@ LEAST, MOST = 16, 256  # maps on either side; more would not leave its factors i
 
 # Where filters fill vectors they are laid into lanes (kernels/cpu/conv_filters.py), else positions of a row.
 FILTERS = ("conv.forward", "conv.backward_input", "conv.backward_weight")
-WIDE, TERMS = 12, 2048
 
 
 @register("conv")
@@ -77,14 +76,16 @@ class Conv(Layer):
 
     def _filters(self, name, in_shape):
         """Whether results (maps for the gradient of the input) fill vectors, and enough terms are summed for each."""
+        from ..kernels.cpu.conv_filters import suits  # not before a CPU kernel is wanted: it brings Numba
+
         window = self.window(in_shape)
         taps = prod(window.kernel)
         results, terms = self.filters // self.groups, in_shape[0] // self.groups * taps
         if name == "conv.backward_weight":
-            return results >= WIDE and taps <= TERMS
+            return suits(results, taps)
         if name == "conv.backward_input":
             results, terms = terms // taps, results * taps
-        return results >= WIDE and 64 <= terms <= TERMS and taps * prod(window.stride) > 1
+        return suits(results, terms, LEAST) and taps * prod(window.stride) > 1
 
     def validate(self):
         for option in ("filters", "groups"):

@@ -24,16 +24,22 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 
 from numba import prange
 
-from ..compiler import array, helper, kernel, linked
+from ..compiler import array, helper, kernel, linked, places
 from .conv import fold, pad
 from .conv_tiles import classes, frame, remainder
-from .tile import REGISTERS, lanes, load, outer, panel, store, turn, zero
+from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, store, turn, zero
 
 POSITIONS = 8 if REGISTERS == 32 else 6  # rows of the widest tile, two vectors wide
 ROOM = 65536  # numbers of packed weights, or of a block of the gradient: in the second-level cache
 BAND = 4096  # numbers of results, or of turned deltas: in the first-level cache
 WIDEST = 32  # filters of two vectors of the largest kind
+TERMS = 2048  # of a sum, at most
 SAMPLES = 8  # for which weights are packed once
+
+
+def suits(results, terms, least=1):
+    """Whether so many results side by side, sums of so many terms, are work for these kernels."""
+    return 4 * results >= 3 * (BYTES // 4) and least <= terms <= TERMS
 
 
 @kernel
@@ -133,17 +139,11 @@ def _tile(R, C):
     """R positions, C vectors of filters."""
 
     @helper
-    def tile(P, p, ps, po, W, w, size, B, M, m):
-        m_, KD, KH, KW = size
+    def tile(P, p, po, terms, K, W, B, M, m):
         wide = C * lanes(P)
         t = load(B, 0, 0, R, C, None, None)
-        for a in range(m_):
-            for kd in range(KD):
-                for kh in range(KH):
-                    at = p + a * ps[0] + kd * ps[1] + kh * ps[2]
-                    for kw in range(KW):
-                        t = outer(t, P, at + kw * ps[3], po, W, w, None, None)
-                        w += wide
+        for k in range(K):
+            t = outer(t, P, p + terms[k], po, W, k * wide, None, None)
         store(M, m, wide, t, None, None)
 
     return tile
@@ -154,28 +154,28 @@ def _line(C):
     five, six, seven, eight = _tile(5, C), _tile(6, C), _tile(min(7, POSITIONS), C), _tile(min(8, POSITIONS), C)
 
     @linked
-    def line(P: array, p, ps: 4, po, W: array, size: 4, B: array, M: array, m, count):
-        """M[m :] = B + the sums over maps and taps at `count` positions po apart, in tiles of about the same height."""
+    def line(P: array, p, po, terms: places, K, W: array, B: array, M: array, m, count):
+        """M[m :] = B + the sums over K terms at `count` positions po apart, in tiles of about the same height."""
         wide, tiles = C * lanes(P), (count + POSITIONS - 1) // POSITIONS
         high, more = count // tiles, count % tiles
         for i in range(tiles):
             R = high + 1 if i < more else high
             if R == 6:
-                six(P, p, ps, po, W, 0, size, B, M, m)
+                six(P, p, po, terms, K, W, B, M, m)
             elif R == 5:
-                five(P, p, ps, po, W, 0, size, B, M, m)
+                five(P, p, po, terms, K, W, B, M, m)
             elif R == 4:
-                four(P, p, ps, po, W, 0, size, B, M, m)
+                four(P, p, po, terms, K, W, B, M, m)
             elif POSITIONS > 6 and R == 8:
-                eight(P, p, ps, po, W, 0, size, B, M, m)
+                eight(P, p, po, terms, K, W, B, M, m)
             elif POSITIONS > 6 and R == 7:
-                seven(P, p, ps, po, W, 0, size, B, M, m)
+                seven(P, p, po, terms, K, W, B, M, m)
             elif R == 3:
-                three(P, p, ps, po, W, 0, size, B, M, m)
+                three(P, p, po, terms, K, W, B, M, m)
             elif R == 2:
-                two(P, p, ps, po, W, 0, size, B, M, m)
+                two(P, p, po, terms, K, W, B, M, m)
             else:
-                one(P, p, ps, po, W, 0, size, B, M, m)
+                one(P, p, po, terms, K, W, B, M, m)
             p += R * po
             m += R * wide
 
@@ -186,21 +186,20 @@ _line_of_two, _line_of_one = _line(2), _line(1)
 
 
 @linked
-def pack(R, wide, size: 4, W: array, w, ws: 5, T: array):
-    """T[(a, k) wide + r] = W[w + r ws0 + a ws1 + k], of R results, then zeros up to `wide`."""
-    L = lanes(W)
-    m, KD, KH, KW = size
-    whole = R == wide and KW >= L and (ws[4] == 1 or ws[4] == -1)
-    t = 0
-    for a in range(m):
-        for kd in range(KD):
-            for kh in range(KH):
-                at = w + a * ws[1] + kd * ws[2] + kh * ws[3]
-                for kw in range(KW):
+def pack(R, wide, size: 4, ps: 4, W: array, w, ws: 5, T: array, terms: places):
+    """T[k wide + r] = W[w + r ws0 + k], k the terms in order, of R results, then zeros; and where a term is in P."""
+    t = k = 0
+    for a in range(size[0]):
+        for kd in range(size[1]):
+            for kh in range(size[2]):
+                for kw in range(size[3]):
+                    terms[k] = a * ps[0] + kd * ps[1] + kh * ps[2] + kw * ps[3]
+                    at = w + a * ws[1] + kd * ws[2] + kh * ws[3] + kw * ws[4]
                     for r in range(R):
-                        T[t + r] = W[at + kw * ws[4] + r * ws[0]]
+                        T[t + r] = W[at + r * ws[0]]
                     for r in range(R, wide):
                         T[t + r] = 0
+                    k += 1
                     t += wide
 
 
@@ -227,17 +226,17 @@ def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B
     of the weights W: from result to result, map to map, tap to tap. Of the result Y: yn from sample to sample, ys from
     result to result and position to position. `size` counts what is summed: maps, and taps in three dimensions.
     """
-    T, M, bias = panel(P, ROOM), panel(P, BAND), panel(P, WIDEST)
+    T, M, bias, terms = panel(P, ROOM), panel(P, BAND), panel(P, WIDEST), numbers(TERMS)
     L = lanes(P)
     OD, OH, OW = out
-    terms = size[0] * size[1] * size[2] * size[3]
+    K = size[0] * size[1] * size[2] * size[3]
     if OD * OH * OW == 0:
         return
     f = 0
     while f < R:
-        wide = 2 * L if R - f > L and terms * 2 * L <= ROOM else L
+        wide = 2 * L if R - f > L and K * 2 * L <= ROOM else L
         some = min(wide, R - f)
-        pack(some, wide, size, W, w + f * ws[0], ws, T)
+        pack(some, wide, size, ps, W, w + f * ws[0], ws, T, terms)
         for r in range(wide):
             bias[r] = B[b + f + r] if biased and r < some else 0
         columns = min(OW, BAND // wide)
@@ -251,9 +250,9 @@ def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B
                         at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
                         for i in range(high):
                             if wide == L:
-                                _line_of_one(P, at + i * os[1], ps, os[2], T, size, bias, M, i * count * wide, count)
+                                _line_of_one(P, at + i * os[1], os[2], terms, K, T, bias, M, i * count * wide, count)
                             else:
-                                _line_of_two(P, at + i * os[1], ps, os[2], T, size, bias, M, i * count * wide, count)
+                                _line_of_two(P, at + i * os[1], os[2], terms, K, T, bias, M, i * count * wide, count)
                         z = y + n * yn + f * ys[0] + d * ys[1] + h * ys[2] + o * ys[3]
                         for i in range(1 if flat else high):
                             unpack(some, wide, high * count if flat else count, M, i * count * wide, Y, z + i * ys[2],

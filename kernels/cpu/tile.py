@@ -299,6 +299,11 @@ def _panel(like, n):
     return np.full(n, np.nan, like.dtype)
 
 
+def _numbers(n):
+    """Room for n whole numbers (a literal) on the stack."""
+    return np.full(n, -1, np.intp)
+
+
 def _some(array, i, n, width):
     """n numbers from place i on, of which `width` exist."""
     array = array.reshape(-1)
@@ -461,6 +466,17 @@ def panel(typing, like, n):
         return room
 
     return kind(like, n), generate
+
+
+@_word(_numbers)
+def numbers(typing, n):
+    if not _literal(n):
+        return None
+
+    def generate(context, builder, sig, args):
+        return cgutils.alloca_once(builder, context.get_value_type(types.intp), size=n.literal_value)
+
+    return types.CPointer(types.intp)(n), generate
 
 
 @_word(_copy)
