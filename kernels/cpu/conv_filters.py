@@ -39,7 +39,7 @@ SAMPLES = 8  # for which weights are packed once
 
 def suits(results, terms, least=1):
     """Whether so many results side by side, sums of so many terms, are work for these kernels."""
-    return 4 * results >= 3 * (BYTES // 4) and least <= terms <= TERMS
+    return results >= 8 and 4 * results >= 3 * (BYTES // 4) and least <= terms <= TERMS
 
 
 @kernel

@@ -89,18 +89,22 @@ def _plane(R, C):
 
 
 # As many numbers in registers as there is room for; the more filters, the fewer loads of the image.
-MOST, SOME, FEW = (8, 6, 4) if REGISTERS == 32 else (4, 3, 2)
-_plane_of_most, _plane_of_some, _plane_of_few = _plane(MOST, 3), _plane(SOME, 4 if REGISTERS == 32 else 3), _plane(FEW, 4)
+if REGISTERS == 32:
+    MOST, SOME, FEW = 8, 6, 4
+    _plane_of_most, _plane_of_some, _plane_of_few = _plane(8, 3), _plane(6, 4), _plane(4, 4)
+else:
+    MOST, SOME, FEW = 6, 4, 2
+    _plane_of_most, _plane_of_some, _plane_of_few = _plane(6, 2), _plane(4, 3), _plane(2, 4)
 _plane_of_one = _plane(1, 6)
 
 
 @helper
 def _planes(F, P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
-    """F filters: eight at a time, then six, four or one; with 16 registers four, then three, two or one."""
+    """F filters: as many at a time as leave no odd ones behind."""
     f = 0
     while f < F:
         left, v, z = F - f, w + f * ws[0], y + f * ys[0]
-        if left == MOST or left > MOST + SOME - 1 or left == MOST + 1 or left == MOST + 3:
+        if left == MOST or left == MOST + 1 or left == MOST + 3 or left >= MOST + SOME:
             _plane_of_most(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
             f += MOST
         elif left >= SOME:

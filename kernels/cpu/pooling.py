@@ -11,22 +11,31 @@ whole map as the window and give y (N, C).
 Parallel plan: every kernel loops over the N C maps, which do not touch each other. In backward a map is set to zero,
 then every window adds to its cells: windows may overlap, but one iteration owns the map.
 
-Max and average take as many neighbouring windows at once as a vector has numbers (pooling_tiles.py). Backward, cell
-j s + r of a window is cell r of the window j places on. So what the windows give to cells r is summed first, by
-Horner's rule with a move by one place for each j (t, and t_out for what moves out of the vector), and added to dx in
-one go, always in the same vectors: those that overlap would each wait for the one before to be written.
+Max and average take a row of windows at a time, in three passes over buffers on the stack (pooling_tiles.py):
 
-Elsewhere maxima are selected, not branched to: which cell is the largest is what no processor can predict. Maps are
-flat arrays, indices unsigned (uintp), or Numba would test each for "counted from the end".
+1. down: the rows that the windows see become one row, column by column (the largest number or the sum; backward also
+   which row it came from);
+2. along: the columns of each window become one number;
+3. backward: what each window gives, set s apart in a buffer of zeros, is collected by the cells: cell c gets from the
+   window at (c - w) / s for each of its columns w, if that is where the largest number was.
+
+Each pass reads and writes vectors one after the other, and what lies outside the map is in the buffers, so no loop has
+a case for borders. A vector may reach over the end of its row: what it writes there is written anew by the next row,
+and the last row of a map is careful.
+
+Maxima are selected, not branched to: which cell is the largest is what no processor can predict. Maps are flat arrays,
+indices unsigned (uintp), or Numba would test each for "counted from the end".
 """
 
 from math import inf, sqrt
 
 from numba import njit, prange, uintp
 
-from ..compiler import INLINED, helper, kernel
-from .pooling_tiles import add_cells, cells, later, minus, over, ramp, times, where_equal, where_more
-from .tile import interleave, lanes, load, most, store, strided, where_same, zero
+from ..compiler import helper, kernel
+from .pooling_tiles import (
+    ROOM, along, claim, collect, down, highest_along, highest_down, minus, over, pairs, ramp, spread, times, wipe,
+)  # fmt: skip
+from .tile import interleave, lanes, load, most, panel, store, zero
 
 
 @njit
@@ -43,26 +52,17 @@ def _beats(v, largest):
 
 
 @helper
-def _claim(P, p, dP, H, W, size, width, dY, y):
-    """dP = dY at the first largest number of each of `width` windows of pairs from P[p] on, 0 at the others.
+def _paired(size, stride, before, out, image):
+    """Whether the windows are two columns beside each other, all within the map: then no buffer is needed."""
+    inside = out[0] * stride[0] - stride[0] + size[0] <= image[0] and out[1] * stride[1] - stride[1] + size[1] <= image[1]
+    two = size[2] == 2 and stride[2] == 2 and out[2] * 2 <= image[2]
+    return two and inside and before[0] == 0 and before[1] == 0 and before[2] == 0
 
-    For windows that neither overlap nor meet a border: what is not read and added to takes half the time.
-    """
-    nothing, rest = zero(P, 1, 1), load(dY, y, 0, 1, 1, width, 0)
-    top = strided(P, p, 2, 2, width)
-    for d in range(size[0]):
-        for h in range(size[1]):
-            for w in range(2):
-                top = most(top, strided(P, p + (d * H + h) * W + w, 2, 2, width))
-    for d in range(size[0]):
-        for h in range(size[1]):
-            at = p + (d * H + h) * W
-            v = strided(P, at, 2, 2, width)
-            first = where_same(v, top, rest, nothing)
-            rest = where_same(v, top, nothing, rest)
-            second = where_same(strided(P, at + 1, 2, 2, width), top, rest, nothing)
-            rest = where_same(strided(P, at + 1, 2, 2, width), top, nothing, rest)
-            interleave(dP, at, first, second, 2 * width)
+
+@helper
+def _windows(size, stride, L):
+    """How many windows of a row are taken at once: their cells have room in a buffer."""
+    return (ROOM - 4 * L - 2 * size) // stride // L * L
 
 
 @helper
@@ -80,101 +80,98 @@ def _count(like, cell, rows, W, size, stride, count_padding):
     )
 
 
-@njit(**INLINED)
-def _part(like, delta, best, k, w, size):
-    """What cell w of a row of `size` cells, whose first has the number k, gets of delta: all if it is the best."""
-    return where_equal(best, ramp(like, k + w if w < size else -1, 0), delta, zero(like, 1, 1))
-
-
 @kernel
 def max_forward(x, y, size, stride, before):
     """y = the largest of each window."""
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
-    numbers, tops = x.reshape(-1), y.reshape(-1)
-    lowest, by = ramp(x, -inf, 0.0), 2 if stride[2] == 2 else 1
-    steps = (size[2] + by - 1) // by
+    P, Y, T, L = x.reshape(-1), y.reshape(-1), panel(x, ROOM), lanes(x)
+    some = _windows(size[2], stride[2], L)
+    two = _paired(size, stride, before, y.shape[2:], x.shape[2:])
     for i in prange(N * C):
+        end = (i + 1) * OD * OH * OW
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
-            for oh in range(OH):
+            for oh in range(OH if some > 0 else 0):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for o in range(0, OW, lanes(x)):
-                    top, cell = lowest, o * stride[2] - before[2]
-                    for d in range(d0, d1):
-                        for h in range(h0, h1):
-                            row = ((i * D + d) * H + h) * W
-                            for j in range(steps):
-                                w = by * j
-                                v, next = cells(numbers, row, cell + w, W, stride[2], lowest)
-                                top = most(top, v)
-                                if w + 1 < min(w + by, size[2]):
-                                    top = most(top, next)
-                    store(tops, ((i * OD + od) * OH + oh) * OW + o, 0, top, OW - o, None)
+                rows = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W)
+                for k in range(0, OW if two else 0, L):
+                    o = min(k, max(0, OW - L))  # the last ones may begin earlier: some windows twice
+                    z, some_rows = ((i * OD + od) * OH + oh) * OW + o, (rows[0] + 2 * o, *rows[1:])
+                    if OW >= L:
+                        store(Y, z, 0, pairs(P, some_rows, None, 1), None, None)
+                    else:
+                        store(Y, z, 0, pairs(P, some_rows, 2 * OW, 1), L if z + L <= end else OW, None)
+                for o in range(OW if two else 0, OW, some):
+                    count, z = min(some, OW - o), ((i * OD + od) * OH + oh) * OW + o
+                    down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, -inf, 1)
+                    for k in range(0, count, L):
+                        top = along(T, k * stride[2], size[2], stride[2], 1)
+                        store(Y, z + k, 0, top, L if z + k + L <= end else count - k, None)
+            for oh in range(0 if some > 0 else OH):  # windows too wide for a buffer
+                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
+                for ow in range(OW):
+                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
+                    largest = -inf
+                    for row in range((d1 - d0) * (h1 - h0)):
+                        first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
+                        for j in range(uintp(first + w0), uintp(first + w1)):
+                            largest = P[j] if _beats(P[j], largest) else largest
+                    Y[((i * OD + od) * OH + oh) * OW + ow] = largest
 
 
 @kernel
 def max_backward_input(x, dy, dx, size, stride, before):
     """dx = dy at the first largest cell of each window, summed over windows.
 
-    A window's cells are numbered in row order; `best` is the number of its first largest cell.
+    A window's cells are numbered in row order; what is largest is told by its number.
     """
     N, C, OD, OH, OW = dy.shape
     D, H, W = x.shape[2:]
-    numbers, slopes, deltas = x.reshape(-1), dx.reshape(-1), dy.reshape(-1)
-    places, n = (size[2] + stride[2] - 1) // stride[2], lanes(dx)
-    residues = 1 if stride[2] == 2 else min(stride[2], size[2])
-    lowest, nothing, by = ramp(x, -inf, 0.0), zero(x, 1, 1), 2 if stride[2] == 2 else 1
-    steps = (size[2] + by - 1) // by
-    pairs = size == stride and stride[2] == 2 and before == (0, 0, 0)
-    pairs = pairs and OD * size[0] <= D and OH * size[1] <= H and OW * 2 <= W
-    covered = pairs and OD * size[0] == D and OH * size[1] == H and OW * 2 == W
+    P, dX, dY, L = x.reshape(-1), dx.reshape(-1), dy.reshape(-1), lanes(x)
+    T, R, B, G = panel(x, ROOM), panel(x, ROOM), panel(x, ROOM), panel(x, ROOM)
+    some = _windows(size[2], stride[2], L)
+    two = _paired(size, stride, before, dy.shape[2:], x.shape[2:])
+    apart = two and stride[0] >= size[0] and stride[1] >= size[1]  # windows do not overlap
+    covered = apart and OD * size[0] == D and OH * size[1] == H and OW * 2 == W
     for i in prange(N * C):
-        for j in range(uintp(i * D * H * W), uintp((i + (not covered)) * D * H * W)):
-            slopes[j] = 0.0
+        end = (i + 1) * D * H * W
+        for j in range(uintp(i * D * H * W), uintp(i * D * H * W if covered else end)):
+            dX[j] = 0.0
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
-            for oh in range(OH):
+            for oh in range(OH if some > 0 else 0):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for o in range(0, OW, lanes(x)):
-                    cell, k = o * stride[2] - before[2], 0
-                    z = ((i * OD + od) * OH + oh) * OW + o
-                    if pairs:
-                        _claim(numbers, ((i * D + d0) * H + h0) * W + cell, slopes, H, W, size, OW - o, deltas, z)
-                        continue
-                    top, best = lowest, most(nothing, ramp(x, -cell, -stride[2]))  # the first cell in the input
-                    for d in range(d0, d1):
-                        for h in range(h0, h1):
-                            row = ((i * D + d) * H + h) * W
-                            for j in range(steps):
-                                w = by * j
-                                v, next = cells(numbers, row, cell + w, W, stride[2], lowest)
-                                best = where_more(top, v, ramp(x, k + w, 0), best)
-                                top = most(top, v)
-                                if w + 1 < min(w + by, size[2]):
-                                    best = where_more(top, next, ramp(x, k + w + 1, 0), best)
-                                    top = most(top, next)
-                            k += size[2]
-                    delta, k = load(deltas, z, 0, 1, 1, OW - o, 0), 0
-                    for d in range(d0, d1):
-                        for h in range(h0, h1):
-                            row = ((i * D + d) * H + h) * W
-                            for r in range(residues):
-                                for first in range(0, places, n):
-                                    j = min(first + n, places) - 1
-                                    w, t_out, u_out = r + j * stride[2], nothing, nothing
-                                    t = _part(x, delta, best, k, w, size[2])
-                                    u = _part(x, delta, best, k, w + 1, size[2])
-                                    while j > first:
-                                        j, w = j - 1, w - stride[2]
-                                        t_out, u_out = later(t, t_out), later(u, u_out)
-                                        t = later(nothing, t) + _part(x, delta, best, k, w, size[2])
-                                        u = later(nothing, u) + _part(x, delta, best, k, w + 1, size[2])
-                                    at = cell + r + first * stride[2]
-                                    add_cells(slopes, row, at, W, stride[2], t, u)
-                                    if places > 1:
-                                        add_cells(slopes, row, at + n * stride[2], W, stride[2], t_out, u_out)
-                            k += size[2]
+                rows = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W)
+                for k in range(0, OW if apart else 0, L):
+                    o = min(k, max(0, OW - L))  # the last ones may begin earlier: some windows twice
+                    z, some_rows = ((i * OD + od) * OH + oh) * OW + o, (rows[0] + 2 * o, *rows[1:])
+                    if OW >= L:
+                        claim(P, some_rows, dX, load(dY, z, 0, 1, 1, None, None), None, 2 * L)
+                    else:
+                        claim(P, some_rows, dX, load(dY, z, 0, 1, 1, OW, None), 2 * OW, 2 * OW)
+                for o in range(OW if apart else 0, OW, some):
+                    count, z = min(some, OW - o), ((i * OD + od) * OH + oh) * OW + o
+                    start, cells = o * stride[2] - before[2], (count - 1) * stride[2] + size[2]
+                    highest_down(P, rows, start, W, cells, T, R, size[2])
+                    wipe(B, cells + size[2] + L, -1.0)
+                    wipe(G, cells + size[2] + L, 0.0)
+                    for k in range(0, count, L):
+                        best = highest_along(T, R, k * stride[2], size[2], stride[2], start + k * stride[2])
+                        spread(B, size[2] - 1 + k * stride[2], stride[2], best, count - k, -1.0)
+                        delta = load(dY, z + k, 0, 1, 1, count - k, None)
+                        spread(G, size[2] - 1 + k * stride[2], stride[2], delta, count - k, 0.0)
+                    collect(dX, rows, start, W, cells, B, G, size[2], end)
+            for oh in range(0 if some > 0 else OH):
+                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
+                for ow in range(OW):
+                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
+                    at = uintp(((i * D + d0) * H + h0) * W + w0)
+                    for row in range((d1 - d0) * (h1 - h0)):
+                        first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
+                        for j in range(uintp(first + w0), uintp(first + w1)):
+                            at = j if _beats(P[j], P[at]) else at
+                    dX[at] += dY[((i * OD + od) * OH + oh) * OW + ow]
 
 
 @kernel
@@ -182,27 +179,45 @@ def average_forward(x, y, size, stride, before, count_padding):
     """y = the mean of each window."""
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
-    numbers, means = x.reshape(-1), y.reshape(-1)
-    nothing, by = zero(x, 1, 1), 2 if stride[2] == 2 else 1
-    steps = (size[2] + by - 1) // by
+    P, Y, T, L = x.reshape(-1), y.reshape(-1), panel(x, ROOM), lanes(x)
+    some = _windows(size[2], stride[2], L)
+    two = _paired(size, stride, before, y.shape[2:], x.shape[2:])
     for i in prange(N * C):
+        end = (i + 1) * OD * OH * OW
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
-            for oh in range(OH):
+            for oh in range(OH if some > 0 else 0):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for o in range(0, OW, lanes(x)):
-                    total, cell = nothing, o * stride[2] - before[2]
-                    for d in range(d0, d1):
-                        for h in range(h0, h1):
-                            row = ((i * D + d) * H + h) * W
-                            for j in range(steps):
-                                w = by * j
-                                v, next = cells(numbers, row, cell + w, W, stride[2], nothing)
-                                total = total + v
-                                if w + 1 < min(w + by, size[2]):
-                                    total = total + next
-                    count = _count(x, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding)
-                    store(means, ((i * OD + od) * OH + oh) * OW + o, 0, over(total, count), OW - o, None)
+                rows = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W)
+                for k in range(0, OW if two else 0, L):
+                    o = min(k, max(0, OW - L))
+                    z, some_rows = ((i * OD + od) * OH + oh) * OW + o, (rows[0] + 2 * o, *rows[1:])
+                    cells = ramp(x, size[0] * size[1] * 2, 0)
+                    if OW >= L:
+                        store(Y, z, 0, over(pairs(P, some_rows, None, 0), cells), None, None)
+                    else:
+                        mean = over(pairs(P, some_rows, 2 * OW, 0), cells)
+                        store(Y, z, 0, mean, L if z + L <= end else OW, None)
+                for o in range(OW if two else 0, OW, some):
+                    count, z = min(some, OW - o), ((i * OD + od) * OH + oh) * OW + o
+                    start = o * stride[2] - before[2]
+                    down(P, rows, start, W, (count - 1) * stride[2] + size[2], T, 0.0, 0)
+                    for k in range(0, count, L):
+                        cell = start + k * stride[2]
+                        cells = _count(x, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding)
+                        mean = over(along(T, k * stride[2], size[2], stride[2], 0), cells)
+                        store(Y, z + k, 0, mean, L if z + k + L <= end else count - k, None)
+            for oh in range(0 if some > 0 else OH):  # windows too wide for a buffer
+                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
+                for ow in range(OW):
+                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
+                    total, cells = 0.0, (d1 - d0) * (h1 - h0) * (w1 - w0)
+                    for row in range((d1 - d0) * (h1 - h0)):
+                        first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
+                        for j in range(uintp(first + w0), uintp(first + w1)):
+                            total += P[j]
+                    cells = size[0] * size[1] * size[2] if count_padding else cells
+                    Y[((i * OD + od) * OH + oh) * OW + ow] = total / cells
 
 
 @kernel
@@ -210,37 +225,49 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
     """dx = dy / count in every cell of each window, summed over windows."""
     N, C, OD, OH, OW = dy.shape
     D, H, W = dx.shape[2:]
-    slopes, deltas = dx.reshape(-1), dy.reshape(-1)
-    places, n = (size[2] + stride[2] - 1) // stride[2], lanes(dx)
-    residues = 1 if stride[2] == 2 else min(stride[2], size[2])
-    nothing = zero(dy, 1, 1)
+    dX, dY, G, L = dx.reshape(-1), dy.reshape(-1), panel(dy, ROOM), lanes(dy)
+    some = _windows(size[2], stride[2], L)
+    two = _paired(size, stride, before, dy.shape[2:], dx.shape[2:])
+    apart = two and stride[0] >= size[0] and stride[1] >= size[1]  # windows do not overlap
     for i in prange(N * C):
-        for j in range(uintp(i * D * H * W), uintp((i + 1) * D * H * W)):
-            slopes[j] = 0.0
+        end = (i + 1) * D * H * W
+        for j in range(uintp(i * D * H * W), uintp(end)):
+            dX[j] = 0.0
         for od in range(OD):
             d0, d1 = _cells(od, stride[0], before[0], size[0], D)
-            for oh in range(OH):
+            for oh in range(OH if some > 0 else 0):
                 h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for o in range(0, OW, lanes(dy)):
-                    cell = o * stride[2] - before[2]
-                    count = _count(dy, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding)
-                    share = over(load(deltas, ((i * OD + od) * OH + oh) * OW + o, 0, 1, 1, OW - o, 0), count)
-                    for r in range(residues):
-                        for first in range(0, places, n):
-                            j = min(first + n, places) - 1
-                            w, t_out, u_out = r + j * stride[2], nothing, nothing
-                            t, u = share if w < size[2] else nothing, share if w + 1 < size[2] else nothing
-                            while j > first:
-                                j -= 1
-                                t_out, u_out = later(t, t_out), later(u, u_out)
-                                t, u = later(nothing, t) + share, later(nothing, u) + share
-                            at = cell + r + first * stride[2]
-                            for d in range(d0, d1):
-                                for h in range(h0, h1):
-                                    row = ((i * D + d) * H + h) * W
-                                    add_cells(slopes, row, at, W, stride[2], t, u)
-                                    if places > 1:
-                                        add_cells(slopes, row, at + n * stride[2], W, stride[2], t_out, u_out)
+                rows = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W)
+                for k in range(0, OW if apart else 0, L):
+                    o = min(k, max(0, OW - L))
+                    z, width = ((i * OD + od) * OH + oh) * OW + o, min(OW, L)
+                    share = over(load(dY, z, 0, 1, 1, width, None), ramp(dy, size[0] * size[1] * 2, 0))
+                    for row in range(rows[1] * rows[3]):
+                        at = rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4] + 2 * o
+                        interleave(dX, at, share, share, 2 * width)
+                for o in range(OW if apart else 0, OW, some):
+                    count, z = min(some, OW - o), ((i * OD + od) * OH + oh) * OW + o
+                    start, cells = o * stride[2] - before[2], (count - 1) * stride[2] + size[2]
+                    wipe(G, cells + size[2] + L, 0.0)
+                    for k in range(0, count, L):
+                        cell = start + k * stride[2]
+                        share = over(
+                            load(dY, z + k, 0, 1, 1, count - k, None),
+                            _count(dy, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding),
+                        )
+                        spread(G, size[2] - 1 + k * stride[2], stride[2], share, count - k, 0.0)
+                    collect(dX, rows, start, W, cells, G, G, -size[2], end)
+            for oh in range(0 if some > 0 else OH):
+                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
+                for ow in range(OW):
+                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
+                    cells = (d1 - d0) * (h1 - h0) * (w1 - w0)
+                    cells = size[0] * size[1] * size[2] if count_padding else cells
+                    share = dY[((i * OD + od) * OH + oh) * OW + ow] / cells
+                    for row in range((d1 - d0) * (h1 - h0)):
+                        first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
+                        for j in range(uintp(first + w0), uintp(first + w1)):
+                            dX[j] += share
 
 
 @kernel

@@ -1,11 +1,10 @@
-"""Words for windows that slide along a row: one vector holds the same cell of as many neighbouring windows.
+"""The three passes of pooling over a row of windows, on vectors: down the rows, along the columns, back to the cells.
 
-Window o begins at cell o s - before of its row, so the cells of `lanes` windows that follow each other lie s apart.
-Those before the row's first number and behind its last are its border: the words know it, kernels have no case for it.
-With a step of 2, the usual one, a window's cell and the next lie in the same two vectors, which are loaded and taken
-apart, where a gather would fetch number by number.
+`rows` are the rows of the map that the windows see: (offset of the first, planes, step, rows of a plane, step). The
+first window begins at column `start` of a row of W, which may lie before it; all of them have `cells` columns. A
+buffer T holds them: T[c] belongs to column start + c. Buffers have room for ROOM numbers.
 
-The words on vectors at the end (`top`, `where_more`, ...) extend those of tile.py.
+The words on vectors at the beginning (`ramp`, `where_more`, ...) extend those of tile.py.
 """
 
 import numpy as np
@@ -13,7 +12,11 @@ from llvmlite import ir
 from numba import types
 
 from ..compiler import helper
-from .tile import Tile, _lanes, _of_vectors, _word, _Words
+from .tile import Tile, _lanes, _of_vectors, _word, _Words, halves, interleave, lanes, load, most, store, strided
+from .tile import where_same, zero
+
+ROOM = 2048  # numbers of a buffer
+FAR = 1e30  # the row number of a column that is not there
 
 
 def _ramp(like, start, step):
@@ -21,90 +24,6 @@ def _ramp(like, start, step):
     return (
         start + step * np.arange(_lanes(like), dtype=like.dtype)[None] if step else np.full((1, _lanes(like)), start)
     ).astype(like.dtype)
-
-
-def _pick(P, row, cell, size, fixed, step, border):
-    """Numbers cell, cell + step, ... of the row of `size` that begins at P[row]; of a step of 2 also those between.
-
-    What lies outside the row is not read: there the numbers are those of the vector `border`. A step of 1 or 2 is given
-    as the literal `fixed`, any other as 0 and `step`. There are always two vectors, the second of use for 2 alone.
-    """
-    P, found = P.reshape(-1), (border.copy(), border.copy())
-    for between in range(1 + (fixed == 2)):
-        for k in range(border.size):
-            at = cell + between + k * (fixed or step)
-            if 0 <= at < size:
-                found[between][0, k] = P[row + at]
-    return found
-
-
-def _give(P, row, cell, size, fixed, step, t, u):
-    """Add t to the numbers cell, cell + step, ... of the row (see `pick`); of a step of 2 also u to those between."""
-    P = P.reshape(-1)
-    for between in range(1 + (fixed == 2)):
-        for k in range(t.size):
-            at = cell + between + k * (fixed or step)
-            if 0 <= at < size:
-                P[row + at] += (t, u)[between][0, k]
-
-
-class _Row(_Words):
-    """LLVM for the cells of a row."""
-
-    def lane(self, start, step=None):
-        """start + k step for each lane k as whole numbers of 32 bits: distances in a row."""
-        n, number = self.kind.lanes, ir.IntType(32)
-        numbers = ir.VectorType(number, n)
-        spread = [
-            self._same(self.builder.trunc(value, number), numbers) for value in (start, step) if value is not None
-        ]
-        lanes = ir.Constant(numbers, list(range(n)))
-        return self.builder.add(spread[0], self.builder.mul(lanes, spread[1]) if step is not None else lanes)
-
-    def _same(self, number, kind):
-        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0))
-        return self.builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
-
-    def inside(self, cell, size):
-        """Which cells lie in the row: those before it are huge as unsigned numbers."""
-        return self.builder.icmp_unsigned("<", cell, self._same(self.builder.trunc(size, ir.IntType(32)), cell.type))
-
-    def vector_at(self, pointer):
-        return self.builder.bitcast(pointer, self.vector.as_pointer())
-
-    def some(self, pointer, mask, border):
-        """The numbers of a vector in memory where the mask is set, elsewhere those of `border`."""
-        return self._masked("load", self.vector, [self.vector_at(pointer), ir.IntType(32)(self.bytes), mask, border])
-
-    def add_all(self, values, pointer, cell, size):
-        """Add vectors that follow each other to the cells of a row: to all, or to those that it has.
-
-        What a store with a mask writes reaches a load only by way of the cache.
-        """
-        n, builder = self.kind.lanes, self.builder
-        last = builder.add(cell, cell.type(len(values) * n))
-        inside = builder.and_(builder.icmp_signed(">=", cell, cell.type(0)), builder.icmp_signed("<=", last, size))
-        with builder.if_else(inside) as (all_of_them, some):
-            with all_of_them:
-                for k, value in enumerate(values):
-                    self.store(builder.fadd(self.load(pointer, k), value), pointer, k)
-            with some:
-                for k, value in enumerate(values):
-                    place, first = builder.gep(pointer, [cell.type(k * n)]), builder.add(cell, cell.type(k * n))
-                    mask, align = self.inside(self.lane(first), size), ir.IntType(32)(self.bytes)
-                    total = builder.fadd(self.some(place, mask, ir.Constant(self.vector, None)), value)
-                    self._masked("store", ir.VoidType(), [total, self.vector_at(place), align, mask])
-
-    def sieve(self, what, places, mask, value):
-        """Gather where the mask is set, else the value; or scatter the value there."""
-        n, align = self.kind.lanes, ir.IntType(32)(self.bytes)
-        name = f"llvm.masked.{what}.v{n}f{self.bytes * 8}.v{n}p0"
-        if what == "gather":
-            return self._call(name, self.vector, [places, align, mask, value])
-        return self._call(name, ir.VoidType(), [value, places, align, mask])
-
-    def mixed(self, t, u, order):
-        return self.builder.shuffle_vector(t, u, ir.Constant(ir.VectorType(ir.IntType(32), self.kind.lanes), order))
 
 
 @_word(_ramp)
@@ -123,79 +42,6 @@ def ramp(typing, like, start, step):
     return kind(like, types.unliteral(start), types.unliteral(step)), generate
 
 
-@_word(_pick)
-def pick(typing, P, row, cell, size, fixed, step, border):
-    if not isinstance(fixed, types.IntegerLiteral):
-        return None
-    pair = types.UniTuple(border, 2)
-
-    def generate(context, builder, sig, args):
-        words, n = _Row(context, builder, border), border.lanes
-        _, row, cell, size, _, step, rest = args
-        rest, at = builder.extract_value(rest, 0), words.at(P, args[0], builder.add(row, cell))
-        if fixed.literal_value == 2:
-            halves = []
-            for half in range(2):
-                mask = words.inside(words.lane(builder.add(cell, cell.type(half * n))), size)
-                order = [half * n // 2 + k // 2 for k in range(n)]  # the border's numbers where they will end up
-                halves.append(words.some(builder.gep(at, [cell.type(half * n)]), mask, words.mixed(rest, rest, order)))
-            found = [words.mixed(*halves, [2 * k + odd for k in range(n)]) for odd in range(2)]
-        else:
-            mask = words.inside(words.lane(cell, None if fixed.literal_value else step), size)
-            if fixed.literal_value:
-                found = [words.some(at, mask, rest)] * 2
-            else:
-                found = [words.sieve("gather", words._places(at, step), mask, rest)] * 2
-        tile = ir.Constant(context.get_value_type(border), ir.Undefined)
-        return context.make_tuple(builder, pair, [builder.insert_value(tile, value, 0) for value in found])
-
-    return pair(P, types.intp, types.intp, types.intp, fixed, types.intp, border), generate
-
-
-@_word(_give)
-def give(typing, P, row, cell, size, fixed, step, t, u):
-    if not isinstance(fixed, types.IntegerLiteral):
-        return None
-
-    def generate(context, builder, sig, args):
-        words, n = _Row(context, builder, t), t.lanes
-        _, row, cell, size, _, step = args[:6]
-        pair, at = [builder.extract_value(a, 0) for a in args[6:]], words.at(P, args[0], builder.add(row, cell))
-        if fixed.literal_value == 2:
-            orders = ([half * n // 2 + k // 2 + k % 2 * n for k in range(n)] for half in range(2))
-            words.add_all([words.mixed(*pair, order) for order in orders], at, cell, size)
-        elif fixed.literal_value == 1:
-            words.add_all(pair[:1], at, cell, size)
-        else:
-            mask, places = words.inside(words.lane(cell, step), size), words._places(at, step)
-            old = words.sieve("gather", places, mask, ir.Constant(words.vector, None))
-            words.sieve("scatter", places, mask, builder.fadd(old, pair[0]))
-        return context.get_dummy_value()
-
-    return types.void(P, types.intp, types.intp, types.intp, fixed, types.intp, t, u), generate
-
-
-@helper
-def cells(P, row, cell, size, step, border):
-    """`pick` for any step."""
-    if step == 1:
-        return pick(P, row, cell, size, 1, 1, border)
-    if step == 2:
-        return pick(P, row, cell, size, 2, 2, border)
-    return pick(P, row, cell, size, 0, step, border)
-
-
-@helper
-def add_cells(P, row, cell, size, step, t, u):
-    """`give` for any step."""
-    if step == 1:
-        give(P, row, cell, size, 1, 1, t, u)
-    elif step == 2:
-        give(P, row, cell, size, 2, 2, t, u)
-    else:
-        give(P, row, cell, size, 0, step, t, u)
-
-
 def _on_vectors(plain, rule):
     """A word that makes one tile of several, number by number."""
 
@@ -212,17 +58,6 @@ def _more(builder, t, u):
     return builder.and_(builder.fcmp_unordered(">", u, t), builder.fcmp_ordered("ord", t, t))
 
 
-def _shifted(builder, t, u):
-    n = t.type.count
-    order = ir.Constant(ir.VectorType(ir.IntType(32), n), list(range(n - 1, 2 * n - 1)))
-    return builder.shuffle_vector(t, u, order)
-
-
-def _later(t, u):
-    """u one place later: its first number is the last of t."""
-    return np.concatenate((t[:, -1:], u[:, :-1]), axis=1)
-
-
 def _where_more(t, u, a, b):
     """a where u is larger than t or the first NaN, else b."""
     return np.where((u > t) | ((u != u) & (t == t)), a, b)
@@ -231,6 +66,20 @@ def _where_more(t, u, a, b):
 def _where_equal(t, u, a, b):
     """a where t = u, else b."""
     return np.where(t == u, a, b)
+
+
+def _where_top(t, top, a, b):
+    """a where t is the same as the largest number of all, or NaN, else b."""
+    return np.where((t == top) | (t != t), a, b)
+
+
+def _top(builder, t, top):
+    return builder.or_(builder.fcmp_ordered("==", t, top), builder.fcmp_unordered("uno", t, t))
+
+
+def _least(t, u):
+    """The smaller of two vectors, number by number; neither is NaN."""
+    return np.minimum(t, u)
 
 
 def _minus(t, u):
@@ -253,10 +102,11 @@ where_more = _on_vectors(_where_more, lambda builder, t, u, a, b: builder.select
 where_equal = _on_vectors(
     _where_equal, lambda builder, t, u, a, b: builder.select(builder.fcmp_ordered("==", t, u), a, b)
 )
+where_top = _on_vectors(_where_top, lambda builder, t, top, a, b: builder.select(_top(builder, t, top), a, b))
+least = _on_vectors(_least, lambda builder, t, u: builder.select(builder.fcmp_ordered("<", u, t), u, t))
 minus = _on_vectors(_minus, lambda builder, t, u: builder.fsub(t, u))
 times = _on_vectors(_times, lambda builder, t, u: builder.fmul(t, u))
 over = _on_vectors(_over, lambda builder, t, u: builder.fdiv(t, u))
-later = _on_vectors(_later, _shifted)
 
 
 def _highest(t):
@@ -272,3 +122,169 @@ def highest(typing, t):
         return words._call(name, words.vector.element, [builder.extract_value(args[0], 0)])
 
     return t.real(t), generate
+
+
+# -- the passes --------------------------------------------------------------------------------------------------------
+
+
+@helper
+def wipe(T, count, value):
+    """T[: count] = value; up to a vector more."""
+    number = ramp(T, value, 0)
+    for c in range(0, count, lanes(T)):
+        store(T, c, 0, number, None, None)
+
+
+@helper
+def _outside(T, first, last, value):
+    """T[first : last] = value; what lies behind may be overwritten."""
+    number = ramp(T, value, 0)
+    for c in range(first, last, lanes(T)):
+        store(T, c, 0, number, None, None)
+
+
+@helper
+def down(P, rows, start, W, cells, T, border, largest):
+    """T = the largest number (or the sum) of each column; columns outside the map are `border`."""
+    L = lanes(P)
+    lo, hi = max(start, 0), min(start + cells, W)
+    _outside(T, 0, lo - start, border)
+    for c in range(lo, hi, L):
+        top = ramp(P, border, 0)
+        for d in range(rows[1]):
+            for h in range(rows[3]):
+                v = load(P, rows[0] + d * rows[2] + h * rows[4] + c, 0, 1, 1, hi - c, None)
+                top = most(top, v) if largest else top + v
+        store(T, c - start, 0, top, None, None)
+    _outside(T, hi - start, cells + 2 * L, border)
+
+
+@helper
+def along(T, c, size, step, largest):
+    """The largest number (or the sum) of a vector of windows, `step` apart, the first of which begins at T[c]."""
+    if step == 2:
+        top, second = halves(load(T, c, 0, 1, 2, None, None))
+        if size > 1:
+            top = most(top, second) if largest else top + second
+        for w in range(2, size, 2):
+            first, second = halves(load(T, c + w, 0, 1, 2, None, None))
+            top = most(top, first) if largest else top + first
+            if w + 1 < size:
+                top = most(top, second) if largest else top + second
+        return top
+    top = _cells(T, c, step)
+    for w in range(1, size):
+        v = _cells(T, c + w, step)
+        top = most(top, v) if largest else top + v
+    return top
+
+
+@helper
+def _cells(T, c, step):
+    """T[c], T[c + step], ..., a vector of them."""
+    if step == 1:
+        return load(T, c, 0, 1, 1, None, None)
+    if step == 2:
+        return halves(load(T, c, 0, 1, 2, None, None))[0]
+    return strided(T, c, 0, step, lanes(T))
+
+
+@helper
+def pairs(P, rows, width, largest):
+    """The largest number (or the sum) of a vector of windows of two columns, from the first of `rows` on.
+
+    Windows lie within the map; of their columns `width` are read, or all.
+    """
+    top = load(P, rows[0], 0, 1, 2, width, None)
+    for row in range(1, rows[1] * rows[3]):
+        v = load(P, rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4], 0, 1, 2, width, None)
+        top = most(top, v) if largest else top + v
+    first, second = halves(top)
+    return most(first, second) if largest else first + second
+
+
+@helper
+def claim(P, rows, dP, delta, width, room):
+    """dP = delta at the first largest number of each window of two columns (as `pairs`), 0 at the others; `room` are
+    written of a row."""
+    top, rest, nothing = pairs(P, rows, width, 1), delta, zero(P, 1, 1)
+    for d in range(rows[1]):
+        for h in range(rows[3]):
+            at = rows[0] + d * rows[2] + h * rows[4]
+            left, right = halves(load(P, at, 0, 1, 2, width, None))
+            first = where_top(left, top, rest, nothing)
+            rest = where_top(left, top, nothing, rest)
+            second = where_top(right, top, rest, nothing)
+            rest = where_top(right, top, nothing, rest)
+            interleave(dP, at, first, second, room)
+
+
+@helper
+def highest_down(P, rows, start, W, cells, T, R, size):
+    """`down` for maxima; R = the number of the first cell of the row they came from, rows having `size` cells."""
+    L = lanes(P)
+    lo, hi = max(start, 0), min(start + cells, W)
+    _outside(T, 0, lo - start, -np.inf)
+    _outside(R, 0, lo - start, FAR)
+    for c in range(lo, hi, L):
+        top, first, k = ramp(P, -np.inf, 0), zero(P, 1, 1), 0
+        for d in range(rows[1]):
+            for h in range(rows[3]):
+                v = load(P, rows[0] + d * rows[2] + h * rows[4] + c, 0, 1, 1, hi - c, None)
+                first = where_more(top, v, ramp(P, k, 0), first)
+                top = most(top, v)
+                k += size
+        store(T, c - start, 0, top, None, None)
+        store(R, c - start, 0, first, None, None)
+    _outside(T, hi - start, cells + 2 * L, -np.inf)
+    _outside(R, hi - start, cells + 2 * L, FAR)
+
+
+@helper
+def highest_along(T, R, c, size, step, column):
+    """The number of the first largest cell of a vector of windows; the first of them begins at T[c], in `column`."""
+    top = ramp(T, -np.inf, 0)
+    best = most(zero(T, 1, 1), ramp(T, -column, -step))  # the first cell in the map, if none is more than -inf
+    for w in range(size):
+        v, k = _cells(T, c + w, step), _cells(R, c + w, step) + ramp(T, w, 0)
+        best = where_same(top, v, least(best, k), where_more(top, v, k, best))
+        top = most(top, v)
+    return best
+
+
+@helper
+def spread(T, c, step, t, width, between):
+    """T[c], T[c + step], ... = the first `width` numbers of t, apart from others that are all `between`."""
+    L = lanes(T)
+    if step == 1:
+        store(T, c, 0, t, None, None)
+    elif step == 2:
+        interleave(T, c, t, ramp(T, between, 0), 2 * L)
+    else:
+        store(T, ROOM - L, 0, t, None, None)
+        for j in range(min(width, L)):
+            T[c + j * step] = T[ROOM - L + j]
+
+
+@helper
+def collect(dX, rows, start, W, cells, B, G, size, end):
+    """dX += what windows give: G, as `spread` from the last column of the first one on, where B names the cell.
+
+    With a negative size every cell of a window gets its share. `end`: where the map ends.
+    """
+    L = lanes(dX)
+    lo, hi = max(start, 0), min(start + cells, W)
+    for c in range(lo, hi, L):
+        share, k = zero(dX, 1, 1), 0
+        for w in range(-size):
+            share = share + load(G, c - start - w - size - 1, 0, 1, 1, None, None)
+        for d in range(rows[1]):
+            for h in range(rows[3]):
+                given, at = share, rows[0] + d * rows[2] + h * rows[4] + c
+                for w in range(size):
+                    i = c - start - w + size - 1
+                    delta, best = load(G, i, 0, 1, 1, None, None), load(B, i, 0, 1, 1, None, None)
+                    given = given + where_equal(best, ramp(dX, k + w, 0), delta, zero(dX, 1, 1))
+                k += size
+                width = L if at + L <= end else hi - c
+                store(dX, at, 0, load(dX, at, 0, 1, 1, width, None) + given, width, None)

@@ -3,13 +3,11 @@
 Written as a scalar loop it waits four cycles for each comparison, as NaN keeps LLVM from taking several at once.
 """
 
-from math import inf
-
 from numba import uintp
 
 from ..compiler import helper
-from .pooling_tiles import highest, pick, ramp
-from .tile import lanes, most
+from .pooling_tiles import highest
+from .tile import lanes, load, most
 
 
 @helper
@@ -20,8 +18,9 @@ def largest(P, row, count):
         for j in range(uintp(row + 1), uintp(row + count)):
             greatest = P[j] if P[j] > greatest else greatest
         return greatest
-    lowest = ramp(P, -inf, 0.0)
-    top = lowest
-    for j in range(0, count, lanes(P)):
-        top = most(top, pick(P, row, j, count, 1, 1, lowest)[0])
+    L = lanes(P)
+    top = load(P, row, 0, 1, 1, None, None)
+    for j in range(L, count, L):
+        at = row + min(j, count - L)  # the last vector may begin earlier: some numbers twice
+        top = most(top, load(P, at, 0, 1, 1, None, None))
     return highest(top)

@@ -38,7 +38,7 @@ def vector_bytes():
 BYTES = vector_bytes()
 REGISTERS = 32 if BYTES == 64 or platform.machine() in ("aarch64", "arm64") else 16
 HIGH = 8 if REGISTERS == 32 else 4  # rows of a tile three vectors wide: with its factors it fills the registers
-MASKS = BYTES == 64  # whether a store with a mask costs no more than one without
+MASKS = BYTES == 64  # whether loads and stores with a mask cost no more than those without
 
 
 class Tile(types.Type):
@@ -115,7 +115,7 @@ class _Words:
     def put(self, pairs, width, count):
         """Store values, each at a pointer n vectors on: (value, pointer, n) of which columns below `width` exist.
 
-        Where `width` reaches `count` all do. Before AVX-512 stores with a mask are slow, so they are left to the tails.
+        Where `width` reaches `count` all do. Before AVX-512 masks are slow, so they are left to the tails.
         """
         if width is None:
             for value, pointer, n in pairs:
@@ -153,11 +153,21 @@ class _Words:
 
     def row(self, pointer, count, width, sj):
         """Vectors of a row: one after the other, or sj apart, all of them or the columns below `width`."""
-        found = []
-        for v in range(count):
-            at, n = (pointer, v) if sj is None else (self.step(pointer, sj, v), 0)
-            found.append(self.load(at, n) if width is None else self.load_some(at, n, self.mask(width, n)))
-        return found
+        places = [(pointer, v) if sj is None else (self.step(pointer, sj, v), 0) for v in range(count)]
+        if width is None:
+            return [self.load(at, n) for at, n in places]
+        if MASKS:
+            return [self.load_some(at, n, self.mask(width, n)) for at, n in places]
+        rooms = [cgutils.alloca_once(self.builder, self.vector) for _ in places]
+        last = width.type(self.kind.lanes * (count if sj is None else 1))
+        with self.builder.if_else(self.builder.icmp_signed(">=", width, last)) as (whole, tail):
+            with whole:
+                for room, (at, n) in zip(rooms, places, strict=True):
+                    self.builder.store(self.load(at, n), room)
+            with tail:
+                for room, (at, n) in zip(rooms, places, strict=True):
+                    self.builder.store(self.load_some(at, n, self.mask(width, n)), room)
+        return [self.builder.load(room) for room in rooms]
 
     def totals(self, vectors):
         """The sum of each vector's numbers: adding neighbours of two vectors at once gives one vector of half sums."""
@@ -278,10 +288,9 @@ def _interleave(C, c, t, u, width):
     C[c : c + min(width, mixed.size)] = mixed[: max(width, 0)]
 
 
-def _apart(P, p, width):
-    """Two vectors of every second number from P[p] on: the first, third, ... and the second, fourth, ..."""
-    numbers = _some(P, p, 2 * _lanes(P), width)
-    return numbers[None, ::2], numbers[None, 1::2]
+def _halves(t):
+    """Two vectors of every second number of a tile of two: the first, third, ... and the second, fourth, ..."""
+    return t[:, ::2], t[:, 1::2]
 
 
 def _most(t, u):
@@ -534,7 +543,7 @@ def strided(typing, P, p, fixed, step, width):
         place, n = words.at(P, args[0], args[1]), kind.lanes
         if fixed.literal_value == 2:
             exist = builder.sub(builder.add(width, width), width.type(1))
-            first, second = (words.load_some(place, k, words.mask(exist, k)) for k in range(2))
+            first, second = words.row(place, 2, exist, None)
             even = ir.Constant(ir.VectorType(ir.IntType(32), n), [2 * k for k in range(n)])
             row = builder.shuffle_vector(first, second, even)
         else:
@@ -560,20 +569,19 @@ def interleave(typing, C, c, t, u, width):
     return types.void(C, types.intp, t, t, types.intp), generate
 
 
-@_word(_apart)
-def apart(typing, P, p, width):
-    kind = Tile(P.dtype, 1, 1)
+@_word(_halves)
+def halves(typing, t):
+    kind = Tile(t.real, 1, 1)
 
     def generate(context, builder, sig, args):
-        words, (width,), n = _Words(context, builder, kind), _values(sig.args[2:], args[2:]), kind.lanes
-        pair, order = words.row(words.at(P, args[0], args[1]), 2, width, None), ir.VectorType(ir.IntType(32), n)
+        pair, n = [builder.extract_value(args[0], k) for k in range(2)], kind.lanes
         none, tiles = ir.Constant(context.get_value_type(kind), ir.Undefined), []
         for odd in range(2):
-            half = builder.shuffle_vector(*pair, ir.Constant(order, [2 * k + odd for k in range(n)]))
-            tiles.append(builder.insert_value(none, half, 0))
+            order = ir.Constant(ir.VectorType(ir.IntType(32), n), [2 * k + odd for k in range(n)])
+            tiles.append(builder.insert_value(none, builder.shuffle_vector(*pair, order), 0))
         return context.make_tuple(builder, sig.return_type, tiles)
 
-    return types.UniTuple(kind, 2)(P, types.intp, *_optional(width)), generate
+    return types.UniTuple(kind, 2)(t), generate
 
 
 def _of_vectors(rule):
@@ -599,8 +607,8 @@ def _nan(builder, value):
 
 
 def _rule_most(builder, t, u):
-    first_nan = builder.and_(_nan(builder, u), builder.fcmp_ordered("ord", t, t))
-    return builder.select(builder.or_(builder.fcmp_ordered(">", u, t), first_nan), u, t)
+    larger = builder.select(builder.fcmp_ordered(">", t, u), t, u)  # u where either is NaN
+    return builder.select(_nan(builder, t), t, larger)
 
 
 def _rule_where_same(builder, t, u, a, b):

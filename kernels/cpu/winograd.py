@@ -32,7 +32,7 @@ from numba import prange
 from ..compiler import array, helper, kernel, linked
 from .conv import fold, pad
 from .conv_tiles import frame
-from .tile import BYTES, HIGH, apart, fill, interleave, lanes, load, outer, panel, store, strided, turn, zero
+from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, store, strided, turn, zero
 
 # Numbers on the stack (of WEIGHTS and PIECES half as many are used if they are double).
 WEIGHTS = 2048 * BYTES  # transformed weights that are kept at once
@@ -224,8 +224,8 @@ def _pieces(P, p, step, exist, last, V, v, place, room):
 @helper
 def _row(P, p, exist):
     """A row of the pieces from P[p] on, of which `exist` numbers exist: the first, second, third, fourth of each."""
-    first, second = apart(P, p, exist)
-    third, fourth = apart(P, p + 2, None if exist is None else exist - 2)
+    first, second = halves(load(P, p, 0, 1, 2, exist, None))
+    third, fourth = halves(load(P, p + 2, 0, 1, 2, None if exist is None else exist - 2, None))
     return first, second, third, fourth
 
 
