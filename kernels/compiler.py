@@ -36,6 +36,11 @@ def helper(function):
     return njit(**HELPER)(function)
 
 
+def inlined(function):
+    """A helper that becomes part of its callers: short work, for which passing many arguments would take longer."""
+    return njit(**INLINED)(function)
+
+
 def linked(function):
     """A helper that kernels call by symbol: compiled once for an element type, however many kernels share it.
 

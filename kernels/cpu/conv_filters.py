@@ -24,7 +24,7 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 
 from numba import prange
 
-from ..compiler import array, helper, kernel, linked, places
+from ..compiler import array, helper, inlined, kernel, linked, places
 from .conv import fold, pad
 from .conv_tiles import classes, frame, remainder
 from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, store, turn, zero
@@ -138,7 +138,7 @@ def _shares(each, m, taps, groups, wide):
 def _tile(R, C):
     """R positions, C vectors of filters."""
 
-    @helper
+    @inlined
     def tile(P, p, po, terms, K, W, B, M, m):
         wide = C * lanes(P)
         t = load(B, 0, 0, R, C, None, None)
@@ -266,7 +266,7 @@ def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B
 def _sum(R, C):
     """R maps (or taps) that lie pa apart, C vectors of filters: D += the sum over some rows of positions."""
 
-    @helper
+    @inlined
     def add(P, p, pa, row, po, Z, rows, columns, D, d, ds):
         wide, z = C * lanes(P), 0
         t = zero(P, R, C)

@@ -14,7 +14,7 @@ to row. ws of the weights W: from filter to filter, map to map, tap to tap (as p
 filter, row to row. `size` counts what is summed: maps, and taps in three dimensions.
 """
 
-from ..compiler import array, helper, linked
+from ..compiler import array, helper, inlined, linked
 from .matrix import product
 from .tile import HIGH, REGISTERS, copy, fill, inner, lanes, load, outer, panel, store, strided, sums, zero
 
@@ -28,7 +28,7 @@ NEAR = 8192  # numbers of deltas that are used again and again
 def _correlation(R, C):
     """R filters at C vectors of positions: Y = sum over maps and taps of W times the shifted image."""
 
-    @helper
+    @inlined
     def correlation(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, width):
         pa, pd, ph, pw, pr = ps
         wf, wa, wd, wh, wk = ws
@@ -356,7 +356,7 @@ def _class(m, U, u, framed, dilation, W, w, ws, taps, dX, x, image, step, out):
 def _taps(R, C):
     """R filters, C taps or maps: dW += sum over N samples and their rows of dy times rows of the image."""
 
-    @helper
+    @inlined
     def taps(N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
         L = lanes(Z)
         whole = width - width % L

@@ -6,7 +6,7 @@ wide and DEEP terms long, is first copied (for B^T: turned) to the stack, so tha
 cache again and again. Where few do, B is read as it is; the rows of A B^T are then dot products (`inner`).
 """
 
-from ..compiler import array, helper, linked
+from ..compiler import array, helper, inlined, linked
 from .tile import HIGH, copy, inner, lanes, load, outer, panel, store, sums, turn, zero
 
 DEEP = 128  # terms of a sum whose factors are packed at once
@@ -16,7 +16,7 @@ ROOM = DEEP * 48  # numbers of a panel, three vectors wide
 def _tile(R, C):
     """R rows, C vectors, `width` columns of them: Y = or += sum over k < K of A[a + r sa + k ka] B[b + k kb :]."""
 
-    @helper
+    @inlined
     def tile(A, a, sa, ka, B, b, kb, exist, Y, y, ys, K, width, begin):
         t = zero(A, R, C) if begin else load(Y, y, ys, R, C, width, None)
         for k in range(K):
@@ -70,7 +70,7 @@ def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys, begi
 def _dots(R, C):
     """R x C products of rows: Y[y + r ys + v] += sum over k < K of A[a + r K + k] B[b + v K + k]."""
 
-    @helper
+    @inlined
     def dots(K, A, a, B, b, Y, y, ys):
         t = zero(A, R, C)
         L = lanes(A)

@@ -29,29 +29,29 @@ indices unsigned (uintp), or Numba would test each for "counted from the end".
 
 from math import inf, sqrt
 
-from numba import njit, prange, uintp
+from numba import prange, uintp
 
-from ..compiler import helper, kernel
+from ..compiler import inlined, kernel
 from .pooling_tiles import (
     ROOM, along, claim, collect, down, highest_along, highest_down, minus, over, pairs, ramp, spread, times, wipe,
 )  # fmt: skip
 from .tile import interleave, lanes, load, most, panel, store, zero
 
 
-@njit
+@inlined
 def _cells(o, s, before, size, i):
     """First and last + 1 of the input's cells in the window at position o."""
     start = o * s - before
     return max(start, 0), min(start + size, i)
 
 
-@njit
+@inlined
 def _beats(v, largest):
     """Whether v is larger, or the first NaN."""
     return (v > largest) | ((v != v) & (largest == largest))
 
 
-@helper
+@inlined
 def _paired(size, stride, before, out, image):
     """Whether the windows are two columns beside each other, all within the map: then no buffer is needed."""
     inside = out[0] * stride[0] - stride[0] + size[0] <= image[0] and out[1] * stride[1] - stride[1] + size[1] <= image[1]
@@ -59,13 +59,13 @@ def _paired(size, stride, before, out, image):
     return two and inside and before[0] == 0 and before[1] == 0 and before[2] == 0
 
 
-@helper
+@inlined
 def _windows(size, stride, L):
     """How many windows of a row are taken at once: their cells have room in a buffer."""
     return (ROOM - 4 * L - 2 * size) // stride // L * L
 
 
-@helper
+@inlined
 def _count(like, cell, rows, W, size, stride, count_padding):
     """Cells by which a sum is divided, for windows from `cell` on: all, or those of `rows` rows that lie in the input.
 

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..compiler import helper
+from ..compiler import inlined
 from .tile import Tile, _lanes, _of_vectors, _word, _Words, halves, interleave, lanes, load, most, store, strided
 from .tile import where_same, zero
 
@@ -127,7 +127,7 @@ def highest(typing, t):
 # -- the passes --------------------------------------------------------------------------------------------------------
 
 
-@helper
+@inlined
 def wipe(T, count, value):
     """T[: count] = value; up to a vector more."""
     number = ramp(T, value, 0)
@@ -135,7 +135,7 @@ def wipe(T, count, value):
         store(T, c, 0, number, None, None)
 
 
-@helper
+@inlined
 def _outside(T, first, last, value):
     """T[first : last] = value; what lies behind may be overwritten."""
     number = ramp(T, value, 0)
@@ -143,7 +143,7 @@ def _outside(T, first, last, value):
         store(T, c, 0, number, None, None)
 
 
-@helper
+@inlined
 def down(P, rows, start, W, cells, T, border, largest):
     """T = the largest number (or the sum) of each column; columns outside the map are `border`."""
     L = lanes(P)
@@ -159,7 +159,7 @@ def down(P, rows, start, W, cells, T, border, largest):
     _outside(T, hi - start, cells + 2 * L, border)
 
 
-@helper
+@inlined
 def along(T, c, size, step, largest):
     """The largest number (or the sum) of a vector of windows, `step` apart, the first of which begins at T[c]."""
     if step == 2:
@@ -179,7 +179,7 @@ def along(T, c, size, step, largest):
     return top
 
 
-@helper
+@inlined
 def _cells(T, c, step):
     """T[c], T[c + step], ..., a vector of them."""
     if step == 1:
@@ -189,7 +189,7 @@ def _cells(T, c, step):
     return strided(T, c, 0, step, lanes(T))
 
 
-@helper
+@inlined
 def pairs(P, rows, width, largest):
     """The largest number (or the sum) of a vector of windows of two columns, from the first of `rows` on.
 
@@ -203,7 +203,7 @@ def pairs(P, rows, width, largest):
     return most(first, second) if largest else first + second
 
 
-@helper
+@inlined
 def claim(P, rows, dP, delta, width, room):
     """dP = delta at the first largest number of each window of two columns (as `pairs`), 0 at the others; `room` are
     written of a row."""
@@ -219,7 +219,7 @@ def claim(P, rows, dP, delta, width, room):
             interleave(dP, at, first, second, room)
 
 
-@helper
+@inlined
 def highest_down(P, rows, start, W, cells, T, R, size):
     """`down` for maxima; R = the number of the first cell of the row they came from, rows having `size` cells."""
     L = lanes(P)
@@ -240,7 +240,7 @@ def highest_down(P, rows, start, W, cells, T, R, size):
     _outside(R, hi - start, cells + 2 * L, FAR)
 
 
-@helper
+@inlined
 def highest_along(T, R, c, size, step, column):
     """The number of the first largest cell of a vector of windows; the first of them begins at T[c], in `column`."""
     top = ramp(T, -np.inf, 0)
@@ -252,7 +252,7 @@ def highest_along(T, R, c, size, step, column):
     return best
 
 
-@helper
+@inlined
 def spread(T, c, step, t, width, between):
     """T[c], T[c + step], ... = the first `width` numbers of t, apart from others that are all `between`."""
     L = lanes(T)
@@ -266,7 +266,7 @@ def spread(T, c, step, t, width, between):
             T[c + j * step] = T[ROOM - L + j]
 
 
-@helper
+@inlined
 def collect(dX, rows, start, W, cells, B, G, size, end):
     """dX += what windows give: G, as `spread` from the last column of the first one on, where B names the cell.
 

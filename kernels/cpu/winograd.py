@@ -29,7 +29,7 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 
 from numba import prange
 
-from ..compiler import array, helper, kernel, linked
+from ..compiler import array, helper, inlined, kernel, linked
 from .conv import fold, pad
 from .conv_tiles import frame
 from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, store, strided, turn, zero
@@ -120,20 +120,20 @@ def _step(R, K, L):
     return (R + 7) // 8 * 8 * K + L
 
 
-@helper
+@inlined
 def _taken(a, b, c, d):
     """B^T of four numbers."""
     return a - c, b + c, c - b, b - d
 
 
-@helper
+@inlined
 def _spread(a, b, c):
     """G of three numbers."""
     half, middle = (a + c) * 0.5, b * 0.5
     return a, half + middle, half - middle, c
 
 
-@helper
+@inlined
 def _summed(a, b, c, d):
     """A^T of four numbers."""
     return a + b + c, b - c - d
@@ -156,7 +156,7 @@ def weights(R, K, W: array, w, ws: 3, U: array):
             _put(U, u + 12 * place, place, _spread(a3, b3, c3), exist)
 
 
-@helper
+@inlined
 def _put(U, u, step, vectors, exist):
     """Four vectors, `step` apart."""
     store(U, u, 0, vectors[0], exist, None)
@@ -165,7 +165,7 @@ def _put(U, u, step, vectors, exist):
     store(U, u + 3 * step, 0, vectors[3], exist, None)
 
 
-@helper
+@inlined
 def _column(W, w, ws, exist):
     """A column of taps of the maps from w on, a vector of maps for each tap."""
     return (
@@ -208,7 +208,7 @@ def pieces(K, P: array, p, image: 5, strip: 4, down, V: array, vs: 2):
                     h, row = 0, row + image[0] - 2 * down * image[4]
 
 
-@helper
+@inlined
 def _pieces(P, p, step, exist, last, V, v, place, room):
     """A vector of pieces; of its rows `exist` numbers exist, of the last one `last`; `room` of its results."""
     a0, a1, a2, a3 = _taken(*_row(P, p, exist))
@@ -221,18 +221,21 @@ def _pieces(P, p, step, exist, last, V, v, place, room):
     _put(V, v + 3 * place, 4 * place, _taken(a3, b3, c3, d3), room)
 
 
-@helper
+@inlined
 def _row(P, p, exist):
     """A row of the pieces from P[p] on, of which `exist` numbers exist: the first, second, third, fourth of each."""
     first, second = halves(load(P, p, 0, 1, 2, exist, None))
-    third, fourth = halves(load(P, p + 2, 0, 1, 2, None if exist is None else exist - 2, None))
+    if exist is None:
+        third, fourth = halves(load(P, p + 2, 0, 1, 2, None, None))
+    else:
+        third, fourth = halves(load(P, p + 2, 0, 1, 2, exist - 2, None))
     return first, second, third, fourth
 
 
 def _tile(C):
     """HIGH results at C vectors of pieces."""
 
-    @helper
+    @inlined
     def tile(K, U, u, V, v, vs, M, m, ms):
         t = zero(V, HIGH, C)
         for k in range(K):
@@ -294,7 +297,7 @@ def results(R, M: array, ms, B: array, b, biased, Y: array, y, out: 4, strip: 4,
             n, h = _next(n, h, down)
 
 
-@helper
+@inlined
 def _at(M, m, step):
     """Four vectors, `step` apart."""
     return (
@@ -368,7 +371,7 @@ def deltas(R, dY: array, y, out: 4, strip: 4, down, T: array, Z: array, zs: 2):
                 _put(Z, z + 12 * zs[0], zs[0], _shared(nothing - c_, nothing - d, nothing), None)
 
 
-@helper
+@inlined
 def _shared(a, b, nothing):
     """A of two numbers."""
     return a, a + b, a - b, nothing - b
@@ -392,7 +395,7 @@ def _turned(R, dY, y, step, row, count, plane, T, t, width):
 def _sum(C):
     """HIGH maps, C vectors of filters: D += the sum over pieces of a column of V times a row of Z."""
 
-    @helper
+    @inlined
     def add(count, V, v, vs, Z, z, zs, D, d):
         t = load(D, d, zs, HIGH, C, None, None)
         for i in range(count):
@@ -438,14 +441,14 @@ def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2):
                     dW[w + (r + v) * ws[0] + k * ws[1] + i] = T[i * L + v]
 
 
-@helper
+@inlined
 def _gathered(a, b, c, d):
     """G^T of four numbers."""
     half = (b + c) * 0.5
     return a + half, (b - c) * 0.5, half + d
 
 
-@helper
+@inlined
 def _put_three(T, t, step, vectors):
     store(T, t, 0, vectors[0], None, None)
     store(T, t + step, 0, vectors[1], None, None)
