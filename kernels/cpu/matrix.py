@@ -7,10 +7,13 @@ cache again and again. Where few do, B is read as it is; the rows of A B^T are t
 """
 
 from ..compiler import array, helper, inlined, linked
-from .tile import HIGH, copy, inner, lanes, load, outer, panel, store, sums, turn, zero
+from .tile import BYTES, HIGH, copy, inner, lanes, load, outer, panel, store, sums, turn, zero
 
-DEEP = 128  # terms of a sum whose factors are packed at once
-ROOM = DEEP * 48  # numbers of a panel, three vectors wide
+DEEP = 24576 // (3 * BYTES)  # terms of a sum whose factors are packed at once: three vectors of each take 24 kB
+ROOM = DEEP * 3 * BYTES // 4  # numbers of a panel, three vectors wide
+TALL = 512  # rows of a block, at most
+APART = 4  # more terms than there are from row to row of packed ones, or they share few lines of the cache
+PACKED = (DEEP + APART) * TALL
 
 
 def _tile(R, C):
@@ -39,19 +42,46 @@ def _columns(M, A, a, sa, ka, B, b, kb, Y, y, ys, K, width, begin):
 
 
 @linked
+def rows(M, K, A: array, a, ka, S: array):
+    """S[i step + k HIGH + r] = A[a + k ka + i + r], i every HIGH-th row: the columns of A, a tile's beside each other."""
+    whole, step = M - M % HIGH, K + APART
+    for k in range(K):
+        for i in range(0, whole, HIGH):
+            for r in range(HIGH):
+                S[i * step + k * HIGH + r] = A[a + k * ka + i + r]
+        for i in range(whole, M):
+            S[i * step + k] = A[a + k * ka + i]
+
+
+@helper
+def _high_columns(M, S, B, kb, Y, y, ys, K, width, begin):
+    """`_columns` of packed rows."""
+    for i in range(0, M - M % HIGH, HIGH):
+        _high_by_three(S, i * (K + APART), 1, HIGH, B, 0, kb, None, Y, y + i * ys, ys, K, width, begin)
+    for i in range(M - M % HIGH, M):
+        _one_by_three(S, i * (K + APART), 1, 1, B, 0, kb, None, Y, y + i * ys, ys, K, width, begin)
+
+
+@linked
 def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys, begin):
     """Y[y + i ys + j] = or (begin = 0) += sum over k < K of A[a + i sa + k ka] B[b + k kb + j], M x n of them."""
     L = lanes(A)
     wide = 3 * L
     if M >= 64:
-        T = panel(A, ROOM)
+        T, S = panel(A, ROOM), panel(A, PACKED)
+        turned = sa == 1 and ka > M and n > 2 * wide and M <= TALL
         for k in range(0, K, DEEP):
             deep = min(DEEP, K - k)
+            if turned:
+                rows(M, deep, A, a + k * ka, ka, S)
             for j in range(0, n, wide):
                 for e in range(deep):
                     for v in range(0, wide, L):
                         copy(T, e * wide + v, B, b + (k + e) * kb + j + v, n - j - v)
-                _columns(M, A, a + k * ka, sa, ka, T, 0, wide, Y, y + j, ys, deep, n - j, begin and k == 0)
+                if turned:
+                    _high_columns(M, S, T, wide, Y, y + j, ys, deep, n - j, begin and k == 0)
+                else:
+                    _columns(M, A, a + k * ka, sa, ka, T, 0, wide, Y, y + j, ys, deep, n - j, begin and k == 0)
         return
     whole = n - n % wide
     for block in range((M + HIGH - 1) // HIGH if begin and M >= HIGH else M // HIGH):
@@ -118,11 +148,11 @@ def add_product_of_rows(M, K, n, A: array, a, B: array, b, Y: array, y, ys):
 
 
 def _shares(M, n, vector):
-    """How a result of M x n is divided: rows and columns of a block, blocks side by side and below; at most 32."""
-    tall = min(M, 512)
+    """How a result of M x n is divided: rows and columns of a block, blocks side by side and below; at most 16."""
+    tall = min(M, TALL)
     down = (M + tall - 1) // max(tall, 1)
     panels = (n + 3 * vector - 1) // (3 * vector)
-    each = (panels * down + 31) // 32
+    each = (panels * down + 15) // 16
     wide = min(n, each * 3 * vector)
     return tall, wide, (n + wide - 1) // max(wide, 1), down
 

@@ -35,8 +35,8 @@ from .conv_tiles import frame
 from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, store, strided, turn, zero
 
 # Numbers on the stack (of WEIGHTS and PIECES half as many are used if they are double).
-WEIGHTS = 2048 * BYTES  # transformed weights that are kept at once
-PIECES = 1056 * BYTES  # transformed pieces
+WEIGHTS = 4112 * BYTES  # transformed weights that are kept at once
+PIECES = 2080 * BYTES  # transformed pieces
 PRODUCTS = 132 * BYTES  # 16 places, eight results, up to four vectors of pieces, and one more
 SQUARE = 32  # maps and filters of a block of the gradient
 STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of two vectors of pieces
