@@ -84,8 +84,10 @@ class Conv(Layer):
         if name == "conv.backward_weight":
             return suits(results, taps)
         if name == "conv.backward_input":
-            results, terms = terms // taps, results * taps
-        return suits(results, terms, LEAST) and taps * prod(window.stride) > 1
+            results, terms, width = terms // taps, results * taps, in_shape[-1]
+        else:
+            width = window.output(in_shape[1:])[-1]
+        return suits(results, terms, width, window.stride[-1]) and taps * prod(window.stride) > 1
 
     def validate(self):
         for option in ("filters", "groups"):

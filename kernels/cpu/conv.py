@@ -9,7 +9,7 @@ Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 where nothing is padd
 m = C / groups, b (F,) or (0,), y (N, F, *out). `before` is the padding before each dimension, `border` an index of
 geometry.BORDERS.
 
-Parallel plan: forward and backward_input loop over samples, padding included; backward_weight over blocks of filters
+Parallel plan: forward and backward_input loop over some samples at a time, padding included; backward_weight over blocks of filters
 and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns, backward_bias over
 filters. The loops themselves, on register tiles, are in conv_tiles.py. Indices of padding are unsigned (uintp), or
 Numba would test each for "counted from the end".
@@ -23,6 +23,8 @@ from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, 
 
 _source = helper(geometry.source)
 
+SAMPLES = 8  # for which weights are packed once
+
 
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
@@ -30,11 +32,14 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     N = y.shape[0]
     image = padded if padded.size else x
     P, Wf, B, Y = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
-    for n in prange(N):
+    for block in prange((N + SAMPLES - 1) // SAMPLES):
+        first, count = block * SAMPLES, min(N, (block + 1) * SAMPLES) - block * SAMPLES
         if padded.size:
-            for c in range(x.shape[1]):
-                pad(n, c, x, padded, before, border)
-        forward_tiles(n, P, image.shape[1:], Wf, W.shape[1:], B, b.size > 0, Y, y.shape[1:], stride, dilation, groups)
+            for n in range(first, first + count):
+                for c in range(x.shape[1]):
+                    pad(n, c, x, padded, before, border)
+        forward_tiles(first, count, P, image.shape[1:], Wf, W.shape[1:], B, b.size > 0, Y, y.shape[1:], stride,
+                      dilation, groups)  # fmt: skip
 
 
 @kernel
@@ -44,12 +49,14 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     image, first = (dx, before) if inside else (dpadded, (0, 0, 0))
     Wf, dY, U, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
     shapes = (W.shape[1:], dy.shape[1:], framed.shape[1:], image.shape[1:])
-    for n in prange(dy.shape[0]):
-        backward_input_tiles(
-            n, Wf, shapes[0], dY, shapes[1], U, shapes[2], dX, shapes[3], stride, dilation, groups, first
-        )
+    N = dy.shape[0]
+    for block in prange((N + SAMPLES - 1) // SAMPLES):
+        start, count = block * SAMPLES, min(N, (block + 1) * SAMPLES) - block * SAMPLES
+        backward_input_tiles(start, count, Wf, shapes[0], dY, shapes[1], U, shapes[2], dX, shapes[3], stride, dilation,
+                             groups, first)  # fmt: skip
         if not inside:
-            fold(n, dpadded, dx, before, border)
+            for n in range(start, start + count):
+                fold(n, dpadded, dx, before, border)
 
 
 @kernel

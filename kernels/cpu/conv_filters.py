@@ -25,21 +25,26 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
-from .conv import fold, pad
-from .conv_tiles import classes, frame, remainder
+from .conv import SAMPLES, fold, pad
+from .conv_tiles import TERMS, classes, frame, remainder
 from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, store, turn, zero
 
 POSITIONS = 8 if REGISTERS == 32 else 6  # rows of the widest tile, two vectors wide
 ROOM = 65536  # numbers of packed weights, or of a block of the gradient: in the second-level cache
 BAND = 4096  # numbers of results, or of turned deltas: in the first-level cache
+LEAST = 64  # terms for which results are worth turning
 WIDEST = 32  # filters of two vectors of the largest kind
-TERMS = 2048  # of a sum, at most
-SAMPLES = 8  # for which weights are packed once
 
 
-def suits(results, terms, least=1):
-    """Whether so many results side by side, sums of so many terms, are work for these kernels."""
-    return results >= 8 and 4 * results >= 3 * (BYTES // 4) and least <= terms <= TERMS
+def suits(results, terms, width=0, stride=2):
+    """Whether so many results side by side, sums of so many terms, are work for these kernels.
+
+    At stride 1 they are only where two vectors are full, or rows of so many positions would fill theirs badly.
+    """
+    L = BYTES // 4
+    full = 2 * results >= 3 * L or 4 * width < 3 * (width + L - 1) // L * L
+    enough = 8 <= results and 3 * L <= 4 * results and terms <= TERMS
+    return enough and (stride > 1 or (full and terms >= LEAST))
 
 
 @kernel

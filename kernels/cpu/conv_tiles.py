@@ -14,11 +14,14 @@ to row. ws of the weights W: from filter to filter, map to map, tap to tap (as p
 filter, row to row. `size` counts what is summed: maps, and taps in three dimensions.
 """
 
-from ..compiler import array, helper, inlined, linked
+from ..compiler import array, helper, inlined, linked, places
 from .matrix import product
-from .tile import HIGH, REGISTERS, copy, fill, inner, lanes, load, outer, panel, store, strided, sums, zero
+from .tile import HIGH, REGISTERS, copy, fill, inner, lanes, load, numbers, outer, panel, store, strided, sums, zero
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
+
+TERMS = 2048  # of a sum whose weights are packed at once
+WEIGHTS = 8 * TERMS
 
 NEAR = 8192  # numbers of deltas that are used again and again
 
@@ -26,25 +29,18 @@ NEAR = 8192  # numbers of deltas that are used again and again
 
 
 def _correlation(R, C):
-    """R filters at C vectors of positions: Y = sum over maps and taps of W times the shifted image."""
+    """R filters at C vectors of positions, `pr` apart: Y = the sum over K terms of W times the image moved to each."""
 
     @inlined
-    def correlation(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, width):
-        pa, pd, ph, pw, pr = ps
-        wf, wa, wd, wh, wk = ws
-        m, KD, KH, KW = size
+    def correlation(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, width):
         if begin == 2:
             t = fill(B, b, 1, R, C)
         elif begin == 1:
             t = zero(P, R, C)
         else:
             t = load(Y, y, ys[0], R, C, width, ys[1])
-        for a in range(m):
-            for kd in range(KD):
-                for kh in range(KH):
-                    at, tap = p + a * pa + kd * pd + kh * ph, w + a * wa + kd * wd + kh * wh
-                    for kw in range(KW):
-                        t = outer(t, W, tap + kw * wk, wf, P, at + kw * pw, width, pr)
+        for k in range(K):
+            t = outer(t, W, k * R, 1, P, p + terms[k], width, pr)
         store(Y, y, ys[0], t, width, ys[1])
 
     return correlation
@@ -53,20 +49,22 @@ def _correlation(R, C):
 def _rectangle(R, C):
     """R filters at all positions of a plane, in tiles of C vectors below each other, or one.
 
-    Where it begins anew, the last vector of a row may begin earlier than it needs: some positions are computed twice.
+    Where it begins anew, the last vector of a row and the last rows of a column may begin earlier than they need: some
+    positions are computed twice.
     """
     many, one = _correlation(R, C), _correlation(R, 1)
 
-    @helper
-    def rectangle(P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
+    @inlined
+    def rectangle(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width):
         L = lanes(P)
         for v in range((width + L - 1) // L):
             o = width - L if begin and v * L > width - L >= 0 else v * L
-            first = rows - rows % C if width - o >= L else 0
-            for r in range(0, first, C):
-                many(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, None)
+            first = 0 if width - o < L else rows if begin and rows >= C else rows - rows % C
+            for i in range(0, first, C):
+                r = min(i, rows - C)
+                many(P, p + r * pr + o, pr, terms, K, W, B, b, begin, Y, y + r * ys[1] + o, ys, None)
             for r in range(first, rows):
-                one(P, p + r * ps[4] + o, ps, W, w, ws, size, B, b, begin, Y, y + r * ys[1] + o, ys, width - o)
+                one(P, p + r * pr + o, pr, terms, K, W, B, b, begin, Y, y + r * ys[1] + o, ys, width - o)
 
     return rectangle
 
@@ -75,15 +73,15 @@ def _plane(R, C):
     rectangle = _rectangle(R, C)
 
     @linked
-    def plane(P: array, p, ps: 5, W: array, w, ws: 5, size: 4, B: array, b, begin, Y: array, y, ys: 2, rows, width):
+    def plane(P: array, p, pr, terms: places, K, W: array, B: array, b, begin, Y: array, y, ys: 2, rows, width):
         """R filters at `rows` rows of `width` positions: begin with the bias B (2), with 0 (1), or add to Y (0)."""
         L = lanes(P)
         along = rows == 1 and width > L  # vectors that follow each other in one long row, then what is left
-        qs, zs = ((*ps[:4], L), (ys[0], L)) if along else (ps, ys)
+        qr, zs = (L, (ys[0], L)) if along else (pr, ys)
         for rest in range(2 if along and width % L else 1):
             o = (width - L if begin else width - width % L) if rest else 0
             high, wide = (1, width - o) if rest else (width // L, L) if along else (rows, width)
-            rectangle(P, p + o, qs, W, w, ws, size, B, b, begin, Y, y + o, zs, high, wide)
+            rectangle(P, p + o, qr, terms, K, W, B, b, begin, Y, y + o, zs, high, wide)
 
     return plane
 
@@ -95,27 +93,43 @@ if REGISTERS == 32:
 else:
     MOST, SOME, FEW = 6, 4, 2
     _plane_of_most, _plane_of_some, _plane_of_few = _plane(6, 2), _plane(4, 3), _plane(2, 4)
-_plane_of_one = _plane(1, 6)
+_plane_of_one = _plane(1, 8)
 
 
 @helper
-def _planes(F, P, p, ps, W, w, ws, size, B, b, begin, Y, y, ys, rows, width):
-    """F filters: as many at a time as leave no odd ones behind."""
-    f = 0
-    while f < F:
-        left, v, z = F - f, w + f * ws[0], y + f * ys[0]
-        if left == MOST or left == MOST + 1 or left == MOST + 3 or left >= MOST + SOME:
-            _plane_of_most(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
-            f += MOST
-        elif left >= SOME:
-            _plane_of_some(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
-            f += SOME
-        elif left >= FEW:
-            _plane_of_few(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
-            f += FEW
-        else:
-            _plane_of_one(P, p, ps, W, v, ws, size, B, b + f, begin, Y, z, ys, rows, width)
-            f += 1
+def _at_once(left):
+    """How many of the filters that are left are taken at once: as many as leave no odd ones behind."""
+    if left == MOST or left == MOST + 1 or left == MOST + 3 or left >= MOST + SOME:
+        return MOST
+    return SOME if left >= SOME else FEW if left >= FEW else 1
+
+
+@helper
+def _plane_of(R, P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width):
+    """R filters, R from `_at_once`."""
+    if R == MOST:
+        _plane_of_most(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+    elif R == SOME:
+        _plane_of_some(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+    elif R == FEW:
+        _plane_of_few(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+    else:
+        _plane_of_one(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+
+
+@linked
+def gather(R, size: 4, ps: 4, W: array, w, ws: 5, T: array, terms: places):
+    """T[k R + r] = W[w + r ws0 + k] and terms[k] = where in the image, k the maps and taps in order."""
+    k = 0
+    for a in range(size[0]):
+        for kd in range(size[1]):
+            for kh in range(size[2]):
+                for kw in range(size[3]):
+                    terms[k] = a * ps[0] + kd * ps[1] + kh * ps[2] + kw * ps[3]
+                    at = w + a * ws[1] + kd * ws[2] + kh * ws[3] + kw * ws[4]
+                    for r in range(R):
+                        T[k * R + r] = W[at + r * ws[0]]
+                    k += 1
 
 
 @linked
@@ -148,54 +162,63 @@ def packs(F, KH, step, width, L):
 
 
 @linked
-def correlate(F, P: array, p, image: 4, stride: 3, dilation: 3, W: array, w, ws: 5, size: 4, B: array, b, begin,
-              Y: array, y, out: 3):  # fmt: skip
-    """Y[y :] = F filters at `out` positions of a padded image P[p :] of `image` = (maps, depth, height, width)."""
+def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array, w, ws: 5, size: 4, B: array, b, begin,
+              Y: array, y, yn, out: 3):  # fmt: skip
+    """Y[y + n yn :] = F filters at `out` positions of N padded images P[p + n pn :] of `image` = (maps, *spatial)."""
     _, D, H, width = image
     OD, OH, OW = out
     m, KD, KH, KW = size
     L = lanes(P)
-    ys = (OD * OH * OW, OW)
-    if KD * KH * KW == 1 and D * H * width == ys[0]:  # a matrix product: every position by itself
-        if begin == 2:
-            for f in range(F):
-                for i in range(ys[0]):
-                    Y[y + f * ys[0] + i] = B[b + f]
-        product(F, m, ys[0], W, w, ws[0], ws[1], P, p, ys[0], Y, y, ys[0], begin == 1)
+    ys, taps = (OD * OH * OW, OW), KD * KH * KW
+    if taps == 1 and D * H * width == ys[0]:  # a matrix product: every position by itself
+        for n in range(N):
+            if begin == 2:
+                for f in range(F):
+                    for i in range(ys[0]):
+                        Y[y + n * yn + f * ys[0] + i] = B[b + f]
+            product(F, m, ys[0], W, w, ws[0], ws[1], P, p + n * pn, ys[0], Y, y + n * yn, ys[0], begin == 1)
         return
-    if not packs(F, KH, stride[2], OW, L):
-        ps = (D * H * width, dilation[0] * H * width, dilation[1] * width, dilation[2], stride[1] * width)
-        band = OH if m * H * width <= ROOM else 6  # rows that all filters read while they are in cache
-        for d in range(OD):
-            for h in range(0, OH, band):
-                rows = min(band, OH - h)
-                q, z = p + (d * stride[0] * H + h * stride[1]) * width, y + (d * OH + h) * OW
-                _planes(F, P, q, ps, W, w, ws, size, B, b, begin, Y, z, ys, rows, OW)
-        return
-    T = panel(P, ROOM)
+    T, V, terms = panel(P, ROOM), panel(P, WEIGHTS), numbers(TERMS)
+    packed = packs(F, KH, stride[2], OW, L)
     tall, wide, extra, band = shape_of_panel(ROOM - L, m, (KH, KW), stride[1], dilation[1], OH, OW)
-    for d in range(OD):
-        for h in range(0, OH, band):
-            for o in range(0, OW, wide):
-                rows, columns = min(band, OH - h), min(wide, OW - o)
-                high = rows + extra
-                each = KW * high * columns  # packed numbers of a map
-                maps = (ROOM - L) // each
-                first = begin
-                for k in range(KD if tall else KD * KH):
-                    kd, kh = (k, 0) if tall else (k // KH, k % KH)
-                    for a in range(0, m, maps):
-                        c = min(maps, m - a)
-                        for e in range(c):
-                            plane = ((a + e) * D + d * stride[0] + kd * dilation[0]) * H
-                            q = p + (plane + h * stride[1] + kh * dilation[1]) * width + o * stride[2]
-                            pack(P, q, stride[1] * width, dilation[2], KW, high, columns, stride[2], T, e * each)
-                        ps = (each, 0, dilation[1] * columns, high * columns, 0)
-                        v = w + a * ws[1] + kd * ws[2] + kh * ws[3]
-                        z = y + (d * OH + h) * OW + o
-                        part = (c, 1, KH if tall else 1, KW)
-                        _planes(F, T, 0, ps, W, v, ws, part, B, b, first, Y, z, ys, 1, rows * columns)
-                        first = 0
+    steps = (D * H * width, dilation[0] * H * width, dilation[1] * width, dilation[2])
+    f = 0
+    while f < F:
+        R = _at_once(F - f)
+        v, g, z = w + f * ws[0], b + f, y + f * ys[0]
+        f += R
+        some = max(1, TERMS // taps)  # maps whose weights have room
+        for a in range(0, 0 if packed else m, some):
+            c, first = min(some, m - a), begin if a == 0 else 0
+            gather(R, (c, KD, KH, KW), steps, W, v + a * ws[1], ws, V, terms)
+            for n in range(N):
+                for d in range(OD):
+                    q = p + n * pn + a * steps[0] + d * stride[0] * H * width
+                    _plane_of(R, P, q, stride[1] * width, terms, c * taps, V, B, g, first, Y, z + n * yn + d * OH * OW,
+                              ys, OH, OW)  # fmt: skip
+        for i in range(N * OD if packed else 0):
+            n, d = i // OD, i % OD
+            for h in range(0, OH, band):
+                for o in range(0, OW, wide):
+                    rows, columns = min(band, OH - h), min(wide, OW - o)
+                    high = rows + extra
+                    each = KW * high * columns  # packed numbers of a map
+                    maps = min((ROOM - L) // each, max(1, TERMS // (KH * KW)))
+                    first = begin
+                    for k in range(KD if tall else KD * KH):
+                        kd, kh = (k, 0) if tall else (k // KH, k % KH)
+                        for a in range(0, m, maps):
+                            c = min(maps, m - a)
+                            for e in range(c):
+                                plane = ((a + e) * D + d * stride[0] + kd * dilation[0]) * H
+                                q = p + n * pn + (plane + h * stride[1] + kh * dilation[1]) * width + o * stride[2]
+                                pack(P, q, stride[1] * width, dilation[2], KW, high, columns, stride[2], T, e * each)
+                            part = (c, 1, KH if tall else 1, KW)
+                            gather(R, part, (each, 0, dilation[1] * columns, high * columns), W,
+                                   v + a * ws[1] + kd * ws[2] + kh * ws[3], ws, V, terms)  # fmt: skip
+                            _plane_of(R, T, 0, 0, terms, c * part[2] * KW, V, B, g, first, Y,
+                                      z + n * yn + (d * OH + h) * OW + o, ys, 1, rows * columns)  # fmt: skip
+                            first = 0
 
 
 @helper
@@ -210,16 +233,16 @@ def shape_of_panel(room, m, taps, stride, dilation, OH, OW):
 
 
 @helper
-def forward_tiles(n, P, image, W, kernel, B, biased, Y, out, stride, dilation, groups):
-    """Y[n] = b + W * P[n]; `image`, `kernel`, `out` are the shapes of P, W and Y without the first dimension."""
+def forward_tiles(n, N, P, image, W, kernel, B, biased, Y, out, stride, dilation, groups):
+    """Y[n + i] = b + W * P[n + i], i < N; `image`, `kernel`, `out`: shapes of P, W and Y without the first dimension."""
     C, F, m = image[0], out[0], kernel[0]
     each, taps, volume = F // groups, W.size // F, image[1] * image[2] * image[3]
     plane = out[1] * out[2] * out[3]
     for g in range(groups):
         p, y = (n * C + g * m) * volume, (n * F + g * each) * plane
         ws = (taps, taps // m, kernel[2] * kernel[3], kernel[3], 1)
-        correlate(each, P, p, image, stride, dilation, W, g * each * taps, ws, kernel,
-                  B if biased else W, g * each, 2 if biased else 1, Y, y, out[1:])  # fmt: skip
+        correlate(N, each, P, p, C * volume, image, stride, dilation, W, g * each * taps, ws, kernel,
+                  B if biased else W, g * each, 2 if biased else 1, Y, y, F * plane, out[1:])  # fmt: skip
 
 
 @helper
@@ -259,8 +282,8 @@ def classes(stride, dilation):
 
 
 @helper
-def backward_input_tiles(n, W, kernel, dY, out, U, framed, dX, image, stride, dilation, groups, first):
-    """dX[n] = W with its taps turned round, moved over dY[n] in a frame of zeros U, from position `first` on."""
+def backward_input_tiles(n, N, W, kernel, dY, out, U, framed, dX, image, stride, dilation, groups, first):
+    """dX[n + i] = W with its taps turned round, moved over dY[n + i] in a frame of zeros U, from `first` on; i < N."""
     F, C = out[0], image[0]
     m, KD, KH, KW = kernel
     each, K = F // groups, KD * KH * KW
@@ -272,7 +295,8 @@ def backward_input_tiles(n, W, kernel, dY, out, U, framed, dX, image, stride, di
     source = dY if bare else U
     if not bare:
         gaps = (stride[0] // qd, stride[1] // qh, stride[2] // qw)
-        frame(dY, n * F * out[1] * out[2] * out[3], out, U, n * F * plane, framed, gaps, edge)
+        for i in range(n, n + N):
+            frame(dY, i * F * out[1] * out[2] * out[3], out, U, i * F * plane, framed, gaps, edge)
     whole = qd * qh * qw == 1
     for r in range(qd * qh * qw):
         begin, tap, size, at, high = remainder(r, (qd, qh, qw), kernel, dilation, first, edge, framed, image[1:])
@@ -280,10 +304,12 @@ def backward_input_tiles(n, W, kernel, dY, out, U, framed, dX, image, stride, di
         for g in range(groups):
             u, w, x = (n * F + g * each) * plane + begin, g * each * m * K + tap, (n * C + g * m) * volume + at
             if whole:
-                correlate(m, source, u, framed, (1, 1, 1), dilation, W, w, ws, (each, *size), W, 0, 1,
-                          dX, x, image[1:])  # fmt: skip
+                correlate(N, m, source, u, F * plane, framed, (1, 1, 1), dilation, W, w, ws, (each, *size), W, 0, 1,
+                          dX, x, C * volume, image[1:])  # fmt: skip
             else:
-                _class(m, source, u, framed, dilation, W, w, ws, (each, *size), dX, x, image, (qd, qh, qw), high)
+                for i in range(N):
+                    _class(m, source, u + i * F * plane, framed, dilation, W, w, ws, (each, *size), dX,
+                           x + i * C * volume, image, (qd, qh, qw), high)  # fmt: skip
 
 
 @helper
@@ -341,8 +367,8 @@ def _class(m, U, u, framed, dilation, W, w, ws, taps, dX, x, image, step, out):
                     rows, columns = min(band, OH - h), min(wide, OW - o)
                     q = u + (d * framed[2] + h) * framed[3] + o
                     if not none:
-                        correlate(some, U, q, framed, (1, 1, 1), dilation, W, w + a * ws[0], ws, taps,
-                                  W, 0, 1, T, 0, (1, rows, columns))  # fmt: skip
+                        correlate(1, some, U, q, 0, framed, (1, 1, 1), dilation, W, w + a * ws[0], ws, taps,
+                                  W, 0, 1, T, 0, 0, (1, rows, columns))  # fmt: skip
                     for e in range(some * rows):
                         c, i = a + e // rows, h + e % rows
                         j = x + ((c * image[1] + d * step[0]) * image[2] + i * step[1]) * image[3] + o * step[2]

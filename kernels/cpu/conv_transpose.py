@@ -50,7 +50,7 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
         if dpadded.size:
             for c in range(dy.shape[1]):
                 pad(n, c, dy, dpadded, before, border)
-        forward_tiles(n, P, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups)
+        forward_tiles(n, 1, P, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups)
 
 
 @kernel
