@@ -75,9 +75,8 @@ def _count(like, cell, rows, W, size, stride, count_padding):
         return ramp(like, size[0] * size[1] * size[2], 0)
     nothing = zero(like, 1, 1)
     before, behind = ramp(like, -cell, -stride[2]), ramp(like, cell + size[2] - W, stride[2])
-    return times(
-        ramp(like, rows, 0), minus(minus(ramp(like, size[2], 0), most(nothing, before)), most(nothing, behind))
-    )
+    columns = minus(minus(ramp(like, size[2], 0), most(nothing, before)), most(nothing, behind))
+    return times(ramp(like, rows, 0), most(columns, ramp(like, 1, 0)))  # behind the last window there may be none
 
 
 @kernel
@@ -217,7 +216,7 @@ def average_forward(x, y, size, stride, before, count_padding):
                         for j in range(uintp(first + w0), uintp(first + w1)):
                             total += P[j]
                     cells = size[0] * size[1] * size[2] if count_padding else cells
-                    Y[((i * OD + od) * OH + oh) * OW + ow] = total / cells
+                    Y[((i * OD + od) * OH + oh) * OW + ow] = total / float(cells)
 
 
 @kernel
@@ -263,7 +262,7 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
                     w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
                     cells = (d1 - d0) * (h1 - h0) * (w1 - w0)
                     cells = size[0] * size[1] * size[2] if count_padding else cells
-                    share = dY[((i * OD + od) * OH + oh) * OW + ow] / cells
+                    share = dY[((i * OD + od) * OH + oh) * OW + ow] / float(cells)
                     for row in range((d1 - d0) * (h1 - h0)):
                         first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
                         for j in range(uintp(first + w0), uintp(first + w1)):

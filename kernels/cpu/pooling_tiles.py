@@ -270,10 +270,12 @@ def spread(T, c, step, t, width, between):
 def collect(dX, rows, start, W, cells, B, G, size, end):
     """dX += what windows give: G, as `spread` from the last column of the first one on, where B names the cell.
 
-    With a negative size every cell of a window gets its share. `end`: where the map ends.
+    With a negative size every cell of a window gets its share. `end`: where the map ends. Behind the row's last cell
+    the windows give nothing, unless they share what they have with padding.
     """
     L = lanes(dX)
     lo, hi = max(start, 0), min(start + cells, W)
+    over_end = size > 0 or start + cells <= W
     for c in range(lo, hi, L):
         share, k = zero(dX, 1, 1), 0
         for w in range(-size):
@@ -286,5 +288,5 @@ def collect(dX, rows, start, W, cells, B, G, size, end):
                     delta, best = load(G, i, 0, 1, 1, None, None), load(B, i, 0, 1, 1, None, None)
                     given = given + where_equal(best, ramp(dX, k + w, 0), delta, zero(dX, 1, 1))
                 k += size
-                width = L if at + L <= end else hi - c
+                width = L if over_end and at + L <= end else hi - c
                 store(dX, at, 0, load(dX, at, 0, 1, 1, width, None) + given, width, None)
