@@ -32,10 +32,8 @@ from math import inf, sqrt
 from numba import prange, uintp
 
 from ..compiler import inlined, kernel
-from .pooling_tiles import (
-    ROOM, along, claim, collect, down, highest_along, highest_down, minus, over, pairs, ramp, spread, times, wipe,
-)  # fmt: skip
-from .tile import interleave, lanes, load, most, panel, store, zero
+from .pooling_tiles import ROOM, along, claim, collect, deal, down, highest_along, highest_down, pairs, spread
+from .tile import lanes, panel
 
 
 @inlined
@@ -66,17 +64,18 @@ def _windows(size, stride, L):
 
 
 @inlined
-def _count(like, cell, rows, W, size, stride, count_padding):
-    """Cells by which a sum is divided, for windows from `cell` on: all, or those of `rows` rows that lie in the input.
-
-    Of a row they are the window's without those before the input and behind it.
-    """
-    if count_padding:
-        return ramp(like, size[0] * size[1] * size[2], 0)
-    nothing = zero(like, 1, 1)
-    before, behind = ramp(like, -cell, -stride[2]), ramp(like, cell + size[2] - W, stride[2])
-    columns = minus(minus(ramp(like, size[2], 0), most(nothing, before)), most(nothing, behind))
-    return times(ramp(like, rows, 0), most(columns, ramp(like, 1, 0)))  # behind the last window there may be none
+def _divide(Y, y, T, t, count, high, size, stride, before, W, count_padding):
+    """Y[y + o] = T[t + o] / the cells of window o that are counted: `high` rows of all columns, or of those in the map."""
+    w0, w1 = _cells(0, stride, before, size, W)
+    v0, v1 = _cells(count - 1, stride, before, size, W)
+    if count_padding or (w1 - w0 == size and v1 - v0 == size):
+        number = float(high * size)
+        for o in range(count):
+            Y[y + o] = T[t + o] / number
+        return
+    for o in range(count):
+        w0, w1 = _cells(o, stride, before, size, W)
+        Y[y + o] = T[t + o] / float(high * (w1 - w0))
 
 
 @kernel
@@ -85,38 +84,29 @@ def max_forward(x, y, size, stride, before):
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
     P, Y, T, L = x.reshape(-1), y.reshape(-1), panel(x, ROOM), lanes(x)
-    some = _windows(size[2], stride[2], L)
-    two = _paired(size, stride, before, y.shape[2:], x.shape[2:])
+    some, two = _windows(size[2], stride[2], L), _paired(size, stride, before, y.shape[2:], x.shape[2:])
     for i in prange(N * C):
         end = (i + 1) * OD * OH * OW
-        for od in range(OD):
-            d0, d1 = _cells(od, stride[0], before[0], size[0], D)
-            for oh in range(OH if some > 0 else 0):
-                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                rows = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W)
-                for k in range(0, OW if two else 0, L):
-                    o = min(k, max(0, OW - L))  # the last ones may begin earlier: some windows twice
-                    z, some_rows = ((i * OD + od) * OH + oh) * OW + o, (rows[0] + 2 * o, *rows[1:])
-                    if OW >= L:
-                        store(Y, z, 0, pairs(P, some_rows, None, 1), None, None)
-                    else:
-                        store(Y, z, 0, pairs(P, some_rows, 2 * OW, 1), L if z + L <= end else OW, None)
-                for o in range(OW if two else 0, OW, some):
-                    count, z = min(some, OW - o), ((i * OD + od) * OH + oh) * OW + o
-                    down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, -inf, 1)
-                    for k in range(0, count, L):
-                        top = along(T, k * stride[2], size[2], stride[2], 1)
-                        store(Y, z + k, 0, top, L if z + k + L <= end else count - k, None)
-            for oh in range(0 if some > 0 else OH):  # windows too wide for a buffer
-                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for ow in range(OW):
-                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    largest = -inf
-                    for row in range((d1 - d0) * (h1 - h0)):
-                        first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
+        for row in range(OD * OH):
+            d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
+            h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
+            rows, z = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W), (i * OD * OH + row) * OW
+            if two:
+                pairs(P, rows, OW, 1, Y, z, end)
+            elif some > 0:
+                for o in range(0, OW, some):
+                    count = min(some, OW - o)
+                    down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, 1)
+                    along(T, count, size[2], stride[2], 1, Y, z + o, end)
+            else:  # windows too wide for a buffer
+                for o in range(OW):
+                    w0, w1 = _cells(o, stride[2], before[2], size[2], W)
+                    at = uintp(rows[0] + w0)
+                    for r in range(rows[1] * rows[3]):
+                        first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
                         for j in range(uintp(first + w0), uintp(first + w1)):
-                            largest = P[j] if _beats(P[j], largest) else largest
-                    Y[((i * OD + od) * OH + oh) * OW + ow] = largest
+                            at = j if _beats(P[j], P[at]) else at
+                    Y[z + o] = P[at]
 
 
 @kernel
@@ -129,48 +119,38 @@ def max_backward_input(x, dy, dx, size, stride, before):
     D, H, W = x.shape[2:]
     P, dX, dY, L = x.reshape(-1), dx.reshape(-1), dy.reshape(-1), lanes(x)
     T, R, B, G = panel(x, ROOM), panel(x, ROOM), panel(x, ROOM), panel(x, ROOM)
-    some = _windows(size[2], stride[2], L)
-    two = _paired(size, stride, before, dy.shape[2:], x.shape[2:])
+    some, two = _windows(size[2], stride[2], L), _paired(size, stride, before, dy.shape[2:], x.shape[2:])
     apart = two and stride[0] >= size[0] and stride[1] >= size[1]  # windows do not overlap
     covered = apart and OD * size[0] == D and OH * size[1] == H and OW * 2 == W
     for i in prange(N * C):
         end = (i + 1) * D * H * W
         for j in range(uintp(i * D * H * W), uintp(i * D * H * W if covered else end)):
             dX[j] = 0.0
-        for od in range(OD):
-            d0, d1 = _cells(od, stride[0], before[0], size[0], D)
-            for oh in range(OH if some > 0 else 0):
-                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                rows = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W)
-                for k in range(0, OW if apart else 0, L):
-                    o = min(k, max(0, OW - L))  # the last ones may begin earlier: some windows twice
-                    z, some_rows = ((i * OD + od) * OH + oh) * OW + o, (rows[0] + 2 * o, *rows[1:])
-                    if OW >= L:
-                        claim(P, some_rows, dX, load(dY, z, 0, 1, 1, None, None), None, 2 * L)
-                    else:
-                        claim(P, some_rows, dX, load(dY, z, 0, 1, 1, OW, None), 2 * OW, 2 * OW)
-                for o in range(OW if apart else 0, OW, some):
-                    count, z = min(some, OW - o), ((i * OD + od) * OH + oh) * OW + o
+        for row in range(OD * OH):
+            d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
+            h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
+            rows, z = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W), (i * OD * OH + row) * OW
+            if apart:
+                claim(P, rows, OW, dX, dY, z)
+            elif some > 0:
+                for o in range(0, OW, some):
+                    count = min(some, OW - o)
                     start, cells = o * stride[2] - before[2], (count - 1) * stride[2] + size[2]
+                    last = cells + size[2] + L
                     highest_down(P, rows, start, W, cells, T, R, size[2])
-                    wipe(B, cells + size[2] + L, -1.0)
-                    wipe(G, cells + size[2] + L, 0.0)
-                    for k in range(0, count, L):
-                        best = highest_along(T, R, k * stride[2], size[2], stride[2], start + k * stride[2])
-                        spread(B, size[2] - 1 + k * stride[2], stride[2], best, count - k, -1.0)
-                        delta = load(dY, z + k, 0, 1, 1, count - k, None)
-                        spread(G, size[2] - 1 + k * stride[2], stride[2], delta, count - k, 0.0)
-                    collect(dX, rows, start, W, cells, B, G, size[2], end)
-            for oh in range(0 if some > 0 else OH):
-                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for ow in range(OW):
-                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    at = uintp(((i * D + d0) * H + h0) * W + w0)
-                    for row in range((d1 - d0) * (h1 - h0)):
-                        first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
+                    highest_along(T, R, count, size[2], stride[2], start, G)
+                    spread(G, 0, count, stride[2], B, size[2] - 1, last, -1)
+                    spread(dY, z + o, count, stride[2], G, size[2] - 1, last, 0)
+                    collect(dX, rows, start, W, cells, B, G, size[2], 0, end)
+            else:
+                for o in range(OW):
+                    w0, w1 = _cells(o, stride[2], before[2], size[2], W)
+                    at = uintp(rows[0] + w0)
+                    for r in range(rows[1] * rows[3]):
+                        first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
                         for j in range(uintp(first + w0), uintp(first + w1)):
                             at = j if _beats(P[j], P[at]) else at
-                    dX[at] += dY[((i * OD + od) * OH + oh) * OW + ow]
+                    dX[at] += dY[z + o]
 
 
 @kernel
@@ -179,44 +159,31 @@ def average_forward(x, y, size, stride, before, count_padding):
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
     P, Y, T, L = x.reshape(-1), y.reshape(-1), panel(x, ROOM), lanes(x)
-    some = _windows(size[2], stride[2], L)
-    two = _paired(size, stride, before, y.shape[2:], x.shape[2:])
+    some, two = _windows(size[2], stride[2], L), _paired(size, stride, before, y.shape[2:], x.shape[2:])
     for i in prange(N * C):
         end = (i + 1) * OD * OH * OW
-        for od in range(OD):
-            d0, d1 = _cells(od, stride[0], before[0], size[0], D)
-            for oh in range(OH if some > 0 else 0):
-                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                rows = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W)
-                for k in range(0, OW if two else 0, L):
-                    o = min(k, max(0, OW - L))
-                    z, some_rows = ((i * OD + od) * OH + oh) * OW + o, (rows[0] + 2 * o, *rows[1:])
-                    cells = ramp(x, size[0] * size[1] * 2, 0)
-                    if OW >= L:
-                        store(Y, z, 0, over(pairs(P, some_rows, None, 0), cells), None, None)
-                    else:
-                        mean = over(pairs(P, some_rows, 2 * OW, 0), cells)
-                        store(Y, z, 0, mean, L if z + L <= end else OW, None)
-                for o in range(OW if two else 0, OW, some):
-                    count, z = min(some, OW - o), ((i * OD + od) * OH + oh) * OW + o
-                    start = o * stride[2] - before[2]
-                    down(P, rows, start, W, (count - 1) * stride[2] + size[2], T, 0.0, 0)
-                    for k in range(0, count, L):
-                        cell = start + k * stride[2]
-                        cells = _count(x, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding)
-                        mean = over(along(T, k * stride[2], size[2], stride[2], 0), cells)
-                        store(Y, z + k, 0, mean, L if z + k + L <= end else count - k, None)
-            for oh in range(0 if some > 0 else OH):  # windows too wide for a buffer
-                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for ow in range(OW):
-                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    total, cells = 0.0, (d1 - d0) * (h1 - h0) * (w1 - w0)
-                    for row in range((d1 - d0) * (h1 - h0)):
-                        first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
+        for row in range(OD * OH):
+            d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
+            h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
+            rows, z = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W), (i * OD * OH + row) * OW
+            if two:
+                pairs(P, rows, OW, 0, Y, z, end)
+            elif some > 0:
+                for o in range(0, OW, some):
+                    count = min(some, OW - o)
+                    down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, 0)
+                    along(T, count, size[2], stride[2], 0, Y, z + o, end)
+            else:  # windows too wide for a buffer
+                for o in range(OW):
+                    w0, w1 = _cells(o, stride[2], before[2], size[2], W)
+                    total = 0.0
+                    for r in range(rows[1] * rows[3]):
+                        first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
                         for j in range(uintp(first + w0), uintp(first + w1)):
                             total += P[j]
-                    cells = size[0] * size[1] * size[2] if count_padding else cells
-                    Y[((i * OD + od) * OH + oh) * OW + ow] = total / float(cells)
+                    Y[z + o] = total
+            high = size[0] * size[1] if count_padding else rows[1] * rows[3]
+            _divide(Y, uintp(z), Y, uintp(z), OW, high, size[2], stride[2], before[2], W, count_padding)
 
 
 @kernel
@@ -224,49 +191,35 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
     """dx = dy / count in every cell of each window, summed over windows."""
     N, C, OD, OH, OW = dy.shape
     D, H, W = dx.shape[2:]
-    dX, dY, G, L = dx.reshape(-1), dy.reshape(-1), panel(dy, ROOM), lanes(dy)
+    dX, dY, G, T, L = dx.reshape(-1), dy.reshape(-1), panel(dy, ROOM), panel(dy, ROOM), lanes(dy)
     some = _windows(size[2], stride[2], L)
-    two = _paired(size, stride, before, dy.shape[2:], dx.shape[2:])
+    two = _paired(size, stride, before, dy.shape[2:], dx.shape[2:]) and OW <= some
     apart = two and stride[0] >= size[0] and stride[1] >= size[1]  # windows do not overlap
     for i in prange(N * C):
         end = (i + 1) * D * H * W
         for j in range(uintp(i * D * H * W), uintp(end)):
             dX[j] = 0.0
-        for od in range(OD):
-            d0, d1 = _cells(od, stride[0], before[0], size[0], D)
-            for oh in range(OH if some > 0 else 0):
-                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                rows = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W)
-                for k in range(0, OW if apart else 0, L):
-                    o = min(k, max(0, OW - L))
-                    z, width = ((i * OD + od) * OH + oh) * OW + o, min(OW, L)
-                    share = over(load(dY, z, 0, 1, 1, width, None), ramp(dy, size[0] * size[1] * 2, 0))
-                    for row in range(rows[1] * rows[3]):
-                        at = rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4] + 2 * o
-                        interleave(dX, at, share, share, 2 * width)
-                for o in range(OW if apart else 0, OW, some):
-                    count, z = min(some, OW - o), ((i * OD + od) * OH + oh) * OW + o
-                    start, cells = o * stride[2] - before[2], (count - 1) * stride[2] + size[2]
-                    wipe(G, cells + size[2] + L, 0.0)
-                    for k in range(0, count, L):
-                        cell = start + k * stride[2]
-                        share = over(
-                            load(dY, z + k, 0, 1, 1, count - k, None),
-                            _count(dy, cell, (d1 - d0) * (h1 - h0), W, size, stride, count_padding),
-                        )
-                        spread(G, size[2] - 1 + k * stride[2], stride[2], share, count - k, 0.0)
-                    collect(dX, rows, start, W, cells, G, G, -size[2], end)
-            for oh in range(0 if some > 0 else OH):
-                h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
-                for ow in range(OW):
-                    w0, w1 = _cells(ow, stride[2], before[2], size[2], W)
-                    cells = (d1 - d0) * (h1 - h0) * (w1 - w0)
-                    cells = size[0] * size[1] * size[2] if count_padding else cells
-                    share = dY[((i * OD + od) * OH + oh) * OW + ow] / float(cells)
-                    for row in range((d1 - d0) * (h1 - h0)):
-                        first = ((i * D + d0 + row // (h1 - h0)) * H + h0 + row % (h1 - h0)) * W
-                        for j in range(uintp(first + w0), uintp(first + w1)):
-                            dX[j] += share
+        for row in range(OD * OH):
+            d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
+            h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
+            rows, z = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W), (i * OD * OH + row) * OW
+            high = size[0] * size[1] if count_padding else rows[1] * rows[3]
+            for first in range(0, OW if some > 0 else 0, max(some, 1)):
+                count = min(some, OW - first)
+                start, cells = first * stride[2] - before[2], (count - 1) * stride[2] + size[2]
+                _divide(T, 0, dY, uintp(z + first), count, high, size[2], stride[2], -start, W, count_padding)
+                if apart:
+                    deal(dX, rows, count, T)
+                    continue
+                spread(T, 0, count, stride[2], G, size[2] - 1, cells + size[2] + L, 0)
+                collect(dX, rows, start, W, cells, G, G, size[2], 1, end)
+            for o in range(0 if some > 0 else OW):
+                w0, w1 = _cells(o, stride[2], before[2], size[2], W)
+                share = dY[z + o] / float(high * (size[2] if count_padding else w1 - w0))
+                for r in range(rows[1] * rows[3]):
+                    at = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
+                    for j in range(uintp(at + w0), uintp(at + w1)):
+                        dX[j] += share
 
 
 @kernel

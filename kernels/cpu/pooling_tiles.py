@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..compiler import inlined
+from ..compiler import array, inlined, linked
 from .tile import Tile, _lanes, _of_vectors, _word, _Words, halves, interleave, lanes, load, most, store, strided
 from .tile import where_same, zero
 
@@ -128,73 +128,64 @@ def highest(typing, t):
 
 
 @inlined
-def wipe(T, count, value):
-    """T[: count] = value; up to a vector more."""
-    number = ramp(T, value, 0)
-    for c in range(0, count, lanes(T)):
-        store(T, c, 0, number, None, None)
-
-
-@inlined
-def _outside(T, first, last, value):
-    """T[first : last] = value; what lies behind may be overwritten."""
-    number = ramp(T, value, 0)
+def _fill(T, first, last, number):
+    """T[first : last] = a vector of one number; what lies behind may be overwritten."""
     for c in range(first, last, lanes(T)):
         store(T, c, 0, number, None, None)
 
 
 @inlined
-def down(P, rows, start, W, cells, T, border, largest):
-    """T = the largest number (or the sum) of each column; columns outside the map are `border`."""
+def _border(T, largest):
+    """What a column outside the map is: it never wins, or adds nothing."""
+    return ramp(T, -np.inf, 0) if largest else zero(T, 1, 1)
+
+
+@linked
+def down(P: array, rows: 5, start, W, cells, T: array, largest):
+    """T = the largest number (or the sum) of each column."""
     L = lanes(P)
-    lo, hi = max(start, 0), min(start + cells, W)
-    _outside(T, 0, lo - start, border)
+    lo, hi, border = max(start, 0), min(start + cells, W), _border(P, largest)
+    _fill(T, 0, lo - start, border)
     for c in range(lo, hi, L):
-        top = ramp(P, border, 0)
+        top = border
         for d in range(rows[1]):
             for h in range(rows[3]):
                 v = load(P, rows[0] + d * rows[2] + h * rows[4] + c, 0, 1, 1, hi - c, None)
                 top = most(top, v) if largest else top + v
         store(T, c - start, 0, top, None, None)
-    _outside(T, hi - start, cells + 2 * L, border)
+    _fill(T, hi - start, cells + 2 * L, border)
+
+
+@linked
+def along(T: array, count, size, step, largest, Y: array, y, end):
+    """Y[y :] = the largest number (or the sum) of each of `count` windows, `step` apart in T; `end`: of the map."""
+    L = lanes(T)
+    if step > 2:
+        for o in range(count):
+            total = T[o * step]
+            for c in range(o * step + 1, o * step + size):
+                larger = T[c] > total or (T[c] != T[c] and total == total)
+                total = (T[c] if larger else total) if largest else total + T[c]
+            Y[y + o] = total
+        return
+    for o in range(0, count, L):
+        top = _border(T, largest)
+        for w in range(0, size, step):
+            c = o * step + w
+            if step == 1:
+                v = load(T, c, 0, 1, 1, None, None)
+                top = most(top, v) if largest else top + v
+            else:
+                first, second = halves(load(T, c, 0, 1, 2, None, None))
+                top = most(top, first) if largest else top + first
+                if w + 1 < size:
+                    top = most(top, second) if largest else top + second
+        store(Y, y + o, 0, top, L if y + o + L <= end else count - o, None)
 
 
 @inlined
-def along(T, c, size, step, largest):
-    """The largest number (or the sum) of a vector of windows, `step` apart, the first of which begins at T[c]."""
-    if step == 2:
-        top, second = halves(load(T, c, 0, 1, 2, None, None))
-        if size > 1:
-            top = most(top, second) if largest else top + second
-        for w in range(2, size, 2):
-            first, second = halves(load(T, c + w, 0, 1, 2, None, None))
-            top = most(top, first) if largest else top + first
-            if w + 1 < size:
-                top = most(top, second) if largest else top + second
-        return top
-    top = _cells(T, c, step)
-    for w in range(1, size):
-        v = _cells(T, c + w, step)
-        top = most(top, v) if largest else top + v
-    return top
-
-
-@inlined
-def _cells(T, c, step):
-    """T[c], T[c + step], ..., a vector of them."""
-    if step == 1:
-        return load(T, c, 0, 1, 1, None, None)
-    if step == 2:
-        return halves(load(T, c, 0, 1, 2, None, None))[0]
-    return strided(T, c, 0, step, lanes(T))
-
-
-@inlined
-def pairs(P, rows, width, largest):
-    """The largest number (or the sum) of a vector of windows of two columns, from the first of `rows` on.
-
-    Windows lie within the map; of their columns `width` are read, or all.
-    """
+def _pair(P, rows, width, largest):
+    """The largest number (or the sum) of a vector of windows of two columns, of whose columns `width` are read."""
     top = load(P, rows[0], 0, 1, 2, width, None)
     for row in range(1, rows[1] * rows[3]):
         v = load(P, rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4], 0, 1, 2, width, None)
@@ -203,11 +194,23 @@ def pairs(P, rows, width, largest):
     return most(first, second) if largest else first + second
 
 
+@linked
+def pairs(P: array, rows: 5, count, largest, Y: array, y, end):
+    """`down` and `along` for windows of two columns side by side, all in the map."""
+    L = lanes(P)
+    if count < L:
+        store(Y, y, 0, _pair(P, rows, 2 * count, largest), L if y + L <= end else count, None)
+        return
+    for i in range(0, count, L):
+        o = min(i, count - L)  # the last ones may begin earlier: some windows twice
+        at = (rows[0] + 2 * o, rows[1], rows[2], rows[3], rows[4])
+        store(Y, y + o, 0, _pair(P, at, None, largest), None, None)
+
+
 @inlined
-def claim(P, rows, dP, delta, width, room):
-    """dP = delta at the first largest number of each window of two columns (as `pairs`), 0 at the others; `room` are
-    written of a row."""
-    top, rest, nothing = pairs(P, rows, width, 1), delta, zero(P, 1, 1)
+def _claim(P, rows, dP, delta, width, room):
+    """dP = delta at the first largest number of each window of a vector of pairs, 0 at the others."""
+    top, rest, nothing = _pair(P, rows, width, 1), delta, zero(P, 1, 1)
     for d in range(rows[1]):
         for h in range(rows[3]):
             at = rows[0] + d * rows[2] + h * rows[4]
@@ -219,15 +222,40 @@ def claim(P, rows, dP, delta, width, room):
             interleave(dP, at, first, second, room)
 
 
-@inlined
-def highest_down(P, rows, start, W, cells, T, R, size):
+@linked
+def claim(P: array, rows: 5, count, dP: array, dY: array, z):
+    """dP = dY[z :] at the first largest number of each of `count` windows as in `pairs`, 0 at the others."""
+    L = lanes(P)
+    if count < L:
+        _claim(P, rows, dP, load(dY, z, 0, 1, 1, count, None), 2 * count, 2 * count)
+        return
+    for i in range(0, count, L):
+        o = min(i, count - L)
+        at = (rows[0] + 2 * o, rows[1], rows[2], rows[3], rows[4])
+        _claim(P, at, dP, load(dY, z + o, 0, 1, 1, None, None), None, 2 * L)
+
+
+@linked
+def deal(dX: array, rows: 5, count, T: array):
+    """dX = T[o] in every cell of each of `count` windows as in `pairs`."""
+    L = lanes(T)
+    for row in range(rows[1] * rows[3]):
+        at = rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4]
+        for i in range(0, count, L):
+            o = min(i, max(0, count - L))
+            t, width = load(T, o, 0, 1, 1, min(count, L), None), 2 * min(count, L)
+            interleave(dX, at + 2 * o, t, t, width)
+
+
+@linked
+def highest_down(P: array, rows: 5, start, W, cells, T: array, R: array, size):
     """`down` for maxima; R = the number of the first cell of the row they came from, rows having `size` cells."""
     L = lanes(P)
-    lo, hi = max(start, 0), min(start + cells, W)
-    _outside(T, 0, lo - start, -np.inf)
-    _outside(R, 0, lo - start, FAR)
+    lo, hi, border, far = max(start, 0), min(start + cells, W), ramp(P, -np.inf, 0), ramp(P, FAR, 0)
+    _fill(T, 0, lo - start, border)
+    _fill(R, 0, lo - start, far)
     for c in range(lo, hi, L):
-        top, first, k = ramp(P, -np.inf, 0), zero(P, 1, 1), 0
+        top, first, k = border, zero(P, 1, 1), 0
         for d in range(rows[1]):
             for h in range(rows[3]):
                 v = load(P, rows[0] + d * rows[2] + h * rows[4] + c, 0, 1, 1, hi - c, None)
@@ -236,57 +264,66 @@ def highest_down(P, rows, start, W, cells, T, R, size):
                 k += size
         store(T, c - start, 0, top, None, None)
         store(R, c - start, 0, first, None, None)
-    _outside(T, hi - start, cells + 2 * L, -np.inf)
-    _outside(R, hi - start, cells + 2 * L, FAR)
+    _fill(T, hi - start, cells + 2 * L, border)
+    _fill(R, hi - start, cells + 2 * L, far)
 
 
-@inlined
-def highest_along(T, R, c, size, step, column):
-    """The number of the first largest cell of a vector of windows; the first of them begins at T[c], in `column`."""
-    top = ramp(T, -np.inf, 0)
-    best = most(zero(T, 1, 1), ramp(T, -column, -step))  # the first cell in the map, if none is more than -inf
-    for w in range(size):
-        v, k = _cells(T, c + w, step), _cells(R, c + w, step) + ramp(T, w, 0)
-        best = where_same(top, v, least(best, k), where_more(top, v, k, best))
-        top = most(top, v)
-    return best
-
-
-@inlined
-def spread(T, c, step, t, width, between):
-    """T[c], T[c + step], ... = the first `width` numbers of t, apart from others that are all `between`."""
+@linked
+def highest_along(T: array, R: array, count, size, step, column, B: array):
+    """B = the number of the first largest cell of each of `count` windows, the first of which begins in `column`."""
     L = lanes(T)
-    if step == 1:
-        store(T, c, 0, t, None, None)
-    elif step == 2:
-        interleave(T, c, t, ramp(T, between, 0), 2 * L)
-    else:
-        store(T, ROOM - L, 0, t, None, None)
-        for j in range(min(width, L)):
-            T[c + j * step] = T[ROOM - L + j]
+    for o in range(0, count, L):
+        top = ramp(T, -np.inf, 0)
+        best = most(zero(T, 1, 1), ramp(T, -column - o * step, -step))  # the first in the map, if none exceeds -inf
+        for w in range(size):
+            c = o * step + w
+            if step == 1:
+                v, k = load(T, c, 0, 1, 1, None, None), load(R, c, 0, 1, 1, None, None)
+            elif step == 2:
+                v = halves(load(T, c, 0, 1, 2, None, None))[0]
+                k = halves(load(R, c, 0, 1, 2, None, None))[0]
+            else:
+                v, k = strided(T, c, 0, step, L), strided(R, c, 0, step, L)
+            k = k + ramp(T, w, 0)
+            best = where_same(top, v, least(best, k), where_more(top, v, k, best))
+            top = most(top, v)
+        store(B, o, 0, best, None, None)
 
 
-@inlined
-def collect(dX, rows, start, W, cells, B, G, size, end):
-    """dX += what windows give: G, as `spread` from the last column of the first one on, where B names the cell.
+@linked
+def spread(Y: array, y, count, step, T: array, first, last, between):
+    """T[first + o step] = Y[y + o], o < count, all else up to `last` = `between`."""
+    L = lanes(T)
+    rest = ramp(T, between, 0)
+    if step == 2:
+        _fill(T, 0, first, rest)
+        for o in range(0, count, L):
+            interleave(T, first + 2 * o, load(Y, y + o, 0, 1, 1, count - o, None), rest, 2 * L)
+        _fill(T, first + 2 * count, last, rest)
+        return
+    _fill(T, 0, last, rest)
+    for o in range(count):
+        T[first + o * step] = Y[y + o]
 
-    With a negative size every cell of a window gets its share. `end`: where the map ends. Behind the row's last cell
-    the windows give nothing, unless they share what they have with padding.
+
+@linked
+def collect(dX: array, rows: 5, start, W, cells, B: array, G: array, size, shared, end):
+    """dX += what windows give: G, `spread` from the last column of the first one on, where B names the cell.
+
+    If it is shared, every cell of a window gets it. `end`: where the map ends. Behind the row's last cell the windows
+    give nothing, unless they share with padding.
     """
     L = lanes(dX)
     lo, hi = max(start, 0), min(start + cells, W)
-    over_end = size > 0 or start + cells <= W
+    beyond = not shared or start + cells <= W
     for c in range(lo, hi, L):
-        share, k = zero(dX, 1, 1), 0
-        for w in range(-size):
-            share = share + load(G, c - start - w - size - 1, 0, 1, 1, None, None)
-        for d in range(rows[1]):
-            for h in range(rows[3]):
-                given, at = share, rows[0] + d * rows[2] + h * rows[4] + c
-                for w in range(size):
-                    i = c - start - w + size - 1
-                    delta, best = load(G, i, 0, 1, 1, None, None), load(B, i, 0, 1, 1, None, None)
-                    given = given + where_equal(best, ramp(dX, k + w, 0), delta, zero(dX, 1, 1))
-                k += size
-                width = L if over_end and at + L <= end else hi - c
-                store(dX, at, 0, load(dX, at, 0, 1, 1, width, None) + given, width, None)
+        i, share = c - start + size - 1, zero(dX, 1, 1)
+        for w in range(size if shared else 0):
+            share = share + load(G, i - w, 0, 1, 1, None, None)
+        for row in range(rows[1] * rows[3]):
+            given, at = share, rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4] + c
+            for w in range(0 if shared else size):
+                delta, best = load(G, i - w, 0, 1, 1, None, None), load(B, i - w, 0, 1, 1, None, None)
+                given = given + where_equal(best, ramp(dX, row * size + w, 0), delta, zero(dX, 1, 1))
+            width = L if beyond and at + L <= end else hi - c
+            store(dX, at, 0, load(dX, at, 0, 1, 1, width, None) + given, width, None)
