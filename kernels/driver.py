@@ -8,12 +8,13 @@ from numba.core.errors import NumbaError
 
 from ..errors import DeviceError
 from .launch import SIMULATED
+from .tensor import NEEDS
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 
 
-def require():
-    """DeviceError, with what to do, unless there is a GPU that can be used (or the simulator)."""
+def require(precision="float32"):
+    """DeviceError, with what to do, unless there is a GPU that can be used (or the simulator) in a precision."""
     if SIMULATED:
         return
     if find_spec("numba_cuda") is None:
@@ -23,6 +24,14 @@ def require():
         )
     if not cuda.is_available():
         raise DeviceError(f"device cuda: {missing()}; device cpu needs none")
+    if precision != "float32":
+        with translated("device cuda"):
+            found = tuple(cuda.get_current_device().compute_capability)
+        if found < NEEDS:
+            wanted, got = (".".join(map(str, version)) for version in (NEEDS, found))
+            raise DeviceError(
+                f"precision: {precision} needs a GPU of compute capability {wanted}, this one has {got}; choose float32"
+            )
 
 
 def missing():

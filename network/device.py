@@ -21,7 +21,8 @@ from ..errors import DeviceError
 from ..kernels.compiler import Kernel
 from ..kernels.cuda.step import measure, record
 from ..kernels.driver import Sequence, require, translated
-from ..kernels.launch import THREADS, Now, launch, launches, table
+from ..kernels.elementwise import Formula
+from ..kernels.launch import THREADS, Now, fused, launch, launches, precision, table
 from ..kernels.operations import Operation
 from ..kernels.slots import Slot, shaped
 from .graph import Ref
@@ -71,6 +72,7 @@ class DeviceRun:
         self.program, self.plan, self.real = program, program.plan, program.dtype.type
         self._kernels = {name: twin(binding) for name, binding in self.plan.bindings.items()}
         self._text = program.namespace({name: self._noting(b) for name, b in self.plan.bindings.items()})
+        self._passing = {id(self._text[self.plan.variables[value]]) for value in self.plan.passing()}
         self._noted, self._sequences, self._held = [], {}, False
         sizes = {name: (size, np.dtype(dtype)) for name, (size, dtype) in program._sizes().items()}
         # Two more numbers at the end of the log, clipping and the sum of losses, and of the counters the position.
@@ -87,12 +89,21 @@ class DeviceRun:
     # -- notes: from calls in the text to launches -------------------------------------------------------------------
 
     def _noting(self, binding):
-        """The binding for text whose calls are noted."""
+        """The binding for text whose calls are noted, each as a list of launches; a formula joins the call before."""
+        kernel = self._kernels[binding.name]
 
         def call(s, n0, n1, *values, part=0, parts=1, **named):
             values = [*values, *(named[name] for name in binding.names[len(values) :])]
             arrays = [self._array(value, binding.form, n1) for value in values]
-            self._noted += launches(self._kernels[binding.name], arrays, self._flats)
+            if isinstance(kernel, Formula) and self._noted:
+                given = zip(binding.names, values, strict=True)
+                passing = [name for name, value in given if id(value) in self._passing]
+                together = fused(self._noted[-1], kernel, arrays, passing)
+                if together is not None:
+                    self._noted[-1] = together
+                    return
+            with precision(self.program.network.precision):
+                self._noted.append(launches(kernel, arrays, self._flats))
 
         return call
 
@@ -114,7 +125,10 @@ class DeviceRun:
         self._noted = []
         for name, *arguments in calls:
             self._text[name](self.state, *arguments)
-        return self._noted
+        return self._launches()
+
+    def _launches(self):
+        return [each for call in self._noted for each in call]
 
     def _forward(self, N, seed, training):
         for i, region in enumerate(self.plan.regions, start=1):
@@ -141,7 +155,7 @@ class DeviceRun:
         self._noted = []
         for source, slot in ((x, program.input), (targets, target_slot)):
             gather(self.state, 0, N, source=source, order=order, first=position, width=slot.size, batch=slot)
-        load = self._noted
+        load = self._launches()
         compute = self._note([*self._forward(N, SEED, True), *self._backward(N, SEED, True)])
         return load + compute + self._end(N)
 

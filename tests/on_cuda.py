@@ -18,11 +18,13 @@ from nnjit.check.cases import cases
 from nnjit.check.runner import Run, same_bits
 from nnjit.data.split import Split
 from nnjit.errors import DivergenceError, NnjitError
-from nnjit.kernels import launch
+from nnjit.kernels import launch, tensor
 from nnjit.kernels.cuda import product
+from nnjit.kernels.elementwise import Formula
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
 from nnjit.network import device
+from nnjit.network.graph import Ref
 from nnjit.network.plan import Plan
 from nnjit.network.program import ROWS, STEP, STOP, Program
 from nnjit.registry import builtin, compose
@@ -211,6 +213,128 @@ def _dense(M, N, K):
     _against_reference("dense.backward_weight", [x, dy, np.full_like(W, np.nan)], bound)
 
 
+# -- tensor cores ------------------------------------------------------------------------------------------------------
+
+BITS = {"tf32": 10, "bf16": 7}  # behind the point
+TENSOR_WORKS = [(tile, *sizes) for tile in product.TENSOR_TILES for sizes in ((12, 20, 24), (19, 7, 5))]
+TENSOR_WORKS += [(product.TensorTile(32, 16, 32, 16, 8), 20, 9, 20)] if SIMULATED else []  # of four warps
+
+
+def rounded(x, precision):
+    """Float32 numbers as tensor cores take them: to the nearest, halves of tf32 away from zero, of bf16 to even."""
+    part, exponent = np.frexp(x.astype(float))
+    scaled = np.ldexp(part, BITS[precision] + 1)
+    whole = np.rint(scaled) if precision == "bf16" else np.copysign(np.floor(np.abs(scaled) + 0.5), scaled)
+    return np.ldexp(whole, exponent - BITS[precision] - 1)
+
+
+@pytest.mark.parametrize("precision", BITS)
+@pytest.mark.parametrize("tile, M, N, K", TENSOR_WORKS, ids=str)
+def test_tensor_cores_multiply_rounded_numbers(tile, M, N, K, precision, monkeypatch):
+    """The product of rounded factors to float32's rounding; of the factors themselves within the bound that is stated.
+
+    128-bit loads where sizes are multiples of four, single ones where not; edges in every direction.
+    """
+    monkeypatch.setattr(product, "TENSOR_TILES", [tile])
+    rng = np.random.default_rng(5)
+    x, W, b, dy = (rng.normal(size=s).astype(np.float32) for s in ((M, K), (N, K), (N,), (M, N)))
+    for name, factors, more in (
+        ("forward", (x, W), (b,)),
+        ("backward_input", (W, dy), ()),
+        ("backward_weight", (x, dy), ()),
+    ):
+        shape = {"forward": (M, N), "backward_input": (M, K), "backward_weight": (N, K)}[name]
+        found = np.full(shape, np.nan, np.float32)
+        with launch.precision(precision):
+            launch.run(operation(f"dense.{name}").on("cuda"), *factors, *more, found)
+        wanted, exact, size = np.zeros((3, *shape))
+        reference = operation(f"dense.{name}").on("reference")
+        reference(*(rounded(f, precision) for f in factors), *more, wanted)
+        close(found, wanted, 1e-6, name)
+        reference(*(f.astype(float) for f in factors), *more, exact)
+        reference(*(np.abs(f.astype(float)) for f in factors), *map(np.zeros_like, more), size)
+        assert (np.abs(found - exact) <= 2.0 ** -BITS[precision] * size + 1e-6).all()
+        assert (np.abs(found - exact) > 1e-5).any(), "nothing was rounded"
+
+
+@pytest.mark.parametrize("precision", BITS)
+@pytest.mark.parametrize("options", ["3, 3, padding='same'", "4, 2, stride=2, groups=2"])
+def test_convolutions_on_tensor_cores(options, precision):
+    layer, rng = registry.create(f"conv({options})"), np.random.default_rng(6)
+    x = rng.normal(size=(2, 2, 5, 4)).astype(np.float32)
+    dy = rng.normal(size=(2, *layer.output_shape(x.shape[1:]))).astype(np.float32)
+    parameters = {k: rng.normal(size=p.shape).astype(np.float32) for k, p in layer.parameters(x.shape[1:]).items()}
+    with launch.precision(precision):
+        got = run(layer, x, dy, parameters, folder="cuda")
+    near = {k: rounded(a, precision) if k == "W" else a.astype(float) for k, a in parameters.items()}
+    wanted = run(layer, rounded(x, precision), rounded(dy, precision), near, folder="reference")
+    for name in ("y", "dx", "dW"):
+        close(got[name], wanted[name], 1e-6, name)
+    np.testing.assert_allclose(got["db"], dy.sum((0, 2, 3)), atol=1e-5)  # no product
+
+
+def test_a_network_in_another_precision():
+    """Products alone are rounded, those of every program of the network; the rest is float32."""
+    x, y = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32), np.array([0, 1, 1, 0])
+    found = {}
+    for precision in ("float32", "tf32", "bf16"):
+        net = compose("dense(8) tanh dense(2)", (3,), device="cuda", seed=1, precision=precision)
+        predicted, program = net.predict(x), net.compile("cross_entropy", batch_size=4)
+        program.step(program.state, x, y)
+        found[precision] = predicted, net.gradient.copy(), net.forward(x)
+    for k in range(3):
+        exact = found["float32"][k]
+        for precision, bits in BITS.items():
+            error = np.abs(found[precision][k] - exact).max()
+            assert 1e-6 < error < 8 * 2.0**-bits, (precision, error)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a GPU has the instruction itself")
+def test_the_simulated_instruction_is_that_of_the_manual():
+    """Fragments filled as the tables of the PTX ISA (mma.m16n8k8 for tf32, mma.m16n8k16 for bf16) say."""
+    rng = np.random.default_rng(2)
+    for form in tensor.FORMS.values():
+        bf16, depth = form.name == "bf16", 8 * form.each
+        A, B, C = (rounded(rng.normal(size=s), form.name) for s in ((16, depth), (depth, 8), (16, 8)))
+        a, b, c = np.zeros((32, 4), np.uint32), np.zeros((32, 2), np.uint32), np.zeros((32, 4), np.float32)
+        bits_a, bits_b = (np.float32(x).view(np.uint32) >> np.uint32(16 * bf16) for x in (A, B))
+        wanted = C + A @ B
+        for lane in range(32):
+            group, thread = lane >> 2, lane % 4
+            for i in range(4 * form.each):  # a_i
+                if bf16:
+                    row = group if i < 2 or 4 <= i < 6 else group + 8
+                    column = thread * 2 + (i & 1) + (8 if i >= 4 else 0)
+                else:
+                    row = group if i in (0, 2) else group + 8
+                    column = thread if i < 2 else thread + 4
+                a[lane, i // form.each] |= bits_a[row, column] << np.uint32(16 * (i % form.each))
+            for i in range(2 * form.each):  # b_i
+                row = thread * 2 + (i & 1) + (8 if i >= 2 else 0) if bf16 else (thread if i == 0 else thread + 4)
+                b[lane, i // form.each] |= bits_b[row, group] << np.uint32(16 * (i % form.each))
+            for i in range(4):  # c_i
+                c[lane, i] = C[group if i < 2 else group + 8, thread * 2 + (i & 1)]
+        found = tensor.whole(form, a, b, c)
+        for lane in range(32):
+            for i in range(4):
+                at = lane // 4 + (0 if i < 2 else 8), lane % 4 * 2 + (i & 1)
+                np.testing.assert_allclose(found[lane, i], wanted[at], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a GPU has the instruction itself")
+def test_simulated_rounding():
+    x = np.random.default_rng(3).normal(size=200).astype(np.float32) * np.float32(10.0) ** np.arange(-30, 30, 0.3)
+    ties = np.float32(
+        [1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-8, 1 + 3 * 2.0**-8, -1 - 2.0**-8, 0.0, np.inf, -np.inf]
+    )
+    for form in tensor.FORMS.values():
+        round_one = tensor.rounding(form)
+        for value in [*x.astype(np.float32), *ties]:
+            held = tensor.numbers(form, round_one(value))[..., 0]
+            assert held == (rounded(value, form.name) if np.isfinite(value) else value), (form.name, value)
+        assert np.isnan(tensor.numbers(form, round_one(np.float32(np.nan)))[..., 0])
+
+
 # -- programs ----------------------------------------------------------------------------------------------------------
 
 SMALL = "conv(2, 3, padding='same') relu maxpool(2) flatten dense(4) tanh dropout(0.3) dense(3)"
@@ -273,6 +397,63 @@ def test_training_equals_the_reference_program(name):
 def test_the_text_is_the_same_but_for_the_schedule():
     program, other, _, _ = _programs("adam")
     assert program.source == other.source and (program.plan.blocks, program.plan.parts) == (1, 1)
+
+
+FUSED = {
+    "y alone": ("dense(3) relu dense(2) tanh", (4,), {"relu": False, "tanh": False}),
+    "z too": ("dense(3) gelu dense(2) elu(alpha=0.5)", (4,), {"gelu": True, "elu": False}),
+    "shares": ("dense(3) silu dense(2)", (40,), {"silu": True}),
+    "conv": ("conv(2, 3, padding='same') flatten leaky_relu(alpha=0.25) dense(2)", (1, 3, 3), {"leaky_relu": False}),
+    "spread": ("conv_transpose(2, 3, stride=2) sigmoid flatten dense(2)", (1, 2, 2), {"sigmoid": False}),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_an_activation_joins_the_product_before_it(name, monkeypatch):
+    """Its kernel is gone, forward and, where the layer behind it is a product too, backward; what nobody reads also."""
+    layers, shape, written = FUSED[name]
+    if name == "shares":
+        monkeypatch.setattr(product, "SHARE", 16)
+        monkeypatch.setattr(product, "BLOCKS", 2)
+    both = [
+        Program(compose(layers, shape, dtype="float64", device=d, seed=2), "quadratic", "sgd", 3)
+        for d in ("cuda", "cpu")
+    ]
+    program, other = both
+    rng, nodes = np.random.default_rng(3), program.network.graph.nodes
+    x, target = rng.normal(size=(3, *shape)), rng.normal(size=(3, *program.network.output_shape))
+    found = program.compile().step(program.state, x, target)
+    np.testing.assert_allclose(found, other.reference().step(other.state, x, target), rtol=1e-12)
+    np.testing.assert_allclose(program.state.gradient, other.state.gradient, rtol=1e-10, atol=1e-13)
+    run = program.run
+    run.state.arena.copy_to_device(np.full(run.state.arena.size, 7.5))
+    noted = {"forward": run._note(run._forward(3, 0, True)), "backward": run._note(run._backward(3, 0, True))}
+    names = {way: [each.kernel.py_func.__name__ for each in launches] for way, launches in noted.items()}
+    for way, followed in (("forward", nodes), ("backward", nodes[:-1])):
+        formulas = [type(node.layer).__name__ for node in followed if isinstance(node.layer.forward, Formula)]
+        assert not [k for k in names[way] for formula in formulas if formula in k], names
+    for each in noted["forward"]:
+        each()
+    arena = run.state.arena.copy_to_host()
+    for node in nodes:
+        if node.kind in written:
+            slot = program.plan.slot(Ref("value", node.x.index))
+            z = arena[slot.offset + 3 * slot.local :][: 3 * slot.size]
+            assert (z != 7.5).all() if written[node.kind] else (z == 7.5).all(), node.name
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_a_fused_kernel_writes_no_other_thread_of_it_reads(training):
+    net = compose("dense(8) relu " * 4 + "dense(8)", (8,), device="cuda", seed=1)
+    program = Program(net, *(("quadratic", "sgd") if training else ()), batch_size=4)
+    run, found = device.DeviceRun(program), 0
+    for calls in [run._forward(4, 0, training), *([run._backward(4, 0, True)] if training else [])]:
+        for each in run._note(calls):
+            if "product" in each.kernel.py_func.__name__ and each.arguments[4] is not each.arguments[3]:
+                found += 1
+                out, *read = ((launch.address(a), a.nbytes) for a in (each.arguments[4], *each.arguments[:3]))
+                assert all(out[0] + out[1] <= at or at + size <= out[0] for at, size in read)
+    assert found == (8 if training else 4)
 
 
 def test_a_step_and_float32():

@@ -12,7 +12,7 @@ import pytest
 from command_line import SCRIPT
 from nnjit.check.cases import cases
 from nnjit.check.runner import Run
-from nnjit.errors import DeviceError
+from nnjit.errors import DeviceError, SpecError
 from nnjit.kernels import driver, launch
 from nnjit.kernels.compiler import kernel
 from nnjit.kernels.cuda import conv, dense, product, step
@@ -260,6 +260,36 @@ def test_no_package(monkeypatch):
     monkeypatch.setattr(driver, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"numba-cuda is not installed; pip install .nnjit\[cuda\]."):
         compose("dense(2)", (3,), device="cuda")
+
+
+@pytest.mark.parametrize("capability, fits", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_tensor_cores_need_a_gpu_that_has_them(capability, fits, monkeypatch):
+    gpu = type("GPU", (), {"compute_capability": capability})
+    monkeypatch.setattr(driver, "find_spec", lambda name: True)
+    monkeypatch.setattr(driver.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(driver.cuda, "get_current_device", lambda: gpu)
+    compose("dense(2)", (3,), device="cuda")
+    if fits:
+        assert compose("dense(2)", (3,), device="cuda", precision="tf32").precision == "tf32"
+    else:
+        with pytest.raises(
+            DeviceError, match=r"precision: tf32 needs a GPU .* 8\.0, this one has 7\.5; choose float32"
+        ):
+            compose("dense(2)", (3,), device="cuda", precision="tf32")
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"precision": "tf32"}, "precision: tf32 needs the tensor cores of device cuda, got device cpu"),
+        ({"precision": "tf33", "device": "cuda"}, "precision: expected float32, tf32 or bf16, got .*did you mean tf32"),
+        ({"precision": "bf16", "device": "cuda", "dtype": "float64"}, "precision: bf16 rounds float32 numbers"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_a_mistake_of_the_caller(options, expected):
+    with pytest.raises(SpecError, match=expected) as error:
+        compose("dense(2)", (3,), **options)
+    assert error.value.exit_status == 2
 
 
 class CudaAPIError(Exception):
