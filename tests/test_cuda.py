@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import SCRIPT
+from nnjit import registry
 from nnjit.check.cases import cases
 from nnjit.check.runner import Run
 from nnjit.errors import DeviceError, SpecError
-from nnjit.kernels import driver, launch
+from nnjit.kernels import driver, launch, tensor
 from nnjit.kernels.compiler import kernel
 from nnjit.kernels.cuda import conv, dense, product, step
 from nnjit.kernels.operations import operation
@@ -130,13 +132,51 @@ def test_the_tiles_on_every_generation(generation, monkeypatch):
         assert "ld.shared.v4.f32" in code and not DOUBLE.search(code)
         if name == "dense.forward":
             assert re.search(r"ld(\.global)?\.v4\.f32", code)
-        said = assembled(code, generation, 128 if tile.side == 8 else 255)
-        assert said is None or "0 bytes spill stores, 0 bytes spill loads" in said, (tile, name, said)
+        _fits(code, generation, 128 if tile.side == 8 else 255)
 
 
-def tiled():
+def _fits(code, generation, registers):
+    """Nothing is spilled, and no array of a thread lies in memory."""
+    said = assembled(code, generation, registers)
+    assert said is None or "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in said, said
+
+
+@here_compiles
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_tensor_cores_in_the_code(precision, monkeypatch):
+    """The instruction itself, as often as a piece of the tile needs it, and the rounding of factors."""
+    form = tensor.FORMS[precision]
+    works = [((9, 0), tile, "dense.forward") for tile in product.TENSOR_TILES]
+    works += [
+        ((9, 0), product.TENSOR_TILES[0], "conv.backward_weight"),
+        ((8, 0), product.TENSOR_TILES[0], "dense.forward"),
+    ]
+    for generation, tile, wanted in works:
+        for _, (name, function, signature) in tiled(precision, [tile]):
+            if name == wanted:
+                code = ptx(function, signature, generation, monkeypatch)
+                of_a_step = tile.down // 16 * (tile.across // 8) * (tile.depth // (8 * form.each))
+                assert code.count(f"mma.sync.aligned.{form.product}") == of_a_step
+                assert form.rounding in code and not DOUBLE.search(code)
+                _fits(code, generation, 255)
+
+
+@here_compiles
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_formula_at_the_end_leaves_the_sums_in_registers(activation, monkeypatch):
+    """A long one is a loop over a copy: a piece is never read from the thread's memory while it is multiplied."""
+    tile, (_, function, signature) = next(tiled(activation=activation))
+    assert tile == product.TILES[0]
+    code = ptx(function, signature, (9, 0), monkeypatch)
+    sums, _, rest = code.rpartition("bar.sync")
+    assert "ld.local" not in sums and sums.count("fma.rn.f32") >= tile.side**2 and not DOUBLE.search(code)
+    assert ("ld.local" in rest) == (activation == "gelu")
+
+
+def tiled(precision="float32", tiles=None, activation=None):
     """(tile, (name, function, signature)) of the products of dense and conv with every tile."""
-    former = product.TILES
+    every = "TILES" if precision == "float32" else "TENSOR_TILES"
+    former = getattr(product, every)
     x, W, y, b = (np.zeros(s, np.float32) for s in ((8, 16), (12, 16), (8, 12), (12,)))
     image, taps, out = (np.zeros(s, np.float32) for s in ((2, 4, 1, 6, 6), (4, 4, 1, 3, 3), (2, 4, 1, 4, 4)))
     none, one = np.zeros((2, 0, 0, 0, 0), np.float32), (1, 1, 1)
@@ -148,24 +188,31 @@ def tiled():
         "conv.backward_input": (conv.backward_input, (taps, out, none, none, image, one, one, 1, (0, 0, 0), 0)),
         "conv.backward_weight": (conv.backward_weight, (image, none, out, taps, one, one, 1)),
     }
-    try:
-        for tile in former:
-            product.TILES = [tile]
-            for name, (kernel, arguments) in works.items():
-                for found, function, signature in noted(kernel, arguments):
-                    if found.startswith("product_"):
-                        yield tile, (name, function, signature)
-    finally:
-        product.TILES = former
+    for tile in tiles or former:
+        for name, (code, arguments) in works.items():
+            try:
+                setattr(product, every, [tile])
+                with launch.precision(precision):
+                    found = launch.launches(code, arguments)
+            finally:
+                setattr(product, every, former)
+            if activation is not None:
+                z = arguments[-1].reshape(-1)
+                found = launch.fused(found, registry.create(activation).forward, [z, np.zeros_like(z)], ["x"])
+            for each in found:
+                if "product" in each.kernel.py_func.__name__:
+                    yield tile, (name, each.kernel.py_func, tuple(map(numba_type, each.arguments)))
 
 
 def assembled(code, generation, registers):
     """What ptxas says of registers and spills with at most so many registers; None where there is no ptxas."""
-    found = [*Path(sys.prefix).rglob("site-packages/nvidia/*/bin/ptxas")]
-    if not found:
+    found = [*map(str, Path(sys.prefix).rglob("site-packages/nvidia/*/bin/ptxas")), shutil.which("ptxas")]
+    if found[0] is None:
         return None
     command = [found[0], "-v", f"-arch=sm_{generation[0]}{generation[1]}", f"-maxrregcount={registers}"]
     done = subprocess.run([*command, "-", "-o", os.devnull], input=code, capture_output=True, text=True)
+    if "Unsupported .version" in done.stderr:  # older than the package that wrote the code
+        return None
     assert done.returncode == 0, done.stderr
     return done.stderr
 
