@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 from numba import cuda
 from numba.core.errors import NumbaError
+from numba.cuda.cudadrv import nvvm
 
 from ..errors import DeviceError
 from .launch import SIMULATED
@@ -41,6 +42,8 @@ def missing():
         return "there is no NVIDIA driver on this machine"
     if said:
         return f"the NVIDIA driver cannot be used ({said})"
+    if not nvvm.is_available():
+        return 'numba-cuda came without its compiler, libNVVM; pip install "nnjit[cuda]" brings it for CUDA 13'
     return "the NVIDIA driver finds no GPU"
 
 
@@ -54,13 +57,7 @@ def translated(doing):
     except NumbaError as error:
         raise DeviceError(f"{doing}: {first_line(error)}") from error
     except Exception as error:
-        if type(error).__name__ not in (
-            "CudaAPIError",
-            "CudaDriverError",
-            "CudaSupportError",
-            "CUDAError",
-            "LinkerError",
-        ):
+        if not type(error).__module__.startswith(("numba.cuda.cudadrv", "cuda.")):
             raise
         if getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error):
             raise DeviceError(f"{doing}: the GPU has not enough free memory; a smaller batch_size needs less") from None

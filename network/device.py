@@ -82,9 +82,11 @@ class DeviceRun:
         with translated(f"device cuda: a program of {needed:.0f} MB"):
             self.stream = cuda.stream()
             self.state = type(program.state)(**{name: cuda.device_array(*each) for name, each in sizes.items()})
+            self._zeros = {name: cuda.to_device(np.zeros(1, sizes[name][1])) for name in ("log", "counters")}
         self._clip, self._total, self._position = sizes["log"][0] - 2, sizes["log"][0] - 1, sizes["counters"][0] - 1
         self._flats = (self.state.counters, self.state.rates, self.state.log)
         self._data = self._there = self._slabs = None
+        self._copied = []  # host arrays that a copy on the stream may still read
 
     # -- notes: from calls in the text to launches -------------------------------------------------------------------
 
@@ -172,7 +174,7 @@ class DeviceRun:
         sizes = (N, plan.log_rows, plan.log_width)
         p, limit = float(program.norm), float(clip.max) if clip is not None else 0.0
         found = [
-            launch(measure, len(extents), THREADS, state.gradient, state.log, table(np.ravel(extents), state.log),
+            launch(measure, len(extents), THREADS, state.gradient, state.log, cuda.to_device(np.ravel(extents)),
                    1.0 / N, p, plan.sums),
             launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, sizes, places, p, limit),
         ]  # fmt: skip
@@ -223,7 +225,7 @@ class DeviceRun:
         with translated("device cuda"):
             if not self._held:
                 self._load(state)
-            self._one(self.state.log, self._total).copy_to_device(np.zeros(1), stream=self.stream)
+            self._reset("log", self._total)
             if self._resident(x, targets, order):
                 self._steps(*self._there, order.size)
             else:
@@ -235,16 +237,14 @@ class DeviceRun:
 
     def _steps(self, x, targets, order, count):
         """Steps on `count` samples of the device's x and targets in an order; nothing here waits for the device."""
-        self._rewind()
+        self._reset("counters", self._position)
         for first in range(0, count, self.plan.N):
             N = min(self.plan.N, count - first)
             self._sequence(("step", N, id(x)), lambda N=N: self._step(N, x, targets, order))()
 
-    def _rewind(self):
-        self._one(self.state.counters, self._position).copy_to_device(np.zeros(1, np.int64), stream=self.stream)
-
-    def _one(self, flat, index):
-        return flat[index : index + 1]
+    def _reset(self, flat, index):
+        """Make a number of the state 0, by a copy on the device: one from the host might wait for the stream."""
+        getattr(self.state, flat)[index : index + 1].copy_to_device(self._zeros[flat], stream=self.stream)
 
     # -- data --------------------------------------------------------------------------------------------------------
 
@@ -261,6 +261,7 @@ class DeviceRun:
         known = self._held and self._data is not None and self._data[0] is x and self._data[1] is targets
         for array, there in zip(given[2:] if known else given, self._there[2:] if known else self._there, strict=True):
             there[: array.size].copy_to_device(array, stream=self.stream)
+            self._copied.append(array)
         self._data = (x, targets)
         return True
 
@@ -335,20 +336,29 @@ class DeviceRun:
     def _put(self, name, array, first=0):
         if array.size:
             there = getattr(self.state, name)[first : first + array.size]
-            there.copy_to_device(np.ascontiguousarray(array), stream=self.stream)
+            there.copy_to_device(self._kept(array), stream=self.stream)
+
+    def _kept(self, array):
+        """The array, contiguous, in memory that stays until the stream has been waited for."""
+        self._copied.append(np.ascontiguousarray(array))
+        return self._copied[-1]
+
+    def _wait(self):
+        self.stream.synchronize()
+        self._copied.clear()
 
     def _store(self, state):
         for name in LEARNED:
             array = getattr(state, name)
             if array.size:
                 getattr(self.state, name).copy_to_host(array, stream=self.stream)
-        self.stream.synchronize()
+        self._wait()
 
     def _read(self, state):
         """Log and counters of the steps done so far, waiting for them; returns the sum of the losses."""
         log = self.state.log.copy_to_host(stream=self.stream)
         counters = self.state.counters.copy_to_host(stream=self.stream)
-        self.stream.synchronize()
+        self._wait()
         state.log[:], state.counters[:] = log[:-2], counters[:-1]
         return float(log[self._total])
 
@@ -377,7 +387,7 @@ class DeviceRun:
             self._get(self.program.output, self.program.output.of(state, 0, N))
             if state.buffers.size:
                 self.state.buffers.copy_to_host(state.buffers, stream=self.stream)
-            self.stream.synchronize()
+            self._wait()
 
     def backward(self, state, N, seed, training):
         """The backward pass; fills the gradient and the input's."""
@@ -391,15 +401,13 @@ class DeviceRun:
 
     def _play(self, key, calls, slot, values):
         """Copy an array into its slot and run a sequence."""
-        self._array(slot, "flat", len(values)).copy_to_device(
-            np.ascontiguousarray(values).reshape(-1), stream=self.stream
-        )
+        self._array(slot, "flat", len(values)).copy_to_device(self._kept(values).reshape(-1), stream=self.stream)
         self._sequence(key, lambda: self._note(calls))()
 
     def _get(self, slot, into):
         """Copy a slot's array to the host, waiting for it."""
         there = self._array(slot, "flat", len(into)).copy_to_host(stream=self.stream)
-        self.stream.synchronize()
+        self._wait()
         into[...] = there.reshape(into.shape)
 
     def _fits(self, x, target, function, name, largest=None):

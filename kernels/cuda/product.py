@@ -51,6 +51,7 @@ from ..launch import (
 from ..vector import load4, store4
 
 BLOCKS = 128  # tiles below which smaller tiles, then shares of the sum are taken: about the processors of a large GPU
+MOST = 65535  # blocks in y and z of a grid
 SHARE = 256  # numbers of k, at least, that a share of the sum has
 
 
@@ -141,8 +142,11 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
         return []
     if max(A.array.size, B.array.size, C.size) > geometry.LARGEST:  # offsets are 32-bit numbers
         raise DeviceError("arrays of more than 2**31 numbers are too large for a product on CUDA; use a smaller batch")
+    if groups > MOST or -(-M // TILES[-1].rows) > MOST:
+        raise DeviceError(f"a product on CUDA takes at most {MOST} groups and {MOST * TILES[-1].rows} rows")
     form = tensor.FORMS.get(PRECISION.get())
-    every = TENSOR_TILES if form else TILES
+    # A float64 takes two registers: the largest tile would not fit.
+    every = TENSOR_TILES if form else [t for t in TILES if C.dtype == np.float32 or t.side < 8]
     tile = next((t for t in every if _tiles(t, M, N) * groups >= BLOCKS), every[-1])
     tiles = _tiles(tile, M, N) * groups
     splits = max(1, min(-(-BLOCKS // tiles), K // SHARE))
