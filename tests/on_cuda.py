@@ -6,6 +6,7 @@ a block.
 """
 
 import json
+import re
 import sys
 import threading
 
@@ -689,6 +690,36 @@ def test_the_command_line_resumes_on_another_device(tmp_path):
     nnjit("run", "--resume", path, "--device", "cpu", "--epochs", 2)
     assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1, 2]
     assert 'device = "cpu"' in (path / "config.toml").read_text() and (path / "gradient_norms.png").exists()
+
+
+class CudaAPIError(Exception):
+    __module__ = "numba.cuda.cudadrv.driver"
+
+
+@pytest.mark.parametrize(
+    "said, expected",
+    [
+        ("[700] CUDA_ERROR_ILLEGAL_ADDRESS", r"the GPU reports \[700\] CUDA_ERROR_ILLEGAL_ADDRESS; what it held is lost"),
+        ("[2] CUDA_ERROR_OUT_OF_MEMORY", "the GPU has not enough free memory; a smaller batch_size needs less"),
+    ],
+)
+def test_a_fault_of_the_gpu_leaves_the_run_as_it_was(said, expected, tmp_path, monkeypatch):
+    """One sentence, exit status 1; the last epoch's checkpoint is there, and the run goes on from it."""
+    path, read = tmp_path / "run", device.DeviceRun._read
+    small = ["--data", "ten_points", "--layers", "dense(2)", "--loss", "quadratic", "--epochs", 3]
+
+    def fails(run, state):
+        if state.counters[STEP]:
+            raise CudaAPIError(said)  # a kernel's fault is reported where the host waits for it
+        return read(run, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device.DeviceRun, "_read", fails)
+        output = nnjit("run", "--device", "cuda", *small, "--output", path, status=1)
+    assert re.fullmatch(f"nnjit: device cuda: {expected}", output.splitlines()[-1])
+    assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1]
+    nnjit("run", "--resume", path)
+    assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1, 2, 3]
 
 
 def test_divergence_is_one_sentence_and_keeps_the_checkpoint(tmp_path):
