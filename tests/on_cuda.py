@@ -692,6 +692,12 @@ def test_the_command_line_resumes_on_another_device(tmp_path):
     assert 'device = "cpu"' in (path / "config.toml").read_text() and (path / "gradient_norms.png").exists()
 
 
+def test_info_says_how_steps_run():
+    facts = dict(line.split("  ", 1) for line in nnjit("info").splitlines())
+    ways = "plain launches (the simulator has no graphs)" if SIMULATED else ("captured as CUDA graphs", "plain launches (")
+    assert facts["cuda steps"].strip().startswith(ways)
+
+
 class CudaAPIError(Exception):
     __module__ = "numba.cuda.cudadrv.driver"
 
@@ -699,7 +705,10 @@ class CudaAPIError(Exception):
 @pytest.mark.parametrize(
     "said, expected",
     [
-        ("[700] CUDA_ERROR_ILLEGAL_ADDRESS", r"the GPU reports \[700\] CUDA_ERROR_ILLEGAL_ADDRESS; what it held is lost"),
+        (
+            "[700] CUDA_ERROR_ILLEGAL_ADDRESS",
+            r"the GPU reports \[700\] CUDA_ERROR_ILLEGAL_ADDRESS; what it held is lost",
+        ),
         ("[2] CUDA_ERROR_OUT_OF_MEMORY", "the GPU has not enough free memory; a smaller batch_size needs less"),
     ],
 )

@@ -35,9 +35,28 @@ GENERATIONS = [(7, 5), (8, 0), (9, 0)]
 
 def test_everything_in_the_simulator():
     """In a process of its own: Numba chooses between GPU and simulator when it is imported."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", "-W", "ignore", "on_cuda.py"]
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
-    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True)
+    _everything({"NUMBA_ENABLE_CUDASIM": "1"})
+
+
+@pytest.mark.skipif(not launch.cuda.is_available(), reason="there is no GPU")
+def test_everything_on_the_gpu():
+    """The same, with large sizes too."""
+    _everything({})
+
+
+@pytest.mark.skipif(
+    not (launch.cuda.is_available() and shutil.which("compute-sanitizer")), reason="there is no GPU, or no sanitiser"
+)
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
+def test_the_sanitiser_finds_nothing(tool):
+    """Stray addresses, races in shared memory, barriers that not all threads reach; not with the large sizes."""
+    _everything({}, ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"], ["-k", "not large"])
+
+
+def _everything(environment, before=(), after=()):
+    command = [*before, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", "-W", "ignore"]
+    environment = {**os.environ, **environment}
+    done = subprocess.run([*command, "on_cuda.py", *after], cwd=HERE, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
