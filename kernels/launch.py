@@ -16,6 +16,8 @@ import ast
 import inspect
 import math
 import re
+import sys
+import threading
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -456,6 +458,20 @@ class _Simulator:
 
 
 _simulator = _Simulator()
+
+if SIMULATED:
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    _lock = threading.Lock()
+
+    def _shared(self, shape, dtype):
+        """One array for all threads that come to a line; the simulator's own looks and makes it without a lock."""
+        frame = sys._getframe(1)
+        with _lock:
+            place = frame.f_code.co_filename, frame.f_lineno
+            return self._allocations.setdefault(place, np.empty(shape, dtype))
+
+    FakeCUDAShared.array = _shared
 
 
 @cuda.jit(device=True)

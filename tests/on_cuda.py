@@ -8,19 +8,19 @@ a block.
 import json
 import re
 import sys
-import threading
 
 import numpy as np
 import pytest
 from command_line import nnjit, records
 from layer_runner import run
 from nnjit import registry
+from nnjit.check import certify
 from nnjit.check.cases import cases
 from nnjit.check.runner import Run, same_bits
 from nnjit.data.split import Split
 from nnjit.errors import DivergenceError, NnjitError
 from nnjit.kernels import launch, tensor
-from nnjit.kernels.cuda import product
+from nnjit.kernels.cuda import dense, product
 from nnjit.kernels.elementwise import Formula
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
@@ -38,19 +38,7 @@ from window_vectors import near
 
 SIMULATED = launch.SIMULATED
 if SIMULATED:
-    from numba.cuda.simulator.kernelapi import FakeCUDAShared
-
     sys.setswitchinterval(1e-5)  # its threads wait for each other at every barrier
-    lock = threading.Lock()
-
-    def shared(self, shape, dtype):
-        """One array for all threads that come to a line; the simulator's own looks and makes it without a lock."""
-        frame = sys._getframe(1)
-        with lock:
-            place = frame.f_code.co_filename, frame.f_lineno
-            return self._allocations.setdefault(place, np.empty(shape, dtype))
-
-    FakeCUDAShared.array = shared
 DTYPES = [(np.float32, 2e-5), (np.float64, 1e-11)]
 
 
@@ -645,6 +633,25 @@ def _with_unknown_operation(former):
     return forward
 
 
+def test_certification_asks_cuda_too(monkeypatch):
+    """`nnjit check`: a wrong CUDA form fails by itself, and so does one that cannot be compiled."""
+    assert certify(["tanh", "dense"]).messages == []
+    (row,) = certify(["tanh"]).rows
+    assert row.verdict("cuda") == "PASS"
+    former = operation("dense.forward").on("cuda")
+
+    def careless(x, W, b, y):
+        return former.function(x, W, b[:0], y)
+
+    def lost(x, W, b, y):
+        raise CudaAPIError("[999] CUDA_ERROR_UNKNOWN")
+
+    for wrong, said in ((careless, r"y\[.*, the reference gives"), (lost, r"cannot run: the GPU reports \[999\]")):
+        monkeypatch.setattr(dense, "forward", launch.launcher(wrong))
+        (row,) = certify(["dense"]).rows
+        assert list(row.failures) == ["cuda"] and re.search(said, row.failures["cuda"][0]), row.failures
+
+
 # -- runs: log, checkpoints, resuming on another device ----------------------------------------------------------------
 
 
@@ -694,7 +701,9 @@ def test_the_command_line_resumes_on_another_device(tmp_path):
 
 def test_info_says_how_steps_run():
     facts = dict(line.split("  ", 1) for line in nnjit("info").splitlines())
-    ways = "plain launches (the simulator has no graphs)" if SIMULATED else ("captured as CUDA graphs", "plain launches (")
+    ways = (
+        "plain launches (the simulator has no graphs)" if SIMULATED else ("captured as CUDA graphs", "plain launches (")
+    )
     assert facts["cuda steps"].strip().startswith(ways)
 
 
