@@ -90,10 +90,14 @@ class Sequence:
 
     def compile(self, name="a kernel"):
         """Compile every kernel, and load it into the device."""
-        for launch in self.launches:
-            if not SIMULATED:
+        for launch in [] if SIMULATED else self.launches:
+            try:
                 with translated(f"{name} has no CUDA form"):
                     launch.kernel.compile(tuple(launch.kernel.typeof_pyval(value) for value in launch.arguments))
+            except DeviceError:
+                raise
+            except Exception as error:  # a compiler fails in many ways
+                raise DeviceError(f"{name} has no CUDA form: {first_line(error)}") from error
 
     def __call__(self):
         if self._calls is None:

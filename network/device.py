@@ -194,15 +194,13 @@ class DeviceRun:
 
     def compile(self):
         """Compile all kernels, outside of every timing; the data that they will read is stood for by one sample."""
-        N = self.plan.N
-        if self.program.loss is None:
-            return self._compiled(self._note(self._forward(N, 0, False)))
-        x = cuda.device_array(1, self.real)
-        y = cuda.device_array(1, np.int64) if self.program.labels else x
-        self._compiled(self._step(N, x, y, cuda.device_array(1, np.int64)))
-        return self._compiled(self._note(self._forward(N, 0, False)))
-
-    def _compiled(self, noted):
+        N, noted = self.plan.N, []
+        with translated("device cuda"):
+            if self.program.loss is not None:
+                x = cuda.device_array(1, self.real)
+                y = cuda.device_array(1, np.int64) if self.program.labels else x
+                noted += self._step(N, x, y, cuda.device_array(1, np.int64))
+            noted += self._note(self._forward(N, 0, False))
         for each in noted:
             Sequence([each], self.stream).compile(getattr(each.kernel, "__name__", "a kernel"))
         return self

@@ -488,6 +488,20 @@ def test_a_held_state_is_copied_only_when_it_is_fetched():
         assert (program.network.theta != before).any()
 
 
+def test_an_epoch_allocates_nothing(monkeypatch):
+    """After the first one, which binds the launches; and it waits for the device at its end alone."""
+    program, _, x, y = _programs("clipped", "float32")
+    program.compile()
+    with program.hold():
+        program.epoch(program.state, x, y, np.arange(10))
+        waited, wait = [], program.run._wait
+        monkeypatch.setattr(program.run, "_wait", lambda: waited.append(wait()))
+        for name in ("device_array", "to_device", "pinned_array", "stream", "event"):
+            monkeypatch.setattr(launch.cuda, name, None)
+        program.epoch(program.state, x, y, np.arange(10)[::-1])
+    assert len(waited) == 1 and program.state.counters[STEP] == 6
+
+
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
 def test_what_is_not_finite_stops_the_run(bad):
     """The row is logged, the flag set, and nothing is learned from this step or those behind it."""

@@ -406,6 +406,30 @@ def test_errors_of_the_driver_are_one_sentence(raised, expected):
         raise KeyError("ours")
 
 
+def test_what_the_compiler_cannot_is_one_sentence():
+    def compile(signature):
+        raise ImportError("scipy 0.16+ is required for linear algebra")
+
+    code = type("Code", (), {"compile": staticmethod(compile), "typeof_pyval": type})
+    with pytest.raises(DeviceError, match=r"odd_forward has no CUDA form: scipy 0\.16\+ is required") as error:
+        driver.Sequence([launch.Launch(code, (1,), 1, (1,))], 0).compile("odd_forward")
+    assert error.value.exit_status == 1
+
+
+def test_memory_that_runs_out_while_a_program_is_made(monkeypatch):
+    monkeypatch.setattr(driver, "require", lambda *given: None)
+    monkeypatch.setattr(device, "require", lambda: None)
+    monkeypatch.setattr(device, "cuda", HostMemory)
+    run = device.DeviceRun(Program(compose("dense(2)", (3,), device="cuda"), "mse", "sgd", 2))
+
+    def full(*given):
+        raise CudaAPIError(2, "CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(HostMemory, "device_array", full)
+    with pytest.raises(DeviceError, match="not enough free memory"):
+        run.compile()
+
+
 BENCHMARKS = HERE.parent / "benchmarks"
 
 
