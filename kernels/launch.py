@@ -471,7 +471,7 @@ if SIMULATED:
             place = frame.f_code.co_filename, frame.f_lineno
             return self._allocations.setdefault(place, np.empty(shape, dtype))
 
-    FakeCUDAShared.array = _shared
+    FakeCUDAShared.array = _shared  # type: ignore[method-assign]
 
 
 @cuda.jit(device=True)

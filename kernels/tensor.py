@@ -75,7 +75,8 @@ if getattr(config, "ENABLE_CUDASIM", False):
         C = (C + A @ B).astype(np.float32)
         return np.stack([C[g + i // 2 * 8, 2 * q + i % 2] for i in range(4)], axis=-1)
 
-    _lanes, _found = {}, {}  # thread -> what it brings; warp -> what its lanes get
+    _lanes: dict[int, tuple] = {}  # thread -> what it brings
+    _found: dict[int, np.ndarray] = {}  # first thread of a warp -> what its lanes get
 
     def multiplying(form):
         """The function mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3) of the lanes of a warp, all of which come here."""
