@@ -12,6 +12,7 @@ from .launch import SIMULATED
 from .tensor import NEEDS
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+TOO_OLD = ("UNSUPPORTED_PTX_VERSION", "INSUFFICIENT_DRIVER", "SYSTEM_DRIVER_MISMATCH")  # in what such a driver says
 
 
 def require(precision="float32"):
@@ -61,6 +62,11 @@ def translated(doing):
             raise
         if getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error):
             raise DeviceError(f"{doing}: the GPU has not enough free memory; a smaller batch_size needs less") from None
+        if any(word in str(error) for word in TOO_OLD):
+            raise DeviceError(
+                f"{doing}: the NVIDIA driver is too old for the installed numba-cuda ({first_line(error)});"
+                ' pip install "numba-cuda[cu12]" is for drivers of CUDA 12'
+            ) from None
         raise DeviceError(f"{doing}: the GPU reports {first_line(error)}; what it held is lost") from None
 
 

@@ -5,6 +5,8 @@ grid-stride loop: thread t of T does i = t, t + T, t + 2 T, ... What a loop cann
 tiles in shared memory) is written for the threads of a block and marked `block_kernel`; the twin in kernels/cuda is
 then a `launcher`: a function that takes the arrays and returns the launches, each a grid for one such kernel.
 
+A formula that reads what a product has just made may be the product's last act (`fused`).
+
 Three more rewrites of the syntax tree: floats take the type of the arrays (source.py), NumPy's scalar functions become
 those of the CUDA maths library, and a number that changes from step to step (`Now`) is read from the device's memory,
 so that a launch which is bound to its arrays never has to be bound again.
