@@ -141,7 +141,8 @@ else:
                 code = (
                     f"mma.sync.aligned.{form.product} {{$0,$1,$2,$3}}, {{$4,$5,$6,$7}}, {{$8,$9}}, {{$10,$11,$12,$13}};"
                 )
-                found = builder.asm(function, code, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", values, True)
+                code = ir.InlineAsm(function, code, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", side_effect=True)
+                found = builder.call(code, values, attrs=["convergent"])  # never moved to where lanes part
                 lanes = [builder.extract_value(found, k) for k in range(4)]
                 return context.make_tuple(builder, signature.return_type, lanes)
 

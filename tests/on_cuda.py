@@ -764,6 +764,20 @@ def test_a_fault_of_the_gpu_leaves_the_run_as_it_was(said, expected, tmp_path, m
     assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1, 2, 3]
 
 
+@tensor_cores
+def test_a_run_with_tensor_cores_resumes_without_them(tmp_path):
+    path = tmp_path / "run"
+    small = ["--data", "ten_points", "--layers", "dense(2)", "--loss", "quadratic", "--epochs", 1]
+    nnjit("run", "--device", "cuda", "--precision", "tf32", *small, "--output", path)
+    assert 'precision = "tf32"' in (path / "config.toml").read_text()
+    refused = nnjit("run", "--resume", path, "--device", "cpu", "--epochs", 2, status=2)
+    assert (
+        "run.precision: tf32 needs the tensor cores of device cuda, got device cpu; choose cuda, or float32" in refused
+    )
+    nnjit("run", "--resume", path, "--precision", "float32", "--epochs", 2)
+    assert 'precision = "float32"' in (path / "config.toml").read_text()
+
+
 def test_divergence_is_one_sentence_and_keeps_the_checkpoint(tmp_path):
     with pytest.raises(DivergenceError, match="not finite at step"):
         _fit(tmp_path / "run", "cuda", optimizer="sgd(lr=3e38)")
