@@ -283,6 +283,10 @@ def test_a_whole_training_step_compiles(monkeypatch):
             names.add((function, signature))
             code = ptx(function, signature, (9, 0), monkeypatch)
             assert ".entry" in code and (function.__name__.startswith("step_") or not DOUBLE.search(code))
+    (measured,) = [each for each in noted if each.kernel.py_func.__name__ == "step_measure"]
+    assert measured.arguments[2].dtype == np.int64  # places in theta, which may be longer than 2**31
+    wide = [each for each in noted if each.threads == 1024]
+    assert wide and all(each.kernel.targetoptions["max_registers"] == 64 for each in wide)  # of 65,536
     assert noted[0].kernel.py_func.__name__ == "batch_gather" and noted[-1].kernel.py_func.__name__ == "update_adam"
 
 
