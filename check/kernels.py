@@ -1,10 +1,13 @@
-"""Questions to every kernel call of a network: races, reference, threads, writes, float32."""
+"""Questions to every kernel call of a network: races, reference, CUDA, threads, writes, float32."""
 
 import re
+from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 from numba.core.errors import NumbaError
 
+from ..errors import DeviceError
 from ..kernels.operations import Operation
 from .promotion import promoted
 from .races import races
@@ -67,7 +70,10 @@ def _examine_call(call, answer):
     kernel(*clean.values(), 0, 1)
     _writes(call, marked, clean, answer)
     answer("threads", call.name, _threads(call, kernel, clean))
-    answer("reference", call.name, _reference(call, clean))
+    expected = _expected(call)
+    answer("reference", call.name, _reference(call, expected, clean))
+    if _there_is_cuda():
+        answer("cuda", call.name, _cuda(call, expected))
     if call.run.real is np.float32:
         answer("float32", call.name, promoted(call.cpu, call.signature()))
     call.keep(clean)
@@ -112,17 +118,63 @@ def _threads(call, kernel, whole):
     return None
 
 
-def _reference(call, computed):
-    """The compiled kernel against the NumPy twin, or against its own plain function, in float64 on the same numbers."""
-    if isinstance(call.kernel, Operation) and call.cpu.arguments != call.kernel.arguments:
-        return f"takes {call.cpu.arguments} on the CPU but {call.kernel.arguments} in the reference"
-    expected, kept = call.copies(fill=0, dtype=np.float64), call.run.reference_scratch
+def _expected(call):
+    """The arguments when the NumPy twin, or the kernel's own plain function, has run on the same numbers in float64."""
+    expected = call.copies(fill=0, dtype=np.float64)
+    with np.errstate(all="ignore"), _scratch(call, expected, call.run.reference_scratch):
+        call.reference()(*expected.values())
+    return expected
+
+
+@contextmanager
+def _scratch(call, copies, kept):
+    """What a kernel keeps for another may be kept differently elsewhere: everyone gets what his own kernels kept."""
     for name in call.scratch:
         if call.values[name] in kept:
-            expected[name][...] = kept[call.values[name]].reshape(expected[name].shape)
-    with np.errstate(all="ignore"):
-        call.reference()(*expected.values())
-    kept |= {call.values[name]: expected[name].copy() for name in call.scratch}
+            copies[name][...] = kept[call.values[name]].reshape(copies[name].shape)
+    yield
+    kept.update({call.values[name]: copies[name].copy() for name in call.scratch})
+
+
+@cache
+def _there_is_cuda():
+    """Whether there is a GPU, or NUMBA_ENABLE_CUDASIM=1."""
+    from ..kernels import driver  # numba.cuda is imported by those who use it
+
+    try:
+        driver.require()
+    except DeviceError:
+        return False
+    return True
+
+
+def _cuda(call, expected):
+    """The kernel's CUDA form against the reference."""
+    from ..kernels import launch  # as above
+    from ..kernels.driver import translated
+    from ..network.device import twin
+
+    found = call.copies(fill=mark(call.run.real))
+    try:
+        with _scratch(call, found, call.run.cuda_scratch), translated("cannot run"):
+            launch.run(twin(call), *found.values())
+    except DeviceError as error:
+        return str(error)
+    except IndexError as error:  # the simulator looks
+        return f"reaches beyond an array: {error}"
+    crossed = [f"writes beyond the ends of {name}" for name in found.crossed()]
+    return crossed[0] if crossed else _differs(call, expected, found)
+
+
+def _reference(call, expected, computed):
+    """The compiled kernel against the reference."""
+    if isinstance(call.kernel, Operation) and call.cpu.arguments != call.kernel.arguments:
+        return f"takes {call.cpu.arguments} on the CPU but {call.kernel.arguments} in the reference"
+    return _differs(call, expected, computed)
+
+
+def _differs(call, expected, computed):
+    """Where a result is not that of the reference."""
     for name, wanted in expected.items():
         if not isinstance(wanted, np.ndarray) or not wanted.size or name in call.scratch:
             continue

@@ -9,6 +9,7 @@ COLUMNS = {
     "gradient": "derivatives equal central differences, in float64",
     "taylor": "the Taylor remainder falls with slope 2",
     "reference": "compiled kernels equal the reference, in float32 and float64",
+    "cuda": "kernels on CUDA equal the reference, where there is a GPU or Numba's simulator",
     "threads": "divided loops and blocks of samples give the same bits",
     "shapes": "odd and tiny shapes, a batch of one, input that is not contiguous",
     "writes": "outputs are written whole and not added to, nothing else is changed",

@@ -37,6 +37,7 @@ class Run:
         self.real = network.dtype.type
         self.space = {"training": training, "seed": network.seed, "n0": 0}
         self.reference_scratch = {}  # slot -> what the reference kept there, which may differ from what the CPU keeps
+        self.cuda_scratch = {}  # likewise
         self.state.gradient[:] = 0
         self.program.input.of(self.state, 0, self.N)[...] = x
         self._dy = dy

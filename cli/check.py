@@ -13,6 +13,8 @@ import click
 def check(names, plugin, draw):
     """Certify layers: gradients by differences, Taylor slope, compiled kernels against the reference, threads, shapes.
 
+    CUDA is asked where there is a GPU, and in Numba's simulator with NUMBA_ENABLE_CUDASIM=1, which takes its time.
+
     NAME may be a pattern, such as 'conv*'; without one every layer is certified. Exit status 1 on any failure.
     """
     from ..check import certify

@@ -51,7 +51,7 @@ def _cuda():
 
         driver.require()
         if driver.SIMULATED:
-            return [("cuda devices", "Numba's simulator")]
+            return [("cuda devices", "Numba's simulator"), ("cuda steps", driver.steps())]
         names = [gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name for gpu in cuda.gpus]
         return [("cuda devices", ", ".join(names)), ("cuda steps", driver.steps())]
     except DeviceError as error:

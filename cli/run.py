@@ -16,9 +16,10 @@ PLACES = {
     "batch_size": ("training", "batch_size"),
     "seed": ("training", "seed"),
     "device": ("run", "device"),
+    "precision": ("run", "precision"),
     "threads": ("run", "threads"),
 }
-ON_RESUME = ("epochs", "threads", "device")  # what may be given anew when a run is continued
+ON_RESUME = ("epochs", "threads", "device", "precision")  # what may be given anew when a run is continued
 
 
 @click.command("run")
@@ -30,6 +31,7 @@ ON_RESUME = ("epochs", "threads", "device")  # what may be given anew when a run
 @click.option("--epochs", type=int, help="How often to go through the data.")
 @click.option("--batch-size", type=int, help="Samples of a step; 0: the whole set.")
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
+@click.option("--precision", metavar="NAME", help="Of products on a GPU: float32, tf32 or bf16.")
 @click.option("--threads", type=int, help="At most as many as there are. The result does not depend on it.")
 @click.option("--seed", type=int, help="Of initial parameters, order of samples and dropout.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to make.")

@@ -5,15 +5,18 @@ from importlib.util import find_spec
 
 from numba import cuda
 from numba.core.errors import NumbaError
+from numba.cuda.cudadrv import nvvm
 
 from ..errors import DeviceError
 from .launch import SIMULATED
+from .tensor import NEEDS
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+TOO_OLD = ("UNSUPPORTED_PTX_VERSION", "INSUFFICIENT_DRIVER", "SYSTEM_DRIVER_MISMATCH")  # in what such a driver says
 
 
-def require():
-    """DeviceError, with what to do, unless there is a GPU that can be used (or the simulator)."""
+def require(precision="float32"):
+    """DeviceError, with what to do, unless there is a GPU that can be used (or the simulator) in a precision."""
     if SIMULATED:
         return
     if find_spec("numba_cuda") is None:
@@ -23,6 +26,14 @@ def require():
         )
     if not cuda.is_available():
         raise DeviceError(f"device cuda: {missing()}; device cpu needs none")
+    if precision != "float32":
+        with translated("device cuda"):
+            found = tuple(cuda.get_current_device().compute_capability)
+        if found < NEEDS:
+            wanted, got = (".".join(map(str, version)) for version in (NEEDS, found))
+            raise DeviceError(
+                f"precision: {precision} needs a GPU of compute capability {wanted}, this one has {got}; choose float32"
+            )
 
 
 def missing():
@@ -32,6 +43,8 @@ def missing():
         return "there is no NVIDIA driver on this machine"
     if said:
         return f"the NVIDIA driver cannot be used ({said})"
+    if not nvvm.is_available():
+        return 'numba-cuda came without its compiler, libNVVM; pip install "nnjit[cuda]" brings it for CUDA 13'
     return "the NVIDIA driver finds no GPU"
 
 
@@ -45,16 +58,15 @@ def translated(doing):
     except NumbaError as error:
         raise DeviceError(f"{doing}: {first_line(error)}") from error
     except Exception as error:
-        if type(error).__name__ not in (
-            "CudaAPIError",
-            "CudaDriverError",
-            "CudaSupportError",
-            "CUDAError",
-            "LinkerError",
-        ):
+        if not type(error).__module__.startswith(("numba.cuda.cudadrv", "cuda.")):
             raise
         if getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error):
             raise DeviceError(f"{doing}: the GPU has not enough free memory; a smaller batch_size needs less") from None
+        if any(word in str(error) for word in TOO_OLD):
+            raise DeviceError(
+                f"{doing}: the NVIDIA driver is too old for the installed numba-cuda ({first_line(error)});"
+                ' pip install "numba-cuda[cu12]" is for drivers of CUDA 12'
+            ) from None
         raise DeviceError(f"{doing}: the GPU reports {first_line(error)}; what it held is lost") from None
 
 
@@ -84,10 +96,14 @@ class Sequence:
 
     def compile(self, name="a kernel"):
         """Compile every kernel, and load it into the device."""
-        for launch in self.launches:
-            if not SIMULATED:
+        for launch in [] if SIMULATED else self.launches:
+            try:
                 with translated(f"{name} has no CUDA form"):
                     launch.kernel.compile(tuple(launch.kernel.typeof_pyval(value) for value in launch.arguments))
+            except DeviceError:
+                raise
+            except Exception as error:  # a compiler fails in many ways
+                raise DeviceError(f"{name} has no CUDA form: {first_line(error)}") from error
 
     def __call__(self):
         if self._calls is None:

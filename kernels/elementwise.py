@@ -27,9 +27,11 @@ class Formula(Kernel):
         names = [*taken, *((factor,) if factor else ()), output, *self.scalars]
         self.arguments = tuple(names)
         call = f"formula({', '.join(f'{n}[i]' if n in taken else n for n in given)})"
-        value = f"{factor}[i] * {call}" if factor else call
+        self.output, self.value = output, f"{factor}[i] * {call}" if factor else call
         self.text = (
-            f"def kernel({', '.join(names)}):\n    for i in prange({output}.size):\n        {output}[i] = {value}\n"
+            f"def kernel({', '.join(names)}):\n"
+            f"    for i in prange({output}.size):\n"
+            f"        {output}[i] = {self.value}\n"
         )
 
     def derivative(self, function):

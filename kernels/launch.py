@@ -5,6 +5,8 @@ grid-stride loop: thread t of T does i = t, t + T, t + 2 T, ... What a loop cann
 tiles in shared memory) is written for the threads of a block and marked `block_kernel`; the twin in kernels/cuda is
 then a `launcher`: a function that takes the arrays and returns the launches, each a grid for one such kernel.
 
+A formula that reads what a product has just made may be the product's last act (`fused`).
+
 Three more rewrites of the syntax tree: floats take the type of the arrays (source.py), NumPy's scalar functions become
 those of the CUDA maths library, and a number that changes from step to step (`Now`) is read from the device's memory,
 so that a launch which is bound to its arrays never has to be bound again.
@@ -16,7 +18,11 @@ import ast
 import inspect
 import math
 import re
+import sys
+import threading
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache as memoize
 
@@ -36,6 +42,17 @@ real = None  # in a block kernel: the floating-point type of the arrays
 # NumPy's scalar functions that CUDA has under the same name in math; there they keep float32.
 MATH = {"exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh"}
 MATH |= {"floor", "ceil", "isnan", "isinf", "isfinite"}
+PRECISION = ContextVar("precision", default="float32")  # of products: float32, or what a form of tensor.py rounds to
+
+
+@contextmanager
+def precision(name):
+    """Within, launches of products are made for this precision."""
+    token = PRECISION.set(name)
+    try:
+        yield
+    finally:
+        PRECISION.reset(token)
 
 
 @dataclass(frozen=True)
@@ -56,14 +73,20 @@ class Now:
         return Now(f"({self.text}) + {number}", self.kind)
 
 
-@dataclass
+@dataclass(eq=False)
 class Launch:
-    """One CUDA kernel with its grid and its arguments."""
+    """One CUDA kernel with its grid and its arguments.
+
+    `completes` is the flat array whose numbers it leaves final, if it can apply a formula to them on the way; then
+    ``again(finish, kept, out, x, y)`` is the launch that does (see `fused`).
+    """
 
     kernel: object
     grid: tuple
     threads: int
     arguments: tuple
+    completes: object = None
+    again: object = None
 
     def on(self, stream=0):
         """What is called with the arguments to launch it."""
@@ -121,12 +144,13 @@ def launches(kernel, arguments, flats=(), guarded=False):
     fours = isinstance(kernel, Formula) and all(address(a) % 16 == 0 for a in arguments if getattr(a, "ndim", 0))
     count = -(-count // 4) if fours else count
     given = [_number(value, real) for value in arguments if type(value) is not Now]
-    blocks = min(GRID, -(-count // THREADS))
-    return [
-        Launch(
-            _loop(kernel, real, now, guarded, fours), (blocks,), THREADS, (*given, *(flats if now or guarded else ()))
-        )
-    ]
+    code = _loop(kernel, real, now, guarded, fours)
+    return [Launch(code, (blocks(count),), THREADS, (*given, *(flats if now or guarded else ())))]
+
+
+def blocks(count):
+    """How many blocks of a grid-stride loop of so many iterations."""
+    return min(GRID, -(-count // THREADS))
 
 
 def launch(kernel, grid, threads, *arguments):
@@ -136,6 +160,42 @@ def launch(kernel, grid, threads, *arguments):
         return None
     real = real_of(arguments)
     return Launch(kernel.on(real), grid, threads, tuple(_number(a, real) for a in arguments))
+
+
+def completing(make, array):
+    """The launch that `make` makes, which completes an array and can be made again with a formula; see `Launch`."""
+    made = make()
+    made.completes, made.again = array, make
+    return made
+
+
+def fused(noted, formula, arguments, passing=()):
+    """Launches with a formula applied by those of them that complete what it reads; None where that cannot be.
+
+    So the formula costs no pass over memory of its own.
+
+    Parameters
+    ----------
+    noted : list of Launch
+        Those of the kernel before.
+    formula : Formula
+    arguments : sequence
+        The formula's; what it writes shares no memory with what the launches read.
+    passing : collection of str
+        Names of arguments that nobody else reads: they are not written then.
+    """
+    given = dict(zip(formula.arguments, arguments, strict=True))
+    if any(type(value) is Now for value in arguments):
+        return None
+    arrays = {name: value for name, value in given.items() if hasattr(value, "shape")}
+    out = arrays.pop(formula.output)
+    for name, array in arrays.items():
+        ends = [each for each in noted if each.completes is not None and address(each.completes) == address(array)]
+        if ends and all(each.completes.size == out.size for each in ends):
+            finish = _finish(formula, name, tuple((key, given[key]) for key in formula.scalars))
+            more = finish, name not in passing, out, arrays.get("x", out), arrays.get("y", out)
+            return [each.again(*more) if each in ends else each for each in noted]
+    return None
 
 
 def run(kernel, *arguments):
@@ -197,7 +257,7 @@ def _loop(kernel, real, now, guarded, fours):
 def _by_fours(kernel):
     """A formula's loop with 128-bit loads and stores, which hide the latency of memory."""
     head, _, body = kernel.text.strip().splitlines()
-    written, value = body.strip().split("[i] = ")
+    written, value = kernel.output, kernel.value
     read = dict.fromkeys(re.findall(r"(\w+)\[i\]", value))
     loads = [f"            {', '.join(f'{a}{k}' for k in range(4))} = load4({a}, 4 * j)" for a in read]
     values = [re.sub(r"(\w+)\[i\]", rf"\g<1>{k}", value) for k in range(4)]
@@ -247,14 +307,19 @@ def _sample(value):
 def _definition(kernel, real):
     """A fresh tree of a kernel with its floats typed, and the names it knows."""
     if isinstance(kernel, Formula):
-        formula, namespace = kernel.scalar(real)
-        inner = cuda.jit(device=True)(_built(formula, kernel.source, {**namespace, "_real": real}))
-        return ast.parse(kernel.text).body[0], {"formula": inner}
+        return ast.parse(kernel.text).body[0], {"formula": _scalar(kernel, real)}
     namespace = {**kernel.function.__globals__, "_real": real}
     definition = source.real(kernel.source.tree(), namespace)
     if sum(map(_is_loop, definition.body)) != 1:
         raise SyntaxError(f"{kernel!r} must hold exactly one top-level 'for ... in prange(n)' loop")
     return definition, namespace
+
+
+@memoize
+def _scalar(formula, real):
+    """A formula's scalar function, for the device."""
+    definition, namespace = formula.scalar(real)
+    return cuda.jit(device=True)(_built(definition, formula.source, {**namespace, "_real": real}))
 
 
 def _is_loop(statement):
@@ -319,6 +384,29 @@ def block_helper(function):
     return BlockKernel(function, device=True)
 
 
+class Finish(BlockKernel):
+    """A formula as the last act of a kernel: a function (z, x, y, at), z the number that one of its arrays would hold.
+
+    `options` are constants in it, as the network has them.
+    """
+
+    def __init__(self, formula, name, options):
+        self.formula, self.options, self.device, self._made = formula, dict(options), True, {}
+        self.value = re.sub(rf"\b{name}\[i\]", "_z", formula.value).replace("[i]", "[_at]")
+
+    def on(self, real):
+        if real not in self._made:
+            definition = ast.parse(f"def finish(_z, x, y, _at):\n    return {self.value}\n").body[0]
+            space = {**self.options, "_real": real, "formula": _scalar(self.formula, real)}
+            self._made[real] = _compiled(source.real(definition, space), self.formula, real, space, device=True)
+        return self._made[real]
+
+
+@memoize
+def _finish(formula, name, options):
+    return Finish(formula, name, options)
+
+
 # -- from a tree to a CUDA kernel --------------------------------------------------------------------------------------
 
 
@@ -372,6 +460,20 @@ class _Simulator:
 
 
 _simulator = _Simulator()
+
+if SIMULATED:
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
+    _lock = threading.Lock()
+
+    def _shared(self, shape, dtype):
+        """One array for all threads that come to a line; the simulator's own looks and makes it without a lock."""
+        frame = sys._getframe(1)
+        with _lock:
+            place = frame.f_code.co_filename, frame.f_lineno
+            return self._allocations.setdefault(place, np.empty(shape, dtype))
+
+    FakeCUDAShared.array = _shared  # type: ignore[method-assign]
 
 
 @cuda.jit(device=True)

@@ -1,5 +1,7 @@
 """Four neighbouring numbers at once: 128-bit loads and stores of float32, which LLVM never makes of single ones.
 
+Shorter numbers take fewer bits, float64 two accesses.
+
 `i` must be a multiple of four from the beginning of an allocation, or of a shared array. The simulator takes them one
 by one.
 """
@@ -22,10 +24,11 @@ else:
     from numba.cuda.extending import intrinsic
 
     def _address(context, builder, array, value, i):
-        """A pointer to a vector of four."""
+        """A pointer to a vector of four, its type, and the bytes that its address is a multiple of."""
         data = context.make_array(array)(context, builder, value).data
         vector = ir.VectorType(context.get_data_type(array.dtype), 4)
-        return builder.bitcast(builder.gep(data, [i]), ir.PointerType(vector, data.type.addrspace)), vector
+        pointer = builder.bitcast(builder.gep(data, [i]), ir.PointerType(vector, data.type.addrspace))
+        return pointer, vector, min(16, 4 * array.dtype.bitwidth // 8)
 
     def _lane(k):
         return ir.Constant(ir.IntType(32), k)
@@ -35,8 +38,8 @@ else:
         """The numbers array[i : i + 4] as a tuple."""
 
         def generate(context, builder, signature, values):
-            pointer, _ = _address(context, builder, signature.args[0], *values)
-            vector = builder.load(pointer, align=16)
+            pointer, _, align = _address(context, builder, signature.args[0], *values)
+            vector = builder.load(pointer, align=align)
             lanes = [builder.extract_element(vector, _lane(k)) for k in range(4)]
             return context.make_tuple(builder, signature.return_type, lanes)
 
@@ -47,11 +50,11 @@ else:
         """array[i : i + 4] = a, b, c, d."""
 
         def generate(context, builder, signature, values):
-            pointer, kind = _address(context, builder, signature.args[0], *values[:2])
+            pointer, kind, align = _address(context, builder, signature.args[0], *values[:2])
             vector = ir.Constant(kind, ir.Undefined)
             for k in range(4):
                 vector = builder.insert_element(vector, values[2 + k], _lane(k))
-            builder.store(vector, pointer, align=16)
+            builder.store(vector, pointer, align=align)
             return context.get_dummy_value()
 
         return types.void(array, types.intp, *(array.dtype,) * 4), generate

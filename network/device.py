@@ -21,7 +21,8 @@ from ..errors import DeviceError
 from ..kernels.compiler import Kernel
 from ..kernels.cuda.step import measure, record
 from ..kernels.driver import Sequence, require, translated
-from ..kernels.launch import THREADS, Now, launch, launches, table
+from ..kernels.elementwise import Formula
+from ..kernels.launch import THREADS, Now, fused, launch, launches, precision, table
 from ..kernels.operations import Operation
 from ..kernels.slots import Slot, shaped
 from .graph import Ref
@@ -71,6 +72,7 @@ class DeviceRun:
         self.program, self.plan, self.real = program, program.plan, program.dtype.type
         self._kernels = {name: twin(binding) for name, binding in self.plan.bindings.items()}
         self._text = program.namespace({name: self._noting(b) for name, b in self.plan.bindings.items()})
+        self._passing = {id(self._text[self.plan.variables[value]]) for value in self.plan.passing()}
         self._noted, self._sequences, self._held = [], {}, False
         sizes = {name: (size, np.dtype(dtype)) for name, (size, dtype) in program._sizes().items()}
         # Two more numbers at the end of the log, clipping and the sum of losses, and of the counters the position.
@@ -80,19 +82,30 @@ class DeviceRun:
         with translated(f"device cuda: a program of {needed:.0f} MB"):
             self.stream = cuda.stream()
             self.state = type(program.state)(**{name: cuda.device_array(*each) for name, each in sizes.items()})
+            self._zeros = {name: cuda.to_device(np.zeros(1, sizes[name][1])) for name in ("log", "counters")}
         self._clip, self._total, self._position = sizes["log"][0] - 2, sizes["log"][0] - 1, sizes["counters"][0] - 1
         self._flats = (self.state.counters, self.state.rates, self.state.log)
         self._data = self._there = self._slabs = None
+        self._copied = []  # host arrays that a copy on the stream may still read
 
     # -- notes: from calls in the text to launches -------------------------------------------------------------------
 
     def _noting(self, binding):
-        """The binding for text whose calls are noted."""
+        """The binding for text whose calls are noted, each as a list of launches; a formula joins the call before."""
+        kernel = self._kernels[binding.name]
 
         def call(s, n0, n1, *values, part=0, parts=1, **named):
             values = [*values, *(named[name] for name in binding.names[len(values) :])]
             arrays = [self._array(value, binding.form, n1) for value in values]
-            self._noted += launches(self._kernels[binding.name], arrays, self._flats)
+            if isinstance(kernel, Formula) and self._noted:
+                given = zip(binding.names, values, strict=True)
+                passing = [name for name, value in given if id(value) in self._passing]
+                together = fused(self._noted[-1], kernel, arrays, passing)
+                if together is not None:
+                    self._noted[-1] = together
+                    return
+            with precision(self.program.network.precision):
+                self._noted.append(launches(kernel, arrays, self._flats))
 
         return call
 
@@ -114,7 +127,10 @@ class DeviceRun:
         self._noted = []
         for name, *arguments in calls:
             self._text[name](self.state, *arguments)
-        return self._noted
+        return self._launches()
+
+    def _launches(self):
+        return [each for call in self._noted for each in call]
 
     def _forward(self, N, seed, training):
         for i, region in enumerate(self.plan.regions, start=1):
@@ -141,7 +157,7 @@ class DeviceRun:
         self._noted = []
         for source, slot in ((x, program.input), (targets, target_slot)):
             gather(self.state, 0, N, source=source, order=order, first=position, width=slot.size, batch=slot)
-        load = self._noted
+        load = self._launches()
         compute = self._note([*self._forward(N, SEED, True), *self._backward(N, SEED, True)])
         return load + compute + self._end(N)
 
@@ -158,7 +174,7 @@ class DeviceRun:
         sizes = (N, plan.log_rows, plan.log_width)
         p, limit = float(program.norm), float(clip.max) if clip is not None else 0.0
         found = [
-            launch(measure, len(extents), THREADS, state.gradient, state.log, table(np.ravel(extents), state.log),
+            launch(measure, len(extents), THREADS, state.gradient, state.log, cuda.to_device(np.ravel(extents)),
                    1.0 / N, p, plan.sums),
             launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, sizes, places, p, limit),
         ]  # fmt: skip
@@ -178,15 +194,13 @@ class DeviceRun:
 
     def compile(self):
         """Compile all kernels, outside of every timing; the data that they will read is stood for by one sample."""
-        N = self.plan.N
-        if self.program.loss is None:
-            return self._compiled(self._note(self._forward(N, 0, False)))
-        x = cuda.device_array(1, self.real)
-        y = cuda.device_array(1, np.int64) if self.program.labels else x
-        self._compiled(self._step(N, x, y, cuda.device_array(1, np.int64)))
-        return self._compiled(self._note(self._forward(N, 0, False)))
-
-    def _compiled(self, noted):
+        N, noted = self.plan.N, []
+        with translated("device cuda"):
+            if self.program.loss is not None:
+                x = cuda.device_array(1, self.real)
+                y = cuda.device_array(1, np.int64) if self.program.labels else x
+                noted += self._step(N, x, y, cuda.device_array(1, np.int64))
+            noted += self._note(self._forward(N, 0, False))
         for each in noted:
             Sequence([each], self.stream).compile(getattr(each.kernel, "__name__", "a kernel"))
         return self
@@ -209,7 +223,7 @@ class DeviceRun:
         with translated("device cuda"):
             if not self._held:
                 self._load(state)
-            self._one(self.state.log, self._total).copy_to_device(np.zeros(1), stream=self.stream)
+            self._reset("log", self._total)
             if self._resident(x, targets, order):
                 self._steps(*self._there, order.size)
             else:
@@ -221,16 +235,14 @@ class DeviceRun:
 
     def _steps(self, x, targets, order, count):
         """Steps on `count` samples of the device's x and targets in an order; nothing here waits for the device."""
-        self._rewind()
+        self._reset("counters", self._position)
         for first in range(0, count, self.plan.N):
             N = min(self.plan.N, count - first)
             self._sequence(("step", N, id(x)), lambda N=N: self._step(N, x, targets, order))()
 
-    def _rewind(self):
-        self._one(self.state.counters, self._position).copy_to_device(np.zeros(1, np.int64), stream=self.stream)
-
-    def _one(self, flat, index):
-        return flat[index : index + 1]
+    def _reset(self, flat, index):
+        """Make a number of the state 0, by a copy on the device: one from the host might wait for the stream."""
+        getattr(self.state, flat)[index : index + 1].copy_to_device(self._zeros[flat], stream=self.stream)
 
     # -- data --------------------------------------------------------------------------------------------------------
 
@@ -247,6 +259,7 @@ class DeviceRun:
         known = self._held and self._data is not None and self._data[0] is x and self._data[1] is targets
         for array, there in zip(given[2:] if known else given, self._there[2:] if known else self._there, strict=True):
             there[: array.size].copy_to_device(array, stream=self.stream)
+            self._copied.append(array)
         self._data = (x, targets)
         return True
 
@@ -321,20 +334,29 @@ class DeviceRun:
     def _put(self, name, array, first=0):
         if array.size:
             there = getattr(self.state, name)[first : first + array.size]
-            there.copy_to_device(np.ascontiguousarray(array), stream=self.stream)
+            there.copy_to_device(self._kept(array), stream=self.stream)
+
+    def _kept(self, array):
+        """The array, contiguous, in memory that stays until the stream has been waited for."""
+        self._copied.append(np.ascontiguousarray(array))
+        return self._copied[-1]
+
+    def _wait(self):
+        self.stream.synchronize()
+        self._copied.clear()
 
     def _store(self, state):
         for name in LEARNED:
             array = getattr(state, name)
             if array.size:
                 getattr(self.state, name).copy_to_host(array, stream=self.stream)
-        self.stream.synchronize()
+        self._wait()
 
     def _read(self, state):
         """Log and counters of the steps done so far, waiting for them; returns the sum of the losses."""
         log = self.state.log.copy_to_host(stream=self.stream)
         counters = self.state.counters.copy_to_host(stream=self.stream)
-        self.stream.synchronize()
+        self._wait()
         state.log[:], state.counters[:] = log[:-2], counters[:-1]
         return float(log[self._total])
 
@@ -363,7 +385,7 @@ class DeviceRun:
             self._get(self.program.output, self.program.output.of(state, 0, N))
             if state.buffers.size:
                 self.state.buffers.copy_to_host(state.buffers, stream=self.stream)
-            self.stream.synchronize()
+            self._wait()
 
     def backward(self, state, N, seed, training):
         """The backward pass; fills the gradient and the input's."""
@@ -377,15 +399,13 @@ class DeviceRun:
 
     def _play(self, key, calls, slot, values):
         """Copy an array into its slot and run a sequence."""
-        self._array(slot, "flat", len(values)).copy_to_device(
-            np.ascontiguousarray(values).reshape(-1), stream=self.stream
-        )
+        self._array(slot, "flat", len(values)).copy_to_device(self._kept(values).reshape(-1), stream=self.stream)
         self._sequence(key, lambda: self._note(calls))()
 
     def _get(self, slot, into):
         """Copy a slot's array to the host, waiting for it."""
         there = self._array(slot, "flat", len(into)).copy_to_host(stream=self.stream)
-        self.stream.synchronize()
+        self._wait()
         into[...] = there.reshape(into.shape)
 
     def _fits(self, x, target, function, name, largest=None):

@@ -8,12 +8,14 @@ import numpy as np
 from ..errors import DeviceError, ShapeError, SpecError
 from ..registry import initializers
 from ..registry import layers as catalogue
+from ..registry.specs import did_you_mean, either, shown
 from .graph import Graph
 from .memory import aligned
 from .program import Program
 
 DTYPES = {"float32": np.float32, "float64": np.float64}
 DEVICES = ("cpu", "cuda")
+PRECISIONS = ("float32", "tf32", "bf16")
 
 
 class Views(Mapping):
@@ -48,6 +50,10 @@ class Network:
     device : "cpu" or "cuda"
     seed : int
         Of the initial parameters, 0 to 2**31 - 1.
+    precision : "float32", "tf32" or "bf16"
+        Of the products of dense and convolutional layers. The last two are made by a GPU's tensor cores, whose factors
+        have 10 or 7 bits behind the point: a product of two numbers is wrong by up to 1 / 1024 or 1 / 128 of itself.
+        Sums are in float32, as is all else.
 
     Attributes
     ----------
@@ -59,21 +65,23 @@ class Network:
         Views by name, such as ``"conv.1.W"``.
     """
 
-    def __init__(self, layers, input_shape, dtype="float32", device="cpu", seed=0):
+    def __init__(self, layers, input_shape, dtype="float32", device="cpu", seed=0, precision="float32"):
         dtype = getattr(dtype, "__name__", None) or str(dtype)
         if dtype not in DTYPES:
             raise SpecError(f"dtype: expected float32 or float64, got {dtype}")
         if device not in DEVICES:
             raise DeviceError(f"device: expected one of {', '.join(DEVICES)}, got {device!r}")
+        if wrong := unfit(precision, device, dtype):
+            raise SpecError(f"precision: {wrong}")
         if device == "cuda":
             from ..kernels.driver import require  # numba.cuda is imported by those who use it
 
-            require()
+            require(precision)
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
             raise SpecError(f"seed: expected a whole number from 0 to 2147483647, got {seed!r}")
         self.input_shape = _shape(input_shape)
         self.layers = list(layers)
-        self.dtype, self.device, self.seed = np.dtype(dtype), device, int(seed)
+        self.dtype, self.device, self.seed, self.precision = np.dtype(dtype), device, int(seed), precision
         self.graph = Graph(self.layers, self.input_shape)
         self.output_shape = self.graph.output.shape
         self.theta = aligned(self.graph.size, self.dtype)
@@ -226,6 +234,17 @@ class Network:
         from .summary import summary
 
         return summary(self)
+
+
+def unfit(precision, device, dtype):
+    """What is wrong with a precision for a device and dtype, in words; None if nothing is."""
+    if precision not in PRECISIONS:
+        return f"expected {either(PRECISIONS)}, got {shown(precision)}{did_you_mean(str(precision), PRECISIONS)}"
+    if precision != "float32" and device != "cuda":
+        return f"{precision} needs the tensor cores of device cuda, got device {device}; choose cuda, or float32"
+    if precision != "float32" and dtype != "float32":
+        return f"{precision} rounds float32 numbers, got dtype {dtype}; choose dtype float32, or precision float32"
+    return None
 
 
 def _shape(shape):

@@ -4,6 +4,7 @@ Kernels are bound by the names of their arguments. From the same names follows h
 no later phase names shares its memory with others.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from dataclasses import replace as with_
 
@@ -11,6 +12,7 @@ import numpy as np
 from numba import config
 
 from ..errors import NnjitError
+from ..kernels.elementwise import Formula
 from ..kernels.operations import operation
 from ..kernels.slots import Binding, Desk, Slot, part, rows, short
 from . import schedule
@@ -291,10 +293,12 @@ class Plan:
         lives, loops, kept = {}, {}, set()
         calls = self._in_order()
         for time, (call, loop) in enumerate(calls):
+            # On CUDA a formula may be fused with the call before it, which then writes what the formula would.
+            early = self.program.device == "cuda" and isinstance(call.binding.kernel, Formula)
             for value in call.values.values():
                 if isinstance(value, Ref):
                     root = self._root(value)
-                    first, _ = lives.get(root, (time, time))
+                    first, _ = lives.get(root, (time - early, time))
                     lives[root] = (first, time)
                     loops[root] = (loops.get(root, (loop, loop))[0], loop)
                     if call.phase != "block" or not self._shape(root)[1]:
@@ -328,6 +332,13 @@ class Plan:
         self.sums = self.log_rows * self.log_width
         self.log_size = self.sums + max(self.first_chunk[-1], 1)
         return places
+
+    def passing(self):
+        """Arrays that one call writes and one other reads, and no more: a fused kernel need not write them."""
+        named = Counter(self._root(v) for call, _ in self._in_order() for v in call.values.values() if type(v) is Ref)
+        kinds = ("value", "delta")
+        refs = [v for v in self.variables if type(v) is Ref and v.kind in kinds]
+        return {ref for ref in refs if named[self._root(ref)] == 2}
 
     chunk = 4096  # numbers of theta that one iteration of the update owns
     log_rows = 1024  # rows of State.log before it wraps around

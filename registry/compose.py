@@ -5,7 +5,7 @@ from ..network.network import Network
 from . import layers as catalogue
 
 
-def compose(layers, input_shape, dtype="float32", device="cpu", seed=0):
+def compose(layers, input_shape, dtype="float32", device="cpu", seed=0, precision="float32"):
     """Assemble named layers into a network.
 
     Parameters
@@ -18,10 +18,12 @@ def compose(layers, input_shape, dtype="float32", device="cpu", seed=0):
     device : "cpu" or "cuda"
     seed : int
         Of the initial parameters.
+    precision : "float32", "tf32" or "bf16"
+        Of matrix products and convolutions on CUDA; see `Network`.
 
     Raises
     ------
-    SpecError, UnknownName, ShapeError
+    SpecError, UnknownName, ShapeError, DeviceError
     """
     if isinstance(layers, str):
         from .specs import split
@@ -35,4 +37,4 @@ def compose(layers, input_shape, dtype="float32", device="cpu", seed=0):
             made.append(catalogue.create(spec))
         except SpecError as error:
             raise type(error)(f"layer {position}: {error}") from None
-    return Network(made, input_shape, dtype=dtype, device=device, seed=seed)
+    return Network(made, input_shape, dtype=dtype, device=device, seed=seed, precision=precision)

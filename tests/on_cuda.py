@@ -6,23 +6,26 @@ a block.
 """
 
 import json
+import re
 import sys
-import threading
 
 import numpy as np
 import pytest
 from command_line import nnjit, records
 from layer_runner import run
 from nnjit import registry
+from nnjit.check import certify
 from nnjit.check.cases import cases
 from nnjit.check.runner import Run, same_bits
 from nnjit.data.split import Split
 from nnjit.errors import DivergenceError, NnjitError
-from nnjit.kernels import launch
-from nnjit.kernels.cuda import product
+from nnjit.kernels import launch, tensor
+from nnjit.kernels.cuda import dense, product
+from nnjit.kernels.elementwise import Formula
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
 from nnjit.network import device
+from nnjit.network.graph import Ref
 from nnjit.network.plan import Plan
 from nnjit.network.program import ROWS, STEP, STOP, Program
 from nnjit.registry import builtin, compose
@@ -35,19 +38,7 @@ from window_vectors import near
 
 SIMULATED = launch.SIMULATED
 if SIMULATED:
-    from numba.cuda.simulator.kernelapi import FakeCUDAShared
-
     sys.setswitchinterval(1e-5)  # its threads wait for each other at every barrier
-    lock = threading.Lock()
-
-    def shared(self, shape, dtype):
-        """One array for all threads that come to a line; the simulator's own looks and makes it without a lock."""
-        frame = sys._getframe(1)
-        with lock:
-            place = frame.f_code.co_filename, frame.f_lineno
-            return self._allocations.setdefault(place, np.empty(shape, dtype))
-
-    FakeCUDAShared.array = shared
 DTYPES = [(np.float32, 2e-5), (np.float64, 1e-11)]
 
 
@@ -211,6 +202,138 @@ def _dense(M, N, K):
     _against_reference("dense.backward_weight", [x, dy, np.full_like(W, np.nan)], bound)
 
 
+# -- tensor cores ------------------------------------------------------------------------------------------------------
+
+BITS = {"tf32": 10, "bf16": 7}  # behind the point
+TENSOR_WORKS = [(tile, *sizes) for tile in product.TENSOR_TILES for sizes in ((12, 20, 24), (19, 7, 5))]
+if SIMULATED:
+    TENSOR_WORKS += [(product.TensorTile(32, 16, 32, 16, 8), 20, 9, 20)]  # of four warps
+else:
+    TENSOR_WORKS += [(tile, 1000, 1001, 1003) for tile in product.TENSOR_TILES]
+SUMS = 1e-6 if SIMULATED else 1e-4  # tensor cores cut the sums off where float32 would round
+tensor_cores = pytest.mark.skipif(
+    not SIMULATED and launch.cuda.get_current_device().compute_capability < tensor.NEEDS, reason="no tensor cores"
+)
+
+
+def rounded(x, precision):
+    """Float32 numbers as tensor cores take them: to the nearest, halves of tf32 away from zero, of bf16 to even."""
+    part, exponent = np.frexp(x.astype(float))
+    scaled = np.ldexp(part, BITS[precision] + 1)
+    whole = np.rint(scaled) if precision == "bf16" else np.copysign(np.floor(np.abs(scaled) + 0.5), scaled)
+    return np.ldexp(whole, exponent - BITS[precision] - 1)
+
+
+@tensor_cores
+@pytest.mark.parametrize("precision", BITS)
+@pytest.mark.parametrize("tile, M, N, K", TENSOR_WORKS, ids=str)
+def test_tensor_cores_multiply_rounded_numbers(tile, M, N, K, precision, monkeypatch):
+    """The product of rounded factors to float32's rounding; of the factors themselves within the bound that is stated.
+
+    128-bit loads where sizes are multiples of four, single ones where not; edges in every direction.
+    """
+    monkeypatch.setattr(product, "TENSOR_TILES", [tile])
+    rng = np.random.default_rng(5)
+    x, W, b, dy = (rng.normal(size=s).astype(np.float32) for s in ((M, K), (N, K), (N,), (M, N)))
+    for name, factors, more in (
+        ("forward", (x, W), (b,)),
+        ("backward_input", (W, dy), ()),
+        ("backward_weight", (x, dy), ()),
+    ):
+        shape = {"forward": (M, N), "backward_input": (M, K), "backward_weight": (N, K)}[name]
+        found = np.full(shape, np.nan, np.float32)
+        with launch.precision(precision):
+            launch.run(operation(f"dense.{name}").on("cuda"), *factors, *more, found)
+        wanted, exact, size = np.zeros((3, *shape))
+        reference = operation(f"dense.{name}").on("reference")
+        reference(*(rounded(f, precision) for f in factors), *more, wanted)
+        close(found, wanted, SUMS, name)
+        reference(*(f.astype(float) for f in factors), *more, exact)
+        reference(*(np.abs(f.astype(float)) for f in factors), *map(np.zeros_like, more), size)
+        assert (np.abs(found - exact) <= (2.0 ** -BITS[precision] + SUMS) * size).all()
+        assert (np.abs(found - exact) > 1e-5).any(), "nothing was rounded"
+
+
+@tensor_cores
+@pytest.mark.parametrize("precision", BITS)
+@pytest.mark.parametrize("options", ["3, 3, padding='same'", "4, 2, stride=2, groups=2"])
+def test_convolutions_on_tensor_cores(options, precision):
+    layer, rng = registry.create(f"conv({options})"), np.random.default_rng(6)
+    x = rng.normal(size=(2, 2, 5, 4)).astype(np.float32)
+    dy = rng.normal(size=(2, *layer.output_shape(x.shape[1:]))).astype(np.float32)
+    parameters = {k: rng.normal(size=p.shape).astype(np.float32) for k, p in layer.parameters(x.shape[1:]).items()}
+    with launch.precision(precision):
+        got = run(layer, x, dy, parameters, folder="cuda")
+    near = {k: rounded(a, precision) if k == "W" else a.astype(float) for k, a in parameters.items()}
+    wanted = run(layer, rounded(x, precision), rounded(dy, precision), near, folder="reference")
+    for name in ("y", "dx", "dW"):
+        close(got[name], wanted[name], SUMS, name)
+    np.testing.assert_allclose(got["db"], dy.sum((0, 2, 3)), atol=1e-5)  # no product
+
+
+@tensor_cores
+def test_a_network_in_another_precision():
+    """Products alone are rounded, those of every program of the network; the rest is float32."""
+    x, y = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32), np.array([0, 1, 1, 0])
+    found = {}
+    for precision in ("float32", "tf32", "bf16"):
+        net = compose("dense(8) tanh dense(2)", (3,), device="cuda", seed=1, precision=precision)
+        predicted, program = net.predict(x), net.compile("cross_entropy", batch_size=4)
+        program.step(program.state, x, y)
+        found[precision] = predicted, net.gradient.copy(), net.forward(x)
+    for k in range(3):
+        exact = found["float32"][k]
+        for precision, bits in BITS.items():
+            error = np.abs(found[precision][k] - exact).max()
+            assert 1e-6 < error < 8 * 2.0**-bits, (precision, error)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a GPU has the instruction itself")
+def test_the_simulated_instruction_is_that_of_the_manual():
+    """Fragments filled as the tables of the PTX ISA (mma.m16n8k8 for tf32, mma.m16n8k16 for bf16) say."""
+    rng = np.random.default_rng(2)
+    for form in tensor.FORMS.values():
+        bf16, depth = form.name == "bf16", 8 * form.each
+        A, B, C = (rounded(rng.normal(size=s), form.name) for s in ((16, depth), (depth, 8), (16, 8)))
+        a, b, c = np.zeros((32, 4), np.uint32), np.zeros((32, 2), np.uint32), np.zeros((32, 4), np.float32)
+        bits_a, bits_b = (np.float32(x).view(np.uint32) >> np.uint32(16 * bf16) for x in (A, B))
+        wanted = C + A @ B
+        for lane in range(32):
+            group, thread = lane >> 2, lane % 4
+            for i in range(4 * form.each):  # a_i
+                if bf16:
+                    row = group if i < 2 or 4 <= i < 6 else group + 8
+                    column = thread * 2 + (i & 1) + (8 if i >= 4 else 0)
+                else:
+                    row = group if i in (0, 2) else group + 8
+                    column = thread if i < 2 else thread + 4
+                a[lane, i // form.each] |= bits_a[row, column] << np.uint32(16 * (i % form.each))
+            for i in range(2 * form.each):  # b_i
+                row = thread * 2 + (i & 1) + (8 if i >= 2 else 0) if bf16 else (thread if i == 0 else thread + 4)
+                b[lane, i // form.each] |= bits_b[row, group] << np.uint32(16 * (i % form.each))
+            for i in range(4):  # c_i
+                c[lane, i] = C[group if i < 2 else group + 8, thread * 2 + (i & 1)]
+        found = tensor.whole(form, a, b, c)
+        for lane in range(32):
+            for i in range(4):
+                at = lane // 4 + (0 if i < 2 else 8), lane % 4 * 2 + (i & 1)
+                np.testing.assert_allclose(found[lane, i], wanted[at], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a GPU has the instruction itself")
+def test_simulated_rounding():
+    x = np.random.default_rng(3).normal(size=200).astype(np.float32) * np.float32(10.0) ** np.arange(-30, 30, 0.3)
+    ties = np.float32(
+        [1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-8, 1 + 3 * 2.0**-8, -1 - 2.0**-8, 0.0, np.inf, -np.inf]
+    )
+    for form in tensor.FORMS.values():
+        round_one = tensor.rounding(form)
+        for value in [*x.astype(np.float32), *ties]:
+            held = tensor.numbers(form, round_one(value))[..., 0]
+            assert held == (rounded(value, form.name) if np.isfinite(value) else value), (form.name, value)
+        assert np.isnan(tensor.numbers(form, round_one(np.float32(np.nan)))[..., 0])
+
+
 # -- programs ----------------------------------------------------------------------------------------------------------
 
 SMALL = "conv(2, 3, padding='same') relu maxpool(2) flatten dense(4) tanh dropout(0.3) dense(3)"
@@ -275,6 +398,63 @@ def test_the_text_is_the_same_but_for_the_schedule():
     assert program.source == other.source and (program.plan.blocks, program.plan.parts) == (1, 1)
 
 
+FUSED = {
+    "y alone": ("dense(3) relu dense(2) tanh", (4,), {"relu": False, "tanh": False}),
+    "z too": ("dense(3) gelu dense(2) elu(alpha=0.5)", (4,), {"gelu": True, "elu": False}),
+    "shares": ("dense(3) silu dense(2)", (40,), {"silu": True}),
+    "conv": ("conv(2, 3, padding='same') flatten leaky_relu(alpha=0.25) dense(2)", (1, 3, 3), {"leaky_relu": False}),
+    "spread": ("conv_transpose(2, 3, stride=2) sigmoid flatten dense(2)", (1, 2, 2), {"sigmoid": False}),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_an_activation_joins_the_product_before_it(name, monkeypatch):
+    """Its kernel is gone, forward and, where the layer behind it is a product too, backward; what nobody reads also."""
+    layers, shape, written = FUSED[name]
+    if name == "shares":
+        monkeypatch.setattr(product, "SHARE", 16)
+        monkeypatch.setattr(product, "BLOCKS", 2)
+    both = [
+        Program(compose(layers, shape, dtype="float64", device=d, seed=2), "quadratic", "sgd", 3)
+        for d in ("cuda", "cpu")
+    ]
+    program, other = both
+    rng, nodes = np.random.default_rng(3), program.network.graph.nodes
+    x, target = rng.normal(size=(3, *shape)), rng.normal(size=(3, *program.network.output_shape))
+    found = program.compile().step(program.state, x, target)
+    np.testing.assert_allclose(found, other.reference().step(other.state, x, target), rtol=1e-12)
+    np.testing.assert_allclose(program.state.gradient, other.state.gradient, rtol=1e-10, atol=1e-13)
+    run = program.run
+    run.state.arena.copy_to_device(np.full(run.state.arena.size, 7.5))
+    noted = {"forward": run._note(run._forward(3, 0, True)), "backward": run._note(run._backward(3, 0, True))}
+    names = {way: [each.kernel.py_func.__name__ for each in launches] for way, launches in noted.items()}
+    for way, followed in (("forward", nodes), ("backward", nodes[:-1])):
+        formulas = [type(node.layer).__name__ for node in followed if isinstance(node.layer.forward, Formula)]
+        assert not [k for k in names[way] for formula in formulas if formula in k], names
+    for each in noted["forward"]:
+        each()
+    arena = run.state.arena.copy_to_host()
+    for node in nodes:
+        if node.kind in written:
+            slot = program.plan.slot(Ref("value", node.x.index))
+            z = arena[slot.offset + 3 * slot.local :][: 3 * slot.size]
+            assert (z != 7.5).all() if written[node.kind] else (z == 7.5).all(), node.name
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_a_fused_kernel_writes_no_other_thread_of_it_reads(training):
+    net = compose("dense(8) relu " * 4 + "dense(8)", (8,), device="cuda", seed=1)
+    program = Program(net, *(("quadratic", "sgd") if training else ()), batch_size=4)
+    run, found = device.DeviceRun(program), 0
+    for calls in [run._forward(4, 0, training), *([run._backward(4, 0, True)] if training else [])]:
+        for each in run._note(calls):
+            if "product" in each.kernel.py_func.__name__ and each.arguments[4] is not each.arguments[3]:
+                found += 1
+                out, *read = ((launch.address(a), a.nbytes) for a in (each.arguments[4], *each.arguments[:3]))
+                assert all(out[0] + out[1] <= at or at + size <= out[0] for at, size in read)
+    assert found == (8 if training else 4)
+
+
 def test_a_step_and_float32():
     program, other, x, y = _programs("adam", "float32")
     loss = program.compile().step(program.state, x[:3], y[:3])
@@ -316,6 +496,20 @@ def test_a_held_state_is_copied_only_when_it_is_fetched():
         assert program.state.counters[STEP] == 1 and program.state.log[0] > 0
         program.fetch()
         assert (program.network.theta != before).any()
+
+
+def test_an_epoch_allocates_nothing(monkeypatch):
+    """After the first one, which binds the launches; and it waits for the device at its end alone."""
+    program, _, x, y = _programs("clipped", "float32")
+    program.compile()
+    with program.hold():
+        program.epoch(program.state, x, y, np.arange(10))
+        waited, wait = [], program.run._wait
+        monkeypatch.setattr(program.run, "_wait", lambda: waited.append(wait()))
+        for name in ("device_array", "to_device", "pinned_array", "stream", "event"):
+            monkeypatch.setattr(launch.cuda, name, None)
+        program.epoch(program.state, x, y, np.arange(10)[::-1])
+    assert len(waited) == 1 and program.state.counters[STEP] == 6
 
 
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
@@ -463,6 +657,25 @@ def _with_unknown_operation(former):
     return forward
 
 
+def test_certification_asks_cuda_too(monkeypatch):
+    """`nnjit check`: a wrong CUDA form fails by itself, and so does one that cannot be compiled."""
+    assert certify(["tanh", "dense"]).messages == []
+    (row,) = certify(["tanh"]).rows
+    assert row.verdict("cuda") == "PASS"
+    former = operation("dense.forward").on("cuda")
+
+    def careless(x, W, b, y):
+        return former.function(x, W, b[:0], y)
+
+    def lost(x, W, b, y):
+        raise CudaAPIError("[999] CUDA_ERROR_UNKNOWN")
+
+    for wrong, said in ((careless, r"y\[.*, the reference gives"), (lost, r"cannot run: the GPU reports \[999\]")):
+        monkeypatch.setattr(dense, "forward", launch.launcher(wrong))
+        (row,) = certify(["dense"]).rows
+        assert list(row.failures) == ["cuda"] and re.search(said, row.failures["cuda"][0]), row.failures
+
+
 # -- runs: log, checkpoints, resuming on another device ----------------------------------------------------------------
 
 
@@ -508,6 +721,61 @@ def test_the_command_line_resumes_on_another_device(tmp_path):
     nnjit("run", "--resume", path, "--device", "cpu", "--epochs", 2)
     assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1, 2]
     assert 'device = "cpu"' in (path / "config.toml").read_text() and (path / "gradient_norms.png").exists()
+
+
+def test_info_says_how_steps_run():
+    facts = dict(line.split("  ", 1) for line in nnjit("info").splitlines())
+    ways = (
+        "plain launches (the simulator has no graphs)" if SIMULATED else ("captured as CUDA graphs", "plain launches (")
+    )
+    assert facts["cuda steps"].strip().startswith(ways)
+
+
+class CudaAPIError(Exception):
+    __module__ = "numba.cuda.cudadrv.driver"
+
+
+@pytest.mark.parametrize(
+    "said, expected",
+    [
+        (
+            "[700] CUDA_ERROR_ILLEGAL_ADDRESS",
+            r"the GPU reports \[700\] CUDA_ERROR_ILLEGAL_ADDRESS; what it held is lost",
+        ),
+        ("[2] CUDA_ERROR_OUT_OF_MEMORY", "the GPU has not enough free memory; a smaller batch_size needs less"),
+    ],
+)
+def test_a_fault_of_the_gpu_leaves_the_run_as_it_was(said, expected, tmp_path, monkeypatch):
+    """One sentence, exit status 1; the last epoch's checkpoint is there, and the run goes on from it."""
+    path, read = tmp_path / "run", device.DeviceRun._read
+    small = ["--data", "ten_points", "--layers", "dense(2)", "--loss", "quadratic", "--epochs", 3]
+
+    def fails(run, state):
+        if state.counters[STEP]:
+            raise CudaAPIError(said)  # a kernel's fault is reported where the host waits for it
+        return read(run, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device.DeviceRun, "_read", fails)
+        output = nnjit("run", "--device", "cuda", *small, "--output", path, status=1)
+    assert re.fullmatch(f"nnjit: device cuda: {expected}", output.splitlines()[-1])
+    assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1]
+    nnjit("run", "--resume", path)
+    assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1, 2, 3]
+
+
+@tensor_cores
+def test_a_run_with_tensor_cores_resumes_without_them(tmp_path):
+    path = tmp_path / "run"
+    small = ["--data", "ten_points", "--layers", "dense(2)", "--loss", "quadratic", "--epochs", 1]
+    nnjit("run", "--device", "cuda", "--precision", "tf32", *small, "--output", path)
+    assert 'precision = "tf32"' in (path / "config.toml").read_text()
+    refused = nnjit("run", "--resume", path, "--device", "cpu", "--epochs", 2, status=2)
+    assert (
+        "run.precision: tf32 needs the tensor cores of device cuda, got device cpu; choose cuda, or float32" in refused
+    )
+    nnjit("run", "--resume", path, "--precision", "float32", "--epochs", 2)
+    assert 'precision = "float32"' in (path / "config.toml").read_text()
 
 
 def test_divergence_is_one_sentence_and_keeps_the_checkpoint(tmp_path):

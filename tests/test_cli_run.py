@@ -82,6 +82,8 @@ def test_every_option_reaches_the_config(here):
         (["--loss", "quadratic"], 2),  # labels, where values are needed
         (["--threads", "4096"], 2),
         (["--device", "tpu"], 2),
+        (["--precision", "bf16"], 2),  # on the CPU
+        (["--precision", "bf15"], 2),
         (["--plugin", "missing.py"], 2),
         (["--set", "epochs"], 2),
         (["--output", "file"], 2),

@@ -145,6 +145,23 @@ def test_every_mistake_in_one_go():
 
 
 @pytest.mark.parametrize(
+    "run, expected",
+    [
+        ('precision = "tf23"', 'expected float32, tf32 or bf16, got "tf23" (str); did you mean tf32?'),
+        ("precision = 32", 'expected "float32", "tf32" or "bf16", got 32 (int)'),
+        ('precision = "tf32"', "tf32 needs the tensor cores of device cuda, got device cpu; choose cuda, or float32"),
+        (
+            'precision = "bf16"\ndevice = "cuda"\n[model]\ndtype = "float64"',
+            "bf16 rounds float32 numbers, got dtype float64; choose dtype float32, or precision float32",
+        ),
+    ],
+)
+def test_a_precision_that_cannot_be(run, expected):
+    (found,) = mistakes(f"[run]\n{run}")
+    assert found.startswith(f"run.precision: {expected}")
+
+
+@pytest.mark.parametrize(
     "text, expected",
     [
         ("model = 5", "model: expected a section [model], got 5 (int)"),

@@ -2,18 +2,21 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import SCRIPT
+from nnjit import registry
 from nnjit.check.cases import cases
 from nnjit.check.runner import Run
-from nnjit.errors import DeviceError
-from nnjit.kernels import driver, launch
+from nnjit.errors import DeviceError, SpecError
+from nnjit.kernels import driver, launch, tensor
 from nnjit.kernels.compiler import kernel
 from nnjit.kernels.cuda import conv, dense, product, step
 from nnjit.kernels.operations import operation
@@ -32,9 +35,28 @@ GENERATIONS = [(7, 5), (8, 0), (9, 0)]
 
 def test_everything_in_the_simulator():
     """In a process of its own: Numba chooses between GPU and simulator when it is imported."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", "-W", "ignore", "on_cuda.py"]
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
-    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True)
+    _everything({"NUMBA_ENABLE_CUDASIM": "1"})
+
+
+@pytest.mark.skipif(not launch.cuda.is_available(), reason="there is no GPU")
+def test_everything_on_the_gpu():
+    """The same, with large sizes too."""
+    _everything({})
+
+
+@pytest.mark.skipif(
+    not (launch.cuda.is_available() and shutil.which("compute-sanitizer")), reason="there is no GPU, or no sanitiser"
+)
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
+def test_the_sanitiser_finds_nothing(tool):
+    """Stray addresses, races in shared memory, barriers that not all threads reach; not with the large sizes."""
+    _everything({}, ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"], ["-k", "not large"])
+
+
+def _everything(environment, before=(), after=()):
+    command = [*before, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", "-W", "ignore"]
+    environment = {**os.environ, **environment}
+    done = subprocess.run([*command, "on_cuda.py", *after], cwd=HERE, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
@@ -70,6 +92,7 @@ def ptx(function, signature, generation, monkeypatch):
     return cuda.compile(function, signature, cc=generation, device=False, abi="numba", output="ptx")[0]
 
 
+@cache
 def every_kernel():
     """What the program of every layer launches, in float32, each kernel once for a signature."""
     found = {}
@@ -108,11 +131,11 @@ def every_kernel():
 
 
 @here_compiles
-def test_every_kernel_compiles_and_float32_stays_float32(monkeypatch):
-    """For the newest generation; the others get the kernels with most of their own."""
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_every_kernel_compiles_and_float32_stays_float32(generation, monkeypatch):
     names = set()
     for name, function, signature in every_kernel():
-        code = ptx(function, signature, (9, 0), monkeypatch)
+        code = ptx(function, signature, generation, monkeypatch)
         assert ".entry" in code
         assert not DOUBLE.search(code), f"{name} computes in float64"
         names.add(name)
@@ -130,13 +153,49 @@ def test_the_tiles_on_every_generation(generation, monkeypatch):
         assert "ld.shared.v4.f32" in code and not DOUBLE.search(code)
         if name == "dense.forward":
             assert re.search(r"ld(\.global)?\.v4\.f32", code)
-        said = assembled(code, generation, 128 if tile.side == 8 else 255)
-        assert said is None or "0 bytes spill stores, 0 bytes spill loads" in said, (tile, name, said)
+        _fits(code, generation, 128 if tile.side == 8 else 255)
 
 
-def tiled():
+def _fits(code, generation, registers):
+    """Nothing is spilled, and no array of a thread lies in memory."""
+    said = assembled(code, generation, registers)
+    assert said is None or "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in said, said
+
+
+@here_compiles
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_tensor_cores_in_the_code(precision, monkeypatch):
+    """The instruction itself, as often as a piece of the tile needs it, and the rounding of factors."""
+    form = tensor.FORMS[precision]
+    largest, *_, smallest = product.TENSOR_TILES
+    works = [((8, 0), largest, "dense.forward"), ((9, 0), largest, "conv.backward_weight")]
+    works += [((9, 0), smallest, "dense.forward")]
+    for generation, tile, wanted in works:
+        for _, (name, function, signature) in tiled(precision, [tile]):
+            if name == wanted:
+                code = ptx(function, signature, generation, monkeypatch)
+                of_a_step = tile.down // 16 * (tile.across // 8) * (tile.depth // (8 * form.each))
+                assert code.count(f"mma.sync.aligned.{form.product}") == of_a_step
+                assert form.rounding in code and not DOUBLE.search(code)
+                _fits(code, generation, 255)
+
+
+@here_compiles
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_a_formula_at_the_end_leaves_the_sums_in_registers(activation, monkeypatch):
+    """A long one is a loop over a copy: a piece is never read from the thread's memory while it is multiplied."""
+    tile, (_, function, signature) = next(tiled(activation=activation))
+    assert tile == product.TILES[0]
+    code = ptx(function, signature, (9, 0), monkeypatch)
+    sums, _, rest = code.rpartition("bar.sync")
+    assert "ld.local" not in sums and sums.count("fma.rn.f32") >= tile.side**2 and not DOUBLE.search(code)
+    assert ("ld.local" in rest) == (activation == "gelu")
+
+
+def tiled(precision="float32", tiles=None, activation=None):
     """(tile, (name, function, signature)) of the products of dense and conv with every tile."""
-    former = product.TILES
+    every = "TILES" if precision == "float32" else "TENSOR_TILES"
+    former = getattr(product, every)
     x, W, y, b = (np.zeros(s, np.float32) for s in ((8, 16), (12, 16), (8, 12), (12,)))
     image, taps, out = (np.zeros(s, np.float32) for s in ((2, 4, 1, 6, 6), (4, 4, 1, 3, 3), (2, 4, 1, 4, 4)))
     none, one = np.zeros((2, 0, 0, 0, 0), np.float32), (1, 1, 1)
@@ -148,24 +207,34 @@ def tiled():
         "conv.backward_input": (conv.backward_input, (taps, out, none, none, image, one, one, 1, (0, 0, 0), 0)),
         "conv.backward_weight": (conv.backward_weight, (image, none, out, taps, one, one, 1)),
     }
-    try:
-        for tile in former:
-            product.TILES = [tile]
-            for name, (kernel, arguments) in works.items():
-                for found, function, signature in noted(kernel, arguments):
-                    if found.startswith("product_"):
-                        yield tile, (name, function, signature)
-    finally:
-        product.TILES = former
+    seen = set()  # conv.forward and conv.backward_input are the same code
+    for tile in tiles or former:
+        for name, (code, arguments) in works.items():
+            try:
+                setattr(product, every, [tile])
+                with launch.precision(precision):
+                    found = launch.launches(code, arguments)
+            finally:
+                setattr(product, every, former)
+            if activation is not None:
+                z = arguments[-1].reshape(-1)
+                found = launch.fused(found, registry.create(activation).forward, [z, np.zeros_like(z)], ["x"])
+            for each in found:
+                function, signature = each.kernel.py_func, tuple(map(numba_type, each.arguments))
+                if "product" in function.__name__ and (function, signature) not in seen:
+                    seen.add((function, signature))
+                    yield tile, (name, function, signature)
 
 
 def assembled(code, generation, registers):
     """What ptxas says of registers and spills with at most so many registers; None where there is no ptxas."""
-    found = [*Path(sys.prefix).rglob("site-packages/nvidia/*/bin/ptxas")]
-    if not found:
+    found = [*map(str, Path(sys.prefix).rglob("site-packages/nvidia/*/bin/ptxas")), shutil.which("ptxas")]
+    if found[0] is None:
         return None
     command = [found[0], "-v", f"-arch=sm_{generation[0]}{generation[1]}", f"-maxrregcount={registers}"]
     done = subprocess.run([*command, "-", "-o", os.devnull], input=code, capture_output=True, text=True)
+    if "Unsupported .version" in done.stderr:  # older than the package that wrote the code
+        return None
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -174,7 +243,7 @@ def assembled(code, generation, registers):
 def test_the_end_of_a_step_compiles(monkeypatch):
     f, i, d, t = np.zeros(8, np.float32), np.zeros(8, np.int64), np.zeros(8), np.zeros(4, np.int32)
     for each in (
-        launch.launch(step.measure, 1, launch.THREADS, f, d, t, 0.5, 2.0, 1),
+        launch.launch(step.measure, 1, launch.THREADS, f, d, i, 0.5, 2.0, 1),
         launch.launch(step.record, 1, launch.THREADS, f, i, d, d, t, (1, 1, 1), (1, 2, 3, 4), 2.0, 0.0),
     ):
         assert ".entry" in ptx(each.kernel.py_func, tuple(map(numba_type, each.arguments)), (9, 0), monkeypatch)
@@ -184,6 +253,7 @@ class HostMemory:
     """Stands for numba.cuda where nothing is launched: arrays lie in host memory."""
 
     device_array = staticmethod(np.zeros)
+    to_device = staticmethod(np.asarray)
 
     @staticmethod
     def stream():
@@ -197,7 +267,7 @@ LAYERS = ["conv(4, 3, padding='same', stride=2)", "batchnorm", "relu", "maxpool(
 @here_compiles
 def test_a_whole_training_step_compiles(monkeypatch):
     """The launches that a program is noted as: gather, forward, backward, norms, clipping and the update."""
-    monkeypatch.setattr(driver, "require", lambda: None)
+    monkeypatch.setattr(driver, "require", lambda *given: None)
     monkeypatch.setattr(device, "require", lambda: None)
     monkeypatch.setattr(device, "cuda", HostMemory)
     network = compose(LAYERS, (2, 9, 8), device="cuda", seed=1)
@@ -211,7 +281,12 @@ def test_a_whole_training_step_compiles(monkeypatch):
         function, signature = each.kernel.py_func, tuple(map(numba_type, each.arguments))
         if (function, signature) not in names:
             names.add((function, signature))
-            assert ".entry" in ptx(function, signature, (9, 0), monkeypatch)
+            code = ptx(function, signature, (9, 0), monkeypatch)
+            assert ".entry" in code and (function.__name__.startswith("step_") or not DOUBLE.search(code))
+    (measured,) = [each for each in noted if each.kernel.py_func.__name__ == "step_measure"]
+    assert measured.arguments[2].dtype == np.int64  # places in theta, which may be longer than 2**31
+    wide = [each for each in noted if each.threads == 1024]
+    assert wide and all(each.kernel.targetoptions["max_registers"] == 64 for each in wide)  # of 65,536
     assert noted[0].kernel.py_func.__name__ == "batch_gather" and noted[-1].kernel.py_func.__name__ == "update_adam"
 
 
@@ -244,9 +319,11 @@ def test_the_grid_is_as_large_as_the_loop():
         ("\nCUDA driver library cannot be found.\nEnsure ...", "there is no NVIDIA driver on this machine"),
         ("[803] CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "the NVIDIA driver cannot be used .*803"),
         (None, "the NVIDIA driver finds no GPU"),
+        ("", "numba-cuda came without its compiler, libNVVM"),
     ],
 )
 def test_no_gpu(said, expected, monkeypatch):
+    monkeypatch.setattr(driver.nvvm, "is_available", lambda: said is None)
     monkeypatch.setattr(driver, "SIMULATED", False)
     monkeypatch.setattr(driver, "find_spec", lambda name: True)
     monkeypatch.setattr(driver.cuda, "is_available", lambda: False)
@@ -256,13 +333,59 @@ def test_no_gpu(said, expected, monkeypatch):
     assert error.value.exit_status == 1 and "\n" not in str(error.value)
 
 
+def test_what_no_grid_holds_is_refused():
+    f = np.zeros(16, np.float32)
+    for M, groups in ((1, 70000), (10**7, 1)):
+        with pytest.raises(DeviceError, match="at most 65535 groups and 2097120 rows"):
+            product.multiply(product.Factor(f), product.Factor(f), f[:0], f, M, 1, 1, groups=groups)
+
+
+def test_float64_takes_smaller_tiles():
+    for real, columns in ((np.float32, 128), (np.float64, 64)):
+        x = np.zeros((2048, 4), real)
+        (found,) = dense.forward.function(x, x, x[0, :0], np.zeros((2048, 2048), real))
+        assert found.grid[0] == 2048 // columns
+
+
 def test_no_package(monkeypatch):
     monkeypatch.setattr(driver, "find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"numba-cuda is not installed; pip install .nnjit\[cuda\]."):
         compose("dense(2)", (3,), device="cuda")
 
 
+@pytest.mark.parametrize("capability, fits", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_tensor_cores_need_a_gpu_that_has_them(capability, fits, monkeypatch):
+    gpu = type("GPU", (), {"compute_capability": capability})
+    monkeypatch.setattr(driver, "find_spec", lambda name: True)
+    monkeypatch.setattr(driver.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(driver.cuda, "get_current_device", lambda: gpu)
+    compose("dense(2)", (3,), device="cuda")
+    if fits:
+        assert compose("dense(2)", (3,), device="cuda", precision="tf32").precision == "tf32"
+    else:
+        with pytest.raises(
+            DeviceError, match=r"precision: tf32 needs a GPU .* 8\.0, this one has 7\.5; choose float32"
+        ):
+            compose("dense(2)", (3,), device="cuda", precision="tf32")
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"precision": "tf32"}, "precision: tf32 needs the tensor cores of device cuda, got device cpu"),
+        ({"precision": "tf33", "device": "cuda"}, "precision: expected float32, tf32 or bf16, got .*did you mean tf32"),
+        ({"precision": "bf16", "device": "cuda", "dtype": "float64"}, "precision: bf16 rounds float32 numbers"),
+    ],
+)
+def test_a_precision_that_cannot_be_is_a_mistake_of_the_caller(options, expected):
+    with pytest.raises(SpecError, match=expected) as error:
+        compose("dense(2)", (3,), **options)
+    assert error.value.exit_status == 2
+
+
 class CudaAPIError(Exception):
+    __module__ = "numba.cuda.cudadrv.driver"
+
     def __init__(self, code, text):
         super().__init__(text)
         self.code = code
@@ -276,6 +399,7 @@ class CudaAPIError(Exception):
             CudaAPIError(700, "[700] CUDA_ERROR_ILLEGAL_ADDRESS\nmore"),
             "the GPU reports .*700.*ADDRESS; what it held is lost",
         ),
+        (CudaAPIError(222, "[222] CUDA_ERROR_UNSUPPORTED_PTX_VERSION"), r"driver is too old .*222.*numba-cuda\[cu12\]"),
         (MemoryError(), "out of memory"),
     ],
 )
@@ -285,6 +409,30 @@ def test_errors_of_the_driver_are_one_sentence(raised, expected):
     assert str(error.value).startswith("device cuda: ") and "\n" not in str(error.value)
     with pytest.raises(KeyError), driver.translated("device cuda"):
         raise KeyError("ours")
+
+
+def test_what_the_compiler_cannot_is_one_sentence():
+    def compile(signature):
+        raise ImportError("scipy 0.16+ is required for linear algebra")
+
+    code = type("Code", (), {"compile": staticmethod(compile), "typeof_pyval": type})
+    with pytest.raises(DeviceError, match=r"odd_forward has no CUDA form: scipy 0\.16\+ is required") as error:
+        driver.Sequence([launch.Launch(code, (1,), 1, (1,))], 0).compile("odd_forward")
+    assert error.value.exit_status == 1
+
+
+def test_memory_that_runs_out_while_a_program_is_made(monkeypatch):
+    monkeypatch.setattr(driver, "require", lambda *given: None)
+    monkeypatch.setattr(device, "require", lambda: None)
+    monkeypatch.setattr(device, "cuda", HostMemory)
+    run = device.DeviceRun(Program(compose("dense(2)", (3,), device="cuda"), "mse", "sgd", 2))
+
+    def full(*given):
+        raise CudaAPIError(2, "CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr(HostMemory, "device_array", full)
+    with pytest.raises(DeviceError, match="not enough free memory"):
+        run.compile()
 
 
 BENCHMARKS = HERE.parent / "benchmarks"

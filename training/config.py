@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import registry
 from ..errors import NnjitError
-from ..network.network import DEVICES, Network
+from ..network.network import DEVICES, PRECISIONS, Network, unfit
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from . import clip, metrics, toml
 from .fit import Settings
@@ -77,6 +77,7 @@ class Run(_Section):
     """Where it is trained."""
 
     device: str = Field(default="cpu", description=either(f'"{device}"' for device in DEVICES))
+    precision: str = Field(default="float32", description=either(f'"{precision}"' for precision in PRECISIONS))
     threads: Count | None = Field(default=None, description="a whole number from 1 on")
     plugins: list[str] = Field(default=[], description="a list of files or modules with layers of your own")
 
@@ -130,6 +131,8 @@ def resolve(table, where=""):
         _attempt(metrics.get, name, f"training.metrics[{i}]", problems)
     if run.device not in DEVICES:
         problems.add("run.device", f"expected {either(DEVICES)}, got {quoted(run.device)}")
+    elif wrong := unfit(run.precision, run.device, model.dtype):
+        problems.add("run.precision", wrong)
     if model.input_shape and not any(problem.startswith("model") for problem in problems):
         check_fit(layers, model.input_shape, loss, problems)
     problems.report(where)
@@ -155,7 +158,8 @@ def build(config, dataset, where=""):
     if graph is not None:
         _check_memory(graph, config, len(dataset.train), problems)
     problems.report(where)
-    return Network(layers, shape, config.model.dtype, config.run.device, config.training.seed)
+    run = config.run
+    return Network(layers, shape, config.model.dtype, run.device, config.training.seed, run.precision)
 
 
 def of_fit(network, settings):
@@ -165,7 +169,8 @@ def of_fit(network, settings):
     specs = {key: _spec(getattr(settings, key)) for key in ("loss", "optimizer", "schedule", "clip")}
     numbers = {"epochs": settings.epochs, "batch_size": settings.batch_size, "seed": settings.seed}
     training = Training(**specs, **numbers, norm=float(settings.norm), metrics=list(settings.metrics))
-    config = Config(model=model, training=training, run=Run(device=network.device)).model_dump()
+    run = Run(device=network.device, precision=network.precision)
+    config = Config(model=model, training=training, run=run).model_dump()
     return "# Trained by fit() on arrays: name the data before running it again.\n" + toml.write(config | {"data": {}})
 
 

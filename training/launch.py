@@ -48,7 +48,7 @@ def start(table, output=None, where=""):
         return _train(trainer)
 
 
-def resume(path, plugins=(), epochs=None, threads=None, device=None):
+def resume(path, plugins=(), epochs=None, threads=None, device=None, precision=None):
     """Continue a run where its last checkpoint left it, bit for bit on the same device.
 
     Parameters
@@ -61,6 +61,8 @@ def resume(path, plugins=(), epochs=None, threads=None, device=None):
     threads : int or None
     device : str or None
         Another device to go on with; there the results agree within rounding.
+    precision : str or None
+        Another precision of the products to go on with.
 
     Returns
     -------
@@ -73,7 +75,8 @@ def resume(path, plugins=(), epochs=None, threads=None, device=None):
     directory = RunDirectory.open(path)
     table, where = config_file.read(directory.path / "config.toml")
     config_file.need_plugins(table, plugins, where)
-    for key, value in (("training.epochs", epochs), ("run.threads", threads), ("run.device", device)):
+    anew = {"training.epochs": epochs, "run.threads": threads, "run.device": device, "run.precision": precision}
+    for key, value in anew.items():
         if value is not None:
             config_file.assign(table, key.split("."), value)
     config = resolve(table, where)

@@ -13,6 +13,7 @@ from ..launch import SIMULATED, THREADS, block_helper, block_kernel, launch, lau
 from .block import total
 
 WIDE = THREADS if SIMULATED else 1024  # threads of a block: there are few channels
+REGISTERS = 64  # of a thread: a processor has 65,536
 
 
 @launcher
@@ -43,7 +44,7 @@ def _next(n, i, rows, rest, positions):
     return (n + 1, i - positions) if i >= positions else (n, i)
 
 
-@block_kernel
+@block_kernel(registers=REGISTERS)
 def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """A channel: mean, variance, then y."""
     cells = cuda.shared.array(WIDE, real)
@@ -78,7 +79,7 @@ def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_d
         n, i = _next(n, i, rows, rest, positions)
 
 
-@block_kernel
+@block_kernel(registers=REGISTERS)
 def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     """A channel: the two sums, then dx."""
     cells = cuda.shared.array(WIDE, real)
@@ -103,7 +104,7 @@ def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
         n, i = _next(n, i, rows, rest, positions)
 
 
-@block_kernel
+@block_kernel(registers=REGISTERS)
 def _backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """A channel: the two sums are the gradients."""
     cells = cuda.shared.array(WIDE, real)

@@ -14,6 +14,13 @@ registers: for each k it reads 2 side numbers of shared memory, four at a time, 
 reads few different rows of A and many columns of B; pieces are read from global memory along their contiguous
 direction, 128 bits at a time where addresses allow.
 
+With tensor cores (launch.precision, kernels/tensor.py) the plan is the same but for the middle: pieces lie line by line
+in shared memory, rounded on their way there; a warp has a part of the tile, cut into 16 x 8 numbers, and for each step
+its lanes read the words of A and B that they hold (32 different banks) and add the products to their numbers of C.
+
+What follows the sum, the bias and a formula that a later kernel would apply (launch.fused), is done by the thread that
+has the number in a register.
+
 No races: a tile belongs to one block; the only exchange is through shared memory, and a barrier lies between the
 writing of a buffer and its reading. Shares of the sum are written side by side and added in their order by a second
 kernel, so the bits are the same in every run.
@@ -23,15 +30,28 @@ from dataclasses import dataclass
 from functools import cache as memoize
 
 import numpy as np
-from numba import cuda, prange
+from numba import cuda
 
 from ...errors import DeviceError
-from .. import geometry
-from ..compiler import kernel
-from ..launch import SIMULATED, address, block_helper, block_kernel, launch, launches, real, table, workspace
+from .. import geometry, tensor
+from ..launch import (
+    PRECISION,
+    SIMULATED,
+    THREADS,
+    address,
+    block_helper,
+    block_kernel,
+    blocks,
+    completing,
+    launch,
+    real,
+    table,
+    workspace,
+)
 from ..vector import load4, store4
 
 BLOCKS = 128  # tiles below which smaller tiles, then shares of the sum are taken: about the processors of a large GPU
+MOST = 65535  # blocks in y and z of a grid
 SHARE = 256  # numbers of k, at least, that a share of the sum has
 
 
@@ -49,7 +69,25 @@ class Tile:
         return self.rows * self.columns // self.side**2
 
 
+@dataclass(frozen=True)
+class TensorTile:
+    """rows x columns of C for a block, down x across of them for a warp; depth: k of one step, whole 16."""
+
+    rows: int
+    columns: int
+    depth: int
+    down: int
+    across: int
+
+    @property
+    def threads(self):
+        return self.rows // self.down * (self.columns // self.across) * 32
+
+
 TILES = [Tile(8, 16, 16, 4)] if SIMULATED else [Tile(128, 128, 8, 8), Tile(64, 64, 16, 4), Tile(32, 32, 16, 4)]
+TENSOR_TILES = [TensorTile(16, 16, 16, 16, 16)]
+if not SIMULATED:
+    TENSOR_TILES = [TensorTile(128, 128, 16, 64, 32), TensorTile(64, 64, 16, 32, 32), TensorTile(32, 32, 16, 16, 16)]
 
 
 @dataclass(frozen=True)
@@ -104,7 +142,12 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
         return []
     if max(A.array.size, B.array.size, C.size) > geometry.LARGEST:  # offsets are 32-bit numbers
         raise DeviceError("arrays of more than 2**31 numbers are too large for a product on CUDA; use a smaller batch")
-    tile = next((t for t in TILES if _tiles(t, M, N) * groups >= BLOCKS), TILES[-1])
+    if groups > MOST or -(-M // TILES[-1].rows) > MOST:
+        raise DeviceError(f"a product on CUDA takes at most {MOST} groups and {MOST * TILES[-1].rows} rows")
+    form = tensor.FORMS.get(PRECISION.get())
+    # A float64 takes two registers: the largest tile would not fit.
+    every = TENSOR_TILES if form else [t for t in TILES if C.dtype == np.float32 or t.side < 8]
+    tile = next((t for t in every if _tiles(t, M, N) * groups >= BLOCKS), every[-1])
     tiles = _tiles(tile, M, N) * groups
     splits = max(1, min(-(-BLOCKS // tiles), K // SHARE))
     per = -(-max(K, 1) // (splits * tile.depth)) * tile.depth
@@ -113,19 +156,27 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
     tables = tuple(pair[0] is not None for pair in pairs)
     given = [each for pair in pairs for each in pair if each is not None]
     places = table(np.concatenate([*given, np.zeros(1, np.int64)]), C)
-    target = C if splits == 1 else workspace(splits * groups * M * N, C)
-    code = _product(tile, A.along_k, B.along_k, tables, A.wide(K, M), B.wide(K, N), by_row, splits > 1)
     grid = (-(-N // tile.columns), -(-M // tile.rows), splits * groups)
-    sizes, steps = (M, N, K, per, groups), (*A.steps, *B.steps)
-    found = [
-        launch(
-            code, grid, tile.threads, A.array, B.array, bias, target, places, sizes, steps, (A.group, B.group, group)
-        )
-    ]
-    if splits > 1:
-        given = (target, bias, C, places, splits, (M, N, groups), group, places.size - M - N - 1, tables[2], by_row)
-        found += launches(_join, given)
-    return found
+    sizes, steps, jumps = (M, N, K, per, groups), (*A.steps, *B.steps), (A.group, B.group, group)
+    way = tile, form, A.along_k, B.along_k, tables, A.wide(K, M), B.wide(K, N), by_row
+    made = _tensor_product if form else _product
+
+    def whole(finish=None, kept=True, out=C, x=C, y=C):
+        code = made(*way, False, finish, kept)
+        return launch(code, grid, tile.threads, A.array, B.array, bias, C, out, x, y, places, sizes, steps, jumps)
+
+    def joined(finish=None, kept=True, out=C, x=C, y=C):
+        code, sizes = _joining(by_row, tables[2], finish, kept), (M, N, groups, splits, group, places.size - M - N - 1)
+        return launch(code, blocks(M * N * groups), THREADS, shares, bias, C, out, x, y, places, sizes)
+
+    if splits == 1:
+        return [completing(whole, C)]
+    shares = workspace(splits * groups * M * N, C)
+    parts = launch(
+        made(*way, True, None, True), grid, tile.threads, A.array, B.array, bias, shares, C, C, C, places, sizes, steps,
+        jumps,
+    )  # fmt: skip
+    return [parts, completing(joined, C)]
 
 
 def _tiles(tile, M, N):
@@ -133,7 +184,7 @@ def _tiles(tile, M, N):
 
 
 @memoize
-def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared):
+def _product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared, finish, kept):
     """The kernel for a tile and for the way its factors lie in memory."""
     ROWS, COLUMNS, DEPTH, SIDE, THREADS = tile.rows, tile.columns, tile.depth, tile.side, tile.threads
     HALF = SIDE // 4  # fours of a thread: 4 rows (columns) at ty * 4, and 4 more half a tile further
@@ -141,15 +192,16 @@ def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared)
     A_LINE, B_LINE = ROWS + 4, COLUMNS + 4  # of shared memory; 4 more, so that rows fall into different banks
     A_EACH, B_EACH = ROWS * DEPTH // THREADS, COLUMNS * DEPTH // THREADS  # numbers that a thread copies
     A_SHARED, B_SHARED, EACH = 2 * DEPTH * A_LINE, 2 * DEPTH * B_LINE, SIDE * SIDE  # sizes must be constants
-    A_TABLES, B_TABLES, C_TABLES = tables
+    A_TABLES, B_TABLES, _ = tables
     place_a, fetch_a, keep_a = _copying(ROWS, DEPTH, THREADS, a_along_k, a_wide, A_TABLES)
     place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, B_TABLES)
+    put = _putting(by_row, tables[2], shared, finish, kept)
 
     @block_kernel(registers=128 if SIDE == 8 else None)  # two blocks to a processor
-    def product(A, B, bias, C, T, sizes, steps, groups):
+    def product(A, B, bias, C, out, x, y, T, sizes, steps, groups):
         a_buffers = cuda.shared.array(A_SHARED, real)
         b_buffers = cuda.shared.array(B_SHARED, real)
-        sums = cuda.local.array(EACH, real)
+        sums, done = cuda.local.array(EACH, real), cuda.local.array(EACH, real)
         fa, fb = cuda.local.array(SIDE, real), cuda.local.array(SIDE, real)
         next_a, next_b = cuda.local.array(A_EACH, real), cuda.local.array(B_EACH, real)
         at_a, at_b = cuda.local.array(A_EACH, np.int32), cuda.local.array(B_EACH, np.int32)
@@ -187,28 +239,132 @@ def _product(tile, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared)
                 keep_a(a_buffers, (s % 2) * DEPTH * A_LINE, A_LINE, t, next_a)
                 keep_b(b_buffers, (s % 2) * DEPTH * B_LINE, B_LINE, t, next_b)
             cuda.syncthreads()
+        for i in range(EACH):  # so that sums stay in registers, though a long formula is not written out for each
+            done[i] = sums[i]
         for i in range(SIDE):
             m = row + ty * 4 + i % 4 + i // 4 * (ROWS // 2)
             if m < M:
                 for j in range(SIDE):
                     n = column + tx * 4 + j % 4 + j // 4 * (COLUMNS // 2)
                     if n < N:
-                        z = sums[i * SIDE + j]
-                        if shared:
-                            C[((split * count + g) * M + m) * N + n] = z
-                        else:
-                            if bias.size > 0:
-                                z += bias[g * M + m] if by_row else bias[g * N + n]
-                            if C_TABLES:
-                                C[g * groups[2] + T[of_c + m] + T[of_c + M + n]] = z
-                            else:
-                                C[m * N + n] = z
+                        put(done[i * SIDE + j], m, n, g, split, bias, C, out, x, y, T, of_c, sizes, groups[2])
 
     return product
 
 
 @memoize
-def _copying(LINES, DEPTH, THREADS, along_k, wide, tables):
+def _tensor_product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared, finish, kept):
+    """The same with tensor cores, which multiply what `form` rounds."""
+    ROWS, COLUMNS, DEPTH, THREADS = tile.rows, tile.columns, tile.depth, tile.threads
+    DOWN, ACROSS = tile.down // 16, tile.across // 8  # pieces of C of a warp
+    WARPS = COLUMNS // tile.across  # in a row of the tile
+    WROWS, WCOLUMNS = tile.down, tile.across
+    EACH, STEP, HALF = form.each, 8 * form.each, 4 * form.each  # numbers of a word, of an instruction, of half of it
+    LINE = DEPTH + HALF  # of shared memory: lines of 4 more words, so that what a warp reads lies in different banks
+    A_EACH, B_EACH = ROWS * DEPTH // THREADS, COLUMNS * DEPTH // THREADS
+    A_SHARED, B_SHARED, SUMS = 2 * ROWS * LINE, 2 * COLUMNS * LINE, DOWN * ACROSS * 4
+    A_WORDS, B_WORDS = DOWN * 4, ACROSS * 2
+    WORD = form.type
+    A_TABLES, B_TABLES, _ = tables
+    place_a, fetch_a, keep_a = _copying(ROWS, DEPTH, THREADS, a_along_k, a_wide, A_TABLES, form)
+    place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, B_TABLES, form)
+    put = _putting(by_row, tables[2], shared, finish, kept)
+    word, mma = tensor.word, tensor.multiplying(form)
+
+    @block_kernel
+    def product(A, B, bias, C, out, x, y, T, sizes, steps, groups):
+        a_buffers = cuda.shared.array(A_SHARED, WORD)
+        b_buffers = cuda.shared.array(B_SHARED, WORD)
+        sums, done = cuda.local.array(SUMS, real), cuda.local.array(SUMS, real)
+        fa, fb = cuda.local.array(A_WORDS, np.uint32), cuda.local.array(B_WORDS, np.uint32)
+        next_a, next_b = cuda.local.array(A_EACH, real), cuda.local.array(B_EACH, real)
+        at_a, at_b = cuda.local.array(A_EACH, np.int32), cuda.local.array(B_EACH, np.int32)
+        M, N, K, per, count = sizes
+        t = cuda.threadIdx.x
+        lane, warp = t % 32, t // 32
+        down, across = warp // WARPS * WROWS + lane // 4, warp % WARPS * WCOLUMNS  # row g of the warp, its columns
+        split, g = cuda.blockIdx.z // count, cuda.blockIdx.z % count
+        row, column = cuda.blockIdx.y * ROWS, cuda.blockIdx.x * COLUMNS
+        of_b = M + K if A_TABLES else 0  # where in T the tables of B begin, and those of C
+        of_c = of_b + K + N if B_TABLES else of_b
+        first = split * per
+        last = min(first + per, K)
+        place_a(t, row, M, steps[0], T, 0, g * groups[0], at_a)
+        place_b(t, column, N, steps[2], T, of_b + K, g * groups[1], at_b)
+        for i in range(SUMS):
+            sums[i] = 0.0
+        rounds = (last - first + DEPTH - 1) // DEPTH
+        for s in range(rounds + 1):
+            if s < rounds:
+                fetch_a(A, t, first + s * DEPTH, last, steps[1], T, M, at_a, next_a)
+                fetch_b(B, t, first + s * DEPTH, last, steps[3], T, of_b, at_b, next_b)
+            if s > 0:
+                for k in range(0, DEPTH, STEP):
+                    a = ((s - 1) % 2 * ROWS + down) * LINE + k + lane % 4 * EACH
+                    b = ((s - 1) % 2 * COLUMNS + across + lane // 4) * LINE + k + lane % 4 * EACH
+                    for i in range(DOWN):
+                        for h in range(4):
+                            fa[4 * i + h] = word(a_buffers, a + (16 * i + h % 2 * 8) * LINE + h // 2 * HALF)
+                    for j in range(ACROSS):
+                        for h in range(2):
+                            fb[2 * j + h] = word(b_buffers, b + 8 * j * LINE + h * HALF)
+                    for i in range(DOWN):
+                        for j in range(ACROSS):
+                            c = (i * ACROSS + j) * 4
+                            sums[c], sums[c + 1], sums[c + 2], sums[c + 3] = mma(
+                                fa[4 * i], fa[4 * i + 1], fa[4 * i + 2], fa[4 * i + 3], fb[2 * j], fb[2 * j + 1],
+                                sums[c], sums[c + 1], sums[c + 2], sums[c + 3],
+                            )  # fmt: skip
+            if s < rounds:
+                keep_a(a_buffers, s % 2 * ROWS * LINE, LINE, t, next_a)
+                keep_b(b_buffers, s % 2 * COLUMNS * LINE, LINE, t, next_b)
+            cuda.syncthreads()
+        for i in range(SUMS):  # as in the other
+            done[i] = sums[i]
+        for i in range(2 * DOWN):
+            m = row + down + 8 * i
+            if m < M:
+                for j in range(2 * ACROSS):
+                    n = column + across + lane % 4 * 2 + 8 * (j // 2) + j % 2
+                    if n < N:
+                        z = done[(i // 2 * ACROSS + j // 2) * 4 + i % 2 * 2 + j % 2]
+                        put(z, m, n, g, split, bias, C, out, x, y, T, of_c, sizes, groups[2])
+
+    return product
+
+
+@memoize
+def _putting(by_row, tables, shared, finish, kept):
+    """What becomes of a sum z: a share of it is put aside; else bias and formula are applied and the result is written.
+
+    kept: whether what the formula reads is written too.
+    """
+    FINISHED = finish is not None
+    finish = finish or _as_it_is
+
+    @block_helper
+    def put(z, m, n, g, split, bias, C, out, x, y, T, of_c, sizes, group):
+        if shared:
+            C[((split * sizes[4] + g) * sizes[0] + m) * sizes[1] + n] = z
+        else:
+            if bias.size > 0:
+                z += bias[g * sizes[0] + m] if by_row else bias[g * sizes[1] + n]
+            at = g * group + T[of_c + m] + T[of_c + sizes[0] + n] if tables else m * sizes[1] + n
+            if kept:
+                C[at] = z
+            if FINISHED:
+                out[at] = finish(z, x, y, at)
+
+    return put
+
+
+@block_helper
+def _as_it_is(z, x, y, at):
+    return z
+
+
+@memoize
+def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
     """How a thread copies its share of a piece: where its numbers stand, how they come and where they go.
 
     The piece has LINES rows or columns ("lines") and DEPTH k. A thread's numbers are THREADS apart, or fours of them.
@@ -216,6 +372,7 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables):
     EACH = LINES * DEPTH // THREADS
     FOUR = 4 if wide else 1
     ALONG = (DEPTH if along_k else LINES) // FOUR
+    rounded = tensor.rounding(form) if form else None
 
     @block_helper
     def place(t, first, count, step, T, base, group, at):
@@ -260,21 +417,37 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables):
             else:
                 buffer[base + q // ALONG * line_size + q % ALONG] = kept[e]
 
-    return place, fetch, keep
+    @block_helper
+    def keep_rounded(buffer, base, line_size, t, kept):
+        """From registers to shared memory, rounded, line by line."""
+        for e in range(EACH // FOUR):
+            q = t + e * THREADS
+            if along_k and wide:
+                at = base + q // ALONG * line_size + q % ALONG * 4
+                a, b, c, d = kept[4 * e], kept[4 * e + 1], kept[4 * e + 2], kept[4 * e + 3]
+                store4(buffer, at, rounded(a), rounded(b), rounded(c), rounded(d))
+            elif along_k:
+                buffer[base + q // ALONG * line_size + q % ALONG] = rounded(kept[e])
+            else:
+                for f in range(FOUR):
+                    at = base + (q % ALONG * FOUR + f) * line_size + q // ALONG
+                    buffer[at] = rounded(kept[e * FOUR + f])
+
+    return place, fetch, keep_rounded if form else keep
 
 
-@kernel
-def _join(shares, bias, C, T, splits, sizes, group, first, tables, by_row):
-    """C = bias + the shares of the sum, in their order: a thread a number."""
-    M, N, groups = sizes
-    for i in prange(groups * M * N):
-        g, m, n = i // (M * N), i // N % M, i % N
-        z = 0.0
-        for s in range(splits):
-            z += shares[s * groups * M * N + i]
-        if bias.size > 0:
-            z += bias[g * M + m] if by_row else bias[g * N + n]
-        at = m * N + n
-        if tables:
-            at = g * group + T[first + m] + T[first + M + n]
-        C[at] = z
+@memoize
+def _joining(by_row, tables, finish, kept):
+    """The kernel C = bias + the shares of the sum, in their order, then the formula: a thread a number."""
+    put = _putting(by_row, tables, False, finish, kept)
+
+    @block_kernel
+    def join(shares, bias, C, out, x, y, T, sizes):
+        M, N, groups, splits, group, first = sizes
+        for i in range(cuda.grid(1), groups * M * N, cuda.gridsize(1)):
+            z = 0.0
+            for s in range(splits):
+                z += shares[s * groups * M * N + i]
+            put(z, i // N % M, i % N, i // (M * N), 0, bias, C, out, x, y, T, first, sizes, group)
+
+    return join
