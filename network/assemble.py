@@ -45,7 +45,8 @@ def assemble(program):
     bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
     needed = {b: _kernel(b, program.device).source.linked() for b in dict.fromkeys(binding for binding, _ in bound)}
     linked = list(dict.fromkeys(function for functions in needed.values() for function in functions))
-    with from_both_ends(linked, real) as help:
+    late = [(_kernel(b, program.device), signature) for b, signature in bound if needed[b] and not plan.inline]
+    with from_both_ends(linked, late, real) as help:
         found = cache.compiled
         for binding, signature in sorted(bound, key=lambda pair: len(needed[pair[0]]) > 0):
             if needed[binding]:

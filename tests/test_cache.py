@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nnjit.kernels import cache, compiler
+from nnjit.kernels.compiler import Kernel, type_of
 from nnjit.network import assemble
 from nnjit.registry import compose
+from numba import types
 from numba.core.caching import IndexDataCacheFile
 
 KERNEL = """
@@ -266,7 +268,7 @@ def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     functions = [word.py_func for word in (product, frame, pack)]
-    with prepare.from_both_ends(functions, np.float64) as help:
+    with prepare.from_both_ends(functions, [], np.float64) as help:
         help()
         help()
         deadline = time.monotonic() + 60
@@ -274,5 +276,24 @@ def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
             time.sleep(0.05)
     assert list(fresh.rglob("*pack*.nbc")), "the last one comes first"
     monkeypatch.setattr(subprocess, "Popen", None)
-    with prepare.from_both_ends(functions[:2], np.float64) as help:
+    with prepare.from_both_ends(functions[:2], [], np.float64) as help:
         help()  # two are not worth a process
+
+
+def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
+    """Every kind of argument by its letter; what it leaves in the cache is what this process would have made."""
+    from nnjit.kernels import prepare
+    from nnjit.kernels.cpu import dropout
+
+    real, whole = (types.Array(kind, 1, "C") for kind in (types.float64, types.int64))
+    kinds = [real, whole, types.UniTuple(types.intp, 3), types.boolean, types.intp, types.float64]
+    assert [prepare._kind(prepare._letter(kind), np.float64) for kind in kinds] == kinds
+    x = np.ones(6)
+    signature = tuple(map(type_of, (x, x, 0.5, True, 1, 0, 3)))
+    name = prepare._called(dropout.forward, signature)
+    command = [sys.executable, "-m", "nnjit.kernels.prepare", "float64", name]
+    subprocess.run(command, env=os.environ | {"NNJIT_CACHE_DIR": str(fresh)}, check=True)
+    made = {file.name for file in fresh.rglob("*dropout_forward*.nb?")}
+    assert made
+    Kernel(dropout.forward.function, dropout.forward.form).compile(signature, np.float64)
+    assert {file.name for file in fresh.rglob("*dropout_forward*.nb?")} == made

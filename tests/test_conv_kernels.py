@@ -89,6 +89,39 @@ def test_many_maps_of_3x3_taps(batch, maps, filters, sizes, padding, border, see
         np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=7e-6, err_msg=name)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    batch=st.sampled_from([1, 2, 9, 17]), maps=st.integers(1, 40), filters=st.integers(8, 50),
+    sizes=st.lists(st.integers(1, 9), min_size=0, max_size=2), row=st.one_of(st.integers(1, 20), st.just(300)),
+    taps=st.integers(1, 5), stride=st.integers(1, 3), groups=st.sampled_from([1, 1, 2]), seed=st.integers(0, 9),
+    padding=st.integers(0, 2), border=st.sampled_from(BORDERS),
+)  # fmt: skip
+def test_filters_side_by_side(batch, maps, filters, sizes, row, taps, stride, groups, seed, padding, border):
+    """One to three dimensions, many filters: tiles of every height, bands and columns that end early."""
+    sizes = (*sizes, row)
+    options = {"filters": filters * groups, "kernel_size": tuple(min(taps, i) for i in sizes), "stride": stride,
+               "padding": tuple(min(padding, i - 1) for i in sizes), "groups": groups, "border": border}  # fmt: skip
+    layer, rng = registry.create(("conv", options)), np.random.default_rng(seed)
+    x = rng.standard_normal((batch, maps * groups, *sizes))
+    dy = rng.standard_normal((batch, *layer.output_shape(x.shape[1:])))
+    exact = run(layer, x, dy, None, "reference", seed=seed)
+    given = {name: exact[name] for name in ("W", "b")}
+    found = run(layer, x.astype(np.float32), dy.astype(np.float32), given, "cpu")
+    for name in ("y", "dx", "dW"):
+        scale = np.abs(exact[name]).max() + 1.0
+        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("maps, filters, taps", [(300, 20, 3), (5, 20, 47), (600, 3, 2), (3, 2, 50)])
+def test_sums_of_more_terms_than_fit(maps, filters, taps):
+    """Weights in several portions, in float64: to its rounding."""
+    layer = registry.create(("conv1d", {"filters": filters, "kernel_size": taps, "padding": "same", "stride": 2}))
+    x = np.random.default_rng(0).standard_normal((2, maps, 2 * taps + 9))
+    exact, found = (run(layer, x, np.ones_like, None, folder) for folder in ("reference", "cpu"))
+    for name in ("y", "dx", "dW"):
+        np.testing.assert_allclose(found[name], exact[name], rtol=1e-12, atol=1e-11, err_msg=name)
+
+
 @pytest.mark.parametrize("maps, filters", [(160, 24), (24, 200), (256, 256)])
 def test_as_many_maps_as_fit(maps, filters):
     """Weights in several portions, in float64: to its rounding."""
@@ -227,7 +260,7 @@ def test_gradients_are_adjoints(border, sizes, kernel, stride, sides, groups, se
 @pytest.mark.parametrize(
     "spec, maps",
     [("conv(5, 3, padding='same', border='edge')", 4), ("conv_transpose(5, 3, stride=2, padding=1)", 4),
-     ("conv(64, 3, padding='same')", 64)],
+     ("conv(64, 3, padding='same')", 64), ("conv(40, 3, stride=2, padding='same')", 5)],
 )  # fmt: skip
 def test_parts_give_the_same_bits(spec, maps):
     """Any division of a kernel's loop between threads."""

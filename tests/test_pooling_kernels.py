@@ -5,6 +5,8 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from layer_runner import run
 from nnjit import registry
 from nnjit.check.promotion import promoted
@@ -26,6 +28,33 @@ INF = float("inf")
 def test_stored_answers_of_pytorch(dtype, tolerance, folder):
     counts = [compare({name}, dtype, folder, tolerance) for name in NAMES]
     assert sum(counts) == 60 and min(counts) >= 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(["maxpool", "avgpool", "padded"]), sizes=st.lists(st.integers(1, 9), min_size=0, max_size=2),
+    row=st.one_of(st.integers(1, 40), st.sampled_from([700, 2500])), seed=st.integers(0, 9),
+    size=st.one_of(st.integers(1, 6), st.sampled_from([400, 2100])), stride=st.sampled_from([None, 1, 2, 3, 7]),
+    padding=st.integers(0, 3), dtype=st.sampled_from([np.float32, np.float64]),
+)  # fmt: skip
+def test_every_window_against_the_reference(name, sizes, row, seed, size, stride, padding, dtype):
+    """Windows in one vector and in many, wider than a buffer, over borders; ties, NaN and minus infinity."""
+    sizes = (*sizes, row) if row < 100 else (row,)
+    kernel = tuple(min(size, i) for i in sizes)
+    options = {"size": kernel, "stride": stride or kernel, "padding": tuple(min(padding, k - 1) for k in kernel)}
+    if name == "padded":
+        options["count_padding"] = True
+    layer, rng = registry.create((name.replace("padded", "avgpool"), options)), np.random.default_rng(seed)
+    x = rng.integers(-3, 4, (2, 3, *sizes)).astype(dtype)
+    if name == "maxpool" and seed < 5:
+        x[rng.random(x.shape) < 0.05] = np.nan
+        x[rng.random(x.shape) < 0.3] = -INF
+    dy = rng.standard_normal((2, *layer.output_shape(x.shape[1:])))
+    wanted, got = (run(layer, x, dy, folder=folder) for folder in ("reference", "cpu"))
+    for each in ("y", "dx"):
+        bound = 1e-5 if dtype is np.float32 else 1e-12
+        scale = 1.0 + np.abs(wanted[each][np.isfinite(wanted[each])]).max(initial=0)
+        np.testing.assert_allclose(got[each], wanted[each], rtol=bound, atol=bound * scale, err_msg=each)
 
 
 def test_twins_take_the_same_arguments():

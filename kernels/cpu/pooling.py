@@ -32,7 +32,7 @@ from math import inf, sqrt
 from numba import prange, uintp
 
 from ..compiler import inlined, kernel
-from .pooling_tiles import ROOM, along, claim, collect, deal, down, highest_along, highest_down, pairs, spread
+from .pooling_tiles import ROOM, along, claim, collect, deal, divide, down, highest_along, highest_down, pairs, spread
 from .tile import lanes, panel
 
 
@@ -61,21 +61,6 @@ def _paired(size, stride, before, out, image):
 def _windows(size, stride, L):
     """How many windows of a row are taken at once: their cells have room in a buffer."""
     return (ROOM - 4 * L - 2 * size) // stride // L * L
-
-
-@inlined
-def _divide(Y, y, T, t, count, high, size, stride, before, W, count_padding):
-    """Y[y + o] = T[t + o] / the cells of window o that are counted: `high` rows of all columns, or of those in the map."""
-    w0, w1 = _cells(0, stride, before, size, W)
-    v0, v1 = _cells(count - 1, stride, before, size, W)
-    if count_padding or (w1 - w0 == size and v1 - v0 == size):
-        number = float(high * size)
-        for o in range(count):
-            Y[y + o] = T[t + o] / number
-        return
-    for o in range(count):
-        w0, w1 = _cells(o, stride, before, size, W)
-        Y[y + o] = T[t + o] / float(high * (w1 - w0))
 
 
 @kernel
@@ -183,7 +168,7 @@ def average_forward(x, y, size, stride, before, count_padding):
                             total += P[j]
                     Y[z + o] = total
             high = size[0] * size[1] if count_padding else rows[1] * rows[3]
-            _divide(Y, uintp(z), Y, uintp(z), OW, high, size[2], stride[2], before[2], W, count_padding)
+            divide(Y, z, OW, high, size[2], stride[2], -before[2], W, count_padding, Y, z, end)
 
 
 @kernel
@@ -207,7 +192,7 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
             for first in range(0, OW if some > 0 else 0, max(some, 1)):
                 count = min(some, OW - first)
                 start, cells = first * stride[2] - before[2], (count - 1) * stride[2] + size[2]
-                _divide(T, 0, dY, uintp(z + first), count, high, size[2], stride[2], -start, W, count_padding)
+                divide(dY, z + first, count, high, size[2], stride[2], start, W, count_padding, T, 0, ROOM)
                 if apart:
                     deal(dX, rows, count, T)
                     continue

@@ -236,6 +236,21 @@ def claim(P: array, rows: 5, count, dP: array, dY: array, z):
 
 
 @linked
+def divide(P: array, p, count, high, size, step, start, W, padded, Y: array, y, end):
+    """Y[y + o] = P[p + o] / the cells of window o: `high` rows of all columns, or (not padded) of those in the map."""
+    L = lanes(P)
+    nothing, one = zero(P, 1, 1), ramp(P, 1, 0)
+    for o in range(0, count, L):
+        cell, columns = start + o * step, ramp(P, size, 0)
+        if not padded:
+            before, behind = ramp(P, -cell, -step), ramp(P, cell + size - W, step)
+            columns = most(minus(minus(columns, most(nothing, before)), most(nothing, behind)), one)
+        whole = y + o + L <= end
+        mean = over(load(P, p + o, 0, 1, 1, count - o, None), times(ramp(P, high, 0), columns))
+        store(Y, y + o, 0, mean, L if whole else count - o, None)
+
+
+@linked
 def deal(dX: array, rows: 5, count, T: array):
     """dX = T[o] in every cell of each of `count` windows as in `pairs`."""
     L = lanes(T)
