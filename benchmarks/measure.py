@@ -10,6 +10,7 @@ TURN = 0.08  # seconds of a turn
 WARM = 0.01  # seconds of untimed calls before it: threads wake up
 PAUSE = 0.01  # seconds between turns, in which the other side's threads fall asleep
 TOLERANCE = {"y": 1e-4, "loss": 1e-4, "change": 1e-3, "gradient": 1e-3}  # relative, in the 2-norm
+PEER = 2  # times what is asked of nnjit: PyTorch's gradient of 3 x 3 taps was off by 1.6e-3 on a CPU with AVX2
 ROUNDING = 2.0**-23  # of a stored float32 parameter, of which a change is a small part
 ADAM = 4e-2  # Adam's first step is nearly sign(g), and of gradients within their rounding (Winograd's) signs differ
 
@@ -42,6 +43,8 @@ def compare(got, expected, initial, optimizer="", own=False):
             raise Wrong(f"{name} has {np.size(got[name])} numbers, not {np.size(want)}")
         size = np.linalg.norm(want)
         allowed = (ADAM if kind == "change" and optimizer.startswith("adam") else TOLERANCE[kind]) * size
+        if not own:
+            allowed *= PEER
         if kind == "change":
             allowed += ROUNDING * np.linalg.norm(initial[parameter])
         off = np.linalg.norm(have - want)

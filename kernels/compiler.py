@@ -45,8 +45,8 @@ def linked(function):
     """A helper that kernels call by symbol: compiled once for an element type, however many kernels share it.
 
     Arguments are flat arrays (annotated ``array``), of which it gets the address alone, tuples of whole numbers
-    (annotated with their length), tables of them (annotated ``places``) and whole numbers. It returns nothing. At least one argument is an array: the element
-    type is that of the first.
+    (annotated with their length), tables of them (annotated ``places``) and whole numbers. It returns nothing. At least
+    one argument is an array: the element type is that of the first.
     """
     names, notes = list(inspect.signature(function).parameters), function.__annotations__
     arrays = [name for name in names if notes.get(name) is array]

@@ -1,6 +1,6 @@
 """With an empty cache: a second process compiles half of the functions that kernels share, then half of the kernels.
 
-    python -m nnjit.kernels.prepare float32 nnjit.kernels.cpu.conv_tiles:correlate nnjit.kernels.cpu.conv:forward:a5,a5 ...
+    python -m nnjit.kernels.prepare float32 nnjit.kernels.cpu.conv_tiles:correlate nnjit.kernels.cpu.norm:scale:a1,f
 
 A kernel is followed by its signature: a5 is an array of five dimensions, w1 one of whole numbers, t3 a tuple of three,
 i, f, b a whole number, a number and a truth value.
@@ -26,8 +26,8 @@ from .compiler import FLOATS
 def from_both_ends(functions, kernels, real):
     """Within the block, `help()` starts a process that compiles `linked` functions, last first, if there are many.
 
-    Then it compiles kernels, pairs of a kernel and its signature, last first too. What it has not finished by the end of
-    the block is nobody's need any more.
+    Then it compiles kernels, pairs of a kernel and its signature, last first too. What it has not finished by the end
+    of the block is nobody's need any more.
     """
     process = None
 

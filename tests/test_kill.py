@@ -166,3 +166,9 @@ def test_leftovers_do_not_disturb(process, whole, tmp_path):
         file.write('{"epoch": 3, "st')
     assert len(readable(path)) == before
     assert_resumes(process, path, whole)
+
+
+def test_how_many_steps_are_taken_at_once_leaves_no_trace(process, whole, tmp_path):
+    """As many as fit into a moment, so it depends on the machine; here each by itself."""
+    assert process(tmp_path / "run", step=10**9) == 0
+    assert kept(tmp_path / "run") == kept(whole[0])

@@ -183,20 +183,26 @@ class Trainer:
         else:
             x, y = self._x, self._y
         row = int(state.counters[ROWS])
-        total = program.epoch(state, x, y, order)
+        program.epoch(state, x, y, order)
         if state.counters[STOP]:
             self._diverged(epoch, before + int(state.counters[ROWS]) - row)
         self.progress["step"] += steps
         self.progress["done"] += steps
-        self.progress["loss_sum"] += total * len(order)
+        for k in range(steps):  # step by step, or the bits would depend on how many are taken at once
+            samples = min(self.batch_size, len(order) - k * self.batch_size)
+            self.progress["loss_sum"] += self._logged(row + k) * samples
         self.progress["seconds"] = time.perf_counter() - self._began
         every = max(1, -(-self.total // LOGGED))
         records = [
             self._record(epoch, before + k + 1, row + k) for k in range(steps) if (before + k) % every == 0
         ]  # fmt: skip
         self._log(records)
-        loss = float(state.log[((row + steps - 1) % program.plan.log_rows) * program.plan.log_width])
-        self._tell("progress", epoch, self.progress["done"], self.steps_per_epoch, loss)
+        self._tell("progress", epoch, self.progress["done"], self.steps_per_epoch, self._logged(row + steps - 1))
+
+    def _logged(self, row):
+        """The loss in a row of the program's log."""
+        plan = self.program.plan
+        return float(self.program.state.log[(row % plan.log_rows) * plan.log_width])
 
     def _record(self, epoch, step, row):
         plan, log = self.program.plan, self.program.state.log

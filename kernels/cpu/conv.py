@@ -9,10 +9,11 @@ Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 where nothing is padd
 m = C / groups, b (F,) or (0,), y (N, F, *out). `before` is the padding before each dimension, `border` an index of
 geometry.BORDERS.
 
-Parallel plan: forward and backward_input loop over some samples at a time, padding included; backward_weight over blocks of filters
-and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns, backward_bias over
-filters. The loops themselves, on register tiles, are in conv_tiles.py. Indices of padding are unsigned (uintp), or
-Numba would test each for "counted from the end".
+Parallel plan: forward and backward_input loop over some samples at a time, padding included; backward_weight over
+blocks of filters and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns,
+backward_bias over filters. The loops themselves, on register tiles, are in conv_tiles.py; of many filters they are in
+conv_filters.py, and of 3 x 3 taps and many maps in winograd.py (layers/conv.py chooses, from shapes). Indices of
+padding are unsigned (uintp), or Numba would test each for "counted from the end".
 """
 
 from numba import prange, uintp

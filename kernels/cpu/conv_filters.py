@@ -43,7 +43,7 @@ def suits(results, terms, width=0, stride=2):
     """
     L = BYTES // 4
     full = 2 * results >= 3 * L or 4 * width < 3 * (width + L - 1) // L * L
-    enough = 8 <= results and 3 * L <= 4 * results and terms <= TERMS
+    enough = results >= 8 and 4 * results >= 3 * L and terms <= TERMS
     return enough and (stride > 1 or (full and terms >= LEAST))
 
 

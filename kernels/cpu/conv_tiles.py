@@ -1,17 +1,18 @@
-"""Convolution on register tiles, any stride and dilation: the loops behind conv.py.
+"""Convolution with positions of a row side by side in a vector: the loops behind conv.py, for few filters.
 
 A row of an image is contiguous and a tap is a fixed offset into it, so convolution is a matrix product whose right
-factor, the shifted image, need not be written down: a tile is R filters by C vectors of positions, the weights are its
-left factor, read as they are (`plane`). Backward to the input is the same product with the taps turned round, over
-deltas in a frame of zeros. With a stride s it is s such products a dimension: cells whose place leaves the remainder r
-meet the taps r, r + s, ... only (`classes`). Backward to the weights multiplies rows with rows (`columns`).
+factor, the shifted image, need not be written down: a tile is R filters by C vectors of positions (`plane`). Its sum
+runs over the terms, maps and taps, in one loop: the weights are packed for it, and a table holds where in the image
+each term lies (`gather`). Backward to the input is the same product with the taps turned round, over deltas in a frame
+of zeros. With a stride s it is s such products a dimension: cells whose place leaves the remainder r meet the taps r,
+r + s, ... only (`classes`, `remainder`). Backward to the weights multiplies rows with rows (`columns`).
 
 Where rows fill their vectors badly, or the stride leaves gaps, a few maps are first packed into a panel on the stack: a
 copy of the rows for each tap, without what lies between them, so that vectors run on over the end of a row (`pack`).
 
-Steps of one array carry its letter. ps of the image P: from map to map, from tap to tap (depth, row, column), from row
-to row. ws of the weights W: from filter to filter, map to map, tap to tap (as ps). ys of the result Y: from filter to
-filter, row to row. `size` counts what is summed: maps, and taps in three dimensions.
+Steps of one array carry its letter. ws of the weights W: from filter to filter, map to map, tap to tap (depth, row,
+column). ys of the result Y: from filter to filter, row to row. pr of the image P: from row to row of positions. `size`
+counts what is summed: maps, and taps in three dimensions.
 """
 
 from ..compiler import array, helper, inlined, linked, places
@@ -234,7 +235,7 @@ def shape_of_panel(room, m, taps, stride, dilation, OH, OW):
 
 @helper
 def forward_tiles(n, N, P, image, W, kernel, B, biased, Y, out, stride, dilation, groups):
-    """Y[n + i] = b + W * P[n + i], i < N; `image`, `kernel`, `out`: shapes of P, W and Y without the first dimension."""
+    """Y[n + i] = b + W * P[n + i], i < N; `image`, `kernel`, `out`: shapes of P, W, Y without the first dimension."""
     C, F, m = image[0], out[0], kernel[0]
     each, taps, volume = F // groups, W.size // F, image[1] * image[2] * image[3]
     plane = out[1] * out[2] * out[3]
@@ -313,6 +314,12 @@ def backward_input_tiles(n, N, W, kernel, dY, out, U, framed, dX, image, stride,
 
 
 @helper
+def _count(n, step):
+    """How many of n are met by going on `step` by `step`."""
+    return (n + step - 1) // step
+
+
+@helper
 def remainder(r, step, kernel, dilation, first, edge, framed, image):
     """The r-th class of cells of a plane, `step` apart in each dimension, and the taps that they meet.
 
@@ -330,12 +337,8 @@ def remainder(r, step, kernel, dilation, first, edge, framed, image):
     rd, rh, rw = r // (step[1] * step[2]), r // step[2] % step[1], r % step[2]
     kd, kh, kw = (rd + first[0]) % step[0], (rh + first[1]) % step[1], (rw + first[2]) % step[2]
     _, KD, KH, KW = kernel
-    TD, TH, TW = (KD - kd + step[0] - 1) // step[0], (KH - kh + step[1] - 1) // step[1], (KW - kw + step[2] - 1) // step[2]
-    cells = (
-        (image[0] - rd + step[0] - 1) // step[0],
-        (image[1] - rh + step[1] - 1) // step[1],
-        (image[2] - rw + step[2] - 1) // step[2],
-    )
+    TD, TH, TW = _count(KD - kd, step[0]), _count(KH - kh, step[1]), _count(KW - kw, step[2])
+    cells = (_count(image[0] - rd, step[0]), _count(image[1] - rh, step[1]), _count(image[2] - rw, step[2]))
     begin = (
         ((rd + first[0]) // step[0] + edge[0] - (TD - 1) * dilation[0]) * framed[2]
         + ((rh + first[1]) // step[1] + edge[1] - (TH - 1) * dilation[1])

@@ -1,9 +1,10 @@
 """Matrix products on register tiles, Y = A B and Y += A B^T, behind the affine layer.
 
 A tile is HIGH rows by three vectors of Y: for each term of the sum it reads three vectors of B and one number of every
-row of A, and makes 3 HIGH fused multiply-adds of them. Where many rows of A meet the same B, a panel of B, three vectors
-wide and DEEP terms long, is first copied (for B^T: turned) to the stack, so that it is read in one piece from nearby
-cache again and again. Where few do, B is read as it is; the rows of A B^T are then dot products (`inner`).
+row of A, and makes 3 HIGH fused multiply-adds of them. Where many rows of A meet the same B, a panel of B, three
+vectors wide and DEEP terms long, is first copied (for B^T: turned) to the stack, so that it is read in one piece from
+nearby cache again and again; so are the rows of A where their terms lie far apart (`rows`). Where few do, B is read as
+it is; the rows of A B^T are then dot products (`inner`).
 """
 
 from ..compiler import array, helper, inlined, linked
@@ -11,6 +12,7 @@ from .tile import BYTES, HIGH, copy, inner, lanes, load, outer, panel, store, su
 
 DEEP = 24576 // (3 * BYTES)  # terms of a sum whose factors are packed at once: three vectors of each take 24 kB
 ROOM = DEEP * 3 * BYTES // 4  # numbers of a panel, three vectors wide
+NEAR = 49152  # numbers that are read again and again: they stay in the second-level cache
 TALL = 512  # rows of a block, at most
 APART = 4  # more terms than there are from row to row of packed ones, or they share few lines of the cache
 PACKED = (DEEP + APART) * TALL
@@ -43,7 +45,7 @@ def _columns(M, A, a, sa, ka, B, b, kb, Y, y, ys, K, width, begin):
 
 @linked
 def rows(M, K, A: array, a, ka, S: array):
-    """S[i step + k HIGH + r] = A[a + k ka + i + r], i every HIGH-th row: the columns of A, a tile's beside each other."""
+    """S[i step + k HIGH + r] = A[a + k ka + i + r], i every HIGH-th row: the rows of a tile beside each other."""
     whole, step = M - M % HIGH, K + APART
     for k in range(K):
         for i in range(0, whole, HIGH):
@@ -84,16 +86,17 @@ def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys, begi
                     _columns(M, A, a + k * ka, sa, ka, T, 0, wide, Y, y + j, ys, deep, n - j, begin and k == 0)
         return
     whole = n - n % wide
-    for block in range((M + HIGH - 1) // HIGH if begin and M >= HIGH else M // HIGH):
-        i = min(block * HIGH, M - HIGH)  # the last ones may begin earlier: some rows twice, rather than one by one
-        for j in range(0, whole, wide):
+    for j in range(0, whole, wide):  # three vectors of B meet all rows while they are near
+        for block in range((M + HIGH - 1) // HIGH if begin and M >= HIGH else M // HIGH):
+            i = min(block * HIGH, M - HIGH)  # the last ones may begin earlier: some rows twice, rather than one by one
             _high_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
-        for j in range(whole, n, L):
-            _high_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
-    for i in range(0 if M < HIGH else M if begin else M - M % HIGH, M):
-        for j in range(0, whole, wide):
+        for i in range(0 if M < HIGH else M if begin else M - M % HIGH, M):
             _one_by_three(A, a + i * sa, sa, ka, B, b + j, kb, None, Y, y + i * ys + j, ys, K, wide, begin)
-        for j in range(whole, n, L):
+    for j in range(whole, n, L):
+        for block in range((M + HIGH - 1) // HIGH if begin and M >= HIGH else M // HIGH):
+            i = min(block * HIGH, M - HIGH)
+            _high_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
+        for i in range(0 if M < HIGH else M if begin else M - M % HIGH, M):
             _one_by_one(A, a + i * sa, sa, ka, B, b + j, kb, n - j, Y, y + i * ys + j, ys, K, n - j, begin)
 
 
@@ -135,16 +138,21 @@ def add_product_of_rows(M, K, n, A: array, a, B: array, b, Y: array, y, ys):
                             T[e * wide + v + o] = B[b + (j + v + o) * K + k + e]
                 _columns(M, A, a + k, K, 1, T, 0, wide, Y, y + j, ys, deep, n - j, False)
         return
-    for i in range(0, M - M % HIGH, HIGH):
-        for j in range(0, n - n % 3, 3):
-            _high_dots_3(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
-        for j in range(n - n % 3, n):
-            _high_dots_1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
-    for i in range(M - M % HIGH, M):
-        for j in range(0, n - n % 4, 4):
-            _dots_4(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
-        for j in range(n - n % 4, n):
-            _dots_1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+    near = max(3, NEAR // K // 3 * 3)  # rows of B that stay in the second-level cache for all of A
+    for first in range(0, n, near):
+        last = min(n, first + near)
+        whole = last - (last - first) % 3
+        for i in range(0, M - M % HIGH, HIGH):
+            for j in range(first, whole, 3):
+                _high_dots_3(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+            for j in range(whole, last):
+                _high_dots_1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+        whole = last - (last - first) % 4
+        for i in range(M - M % HIGH, M):
+            for j in range(first, whole, 4):
+                _dots_4(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
+            for j in range(whole, last):
+                _dots_1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
 
 
 def _shares(M, n, vector):

@@ -52,9 +52,9 @@ def _beats(v, largest):
 @inlined
 def _paired(size, stride, before, out, image):
     """Whether the windows are two columns beside each other, all within the map: then no buffer is needed."""
-    inside = out[0] * stride[0] - stride[0] + size[0] <= image[0] and out[1] * stride[1] - stride[1] + size[1] <= image[1]
-    two = size[2] == 2 and stride[2] == 2 and out[2] * 2 <= image[2]
-    return two and inside and before[0] == 0 and before[1] == 0 and before[2] == 0
+    deep = (out[0] - 1) * stride[0] + size[0] <= image[0] and before[0] == 0
+    high = (out[1] - 1) * stride[1] + size[1] <= image[1] and before[1] == 0
+    return deep and high and size[2] == 2 and stride[2] == 2 and out[2] * 2 <= image[2] and before[2] == 0
 
 
 @inlined
@@ -178,7 +178,7 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
     D, H, W = dx.shape[2:]
     dX, dY, G, T, L = dx.reshape(-1), dy.reshape(-1), panel(dy, ROOM), panel(dy, ROOM), lanes(dy)
     some = _windows(size[2], stride[2], L)
-    two = _paired(size, stride, before, dy.shape[2:], dx.shape[2:]) and OW <= some
+    two = _paired(size, stride, before, dy.shape[2:], dx.shape[2:]) and some >= OW
     apart = two and stride[0] >= size[0] and stride[1] >= size[1]  # windows do not overlap
     for i in prange(N * C):
         end = (i + 1) * D * H * W

@@ -12,8 +12,22 @@ from llvmlite import ir
 from numba import types
 
 from ..compiler import array, inlined, linked
-from .tile import Tile, _lanes, _of_vectors, _word, _Words, halves, interleave, lanes, load, most, store, strided
-from .tile import where_same, zero
+from .tile import (
+    Tile,
+    _lanes,
+    _of_vectors,
+    _word,
+    _Words,
+    halves,
+    interleave,
+    lanes,
+    load,
+    most,
+    store,
+    strided,
+    where_same,
+    zero,
+)
 
 ROOM = 2048  # numbers of a buffer
 FAR = 1e30  # the row number of a column that is not there
