@@ -26,7 +26,7 @@ from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
 from .conv import SAMPLES, fold, pad
-from .conv_tiles import TERMS, classes, frame, remainder
+from .conv_tiles import TERMS, classes, frame, gather, remainder
 from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, store, turn, zero
 
 POSITIONS = 8 if REGISTERS == 32 else 6  # rows of the widest tile, two vectors wide
@@ -191,24 +191,6 @@ _line_of_two, _line_of_one = _line(2), _line(1)
 
 
 @linked
-def pack(R, wide, size: 4, ps: 4, W: array, w, ws: 5, T: array, terms: places):
-    """T[k wide + r] = W[w + r ws0 + k], k the terms in order, of R results, then zeros; and where a term is in P."""
-    t = k = 0
-    for a in range(size[0]):
-        for kd in range(size[1]):
-            for kh in range(size[2]):
-                for kw in range(size[3]):
-                    terms[k] = a * ps[0] + kd * ps[1] + kh * ps[2] + kw * ps[3]
-                    at = w + a * ws[1] + kd * ws[2] + kh * ws[3] + kw * ws[4]
-                    for r in range(R):
-                        T[t + r] = W[at + r * ws[0]]
-                    for r in range(R, wide):
-                        T[t + r] = 0
-                    k += 1
-                    t += wide
-
-
-@linked
 def unpack(R, wide, count, M: array, m, Y: array, y, yf, yo):
     """Y[y + r yf + o yo] = M[m + o wide + r] at `count` positions, of R results."""
     L = lanes(M)
@@ -241,7 +223,7 @@ def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B
     while f < R:
         wide = 2 * L if R - f > L and K * 2 * L <= ROOM else L
         some = min(wide, R - f)
-        pack(some, wide, size, ps, W, w + f * ws[0], ws, T, terms)
+        gather(some, wide, size, ps, W, w + f * ws[0], ws, T, terms)
         for r in range(wide):
             bias[r] = B[b + f + r] if biased and r < some else 0
         columns = min(OW, BAND // wide)

@@ -119,8 +119,8 @@ def _plane_of(R, P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width):
 
 
 @linked
-def gather(R, size: 4, ps: 4, W: array, w, ws: 5, T: array, terms: places):
-    """T[k R + r] = W[w + r ws0 + k] and terms[k] = where in the image, k the maps and taps in order."""
+def gather(R, wide, size: 4, ps: 4, W: array, w, ws: 5, T: array, terms: places):
+    """T[k wide + r] = W[w + r ws0 + k] of R results, then zeros; terms[k] = where term k lies in the image."""
     k = 0
     for a in range(size[0]):
         for kd in range(size[1]):
@@ -129,7 +129,9 @@ def gather(R, size: 4, ps: 4, W: array, w, ws: 5, T: array, terms: places):
                     terms[k] = a * ps[0] + kd * ps[1] + kh * ps[2] + kw * ps[3]
                     at = w + a * ws[1] + kd * ws[2] + kh * ws[3] + kw * ws[4]
                     for r in range(R):
-                        T[k * R + r] = W[at + r * ws[0]]
+                        T[k * wide + r] = W[at + r * ws[0]]
+                    for r in range(R, wide):
+                        T[k * wide + r] = 0
                     k += 1
 
 
@@ -191,7 +193,7 @@ def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array,
         some = max(1, TERMS // taps)  # maps whose weights have room
         for a in range(0, 0 if packed else m, some):
             c, first = min(some, m - a), begin if a == 0 else 0
-            gather(R, (c, KD, KH, KW), steps, W, v + a * ws[1], ws, V, terms)
+            gather(R, R, (c, KD, KH, KW), steps, W, v + a * ws[1], ws, V, terms)
             for n in range(N):
                 for d in range(OD):
                     q = p + n * pn + a * steps[0] + d * stride[0] * H * width
@@ -215,7 +217,7 @@ def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array,
                                 q = p + n * pn + (plane + h * stride[1] + kh * dilation[1]) * width + o * stride[2]
                                 pack(P, q, stride[1] * width, dilation[2], KW, high, columns, stride[2], T, e * each)
                             part = (c, 1, KH if tall else 1, KW)
-                            gather(R, part, (each, 0, dilation[1] * columns, high * columns), W,
+                            gather(R, R, part, (each, 0, dilation[1] * columns, high * columns), W,
                                    v + a * ws[1] + kd * ws[2] + kh * ws[3], ws, V, terms)  # fmt: skip
                             _plane_of(R, T, 0, 0, terms, c * part[2] * KW, V, B, g, first, Y,
                                       z + n * yn + (d * OH + h) * OW + o, ys, 1, rows * columns)  # fmt: skip
@@ -433,11 +435,11 @@ _columns_of_three = _columns(3, 5, 3) if REGISTERS == 32 else _columns(3, 3, 2)
 
 @helper
 def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
-    """F filters: HIGH at a time, then three or one."""
+    """F filters: HIGH at a time, or three, or one; six are twice three."""
     f = 0
     while f < F:
         i, v = z + f * zs[1], w + f * wf
-        if F - f >= HIGH:
+        if F - f >= HIGH and F - f != 6:
             _columns_of_high(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += HIGH
         elif F - f >= 3:

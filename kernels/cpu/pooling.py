@@ -44,6 +44,15 @@ def _cells(o, s, before, size, i):
 
 
 @inlined
+def _rows(i, row, OH, size, stride, before, image):
+    """The rows that a row of windows of map i sees, as `pooling_tiles` wants them."""
+    D, H, W = image
+    d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
+    h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
+    return ((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W
+
+
+@inlined
 def _beats(v, largest):
     """Whether v is larger, or the first NaN."""
     return (v > largest) | ((v != v) & (largest == largest))
@@ -73,11 +82,9 @@ def max_forward(x, y, size, stride, before):
     for i in prange(N * C):
         end = (i + 1) * OD * OH * OW
         for row in range(OD * OH):
-            d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
-            h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
-            rows, z = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W), (i * OD * OH + row) * OW
+            rows, z = _rows(i, row, OH, size, stride, before, (D, H, W)), (i * OD * OH + row) * OW
             if two:
-                pairs(P, rows, OW, 1, Y, z, end)
+                pairs(P, rows, OW, 1, (i + 1) * D * H * W, Y, z, end)
             elif some > 0:
                 for o in range(0, OW, some):
                     count = min(some, OW - o)
@@ -112,11 +119,9 @@ def max_backward_input(x, dy, dx, size, stride, before):
         for j in range(uintp(i * D * H * W), uintp(i * D * H * W if covered else end)):
             dX[j] = 0.0
         for row in range(OD * OH):
-            d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
-            h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
-            rows, z = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W), (i * OD * OH + row) * OW
+            rows, z = _rows(i, row, OH, size, stride, before, (D, H, W)), (i * OD * OH + row) * OW
             if apart:
-                claim(P, rows, OW, dX, dY, z)
+                claim(P, rows, OW, end if covered and size[0] == 1 else 0, dX, dY, z)
             elif some > 0:
                 for o in range(0, OW, some):
                     count = min(some, OW - o)
@@ -148,11 +153,9 @@ def average_forward(x, y, size, stride, before, count_padding):
     for i in prange(N * C):
         end = (i + 1) * OD * OH * OW
         for row in range(OD * OH):
-            d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
-            h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
-            rows, z = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W), (i * OD * OH + row) * OW
+            rows, z = _rows(i, row, OH, size, stride, before, (D, H, W)), (i * OD * OH + row) * OW
             if two:
-                pairs(P, rows, OW, 0, Y, z, end)
+                pairs(P, rows, OW, 0, (i + 1) * D * H * W, Y, z, end)
             elif some > 0:
                 for o in range(0, OW, some):
                     count = min(some, OW - o)
@@ -185,9 +188,7 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
         for j in range(uintp(i * D * H * W), uintp(end)):
             dX[j] = 0.0
         for row in range(OD * OH):
-            d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
-            h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
-            rows, z = (((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W), (i * OD * OH + row) * OW
+            rows, z = _rows(i, row, OH, size, stride, before, (D, H, W)), (i * OD * OH + row) * OW
             high = size[0] * size[1] if count_padding else rows[1] * rows[3]
             for first in range(0, OW if some > 0 else 0, max(some, 1)):
                 count = min(some, OW - first)

@@ -208,10 +208,19 @@ def _pair(P, rows, width, largest):
     return most(first, second) if largest else first + second
 
 
+@inlined
+def _room(rows, L, last):
+    """Whether two vectors from the beginning of each of the rows lie before the end of the map."""
+    return rows[0] + (rows[1] - 1) * rows[2] + (rows[3] - 1) * rows[4] + 2 * L <= last
+
+
 @linked
-def pairs(P: array, rows: 5, count, largest, Y: array, y, end):
-    """`down` and `along` for windows of two columns side by side, all in the map."""
+def pairs(P: array, rows: 5, count, largest, last, Y: array, y, end):
+    """`down` and `along` for windows of two columns side by side, all in the map, which ends before P[last]."""
     L = lanes(P)
+    if count < L and _room(rows, L, last):
+        store(Y, y, 0, _pair(P, rows, None, largest), L if y + L <= end else count, None)
+        return
     if count < L:
         store(Y, y, 0, _pair(P, rows, 2 * count, largest), L if y + L <= end else count, None)
         return
@@ -237,9 +246,15 @@ def _claim(P, rows, dP, delta, width, room):
 
 
 @linked
-def claim(P: array, rows: 5, count, dP: array, dY: array, z):
-    """dP = dY[z :] at the first largest number of each of `count` windows as in `pairs`, 0 at the others."""
+def claim(P: array, rows: 5, count, last, dP: array, dY: array, z):
+    """dP = dY[z :] at the first largest number of each of `count` windows as in `pairs`, 0 at the others.
+
+    What is written behind a row belongs to the next one, which is written later; `last` is 0 where that is not so.
+    """
     L = lanes(P)
+    if count < L and _room(rows, L, last):
+        _claim(P, rows, dP, load(dY, z, 0, 1, 1, count, None), None, 2 * L)
+        return
     if count < L:
         _claim(P, rows, dP, load(dY, z, 0, 1, 1, count, None), 2 * count, 2 * count)
         return
