@@ -152,26 +152,16 @@ def _register_loop(dtype):
     """A loop whose accumulators fill half of the registers, and the operations of one turn of it on one thread."""
     from numba import njit, prange
 
-    from ..kernels.cpu.tile import BYTES, outer, store, zero
+    from ..kernels.cpu.tile import BYTES, HIGH, outer, store, zero
 
-    rows = 8 if BYTES == 64 else 4  # rows x 2 accumulators, more than latency times throughput; 32 or 16 registers
-    if rows == 8:
+    rows = HIGH  # rows x 2 accumulators, more than latency times throughput
 
-        @njit
-        def accumulate(A, B, C, times):
-            t = zero(A, 8, 2)
-            for _ in range(times):
-                t = outer(t, A, 0, 1, B, 0, None, None)  # loads that do not change leave the loop
-            store(C, 0, 64, t, None, None)
-
-    else:
-
-        @njit
-        def accumulate(A, B, C, times):
-            t = zero(A, 4, 2)
-            for _ in range(times):
-                t = outer(t, A, 0, 1, B, 0, None, None)
-            store(C, 0, 64, t, None, None)
+    @njit
+    def accumulate(A, B, C, times):
+        t = zero(A, rows, 2)
+        for _ in range(times):
+            t = outer(t, A, 0, 1, B, 0, None, None)  # loads that do not change leave the loop
+        store(C, 0, 64, t, None, None)
 
     @njit(parallel=True)
     def run(sink, times):

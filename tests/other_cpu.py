@@ -1,0 +1,87 @@
+"""The CPU kernels as a CPU with wider or narrower vectors would have them, in plain Python, against the reference.
+
+    python tests/other_cpu.py 64 100    # bytes of a vector, cases
+
+Tiles, panels and tails depend on the vector; what this CPU cannot run, Python can: each word of kernels/cpu/tile.py has
+a plain twin, in which an index beyond an array is an error. Prints how many cases there were, or fails.
+"""
+
+import random
+import sys
+
+import llvmlite.binding as llvm
+import numpy as np
+from numba import njit
+
+FEATURES = {16: {}, 32: {"avx": True}, 64: {"avx": True, "avx512f": True}}
+MOST = 30_000  # products of a case
+
+
+def shape_as(width):
+    """Import the vocabulary with the vectors of such a CPU."""
+    njit(lambda x: x)(1)  # Numba asks for the true features once, and keeps them
+    true, llvm.get_host_cpu_features = llvm.get_host_cpu_features, lambda: FEATURES[width]
+    from nnjit.kernels.cpu import tile
+
+    llvm.get_host_cpu_features = true
+    assert width == tile.BYTES
+
+
+def drawn(draw):
+    """A layer's spec and the shape of its input."""
+    sizes = [draw.randint(1, 6) for _ in range(draw.randint(0, 2))]
+    sizes.append(draw.choice([draw.randint(1, 12), draw.randint(1, 45)]))
+    kind = draw.choice(["conv", "conv", "conv", "pool", "dense"])
+    if kind == "dense":
+        return ("dense", {"units": draw.choice([draw.randint(1, 20), 70])}), (draw.choice([draw.randint(1, 40), 150]),)
+    if kind == "pool":
+        most = draw.choice([2, 4])
+        kernel = tuple(min(draw.randint(min(2, most), most), i) for i in sizes)
+        options = {"size": kernel, "stride": draw.choice([kernel, kernel, 1, 2, 3])}
+        options["padding"] = tuple(min(draw.randint(0, 1), k - 1) for k in kernel)
+        return (draw.choice(["maxpool", "avgpool"]), options), (2, *sizes)
+    groups, kernel = draw.choice([1, 1, 1, 2]), tuple(min(draw.choice([1, 2, 3, 3, 4]), i) for i in sizes)
+    options = {"filters": draw.choice([1, 2, 3, 6, 8, 12, 16, 17, 20, 33]) * groups, "kernel_size": kernel}
+    options |= {"stride": draw.choice([1, 1, 2, 3]), "groups": groups, "border": draw.choice(["zeros", "edge", "wrap"])}
+    options["padding"] = tuple(min(draw.randint(0, 2), i - 1) for i in sizes)
+    return ("conv", options), (draw.choice([1, 2, 3, 5, 16, 18]) * groups, *sizes)
+
+
+def main(width, count):
+    shape_as(width)
+    import layer_runner
+    from nnjit import registry
+    from nnjit.check.races import interpreted
+    from nnjit.kernels.compiler import Kernel
+
+    compiled, plain = layer_runner.function, {}
+
+    def function(kernel, folder):
+        """The kernel that would be compiled, as Python."""
+        found = compiled(kernel, folder)
+        if isinstance(found, Kernel):
+            return plain.setdefault(found, interpreted(found.function, range))
+        return found
+
+    layer_runner.function = function
+    draw, rng, done = random.Random(width), np.random.default_rng(width), 0
+    while done < count:
+        spec, in_shape = drawn(draw)
+        layer, batch = registry.create(spec), draw.choice([1, 2, 9, 70])
+        if layer.operations(in_shape) * batch > MOST:
+            continue
+        x = rng.integers(-3, 4, (batch, *in_shape)).astype(float)  # ties for the largest
+        dy = rng.standard_normal((batch, *layer.output_shape(in_shape)))
+        exact = layer_runner.run(layer, x, dy, folder="reference", seed=done)
+        given = {name: exact[name] for name in ("W", "b") if name in exact}
+        dtype, bound = draw.choice([(np.float32, 1e-5), (np.float64, 1e-12)])
+        got = layer_runner.run(layer, x.astype(dtype), dy.astype(dtype), given)
+        for name in {"y", "dx", "dW", "db"} & {*exact}:
+            scale = 1.0 + np.abs(exact[name]).max(initial=0)
+            np.testing.assert_allclose(got[name] / scale, exact[name] / scale, atol=bound, err_msg=f"{layer}: {name}")
+        done += 1
+    print(done)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
