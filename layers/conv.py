@@ -61,7 +61,7 @@ class Conv(Layer):
     backward_bias = operation("conv.backward_bias", form=3)
 
     def kernel(self, attribute, in_shape):
-        """On the CPU, fewer multiplications where that wins: see `kernels/cpu/winograd.py`."""
+        """On the CPU another algorithm where it wins: see `kernels/cpu/winograd.py` and `conv_filters.py`."""
         kernel = getattr(self, attribute)
         window, maps, one = self.window(in_shape), (in_shape[0], self.filters), (1, 1)
         if (

@@ -41,8 +41,8 @@ def suits(results, terms, width=0, stride=2):
 
     At stride 1 they are only where two vectors are full, or rows of so many positions would fill theirs badly.
     """
-    L = BYTES // 4
-    full = 2 * results >= 3 * L or 4 * width < 3 * (width + L - 1) // L * L
+    L = BYTES // 4  # numbers of float32 in a vector
+    full = 2 * results >= 3 * L or 4 * width < 3 * ((width + L - 1) // L * L)
     enough = results >= 8 and 4 * results >= 3 * L and terms <= TERMS
     return enough and (stride > 1 or (full and terms >= LEAST))
 
