@@ -1,9 +1,10 @@
 """Samples in and out of a program: rows of a data set into the batch, rows of the output into an array.
 
-Parallel plan: one iteration copies one sample; the program gives every block its own samples.
+Parallel plan: one iteration copies one sample or number; the program gives every block its own samples. Indices are
+unsigned (uintp), or Numba would test each for "counted from the end" and copy number by number.
 """
 
-from numba import prange
+from numba import prange, uintp
 
 from ..compiler import kernel
 
@@ -12,20 +13,20 @@ from ..compiler import kernel
 def gather(source, order, first, width, batch):
     """batch[n] = source[order[first + n]], rows of `width` numbers, everything flat."""
     for n in prange(batch.size // width):
-        at = order[first + n] * width
-        for i in range(width):
-            batch[n * width + i] = source[at + i]
+        at, row = uintp(order[first + n] * width), uintp(n * width)
+        for i in range(uintp(width)):
+            batch[row + i] = source[at + i]
 
 
 @kernel
 def copy(source, at, batch):
     """batch = source[at : at + batch.size], both flat."""
     for i in prange(batch.size):
-        batch[i] = source[at + i]
+        batch[i] = source[uintp(at + i)]
 
 
 @kernel
 def put(batch, at, target):
     """target[at : at + batch.size] = batch, both flat."""
     for i in prange(batch.size):
-        target[at + i] = batch[i]
+        target[uintp(at + i)] = batch[i]

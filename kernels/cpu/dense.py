@@ -2,14 +2,17 @@
 
 Parallel plan: the result is divided into blocks of rows and columns, each written by one iteration; a block is a matrix
 product of matrix.py, whose sums run in the same order whatever the blocks. Rows shorter than a vector are left to plain
-loops, which LLVM unrolls where the sizes are constant (tiny networks).
+loops, which LLVM unrolls where the sizes are constant (tiny networks). Indices of the biases are unsigned (uintp), or
+Numba would test each for "counted from the end".
 """
 
-from numba import prange
+from numba import prange, uintp
 
 from ..compiler import helper, kernel
 from .matrix import add_product_of_rows, product, shares
 from .tile import lanes
+
+COLUMNS = 64  # whose sums are taken at once, row after row
 
 
 @helper
@@ -34,14 +37,14 @@ def forward(x, W, b, y):
         rows, columns = min(tall, N - top), min(wide, n - left)
         if m < lanes(x):
             for i in range(top, top + rows):
-                for j in range(left, left + columns):
+                for j in range(uintp(left), uintp(left + columns)):
                     z = b[j] if b.size else 0.0
                     for k in range(m):
                         z += W[j, k] * x[i, k]
                     y[i, j] = z
             continue
         for i in range(top, top + rows):
-            for j in range(left, left + columns):
+            for j in range(uintp(left), uintp(left + columns)):
                 y[i, j] = b[j] if b.size else 0.0
         add_product_of_rows(
             rows, m, columns, x.reshape(-1), top * m, W.reshape(-1), left * m, y.reshape(-1), top * n + left, n
@@ -81,9 +84,11 @@ def backward_weight(x, dy, dW):
 @kernel
 def backward_bias(dy, db):
     """db_j = sum over the batch of delta_j (4)."""
-    N = dy.shape[0]
-    for j in prange(db.size):
-        total = 0.0
+    N, n = dy.shape[0], db.size
+    for block in prange((n + COLUMNS - 1) // COLUMNS):
+        first, last = uintp(block * COLUMNS), uintp(min(n, (block + 1) * COLUMNS))
+        for j in range(first, last):
+            db[j] = 0.0
         for i in range(N):
-            total += dy[i, j]
-        db[j] = total
+            for j in range(first, last):
+                db[j] += dy[i, j]

@@ -3,16 +3,19 @@
 A tile is HIGH rows by three vectors of Y: for each term of the sum it reads three vectors of B and one number of every
 row of A, and makes 3 HIGH fused multiply-adds of them. Where many rows of A meet the same B, a panel of B, three
 vectors wide and DEEP terms long, is first copied (for B^T: turned) to the stack, so that it is read in one piece from
-nearby cache again and again; so are the rows of A where their terms lie far apart (`rows`). Where few do, B is read as
-it is; the rows of A B^T are then dot products (`inner`).
+nearby cache again and again; so are the rows of A where their terms lie far apart (`rows`). Where fewer do, B is read
+as it is; for A B^T two vectors of rows of A are then turned to lie side by side (`_beside`), and what is left are dot
+products (`inner`).
 """
 
 from ..compiler import array, helper, inlined, linked
-from .tile import BYTES, HIGH, copy, inner, lanes, load, outer, panel, store, sums, turn, zero
+from .tile import BYTES, HIGH, REGISTERS, copy, inner, lanes, load, outer, panel, store, sums, turn, zero
 
 DEEP = 24576 // (3 * BYTES)  # terms of a sum whose factors are packed at once: three vectors of each take 24 kB
 ROOM = DEEP * 3 * BYTES // 4  # numbers of a panel, three vectors wide
 NEAR = 49152  # numbers that are read again and again: they stay in the second-level cache
+RESULTS = 8192  # numbers of results that are turned at once
+BESIDE = 2 * BYTES // 4 if REGISTERS == 16 else 3 * BYTES // 4  # rows from which they are laid side by side
 TALL = 512  # rows of a block, at most
 APART = 4  # more terms than there are from row to row of packed ones, or they share few lines of the cache
 PACKED = (DEEP + APART) * TALL
@@ -120,6 +123,51 @@ def _dots(R, C):
 _high_dots_3, _high_dots_1, _dots_4, _dots_1 = _dots(HIGH, 3), _dots(HIGH, 1), _dots(1, 4), _dots(1, 1)
 
 
+_six_beside, _four_beside, _one_beside = _tile(6, 2), _tile(4, 2), _tile(1, 2)
+
+
+@helper
+def _turned(count, deep, B, b, K, T, wide):
+    """T[e wide + o] = B[b + o K + e]: `deep` terms of `count` rows, at most `wide`, the rows side by side."""
+    L = lanes(B)
+    for e in range(0, deep - L + 1, L):
+        for v in range(0, min(wide, count), L):
+            turn(T, e * wide + v, wide, B, b + v * K + e, K, count - v)
+    for e in range(deep - deep % L, deep):
+        for o in range(min(wide, count)):
+            T[e * wide + o] = B[b + o * K + e]
+
+
+@linked
+def _beside(K, n, A: array, a, B: array, b, Y: array, y, ys):
+    """`add_product_of_rows` for two vectors of rows of A, which lie side by side: no sum is across a vector."""
+    T, S = panel(A, ROOM), panel(A, RESULTS)
+    L = lanes(A)
+    wide, most = 2 * L, RESULTS // (2 * L)
+    parts = (K * wide + ROOM - 1) // ROOM
+    step = (K + parts * L - 1) // (parts * L) * L
+    for j in range(0, n, most):
+        some = min(n - j, most)
+        for k in range(0, K, step):
+            deep = min(step, K - k)
+            _turned(wide, deep, A, a + k, K, T, wide)
+            r = 0
+            while r < some:
+                at, s = b + (j + r) * K + k, r * wide
+                if some - r >= 6:
+                    _six_beside(B, at, K, 1, T, 0, wide, None, S, s, wide, deep, wide, k == 0)
+                    r += 6
+                elif some - r >= 4:
+                    _four_beside(B, at, K, 1, T, 0, wide, None, S, s, wide, deep, wide, k == 0)
+                    r += 4
+                else:
+                    _one_beside(B, at, K, 1, T, 0, wide, None, S, s, wide, deep, wide, k == 0)
+                    r += 1
+        for i in range(wide):
+            for r in range(some):
+                Y[y + i * ys + j + r] += S[r * wide + i]
+
+
 @linked
 def add_product_of_rows(M, K, n, A: array, a, B: array, b, Y: array, y, ys):
     """Y[y + i ys + j] += sum over k < K of A[a + i K + k] B[b + j K + k], M x n of them."""
@@ -130,14 +178,13 @@ def add_product_of_rows(M, K, n, A: array, a, B: array, b, Y: array, y, ys):
         for k in range(0, K, DEEP):
             deep = min(DEEP, K - k)
             for j in range(0, n, wide):
-                for v in range(0, min(wide, n - j), L):
-                    for e in range(0, deep - L + 1, L):
-                        turn(T, e * wide + v, wide, B, b + (j + v) * K + k + e, K, n - j - v)
-                    for e in range(deep - deep % L, deep):
-                        for o in range(min(L, n - j - v)):
-                            T[e * wide + v + o] = B[b + (j + v + o) * K + k + e]
+                _turned(n - j, deep, B, b + j * K + k, K, T, wide)
                 _columns(M, A, a + k, K, 1, T, 0, wide, Y, y + j, ys, deep, n - j, False)
         return
+    done = M - M % (2 * L) if M >= BESIDE else 0
+    for i in range(0, done, 2 * L):
+        _beside(K, n, A, a + i * K, B, b, Y, y + i * ys, ys)
+    M, a, y = M - done, a + done * K, y + done * ys
     near = max(3, NEAR // K // 3 * 3)  # rows of B that stay in the second-level cache for all of A
     for first in range(0, n, near):
         last = min(n, first + near)
