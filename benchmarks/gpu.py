@@ -205,7 +205,7 @@ def memory_bound(torch, n=2**26):
         "Adam": (bound("update.adam", [a, b, c, d, 1e-3, 1, 0.9, 0.999, 1e-8, 0.0]), 28 * n),
         "maxpool 2x2 forward": (bound("pooling.max_forward", [image, half, two, two, none]), 4 * (n // 2 + n // 8)),
         "maxpool 2x2 backward": (
-            bound("pooling.max_backward_input", [image, half, slope, two, two, none]), 4 * (n + n // 8)
+            bound("pooling.max_backward_input", [image, half, half, slope, two, two, none]), 4 * (n + n // 8)
         ),
         "avgpool 2x2 forward": (
             bound("pooling.average_forward", [image, half, two, two, none, False]), 4 * (n // 2 + n // 8)

@@ -11,17 +11,20 @@ whole map as the window and give y (N, C).
 Parallel plan: every kernel loops over the N C maps, which do not touch each other. In backward a map is set to zero,
 then every window adds to its cells: windows may overlap, but one iteration owns the map.
 
-Max and average take a row of windows at a time, in three passes over buffers on the stack (pooling_tiles.py):
+Forward takes a row of windows at a time, in two passes over buffers on the stack (pooling_tiles.py):
 
-1. down: the rows that the windows see become one row, column by column (the largest number or the sum; backward also
-   which row it came from);
-2. along: the columns of each window become one number;
-3. backward: what each window gives, set s apart in a buffer of zeros, is collected by the cells: cell c gets from the
-   window at (c - w) / s for each of its columns w, if that is where the largest number was.
+1. down: the rows that the windows see become one row, column by column (the largest number or the sum);
+2. along: the columns of each window become one number.
 
 Each pass reads and writes vectors one after the other, and what lies outside the map is in the buffers, so no loop has
-a case for borders. A vector may reach over the end of its row: what it writes there is written anew by the next row,
-and the last row of a map is careful.
+a case for borders. Windows of two columns side by side need no buffer. Backward:
+
+    max        a vector of windows looks, from its last cell to its first, for the one that is y, then each gives its dy
+               to that cell; windows with columns outside the map do so one by one
+    average    what each window gives, set s apart in a buffer of zeros, is collected by the cells
+
+A vector may reach over the end of its row: what it writes there is written anew by the next row, and the last row of a
+map is careful.
 
 Maxima are selected, not branched to: which cell is the largest is what no processor can predict. Maps are flat arrays,
 indices unsigned (uintp), or Numba would test each for "counted from the end".
@@ -32,8 +35,11 @@ from math import inf, sqrt
 from numba import prange, uintp
 
 from ..compiler import inlined, kernel
-from .pooling_tiles import ROOM, along, claim, collect, deal, divide, down, highest_along, highest_down, pairs, spread
+from .pooling_tiles import ROOM, along, award, claim, collect, deal, divide, down, pairs, spread
 from .tile import lanes, panel
+
+
+EXACT = 2**24  # whole numbers below it are exact in float32: how far a cell is from another
 
 
 @inlined
@@ -44,11 +50,11 @@ def _cells(o, s, before, size, i):
 
 
 @inlined
-def _rows(i, row, OH, size, stride, before, image):
+def _rows(i, od, oh, size, stride, before, image):
     """The rows that a row of windows of map i sees, as `pooling_tiles` wants them."""
     D, H, W = image
-    d0, d1 = _cells(row // OH, stride[0], before[0], size[0], D)
-    h0, h1 = _cells(row % OH, stride[1], before[1], size[1], H)
+    d0, d1 = _cells(od, stride[0], before[0], size[0], D)
+    h0, h1 = _cells(oh, stride[1], before[1], size[1], H)
     return ((i * D + d0) * H + h0) * W, d1 - d0, H * W, h1 - h0, W
 
 
@@ -81,65 +87,61 @@ def max_forward(x, y, size, stride, before):
     some, two = _windows(size[2], stride[2], L), _paired(size, stride, before, y.shape[2:], x.shape[2:])
     for i in prange(N * C):
         end = (i + 1) * OD * OH * OW
-        for row in range(OD * OH):
-            rows, z = _rows(i, row, OH, size, stride, before, (D, H, W)), (i * OD * OH + row) * OW
-            if two:
-                pairs(P, rows, OW, 1, (i + 1) * D * H * W, Y, z, end)
-            elif some > 0:
-                for o in range(0, OW, some):
-                    count = min(some, OW - o)
-                    down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, 1)
-                    along(T, count, size[2], stride[2], 1, Y, z + o, end)
-            else:  # windows too wide for a buffer
-                for o in range(OW):
-                    w0, w1 = _cells(o, stride[2], before[2], size[2], W)
-                    at = uintp(rows[0] + w0)
-                    for r in range(rows[1] * rows[3]):
-                        first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
-                        for j in range(uintp(first + w0), uintp(first + w1)):
-                            at = j if _beats(P[j], P[at]) else at
-                    Y[z + o] = P[at]
+        for od in range(OD):
+            for oh in range(OH):
+                rows, z = _rows(i, od, oh, size, stride, before, (D, H, W)), ((i * OD + od) * OH + oh) * OW
+                if two:
+                    pairs(P, rows, OW, 0, (i + 1) * D * H * W, Y, z, end)
+                elif some > 0:
+                    for o in range(0, OW, some):
+                        count = min(some, OW - o)
+                        down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, 1)
+                        along(T, count, size[2], stride[2], 1, Y, z + o, end)
+                else:  # windows too wide for a buffer
+                    for o in range(OW):
+                        w0, w1 = _cells(o, stride[2], before[2], size[2], W)
+                        at = uintp(rows[0] + w0)
+                        for r in range(rows[1] * rows[3]):
+                            first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
+                            for j in range(uintp(first + w0), uintp(first + w1)):
+                                at = j if _beats(P[j], P[at]) else at
+                        Y[z + o] = P[at]
 
 
 @kernel
-def max_backward_input(x, dy, dx, size, stride, before):
-    """dx = dy at the first largest cell of each window, summed over windows.
-
-    A window's cells are numbered in row order; what is largest is told by its number.
-    """
+def max_backward_input(x, y, dy, dx, size, stride, before):
+    """dx = dy at the first largest cell of each window, summed over windows; y is what `max_forward` gave."""
     N, C, OD, OH, OW = dy.shape
     D, H, W = x.shape[2:]
-    P, dX, dY, L = x.reshape(-1), dx.reshape(-1), dy.reshape(-1), lanes(x)
-    T, R, B, G = panel(x, ROOM), panel(x, ROOM), panel(x, ROOM), panel(x, ROOM)
-    some, two = _windows(size[2], stride[2], L), _paired(size, stride, before, dy.shape[2:], x.shape[2:])
-    apart = two and stride[0] >= size[0] and stride[1] >= size[1]  # windows do not overlap
+    P, Y, dX, dY = x.reshape(-1), y.reshape(-1), dx.reshape(-1), dy.reshape(-1)
+    o0 = min(OW, (before[2] + stride[2] - 1) // stride[2])
+    o1 = max(o0, min(OW, (W - size[2] + before[2]) // stride[2] + 1))  # from o0 on, windows with all columns in the map
+    o1 = o1 if (size[0] * H + size[1]) * W < EXACT else o0
+    apart = _paired(size, stride, before, dy.shape[2:], x.shape[2:]) and stride[0] >= size[0] and stride[1] >= size[1]
     covered = apart and OD * size[0] == D and OH * size[1] == H and OW * 2 == W
     for i in prange(N * C):
         end = (i + 1) * D * H * W
         for j in range(uintp(i * D * H * W), uintp(i * D * H * W if covered else end)):
             dX[j] = 0.0
-        for row in range(OD * OH):
-            rows, z = _rows(i, row, OH, size, stride, before, (D, H, W)), (i * OD * OH + row) * OW
-            if apart:
-                claim(P, rows, OW, end if covered and size[0] == 1 else 0, dX, dY, z)
-            elif some > 0:
-                for o in range(0, OW, some):
-                    count = min(some, OW - o)
-                    start, cells = o * stride[2] - before[2], (count - 1) * stride[2] + size[2]
-                    last = cells + size[2] + L
-                    highest_down(P, rows, start, W, cells, T, R, size[2])
-                    highest_along(T, R, count, size[2], stride[2], start, G)
-                    spread(G, 0, count, stride[2], B, size[2] - 1, last, -1)
-                    spread(dY, z + o, count, stride[2], G, size[2] - 1, last, 0)
-                    collect(dX, rows, start, W, cells, B, G, size[2], 0, end)
-            else:
+        for od in range(OD):
+            for oh in range(OH):
+                rows, z = _rows(i, od, oh, size, stride, before, (D, H, W)), ((i * OD + od) * OH + oh) * OW
+                if apart:
+                    claim(P, rows, OW, end if covered and size[0] == 1 else 0, dX, Y, dY, z)
+                    continue
+                first = o0 * stride[2] - before[2]
+                inside = (rows[0] + first, rows[1], rows[2], rows[3], rows[4])
+                award(P, inside, o1 - o0, size[2], stride[2], end, Y, dY, z + o0, dX)
                 for o in range(OW):
+                    if o0 <= o < o1:
+                        continue
                     w0, w1 = _cells(o, stride[2], before[2], size[2], W)
-                    at = uintp(rows[0] + w0)
-                    for r in range(rows[1] * rows[3]):
-                        first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
-                        for j in range(uintp(first + w0), uintp(first + w1)):
-                            at = j if _beats(P[j], P[at]) else at
+                    top, at = Y[z + o], uintp(0)
+                    for r in range(rows[1] * rows[3] - 1, -1, -1):
+                        begin = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
+                        for j in range(begin + w1 - 1, begin + w0 - 1, -1):
+                            v = P[uintp(j)]
+                            at = uintp(j) if (v == top) | (v != v) else at
                     dX[at] += dY[z + o]
 
 
@@ -152,26 +154,28 @@ def average_forward(x, y, size, stride, before, count_padding):
     some, two = _windows(size[2], stride[2], L), _paired(size, stride, before, y.shape[2:], x.shape[2:])
     for i in prange(N * C):
         end = (i + 1) * OD * OH * OW
-        for row in range(OD * OH):
-            rows, z = _rows(i, row, OH, size, stride, before, (D, H, W)), (i * OD * OH + row) * OW
-            if two:
-                pairs(P, rows, OW, 0, (i + 1) * D * H * W, Y, z, end)
-            elif some > 0:
-                for o in range(0, OW, some):
-                    count = min(some, OW - o)
-                    down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, 0)
-                    along(T, count, size[2], stride[2], 0, Y, z + o, end)
-            else:  # windows too wide for a buffer
-                for o in range(OW):
-                    w0, w1 = _cells(o, stride[2], before[2], size[2], W)
-                    total = 0.0
-                    for r in range(rows[1] * rows[3]):
-                        first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
-                        for j in range(uintp(first + w0), uintp(first + w1)):
-                            total += P[j]
-                    Y[z + o] = total
-            high = size[0] * size[1] if count_padding else rows[1] * rows[3]
-            divide(Y, z, OW, high, size[2], stride[2], -before[2], W, count_padding, Y, z, end)
+        for od in range(OD):
+            for oh in range(OH):
+                rows, z = _rows(i, od, oh, size, stride, before, (D, H, W)), ((i * OD + od) * OH + oh) * OW
+                if two:
+                    pairs(P, rows, OW, rows[1] * rows[3] * 2, (i + 1) * D * H * W, Y, z, end)
+                    continue
+                if some > 0:
+                    for o in range(0, OW, some):
+                        count = min(some, OW - o)
+                        down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, 0)
+                        along(T, count, size[2], stride[2], 0, Y, z + o, end)
+                else:  # windows too wide for a buffer
+                    for o in range(OW):
+                        w0, w1 = _cells(o, stride[2], before[2], size[2], W)
+                        total = 0.0
+                        for r in range(rows[1] * rows[3]):
+                            first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
+                            for j in range(uintp(first + w0), uintp(first + w1)):
+                                total += P[j]
+                        Y[z + o] = total
+                high = size[0] * size[1] if count_padding else rows[1] * rows[3]
+                divide(Y, z, OW, high, size[2], stride[2], -before[2], W, count_padding, Y, z, end)
 
 
 @kernel
@@ -187,25 +191,26 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
         end = (i + 1) * D * H * W
         for j in range(uintp(i * D * H * W), uintp(end)):
             dX[j] = 0.0
-        for row in range(OD * OH):
-            rows, z = _rows(i, row, OH, size, stride, before, (D, H, W)), (i * OD * OH + row) * OW
-            high = size[0] * size[1] if count_padding else rows[1] * rows[3]
-            for first in range(0, OW if some > 0 else 0, max(some, 1)):
-                count = min(some, OW - first)
-                start, cells = first * stride[2] - before[2], (count - 1) * stride[2] + size[2]
-                divide(dY, z + first, count, high, size[2], stride[2], start, W, count_padding, T, 0, ROOM)
-                if apart:
-                    deal(dX, rows, count, T)
-                    continue
-                spread(T, 0, count, stride[2], G, size[2] - 1, cells + size[2] + L, 0)
-                collect(dX, rows, start, W, cells, G, G, size[2], 1, end)
-            for o in range(0 if some > 0 else OW):
-                w0, w1 = _cells(o, stride[2], before[2], size[2], W)
-                share = dY[z + o] / float(high * (size[2] if count_padding else w1 - w0))
-                for r in range(rows[1] * rows[3]):
-                    at = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
-                    for j in range(uintp(at + w0), uintp(at + w1)):
-                        dX[j] += share
+        for od in range(OD):
+            for oh in range(OH):
+                rows, z = _rows(i, od, oh, size, stride, before, (D, H, W)), ((i * OD + od) * OH + oh) * OW
+                high = size[0] * size[1] if count_padding else rows[1] * rows[3]
+                for first in range(0, OW if some > 0 else 0, max(some, 1)):
+                    count = min(some, OW - first)
+                    start, cells = first * stride[2] - before[2], (count - 1) * stride[2] + size[2]
+                    divide(dY, z + first, count, high, size[2], stride[2], start, W, count_padding, T, 0, ROOM)
+                    if apart:
+                        deal(dX, rows, count, T)
+                        continue
+                    spread(T, 0, count, stride[2], G, size[2] - 1, cells + size[2] + L)
+                    collect(dX, rows, start, W, cells, G, size[2], end)
+                for o in range(0 if some > 0 else OW):
+                    w0, w1 = _cells(o, stride[2], before[2], size[2], W)
+                    share = dY[z + o] / float(high * (size[2] if count_padding else w1 - w0))
+                    for r in range(rows[1] * rows[3]):
+                        at = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
+                        for j in range(uintp(at + w0), uintp(at + w1)):
+                            dX[j] += share
 
 
 @kernel

@@ -1,10 +1,10 @@
-"""The three passes of pooling over a row of windows, on vectors: down the rows, along the columns, back to the cells.
+"""The passes of pooling over a row of windows, on vectors: down the rows, along the columns, back to the cells.
 
 `rows` are the rows of the map that the windows see: (offset of the first, planes, step, rows of a plane, step). The
 first window begins at column `start` of a row of W, which may lie before it; all of them have `cells` columns. A
 buffer T holds them: T[c] belongs to column start + c. Buffers have room for ROOM numbers.
 
-The words on vectors at the beginning (`ramp`, `where_more`, ...) extend those of tile.py.
+The words on vectors at the beginning (`ramp`, `where_equal`, ...) extend those of tile.py.
 """
 
 import numpy as np
@@ -23,14 +23,13 @@ from .tile import (
     lanes,
     load,
     most,
+    panel,
     store,
     strided,
-    where_same,
     zero,
 )
 
 ROOM = 2048  # numbers of a buffer
-FAR = 1e30  # the row number of a column that is not there
 
 
 def _ramp(like, start, step):
@@ -68,15 +67,6 @@ def _on_vectors(plain, rule):
     return _word(plain)({2: two, 4: four}[plain.__code__.co_argcount])
 
 
-def _more(builder, t, u):
-    return builder.and_(builder.fcmp_unordered(">", u, t), builder.fcmp_ordered("ord", t, t))
-
-
-def _where_more(t, u, a, b):
-    """a where u is larger than t or the first NaN, else b."""
-    return np.where((u > t) | ((u != u) & (t == t)), a, b)
-
-
 def _where_equal(t, u, a, b):
     """a where t = u, else b."""
     return np.where(t == u, a, b)
@@ -91,16 +81,6 @@ def _top(builder, t, top):
     return builder.or_(builder.fcmp_ordered("==", t, top), builder.fcmp_unordered("uno", t, t))
 
 
-def _least(t, u):
-    """The smaller of two vectors, number by number; neither is NaN."""
-    return np.minimum(t, u)
-
-
-def _minus(t, u):
-    """t - u."""
-    return t - u
-
-
 def _times(t, u):
     """t u."""
     return t * u
@@ -112,13 +92,10 @@ def _over(t, u):
         return t / u
 
 
-where_more = _on_vectors(_where_more, lambda builder, t, u, a, b: builder.select(_more(builder, t, u), a, b))
 where_equal = _on_vectors(
     _where_equal, lambda builder, t, u, a, b: builder.select(builder.fcmp_ordered("==", t, u), a, b)
 )
 where_top = _on_vectors(_where_top, lambda builder, t, top, a, b: builder.select(_top(builder, t, top), a, b))
-least = _on_vectors(_least, lambda builder, t, u: builder.select(builder.fcmp_ordered("<", u, t), u, t))
-minus = _on_vectors(_minus, lambda builder, t, u: builder.fsub(t, u))
 times = _on_vectors(_times, lambda builder, t, u: builder.fmul(t, u))
 over = _on_vectors(_over, lambda builder, t, u: builder.fdiv(t, u))
 
@@ -198,14 +175,15 @@ def along(T: array, count, size, step, largest, Y: array, y, end):
 
 
 @inlined
-def _pair(P, rows, width, largest):
-    """The largest number (or the sum) of a vector of windows of two columns, of whose columns `width` are read."""
+def _pair(P, rows, width, cells):
+    """The mean (or with no cells the largest) of a vector of windows of two columns, of which `width` are read."""
     top = load(P, rows[0], 0, 1, 2, width, None)
-    for row in range(1, rows[1] * rows[3]):
-        v = load(P, rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4], 0, 1, 2, width, None)
-        top = most(top, v) if largest else top + v
+    for d in range(rows[1]):
+        for h in range(0 if d else 1, rows[3]):
+            v = load(P, rows[0] + d * rows[2] + h * rows[4], 0, 1, 2, width, None)
+            top = most(top, v) if cells == 0 else top + v
     first, second = halves(top)
-    return most(first, second) if largest else first + second
+    return most(first, second) if cells == 0 else over(first + second, ramp(P, cells, 0))
 
 
 @inlined
@@ -215,25 +193,28 @@ def _room(rows, L, last):
 
 
 @linked
-def pairs(P: array, rows: 5, count, largest, last, Y: array, y, end):
-    """`down` and `along` for windows of two columns side by side, all in the map, which ends before P[last]."""
+def pairs(P: array, rows: 5, count, cells, last, Y: array, y, end):
+    """`down` and `along` for windows of two columns side by side, all in the map, which ends before P[last].
+
+    The mean of so many cells, or with none the largest.
+    """
     L = lanes(P)
     if count < L and _room(rows, L, last):
-        store(Y, y, 0, _pair(P, rows, None, largest), L if y + L <= end else count, None)
+        store(Y, y, 0, _pair(P, rows, None, cells), L if y + L <= end else count, None)
         return
     if count < L:
-        store(Y, y, 0, _pair(P, rows, 2 * count, largest), L if y + L <= end else count, None)
+        store(Y, y, 0, _pair(P, rows, 2 * count, cells), L if y + L <= end else count, None)
         return
     for i in range(0, count, L):
         o = min(i, count - L)  # the last ones may begin earlier: some windows twice
         at = (rows[0] + 2 * o, rows[1], rows[2], rows[3], rows[4])
-        store(Y, y + o, 0, _pair(P, at, None, largest), None, None)
+        store(Y, y + o, 0, _pair(P, at, None, cells), None, None)
 
 
 @inlined
-def _claim(P, rows, dP, delta, width, room):
-    """dP = delta at the first largest number of each window of a vector of pairs, 0 at the others."""
-    top, rest, nothing = _pair(P, rows, width, 1), delta, zero(P, 1, 1)
+def _claim(P, rows, dP, top, delta, width, room):
+    """dP = delta at the first of the largest number of each window of a vector of pairs, 0 at the others."""
+    rest, nothing = delta, zero(P, 1, 1)
     for d in range(rows[1]):
         for h in range(rows[3]):
             at = rows[0] + d * rows[2] + h * rows[4]
@@ -246,22 +227,23 @@ def _claim(P, rows, dP, delta, width, room):
 
 
 @linked
-def claim(P: array, rows: 5, count, last, dP: array, dY: array, z):
-    """dP = dY[z :] at the first largest number of each of `count` windows as in `pairs`, 0 at the others.
+def claim(P: array, rows: 5, count, last, dP: array, Y: array, dY: array, z):
+    """dP = dY[z :] at the first Y[z :] in each of `count` windows as in `pairs`, 0 at the others.
 
     What is written behind a row belongs to the next one, which is written later; `last` is 0 where that is not so.
     """
     L = lanes(P)
-    if count < L and _room(rows, L, last):
-        _claim(P, rows, dP, load(dY, z, 0, 1, 1, count, None), None, 2 * L)
-        return
     if count < L:
-        _claim(P, rows, dP, load(dY, z, 0, 1, 1, count, None), 2 * count, 2 * count)
+        top, delta = load(Y, z, 0, 1, 1, count, None), load(dY, z, 0, 1, 1, count, None)
+        if _room(rows, L, last):
+            _claim(P, rows, dP, top, delta, None, 2 * L)
+        else:
+            _claim(P, rows, dP, top, delta, 2 * count, 2 * count)
         return
     for i in range(0, count, L):
         o = min(i, count - L)
         at = (rows[0] + 2 * o, rows[1], rows[2], rows[3], rows[4])
-        _claim(P, at, dP, load(dY, z + o, 0, 1, 1, None, None), None, 2 * L)
+        _claim(P, at, dP, load(Y, z + o, 0, 1, 1, None, None), load(dY, z + o, 0, 1, 1, None, None), None, 2 * L)
 
 
 @linked
@@ -273,7 +255,7 @@ def divide(P: array, p, count, high, size, step, start, W, padded, Y: array, y, 
         cell, columns = start + o * step, ramp(P, size, 0)
         if not padded:
             before, behind = ramp(P, -cell, -step), ramp(P, cell + size - W, step)
-            columns = most(minus(minus(columns, most(nothing, before)), most(nothing, behind)), one)
+            columns = most(columns - most(nothing, before) - most(nothing, behind), one)
         whole = y + o + L <= end
         mean = over(load(P, p + o, 0, 1, 1, count - o, None), times(ramp(P, high, 0), columns))
         store(Y, y + o, 0, mean, L if whole else count - o, None)
@@ -283,62 +265,63 @@ def divide(P: array, p, count, high, size, step, start, W, padded, Y: array, y, 
 def deal(dX: array, rows: 5, count, T: array):
     """dX = T[o] in every cell of each of `count` windows as in `pairs`."""
     L = lanes(T)
-    for row in range(rows[1] * rows[3]):
-        at = rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4]
-        for i in range(0, count, L):
-            o = min(i, max(0, count - L))
-            t, width = load(T, o, 0, 1, 1, min(count, L), None), 2 * min(count, L)
-            interleave(dX, at + 2 * o, t, t, width)
+    for d in range(rows[1]):
+        for h in range(rows[3]):
+            at = rows[0] + d * rows[2] + h * rows[4]
+            for i in range(0, count, L):
+                o = min(i, max(0, count - L))
+                t, width = load(T, o, 0, 1, 1, min(count, L), None), 2 * min(count, L)
+                interleave(dX, at + 2 * o, t, t, width)
+
+
+@inlined
+def _place(P, p, rows, size, step, top, count, width, pairs):
+    """How far behind its first cell the first one that is `top` lies, for a vector of `count` windows.
+
+    `width` numbers are read of a vector, or `pairs` of two.
+    """
+    best = zero(P, 1, 1)
+    for d in range(rows[1] - 1, -1, -1):
+        for h in range(rows[3] - 1, -1, -1):
+            far = d * rows[2] + h * rows[4] + size
+            for _ in range(size):
+                far -= 1
+                if step == 1:
+                    v = load(P, p + far, 0, 1, 1, width, None)
+                elif step == 2:
+                    v = halves(load(P, p + far, 0, 1, 2, pairs, None))[0]
+                else:
+                    v = strided(P, p + far, 0, step, count)
+                best = where_top(v, top, ramp(P, far, 0), best)
+    return best
 
 
 @linked
-def highest_down(P: array, rows: 5, start, W, cells, T: array, R: array, size):
-    """`down` for maxima; R = the number of the first cell of the row they came from, rows having `size` cells."""
-    L = lanes(P)
-    lo, hi, border, far = max(start, 0), min(start + cells, W), ramp(P, -np.inf, 0), ramp(P, FAR, 0)
-    _fill(T, 0, lo - start, border)
-    _fill(R, 0, lo - start, far)
-    for c in range(lo, hi, L):
-        top, first, k = border, zero(P, 1, 1), 0
-        for d in range(rows[1]):
-            for h in range(rows[3]):
-                v = load(P, rows[0] + d * rows[2] + h * rows[4] + c, 0, 1, 1, hi - c, None)
-                first = where_more(top, v, ramp(P, k, 0), first)
-                top = most(top, v)
-                k += size
-        store(T, c - start, 0, top, None, None)
-        store(R, c - start, 0, first, None, None)
-    _fill(T, hi - start, cells + 2 * L, border)
-    _fill(R, hi - start, cells + 2 * L, far)
+def award(P: array, rows: 5, count, size, step, last, Y: array, dY: array, y, dX: array):
+    """dX += dY[y + o] at the first cell that is Y[y + o] of each of `count` windows, all in the map.
 
-
-@linked
-def highest_along(T: array, R: array, count, size, step, column, B: array):
-    """B = the number of the first largest cell of each of `count` windows, the first of which begins in `column`."""
-    L = lanes(T)
-    for o in range(0, count, L):
-        top = ramp(T, -np.inf, 0)
-        best = most(zero(T, 1, 1), ramp(T, -column - o * step, -step))  # the first in the map, if none exceeds -inf
-        for w in range(size):
-            c = o * step + w
-            if step == 1:
-                v, k = load(T, c, 0, 1, 1, None, None), load(R, c, 0, 1, 1, None, None)
-            elif step == 2:
-                v = halves(load(T, c, 0, 1, 2, None, None))[0]
-                k = halves(load(R, c, 0, 1, 2, None, None))[0]
+    rows[0] is the first cell of the first window, P[last] lies behind the map.
+    """
+    L, T = lanes(P), panel(P, ROOM)
+    for begin in range(0, count, ROOM):
+        some = min(ROOM, count - begin)
+        for i in range(0, some, L):
+            o = begin + min(i, max(0, some - L))  # the last ones may begin earlier: some windows twice
+            p, width = rows[0] + o * step, min(L, some)
+            top = load(Y, y + o, 0, 1, 1, width, None)
+            if width == L and p + (rows[1] - 1) * rows[2] + (rows[3] - 1) * rows[4] + size + step * L <= last:
+                store(T, o - begin, 0, _place(P, p, rows, size, step, top, L, None, None), None, None)
             else:
-                v, k = strided(T, c, 0, step, L), strided(R, c, 0, step, L)
-            k = k + ramp(T, w, 0)
-            best = where_same(top, v, least(best, k), where_more(top, v, k, best))
-            top = most(top, v)
-        store(B, o, 0, best, None, None)
+                store(T, o - begin, 0, _place(P, p, rows, size, step, top, width, width, 2 * width - 1), None, None)
+        for o in range(some):
+            dX[rows[0] + (begin + o) * step + int(T[o])] += dY[y + begin + o]
 
 
 @linked
-def spread(Y: array, y, count, step, T: array, first, last, between):
-    """T[first + o step] = Y[y + o], o < count, all else up to `last` = `between`."""
+def spread(Y: array, y, count, step, T: array, first, last):
+    """T[first + o step] = Y[y + o], o < count, all else up to `last` = 0."""
     L = lanes(T)
-    rest = ramp(T, between, 0)
+    rest = zero(T, 1, 1)
     if step == 2:
         _fill(T, 0, first, rest)
         for o in range(0, count, L):
@@ -351,23 +334,17 @@ def spread(Y: array, y, count, step, T: array, first, last, between):
 
 
 @linked
-def collect(dX: array, rows: 5, start, W, cells, B: array, G: array, size, shared, end):
-    """dX += what windows give: G, `spread` from the last column of the first one on, where B names the cell.
-
-    If it is shared, every cell of a window gets it. `end`: where the map ends. Behind the row's last cell the windows
-    give nothing, unless they share with padding.
-    """
+def collect(dX: array, rows: 5, start, W, cells, G: array, size, end):
+    """dX += what windows share: G, `spread` from the last column of the first one on. `end`: where the map ends."""
     L = lanes(dX)
     lo, hi = max(start, 0), min(start + cells, W)
-    beyond = not shared or start + cells <= W
+    beyond = start + cells <= W  # behind the row's last cell the windows give nothing, unless they share with padding
     for c in range(lo, hi, L):
         i, share = c - start + size - 1, zero(dX, 1, 1)
-        for w in range(size if shared else 0):
+        for w in range(size):
             share = share + load(G, i - w, 0, 1, 1, None, None)
-        for row in range(rows[1] * rows[3]):
-            given, at = share, rows[0] + row // rows[3] * rows[2] + row % rows[3] * rows[4] + c
-            for w in range(0 if shared else size):
-                delta, best = load(G, i - w, 0, 1, 1, None, None), load(B, i - w, 0, 1, 1, None, None)
-                given = given + where_equal(best, ramp(dX, row * size + w, 0), delta, zero(dX, 1, 1))
-            width = L if beyond and at + L <= end else hi - c
-            store(dX, at, 0, load(dX, at, 0, 1, 1, width, None) + given, width, None)
+        for d in range(rows[1]):
+            for h in range(rows[3]):
+                at = rows[0] + d * rows[2] + h * rows[4] + c
+                width = L if beyond and at + L <= end else hi - c
+                store(dX, at, 0, load(dX, at, 0, 1, 1, width, None) + share, width, None)

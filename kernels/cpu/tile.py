@@ -611,19 +611,9 @@ def _rule_most(builder, t, u):
     return builder.select(_nan(builder, t), t, larger)
 
 
-def _rule_where_same(builder, t, u, a, b):
-    nans = builder.and_(_nan(builder, t), _nan(builder, u))
-    return builder.select(builder.or_(builder.fcmp_ordered("==", t, u), nans), a, b)
-
-
 @_word(_most)
 def most(typing, t, u):
     return _of_vectors(_rule_most)(typing, (t, u))
-
-
-@_word(_where_same)
-def where_same(typing, t, u, a, b):
-    return _of_vectors(_rule_where_same)(typing, (t, u, a, b))
 
 
 # Arithmetic of tiles is written as in NumPy: t + u, t - u, and t * number.

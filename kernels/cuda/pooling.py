@@ -32,8 +32,8 @@ def max_forward(x, y, size, stride, before):
 
 
 @launcher
-def max_backward_input(x, dy, dx, size, stride, before):
-    """dx = dy at the first largest cell of each window, summed over windows."""
+def max_backward_input(x, y, dy, dx, size, stride, before):
+    """dx = dy at the first largest cell of each window, summed over windows; y is what `max_forward` gave."""
     yield _over_maps(_max_backward, dx, dy, (x, dy, dx), size, stride, before)
 
 

@@ -18,8 +18,8 @@ def max_forward(x, y, size, stride, before):
     y[...] = _windows(x, y, size, stride, before, -np.inf).max(axis=-1)
 
 
-def max_backward_input(x, dy, dx, size, stride, before):
-    """dx = dy at the first largest cell of each window, summed over windows."""
+def max_backward_input(x, y, dy, dx, size, stride, before):
+    """dx = dy at the first largest cell of each window, summed over windows; y is what `max_forward` gave."""
     inside = _windows(np.ones_like(x), dy, size, stride, before, 0) > 0
     values = _windows(x, dy, size, stride, before, -np.inf)
     wins = ((values == values.max(axis=-1, keepdims=True)) | np.isnan(values)) & inside
