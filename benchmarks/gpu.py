@@ -175,7 +175,7 @@ def convolution(torch, precision, N=64, C=64, size=56):
                     lambda: torch.nn.functional.conv2d(X, V, padding=1), Y),
         "to input": (bound("conv.backward_input", [W, dy, framed, padded, dx, one, one, 1, before, 0], precision),
                      lambda: grad.conv2d_input(X.shape, V, DY, padding=1), DX),
-        "to weight": (bound("conv.backward_weight", [x, padded, dy, dW, one, one, 1], precision),
+        "to weight": (bound("conv.backward_weight", [x, padded, dy, dW, one, one, 1, before, 0], precision),
                       lambda: grad.conv2d_weight(X, V.shape, DY, padding=1), DV),
     }  # fmt: skip
     found = {}

@@ -14,7 +14,7 @@ FEWER = {"conv.forward": 256, "conv.backward_input": 256, "conv.backward_weight"
 LEAST, MOST = 16, 256  # maps on either side; more would not leave its factors in cache
 
 # Where filters fill vectors they are laid into lanes (kernels/cpu/conv_filters.py), else positions of a row.
-FILTERS = ("conv.forward", "conv.backward_input", "conv.backward_weight")
+TUNED = ("conv.forward", "conv.backward_input", "conv.backward_weight")
 
 
 @register("conv")
@@ -61,7 +61,7 @@ class Conv(Layer):
     backward_bias = operation("conv.backward_bias", form=3)
 
     def kernel(self, attribute, in_shape):
-        """On the CPU another algorithm where it wins: see `kernels/cpu/winograd.py` and `conv_filters.py`."""
+        """On the CPU another algorithm where it wins: winograd, conv_filters or conv_depthwise of kernels/cpu."""
         kernel = getattr(self, attribute)
         window, maps, one = self.window(in_shape), (in_shape[0], self.filters), (1, 1)
         if (
@@ -70,9 +70,19 @@ class Conv(Layer):
             and prod(maps) >= FEWER.get(kernel.name, inf)
         ):
             return operation(kernel.name, form=3, cpu="winograd")
-        if kernel.name in FILTERS and self._filters(kernel.name, in_shape):
+        if kernel.name in TUNED and self._depthwise(in_shape):
+            return operation(kernel.name, form=3, cpu="conv_depthwise")
+        if kernel.name in TUNED and self._filters(kernel.name, in_shape):
             return operation(kernel.name, form=3, cpu="conv_filters")
         return kernel
+
+    def _depthwise(self, in_shape):
+        """Whether each filter sees a map of its own, at stride 1 and among zeros, that has room in a nearby cache."""
+        from ..kernels.cpu.conv_depthwise import suits  # not before a CPU kernel is wanted: it brings Numba
+
+        window = self.window(in_shape)
+        alone = self.groups == self.filters == in_shape[0] > 1 and self.border == "zeros"
+        return alone and max(window.stride) == 1 and suits(in_shape[1:], window.kernel, window.dilation, window.padding)
 
     def _filters(self, name, in_shape):
         """Whether results (maps for the gradient of the input) fill vectors, and enough terms are summed for each."""

@@ -40,11 +40,15 @@ def drawn(draw):
         options = {"size": kernel, "stride": draw.choice([kernel, kernel, 1, 2, 3])}
         options["padding"] = tuple(min(draw.randint(0, 1), k - 1) for k in kernel)
         return (draw.choice(["maxpool", "avgpool"]), options), (2, *sizes)
-    groups, kernel = draw.choice([1, 1, 1, 2]), tuple(min(draw.choice([1, 2, 3, 3, 4]), i) for i in sizes)
-    options = {"filters": draw.choice([1, 2, 3, 6, 8, 12, 16, 17, 20, 33]) * groups, "kernel_size": kernel}
+    groups, kernel = draw.choice([1, 1, 1, 2, 5]), tuple(min(draw.choice([1, 2, 3, 3, 4]), i) for i in sizes)
+    alone = groups == 5  # each filter sees a map of its own
+    filters = 1 if alone else draw.choice([1, 2, 3, 6, 8, 12, 16, 17, 20, 33])
+    options = {"filters": filters * groups, "kernel_size": kernel}
     options |= {"stride": draw.choice([1, 1, 2, 3]), "groups": groups, "border": draw.choice(["zeros", "edge", "wrap"])}
     options["padding"] = tuple(min(draw.randint(0, 2), i - 1) for i in sizes)
-    return ("conv", options), (draw.choice([1, 2, 3, 5, 16, 18]) * groups, *sizes)
+    if alone:
+        options |= {"stride": draw.choice([1, 1, 1, 2]), "border": draw.choice(["zeros", "zeros", "edge"])}
+    return ("conv", options), ((1 if alone else draw.choice([1, 2, 3, 5, 16, 18])) * groups, *sizes)
 
 
 def main(width, count):

@@ -11,6 +11,7 @@ from layer_runner import run
 from nnjit import registry
 from nnjit.errors import NnjitError, ShapeError, SpecError
 from nnjit.kernels.cpu import conv as cpu_conv
+from nnjit.kernels.cpu import conv_depthwise as cpu_depthwise
 from nnjit.kernels.cpu import conv_transpose as cpu_transpose
 from nnjit.kernels.cpu import winograd as cpu_winograd
 from nnjit.kernels.reference import conv as reference_conv
@@ -103,6 +104,30 @@ def test_filters_side_by_side(batch, maps, filters, sizes, row, taps, stride, gr
                "padding": tuple(min(padding, i - 1) for i in sizes), "groups": groups, "border": border}  # fmt: skip
     layer, rng = registry.create(("conv", options)), np.random.default_rng(seed)
     x = rng.standard_normal((batch, maps * groups, *sizes))
+    dy = rng.standard_normal((batch, *layer.output_shape(x.shape[1:])))
+    exact = run(layer, x, dy, None, "reference", seed=seed)
+    given = {name: exact[name] for name in ("W", "b")}
+    found = run(layer, x.astype(np.float32), dy.astype(np.float32), given, "cpu")
+    for name in ("y", "dx", "dW"):
+        scale = np.abs(exact[name]).max() + 1.0
+        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.sampled_from([1, 3, 30]), maps=st.integers(2, 5), row=st.one_of(st.integers(1, 20), st.just(32)),
+    sizes=st.lists(st.integers(1, 9), min_size=0, max_size=2), taps=st.tuples(*[st.integers(1, 4)] * 3),
+    dilation=st.sampled_from([1, 1, 2]), padding=st.sampled_from([0, 1, 2, "same", "full"]), seed=st.integers(0, 9),
+)  # fmt: skip
+def test_one_map_for_each_filter(batch, maps, sizes, row, taps, dilation, padding, seed):
+    """Rows that fill their vectors and planes taken as one row, three rows of taps and others."""
+    sizes = (*sizes, row)
+    taps = tuple(min(t, (i - 1) // dilation + 1) for t, i in zip(taps, sizes, strict=False))
+    padding = padding if isinstance(padding, str) else tuple(min(padding, (t - 1) * dilation) for t in taps)
+    options = {"filters": maps, "groups": maps, "kernel_size": taps, "dilation": dilation, "padding": padding}
+    layer, rng = registry.create(("conv", options)), np.random.default_rng(seed)
+    x = rng.standard_normal((batch, maps, *sizes))
+    assert layer.kernel("forward", x.shape[1:]).on("cpu") is cpu_depthwise.forward
     dy = rng.standard_normal((batch, *layer.output_shape(x.shape[1:])))
     exact = run(layer, x, dy, None, "reference", seed=seed)
     given = {name: exact[name] for name in ("W", "b")}

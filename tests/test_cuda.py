@@ -205,7 +205,7 @@ def tiled(precision="float32", tiles=None, activation=None):
         "dense.backward_weight": (dense.backward_weight, (x, y, W)),
         "conv.forward": (conv.forward, (image, taps, b[:4], none, out, one, one, 1, (0, 0, 0), 0)),
         "conv.backward_input": (conv.backward_input, (taps, out, none, none, image, one, one, 1, (0, 0, 0), 0)),
-        "conv.backward_weight": (conv.backward_weight, (image, none, out, taps, one, one, 1)),
+        "conv.backward_weight": (conv.backward_weight, (image, none, out, taps, one, one, 1, (0, 0, 0), 0)),
     }
     seen = set()  # conv.forward and conv.backward_input are the same code
     for tile in tiles or former:

@@ -40,7 +40,7 @@ def marks(definition):
 
 
 FILES = {folder: files(folder) for folder in ("reference", *DEVICES)}
-OTHER = {"winograd": "conv", "conv_filters": "conv"}  # other algorithms for some functions of a file
+OTHER = {file: "conv" for file in ("winograd", "conv_filters", "conv_depthwise")}  # other algorithms for some functions
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 TWINS = [(folder, file) for folder in DEVICES for file in FILES["reference"]]
 

@@ -12,15 +12,16 @@ geometry.BORDERS.
 Parallel plan: forward and backward_input loop over some samples at a time, padding included; backward_weight over
 blocks of filters and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns,
 backward_bias over filters. The loops themselves, on register tiles, are in conv_tiles.py; of many filters they are in
-conv_filters.py, and of 3 x 3 taps and many maps in winograd.py (layers/conv.py chooses, from shapes). Indices of
-padding are unsigned (uintp), or Numba would test each for "counted from the end".
+conv_filters.py, of 3 x 3 taps and many maps in winograd.py, and of one map for each filter in conv_depthwise.py
+(layers/conv.py chooses, from shapes). Indices that Numba would test for "counted from the end" are unsigned (uintp).
 """
 
 from numba import prange, uintp
 
 from .. import geometry
-from ..compiler import helper, kernel
+from ..compiler import array, helper, kernel, linked
 from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles, move
+from .tile import lanes, store, zero
 
 _source = helper(geometry.source)
 
@@ -35,10 +36,8 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     P, Wf, B, Y = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         first, count = block * SAMPLES, min(N, (block + 1) * SAMPLES) - block * SAMPLES
-        if padded.size:
-            for n in range(first, first + count):
-                for c in range(x.shape[1]):
-                    pad(n, c, x, padded, before, border)
+        C = x.shape[1]
+        pad_maps(first * C, (first + count) * C, 1, x, padded, before, border)
         forward_tiles(first, count, P, image.shape[1:], Wf, W.shape[1:], B, b.size > 0, Y, y.shape[1:], stride,
                       dilation, groups)  # fmt: skip
 
@@ -61,7 +60,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 
 
 @kernel
-def backward_weight(x, padded, dy, dW, stride, dilation, groups):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
     image = padded if padded.size else x
     P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
@@ -87,31 +86,45 @@ def backward_bias(dy, db):
 # -- padding, shared with conv_transpose -------------------------------------------------------------------------------
 
 
-@helper
-def pad(n, c, x, padded, before, border):
-    """padded[n, c] = x[n, c] with its border: every cell shows its source, or zero."""
-    D, H, W = x.shape[2:]
-    PD, PH, PW = padded.shape[2:]
-    zero = x.dtype.type(0)
-    images, cells = x.reshape(-1), padded.reshape(-1)
+@linked
+def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border):
+    """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: each cell's source, or zero."""
+    D, H, W = image
+    RD, RH, RW = room
     front, top, left = before
-    for d in range(PD):
+    L = lanes(P)
+    narrow = (
+        border == 0 and RW >= L and max(left, RW - W - left) <= L
+    )  # zeros of a row are in its first and last vector
+    for d in range(RD):
         inside = front <= d < front + D
         sd = d - front if inside else _source(d - front, D, border)
-        for h in range(PH):
+        for h in range(RH):
             inside = top <= h < top + H
             sh = h - top if inside else _source(h - top, H, border)
-            at = (((n * x.shape[1] + c) * D + sd) * H + sh) * W
-            to = (((n * x.shape[1] + c) * PD + d) * PH + h) * PW
+            at, to = p + (sd * H + sh) * W, t + (d * RH + h) * RW
             if sd < 0 or sh < 0:
-                for w in range(uintp(to), uintp(to + PW)):
-                    cells[w] = zero
+                for w in range(RW):
+                    T[to + w] = 0
                 continue
-            for w in range(PW - W):  # the cells before, then those after
+            if narrow:
+                store(T, to, 0, zero(T, 1, 1), None, None)
+                store(T, to + RW - L, 0, zero(T, 1, 1), None, None)
+            for w in range(0 if narrow else RW - W):  # the cells before, then those after
                 w += 0 if w < left else W
-                sw = -1 if border == 0 else _source(w - left, W, border)
-                cells[uintp(to + w)] = images[uintp(at + sw)] if sw >= 0 else zero
-            move(cells, to + left, images, at, W)
+                sw = _source(w - left, W, border)
+                T[to + w] = P[at + sw] if sw >= 0 else 0
+            move(T, to + left, P, at, W)
+
+
+@helper
+def pad_maps(first, last, step, x, padded, before, border):
+    """`pad` of every `step`-th map, counted over all samples, where anything is padded."""
+    if padded.size:
+        image, room, P, T = x.shape[2:], padded.shape[2:], x.reshape(-1), padded.reshape(-1)
+        for i in range(first, last, step):
+            p, t = i * image[0] * image[1] * image[2], i * room[0] * room[1] * room[2]
+            pad(P, p, image, T, t, room, before, border)
 
 
 @helper

@@ -25,7 +25,7 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
-from .conv import SAMPLES, fold, pad
+from .conv import SAMPLES, fold, pad_maps
 from .conv_tiles import TERMS, classes, frame, gather, remainder
 from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, store, turn, zero
 
@@ -61,10 +61,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     os = (stride[0] * H * width, stride[1] * width, stride[2])
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
-        if padded.size:
-            for n in range(first, last):
-                for c in range(C):
-                    pad(n, c, x, padded, before, border)
+        pad_maps(first * C, last * C, 1, x, padded, before, border)
         for g in range(groups):
             convolve(last - first, each, P, (first * C + g * m) * volume, C * volume, ps, os, Wf,
                      g * each * m * taps, ws, W.shape[1:], B if b.size else Wf, g * each, b.size > 0,
@@ -108,7 +105,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 
 
 @kernel
-def backward_weight(x, padded, dy, dW, stride, dilation, groups):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
     image = padded if padded.size else x
     C, D, H, width = image.shape[1:]

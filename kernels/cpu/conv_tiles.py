@@ -94,7 +94,7 @@ if REGISTERS == 32:
 else:
     MOST, SOME, FEW = 6, 4, 2
     _plane_of_most, _plane_of_some, _plane_of_few = _plane(6, 2), _plane(4, 3), _plane(2, 4)
-_plane_of_one = _plane(1, 8)
+plane_of_one = _plane(1, 8)
 
 
 @helper
@@ -115,7 +115,7 @@ def _plane_of(R, P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width):
     elif R == FEW:
         _plane_of_few(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
     else:
-        _plane_of_one(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+        plane_of_one(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
 
 
 @linked
@@ -429,7 +429,7 @@ def _columns(R, widest, narrow):
     return columns
 
 
-_columns_of_high, _columns_of_one = _columns(HIGH, 3, 2), _columns(1, 5, 3)
+_columns_of_high, rows_of_taps = _columns(HIGH, 3, 2), _columns(1, 5, 3)
 _columns_of_three = _columns(3, 5, 3) if REGISTERS == 32 else _columns(3, 3, 2)
 
 
@@ -446,7 +446,7 @@ def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
             _columns_of_three(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 3
         else:
-            _columns_of_one(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
+            rows_of_taps(count, N, Z, i, zs, P, p, ps, pk, rows, width, dW, v, wf, wk)
             f += 1
 
 

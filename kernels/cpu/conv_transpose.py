@@ -19,7 +19,7 @@ each for "counted from the end".
 from numba import prange, uintp
 
 from ..compiler import helper, kernel
-from .conv import fold, pad
+from .conv import fold, pad_maps
 from .conv_tiles import forward_tiles
 
 
@@ -47,9 +47,8 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
     P, Wf, dX = image.reshape(-1), W.reshape(-1), dx.reshape(-1)
     shapes = (image.shape[1:], W.shape[1:], dx.shape[1:])
     for n in prange(dx.shape[0]):
-        if dpadded.size:
-            for c in range(dy.shape[1]):
-                pad(n, c, dy, dpadded, before, border)
+        C = dy.shape[1]
+        pad_maps(n * C, (n + 1) * C, 1, dy, dpadded, before, border)
         forward_tiles(n, 1, P, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups)
 
 
@@ -60,9 +59,7 @@ def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border
     m, each = dW.shape[1], F // groups
     image = dpadded if dpadded.size else dy
     for c in prange(dy.shape[1]):
-        if dpadded.size:
-            for n in range(N):
-                pad(n, c, dy, dpadded, before, border)
+        pad_maps(c, N * dy.shape[1], dy.shape[1], dy, dpadded, before, border)
         for f in range(c // m * each, (c // m + 1) * each):
             _products(image, c, 1, x, f, dW, f, c % m, stride, dilation)
 

@@ -38,7 +38,6 @@ from ..compiler import inlined, kernel
 from .pooling_tiles import ROOM, along, award, claim, collect, deal, divide, down, pairs, spread
 from .tile import lanes, panel
 
-
 EXACT = 2**24  # whole numbers below it are exact in float32: how far a cell is from another
 
 

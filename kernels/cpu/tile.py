@@ -236,6 +236,18 @@ def _inner(t, A, i, si, B, j, sj, width):
     return t + (rows[:, None, :] * columns[None, :, :]).reshape(t.shape)
 
 
+def _slide(t, A, i, si, u):
+    """t + the sum of A[i + k si] times u from its k-th vector on, u being as much wider than t."""
+    A, n = A.reshape(-1), _lanes(A)
+    for k in range((u.shape[1] - t.shape[1]) // n + 1):
+        t = t + A[i + k * si] * u[:, k * n : k * n + t.shape[1]]
+    return t
+
+
+def _ahead(P, p, count):
+    """Nothing: P[p : p + count] is fetched into the nearest cache; it may lie beyond the array."""
+
+
 def _store(C, i, si, t, width, sj):
     """C[i + r si : + c vectors] = t; with sj the vectors go that far apart."""
     C, n = C.reshape(-1), _lanes(t) if sj is not None else t.shape[1]
@@ -412,6 +424,37 @@ def inner(typing, t, A, i, si, B, j, sj, width):
         return tile
 
     return t(t, A, types.intp, types.intp, B, types.intp, types.intp, *_optional(width)), generate
+
+
+@_word(_ahead)
+def ahead(typing, P, p, count):
+    def generate(context, builder, sig, args):
+        words, number, count = _Words(context, builder, Tile(P.dtype, 1, 1)), ir.IntType(32), args[2]
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        line = count.type(64 // words.bytes)
+        with cgutils.for_range_slice(builder, count.type(0), count, line) as (i, _):
+            place = builder.bitcast(words.at(P, args[0], builder.add(args[1], i)), cgutils.voidptr_t)
+            builder.call(fetch, [place, number(0), number(3), number(1)])  # to read, into the nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(P, types.intp, types.intp), generate
+
+
+@_word(_slide)
+def slide(typing, t, A, i, si, u):
+    def generate(context, builder, sig, args):
+        tile, a, i, si, wider = args
+        words = _Words(context, builder, t)
+        place = words.at(A, a, i)
+        for k in range(u.c - t.c + 1):
+            factor = words.splat(builder.load(words.step(place, si, k)))
+            for v in range(t.c):
+                value = words.fma(factor, builder.extract_value(wider, v + k), builder.extract_value(tile, v))
+                tile = builder.insert_value(tile, value, v)
+        return tile
+
+    return t(t, A, types.intp, types.intp, u), generate
 
 
 @_word(_store)

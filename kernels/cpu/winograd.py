@@ -30,7 +30,7 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
-from .conv import fold, pad
+from .conv import fold, pad_maps
 from .conv_tiles import frame
 from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, store, strided, turn, zero
 
@@ -55,10 +55,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     U, some = panel(P, WEIGHTS), _results(F, C, lanes(P))
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
-        if padded.size:
-            for n in range(first, last):
-                for c in range(C):
-                    pad(n, c, x, padded, before, border)
+        pad_maps(first * C, last * C, 1, x, padded, before, border)
         for f in range(0, F, some):
             count = min(some, F - f)
             weights(count, C, Wf, f * C * 9, (C * 9, 9, 1), U)
@@ -93,7 +90,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 
 
 @kernel
-def backward_weight(x, padded, dy, dW, stride, dilation, groups):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW = sum over the batch and pieces of G^T [(B^T d B) . (A dy A^T)] G."""
     image = padded if padded.size else x
     C, _, H, width = image.shape[1:]

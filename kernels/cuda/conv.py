@@ -53,7 +53,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 
 
 @launcher
-def backward_weight(x, padded, dy, dW, stride, dilation, groups):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
     return products(padded if padded.size else x, dy, dW, stride, dilation, groups)
 

@@ -39,7 +39,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
         dx[...] = _fold(dpadded, dx, before, border)
 
 
-def backward_weight(x, padded, dy, dW, stride, dilation, groups):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
     windows = _windows(padded if padded.size else x, dW, dy, stride, dilation)
     for maps, inputs in _groups(dW, groups):

@@ -30,4 +30,4 @@ def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border
     backward_input(
         np.zeros_like(dW), dy, dpadded, np.empty_like(x), stride, dilation, groups, before, border
     )  # pads dy
-    conv.backward_weight(dy, dpadded, x, dW, stride, dilation, groups)
+    conv.backward_weight(dy, dpadded, x, dW, stride, dilation, groups, before, border)
