@@ -46,7 +46,7 @@ class Call:
 
 @dataclass
 class Region:
-    """Nodes that run together: on blocks of samples, or (coupled) one batch-coupled layer on the whole batch."""
+    """Nodes that run together: on blocks of samples, or (coupled) one layer, divided by itself, on the whole batch."""
 
     nodes: list
     coupled: bool
@@ -73,7 +73,8 @@ class Plan:
         self.workers = min(self.blocks, config.NUMBA_NUM_THREADS)
         self.parts = 1 if single else schedule.parts(self.graph, self.N)
         self.inline = training and not single and schedule.inline(self.graph, self.N)
-        self.regions = _regions(self.graph)
+        alone = set() if single else schedule.divided(self.graph, self.N)
+        self.regions = _regions(self.graph, alone)
         self._shared()
         self.learned = self._which_need_gradients()
         self.gradients = []
@@ -368,14 +369,14 @@ def _extent(node):
     return min(o[0] for o in offsets), max(o[1] for o in offsets)
 
 
-def _regions(graph):
-    """Batch-coupled layers stand alone; the last region works on blocks, for the loss.
+def _regions(graph, alone):
+    """Batch-coupled layers and those of `alone` are regions of their own; the last one works on blocks, for the loss.
 
     One with which a residual begins follows a region on blocks, even an empty one: there the two deltas are added.
     """
     regions, starts = [], {node.start for node in graph.nodes if node.skip is not None}
     for index, node in enumerate(graph.nodes):
-        coupled = node.layer.couples_batch and node.skip is None
+        coupled = (node.layer.couples_batch or index in alone) and node.skip is None
         if coupled and index in starts and (not regions or regions[-1].coupled):
             regions.append(Region([], False))
         if coupled or not regions or regions[-1].coupled:

@@ -7,6 +7,8 @@ nanosecond; a fork and join costs some microseconds and a block of samples shoul
   at least `SAMPLES` samples, or, where a sample is much work by itself, `BLOCK` multiplications and two samples, so
   that weights are read for more than one. The number is fixed by the shapes, never by the threads, and so are the bits
   of the result;
+* where all samples are one block, every layer of at least `DIVIDE` multiplications is divided into parts of its own
+  loops too, with a fork and join for each;
 * gradients and batch-coupled layers are divided into `PARTS` parts of their own loops at the same size of work;
 * a network of at most `INLINED_LAYERS` layers none of which has more than `INLINE` multiplications a step is compiled
   with inlined kernels and constant sizes: there the calls would cost more than the arithmetic. Deeper ones would take
@@ -17,6 +19,7 @@ SHARD = 200_000
 BLOCKS = 8
 SAMPLES = 16
 BLOCK = 4_000_000
+DIVIDE = 500_000
 PARTS = 8
 INLINE = 2_000
 INLINED_LAYERS = 8
@@ -38,6 +41,14 @@ def blocks(graph, batch_size):
 def parts(graph, batch_size):
     """Into how many parts the loops over parameters and channels are divided."""
     return PARTS if operations(graph) * batch_size >= SHARD else 1
+
+
+def divided(graph, batch_size):
+    """Numbers of the layers that are divided by themselves, where a batch is one block."""
+    if blocks(graph, batch_size) > 1:
+        return set()
+    nodes = enumerate(graph.nodes)
+    return {i for i, node in nodes if node.layer.operations(node.x.shape) * batch_size >= DIVIDE}
 
 
 def inline(graph, batch_size):

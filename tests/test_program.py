@@ -112,6 +112,30 @@ def test_sharded(sharded):
     np.testing.assert_allclose(out, sharded.network.forward(x), rtol=1e-9)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_few_samples_are_divided_by_layers(monkeypatch, batch_size):
+    """Convolutions of every kind and a dense layer, each a loop of its own, on one thread and on more."""
+    monkeypatch.setattr(schedule, "SHARD", 10_000)
+    monkeypatch.setattr(schedule, "DIVIDE", 10_000)
+    layers = ["conv(40, 3, padding='same')", "relu", "conv(33, 5, padding=2, border='wrap')", "maxpool(2)",
+              "conv(36, 2, stride=2)", "conv(36, 3, padding='same', groups=36)", "flatten", "dense(150)"]  # fmt: skip
+    network = compose(layers, (20, 12, 11), seed=3, dtype="float64")
+    program = network.compile(loss="mse", optimizer="sgd(lr=0.01)", batch_size=batch_size)
+    assert [region.coupled for region in program.plan.regions].count(True) >= 4
+    rng = np.random.default_rng(1)
+    x, y, out = rng.standard_normal((7, 20, 12, 11)), rng.standard_normal((7, 150)), np.empty((7, 150))
+    before, found = numba.get_num_threads(), set()
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        program.predict(program.state, x, out)
+        found.add(out.tobytes())
+    numba.set_num_threads(before)
+    assert len(found) == 1
+    np.testing.assert_allclose(out, network.forward(x), rtol=1e-9, atol=1e-12)
+    other = program.new_state()
+    assert_same(program, other, train(program, program.state, x, y), train(program.reference(), other, x, y), rtol=1e-8)
+
+
 def test_serial(monkeypatch):
     monkeypatch.setattr(schedule, "SHARD", 10**9)
     program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)

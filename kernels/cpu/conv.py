@@ -9,11 +9,12 @@ Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 where nothing is padd
 m = C / groups, b (F,) or (0,), y (N, F, *out). `before` is the padding before each dimension, `border` an index of
 geometry.BORDERS.
 
-Parallel plan: forward and backward_input loop over some samples at a time, padding included; backward_weight over
-blocks of filters and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns,
-backward_bias over filters. The loops themselves, on register tiles, are in conv_tiles.py; of many filters they are in
-conv_filters.py, of 3 x 3 taps and many maps in winograd.py, and of one map for each filter in conv_depthwise.py
-(layers/conv.py chooses, from shapes). Indices that Numba would test for "counted from the end" are unsigned (uintp).
+Parallel plan: forward and backward_input loop over some samples at a time, padding included; of very few samples
+forward takes runs of filters, each of which pads its sample for itself. backward_weight loops over blocks of filters
+and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns, backward_bias over
+filters. The loops themselves, on register tiles, are in conv_tiles.py; of many filters they are in conv_filters.py, of
+3 x 3 taps and many maps in winograd.py, and of one map for each filter in conv_depthwise.py (layers/conv.py chooses,
+from shapes). Indices that Numba would test for "counted from the end" are unsigned (uintp).
 """
 
 from numba import prange, uintp
@@ -21,25 +22,29 @@ from numba import prange, uintp
 from .. import geometry
 from ..compiler import array, helper, kernel, linked
 from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles, move
-from .tile import lanes, store, zero
+from .tile import lanes, panel, pointer, store, zero
 
 _source = helper(geometry.source)
 
 SAMPLES = 8  # for which weights are packed once
+FEW = 3  # samples, at most, that are divided by filters too
+SPLITS = 4
+SAMPLE = 131072  # numbers of a padded sample that has room on the stack
 
 
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
-    N = y.shape[0]
+    N, C = x.shape[:2]
     image = padded if padded.size else x
-    P, Wf, B, Y = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
-    for block in prange((N + SAMPLES - 1) // SAMPLES):
-        first, count = block * SAMPLES, min(N, (block + 1) * SAMPLES) - block * SAMPLES
-        C = x.shape[1]
-        pad_maps(first * C, (first + count) * C, 1, x, padded, before, border)
-        forward_tiles(first, count, P, image.shape[1:], Wf, W.shape[1:], B, b.size > 0, Y, y.shape[1:], stride,
-                      dilation, groups)  # fmt: skip
+    P, Wf, B, Y, T = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1), panel(x, SAMPLE)
+    volume, runs = image.shape[2] * image.shape[3] * image.shape[4], splits(y, padded, groups)
+    for block in prange(blocks(N, runs)):
+        first, last, f, some = share(block, N, runs, W.shape[0] // groups)
+        own = pad_share(block % runs, first, last, x, padded, T, before, border)
+        p = 0 if own else first * C * volume
+        forward_tiles(first, last - first, T if own else pointer(P), p, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
+                      Y, y.shape[1:], stride, dilation, groups, f, some)  # fmt: skip
 
 
 @kernel
@@ -81,6 +86,44 @@ def backward_bias(dy, db):
             for i in range(uintp(plane)):
                 total += dY[at + i]
         db[f] = total
+
+
+# -- how forward is divided --------------------------------------------------------------------------------------------
+
+
+@helper
+def splits(y, padded, groups):
+    """Into how many runs of filters each sample is divided: one, but where there are fewer samples than threads."""
+    N, F = y.shape[:2]
+    return max(1, min(SPLITS, F // 16)) if N <= FEW and groups == 1 and padded.size <= N * SAMPLE else 1
+
+
+@helper
+def blocks(N, runs):
+    """How many iterations forward has: some samples each, or a run of filters of one."""
+    return (N + SAMPLES - 1) // SAMPLES if runs == 1 else N * runs
+
+
+@helper
+def share(block, N, runs, F):
+    """The samples from `first` to before `last` and the filters f to f + some of an iteration, of F filters a group."""
+    step, i, run = SAMPLES if runs == 1 else 1, block // runs, block % runs
+    wide = (F + runs * 8 - 1) // (runs * 8) * 8 if runs > 1 else F
+    return i * step, min(N, (i + 1) * step), min(F, run * wide), min(F, (run + 1) * wide) - min(F, run * wide)
+
+
+@helper
+def pad_share(run, first, last, x, padded, T, before, border):
+    """Pad an iteration's samples; whether into T, as all runs of a sample but the first do, which keeps it."""
+    own = run > 0 and padded.size > 0
+    C, D, H, W = x.shape[1:]
+    room, P = padded.shape[2:], x.reshape(-1)
+    if run == 0:
+        pad_maps(first * C, last * C, 1, x, padded, before, border)
+    for c in range(C if own else 0):
+        p, t = (first * C + c) * D * H * W, c * room[0] * room[1] * room[2]
+        pad(P, p, (D, H, W), T, t, room, before, border)
+    return own
 
 
 # -- padding, shared with conv_transpose -------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
-from .conv import SAMPLES, fold, pad_maps
+from .conv import SAMPLE, SAMPLES, blocks, fold, pad_share, share, splits
 from .conv_tiles import TERMS, classes, frame, gather, remainder
-from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, store, turn, zero
+from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, pointer, store, turn, zero
 
 POSITIONS = 8 if REGISTERS == 32 else 6  # rows of the widest tile, two vectors wide
 ROOM = 65536  # numbers of packed weights, or of a block of the gradient: in the second-level cache
@@ -59,13 +59,15 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     ws, ys = (m * taps, taps, KH * KW, KW, 1), (plane, y.shape[3] * y.shape[4], y.shape[4], 1)
     ps = (volume, dilation[0] * H * width, dilation[1] * width, dilation[2])
     os = (stride[0] * H * width, stride[1] * width, stride[2])
-    for block in prange((N + SAMPLES - 1) // SAMPLES):
-        first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
-        pad_maps(first * C, last * C, 1, x, padded, before, border)
+    T, runs = panel(x, SAMPLE), splits(y, padded, groups)
+    for block in prange(blocks(N, runs)):
+        first, last, begin, some = share(block, N, runs, each)
+        own = pad_share(block % runs, first, last, x, padded, T, before, border)
         for g in range(groups):
-            convolve(last - first, each, P, (first * C + g * m) * volume, C * volume, ps, os, Wf,
-                     g * each * m * taps, ws, W.shape[1:], B if b.size else Wf, g * each, b.size > 0,
-                     Y, (first * F + g * each) * plane, F * plane, ys, y.shape[2:])  # fmt: skip
+            f, p = g * each + begin, (0 if own else first * C * volume) + g * m * volume
+            convolve(last - first, some, T if own else pointer(P), p, C * volume, ps, os, Wf, f * m * taps, ws,
+                     W.shape[1:], B if b.size else Wf, f, b.size > 0, Y, (first * F + f) * plane, F * plane, ys,
+                     y.shape[2:])  # fmt: skip
 
 
 @kernel

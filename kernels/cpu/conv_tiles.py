@@ -236,16 +236,20 @@ def shape_of_panel(room, m, taps, stride, dilation, OH, OW):
 
 
 @helper
-def forward_tiles(n, N, P, image, W, kernel, B, biased, Y, out, stride, dilation, groups):
-    """Y[n + i] = b + W * P[n + i], i < N; `image`, `kernel`, `out`: shapes of P, W, Y without the first dimension."""
+def forward_tiles(n, N, P, p, image, W, kernel, B, biased, Y, out, stride, dilation, groups, f, some):
+    """Y[n + i] = b + W * P[p :], N samples, `some` filters of each group from f on.
+
+    `image`, `kernel`, `out`: shapes of P, W, Y without the first dimension.
+    """
     C, F, m = image[0], out[0], kernel[0]
     each, taps, volume = F // groups, W.size // F, image[1] * image[2] * image[3]
     plane = out[1] * out[2] * out[3]
+    ws = (taps, taps // m, kernel[2] * kernel[3], kernel[3], 1)
     for g in range(groups):
-        p, y = (n * C + g * m) * volume, (n * F + g * each) * plane
-        ws = (taps, taps // m, kernel[2] * kernel[3], kernel[3], 1)
-        correlate(N, each, P, p, C * volume, image, stride, dilation, W, g * each * taps, ws, kernel,
-                  B if biased else W, g * each, 2 if biased else 1, Y, y, F * plane, out[1:])  # fmt: skip
+        first = g * each + f
+        correlate(N, some, P, p + g * m * volume, C * volume, image, stride, dilation, W, first * taps, ws, kernel,
+                  B if biased else W, first, 2 if biased else 1, Y, (n * F + first) * plane, F * plane,
+                  out[1:])  # fmt: skip
 
 
 @helper

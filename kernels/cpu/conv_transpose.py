@@ -45,11 +45,12 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
     """dx = conv applied to dy."""
     image = dpadded if dpadded.size else dy
     P, Wf, dX = image.reshape(-1), W.reshape(-1), dx.reshape(-1)
-    shapes = (image.shape[1:], W.shape[1:], dx.shape[1:])
+    shapes, C = (image.shape[1:], W.shape[1:], dx.shape[1:]), dy.shape[1]
+    volume = C * image.shape[2] * image.shape[3] * image.shape[4]
     for n in prange(dx.shape[0]):
-        C = dy.shape[1]
         pad_maps(n * C, (n + 1) * C, 1, dy, dpadded, before, border)
-        forward_tiles(n, 1, P, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups)
+        forward_tiles(n, 1, P, n * volume, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups,
+                      0, W.shape[0] // groups)  # fmt: skip
 
 
 @kernel

@@ -315,6 +315,11 @@ def _where_same(t, u, a, b):
     return np.where((t == u) | ((t != t) & (u != u)), a, b)
 
 
+def _pointer(A):
+    """Where an array begins, of the type of a panel: so that a variable may be either."""
+    return A
+
+
 def _panel(like, n):
     """Room for n numbers (a literal) of an array's element type, on the stack: it lives as long as the call."""
     return np.full(n, np.nan, like.dtype)
@@ -518,6 +523,14 @@ def panel(typing, like, n):
         return room
 
     return kind(like, n), generate
+
+
+@_word(_pointer)
+def pointer(typing, A):
+    def generate(context, builder, sig, args):
+        return builder.extract_value(args[0], 4)
+
+    return types.CPointer(A.dtype)(A), generate
 
 
 @_word(_numbers)

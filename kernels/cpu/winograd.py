@@ -30,9 +30,9 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
-from .conv import fold, pad_maps
+from .conv import SAMPLE, SAMPLES, blocks, fold, pad_share, share, splits
 from .conv_tiles import frame
-from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, store, strided, turn, zero
+from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, pointer, store, strided, turn, zero
 
 # Numbers on the stack (of WEIGHTS and PIECES half as many are used if they are double).
 WEIGHTS = 4112 * BYTES  # transformed weights that are kept at once
@@ -42,7 +42,6 @@ SQUARE = 32  # maps and filters of a block of the gradient
 STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of two vectors of pieces
 TURNED = 96 * BYTES  # two rows of deltas, filters beside each other
 SUMS = 16 * (SQUARE * SQUARE + 16)  # the gradient, transformed
-SAMPLES = 8  # for which weights are transformed once
 
 
 @kernel
@@ -51,17 +50,17 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     N, F, _, OH, OW = y.shape
     image = padded if padded.size else x
     C, _, H, width = image.shape[1:]
-    P, Wf, B, Y = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
-    U, some = panel(P, WEIGHTS), _results(F, C, lanes(P))
-    for block in prange((N + SAMPLES - 1) // SAMPLES):
-        first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
-        pad_maps(first * C, last * C, 1, x, padded, before, border)
-        for f in range(0, F, some):
-            count = min(some, F - f)
+    P, Wf, B, Y, T = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1), panel(x, SAMPLE)
+    U, most, runs = panel(P, WEIGHTS), _results(F, C, lanes(P)), splits(y, padded, groups)
+    for block in prange(blocks(N, runs)):
+        first, last, begin, some = share(block, N, runs, F)
+        own = pad_share(block % runs, first, last, x, padded, T, before, border)
+        for f in range(begin, begin + some, most):
+            count = min(most, begin + some - f)
             weights(count, C, Wf, f * C * 9, (C * 9, 9, 1), U)
-            convolve(last - first, count, C, U, P, first * C * H * width, (C * H * width, H * width, H, width, width),
-                     B if b.size else Wf, f, b.size > 0, Y, (first * F + f) * OH * OW,
-                     (F * OH * OW, OH * OW, OH, OW))  # fmt: skip
+            convolve(last - first, count, C, U, T if own else pointer(P), 0 if own else first * C * H * width,
+                     (C * H * width, H * width, H, width, width), B if b.size else Wf, f, b.size > 0,
+                     Y, (first * F + f) * OH * OW, (F * OH * OW, OH * OW, OH, OW))  # fmt: skip
 
 
 @kernel
