@@ -5,8 +5,8 @@ nanosecond; a fork and join costs some microseconds and a block of samples shoul
 
 * a step is sharded over the batch when it has at least `SHARD` multiplications, into at most `BLOCKS` blocks. One has
   at least `SAMPLES` samples, or, where a sample is much work by itself, `BLOCK` multiplications and two samples, so
-  that weights are read for more than one. The number is fixed by the shapes, never by the threads, and so are the bits
-  of the result;
+  that weights are read for more than one. It is rounded to a power of two, which the usual numbers of threads divide.
+  The number is fixed by the shapes, never by the threads, and so are the bits of the result;
 * where all samples are one block, every layer of at least `DIVIDE` multiplications is divided into parts of its own
   loops too, with a fork and join for each;
 * gradients and batch-coupled layers are divided into `PARTS` parts of their own loops at the same size of work;
@@ -35,7 +35,8 @@ def blocks(graph, batch_size):
     if operations(graph) * batch_size < SHARD:
         return 1
     samples = max(2, min(SAMPLES, BLOCK // operations(graph)))
-    return max(1, min(BLOCKS, batch_size // samples))
+    count = max(1, min(BLOCKS, batch_size // samples))
+    return 1 << (3 * count // 4).bit_length() if count > 2 else count
 
 
 def parts(graph, batch_size):

@@ -115,9 +115,9 @@ def filter_map(P: array, p, image: 3, before: 3, room: 3, W: array, w, ws: 3, ke
                     _three(T, (d * RH + h) * RW + o, RW, V, kernel[2], dilation[2], B, b, begin, Y,
                            y + (d * OH + h) * OW + o, OW)  # fmt: skip
         elif OW % L == 0:
-            plane_of_one(T, d * RH * RW, RW, terms, K, V, B, b, begin, Y, y + d * OH * OW, (0, OW), OH, OW)
+            plane_of_one(T, d * RH * RW, RW, terms, 0, K, V, B, b, begin, Y, y + d * OH * OW, (0, OW), OH, OW)
         else:
-            plane_of_one(T, d * RH * RW, 0, terms, K, V, B, b, begin, M, 0, (0, 0), 1, (OH - 1) * RW + OW)
+            plane_of_one(T, d * RH * RW, 0, terms, 0, K, V, B, b, begin, M, 0, (0, 0), 1, (OH - 1) * RW + OW)
             for h in range(OH):
                 move(Y, y + (d * OH + h) * OW, M, h * RW, OW)
 

@@ -26,7 +26,7 @@ from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
 from .conv import SAMPLE, SAMPLES, blocks, fold, pad_share, share, splits
-from .conv_tiles import TERMS, classes, frame, gather, remainder
+from .conv_tiles import ALIVE, TERMS, classes, frame, gather, met, remainder
 from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, pointer, store, turn, zero
 
 POSITIONS = 8 if REGISTERS == 32 else 6  # rows of the widest tile, two vectors wide
@@ -67,7 +67,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
             f, p = g * each + begin, (0 if own else first * C * volume) + g * m * volume
             convolve(last - first, some, T if own else pointer(P), p, C * volume, ps, os, Wf, f * m * taps, ws,
                      W.shape[1:], B if b.size else Wf, f, b.size > 0, Y, (first * F + f) * plane, F * plane, ys,
-                     y.shape[2:])  # fmt: skip
+                     y.shape[2:], ALIVE)  # fmt: skip
 
 
 @kernel
@@ -95,12 +95,15 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
             for n in range(start, start + count):
                 frame(dY, n * F * plane, out, Z, n * F * cells, room, gaps, edge)
         for r in range(qs[0] * qs[1] * qs[2]):
-            begin, tap, size, at, high = remainder(r, qs, kernel, dilation, first, edge, room, image.shape[2:])
+            rows = (out[2] - 1) * gaps[1] + 1
+            begin, tap, size, at, high, live = remainder(
+                r, qs, kernel, dilation, first, edge, room, rows, image.shape[2:]
+            )
             ws = (taps, m * taps, -qs[0] * KH * KW, -qs[1] * KW, -qs[2])
             for g in range(groups):
                 convolve(count, m, source, (start * F + g * each) * cells + begin, F * cells, us,
                          (room[2] * room[3], room[3], 1), Wf, g * each * m * taps + tap, ws, (each, *size),
-                         Wf, 0, 0, dX, (start * C + g * m) * volume + at, C * volume, xs, high)  # fmt: skip
+                         Wf, 0, 0, dX, (start * C + g * m) * volume + at, C * volume, xs, high, live)  # fmt: skip
         if not inside:
             for n in range(start, start + count):
                 fold(n, dpadded, dx, before, border)
@@ -143,11 +146,11 @@ def _tile(R, C):
     """R positions, C vectors of filters."""
 
     @inlined
-    def tile(P, p, po, terms, K, W, B, M, m):
+    def tile(P, p, po, terms, k, K, W, B, M, m):
         wide = C * lanes(P)
         t = load(B, 0, 0, R, C, None, None)
-        for k in range(K):
-            t = outer(t, P, p + terms[k], po, W, k * wide, None, None)
+        for i in range(k, K):
+            t = outer(t, P, p + terms[i], po, W, i * wide, None, None)
         store(M, m, wide, t, None, None)
 
     return tile
@@ -158,28 +161,28 @@ def _line(C):
     five, six, seven, eight = _tile(5, C), _tile(6, C), _tile(min(7, POSITIONS), C), _tile(min(8, POSITIONS), C)
 
     @linked
-    def line(P: array, p, po, terms: places, K, W: array, B: array, M: array, m, count):
-        """M[m :] = B + the sums over K terms at `count` positions po apart, in tiles of about the same height."""
+    def line(P: array, p, po, terms: places, k, K, W: array, B: array, M: array, m, count):
+        """M[m :] = B + the sums over terms k to K at `count` positions po apart, in tiles of about the same height."""
         wide, tiles = C * lanes(P), (count + POSITIONS - 1) // POSITIONS
         high, more = count // tiles, count % tiles
         for i in range(tiles):
             R = high + 1 if i < more else high
             if R == 6:
-                six(P, p, po, terms, K, W, B, M, m)
+                six(P, p, po, terms, k, K, W, B, M, m)
             elif R == 5:
-                five(P, p, po, terms, K, W, B, M, m)
+                five(P, p, po, terms, k, K, W, B, M, m)
             elif R == 4:
-                four(P, p, po, terms, K, W, B, M, m)
+                four(P, p, po, terms, k, K, W, B, M, m)
             elif POSITIONS > 6 and R == 8:
-                eight(P, p, po, terms, K, W, B, M, m)
+                eight(P, p, po, terms, k, K, W, B, M, m)
             elif POSITIONS > 6 and R == 7:
-                seven(P, p, po, terms, K, W, B, M, m)
+                seven(P, p, po, terms, k, K, W, B, M, m)
             elif R == 3:
-                three(P, p, po, terms, K, W, B, M, m)
+                three(P, p, po, terms, k, K, W, B, M, m)
             elif R == 2:
-                two(P, p, po, terms, K, W, B, M, m)
+                two(P, p, po, terms, k, K, W, B, M, m)
             else:
-                one(P, p, po, terms, K, W, B, M, m)
+                one(P, p, po, terms, k, K, W, B, M, m)
             p += R * po
             m += R * wide
 
@@ -205,8 +208,8 @@ def unpack(R, wide, count, M: array, m, Y: array, y, yf, yo):
 
 @linked
 def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B: array, b, biased,
-             Y: array, y, yn, ys: 4, out: 3):  # fmt: skip
-    """R results of a group at `out` positions of N samples.
+             Y: array, y, yn, ys: 4, out: 3, live: 3):  # fmt: skip
+    """R results of a group at `out` positions of N samples; rows that are not live (`conv_tiles.met`) are zeros.
 
     Steps of the image P: pn from sample to sample, ps from map to map and tap to tap, os from position to position. ws
     of the weights W: from result to result, map to map, tap to tap. Of the result Y: yn from sample to sample, ys from
@@ -235,10 +238,12 @@ def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B
                         high, count = min(rows, OH - h), min(columns, OW - o)
                         at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
                         for i in range(high):
+                            k0, k1 = met(h + i, live, size[2]) if size[1] == 1 else (0, size[1] * size[2])
+                            k0, k1, q = k0 * size[0] * size[3], k1 * size[0] * size[3], at + i * os[1]
                             if wide == L:
-                                _line_of_one(P, at + i * os[1], os[2], terms, K, T, bias, M, i * count * wide, count)
+                                _line_of_one(P, q, os[2], terms, k0, k1, T, bias, M, i * count * wide, count)
                             else:
-                                _line_of_two(P, at + i * os[1], os[2], terms, K, T, bias, M, i * count * wide, count)
+                                _line_of_two(P, q, os[2], terms, k0, k1, T, bias, M, i * count * wide, count)
                         z = y + n * yn + f * ys[0] + d * ys[1] + h * ys[2] + o * ys[3]
                         for i in range(1 if flat else high):
                             unpack(some, wide, high * count if flat else count, M, i * count * wide, Y, z + i * ys[2],

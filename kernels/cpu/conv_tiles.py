@@ -24,24 +24,26 @@ ROOM = 6144  # numbers of a panel: with the weights and the result it stays in t
 TERMS = 2048  # of a sum whose weights are packed at once
 WEIGHTS = 8 * TERMS
 
+ALIVE = (0, 2**30, 1)  # no row is known to be zeros: see `met`
+
 NEAR = 8192  # numbers of deltas that are used again and again
 
 # -- forward, and backward to the input --------------------------------------------------------------------------------
 
 
 def _correlation(R, C):
-    """R filters at C vectors of positions, `pr` apart: Y = the sum over K terms of W times the image moved to each."""
+    """R filters at C vectors of positions, `pr` apart: Y = the sum over terms k to K of W times the image moved."""
 
     @inlined
-    def correlation(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, width):
+    def correlation(P, p, pr, terms, k, K, W, B, b, begin, Y, y, ys, width):
         if begin == 2:
             t = fill(B, b, 1, R, C)
         elif begin == 1:
             t = zero(P, R, C)
         else:
             t = load(Y, y, ys[0], R, C, width, ys[1])
-        for k in range(K):
-            t = outer(t, W, k * R, 1, P, p + terms[k], width, pr)
+        for i in range(k, K):
+            t = outer(t, W, i * R, 1, P, p + terms[i], width, pr)
         store(Y, y, ys[0], t, width, ys[1])
 
     return correlation
@@ -56,16 +58,16 @@ def _rectangle(R, C):
     many, one = _correlation(R, C), _correlation(R, 1)
 
     @inlined
-    def rectangle(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width):
+    def rectangle(P, p, pr, terms, k, K, W, B, b, begin, Y, y, ys, rows, width):
         L = lanes(P)
         for v in range((width + L - 1) // L):
             o = width - L if begin and v * L > width - L >= 0 else v * L
             first = 0 if width - o < L else rows if begin and rows >= C else rows - rows % C
             for i in range(0, first, C):
                 r = min(i, rows - C)
-                many(P, p + r * pr + o, pr, terms, K, W, B, b, begin, Y, y + r * ys[1] + o, ys, None)
+                many(P, p + r * pr + o, pr, terms, k, K, W, B, b, begin, Y, y + r * ys[1] + o, ys, None)
             for r in range(first, rows):
-                one(P, p + r * pr + o, pr, terms, K, W, B, b, begin, Y, y + r * ys[1] + o, ys, width - o)
+                one(P, p + r * pr + o, pr, terms, k, K, W, B, b, begin, Y, y + r * ys[1] + o, ys, width - o)
 
     return rectangle
 
@@ -74,7 +76,7 @@ def _plane(R, C):
     rectangle = _rectangle(R, C)
 
     @linked
-    def plane(P: array, p, pr, terms: places, K, W: array, B: array, b, begin, Y: array, y, ys: 2, rows, width):
+    def plane(P: array, p, pr, terms: places, k, K, W: array, B: array, b, begin, Y: array, y, ys: 2, rows, width):
         """R filters at `rows` rows of `width` positions: begin with the bias B (2), with 0 (1), or add to Y (0)."""
         L = lanes(P)
         along = rows == 1 and width > L  # vectors that follow each other in one long row, then what is left
@@ -82,7 +84,7 @@ def _plane(R, C):
         for rest in range(2 if along and width % L else 1):
             o = (width - L if begin else width - width % L) if rest else 0
             high, wide = (1, width - o) if rest else (width // L, L) if along else (rows, width)
-            rectangle(P, p + o, qr, terms, K, W, B, b, begin, Y, y + o, zs, high, wide)
+            rectangle(P, p + o, qr, terms, k, K, W, B, b, begin, Y, y + o, zs, high, wide)
 
     return plane
 
@@ -106,25 +108,28 @@ def _at_once(left):
 
 
 @helper
-def _plane_of(R, P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width):
+def _plane_of(R, P, p, pr, terms, k, K, W, B, b, begin, Y, y, ys, rows, width):
     """R filters, R from `_at_once`."""
     if R == MOST:
-        _plane_of_most(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+        _plane_of_most(P, p, pr, terms, k, K, W, B, b, begin, Y, y, ys, rows, width)
     elif R == SOME:
-        _plane_of_some(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+        _plane_of_some(P, p, pr, terms, k, K, W, B, b, begin, Y, y, ys, rows, width)
     elif R == FEW:
-        _plane_of_few(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+        _plane_of_few(P, p, pr, terms, k, K, W, B, b, begin, Y, y, ys, rows, width)
     else:
-        plane_of_one(P, p, pr, terms, K, W, B, b, begin, Y, y, ys, rows, width)
+        plane_of_one(P, p, pr, terms, k, K, W, B, b, begin, Y, y, ys, rows, width)
 
 
 @linked
 def gather(R, wide, size: 4, ps: 4, W: array, w, ws: 5, T: array, terms: places):
-    """T[k wide + r] = W[w + r ws0 + k] of R results, then zeros; terms[k] = where term k lies in the image."""
+    """T[k wide + r] = W[w + r ws0 + k] of R results, then zeros; terms[k] = where term k lies in the image.
+
+    Rows of taps are outermost, so that those at a border can be left out.
+    """
     k = 0
-    for a in range(size[0]):
-        for kd in range(size[1]):
-            for kh in range(size[2]):
+    for kd in range(size[1]):
+        for kh in range(size[2]):
+            for a in range(size[0]):
                 for kw in range(size[3]):
                     terms[k] = a * ps[0] + kd * ps[1] + kh * ps[2] + kw * ps[3]
                     at = w + a * ws[1] + kd * ws[2] + kh * ws[3] + kw * ws[4]
@@ -164,10 +169,20 @@ def packs(F, KH, step, width, L):
     return wasted * F * KH > 16 * width and 4 * wasted >= width
 
 
+@helper
+def met(row, live, taps):
+    """First and last + 1 of `taps` rows of taps that meet a live row; live = (the first, the last + 1, dilation)."""
+    first = min(taps, max(0, (live[0] - row + live[2] - 1) // live[2]))
+    return first, max(first, min(taps, (live[1] - 1 - row) // live[2] + 1))
+
+
 @linked
 def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array, w, ws: 5, size: 4, B: array, b, begin,
-              Y: array, y, yn, out: 3):  # fmt: skip
-    """Y[y + n yn :] = F filters at `out` positions of N padded images P[p + n pn :] of `image` = (maps, *spatial)."""
+              Y: array, y, yn, out: 3, live: 3):  # fmt: skip
+    """Y[y + n yn :] = F filters at `out` positions of N padded images P[p + n pn :] of `image` = (maps, *spatial).
+
+    Rows of a plane that are not live (see `met`) are zeros; they are told at stride 1 only.
+    """
     _, D, H, width = image
     OD, OH, OW = out
     m, KD, KH, KW = size
@@ -196,9 +211,15 @@ def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array,
             gather(R, R, (c, KD, KH, KW), steps, W, v + a * ws[1], ws, V, terms)
             for n in range(N):
                 for d in range(OD):
-                    q = p + n * pn + a * steps[0] + d * stride[0] * H * width
-                    _plane_of(R, P, q, stride[1] * width, terms, c * taps, V, B, g, first, Y, z + n * yn + d * OH * OW,
-                              ys, OH, OW)  # fmt: skip
+                    q, x, h = p + n * pn + a * steps[0] + d * stride[0] * H * width, z + n * yn + d * OH * OW, 0
+                    while h < OH:
+                        k, K = met(h, live, KH)
+                        rows, row = 1, c * KW
+                        if KD > 1 or K - k == KH:  # all taps: as many rows as meet them all
+                            rows, k, K = OH - h if KD > 1 else min(OH, live[1] - (KH - 1) * live[2]) - h, 0, KD * KH
+                        _plane_of(R, P, q + h * stride[1] * width, stride[1] * width, terms, k * row, K * row, V, B, g,
+                                  first, Y, x + h * OW, ys, rows, OW)  # fmt: skip
+                        h += rows
         for i in range(N * OD if packed else 0):
             n, d = i // OD, i % OD
             for h in range(0, OH, band):
@@ -219,7 +240,7 @@ def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array,
                             part = (c, 1, KH if tall else 1, KW)
                             gather(R, R, part, (each, 0, dilation[1] * columns, high * columns), W,
                                    v + a * ws[1] + kd * ws[2] + kh * ws[3], ws, V, terms)  # fmt: skip
-                            _plane_of(R, T, 0, 0, terms, c * part[2] * KW, V, B, g, first, Y,
+                            _plane_of(R, T, 0, 0, terms, 0, c * part[2] * KW, V, B, g, first, Y,
                                       z + n * yn + (d * OH + h) * OW + o, ys, 1, rows * columns)  # fmt: skip
                             first = 0
 
@@ -249,7 +270,7 @@ def forward_tiles(n, N, P, p, image, W, kernel, B, biased, Y, out, stride, dilat
         first = g * each + f
         correlate(N, some, P, p + g * m * volume, C * volume, image, stride, dilation, W, first * taps, ws, kernel,
                   B if biased else W, first, 2 if biased else 1, Y, (n * F + first) * plane, F * plane,
-                  out[1:])  # fmt: skip
+                  out[1:], ALIVE)  # fmt: skip
 
 
 @helper
@@ -306,13 +327,15 @@ def backward_input_tiles(n, N, W, kernel, dY, out, U, framed, dX, image, stride,
             frame(dY, i * F * out[1] * out[2] * out[3], out, U, i * F * plane, framed, gaps, edge)
     whole = qd * qh * qw == 1
     for r in range(qd * qh * qw):
-        begin, tap, size, at, high = remainder(r, (qd, qh, qw), kernel, dilation, first, edge, framed, image[1:])
+        begin, tap, size, at, high, live = remainder(
+            r, (qd, qh, qw), kernel, dilation, first, edge, framed, (out[2] - 1) * (stride[1] // qh) + 1, image[1:]
+        )
         ws = (K, m * K, -qd * KH * KW, -qh * KW, -qw)
         for g in range(groups):
             u, w, x = (n * F + g * each) * plane + begin, g * each * m * K + tap, (n * C + g * m) * volume + at
             if whole:
                 correlate(N, m, source, u, F * plane, framed, (1, 1, 1), dilation, W, w, ws, (each, *size), W, 0, 1,
-                          dX, x, C * volume, image[1:])  # fmt: skip
+                          dX, x, C * volume, image[1:], live)  # fmt: skip
             else:
                 for i in range(N):
                     _class(m, source, u + i * F * plane, framed, dilation, W, w, ws, (each, *size), dX,
@@ -326,31 +349,33 @@ def _count(n, step):
 
 
 @helper
-def remainder(r, step, kernel, dilation, first, edge, framed, image):
+def remainder(r, step, kernel, dilation, first, edge, framed, rows, image):
     """The r-th class of cells of a plane, `step` apart in each dimension, and the taps that they meet.
 
     Returns
     -------
     begin, tap : int
-        Offsets of the first delta in the frame and of the first weight; taps are `step` apart and run backwards.
+        Offsets in the frame of the first cell's first tap and of the first weight; taps are `step` apart, backwards.
     size : (int, int, int)
         How many taps.
     at : int
         Offset of the first cell.
     cells : (int, int, int)
         How many cells.
+    live : (int, int, int)
+        The rows that the deltas are in, counted from `begin` on, as `met` wants them.
     """
     rd, rh, rw = r // (step[1] * step[2]), r // step[2] % step[1], r % step[2]
     kd, kh, kw = (rd + first[0]) % step[0], (rh + first[1]) % step[1], (rw + first[2]) % step[2]
     _, KD, KH, KW = kernel
     TD, TH, TW = _count(KD - kd, step[0]), _count(KH - kh, step[1]), _count(KW - kw, step[2])
     cells = (_count(image[0] - rd, step[0]), _count(image[1] - rh, step[1]), _count(image[2] - rw, step[2]))
-    begin = (
-        ((rd + first[0]) // step[0] + edge[0] - (TD - 1) * dilation[0]) * framed[2]
-        + ((rh + first[1]) // step[1] + edge[1] - (TH - 1) * dilation[1])
-    ) * framed[3] + ((rw + first[2]) // step[2] + edge[2] - (TW - 1) * dilation[2])
+    row = (rh + first[1]) // step[1] + edge[1] - (TH - 1) * dilation[1]
+    begin = (((rd + first[0]) // step[0] + edge[0] - (TD - 1) * dilation[0]) * framed[2] + row) * framed[3]
+    begin += (rw + first[2]) // step[2] + edge[2] - (TW - 1) * dilation[2]
     tap = ((kd + (TD - 1) * step[0]) * KH + kh + (TH - 1) * step[1]) * KW + kw + (TW - 1) * step[2]
-    return begin, tap, (TD, TH, TW), (rd * image[1] + rh) * image[2] + rw, cells
+    live = (edge[1] - row, edge[1] - row + rows, dilation[1])
+    return begin, tap, (TD, TH, TW), (rd * image[1] + rh) * image[2] + rw, cells, live
 
 
 @helper
@@ -377,7 +402,7 @@ def _class(m, U, u, framed, dilation, W, w, ws, taps, dX, x, image, step, out):
                     q = u + (d * framed[2] + h) * framed[3] + o
                     if not none:
                         correlate(1, some, U, q, 0, framed, (1, 1, 1), dilation, W, w + a * ws[0], ws, taps,
-                                  W, 0, 1, T, 0, 0, (1, rows, columns))  # fmt: skip
+                                  W, 0, 1, T, 0, 0, (1, rows, columns), ALIVE)  # fmt: skip
                     for e in range(some * rows):
                         c, i = a + e // rows, h + e % rows
                         j = x + ((c * image[1] + d * step[0]) * image[2] + i * step[1]) * image[3] + o * step[2]
