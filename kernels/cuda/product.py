@@ -84,7 +84,7 @@ class TensorTile:
         return self.rows // self.down * (self.columns // self.across) * 32
 
 
-TILES = [Tile(8, 16, 16, 4)] if SIMULATED else [Tile(128, 128, 8, 8), Tile(64, 64, 16, 4), Tile(32, 32, 16, 4)]
+TILES = [Tile(16, 16, 16, 4)] if SIMULATED else [Tile(128, 128, 8, 8), Tile(64, 64, 16, 4), Tile(32, 32, 16, 4)]
 TENSOR_TILES = [TensorTile(16, 16, 16, 16, 16)]
 if not SIMULATED:
     TENSOR_TILES = [TensorTile(128, 128, 16, 64, 32), TensorTile(64, 64, 16, 32, 32), TensorTile(32, 32, 16, 16, 16)]
@@ -367,71 +367,80 @@ def _as_it_is(z, x, y, at):
 def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
     """How a thread copies its share of a piece: where its numbers stand, how they come and where they go.
 
-    The piece has LINES rows or columns ("lines") and DEPTH k. A thread's numbers are THREADS apart, or fours of them.
+    The piece has LINES rows or columns ("lines") and DEPTH k; along the one of them that is contiguous in memory all
+    numbers of a thread (or fours of them) stand at the same place, across they are STEP apart.
     """
     EACH = LINES * DEPTH // THREADS
     FOUR = 4 if wide else 1
     ALONG = (DEPTH if along_k else LINES) // FOUR
+    STEP = THREADS // ALONG
+    assert STEP * ALONG == THREADS
     rounded = tensor.rounding(form) if form else None
 
     @block_helper
     def place(t, first, count, step, T, base, group, at):
-        """Offset of the line of each number, -1 beyond the edge."""
+        """Offset of the line of each number; beyond the edge that of the last one, whose results nobody writes."""
         for e in range(EACH // FOUR):
-            q = t + e * THREADS
-            line = first + (q // ALONG if along_k else q % ALONG * FOUR)
-            if line >= count:
-                at[e] = -1
-            elif tables:
-                at[e] = group + T[base + line]
+            if along_k:
+                line = min(first + t // ALONG + e * STEP, count - 1)
             else:
-                at[e] = group + line * step
+                line = min(first + t % ALONG * FOUR, count - FOUR)
+            at[e] = group + (T[base + line] if tables else line * step)
+
+    @block_helper
+    def take(array, at, into, e):
+        if wide:
+            into[4 * e], into[4 * e + 1], into[4 * e + 2], into[4 * e + 3] = load4(array, at)
+        else:
+            into[e] = array[np.uintp(at)]
 
     @block_helper
     def fetch(array, t, first, last, step, T, base, at, into):
-        """From global memory to registers, zeros beyond the edge."""
-        for e in range(EACH // FOUR):
-            q = t + e * THREADS
-            k = first + (q % ALONG * FOUR if along_k else q // ALONG)
-            inside = at[e] >= 0 and k < last
-            if wide:
-                a, b, c, d = load4(array, at[e] + k * step) if inside else (real(0), real(0), real(0), real(0))
-                into[4 * e], into[4 * e + 1], into[4 * e + 2], into[4 * e + 3] = a, b, c, d
-            elif tables:
-                into[e] = array[np.uintp(at[e] + T[np.uintp(base + k)])] if inside else 0.0
-            else:
-                into[e] = array[np.uintp(at[e] + k * step)] if inside else 0.0
+        """From global memory to registers, zeros behind the last k."""
+        for e in range(EACH):
+            into[e] = 0.0
+        if along_k:
+            k = first + t % ALONG * FOUR
+            if k < last:
+                inner = T[np.uintp(base + k)] if tables else k * step
+                for e in range(EACH // FOUR):
+                    take(array, at[e] + inner, into, e)
+        else:
+            for e in range(EACH // FOUR):
+                k = first + t // ALONG + e * STEP
+                if k < last:
+                    take(array, at[e] + (T[np.uintp(base + k)] if tables else k * step), into, e)
 
     @block_helper
     def keep(buffer, base, line_size, t, kept):
         """From registers to shared memory, k by k."""
+        along, across = t % ALONG, t // ALONG
         for e in range(EACH // FOUR):
-            q = t + e * THREADS
             if along_k:
-                at = base + q % ALONG * FOUR * line_size + q // ALONG
+                at = base + along * FOUR * line_size + across + e * STEP
                 for f in range(FOUR):
-                    buffer[at + f * line_size] = kept[e * FOUR + f]
+                    buffer[np.uintp(at + f * line_size)] = kept[e * FOUR + f]
             elif wide:
-                at = base + q // ALONG * line_size + q % ALONG * 4
+                at = base + (across + e * STEP) * line_size + along * 4
                 store4(buffer, at, kept[4 * e], kept[4 * e + 1], kept[4 * e + 2], kept[4 * e + 3])
             else:
-                buffer[base + q // ALONG * line_size + q % ALONG] = kept[e]
+                buffer[np.uintp(base + (across + e * STEP) * line_size + along)] = kept[e]
 
     @block_helper
     def keep_rounded(buffer, base, line_size, t, kept):
         """From registers to shared memory, rounded, line by line."""
+        along, across = t % ALONG, t // ALONG
         for e in range(EACH // FOUR):
-            q = t + e * THREADS
             if along_k and wide:
-                at = base + q // ALONG * line_size + q % ALONG * 4
+                at = base + (across + e * STEP) * line_size + along * 4
                 a, b, c, d = kept[4 * e], kept[4 * e + 1], kept[4 * e + 2], kept[4 * e + 3]
                 store4(buffer, at, rounded(a), rounded(b), rounded(c), rounded(d))
             elif along_k:
-                buffer[base + q // ALONG * line_size + q % ALONG] = rounded(kept[e])
+                buffer[np.uintp(base + (across + e * STEP) * line_size + along)] = rounded(kept[e])
             else:
                 for f in range(FOUR):
-                    at = base + (q % ALONG * FOUR + f) * line_size + q // ALONG
-                    buffer[at] = rounded(kept[e * FOUR + f])
+                    at = base + (along * FOUR + f) * line_size + across + e * STEP
+                    buffer[np.uintp(at)] = rounded(kept[e * FOUR + f])
 
     return place, fetch, keep_rounded if form else keep
 
