@@ -58,7 +58,7 @@ def translated(doing):
     except NumbaError as error:
         raise DeviceError(f"{doing}: {first_line(error)}") from error
     except Exception as error:
-        if not type(error).__module__.startswith(("numba.cuda.cudadrv", "cuda.")):
+        if not of_driver(error):
             raise
         if getattr(error, "code", None) == OUT_OF_MEMORY or "OUT_OF_MEMORY" in str(error):
             raise DeviceError(f"{doing}: the GPU has not enough free memory; a smaller batch_size needs less") from None
@@ -68,6 +68,11 @@ def translated(doing):
                 ' pip install "numba-cuda[cu12]" is for drivers of CUDA 12'
             ) from None
         raise DeviceError(f"{doing}: the GPU reports {first_line(error)}; what it held is lost") from None
+
+
+def of_driver(error):
+    """Whether the CUDA driver, or what calls it, raised an error."""
+    return type(error).__module__.startswith(("numba.cuda.cudadrv", "cuda."))
 
 
 def first_line(error):
@@ -98,12 +103,15 @@ class Sequence:
         """Compile every kernel, and load it into the device."""
         for launch in [] if SIMULATED else self.launches:
             try:
-                with translated(f"{name} has no CUDA form"):
-                    launch.kernel.compile(tuple(launch.kernel.typeof_pyval(value) for value in launch.arguments))
-            except DeviceError:
-                raise
+                launch.kernel.compile(tuple(launch.kernel.typeof_pyval(value) for value in launch.arguments))
             except Exception as error:  # a compiler fails in many ways
-                raise DeviceError(f"{name} has no CUDA form: {first_line(error)}") from error
+                if isinstance(error, MemoryError) or of_driver(error):
+                    with translated("device cuda"):
+                        raise
+                raise DeviceError(
+                    f"{name} has no CUDA form: {first_line(error)}; numba.cuda knows arithmetic, comparisons, indices"
+                    " and the functions of math"
+                ) from error
 
     def __call__(self):
         if self._calls is None:

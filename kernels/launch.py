@@ -225,9 +225,9 @@ def address(array):
     return array._ary.ctypes.data if SIMULATED else array.device_ctypes_pointer.value or 0
 
 
-def table(numbers, like):
-    """Whole numbers that a kernel looks up, in the memory of `like`; as 32-bit numbers."""
-    numbers = np.ascontiguousarray(numbers, np.int32)
+def table(numbers, like, dtype=np.int32):
+    """Whole numbers that a kernel looks up, in the memory of `like`."""
+    numbers = np.ascontiguousarray(numbers, dtype)
     return numbers if isinstance(like, np.ndarray) else cuda.to_device(numbers)
 
 

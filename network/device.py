@@ -22,7 +22,7 @@ from ..kernels.compiler import Kernel
 from ..kernels.cuda.step import measure, record
 from ..kernels.driver import Sequence, require, translated
 from ..kernels.elementwise import Formula
-from ..kernels.launch import THREADS, Now, fused, launch, launches, precision, table
+from ..kernels.launch import SIMULATED, THREADS, Now, fused, launch, launches, precision, table, workspace
 from ..kernels.operations import Operation
 from ..kernels.slots import Slot, shaped
 from .graph import Ref
@@ -78,15 +78,33 @@ class DeviceRun:
         # Two more numbers at the end of the log, clipping and the sum of losses, and of the counters the position.
         sizes["log"] = (sizes["log"][0] + 2, np.dtype(np.float64))
         sizes["counters"] = (sizes["counters"][0] + 1, np.dtype(np.int64))
+        self._clip, self._total, self._position = sizes["log"][0] - 2, sizes["log"][0] - 1, sizes["counters"][0] - 1
+        if not SIMULATED:
+            self._place(sizes, stand_in)
+            self._compile()
         needed = sum(size * dtype.itemsize for size, dtype in sizes.values()) / 1e6
         with translated(f"device cuda: a program of {needed:.0f} MB"):
             self.stream = cuda.stream()
-            self.state = type(program.state)(**{name: cuda.device_array(*each) for name, each in sizes.items()})
+            self._place(sizes, cuda.device_array)
             self._zeros = {name: cuda.to_device(np.zeros(1, sizes[name][1])) for name in ("log", "counters")}
-        self._clip, self._total, self._position = sizes["log"][0] - 2, sizes["log"][0] - 1, sizes["counters"][0] - 1
-        self._flats = (self.state.counters, self.state.rates, self.state.log)
         self._data = self._there = self._slabs = None
         self._copied = []  # host arrays that a copy on the stream may still read
+
+    def _place(self, sizes, array):
+        """Make the arrays of the state by a function of their size and type."""
+        self.state = type(self.program.state)(**{name: array(*each) for name, each in sizes.items()})
+        self._flats = (self.state.counters, self.state.rates, self.state.log)
+
+    def _compile(self):
+        """Compile all kernels for arrays that are not there: one without a CUDA form is refused before any is."""
+        N, noted, real = self.plan.N, [], stand_in(1, self.real)
+        with translated("device cuda"):
+            if self.program.loss is not None:
+                whole = stand_in(1, np.int64)
+                noted += self._step(N, real, whole if self.program.labels else real, whole)
+            noted += self._note(self._forward(N, 0, False))
+        for each in noted:
+            Sequence([each], None).compile(getattr(each.kernel, "__name__", "a kernel"))
 
     # -- notes: from calls in the text to launches -------------------------------------------------------------------
 
@@ -118,7 +136,7 @@ class DeviceRun:
         shape = (*lead, *view.shape) if form != "flat" else (prod((*lead, *value.shape)),)
         size = prod(shape)
         if size == 0:
-            return cuda.device_array(shape, flat.dtype)
+            return workspace(shape, flat)
         first = value.offset + (value.local * n if value.rows else 0)
         return flat[first : first + size].reshape(shape)
 
@@ -167,15 +185,14 @@ class DeviceRun:
         extents = [
             (lo, min(lo + plan.chunk, hi)) for _, begin, hi in plan.segments for lo in range(begin, hi, plan.chunk)
         ]
-        chunks = table(plan.first_chunk, state.log)
+        chunks, bounds = table(plan.first_chunk, state.log), table(np.ravel(extents), state.log, np.int64)
         clip = program.clip
         losses = self._array(plan.slot(Ref("loss", None)), None, N)
         places = (plan.sums, self._clip, self._total, self._position)
         sizes = (N, plan.log_rows, plan.log_width)
         p, limit = float(program.norm), float(clip.max) if clip is not None else 0.0
         found = [
-            launch(measure, len(extents), THREADS, state.gradient, state.log, cuda.to_device(np.ravel(extents)),
-                   1.0 / N, p, plan.sums),
+            launch(measure, len(extents), THREADS, state.gradient, state.log, bounds, 1.0 / N, p, plan.sums),
             launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, sizes, places, p, limit),
         ]  # fmt: skip
         whole, symbols = program.network.theta.size, {"rate": RATE, "t + 1": STEP}
@@ -191,19 +208,6 @@ class DeviceRun:
         return found + launches(
             self._kernels[plan.update.binding.name], arguments(plan.update), self._flats, guarded=True
         )
-
-    def compile(self):
-        """Compile all kernels, outside of every timing; the data that they will read is stood for by one sample."""
-        N, noted = self.plan.N, []
-        with translated("device cuda"):
-            if self.program.loss is not None:
-                x = cuda.device_array(1, self.real)
-                y = cuda.device_array(1, np.int64) if self.program.labels else x
-                noted += self._step(N, x, y, cuda.device_array(1, np.int64))
-            noted += self._note(self._forward(N, 0, False))
-        for each in noted:
-            Sequence([each], self.stream).compile(getattr(each.kernel, "__name__", "a kernel"))
-        return self
 
     # -- the calls ---------------------------------------------------------------------------------------------------
 
@@ -415,6 +419,11 @@ class DeviceRun:
         if x.shape[1:] != net.input_shape or target.shape != shape or (largest and not 1 <= len(x) <= largest):
             most = f", N from 1 to {largest}" if largest else ""
             raise ValueError(f"{function}: expected x (N, *{net.input_shape}) and {name} {('N', *shape[1:])}{most}")
+
+
+def stand_in(size, dtype):
+    """An array of so many numbers that has no memory: type, shape and address are all that is looked at."""
+    return np.lib.stride_tricks.as_strided(np.empty(1, dtype), (size,), (np.dtype(dtype).itemsize,))
 
 
 def free_memory():

@@ -156,7 +156,7 @@ class Program:
     def compile(self):
         """Compile the text, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
         if self.device == "cuda":
-            self.run = self._on_device().compile()
+            self.run = self._on_device()
             self.predict, self.step, self.epoch = self.run.predict, self.run.step, self.run.epoch
             return self
         from .assemble import assemble  # Numba is imported when something is compiled

@@ -21,6 +21,7 @@ from nnjit.kernels.compiler import kernel
 from nnjit.kernels.cuda import conv, dense, product, step
 from nnjit.kernels.operations import operation
 from nnjit.network import device
+from nnjit.network.layer import Layer
 from nnjit.network.program import Program
 from nnjit.registry import builtin, compose
 from nnjit.training.clip import Clip
@@ -254,7 +255,7 @@ def test_the_end_of_a_step_compiles(monkeypatch):
 
 
 class HostMemory:
-    """Stands for numba.cuda where nothing is launched: arrays lie in host memory."""
+    """Stands for numba.cuda where nothing is launched or loaded: arrays lie in host memory."""
 
     device_array = staticmethod(np.zeros)
     to_device = staticmethod(np.asarray)
@@ -274,6 +275,7 @@ def test_a_whole_training_step_compiles(monkeypatch):
     monkeypatch.setattr(driver, "require", lambda *given: None)
     monkeypatch.setattr(device, "require", lambda: None)
     monkeypatch.setattr(device, "cuda", HostMemory)
+    monkeypatch.setattr(driver.Sequence, "compile", lambda *given: None)
     network = compose(LAYERS, (2, 9, 8), device="cuda", seed=1)
     program = Program(network, "cross_entropy", "adam", 4, clip=Clip(max=1.0, p=2.0))
     run = device.DeviceRun(program)
@@ -426,17 +428,67 @@ def test_what_the_compiler_cannot_is_one_sentence():
 
 
 def test_memory_that_runs_out_while_a_program_is_made(monkeypatch):
-    monkeypatch.setattr(driver, "require", lambda *given: None)
-    monkeypatch.setattr(device, "require", lambda: None)
-    monkeypatch.setattr(device, "cuda", HostMemory)
-    run = device.DeviceRun(Program(compose("dense(2)", (3,), device="cuda"), "mse", "sgd", 2))
-
     def full(*given):
         raise CudaAPIError(2, "CUDA_ERROR_OUT_OF_MEMORY")
 
+    for where in (driver, device):
+        monkeypatch.setattr(where, "require", lambda *given: None)
+    monkeypatch.setattr(device, "cuda", HostMemory)
     monkeypatch.setattr(HostMemory, "device_array", full)
-    with pytest.raises(DeviceError, match="not enough free memory"):
-        run.compile()
+    monkeypatch.setattr(driver.Sequence, "compile", lambda *given: None)
+    program = Program(compose("dense(2)", (3,), device="cuda"), "mse", "sgd", 2)
+    with pytest.raises(DeviceError, match=r"program of .* MB: .* not enough free memory; a smaller batch_size"):
+        device.DeviceRun(program)
+
+
+class Decomposed(Layer):
+    """A layer whose kernel the CPU can compile and a GPU cannot."""
+
+    def output_shape(self, in_shape):
+        return in_shape
+
+    @kernel
+    def forward(x, y):
+        """y = the singular values of each sample."""
+        for n in prange(x.shape[0]):
+            y[n] = np.linalg.svd(x[n : n + 1].T)[1][0]
+
+    @kernel
+    def backward_input(dy, dx):
+        for n in prange(dy.shape[0]):
+            dx[n] = dy[n]
+
+
+@here_compiles
+def test_what_does_not_compile_is_refused_before_any_memory_is_taken(monkeypatch):
+    """All kernels are compiled for arrays that are not there, the plug-in's among them."""
+    taken, seen = [], []
+
+    def compile_without_a_driver(sequence, name):
+        (each,) = sequence.launches
+        seen.append(name)
+        code = type("Code", (), {"typeof_pyval": staticmethod(numba_type)})
+        code.compile = lambda signature: ptx(each.kernel.py_func, signature, (9, 0), monkeypatch)
+        compiled(driver.Sequence([launch.Launch(code, each.grid, each.threads, each.arguments)], None), name)
+
+    compiled = driver.Sequence.compile
+    monkeypatch.setattr(driver.Sequence, "compile", compile_without_a_driver)
+    for where in (driver, device):
+        monkeypatch.setattr(where, "require", lambda *given: None)
+    monkeypatch.setattr(device, "cuda", HostMemory)
+    monkeypatch.setattr(HostMemory, "device_array", lambda *given: taken.append(given) or np.zeros(*given))
+    monkeypatch.setattr(HostMemory, "to_device", lambda *given: taken.append(given) or np.asarray(*given))
+    registry.register("decomposed", force=True)(Decomposed)
+    try:
+        program = Program(compose("dense(3) decomposed dense(2)", (3,), device="cuda"), "mse", "sgd", 2)
+    finally:
+        registry.unregister("decomposed")
+    with pytest.raises(DeviceError, match=r"Decomposed_forward has no CUDA form: .*numba\.cuda knows") as error:
+        device.DeviceRun(program)
+    assert error.value.exit_status == 1 and "\n" not in str(error.value)
+    assert len(seen) > 2 and not taken
+    device.DeviceRun(Program(compose("dense(3) relu dense(2)", (3,), device="cuda"), "mse", "sgd", 2))
+    assert taken
 
 
 BENCHMARKS = HERE.parent / "benchmarks"
