@@ -5,7 +5,8 @@ grid-stride loop: thread t of T does i = t, t + T, t + 2 T, ... What a loop cann
 tiles in shared memory) is written for the threads of a block and marked `block_kernel`; the twin in kernels/cuda is
 then a `launcher`: a function that takes the arrays and returns the launches, each a grid for one such kernel.
 
-A formula that reads what a product has just made may be the product's last act (`fused`).
+A formula that reads what the kernel before has made is applied where that stores it (`fused`): the store's statement is
+rewritten, so the number need not go through memory.
 
 Three more rewrites of the syntax tree: floats take the type of the arrays (source.py), NumPy's scalar functions become
 those of the CUDA maths library, and a number that changes from step to step (`Now`) is read from the device's memory,
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache as memoize
+from functools import cached_property
 
 import numpy as np
 from numba import config, cuda
@@ -77,7 +79,7 @@ class Now:
 class Launch:
     """One CUDA kernel with its grid and its arguments.
 
-    `completes` is the flat array whose numbers it leaves final, if it can apply a formula to them on the way; then
+    `completes` has a pair (array, again) for every array whose numbers it leaves final and could apply a formula to;
     ``again(finish, kept, out, x, y)`` is the launch that does (see `fused`).
     """
 
@@ -85,8 +87,7 @@ class Launch:
     grid: tuple
     threads: int
     arguments: tuple
-    completes: object = None
-    again: object = None
+    completes: tuple = ()
 
     def on(self, stream=0):
         """What is called with the arguments to launch it."""
@@ -141,11 +142,18 @@ def launches(kernel, arguments, flats=(), guarded=False):
     count = _extent(kernel, real)(*map(_sample, arguments))
     if count == 0:
         return []
-    fours = isinstance(kernel, Formula) and all(address(a) % 16 == 0 for a in arguments if getattr(a, "ndim", 0))
-    count = -(-count // 4) if fours else count
     given = [_number(value, real) for value in arguments if type(value) is not Now]
-    code = _loop(kernel, real, now, guarded, fours)
-    return [Launch(code, (blocks(count),), THREADS, (*given, *(flats if now or guarded else ())))]
+    read = flats if now or guarded else ()
+
+    def made(end=None, *more):
+        aligned = all(address(a) % 16 == 0 for a in (*arguments, *more) if getattr(a, "ndim", 0))
+        fours = isinstance(kernel, Formula) and aligned
+        code = _loop(kernel, real, now, guarded, fours, end)
+        return Launch(code, (blocks(-(-count // 4) if fours else count),), THREADS, (*given, *more, *read))
+
+    if read:
+        return [made()]
+    return [_completing(made, _stored(kernel, real), dict(zip(kernel.arguments, arguments, strict=True)))]
 
 
 def blocks(count):
@@ -159,13 +167,32 @@ def launch(kernel, grid, threads, *arguments):
     if not min(grid):
         return None
     real = real_of(arguments)
-    return Launch(kernel.on(real), grid, threads, tuple(_number(a, real) for a in arguments))
+    given = tuple(_number(a, real) for a in arguments)
+
+    def made(end=None, *more):
+        return Launch(kernel.on(real, end), grid, threads, (*given, *more))
+
+    return _completing(made, kernel.stored, dict(zip(kernel.arguments, arguments, strict=True)))
 
 
 def completing(make, array):
     """The launch that `make` makes, which completes an array and can be made again with a formula; see `Launch`."""
     made = make()
-    made.completes, made.again = array, make
+    made.completes = ((array, make),)
+    return made
+
+
+def _completing(make, names, arguments):
+    """The launch that ``make()`` makes, which completes the arguments of some names by statements of its own."""
+
+    def ending(name, array):
+        def again(finish, kept, *arrays):
+            return make(End(name, finish, kept), *(each.reshape(array.shape) for each in arrays))
+
+        return array, again
+
+    made = make()
+    made.completes = tuple(ending(name, arguments[name]) for name in names)
     return made
 
 
@@ -190,12 +217,19 @@ def fused(noted, formula, arguments, passing=()):
     arrays = {name: value for name, value in given.items() if hasattr(value, "shape")}
     out = arrays.pop(formula.output)
     for name, array in arrays.items():
-        ends = [each for each in noted if each.completes is not None and address(each.completes) == address(array)]
-        if ends and all(each.completes.size == out.size for each in ends):
+        touching = [each for each in noted if any(_same(array, a) for a in each.arguments)]
+        ways = [[again for done, again in each.completes if _same(array, done)] for each in touching]
+        if touching and array.size == out.size and all(ways):
             finish = _finish(formula, name, tuple((key, given[key]) for key in formula.scalars))
             more = finish, name not in passing, out, arrays.get("x", out), arrays.get("y", out)
-            return [each.again(*more) if each in ends else each for each in noted]
+            ends = {id(each): again for each, (again,) in zip(touching, ways, strict=True)}
+            return [ends[id(each)](*more) if id(each) in ends else each for each in noted]
     return None
+
+
+def _same(array, other):
+    """Whether two arguments are the same numbers."""
+    return hasattr(other, "shape") and array.size == other.size and address(array) == address(other)
 
 
 def run(kernel, *arguments):
@@ -240,12 +274,15 @@ def _number(value, real):
 
 
 @memoize
-def _loop(kernel, real, now, guarded, fours):
+def _loop(kernel, real, now, guarded, fours, end=None):
     """The CUDA kernel of a `Kernel`: its loop strides over the grid."""
     definition, namespace = _definition(kernel, real)
     if fours:
-        definition = ast.parse(_by_fours(kernel)).body[0]
+        definition = ast.parse(_by_fours(kernel, end)).body[0]
         namespace |= {"load4": load4, "store4": store4}
+    if end is not None:
+        definition = _ended(definition, end)
+        namespace |= {"_finish": end.finish}
     for statement in definition.body:
         if _is_loop(statement):
             count = ast.unparse(statement.iter.args[0])
@@ -254,20 +291,26 @@ def _loop(kernel, real, now, guarded, fours):
     return _compiled(_reading(definition, now, guarded), kernel, real, {**namespace, "_cuda": cuda})
 
 
-def _by_fours(kernel):
+def _by_fours(kernel, end):
     """A formula's loop with 128-bit loads and stores, which hide the latency of memory."""
     head, _, body = kernel.text.strip().splitlines()
     written, value = kernel.output, kernel.value
     read = dict.fromkeys(re.findall(r"(\w+)\[i\]", value))
     loads = [f"            {', '.join(f'{a}{k}' for k in range(4))} = load4({a}, 4 * j)" for a in read]
     values = [re.sub(r"(\w+)\[i\]", rf"\g<1>{k}", value) for k in range(4)]
+    stores = [f"            z0, z1, z2, z3 = {', '.join(values)}"]
+    if end is None or end.kept:
+        stores.append(f"            store4({written}, 4 * j, z0, z1, z2, z3)")
+    if end is not None:
+        finished = ", ".join(f"_finish(z{k}, _x, _y, 4 * j + {k})" for k in range(4))
+        stores.append(f"            store4(_out, 4 * j, {finished})")
     return "\n".join(
         [
             head,
             f"    for j in prange(({written}.size + 3) // 4):",
             f"        if 4 * j + 4 <= {written}.size:",
             *loads,
-            f"            store4({written}, 4 * j, {', '.join(values)})",
+            *stores,
             "        else:",
             f"            for i in range(4 * j, {written}.size):",
             f"                {body.strip()}",
@@ -322,6 +365,68 @@ def _scalar(formula, real):
     return cuda.jit(device=True)(_built(definition, formula.source, {**namespace, "_real": real}))
 
 
+@dataclass(frozen=True)
+class End:
+    """What is done where a kernel stores into its argument `name`: the formula; `kept`: the number is stored too."""
+
+    name: str
+    finish: object
+    kept: bool
+
+
+@memoize
+def _stored(kernel, real):
+    """Names of the arrays that a `Kernel` only stores into; see `_only_stored`."""
+    return _only_stored(_definition(kernel, real)[0])
+
+
+def _only_stored(definition):
+    """Names of arguments of which a kernel sets numbers, ``name[i] = ...``, and does nothing else but ask their shape.
+
+    A number's last value is then the kernel's result, whoever sets it, and a formula may be applied to each.
+    """
+    arguments = [a.arg for a in definition.args.args]
+    named = {name: 0 for name in arguments}
+    stored = dict(named)
+    for node in ast.walk(definition):
+        if isinstance(node, ast.Name) and node.id in named:
+            named[node.id] += 1
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in named:
+            named[node.value.id] -= 1
+        elif isinstance(node, ast.Assign) and _target(node) in stored:
+            stored[_target(node)] += 1
+    return tuple(name for name in arguments if stored[name] and stored[name] == named[name])
+
+
+def _target(statement):
+    """The array of ``array[i] = ...``, or None."""
+    (target, *others) = statement.targets
+    plain = not others and isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
+    return target.value.id if plain else None
+
+
+class _Ended(ast.NodeTransformer):
+    """``name[i] = value`` becomes ``_z = value; name[i] = _z; _out[i] = _finish(_z, _x, _y, i)``."""
+
+    def __init__(self, end):
+        self.end = end
+
+    def visit_Assign(self, statement):
+        if _target(statement) != self.end.name:
+            return statement
+        value, at = ast.unparse(statement.value), ast.unparse(statement.targets[0].slice)
+        lines = [f"_z = {value}", *([f"{self.end.name}[{at}] = _z"] if self.end.kept else [])]
+        lines.append(f"_out[{at}] = _finish(_z, _x, _y, ({at}))")
+        made = ast.parse("\n".join(lines)).body
+        return [ast.copy_location(inner, statement) for inner in made]
+
+
+def _ended(definition, end):
+    """A definition that applies a formula where it stores, with three more arguments: what is written and read."""
+    definition.args.args += [ast.copy_location(ast.arg(name), definition) for name in ("_out", "_x", "_y")]
+    return ast.fix_missing_locations(_Ended(end).visit(definition))
+
+
 def _is_loop(statement):
     iterated = getattr(statement, "iter", None) if isinstance(statement, ast.For) else None
     return isinstance(iterated, ast.Call) and ast.unparse(iterated.func) == "prange"
@@ -357,15 +462,23 @@ class BlockKernel:
         self.function, self.device, self.registers = function, device, registers
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.source = source.Source(function)
+        self.arguments = tuple(inspect.signature(function).parameters)
         self._made = {}
 
-    def on(self, real):
-        if real not in self._made:
+    def on(self, real, end=None):
+        if (real, end) not in self._made:
             space = {**self.function.__globals__, **inspect.getclosurevars(self.function).nonlocals}
             space |= {"_real": real, "real": real}
             definition = source.real(self.source.tree(), space)
-            self._made[real] = _compiled(definition, self, real, space, device=self.device)
-        return self._made[real]
+            if end is not None:
+                definition, space["_finish"] = _ended(definition, end), end.finish
+            self._made[real, end] = _compiled(definition, self, real, space, device=self.device)
+        return self._made[real, end]
+
+    @cached_property
+    def stored(self):
+        """Names of the arrays that it only stores into; see `_only_stored`."""
+        return _only_stored(self.source.tree())
 
 
 def block_kernel(function=None, *, registers=None):

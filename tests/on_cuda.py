@@ -404,12 +404,15 @@ FUSED = {
     "shares": ("dense(3) silu dense(2)", (40,), {"silu": True}),
     "conv": ("conv(2, 3, padding='same') flatten leaky_relu(alpha=0.25) dense(2)", (1, 3, 3), {"leaky_relu": False}),
     "spread": ("conv_transpose(2, 3, stride=2) sigmoid flatten dense(2)", (1, 2, 2), {"sigmoid": False}),
+    "normalised": ("dense(3) batchnorm relu dense(2) layernorm silu dense(2)", (4,), {"relu": False, "silu": True}),
+    "pooled": ("maxpool(2) relu avgpool(2) tanh lppool(2) elu(alpha=0.5) flatten dense(2)", (1, 9, 8), {"relu": False}),
+    "summed": (["residual(['dense(4)'])", "relu", "dense(2)"], (4,), {"relu": False}),
 }
 
 
 @pytest.mark.parametrize("name", FUSED)
-def test_an_activation_joins_the_product_before_it(name, monkeypatch):
-    """Its kernel is gone, forward and, where the layer behind it is a product too, backward; what nobody reads also."""
+def test_an_activation_joins_the_kernel_before_it(name, monkeypatch):
+    """Its own is gone, forward and, as far as there is one before, backward; what nobody reads is not written."""
     layers, shape, written = FUSED[name]
     if name == "shares":
         monkeypatch.setattr(product, "SHARE", 16)
@@ -439,6 +442,47 @@ def test_an_activation_joins_the_product_before_it(name, monkeypatch):
             slot = program.plan.slot(Ref("value", node.x.index))
             z = arena[slot.offset + 3 * slot.local :][: 3 * slot.size]
             assert (z != 7.5).all() if written[node.kind] else (z == 7.5).all(), node.name
+
+
+def test_formulas_behind_each_other_are_one_loop_by_two():
+    """The first joins the product, the second takes the third along; with a tail that no four fills."""
+    layers = "dense(5) tanh softplus silu dense(2)"
+    program, other = (Program(compose(layers, (3,), dtype="float64", device=d, seed=2), batch_size=3)
+                      for d in ("cuda", "cpu"))  # fmt: skip
+    x, y, expected = np.random.default_rng(3).normal(size=(3, 3)), np.empty((3, 2)), np.empty((3, 2))
+    program.compile().predict(program.state, x, y)
+    other.reference().predict(other.state, x, expected)
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
+    names = [each.kernel.py_func.__name__ for each in program.run._note(program.run._forward(3, 0, False))]
+    assert len(names) == 3 and "Softplus" in names[1], names
+
+
+def test_a_plug_in_takes_a_formula_where_it_only_stores():
+    """Not where it reads again what it has stored, or adds to it."""
+
+    @kernel
+    def halves(x, y):
+        for i in prange(y.size):
+            y[i] = 0.5 * x[i]
+
+    @kernel
+    def added(x, y):
+        for i in prange(y.size):
+            y[i] = x[i]
+            y[i] += 1.0
+
+    x, z, y = (launch.cuda.to_device(a) for a in (np.linspace(-2, 2, 6), np.zeros(6), np.zeros(6)))
+    formula = registry.create("relu").forward
+    noted = launch.launches(halves, [x, z])
+    (joined,) = launch.fused(noted, formula, [z, y], ["x"])
+    joined()
+    np.testing.assert_array_equal(y.copy_to_host(), np.maximum(np.linspace(-1, 1, 6), 0))
+    assert not z.copy_to_host().any()
+    (joined,) = launch.fused(noted, formula, [z, y])
+    joined()
+    np.testing.assert_array_equal(z.copy_to_host(), np.linspace(-1, 1, 6))
+    assert launch.fused(launch.launches(added, [x, z]), formula, [z, y]) is None
+    assert launch.fused(noted, formula, [x, y]) is None  # what is only read
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -173,7 +173,7 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
         return [completing(whole, C)]
     shares = workspace(splits * groups * M * N, C)
     parts = launch(
-        made(*way, True, None, True), grid, tile.threads, A.array, B.array, bias, shares, C, C, C, places, sizes, steps,
+        made(*way, True, None, True), grid, tile.threads, A.array, B.array, bias, *(shares,) * 4, places, sizes, steps,
         jumps,
     )  # fmt: skip
     return [parts, completing(joined, C)]
