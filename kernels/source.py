@@ -11,6 +11,7 @@
 import ast
 import functools
 import inspect
+import linecache
 import math
 import sys
 import textwrap
@@ -26,7 +27,7 @@ class Source:
 
     def __init__(self, function):
         self.function = function
-        lines, self.first_line = inspect.getsourcelines(function)
+        lines, self.first_line = _lines(function)
         self.text = textwrap.dedent("".join(lines))
         self.file = inspect.getsourcefile(function) or "<nnjit>"
         self.label = (
@@ -107,7 +108,34 @@ def _module(module, seen):
 
 @functools.cache
 def _text(function_or_module):
-    return textwrap.dedent(inspect.getsource(function_or_module))
+    return textwrap.dedent("".join(_lines(function_or_module)[0]))
+
+
+_files: dict = {}  # path -> its lines, and where the function that begins in a line ends
+
+
+def _lines(function_or_module):
+    """Source lines, and the number of the first. `inspect` reads a file token by token, which is slow."""
+    if isinstance(function_or_module, python_types.FunctionType):
+        file, first = function_or_module.__code__.co_filename, function_or_module.__code__.co_firstlineno
+        lines = linecache.getlines(file, function_or_module.__globals__)
+        if lines and (file not in _files or _files[file][0] is not lines):
+            _files[file] = lines, _ends("".join(lines))
+        if lines and first in _files[file][1]:
+            return lines[first - 1 : _files[file][1][first]], first
+    return inspect.getsourcelines(function_or_module)
+
+
+def _ends(text):
+    """First line of every function, its decorators included -> its last line."""
+    ends, open_ = {}, [ast.parse(text)]
+    while open_:
+        node = open_.pop()
+        if isinstance(node, ast.FunctionDef):
+            ends[min(line.lineno for line in (node, *node.decorator_list))] = node.end_lineno
+        for name in ("body", "orelse", "handlers", "finalbody"):
+            open_ += getattr(node, name, ())
+    return ends
 
 
 def _names(code):
