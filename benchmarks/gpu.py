@@ -1,9 +1,10 @@
 """nnjit on a GPU beside PyTorch: ``python benchmarks/gpu.py [--output FOLDER]``; needs a GPU, numba-cuda and torch.
 
-PyTorch runs eager, as a captured CUDA graph, and compiled. All is measured in float32 on both sides, then with TF32 on
-both. Every pair is checked against each other before it is timed, then timed in turns; a figure is the median of the
-turns. Writes gpu.md and gpu.json, beside the roofline measured in the same run: bandwidth of a copy, rate of float32
-multiply-adds in registers.
+PyTorch runs eager, as a captured CUDA graph, and compiled. All is measured in float32 on both sides, then with TF32 and
+with bfloat16 on both (PyTorch's by allow_tf32 and by autocast or casts, which count as nnjit's rounding does). Every
+pair is checked against each other before it is timed, then timed in turns; a figure is the median of the turns. Writes
+gpu.md and gpu.json after every part, so that what was measured stays if a later part fails; the roofline is measured in
+the same run and stands in the same table: bandwidth of a copy, rate of float32 multiply-adds in registers.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from nnjit import registry
 from nnjit.data import load
 from nnjit.errors import DeviceError
 from nnjit.kernels.operations import operation
+from nnjit.kernels.tensor import NEEDS
+from numba import cuda, float32
 from works import LENET, MLP, VGG
 
 TURNS, SECONDS = 11, 0.1  # turns of a side, and about how long one lasts
@@ -27,7 +30,9 @@ TRAINING = {
     "small VGG": (VGG, (3, 32, 32), 256, (0.7, 1.1), None),
 }
 STEPS = 50
-ROUNDING = {"float32": 1e-4, "tf32": 1e-2}  # how far results may be apart, relative to the largest
+# How far results may be apart, relative to the largest number.
+ROUNDING = {"float32": 1e-4, "tf32": 1e-2, "bf16": 3e-2}
+WAYS = ("eager", "CUDA graph", "torch.compile")
 
 
 def timed(runs, synchronize):
@@ -65,7 +70,7 @@ def training(torch, name, precision):
     y = rng.integers(0, 10, STEPS * batch)
     rows = describe(net.layers, net.input_shape)
     modules = {}
-    for way in ("eager", "graph", "compile"):
+    for way in WAYS:
         modules[way] = torch_twin.build(rows)
         with torch.no_grad():
             for key, tensor in torch_twin.parameters(modules[way], rows).items():
@@ -74,37 +79,50 @@ def training(torch, name, precision):
     program = net.compile("cross_entropy", "sgd(lr=0.01)", batch_size=batch)
     there, labels = torch.from_numpy(x).cuda(), torch.from_numpy(y).cuda()
     batches = [(there[k : k + batch], labels[k : k + batch]) for k in range(0, len(x), batch)]
+    bf16 = precision == "bf16"
+    torch._dynamo.reset()  # it gives up after some graphs of one class, and runs eager
     runs = {
-        "eager": eager(torch, modules["eager"], batches),
-        "CUDA graph": graphed(torch, modules["graph"], batches),
-        "torch.compile": eager(torch, torch.compile(modules["compile"]), batches),
+        "eager": eager(torch, modules["eager"], batches, bf16),
+        "CUDA graph": graphed(torch, modules["CUDA graph"], batches, bf16),
+        "torch.compile": eager(torch, torch.compile(modules["torch.compile"]), batches, bf16),
     }
+    try:
+        runs["torch.compile"]()
+    except Exception as error:  # it needs a C compiler and Triton, which not every machine has
+        print(f"{name}: torch.compile does not run here: {error}", file=sys.stderr)
+        del runs["torch.compile"]
     order = np.arange(len(x))
     with program.hold():
         mine = program.epoch(program.state, x, y, order[:batch])
-        theirs = float(torch.nn.functional.cross_entropy(modules["eager"](batches[0][0]), batches[0][1]))
+        theirs = float(loss(torch, modules["eager"], *batches[0], bf16))
         near = abs(mine - theirs) < ROUNDING[precision] * abs(theirs)
         assert near, f"{name}: a loss of {mine}, PyTorch's is {theirs}"
         found = timed({"nnjit": lambda: program.epoch(program.state, x, y, order), **runs}, torch.cuda.synchronize)
     return {who: seconds / STEPS for who, seconds in found.items()}
 
 
-def eager(torch, module, batches):
+def loss(torch, module, x, y, bf16):
+    with torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
+        return torch.nn.functional.cross_entropy(module(x), y)
+
+
+def eager(torch, module, batches, bf16):
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01, fused=True)
 
     def run():
         for x, y in batches:
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(module(x), y).backward()
+            loss(torch, module, x, y, bf16).backward()
             optimizer.step()
 
     return run
 
 
-def graphed(torch, module, batches):
+def graphed(torch, module, batches, bf16):
     x, y = batches[0][0].clone(), batches[0][1].clone()
-    step = eager(torch, module, [(x, y)])
+    step = eager(torch, module, [(x, y)], bf16)
     aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
         for _ in range(3):
             step()
@@ -126,42 +144,39 @@ def graphed(torch, module, batches):
 
 
 def bound(name, arrays, precision="float32"):
-    """An operation on arrays of the device as a sequence that can be run again and again."""
+    """An operation, or a formula, on arrays of the device as a sequence that can be run again and again."""
     from nnjit.kernels import launch
     from nnjit.kernels.driver import Sequence
-    from numba import cuda
 
     with launch.precision(precision):
-        return Sequence(launch.launches(operation(name).on("cuda"), arrays), cuda.stream())
+        kernel = operation(name).on("cuda") if isinstance(name, str) else name
+        return Sequence(launch.launches(kernel, arrays), cuda.stream())
 
 
 def shared(torch, array):
     """An array in the device's memory for both: as Numba and as PyTorch know it."""
-    from numba import cuda
-
     tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32)).cuda()
     return cuda.as_cuda_array(tensor), tensor
 
 
 def product(torch, precision, n=4096):
-    from numba import cuda
-
     rng = np.random.default_rng(0)
     (x, X), (W, Y), (y, Z) = (shared(torch, rng.normal(size=(n, n))) for _ in range(3))
     b = cuda.device_array(0, np.float32)
-    mine = bound("dense.forward", [x, W, b, y], precision)
-    runs = {"nnjit": mine, "eager": lambda: torch.mm(X, Y.T, out=X.new_empty(n, n))}
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    runs = {
+        "nnjit": bound("dense.forward", [x, W, b, y], precision),
+        "eager": lambda: torch.mm(X.to(kind), Y.to(kind).T).float(),
+    }
     runs["nnjit"]()
     torch.cuda.synchronize()
-    want = X @ Y.T
+    want = runs["eager"]()
     assert torch.allclose(Z, want, atol=ROUNDING[precision] * want.abs().max().item()), "the product is not PyTorch's"
     return {"matrix product 4096": (timed(runs, torch.cuda.synchronize), 2 * n**3, "flops", (0.6, 0.9))}
 
 
 def convolution(torch, precision, N=64, C=64, size=56):
     """3x3, 64 to 64 channels, three directions; images of two dimensions have a leading 1 here."""
-    from numba import cuda
-
     rng, one = np.random.default_rng(0), (1, 1, 1)
     (x, X), (dy, DY), (y, Y), (dx, DX) = (shared(torch, rng.normal(size=(N, C, 1, size, size))) for _ in range(4))
     (W, V), (dW, DV) = (shared(torch, rng.normal(size=(C, C, 1, 3, 3)) / 24) for _ in range(2))
@@ -169,14 +184,16 @@ def convolution(torch, precision, N=64, C=64, size=56):
     framed, _ = shared(torch, np.zeros((N, C, 1, size + 4, size + 4)))
     none, before = cuda.device_array(0, np.float32), (0, 1, 1)
     X, DY, V = X.squeeze(2), DY.squeeze(2), V.squeeze(2)
-    grad = torch.nn.grad
+    kind, grad = torch.bfloat16 if precision == "bf16" else torch.float32, torch.nn.grad
+    weight = lambda a, b: grad.conv2d_weight(a, V.shape, b, padding=1)  # noqa: E731
+    conv, near = torch.nn.functional.conv2d, lambda *given: [a.to(kind) for a in given]
     works = {
         "forward": (bound("conv.forward", [x, W, none, padded, y, one, one, 1, before, 0], precision),
-                    lambda: torch.nn.functional.conv2d(X, V, padding=1), Y),
+                    lambda: conv(*near(X, V), padding=1).float(), Y),
         "to input": (bound("conv.backward_input", [W, dy, framed, padded, dx, one, one, 1, before, 0], precision),
-                     lambda: grad.conv2d_input(X.shape, V, DY, padding=1), DX),
+                     lambda: grad.conv2d_input(X.shape, *near(V, DY), padding=1).float(), DX),
         "to weight": (bound("conv.backward_weight", [x, padded, dy, dW, one, one, 1, before, 0], precision),
-                      lambda: grad.conv2d_weight(X, V.shape, DY, padding=1), DV),
+                      lambda: weight(*near(X, DY)).float(), DV),
     }  # fmt: skip
     found = {}
     for direction, (mine, theirs, result) in works.items():
@@ -184,8 +201,8 @@ def convolution(torch, precision, N=64, C=64, size=56):
         torch.cuda.synchronize()
         want = theirs()
         largest = want.abs().max().item()
-        near = torch.allclose(result.squeeze(2), want, atol=10 * ROUNDING[precision] * largest)
-        assert near, f"convolution {direction}"
+        same = torch.allclose(result.squeeze(2), want, atol=10 * ROUNDING[precision] * largest)
+        assert same, f"convolution {direction}"
         runs = {"nnjit": mine, "eager": theirs}
         flops = 2 * N * C * C * 9 * size * size
         found[f"3x3 convolution 64 at 56x56, batch 64, {direction}"] = (
@@ -196,12 +213,17 @@ def convolution(torch, precision, N=64, C=64, size=56):
 
 def memory_bound(torch, n=2**26):
     """Bytes that have to be read and written, and the share of a copy's bandwidth."""
-    (a, _), (b, _), (c, _), (d, _) = (shared(torch, np.zeros(n)) for _ in range(4))
+    (a, _), (b, _), (c, _), (d, _) = (shared(torch, np.random.default_rng(k).random(n)) for k in range(4))
     image, half = (a[: n // 2].reshape(64, 32, 1, 128, -1), b[: n // 8].reshape(64, 32, 1, 64, -1))
     slope = c[: n // 2].reshape(image.shape)
     two, none = (1, 2, 2), (0, 0, 0)
     works = {
+        "relu": (bound(registry.create("relu").forward, [a, b]), 8 * n),
+        "tanh": (bound(registry.create("tanh").forward, [a, b]), 8 * n),
+        "derivative of tanh": (bound(registry.create("tanh").backward_input, [a, b, c]), 12 * n),
         "residual sum": (bound("residual.add", [a, b, c]), 12 * n),
+        "gradient descent": (bound("update.gradient_descent", [a, b, 1e-3, 0.0]), 12 * n),
+        "SGD with momentum": (bound("update.sgd", [a, b, c, 1e-3, 0.9, False, 0.0]), 20 * n),
         "Adam": (bound("update.adam", [a, b, c, d, 1e-3, 1, 0.9, 0.999, 1e-8, 0.0]), 28 * n),
         "maxpool 2x2 forward": (bound("pooling.max_forward", [image, half, two, two, none]), 4 * (n // 2 + n // 8)),
         "maxpool 2x2 backward": (
@@ -209,6 +231,9 @@ def memory_bound(torch, n=2**26):
         ),
         "avgpool 2x2 forward": (
             bound("pooling.average_forward", [image, half, two, two, none, False]), 4 * (n // 2 + n // 8)
+        ),
+        "avgpool 2x2 backward": (
+            bound("pooling.average_backward_input", [half, slope, two, two, none, False]), 4 * (n // 2 + n // 8)
         ),
     }  # fmt: skip
     found = {}
@@ -220,85 +245,102 @@ def memory_bound(torch, n=2**26):
 # -- what the device can do --------------------------------------------------------------------------------------------
 
 
-def roofline(torch, n=2**28, rounds=4096):
-    """Bytes a second of a copy, and floating-point operations a second of multiply-adds in registers."""
-    from numba import cuda, float32
+ROUNDS, UNROLLED = 128, 32
 
-    a, b = torch.zeros(n, device="cuda"), torch.zeros(n, device="cuda")
 
-    @cuda.jit
-    def multiply_add(out):
-        x = float32(cuda.threadIdx.x)
-        p, q, r, s = x, x, x, x
-        for _ in range(rounds):
+def multiply_add(out):
+    """4 UNROLLED multiply-adds between two counts of the loop, which take integer instructions; four at a time."""
+    x = float32(cuda.threadIdx.x)
+    p, q, r, s = x, x, x, x
+    for _ in range(ROUNDS):
+        for _ in range(UNROLLED):
             p, q, r, s = p * x + x, q * x + x, r * x + x, s * x + x
-        out[cuda.grid(1)] = p + q + r + s
+    out[cuda.grid(1)] = p + q + r + s
 
-    blocks = 16 * cuda.get_current_device().MULTIPROCESSOR_COUNT
+
+def roofline(torch, n=2**28):
+    """Bytes a second of a copy, and floating-point operations a second of multiply-adds in registers."""
+    a, b = torch.zeros(n, device="cuda"), torch.zeros(n, device="cuda")
+    blocks, fma = 16 * cuda.get_current_device().MULTIPROCESSOR_COUNT, cuda.jit(multiply_add)
     out = cuda.device_array(blocks * 256, np.float32)
-    runs = {"copy": lambda: b.copy_(a), "fma": lambda: multiply_add[blocks, 256](out)}
+    runs = {"copy": lambda: b.copy_(a), "fma": lambda: fma[blocks, 256](out)}
     found = timed(runs, lambda: (torch.cuda.synchronize(), cuda.synchronize()))
-    return {"bytes": 8 * n / found["copy"], "flops": blocks * 256 * rounds * 8 / found["fma"]}
+    return {"bytes": 8 * n / found["copy"], "flops": 8 * blocks * 256 * ROUNDS * UNROLLED / found["fma"]}
 
 
-def devices_agree():
-    """The embedded digits on both devices, one seed: largest relative difference of the first 100 losses, accuracy."""
-    digits, found = load("digits"), {}
-    x, y = digits.train.take(slice(None), "float32")
-    for device in ("cpu", "cuda"):
+def devices_agree(data, devices=("cpu", "cuda")):
+    """One seed on both devices: largest relative difference of the first 100 losses, points of accuracy apart."""
+    found, train = {}, load(data).train
+    x, y = train.take(slice(None), "float32")
+    for device in devices:
         net = registry.compose(
-            ["conv(16, 3, padding='same')", "relu", "maxpool(2)", "flatten", "dense(10)"], (1, 8, 8), device=device
+            ["conv(16, 3, padding='same')", "relu", "maxpool(2)", "flatten", "dense(10)"], x.shape[1:], device=device
         )
-        history = net.fit(x, y, optimizer="adam(lr=3e-3)", epochs=5, batch_size=64, seed=0)
-        found[device] = np.array([r["loss"] for r in history.steps[:100]]), net.evaluate(x, y)["accuracy"]
-    (a, p), (b, q) = found["cpu"], found["cuda"]
+        epochs = max(1, round(115 * 64 / len(x)))  # more than 100 steps, and each of them logged
+        history = net.fit(x, y, optimizer="adam(lr=3e-3)", epochs=epochs, batch_size=64, seed=0)
+        losses = np.array([record["loss"] for record in history.steps[:100]])
+        found[device] = losses, net.evaluate(x, y, metrics=["accuracy"])["accuracy"]
+    (a, p), (b, q) = (found[device] for device in devices)
     return {"loss": float(np.max(np.abs(a - b) / a)), "accuracy points": 100 * abs(p - q)}
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
 
 
-def measure(torch):
+def measure(torch, data):
+    """What has been found so far, after every part."""
     found = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "roofline": roofline(torch)}
-    found["devices agree"] = devices_agree()
-    found["training"], found["kernels"] = {}, {}
-    torch.backends.cudnn.benchmark = True
-    for precision in ROUNDING:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        found["training"][precision] = {name: training(torch, name, precision) for name in TRAINING}
-        found["kernels"][precision] = product(torch, precision) | convolution(torch, precision)
+    found |= {"training": {}, "kernels": {}, "memory": {}}
+    yield found
+    found["devices agree"] = devices_agree(data)
+    yield found
     found["memory"] = memory_bound(torch)
-    return found
+    yield found
+    torch.backends.cudnn.benchmark = True
+    fits = torch.cuda.get_device_capability() >= NEEDS
+    for precision in ROUNDING if fits else ["float32"]:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        found["kernels"][precision] = product(torch, precision) | convolution(torch, precision)
+        yield found
+        found["training"][precision] = {}
+        for name in TRAINING:
+            found["training"][precision][name] = training(torch, name, precision)
+            yield found
 
 
 def markdown(found):
-    top, agree = found["roofline"], found["devices agree"]
+    top, agree = found["roofline"], found.get("devices agree")
     lines = [
         "# nnjit on a GPU beside PyTorch", "",
-        f"{found['device']}, PyTorch {found['torch']}. Measured in the same run: a copy moves {top['bytes'] / 1e9:.0f}"
-        f" GB/s, float32 multiply-adds in registers do {top['flops'] / 1e12:.1f} TFLOP/s, which TF32 may exceed. Ratios"
-        " are PyTorch's time over nnjit's.",
-        "",
-        f"CPU and GPU with one seed: losses of the first 100 steps within {agree['loss']:.1e}, accuracy within"
-        f" {agree['accuracy points']:.2f} points.",
-        "",
+        f"{found['device']}, PyTorch {found['torch']}. Ratios are PyTorch's time over nnjit's: above 1 nnjit"
+        " is faster. Shares are of the roofline measured in the same run: the copy for bytes, float32 multiply-adds in"
+        " registers for operations, which tensor cores may exceed.", "",
+        "| roofline | measured |", "| --- | --- |",
+        f"| a copy, read and written | {top['bytes'] / 1e9:.0f} GB/s |",
+        f"| float32 multiply-adds in registers | {top['flops'] / 1e12:.1f} TFLOP/s |", "",
     ]  # fmt: skip
+    if agree:
+        lines += ["| CPU and GPU with one seed | measured | asked |", f"|{' --- |' * 3}"]
+        lines.append(f"| relative difference of the first 100 losses | {agree['loss']:.1e} | 1e-4 |")
+        lines += [f"| points of accuracy apart | {agree['accuracy points']:.2f} | 0.2 |", ""]
     for key, rows in found["training"].items():
         lines += [f"## Training step, {key}", ""]
-        lines += ["| work | nnjit | eager | CUDA graph | torch.compile | at least, aim |", f"|{' --- |' * 6}"]
+        lines += [f"| work | nnjit | {' | '.join(WAYS)} | at least, aim |", f"|{' --- |' * 6}"]
         for name, times in rows.items():
-            ratios = [f"{times[who] / times['nnjit']:.2f}" for who in ("eager", "CUDA graph", "torch.compile")]
+            ratios = [f"{times[who] / times['nnjit']:.2f}" if who in times else "does not run" for who in WAYS]
             _, _, batch, against, graphs = TRAINING[name]
             asked = f"{against[0]}, {against[1]}" + (f"; graph {graphs[0]}, {graphs[1]}" if graphs else "")
             lines.append(f"| {name}, batch {batch} | {times['nnjit'] * 1e6:.0f} us | {' | '.join(ratios)} | {asked} |")
         lines.append("")
-    for key, rows in [*found["kernels"].items(), ("memory-bound", found["memory"])]:
+    for key, rows in [*found["kernels"].items(), ("bound by memory", found["memory"])]:
         lines += [f"## Kernels, {key}", ""]
-        lines += ["| work | nnjit | share of the roofline | PyTorch | at least, aim |", f"|{' --- |' * 5}"]
+        lines += ["| work | nnjit | rate | share of the roofline | PyTorch | at least, aim |", f"|{' --- |' * 6}"]
         for name, (times, amount, kind, asked) in rows.items():
-            share = amount / times["nnjit"] / top[kind]
+            rate = amount / times["nnjit"]
             ratio = f"{times['eager'] / times['nnjit']:.2f}" if "eager" in times else ""
-            lines.append(f"| {name} | {times['nnjit'] * 1e6:.0f} us | {share:.2f} | {ratio} | {asked[0]}, {asked[1]} |")
+            spoken = f"{rate / 1e12:.1f} TFLOP/s" if kind == "flops" else f"{rate / 1e9:.0f} GB/s"
+            cells = name, f"{times['nnjit'] * 1e6:.0f} us", spoken, f"{rate / top[kind]:.2f}", ratio
+            lines.append(f"| {' | '.join(cells)} | {asked[0]}, {asked[1]} |")
         lines.append("")
     return "\n".join(lines)
 
@@ -306,16 +348,20 @@ def markdown(found):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", default=Path(__file__).with_name("results"), type=Path, metavar="FOLDER")
-    folder = parser.parse_args(arguments).output
+    parser.add_argument("--data", default="digits", metavar="SPEC", help="CPU against GPU: digits, or MNIST's idx(...)")
+    given = parser.parse_args(arguments)
+    folder = given.output
     try:
         registry.compose("dense(2)", (2,), device="cuda")
         import torch
     except (DeviceError, ImportError) as error:
         return str(error)
-    found = measure(torch)
+    if not torch.cuda.is_available():
+        return "this PyTorch finds no GPU"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "gpu.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    (folder / "gpu.md").write_text(markdown(found), encoding="utf-8")
+    for found in measure(torch, given.data):
+        (folder / "gpu.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+        (folder / "gpu.md").write_text(markdown(found), encoding="utf-8")
     print(folder / "gpu.md")
     return 0
 

@@ -12,6 +12,7 @@ from .launch import SIMULATED
 from .tensor import NEEDS
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+KNOWN = "numba.cuda knows arithmetic, comparisons, indices and the functions of math"
 TOO_OLD = ("UNSUPPORTED_PTX_VERSION", "INSUFFICIENT_DRIVER", "SYSTEM_DRIVER_MISMATCH")  # in what such a driver says
 
 
@@ -71,14 +72,29 @@ def translated(doing):
 
 
 def of_driver(error):
-    """Whether the CUDA driver, or what calls it, raised an error."""
-    return type(error).__module__.startswith(("numba.cuda.cudadrv", "cuda."))
+    """Whether the CUDA driver, or what calls it, raised an error; a compiler that gave up is not meant."""
+    kind = type(error)
+    return kind.__module__.startswith(("numba.cuda.cudadrv", "cuda.")) and kind.__name__ != "NvvmError"
+
+
+@contextmanager
+def formed(name):
+    """Turn what is wrong with a kernel's code into a DeviceError that says what can be written."""
+    try:
+        with translated("device cuda"):
+            yield
+    except DeviceError as error:
+        if not isinstance(error.__cause__, NumbaError):
+            raise
+        raise DeviceError(f"{name} has no CUDA form: {first_line(error.__cause__)}; {KNOWN}") from error.__cause__
+    except Exception as error:  # a compiler fails in many ways
+        raise DeviceError(f"{name} has no CUDA form: {first_line(error)}; {KNOWN}") from error
 
 
 def first_line(error):
     """The first line of a message that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")]
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rstrip(" :") if lines else type(error).__name__
 
 
 class Sequence:
@@ -102,20 +118,11 @@ class Sequence:
     def compile(self, name="a kernel"):
         """Compile every kernel, and load it into the device."""
         for launch in [] if SIMULATED else self.launches:
-            try:
+            with formed(name):
                 launch.kernel.compile(tuple(launch.kernel.typeof_pyval(value) for value in launch.arguments))
-            except Exception as error:  # a compiler fails in many ways
-                if isinstance(error, MemoryError) or of_driver(error):
-                    with translated("device cuda"):
-                        raise
-                raise DeviceError(
-                    f"{name} has no CUDA form: {first_line(error)}; numba.cuda knows arithmetic, comparisons, indices"
-                    " and the functions of math"
-                ) from error
 
     def __call__(self):
-        if self._calls is None:
-            self._bind()
+        self.bind()
         if SIMULATED:  # a simulated kernel remembers its last grid only
             for launch in self.launches:
                 launch(self.stream)
@@ -125,7 +132,10 @@ class Sequence:
             for call, arguments in self._calls:
                 call(*arguments)
 
-    def _bind(self):
+    def bind(self):
+        """Compile, bind and capture; done once, at the first call at the latest."""
+        if self._calls is not None:
+            return
         self._calls = [(launch.on(self.stream), launch.arguments) for launch in self.launches]
         if SIMULATED:
             self.why = "the simulator has no graphs"

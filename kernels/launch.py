@@ -151,7 +151,7 @@ def launches(kernel, arguments, flats=(), guarded=False):
         code = _loop(kernel, real, now, guarded, fours, end)
         return Launch(code, (blocks(-(-count // 4) if fours else count),), THREADS, (*given, *more, *read))
 
-    if read:
+    if guarded:
         return [made()]
     return [_completing(made, _stored(kernel, real), dict(zip(kernel.arguments, arguments, strict=True)))]
 

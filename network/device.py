@@ -20,7 +20,7 @@ from numba import cuda
 from ..errors import DeviceError
 from ..kernels.compiler import Kernel
 from ..kernels.cuda.step import measure, record
-from ..kernels.driver import Sequence, require, translated
+from ..kernels.driver import Sequence, formed, require, translated
 from ..kernels.elementwise import Formula
 from ..kernels.launch import SIMULATED, THREADS, Now, fused, launch, launches, precision, table, workspace
 from ..kernels.operations import Operation
@@ -97,12 +97,13 @@ class DeviceRun:
 
     def _compile(self):
         """Compile all kernels for arrays that are not there: one without a CUDA form is refused before any is."""
-        N, noted, real = self.plan.N, [], stand_in(1, self.real)
-        with translated("device cuda"):
-            if self.program.loss is not None:
-                whole = stand_in(1, np.int64)
-                noted += self._step(N, real, whole if self.program.labels else real, whole)
-            noted += self._note(self._forward(N, 0, False))
+        N, program, real = self.plan.N, self.program, stand_in(1, self.real)
+        if program.loss is not None:
+            whole = stand_in(1, np.int64)
+            noted = self._step(N, real, whole if program.labels else real, whole)
+        else:
+            noted = self._note(self._backward(N, 0, True)) if program.backward else []
+        noted += self._note(self._forward(N, 0, program.loss is None and program.backward))
         for each in noted:
             Sequence([each], None).compile(getattr(each.kernel, "__name__", "a kernel"))
 
@@ -122,7 +123,7 @@ class DeviceRun:
                 if together is not None:
                     self._noted[-1] = together
                     return
-            with precision(self.program.network.precision):
+            with precision(self.program.network.precision), formed(binding.name):
                 self._noted.append(launches(kernel, arrays, self._flats))
 
         return call
@@ -239,10 +240,13 @@ class DeviceRun:
 
     def _steps(self, x, targets, order, count):
         """Steps on `count` samples of the device's x and targets in an order; nothing here waits for the device."""
+        sizes = [min(self.plan.N, count - first) for first in range(0, count, self.plan.N)]
+        of = {N: self._sequence(("step", N, id(x)), lambda N=N: self._step(N, x, targets, order)) for N in set(sizes)}
+        for sequence in of.values():
+            sequence.bind()  # both, so that nothing is made between steps
         self._reset("counters", self._position)
-        for first in range(0, count, self.plan.N):
-            N = min(self.plan.N, count - first)
-            self._sequence(("step", N, id(x)), lambda N=N: self._step(N, x, targets, order))()
+        for N in sizes:
+            of[N]()
 
     def _reset(self, flat, index):
         """Make a number of the state 0, by a copy on the device: one from the host might wait for the stream."""
@@ -256,7 +260,7 @@ class DeviceRun:
         if self._there is None or any(a.size > there.size for a, there in zip(given, self._there, strict=True)):
             if self._there is not None:
                 self._forget()
-            if sum(a.nbytes for a in given) > RESIDENT * free_memory():
+            if sum(a.nbytes for a in given) > self.room():
                 return False
             room = [given[0].size, given[1].size, max(len(order), len(x))]
             self._there = [cuda.device_array(n, a.dtype) for n, a in zip(room, given, strict=True)]
@@ -266,6 +270,10 @@ class DeviceRun:
             self._copied.append(array)
         self._data = (x, targets)
         return True
+
+    def room(self):
+        """Bytes of data that can stay on the device."""
+        return RESIDENT * free_memory()
 
     def _forget(self):
         """Give the data's memory back, and what is bound to it."""
@@ -423,7 +431,9 @@ class DeviceRun:
 
 def stand_in(size, dtype):
     """An array of so many numbers that has no memory: type, shape and address are all that is looked at."""
-    return np.lib.stride_tricks.as_strided(np.empty(1, dtype), (size,), (np.dtype(dtype).itemsize,))
+    one = np.zeros(128, np.uint8)
+    one = one[-one.ctypes.data % 64 :][:8].view(dtype)[:1]  # as aligned as arrays of the device
+    return np.lib.stride_tricks.as_strided(one, (size,), one.strides)
 
 
 def free_memory():

@@ -291,17 +291,17 @@ class Plan:
         if self.program.backward:
             always |= {self._root(Ref("delta", self.graph.output.index))}
             always |= {self._root(Ref("delta", 0))} if self.program.loss is None else set()
-        lives, loops, kept = {}, {}, set()
+        lives, loops, kept, before = {}, {}, set(), 0
         calls = self._in_order()
         for time, (call, loop) in enumerate(calls):
             # On CUDA a formula may be fused with the call before it, which then writes what the formula would.
             early = self.program.device == "cuda" and isinstance(call.binding.kernel, Formula)
+            begin, before = (time - 1, before) if early else (time, loop), loop
             for value in call.values.values():
                 if isinstance(value, Ref):
                     root = self._root(value)
-                    first, _ = lives.get(root, (time - early, time))
-                    lives[root] = (first, time)
-                    loops[root] = (loops.get(root, (loop, loop))[0], loop)
+                    lives[root] = (lives.get(root, begin)[0], time)
+                    loops[root] = (loops[root][0] if root in loops else begin[1], loop)
                     if call.phase != "block" or not self._shape(root)[1]:
                         kept.add(root)
         if self.blocks > 1:  # a worker's desk is for one loop

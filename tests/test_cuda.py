@@ -503,16 +503,74 @@ def test_the_benchmark_without_a_gpu_and_its_report(tmp_path, monkeypatch):
     import gpu
 
     steps = {"nnjit": 1e-4, "eager": 4e-4, "CUDA graph": 2e-4, "torch.compile": 3e-4}
-    text = gpu.markdown(
-        {
-            "device": "GPU", "torch": "2", "roofline": {"bytes": 4e12, "flops": 6e13},
-            "devices agree": {"loss": 1e-5, "accuracy points": 0.1}, "training": {"float32": {"LeNet": steps}},
-            "kernels": {"float32": {"product": (steps, 3e9, "flops", (0.6, 0.9))}},
-            "memory": {"sum": ({"nnjit": 1e-4}, 2e8, "bytes", (0.8, 0.95))},
-        }
-    )  # fmt: skip
+    found = {"device": "GPU", "torch": "2", "roofline": {"bytes": 4e12, "flops": 6e13}}
+    found |= {"training": {}, "kernels": {}, "memory": {}}
+    assert "| a copy, read and written | 4000 GB/s |" in gpu.markdown(found)  # after the first part
+    found |= {
+        "devices agree": {"loss": 1e-5, "accuracy points": 0.1},
+        "training": {"float32": {"LeNet": steps, "MLP": {"nnjit": 1e-4, "eager": 1e-4, "CUDA graph": 1e-4}}},
+        "kernels": {"bf16": {"product": (steps, 3e9, "flops", (0.6, 0.9))}},
+        "memory": {"sum": ({"nnjit": 1e-4}, 2e8, "bytes", (0.8, 0.95))},
+    }
+    text = gpu.markdown(found)
     assert "| LeNet, batch 128 | 100 us | 4.00 | 2.00 | 3.00 | 2, 6; graph 0.9, 1.5 |" in text
-    assert "| product | 100 us | 0.50 | 4.00 | 0.6, 0.9 |" in text and "| sum | 100 us | 0.50 |  | 0.8, 0.95 |" in text
+    assert "| MLP, batch 128 | 100 us | 1.00 | 1.00 | does not run |" in text
+    assert "| product | 100 us | 30.0 TFLOP/s | 0.50 | 4.00 | 0.6, 0.9 |" in text
+    assert "| sum | 100 us | 2000 GB/s | 0.50 |  | 0.8, 0.95 |" in text
+
+
+class Anything:
+    """Stands for torch and what comes of it."""
+
+    def __getattr__(self, name):
+        return self
+
+    def __call__(self, *given, **named):
+        return self
+
+    __rmul__ = __call__
+
+
+class Zeros:
+    """Stands for a generator of random numbers; of zeros that take no memory."""
+
+    @staticmethod
+    def normal(size):
+        return np.broadcast_to(0.0, size)
+
+    random = normal
+
+
+@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no checkout")
+def test_what_the_benchmark_measures_can_be_launched(monkeypatch):
+    """Its operations, bound to arrays of the real sizes, and compared in every precision."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+
+    def shared(torch, array):
+        return device.stand_in(np.size(array), np.float32).reshape(np.shape(array)), Anything()
+
+    bound, torch = [], Anything()
+    monkeypatch.setattr(gpu, "shared", shared)
+    monkeypatch.setattr(np.random, "default_rng", lambda *seed: Zeros)
+    monkeypatch.setattr(gpu, "timed", lambda runs, synchronize: dict.fromkeys(runs, 1.0))
+    monkeypatch.setattr(driver, "Sequence", lambda found, stream: bound.append(found) or (lambda: None))
+    monkeypatch.setattr(launch.cuda, "stream", lambda: 0)
+    monkeypatch.setattr(launch.cuda, "device_array", np.zeros)
+    for precision in gpu.ROUNDING:
+        assert len(gpu.product(torch, precision) | gpu.convolution(torch, precision)) == 4
+    assert len(gpu.memory_bound(torch)) > 8 and all(bound)
+    if find_spec("numba_cuda") is not None:  # the loop's count takes no more than a few instructions of a hundred
+        code = ptx(gpu.multiply_add, (numba_type(np.zeros(1, np.float32)),), (9, 0), monkeypatch)
+        assert code.count("fma.rn.f32") >= 4 * gpu.UNROLLED > 20 * code.count("setp")
+
+
+@pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no checkout")
+def test_the_benchmark_compares_all_losses(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+
+    assert gpu.devices_agree("digits", ("cpu", "cpu")) == {"loss": 0.0, "accuracy points": 0.0}
 
 
 @pytest.mark.skipif(launch.cuda.is_available(), reason="there is a GPU")

@@ -148,9 +148,10 @@ class Trainer:
         return self.history
 
     def _load(self):
-        """Data that fits is converted once."""
+        """Data that fits is converted once; what a GPU has room for stays there."""
         self._x = self._y = None
-        if self.train.nbytes(self.network.dtype) <= IN_MEMORY:
+        room = self.program.run.room() if self.network.device == "cuda" else 0
+        if self.train.nbytes(self.network.dtype) <= max(IN_MEMORY, room):
             self._x, self._y = self.train.take(slice(None), self.network.dtype)
 
     def _epoch(self):
