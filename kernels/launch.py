@@ -229,7 +229,7 @@ def fused(noted, formula, arguments, passing=()):
 
 def _same(array, other):
     """Whether two arguments are the same numbers."""
-    return hasattr(other, "shape") and array.size == other.size and address(array) == address(other)
+    return getattr(other, "ndim", 0) > 0 and array.size == other.size and address(array) == address(other)
 
 
 def run(kernel, *arguments):

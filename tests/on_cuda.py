@@ -486,6 +486,19 @@ def test_a_plug_in_takes_a_formula_where_it_only_stores():
     assert launch.fused(noted, formula, [x, y]) is None  # what is only read
 
 
+def test_an_array_of_one_number_beside_a_number():
+    @kernel
+    def scaled(x, y, factor):
+        for i in prange(y.size):
+            y[i] = factor * x[i]
+
+    x, z, y = (launch.cuda.to_device(np.full(1, number)) for number in (-3.0, 0.0, 5.0))
+    noted = launch.launches(scaled, [x, z, 2.0])
+    (joined,) = launch.fused(noted, registry.create("relu").forward, [z, y])
+    joined()
+    assert (z.copy_to_host()[0], y.copy_to_host()[0]) == (-6.0, 0.0)
+
+
 @pytest.mark.parametrize(
     "layers, shape",
     [
@@ -515,7 +528,7 @@ def test_what_a_fused_kernel_writes_no_other_thread_of_it_reads(layers, shape, t
     for each, out in joined:
         begin, end = launch.address(out), launch.address(out) + out.nbytes
         for array in each.arguments:
-            if getattr(array, "size", 0) and hasattr(array, "shape") and launch.address(array) != begin:
+            if getattr(array, "ndim", 0) and array.size and launch.address(array) != begin:
                 at = launch.address(array)
                 assert end <= at or at + array.nbytes <= begin
     assert len(joined) >= (4 if training else 2)
