@@ -260,7 +260,7 @@ class DeviceRun:
         if self._there is None or any(a.size > there.size for a, there in zip(given, self._there, strict=True)):
             if self._there is not None:
                 self._forget()
-            if sum(a.nbytes for a in given) > self.room():
+            if sum(a.nbytes for a in given) > RESIDENT * free_memory():
                 return False
             room = [given[0].size, given[1].size, max(len(order), len(x))]
             self._there = [cuda.device_array(n, a.dtype) for n, a in zip(room, given, strict=True)]
@@ -270,10 +270,6 @@ class DeviceRun:
             self._copied.append(array)
         self._data = (x, targets)
         return True
-
-    def room(self):
-        """Bytes of data that can stay on the device."""
-        return RESIDENT * free_memory()
 
     def _forget(self):
         """Give the data's memory back, and what is bound to it."""

@@ -5,6 +5,7 @@ between which progress is shown and signals are heard. The division changes no b
 """
 
 import math
+import os
 import signal
 import threading
 import time
@@ -24,6 +25,13 @@ IN_MEMORY = 2**30  # bytes up to which a data set is converted once instead of b
 LOGGED = 2000  # step records of a run; with more steps, every k-th is logged
 SAMPLE = 1000  # training samples, at most, whose accuracy is measured at the end of an epoch
 CONFUSED = 30  # classes, at most, for which the confusion matrix is logged
+
+
+def room(device):
+    """Bytes of converted data that are held; for a GPU, which keeps them or streams them, half of the host's memory."""
+    if device == "cpu" or not hasattr(os, "sysconf"):
+        return IN_MEMORY
+    return max(IN_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
 
 
 @dataclass
@@ -148,10 +156,9 @@ class Trainer:
         return self.history
 
     def _load(self):
-        """Data that fits is converted once; what a GPU has room for stays there."""
+        """Data that fits is converted once."""
         self._x = self._y = None
-        room = self.program.run.room() if self.network.device == "cuda" else 0
-        if self.train.nbytes(self.network.dtype) <= max(IN_MEMORY, room):
+        if self.train.nbytes(self.network.dtype) <= room(self.network.device):
             self._x, self._y = self.train.take(slice(None), self.network.dtype)
 
     def _epoch(self):
