@@ -44,6 +44,7 @@ real = None  # in a block kernel: the floating-point type of the arrays
 # NumPy's scalar functions that CUDA has under the same name in math; there they keep float32.
 MATH = {"exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh"}
 MATH |= {"floor", "ceil", "isnan", "isinf", "isfinite"}
+SHAPE = {"shape", "size", "ndim", "dtype"}  # of an array: what can be asked without reading it
 PRECISION = ContextVar("precision", default="float32")  # of products: float32, or what a form of tensor.py rounds to
 
 
@@ -391,7 +392,7 @@ def _only_stored(definition):
     for node in ast.walk(definition):
         if isinstance(node, ast.Name) and node.id in named:
             named[node.id] += 1
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in named:
+        elif isinstance(node, ast.Attribute) and node.attr in SHAPE and getattr(node.value, "id", None) in named:
             named[node.value.id] -= 1
         elif isinstance(node, ast.Assign) and _target(node) in stored:
             stored[_target(node)] += 1

@@ -13,7 +13,7 @@ from ..registry import name_of, register
 FEWER = {"conv.forward": 256, "conv.backward_input": 256, "conv.backward_weight": 1024}
 LEAST, MOST = 16, 256  # maps on either side; more would not leave its factors in cache
 
-# Where filters fill vectors they are laid into lanes (kernels/cpu/conv_filters.py), else positions of a row.
+# Operations that conv_filters.py and conv_depthwise.py of kernels/cpu have too.
 TUNED = ("conv.forward", "conv.backward_input", "conv.backward_weight")
 
 

@@ -459,7 +459,7 @@ def test_formulas_behind_each_other_are_one_loop_by_two():
 
 
 def test_a_plug_in_takes_a_formula_where_it_only_stores():
-    """Not where it reads again what it has stored, or adds to it."""
+    """Not where it reads again what it has stored, by another name too, or adds to it."""
 
     @kernel
     def halves(x, y):
@@ -472,6 +472,12 @@ def test_a_plug_in_takes_a_formula_where_it_only_stores():
             y[i] = x[i]
             y[i] += 1.0
 
+    @kernel
+    def seen(x, y):
+        for i in prange(y.size):
+            y[i] = x[i]
+            y.reshape(-1)[i] = 2.0 * y.reshape(-1)[i]
+
     x, z, y = (launch.cuda.to_device(a) for a in (np.linspace(-2, 2, 6), np.zeros(6), np.zeros(6)))
     formula = registry.create("relu").forward
     noted = launch.launches(halves, [x, z])
@@ -483,6 +489,7 @@ def test_a_plug_in_takes_a_formula_where_it_only_stores():
     joined()
     np.testing.assert_array_equal(z.copy_to_host(), np.linspace(-1, 1, 6))
     assert launch.fused(launch.launches(added, [x, z]), formula, [z, y]) is None
+    assert launch.fused(launch.launches(seen, [x, z]), formula, [z, y]) is None
     assert launch.fused(noted, formula, [x, y]) is None  # what is only read
 
 

@@ -136,9 +136,8 @@ def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border):
     RD, RH, RW = room
     front, top, left = before
     L = lanes(P)
-    narrow = (
-        border == 0 and RW >= L and max(left, RW - W - left) <= L
-    )  # zeros of a row are in its first and last vector
+    # zeros of a row are in its first and last vector
+    narrow = border == 0 and RW >= L and max(left, RW - W - left) <= L
     for d in range(RD):
         inside = front <= d < front + D
         sd = d - front if inside else _source(d - front, D, border)

@@ -213,7 +213,7 @@ def pairs(P: array, rows: 5, count, cells, last, Y: array, y, end):
 
 @inlined
 def _claim(P, rows, dP, top, delta, width, room):
-    """dP = delta at the first of the largest number of each window of a vector of pairs, 0 at the others."""
+    """dP = delta at the first number that is `top` of each window of a vector of pairs, 0 at the others."""
     rest, nothing = delta, zero(P, 1, 1)
     for d in range(rows[1]):
         for h in range(rows[3]):
