@@ -3,11 +3,13 @@
 from math import prod
 from typing import Literal
 
-from ..errors import SpecError
+from ..errors import ShapeError, SpecError
 from ..kernels import geometry
 from ..network.layer import Layer, operation
 from ..registry import name_of, register
 from .conv import lifted, spatial_rank
+
+EXACT = 2**24  # numbers of cells up to it are exact in float32
 
 
 class Pooling(Layer):
@@ -70,6 +72,15 @@ class MaxPool(Pooling):
 
     forward = operation("pooling.max_forward", form=3)
     backward_input = operation("pooling.max_backward_input", form=3)
+
+    def output_shape(self, in_shape):
+        out = super().output_shape(in_shape)
+        if prod(in_shape[1:]) > EXACT:
+            raise ShapeError(f"{name_of(type(self))}: a map has at most {EXACT} cells, got {prod(in_shape[1:])}")
+        return out
+
+    def scratch(self, in_shape):
+        return {"winner": ("N", *self.output_shape(in_shape))}
 
 
 @register("avgpool")

@@ -17,6 +17,7 @@ from nnjit import registry
 from nnjit.check import certify
 from nnjit.check.cases import cases
 from nnjit.check.runner import Run, same_bits
+from nnjit.data import split
 from nnjit.data.split import Split
 from nnjit.errors import DivergenceError, NnjitError
 from nnjit.kernels import launch, tensor
@@ -405,7 +406,7 @@ FUSED = {
     "conv": ("conv(2, 3, padding='same') flatten leaky_relu(alpha=0.25) dense(2)", (1, 3, 3), {"leaky_relu": False}),
     "spread": ("conv_transpose(2, 3, stride=2) sigmoid flatten dense(2)", (1, 2, 2), {"sigmoid": False}),
     "normalised": ("dense(3) batchnorm relu dense(2) layernorm silu dense(2)", (4,), {"relu": False, "silu": True}),
-    "pooled": ("maxpool(2) relu avgpool(2) tanh lppool(2) elu(alpha=0.5) flatten dense(2)", (1, 9, 8), {"relu": False}),
+    "pooled": ("maxpool(2) relu avgpool(2) tanh lppool(2) elu(alpha=0.5) flatten dense(2)", (1, 9, 8), {}),
     "summed": (["residual(['dense(4)'])", "relu", "dense(2)"], (4,), {"relu": False}),
     "dropped": ("dense(5) dropout(0.5) sigmoid dense(2)", (4,), {"sigmoid": False}),
 }
@@ -570,6 +571,25 @@ def test_streamed_data_gives_the_same_bits(monkeypatch):
         found.append(program.network.theta)
     assert found[0] == found[2]
     np.testing.assert_array_equal(found[1], found[3])
+
+
+@pytest.mark.parametrize("free", [0, 10**9], ids=["streamed", "resident"])
+def test_a_set_larger_than_memory_is_read_slab_by_slab(free, monkeypatch):
+    """Bytes are converted where they go into pinned memory, a slab of four samples at a time, kept there or not."""
+    rng, read, copy = np.random.default_rng(0), [], split._copy
+    data = Split(rng.integers(0, 256, (10, 3), np.uint8), rng.integers(0, 2, 10), 1 / 255)
+    nets = {where: compose("dense(4) tanh dense(2)", (3,), device=where, seed=1) for where in ("cpu", "cuda")}
+    trainers = {where: Trainer(net, data, None, Settings(batch_size=4, epochs=2)) for where, net in nets.items()}
+    trainers["cpu"].run()
+    monkeypatch.setattr(device, "free_memory", lambda: free)
+    monkeypatch.setattr(device, "SLAB", 1)
+    monkeypatch.setattr(split, "_copy", lambda *of: read.append(copy(*of)) or read[-1])
+    trainer = trainers["cuda"]
+    monkeypatch.setattr(trainer, "_finish", lambda epoch: trainer.progress.update(epoch=epoch, done=0))  # reads more
+    trainer.run()
+    np.testing.assert_allclose(nets["cuda"].theta, nets["cpu"].theta, atol=1e-5)
+    times = 2 if free == 0 else 1
+    assert [len(each) for each in read] == times * [4, 4, 4, 4, 2, 2]  # samples and labels, in either epoch or once
 
 
 def test_a_held_state_is_copied_only_when_it_is_fetched():

@@ -1,27 +1,29 @@
 """Pooling: one number for each window of each map, and its backward pass.
 
-    max      y = max x_i                        dx gets dy at the first largest cell of the window, in row order
+    max      y = max x_i                        dx gets dy at the winner: the window's first largest cell, in row order
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
 over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
-and never wins a maximum; NaN always does. x (N, C, *in), y (N, C, *out), three dimensions; the global forms take the
-whole map as the window and give y (N, C).
+and never wins a maximum; NaN always does. x (N, C, *in), y and winner (N, C, *out), three dimensions; the winner is a
+cell's number in its map, in row order. The global forms take the whole map as the window and give y (N, C).
 
 Parallel plan: every kernel loops over the N C maps, which do not touch each other. In backward a map is set to zero,
 then every window adds to its cells: windows may overlap, but one iteration owns the map.
 
-Forward takes a row of windows at a time, in two passes over buffers on the stack (pooling_tiles.py):
+Forward works on a buffer on the stack (pooling_tiles.py), which holds what lies outside the map too, so no loop has a
+case for borders, and writes vectors of windows one after the other:
 
-1. down: the rows that the windows see become one row, column by column (the largest number or the sum);
-2. along: the columns of each window become one number.
+    max        a piece of the map is laid out; of a vector of windows all look at their cells in row order, and beside
+               the largest number goes how far its cell is, kept for backward as `winner`
+    average    down: the rows that a row of windows sees become one, their sum; along: the columns of each window
 
-Each pass reads and writes vectors one after the other, and what lies outside the map is in the buffers, so no loop has
-a case for borders. Windows of two columns side by side need no buffer. Backward:
+Windows of two columns side by side need no buffer. Backward:
 
-    max        a vector of windows looks, from its last cell to its first, for the one that is y, then each gives its dy
-               to that cell; windows with columns outside the map do so one by one
+    max        every window gives its dy to its winner, one after the other
     average    what each window gives, set s apart in a buffer of zeros, is collected by the cells
+
+Where windows of two columns do not overlap, a vector of windows writes all of its cells.
 
 A vector may reach over the end of its row: what it writes there is written anew by the next row, and the last row of a
 map is careful.
@@ -35,10 +37,21 @@ from math import inf, sqrt
 from numba import prange, uintp
 
 from ..compiler import inlined, kernel
-from .pooling_tiles import ROOM, along, award, claim, collect, deal, divide, down, pairs, spread
+from .pooling_tiles import (
+    ROOM,
+    along,
+    collect,
+    divide,
+    down,
+    give,
+    lay,
+    pairs,
+    share_out,
+    spread,
+    top_pairs,
+    tops,
+)
 from .tile import lanes, panel
-
-EXACT = 2**24  # whole numbers below it are exact in float32: how far a cell is from another
 
 
 @inlined
@@ -46,6 +59,12 @@ def _cells(o, s, before, size, i):
     """First and last + 1 of the input's cells in the window at position o."""
     start = o * s - before
     return max(start, 0), min(start + size, i)
+
+
+@inlined
+def _begin(o, stride, before):
+    """The first cell of the window at position o."""
+    return o[0] * stride[0] - before[0], o[1] * stride[1] - before[1], o[2] * stride[2] - before[2]
 
 
 @inlined
@@ -72,76 +91,99 @@ def _paired(size, stride, before, out, image):
 
 
 @inlined
+def _apart(size, stride, before, out, image):
+    """Whether windows are `_paired` and do not overlap."""
+    return _paired(size, stride, before, out, image) and stride[0] >= size[0] and stride[1] >= size[1]
+
+
+@inlined
+def _covered(size, out, image):
+    """Whether windows that do not overlap leave no cell out."""
+    return out[0] * size[0] == image[0] and out[1] * size[1] == image[1] and out[2] * size[2] == image[2]
+
+
+@inlined
 def _windows(size, stride, L):
     """How many windows of a row are taken at once: their cells have room in a buffer."""
     return (ROOM - 4 * L - 2 * size) // stride // L * L
 
 
+@inlined
+def _pieces(some, size, stride, out, L):
+    """How many windows of a row and how many rows are taken at once, and the numbers that a row has in the buffer.
+
+    What is written into a buffer is best read some time later, or the processor waits for it.
+    """
+    many = max(1, min(some, out[2]))
+    pitch = (many - 1) * stride + size + 2 * L
+    return many, max(1, min(out[1], ROOM // pitch)), pitch
+
+
+@inlined
+def _strip(size, stride, out, L):
+    """How many rows of windows and windows of a row are taken at once: their cells have room in a buffer."""
+    room = ROOM - 4 * L * stride[2]
+    many = (room // (size[0] * size[1]) - size[2]) // stride[2] + 1
+    many = min(max(many, 0), out[2])
+    high = (room // (size[0] * ((many - 1) * stride[2] + size[2])) - size[1]) // stride[1] + 1
+    return min(max(high, 1), out[1]), many
+
+
 @kernel
-def max_forward(x, y, size, stride, before):
-    """y = the largest of each window."""
+def max_forward(x, y, winner, size, stride, before):
+    """y = the largest of each window, winner = the number of its cell in the map."""
     N, C, OD, OH, OW = y.shape
-    D, H, W = x.shape[2:]
-    P, Y, T, L = x.reshape(-1), y.reshape(-1), panel(x, ROOM), lanes(x)
-    some, two = _windows(size[2], stride[2], L), _paired(size, stride, before, y.shape[2:], x.shape[2:])
+    image, out = x.shape[2:], y.shape[2:]
+    D, H, W = image
+    P, Y, Z, T = x.reshape(-1), y.reshape(-1), winner.reshape(-1), panel(x, ROOM)
+    two, (high, many) = _paired(size, stride, before, out, image), _strip(size, stride, out, lanes(x))
     for i in prange(N * C):
-        end = (i + 1) * OD * OH * OW
+        base, last, end = i * D * H * W, (i + 1) * D * H * W, (i + 1) * OD * OH * OW
         for od in range(OD):
-            for oh in range(OH):
-                rows, z = _rows(i, od, oh, size, stride, before, (D, H, W)), ((i * OD + od) * OH + oh) * OW
-                if two:
-                    pairs(P, rows, OW, 0, (i + 1) * D * H * W, Y, z, end)
-                elif some > 0:
-                    for o in range(0, OW, some):
-                        count = min(some, OW - o)
-                        down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, 1)
-                        along(T, count, size[2], stride[2], 1, Y, z + o, end)
-                else:  # windows too wide for a buffer
-                    for o in range(OW):
-                        w0, w1 = _cells(o, stride[2], before[2], size[2], W)
-                        at = uintp(rows[0] + w0)
-                        for r in range(rows[1] * rows[3]):
-                            first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
-                            for j in range(uintp(first + w0), uintp(first + w1)):
-                                at = j if _beats(P[j], P[at]) else at
-                        Y[z + o] = P[at]
+            z = (i * OD + od) * OH * OW
+            if two:
+                rows = _rows(i, od, 0, size, stride, before, image)
+                top_pairs(P, rows, rows[0] - base, OH, stride[1] * W, OW, last, Y, Z, z, end)
+            elif many > 0:
+                for oh in range(0, OH, high):
+                    for o in range(0, OW, many):
+                        count, at = (min(high, OH - oh), min(many, OW - o)), z + oh * OW + o
+                        first = _begin((od, oh, o), stride, before)
+                        shape = (size[0], (count[0] - 1) * stride[1] + size[1], (count[1] - 1) * stride[2] + size[2])
+                        lay(P, base, image, first, shape, last, T)
+                        stop = end if many == OW else at + (count[0] - 1) * OW + count[1]
+                        tops(T, shape, size, stride, image, first, count, OW, Y, Z, at, stop)
+            else:  # windows too large for a buffer
+                for k in range(OH * OW):
+                    rows = _rows(i, od, k // OW, size, stride, before, image)
+                    w0, w1 = _cells(k % OW, stride[2], before[2], size[2], W)
+                    best = uintp(rows[0] + w0)
+                    for r in range(rows[1] * rows[3]):
+                        row = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
+                        for j in range(uintp(row + w0), uintp(row + w1)):
+                            best = j if _beats(P[j], P[best]) else best
+                    Y[z + k], Z[z + k] = P[best], best - uintp(base)
 
 
 @kernel
-def max_backward_input(x, y, dy, dx, size, stride, before):
-    """dx = dy at the first largest cell of each window, summed over windows; y is what `max_forward` gave."""
+def max_backward_input(winner, dy, dx, size, stride, before):
+    """dx = dy at the winner of each window, summed over windows."""
     N, C, OD, OH, OW = dy.shape
-    D, H, W = x.shape[2:]
-    P, Y, dX, dY = x.reshape(-1), y.reshape(-1), dx.reshape(-1), dy.reshape(-1)
-    o0 = min(OW, (before[2] + stride[2] - 1) // stride[2])
-    o1 = max(o0, min(OW, (W - size[2] + before[2]) // stride[2] + 1))  # from o0 on, windows with all columns in the map
-    o1 = o1 if (size[0] * H + size[1]) * W < EXACT else o0
-    apart = _paired(size, stride, before, dy.shape[2:], x.shape[2:]) and stride[0] >= size[0] and stride[1] >= size[1]
-    covered = apart and OD * size[0] == D and OH * size[1] == H and OW * 2 == W
+    D, H, W = dx.shape[2:]
+    Z, dX, dY, windows = winner.reshape(-1), dx.reshape(-1), dy.reshape(-1), OD * OH * OW
+    apart, covered = (
+        _apart(size, stride, before, dy.shape[2:], dx.shape[2:]),
+        _covered(size, dy.shape[2:], dx.shape[2:]),
+    )
     for i in prange(N * C):
-        end = (i + 1) * D * H * W
-        for j in range(uintp(i * D * H * W), uintp(i * D * H * W if covered else end)):
+        base, last = i * D * H * W, (i + 1) * D * H * W
+        for j in range(uintp(base), uintp(base if apart and covered else last)):
             dX[j] = 0.0
-        for od in range(OD):
-            for oh in range(OH):
-                rows, z = _rows(i, od, oh, size, stride, before, (D, H, W)), ((i * OD + od) * OH + oh) * OW
-                if apart:
-                    claim(P, rows, OW, end if covered and size[0] == 1 else 0, dX, Y, dY, z)
-                    continue
-                first = o0 * stride[2] - before[2]
-                inside = (rows[0] + first, rows[1], rows[2], rows[3], rows[4])
-                award(P, inside, o1 - o0, size[2], stride[2], end, Y, dY, z + o0, dX)
-                for o in range(OW):
-                    if o0 <= o < o1:
-                        continue
-                    w0, w1 = _cells(o, stride[2], before[2], size[2], W)
-                    top, at = Y[z + o], uintp(0)
-                    for r in range(rows[1] * rows[3] - 1, -1, -1):
-                        begin = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
-                        for j in range(begin + w1 - 1, begin + w0 - 1, -1):
-                            v = P[uintp(j)]
-                            at = uintp(j) if (v == top) | (v != v) else at
-                    dX[at] += dY[z + o]
+        for od in range(OD if apart else 0):
+            rows, z = _rows(i, od, 0, size, stride, before, (D, H, W)), (i * OD + od) * OH * OW
+            give(dX, rows, rows[0] - base, OH, stride[1] * W, OW, last if covered and size[0] == 1 else 0, Z, dY, z)
+        for o in range(uintp(i * windows), uintp(i * windows if apart else (i + 1) * windows)):
+            dX[uintp(base) + uintp(Z[o])] += dY[o]
 
 
 @kernel
@@ -150,31 +192,39 @@ def average_forward(x, y, size, stride, before, count_padding):
     N, C, OD, OH, OW = y.shape
     D, H, W = x.shape[2:]
     P, Y, T, L = x.reshape(-1), y.reshape(-1), panel(x, ROOM), lanes(x)
-    some, two = _windows(size[2], stride[2], L), _paired(size, stride, before, y.shape[2:], x.shape[2:])
+    two, some = _paired(size, stride, before, y.shape[2:], x.shape[2:]), _windows(size[2], stride[2], L)
+    many, high, pitch = _pieces(some, size[2], stride[2], y.shape[2:], L)
     for i in prange(N * C):
-        end = (i + 1) * OD * OH * OW
+        last, end = (i + 1) * D * H * W, (i + 1) * OD * OH * OW
         for od in range(OD):
-            for oh in range(OH):
-                rows, z = _rows(i, od, oh, size, stride, before, (D, H, W)), ((i * OD + od) * OH + oh) * OW
-                if two:
-                    pairs(P, rows, OW, rows[1] * rows[3] * 2, (i + 1) * D * H * W, Y, z, end)
-                    continue
-                if some > 0:
-                    for o in range(0, OW, some):
-                        count = min(some, OW - o)
-                        down(P, rows, o * stride[2] - before[2], W, (count - 1) * stride[2] + size[2], T, 0)
-                        along(T, count, size[2], stride[2], 0, Y, z + o, end)
-                else:  # windows too wide for a buffer
-                    for o in range(OW):
-                        w0, w1 = _cells(o, stride[2], before[2], size[2], W)
-                        total = 0.0
-                        for r in range(rows[1] * rows[3]):
-                            first = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
-                            for j in range(uintp(first + w0), uintp(first + w1)):
-                                total += P[j]
-                        Y[z + o] = total
-                high = size[0] * size[1] if count_padding else rows[1] * rows[3]
-                divide(Y, z, OW, high, size[2], stride[2], -before[2], W, count_padding, Y, z, end)
+            z = (i * OD + od) * OH * OW
+            if two:
+                rows = _rows(i, od, 0, size, stride, before, (D, H, W))
+                pairs(P, rows, OH, stride[1] * W, OW, last, Y, z, end)
+                continue
+            for first in range(0, OH if some > 0 else 0, high):
+                for o in range(0, OW, many):
+                    count, start = min(many, OW - o), o * stride[2] - before[2]
+                    cells = (count - 1) * stride[2] + size[2]
+                    for oh in range(first, min(first + high, OH)):
+                        rows = _rows(i, od, oh, size, stride, before, (D, H, W))
+                        down(P, rows, start, W, cells, last, T, (oh - first) * pitch)
+                    for oh in range(first, min(first + high, OH)):
+                        at = z + oh * OW + o
+                        stop = end if many == OW else at + count
+                        along(T, (oh - first) * pitch, count, size[2], stride[2], Y, at, stop)
+                        rows = _rows(i, od, oh, size, stride, before, (D, H, W))
+                        cells = size[0] * size[1] if count_padding else rows[1] * rows[3]
+                        divide(Y, at, count, cells, size[2], stride[2], start, W, count_padding, Y, at, stop)
+            for k in range(0 if some > 0 else OH * OW):  # windows too wide for a buffer
+                rows = _rows(i, od, k // OW, size, stride, before, (D, H, W))
+                w0, w1 = _cells(k % OW, stride[2], before[2], size[2], W)
+                total, cells = 0.0, rows[1] * rows[3] * (w1 - w0)
+                for r in range(rows[1] * rows[3]):
+                    row = rows[0] + r // rows[3] * rows[2] + r % rows[3] * rows[4]
+                    for j in range(uintp(row + w0), uintp(row + w1)):
+                        total += P[j]
+                Y[z + k] = total / float(size[0] * size[1] * size[2] if count_padding else cells)
 
 
 @kernel
@@ -183,14 +233,19 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
     N, C, OD, OH, OW = dy.shape
     D, H, W = dx.shape[2:]
     dX, dY, G, T, L = dx.reshape(-1), dy.reshape(-1), panel(dy, ROOM), panel(dy, ROOM), lanes(dy)
+    apart, covered = (
+        _apart(size, stride, before, dy.shape[2:], dx.shape[2:]),
+        _covered(size, dy.shape[2:], dx.shape[2:]),
+    )
     some = _windows(size[2], stride[2], L)
-    two = _paired(size, stride, before, dy.shape[2:], dx.shape[2:]) and some >= OW
-    apart = two and stride[0] >= size[0] and stride[1] >= size[1]  # windows do not overlap
     for i in prange(N * C):
-        end = (i + 1) * D * H * W
-        for j in range(uintp(i * D * H * W), uintp(end)):
+        base, last = i * D * H * W, (i + 1) * D * H * W
+        for j in range(uintp(base), uintp(base if apart and covered else last)):
             dX[j] = 0.0
-        for od in range(OD):
+        for od in range(OD if apart else 0):
+            rows, z = _rows(i, od, 0, size, stride, before, (D, H, W)), (i * OD + od) * OH * OW
+            share_out(dX, rows, OH, stride[1] * W, OW, last if covered and size[0] == 1 else 0, dY, z)
+        for od in range(0 if apart else OD):
             for oh in range(OH):
                 rows, z = _rows(i, od, oh, size, stride, before, (D, H, W)), ((i * OD + od) * OH + oh) * OW
                 high = size[0] * size[1] if count_padding else rows[1] * rows[3]
@@ -198,11 +253,8 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
                     count = min(some, OW - first)
                     start, cells = first * stride[2] - before[2], (count - 1) * stride[2] + size[2]
                     divide(dY, z + first, count, high, size[2], stride[2], start, W, count_padding, T, 0, ROOM)
-                    if apart:
-                        deal(dX, rows, count, T)
-                        continue
                     spread(T, 0, count, stride[2], G, size[2] - 1, cells + size[2] + L)
-                    collect(dX, rows, start, W, cells, G, size[2], end)
+                    collect(dX, rows, start, W, cells, G, size[2], last)
                 for o in range(0 if some > 0 else OW):
                     w0, w1 = _cells(o, stride[2], before[2], size[2], W)
                     share = dY[z + o] / float(high * (size[2] if count_padding else w1 - w0))

@@ -1,8 +1,8 @@
-"""The passes of pooling over a row of windows, on vectors: down the rows, along the columns, back to the cells.
+"""The passes of pooling, on vectors of windows: down and along, the largest, pairs of columns, and back to the cells.
 
-`rows` are the rows of the map that the windows see: (offset of the first, planes, step, rows of a plane, step). The
-first window begins at column `start` of a row of W, which may lie before it; all of them have `cells` columns. A
-buffer T holds them: T[c] belongs to column start + c. Buffers have room for ROOM numbers.
+`rows` are the rows of the map that a row of windows sees: (offset of the first, planes, step, rows of a plane, step). The
+first window begins at column `start` of a row of W, which may lie before it; all of them have `cells` columns. A row in
+the buffer T begins with column `start`. Buffers have room for ROOM numbers.
 
 The words on vectors at the beginning (`ramp`, `where_equal`, ...) extend those of tile.py.
 """
@@ -23,7 +23,6 @@ from .tile import (
     lanes,
     load,
     most,
-    panel,
     store,
     strided,
     zero,
@@ -42,6 +41,7 @@ def _ramp(like, start, step):
 @_word(_ramp)
 def ramp(typing, like, start, step):
     kind = Tile(like.dtype, 1, 1)
+    level = isinstance(step, types.IntegerLiteral) and step.literal_value == 0
 
     def generate(context, builder, sig, args):
         words = _Words(context, builder, kind)
@@ -49,7 +49,7 @@ def ramp(typing, like, start, step):
             words.splat(context.cast(builder, a, k, kind.real)) for a, k in zip(args[1:], sig.args[1:], strict=True)
         )
         lanes = ir.Constant(words.vector, [float(k) for k in range(kind.lanes)])
-        value = builder.fadd(start, builder.fmul(lanes, step))
+        value = start if level else builder.fadd(start, builder.fmul(lanes, step))
         return builder.insert_value(ir.Constant(context.get_value_type(kind), ir.Undefined), value, 0)
 
     return kind(like, types.unliteral(start), types.unliteral(step)), generate
@@ -72,13 +72,13 @@ def _where_equal(t, u, a, b):
     return np.where(t == u, a, b)
 
 
-def _where_top(t, top, a, b):
-    """a where t is the same as the largest number of all, or NaN, else b."""
-    return np.where((t == top) | (t != t), a, b)
+def _where_beats(t, top, a, b):
+    """a where t is larger than the largest number up to now, or the first NaN, else b."""
+    return np.where((t > top) | ((t != t) & (top == top)), a, b)
 
 
-def _top(builder, t, top):
-    return builder.or_(builder.fcmp_ordered("==", t, top), builder.fcmp_unordered("uno", t, t))
+def _beats(builder, t, top):
+    return builder.and_(builder.fcmp_unordered(">", t, top), builder.fcmp_ordered("ord", top, top))
 
 
 def _times(t, u):
@@ -95,7 +95,7 @@ def _over(t, u):
 where_equal = _on_vectors(
     _where_equal, lambda builder, t, u, a, b: builder.select(builder.fcmp_ordered("==", t, u), a, b)
 )
-where_top = _on_vectors(_where_top, lambda builder, t, top, a, b: builder.select(_top(builder, t, top), a, b))
+where_beats = _on_vectors(_where_beats, lambda builder, t, top, a, b: builder.select(_beats(builder, t, top), a, b))
 times = _on_vectors(_times, lambda builder, t, u: builder.fmul(t, u))
 over = _on_vectors(_over, lambda builder, t, u: builder.fdiv(t, u))
 
@@ -125,65 +125,132 @@ def _fill(T, first, last, number):
         store(T, c, 0, number, None, None)
 
 
-@inlined
-def _border(T, largest):
-    """What a column outside the map is: it never wins, or adds nothing."""
-    return ramp(T, -np.inf, 0) if largest else zero(T, 1, 1)
-
-
 @linked
-def down(P: array, rows: 5, start, W, cells, T: array, largest):
-    """T = the largest number (or the sum) of each column."""
+def down(P: array, rows: 5, start, W, cells, last, T: array, t):
+    """T[t :] = the sum of each column. P[last] lies behind the map."""
     L = lanes(P)
-    lo, hi, border = max(start, 0), min(start + cells, W), _border(P, largest)
-    _fill(T, 0, lo - start, border)
+    lo, hi, nothing = max(start, 0), min(start + cells, W), zero(P, 1, 1)
+    bottom = rows[0] + (rows[1] - 1) * rows[2] + (rows[3] - 1) * rows[4]
+    _fill(T, t, t + lo - start, nothing)
     for c in range(lo, hi, L):
-        top = border
+        total, width = nothing, L if bottom + c + L <= last else hi - c
         for d in range(rows[1]):
             for h in range(rows[3]):
-                v = load(P, rows[0] + d * rows[2] + h * rows[4] + c, 0, 1, 1, hi - c, None)
-                top = most(top, v) if largest else top + v
-        store(T, c - start, 0, top, None, None)
-    _fill(T, hi - start, cells + 2 * L, border)
+                total = total + load(P, rows[0] + d * rows[2] + h * rows[4] + c, 0, 1, 1, width, None)
+        store(T, t + c - start, 0, total, None, None)
+    _fill(T, t + hi - start, t + cells + 2 * L, nothing)
 
 
 @linked
-def along(T: array, count, size, step, largest, Y: array, y, end):
-    """Y[y :] = the largest number (or the sum) of each of `count` windows, `step` apart in T; `end`: of the map."""
+def along(T: array, t, count, size, step, Y: array, y, end):
+    """Y[y :] = the sum of each of `count` windows, `step` apart in T[t :]; what is written ends before Y[end]."""
     L = lanes(T)
     if step > 2:
         for o in range(count):
-            total = T[o * step]
+            total = T[t + o * step]
             for c in range(o * step + 1, o * step + size):
-                larger = T[c] > total or (T[c] != T[c] and total == total)
-                total = (T[c] if larger else total) if largest else total + T[c]
+                total += T[t + c]
             Y[y + o] = total
         return
     for o in range(0, count, L):
-        top = _border(T, largest)
+        total = zero(T, 1, 1)
         for w in range(0, size, step):
-            c = o * step + w
             if step == 1:
-                v = load(T, c, 0, 1, 1, None, None)
-                top = most(top, v) if largest else top + v
+                total = total + load(T, t + o + w, 0, 1, 1, None, None)
             else:
-                first, second = halves(load(T, c, 0, 1, 2, None, None))
-                top = most(top, first) if largest else top + first
+                first, second = halves(load(T, t + 2 * o + w, 0, 1, 2, None, None))
+                total = total + first
                 if w + 1 < size:
-                    top = most(top, second) if largest else top + second
-        store(Y, y + o, 0, top, L if y + o + L <= end else count - o, None)
+                    total = total + second
+        store(Y, y + o, 0, total, L if y + o + L <= end else count - o, None)
+
+
+@linked
+def lay(P: array, map, image: 3, first: 3, shape: 3, last, T: array):
+    """T = a piece of the map at P[map], with -inf outside of it: `shape` cells from the cell `first` on, row by row.
+
+    P[last] lies behind the map.
+    """
+    L, low, t = lanes(P), ramp(P, -np.inf, 0), 0
+    lo, hi = max(first[2], 0), min(first[2] + shape[2], image[2])
+    for d in range(first[0], first[0] + shape[0]):
+        for h in range(first[1], first[1] + shape[1]):
+            begin, end = t + lo - first[2], t + hi - first[2]
+            if d < 0 or d >= image[0] or h < 0 or h >= image[1]:
+                begin = end = t + shape[2]
+            p = map + (d * image[1] + h) * image[2] + lo
+            _fill(T, t, begin, low)
+            whole = begin + (p + hi - lo + L <= last) * (end - begin)
+            for c in range(begin, whole, L):
+                store(T, c, 0, load(P, p + c - begin, 0, 1, 1, None, None), None, None)
+            for c in range(whole, end, L):
+                store(T, c, 0, load(P, p + c - begin, 0, 1, 1, end - c, None), None, None)
+            _fill(T, end, t + shape[2], low)
+            t += shape[2]
 
 
 @inlined
-def _pair(P, rows, width, cells):
-    """The mean (or with no cells the largest) of a vector of windows of two columns, of which `width` are read."""
-    top = load(P, rows[0], 0, 1, 2, width, None)
-    for d in range(rows[1]):
-        for h in range(0 if d else 1, rows[3]):
-            v = load(P, rows[0] + d * rows[2] + h * rows[4], 0, 1, 2, width, None)
-            top = most(top, v) if cells == 0 else top + v
-    first, second = halves(top)
-    return most(first, second) if cells == 0 else over(first + second, ramp(P, cells, 0))
+def _step(v, far, top, best):
+    """The larger of `top` and v, which is `far` from the window's first cell, and how far it is."""
+    return where_beats(v, top, v, top), where_beats(v, top, far, best)
+
+
+@inlined
+def _largest(T, t, shape, size, step, image, nearest):
+    """The largest of a vector of windows, `step` apart, the first at T[t], and how far its cell is from the first.
+
+    `nearest` is how far the first one in the map is: in the usual windows (literals) all loops are unrolled.
+    """
+    top, best = ramp(T, -np.inf, 0), nearest
+    for d in range(size[0]):
+        for h in range(size[1]):
+            c, far = t + (d * shape[1] + h) * shape[2], ramp(T, (d * image[1] + h) * image[2], 0)
+            for w in range(0, size[2], 2):
+                right = far + ramp(T, w + 1, 0)
+                if step == 2:
+                    v, u = halves(load(T, c + w, 0, 1, 2, None, None))
+                elif step == 1:
+                    v, u = load(T, c + w, 0, 1, 1, None, None), load(T, c + w + 1, 0, 1, 1, None, None)
+                else:
+                    L = lanes(T)
+                    v, u = strided(T, c + w, 0, step, L), strided(T, c + w + 1, 0, step, L)
+                top, best = _step(v, far + ramp(T, w, 0), top, best)
+                if w + 1 < size[2]:
+                    top, best = _step(u, right, top, best)
+    return top, best
+
+
+@linked
+def tops(T: array, shape: 3, size: 3, stride: 3, image: 3, first: 3, count: 2, pitch, Y: array, Z: array, y, end):
+    """Y[y :] = the largest number of each window of the piece in T, Z = its number in the map, which is an `image`.
+
+    The windows are `count` rows, `pitch` apart in Y, of so many; `first` is the first one's first cell. What a row
+    writes too much belongs to the next one, and ends before Y[end].
+    """
+    L = lanes(T)
+    for oh in range(count[0]):
+        d, h = first[0], first[1] + oh * stride[1]
+        number = (d * image[1] + h) * image[2] + first[2]
+        inside = (max(-d, 0) * image[1] + max(-h, 0)) * image[2]
+        for o in range(0, count[1], L):
+            w, t, z = first[2] + o * stride[2], oh * stride[1] * shape[2] + o * stride[2], y + oh * pitch + o
+            nearest = ramp(T, inside, 0) + most(ramp(T, -w, -stride[2]), zero(T, 1, 1))
+            if size[0] == 1 and size[1] == 3 and size[2] == 3 and stride[2] == 2:
+                top, best = _largest(T, t, shape, (1, 3, 3), 2, image, nearest)
+            elif size[0] == 1 and size[1] == 3 and size[2] == 3 and stride[2] == 1:
+                top, best = _largest(T, t, shape, (1, 3, 3), 1, image, nearest)
+            elif stride[2] == 1:
+                top, best = _largest(T, t, shape, size, 1, image, nearest)
+            elif stride[2] == 2:
+                top, best = _largest(T, t, shape, size, 2, image, nearest)
+            else:
+                top, best = _largest(T, t, shape, size, stride[2], image, nearest)
+            width = L if z + L <= end else count[1] - o
+            store(Y, z, 0, top, width, None)
+            store(Z, z, 0, best + ramp(T, number + o * stride[2], stride[2]), width, None)
+
+
+# Windows of two columns side by side, all in the map: a plane of them at a time, in vectors of pairs.
 
 
 @inlined
@@ -192,58 +259,114 @@ def _room(rows, L, last):
     return rows[0] + (rows[1] - 1) * rows[2] + (rows[3] - 1) * rows[4] + 2 * L <= last
 
 
-@linked
-def pairs(P: array, rows: 5, count, cells, last, Y: array, y, end):
-    """`down` and `along` for windows of two columns side by side, all in the map, which ends before P[last].
+@inlined
+def _mean_pair(P, rows, width):
+    """The mean of a vector of windows, of which `width` numbers are read."""
+    total = zero(P, 1, 2)
+    for d in range(rows[1]):
+        for h in range(rows[3]):
+            total = total + load(P, rows[0] + d * rows[2] + h * rows[4], 0, 1, 2, width, None)
+    left, right = halves(total)
+    return over(left + right, ramp(P, 2 * rows[1] * rows[3], 0))
 
-    The mean of so many cells, or with none the largest.
+
+@linked
+def pairs(P: array, rows: 5, high, pitch, count, last, Y: array, y, end):
+    """Y[y :] = the mean of each window of a plane of `high` rows of `count`; the map ends before P[last] and Y[end].
+
+    The rows are those of the first row of windows, the next one's lie `pitch` further on.
     """
     L = lanes(P)
-    if count < L and _room(rows, L, last):
-        store(Y, y, 0, _pair(P, rows, None, cells), L if y + L <= end else count, None)
-        return
-    if count < L:
-        store(Y, y, 0, _pair(P, rows, 2 * count, cells), L if y + L <= end else count, None)
-        return
-    for i in range(0, count, L):
-        o = min(i, count - L)  # the last ones may begin earlier: some windows twice
-        at = (rows[0] + 2 * o, rows[1], rows[2], rows[3], rows[4])
-        store(Y, y + o, 0, _pair(P, at, None, cells), None, None)
+    for oh in range(high):
+        for i in range(0, count, L):
+            o = max(0, min(i, count - L))  # the last ones may begin earlier: some windows twice
+            at, z = rows[0] + oh * pitch + 2 * o, y + oh * count + o
+            seen, width = (at, rows[1], rows[2], rows[3], rows[4]), L if z + L <= end else count
+            whole = count >= L or _room(seen, L, last)
+            if whole and rows[1] == 1 and rows[3] == 2:  # the usual windows: no loop
+                store(Y, z, 0, _mean_pair(P, (at, 1, 0, 2, rows[4]), None), width, None)
+            else:
+                store(Y, z, 0, _mean_pair(P, seen, 2 * L if whole else 2 * count), width, None)
 
 
 @inlined
-def _claim(P, rows, dP, top, delta, width, room):
-    """dP = delta at the first number that is `top` of each window of a vector of pairs, 0 at the others."""
-    rest, nothing = delta, zero(P, 1, 1)
+def _top_pair(P, rows, width):
+    """The largest of a vector of windows, of which `width` numbers are read, and how far its cell is from the first."""
+    top, best = ramp(P, -np.inf, 0), zero(P, 1, 1)
     for d in range(rows[1]):
         for h in range(rows[3]):
-            at = rows[0] + d * rows[2] + h * rows[4]
-            left, right = halves(load(P, at, 0, 1, 2, width, None))
-            first = where_top(left, top, rest, nothing)
-            rest = where_top(left, top, nothing, rest)
-            second = where_top(right, top, rest, nothing)
-            rest = where_top(right, top, nothing, rest)
-            interleave(dP, at, first, second, room)
+            far = d * rows[2] + h * rows[4]
+            left, right = halves(load(P, rows[0] + far, 0, 1, 2, width, None))
+            top, best = _step(left, ramp(P, far, 0), top, best)
+            top, best = _step(right, ramp(P, far + 1, 0), top, best)
+    return top, best
 
 
 @linked
-def claim(P: array, rows: 5, count, last, dP: array, Y: array, dY: array, z):
-    """dP = dY[z :] at the first Y[z :] in each of `count` windows as in `pairs`, 0 at the others.
+def top_pairs(P: array, rows: 5, number, high, pitch, count, last, Y: array, Z: array, y, end):
+    """As `pairs`: Y = the largest of each window, Z = its number; `number` is that of P[rows[0]]."""
+    L = lanes(P)
+    for oh in range(high):
+        for i in range(0, count, L):
+            o = max(0, min(i, count - L))
+            far, z = oh * pitch + 2 * o, y + oh * count + o
+            seen, width = (rows[0] + far, rows[1], rows[2], rows[3], rows[4]), L if z + L <= end else count
+            whole = count >= L or _room(seen, L, last)
+            if whole and rows[1] == 1 and rows[3] == 2:
+                top, best = _top_pair(P, (rows[0] + far, 1, 0, 2, rows[4]), None)
+            else:
+                top, best = _top_pair(P, seen, 2 * L if whole else 2 * count)
+            store(Y, z, 0, top, width, None)
+            store(Z, z, 0, best + ramp(P, number + far, 2), width, None)
+
+
+@inlined
+def _give_pair(dX, rows, best, delta, width):
+    """dX = delta in the cell `best` of each of a vector of windows, 0 in the others."""
+    nothing = zero(dX, 1, 1)
+    for d in range(rows[1]):
+        for h in range(rows[3]):
+            far = d * rows[2] + h * rows[4]
+            left = where_equal(best, ramp(dX, far, 0), delta, nothing)
+            right = where_equal(best, ramp(dX, far + 1, 0), delta, nothing)
+            interleave(dX, rows[0] + far, left, right, width)
+
+
+@linked
+def give(dX: array, rows: 5, number, high, pitch, count, last, Z: array, dY: array, y):
+    """The way back of `top_pairs` for windows that do not overlap: dX = dY in cell Z of each window, 0 in the others.
 
     What is written behind a row belongs to the next one, which is written later; `last` is 0 where that is not so.
     """
-    L = lanes(P)
-    if count < L:
-        top, delta = load(Y, z, 0, 1, 1, count, None), load(dY, z, 0, 1, 1, count, None)
-        if _room(rows, L, last):
-            _claim(P, rows, dP, top, delta, None, 2 * L)
-        else:
-            _claim(P, rows, dP, top, delta, 2 * count, 2 * count)
-        return
-    for i in range(0, count, L):
-        o = min(i, count - L)
-        at = (rows[0] + 2 * o, rows[1], rows[2], rows[3], rows[4])
-        _claim(P, at, dP, load(Y, z + o, 0, 1, 1, None, None), load(dY, z + o, 0, 1, 1, None, None), None, 2 * L)
+    L = lanes(dX)
+    for oh in range(high):
+        for i in range(0, count, L):
+            o = max(0, min(i, count - L))
+            far, z, width = oh * pitch + 2 * o, y + oh * count + o, min(count, L)
+            seen = (rows[0] + far, rows[1], rows[2], rows[3], rows[4])
+            best, delta = load(Z, z, 0, 1, 1, width, None), load(dY, z, 0, 1, 1, width, None)
+            best = best - ramp(dX, number + far, 2)
+            whole = count >= L or _room(seen, L, last)
+            if whole and rows[1] == 1 and rows[3] == 2:
+                _give_pair(dX, (rows[0] + far, 1, 0, 2, rows[4]), best, delta, 2 * L)
+            else:
+                _give_pair(dX, seen, best, delta, 2 * L if whole else 2 * count)
+
+
+@linked
+def share_out(dX: array, rows: 5, high, pitch, count, last, dY: array, y):
+    """The way back of `pairs` for windows that do not overlap: dX = dY / cells in every cell; else as `give`."""
+    L = lanes(dX)
+    for oh in range(high):
+        for i in range(0, count, L):
+            o = max(0, min(i, count - L))
+            seen = (rows[0] + oh * pitch + 2 * o, rows[1], rows[2], rows[3], rows[4])
+            delta = load(dY, y + oh * count + o, 0, 1, 1, min(count, L), None)
+            share = over(delta, ramp(dX, 2 * rows[1] * rows[3], 0))
+            width = 2 * L if count >= L or _room(seen, L, last) else 2 * count
+            for d in range(rows[1]):
+                for h in range(rows[3]):
+                    interleave(dX, seen[0] + d * rows[2] + h * rows[4], share, share, width)
 
 
 @linked
@@ -259,62 +382,6 @@ def divide(P: array, p, count, high, size, step, start, W, padded, Y: array, y, 
         whole = y + o + L <= end
         mean = over(load(P, p + o, 0, 1, 1, count - o, None), times(ramp(P, high, 0), columns))
         store(Y, y + o, 0, mean, L if whole else count - o, None)
-
-
-@linked
-def deal(dX: array, rows: 5, count, T: array):
-    """dX = T[o] in every cell of each of `count` windows as in `pairs`."""
-    L = lanes(T)
-    for d in range(rows[1]):
-        for h in range(rows[3]):
-            at = rows[0] + d * rows[2] + h * rows[4]
-            for i in range(0, count, L):
-                o = min(i, max(0, count - L))
-                t, width = load(T, o, 0, 1, 1, min(count, L), None), 2 * min(count, L)
-                interleave(dX, at + 2 * o, t, t, width)
-
-
-@inlined
-def _place(P, p, rows, size, step, top, count, width, pairs):
-    """How far behind its first cell the first one that is `top` lies, for a vector of `count` windows.
-
-    `width` numbers are read of a vector, or `pairs` of two.
-    """
-    best = zero(P, 1, 1)
-    for d in range(rows[1] - 1, -1, -1):
-        for h in range(rows[3] - 1, -1, -1):
-            far = d * rows[2] + h * rows[4] + size
-            for _ in range(size):
-                far -= 1
-                if step == 1:
-                    v = load(P, p + far, 0, 1, 1, width, None)
-                elif step == 2:
-                    v = halves(load(P, p + far, 0, 1, 2, pairs, None))[0]
-                else:
-                    v = strided(P, p + far, 0, step, count)
-                best = where_top(v, top, ramp(P, far, 0), best)
-    return best
-
-
-@linked
-def award(P: array, rows: 5, count, size, step, last, Y: array, dY: array, y, dX: array):
-    """dX += dY[y + o] at the first cell that is Y[y + o] of each of `count` windows, all in the map.
-
-    rows[0] is the first cell of the first window, P[last] lies behind the map.
-    """
-    L, T = lanes(P), panel(P, ROOM)
-    for begin in range(0, count, ROOM):
-        some = min(ROOM, count - begin)
-        for i in range(0, some, L):
-            o = begin + min(i, max(0, some - L))  # the last ones may begin earlier: some windows twice
-            p, width = rows[0] + o * step, min(L, some)
-            top = load(Y, y + o, 0, 1, 1, width, None)
-            if width == L and p + (rows[1] - 1) * rows[2] + (rows[3] - 1) * rows[4] + size + step * L <= last:
-                store(T, o - begin, 0, _place(P, p, rows, size, step, top, L, None, None), None, None)
-            else:
-                store(T, o - begin, 0, _place(P, p, rows, size, step, top, width, width, 2 * width - 1), None, None)
-        for o in range(some):
-            dX[rows[0] + (begin + o) * step + int(T[o])] += dY[y + begin + o]
 
 
 @linked

@@ -1,18 +1,17 @@
 """Pooling: one number for each window of each map, and its backward pass.
 
-    max      y = max x_i                        dx gets dy at the first largest cell of the window, in row order
+    max      y = max x_i                        dx gets dy at the winner: the window's first largest cell, in row order
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
 over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
-and never wins a maximum; NaN always does. x (N, C, *in), y (N, C, *out), three dimensions; the global forms take the
-whole map as the window and give y (N, C).
+and never wins a maximum; NaN always does. x (N, C, *in), y and winner (N, C, *out), three dimensions; the winner is a
+cell's number in its map, in row order. The global forms take the whole map as the window and give y (N, C).
 
 Parallel plan: a thread owns a place in the map of what is written, and that place in many maps: what divisions and
 comparisons the place costs are paid once. Neighbouring threads own neighbouring places. Forward a thread goes over its
-window. Backward it owns a cell of dx and goes over the windows that see the cell, in their order; for a maximum it
-looks up which cell of each has won. That reads a window once for each of its cells, mostly from cache, but two threads
-never write to one place. The global forms give a map to a block of threads.
+window. Backward it owns a cell of dx and goes over the windows that see the cell, in their order, so two threads never
+write to one place. The global forms give a map to a block of threads.
 """
 
 from math import inf, prod
@@ -26,15 +25,15 @@ from .block import total
 
 
 @launcher
-def max_forward(x, y, size, stride, before):
-    """y = the largest of each window."""
-    yield _over_maps(_max_forward, y, x, (x, y), size, stride, before)
+def max_forward(x, y, winner, size, stride, before):
+    """y = the largest of each window, winner = the number of its cell in the map."""
+    yield _over_maps(_max_forward, y, x, (x, y, winner), size, stride, before)
 
 
 @launcher
-def max_backward_input(x, y, dy, dx, size, stride, before):
-    """dx = dy at the first largest cell of each window, summed over windows; y is what `max_forward` gave."""
-    yield _over_maps(_max_backward, dx, dy, (x, dy, dx), size, stride, before)
+def max_backward_input(winner, dy, dx, size, stride, before):
+    """dx = dy at the winner of each window, summed over windows."""
+    yield _over_maps(_max_backward, dx, dy, (winner, dy, dx), size, stride, before)
 
 
 @launcher
@@ -131,18 +130,20 @@ def _count(first, last, size, count_padding):
 
 
 @block_kernel
-def _max_forward(x, y, maps, out, image, size, stride, before):
+def _max_forward(x, y, winner, maps, out, image, size, stride, before):
     """A position in many maps."""
     i, o = _place(out)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < places:
         first, last = _cells(o, size, stride, before, image)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
-            y[m * places + i] = x[_winner(x, m * cells, image, first, last, False)]
+            at = _winner(x, m * cells, image, first, last, False)
+            y[m * places + i] = x[at]
+            winner[m * places + i] = at - m * cells
 
 
 @block_kernel
-def _max_backward(x, dy, dx, maps, image, out, size, stride, before):
+def _max_backward(winner, dy, dx, maps, image, out, size, stride, before):
     """A cell in many maps."""
     i, q = _place(image)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
@@ -153,9 +154,9 @@ def _max_backward(x, dy, dx, maps, image, out, size, stride, before):
             for d in range(begin[0], end[0]):
                 for h in range(begin[1], end[1]):
                     for w in range(begin[2], end[2]):
-                        first, last = _cells((d, h, w), size, stride, before, image)
-                        if _winner(x, m * cells, image, first, last, False) == m * cells + i:
-                            total += dy[m * places + (d * out[1] + h) * out[2] + w]
+                        o = m * places + (d * out[1] + h) * out[2] + w
+                        if winner[o] == i:
+                            total += dy[o]
             dx[m * cells + i] = total
 
 

@@ -1,29 +1,34 @@
 """Pooling in NumPy: the windows of the padded input as one array (N, C, *out, cells), then a reduction.
 
-    max      y = max x_i                        dx gets dy at the first largest cell of the window, in row order
+    max      y = max x_i                        dx gets dy at the winner: the window's first largest cell, in row order
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
 over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
-and never wins a maximum; NaN always does. x (N, C, *in), y (N, C, *out), three dimensions; the global forms take the
-whole map as the window and give y (N, C).
+and never wins a maximum; NaN always does. x (N, C, *in), y and winner (N, C, *out), three dimensions; the winner is a
+cell's number in its map, in row order. The global forms take the whole map as the window and give y (N, C).
 """
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
-def max_forward(x, y, size, stride, before):
-    """y = the largest of each window."""
-    y[...] = _windows(x, y, size, stride, before, -np.inf).max(axis=-1)
+def max_forward(x, y, winner, size, stride, before):
+    """y = the largest of each window, winner = the number of its cell in the map."""
+    numbers = np.arange(1, np.prod(x.shape[2:]) + 1, dtype=float).reshape(1, 1, *x.shape[2:])
+    numbers = _windows(numbers, y[:1, :1], size, stride, before, 0)  # 0: outside the map
+    values = _windows(x, y, size, stride, before, -np.inf)
+    y[...] = values.max(axis=-1)
+    wins = ((values == y[..., None]) | np.isnan(values)) & (numbers > 0)
+    winner[...] = (_first(wins) * numbers).sum(axis=-1) - 1
 
 
-def max_backward_input(x, y, dy, dx, size, stride, before):
-    """dx = dy at the first largest cell of each window, summed over windows; y is what `max_forward` gave."""
-    inside = _windows(np.ones_like(x), dy, size, stride, before, 0) > 0
-    values = _windows(x, dy, size, stride, before, -np.inf)
-    wins = ((values == values.max(axis=-1, keepdims=True)) | np.isnan(values)) & inside
-    _scatter(_first(wins) * dy[..., None], dx, size, stride, before)
+def max_backward_input(winner, dy, dx, size, stride, before):
+    """dx = dy at the winner of each window, summed over windows."""
+    maps = np.arange(dx.shape[0] * dx.shape[1])[:, None]
+    slopes = np.zeros((maps.size, np.prod(dx.shape[2:])), dx.dtype)
+    np.add.at(slopes, (maps, winner.reshape(maps.size, -1).astype(int)), dy.reshape(maps.size, -1))
+    dx[...] = slopes.reshape(dx.shape)
 
 
 def average_forward(x, y, size, stride, before, count_padding):
