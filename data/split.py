@@ -5,6 +5,7 @@ dtype happens in `Split.take`, batch by batch.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,14 +91,21 @@ class Split:
         DataError
             A number is too large for `dtype`.
         """
-        stored = rows if self._rows is None else self._rows[rows]
-        try:
-            with np.errstate(over="raise"):
-                x = _copy(self._stored, stored, dtype, self.scale)
-                y = _copy(self.y, rows, np.int64 if self.y.ndim == 1 else dtype)
-        except FloatingPointError as error:
-            raise DataError(f"{self.name} holds a number too large for {np.dtype(dtype)}") from error
-        return x, y
+        return tuple(each[rows] for each in self.converted(dtype))
+
+    def converted(self, dtype):
+        """All samples and targets as `take` gives them, each an array that is converted where it is read."""
+
+        def samples(rows):
+            stored = rows if self._rows is None else self._rows[rows]
+            return _copy(self._stored, stored, dtype, self.scale)
+
+        def targets(rows):
+            return _copy(self.y, rows, np.int64 if self.y.ndim == 1 else dtype)
+
+        too_large = f"{self.name} holds a number too large for {np.dtype(dtype)}"
+        shapes = ((len(self), *self.input_shape), self.y.shape)
+        return tuple(Converted(read, shape, too_large) for read, shape in zip((samples, targets), shapes, strict=True))
 
     def nbytes(self, dtype):
         """Bytes that all samples and targets take once converted to `dtype`."""
@@ -126,6 +134,25 @@ class Split:
         held = min(max(round(share * n), 1), n - 1)
         order = np.argsort(hashed(np.arange(n)))  # no two hashes are equal: each step can be undone
         return self.part(np.sort(order[held:])), self.part(np.sort(order[:held]))
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Samples or targets of a Split: `converted[rows]` reads some, with the errors of `Split.take`."""
+
+    read: Callable
+    shape: tuple
+    too_large: str
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        try:
+            with np.errstate(over="raise"):
+                return self.read(rows)
+        except FloatingPointError as error:
+            raise DataError(self.too_large) from error
 
 
 @dataclass(frozen=True)

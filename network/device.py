@@ -87,7 +87,7 @@ class DeviceRun:
             self.stream = cuda.stream()
             self._place(sizes, cuda.device_array)
             self._zeros = {name: cuda.to_device(np.zeros(1, sizes[name][1])) for name in ("log", "counters")}
-        self._data = self._there = self._slabs = None
+        self._data = self._there = self._halves = self._ring = None
         self._copied = []  # host arrays that a copy on the stream may still read
 
     def _place(self, sizes, array):
@@ -232,7 +232,8 @@ class DeviceRun:
             if self._resident(x, targets, order):
                 self._steps(*self._there, order.size)
             else:
-                self._stream(x, targets, order)
+                for count, there in self._slabs(x, targets, order):
+                    self._steps(*there, self._halves[2], count)
             total = self._read(state)
             if not self._held:
                 self._store(state)
@@ -256,63 +257,72 @@ class DeviceRun:
 
     def _resident(self, x, targets, order):
         """Have the data set and the order on the device, if they fit; else False."""
-        given = [self._flat(x, False), self._flat(targets, True), np.ascontiguousarray(order, np.int64)]
-        if self._there is None or any(a.size > there.size for a, there in zip(given, self._there, strict=True)):
-            if self._there is not None:
-                self._forget()
-            if sum(a.nbytes for a in given) > RESIDENT * free_memory():
+        sizes = [len(x) * width for width, _ in self._rows()] + [max(order.size, len(x))]
+        if self._there is None or any(n > there.size for n, there in zip(sizes, self._there, strict=True)):
+            self._forget()
+            kinds = [kind for _, kind in self._rows()] + [np.dtype(np.int64)]
+            if sum(n * kind.itemsize for n, kind in zip(sizes, kinds, strict=True)) > RESIDENT * free_memory():
                 return False
-            room = [given[0].size, given[1].size, max(len(order), len(x))]
-            self._there = [cuda.device_array(n, a.dtype) for n, a in zip(room, given, strict=True)]
-        known = self._held and self._data is not None and self._data[0] is x and self._data[1] is targets
-        for array, there in zip(given[2:] if known else given, self._there[2:] if known else self._there, strict=True):
-            there[: array.size].copy_to_device(array, stream=self.stream)
-            self._copied.append(array)
-        self._data = (x, targets)
+            self._there = [cuda.device_array(n, kind) for n, kind in zip(sizes, kinds, strict=True)]
+        if not (self._held and self._data is not None and self._data[0] is x and self._data[1] is targets):
+            for _ in self._slabs(x, targets):
+                pass  # each lies where it stays
+            self._data = (x, targets)
+        self._there[2][: order.size].copy_to_device(self._kept(order.astype(np.int64)), stream=self.stream)
         return True
 
     def _forget(self):
         """Give the data's memory back, and what is bound to it."""
-        self._data = self._there = self._slabs = None
+        self._data = self._there = self._halves = self._ring = None
         self._sequences = {key: each for key, each in self._sequences.items() if key[0] != "step"}
 
-    def _flat(self, array, is_target):
-        return np.ascontiguousarray(array, np.int64 if is_target and self.program.labels else self.real).reshape(-1)
+    def _rows(self):
+        """Numbers of a sample's input and target, and their types."""
+        target = np.dtype(np.int64 if self.program.labels else self.real)
+        return [(self.program.input.size, np.dtype(self.real)), (self.plan.slot(Ref("target", None)).size, target)]
 
-    def _stream(self, x, targets, order):
-        """Steps on data that does not fit: slabs of whole batches through two pinned buffers.
+    def _slabs(self, x, targets, order=None):
+        """Copy samples to the device, in slabs of whole batches through two pinned buffers; yields count and arrays.
 
-        While the device works on one slab, the host collects the next one and it is copied on a stream of its own.
+        While the device works on one slab, the host collects the next one, and it is copied on a stream of its own.
+        Samples of an order go to the two halves in turn, those of the whole data set to where they stay. `x` and
+        `targets` are read slab by slab, so they may be more than memory holds.
         """
-        if self._slabs is None:
-            self._slabs = self._two_slabs()
-        copies, count, widths, indices, buffers = self._slabs
-        for k, first in enumerate(range(0, order.size, count)):
-            pinned, there, copied, worked = buffers[k % 2]
-            rows = order[first : first + count]
+        total = len(x) if order is None else order.size
+        copies, room, buffers = self._pinned(total)
+        if order is not None and self._halves is None:
+            self._halves = self._two_halves(room)
+        for k, first in enumerate(range(0, total, room)):
+            count, (pinned, copied, worked) = min(room, total - first), buffers[k % 2]
+            rows = slice(first, first + count) if order is None else order[first : first + count]
+            there = self._there[:2] if order is None else self._halves[k % 2]
             if k > 1:
                 worked.synchronize()  # the device has done with what these buffers held
-            for source, host, width, on_device in zip((x, targets), pinned, widths, there, strict=True):
-                host[: rows.size * width] = source[rows].reshape(-1)
-                on_device.copy_to_device(host, stream=copies)
+            for source, host, (width, _), whole in zip((x, targets), pinned, self._rows(), there, strict=True):
+                host, begin = host[: count * width], first * width if order is None else 0
+                host[:] = source[rows].reshape(-1)
+                whole[begin : begin + host.size].copy_to_device(host, stream=copies)
             copied.record(copies)
             copied.wait(self.stream)
-            self._steps(*there, indices, rows.size)
+            yield count, there
             worked.record(self.stream)
         self.stream.synchronize()
 
-    def _two_slabs(self):
-        """A stream for copies, samples of a slab, numbers of a sample, an order, and two buffers on either side."""
-        widths = [self.program.input.size, self.plan.slot(Ref("target", None)).size]
-        kinds = [np.dtype(self.real), np.dtype(np.int64) if self.program.labels else np.dtype(self.real)]
-        row = sum(w * k.itemsize for w, k in zip(widths, kinds, strict=True))
-        count = max(1, SLAB // (row * self.plan.N)) * self.plan.N
-        buffers = []
-        for _ in range(2):
-            pinned = [cuda.pinned_array(count * w, k) for w, k in zip(widths, kinds, strict=True)]
-            there = [cuda.device_array(count * w, k) for w, k in zip(widths, kinds, strict=True)]
-            buffers.append((pinned, there, cuda.event(), cuda.event()))
-        return cuda.stream(), count, widths, cuda.to_device(np.arange(count), stream=self.stream), buffers
+    def _pinned(self, samples):
+        """A stream for copies, the samples of a slab, and two pinned buffers, each with an event of either stream."""
+        bytes = sum(width * kind.itemsize for width, kind in self._rows())
+        room = min(max(1, SLAB // (bytes * self.plan.N)), -(-samples // self.plan.N)) * self.plan.N
+        if self._ring is None or self._ring[1] < room:
+            if self._halves is not None:
+                self._forget()  # as large as a slab
+            buffers = [[cuda.pinned_array(room * width, kind) for width, kind in self._rows()] for _ in range(2)]
+            self._ring = (cuda.stream(), room, [(pinned, cuda.event(), cuda.event()) for pinned in buffers])
+        return self._ring
+
+    def _two_halves(self, room):
+        """Where slabs lie on the device, in turn, and the order of what lies there."""
+        halves = [[cuda.device_array(room * width, kind) for width, kind in self._rows()] for _ in range(2)]
+        return *halves, cuda.to_device(np.arange(room), stream=self.stream)
 
     # -- the state in host memory and on the device --------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ between which progress is shown and signals are heard. The division changes no b
 """
 
 import math
-import os
 import signal
 import threading
 import time
@@ -25,13 +24,6 @@ IN_MEMORY = 2**30  # bytes up to which a data set is converted once instead of b
 LOGGED = 2000  # step records of a run; with more steps, every k-th is logged
 SAMPLE = 1000  # training samples, at most, whose accuracy is measured at the end of an epoch
 CONFUSED = 30  # classes, at most, for which the confusion matrix is logged
-
-
-def room(device):
-    """Bytes of converted data that are held; for a GPU, which keeps them or streams them, half of the host's memory."""
-    if device == "cpu" or not hasattr(os, "sysconf"):
-        return IN_MEMORY
-    return max(IN_MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
 
 
 @dataclass
@@ -156,9 +148,11 @@ class Trainer:
         return self.history
 
     def _load(self):
-        """Data that fits is converted once."""
+        """Data that fits is converted once; a GPU keeps it or streams it, so it gets all, converted as it is read."""
         self._x = self._y = None
-        if self.train.nbytes(self.network.dtype) <= room(self.network.device):
+        if self.network.device == "cuda":
+            self._x, self._y = self.train.converted(self.network.dtype)
+        elif self.train.nbytes(self.network.dtype) <= IN_MEMORY:
             self._x, self._y = self.train.take(slice(None), self.network.dtype)
 
     def _epoch(self):
