@@ -9,7 +9,7 @@ Numba would test each for "counted from the end".
 from numba import prange, uintp
 
 from ..compiler import helper, kernel
-from .matrix import add_product_of_rows, product, shares
+from .matrix import ALONG, BESIDE, add_product_of_rows, product, shares
 from .tile import lanes
 
 COLUMNS = 64  # whose sums are taken at once, row after row
@@ -31,7 +31,7 @@ def forward(x, W, b, y):
     """y (N, n) = x (N, m) W^T + b, with W (n, m) and b (n,) or (0,)."""
     N, m = x.shape
     n = W.shape[0]
-    tall, wide, across, down = shares(N, n, lanes(x))
+    tall, wide, across, down = shares(N, n, lanes(x), ALONG if N >= BESIDE else 0)
     for block in prange(across * down):
         top, left = block // across * tall, block % across * wide
         rows, columns = min(tall, N - top), min(wide, n - left)
@@ -56,7 +56,7 @@ def backward_input(W, dy, dx):
     """dx (N, m) = dy (N, n) W: the factor (W[l+1])^T delta[l+1] of (3)."""
     N, n = dy.shape
     m = W.shape[1]
-    tall, wide, across, down = shares(N, m, lanes(W))
+    tall, wide, across, down = shares(N, m, lanes(W), 0)
     for block in prange(across * down):
         top, left = block // across * tall, block % across * wide
         rows, columns, at = min(tall, N - top), min(wide, m - left), top * m + left
@@ -71,7 +71,7 @@ def backward_weight(x, dy, dW):
     """dW_jk = sum over the batch of delta_j a_k (5)."""
     N, m = x.shape
     n = dy.shape[1]
-    tall, wide, across, down = shares(n, m, lanes(x))
+    tall, wide, across, down = shares(n, m, lanes(x), 0)
     for block in prange(across * down):
         top, left = block // across * tall, block % across * wide
         rows, columns, at = min(tall, n - top), min(wide, m - left), top * m + left

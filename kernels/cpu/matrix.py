@@ -17,6 +17,7 @@ NEAR = 49152  # numbers that are read again and again: they stay in the second-l
 RESULTS = 8192  # numbers of results that are turned at once
 BESIDE = 2 * BYTES // 4 if REGISTERS == 16 else 3 * BYTES // 4  # rows from which they are laid side by side
 TALL = 512  # rows of a block, at most
+ALONG = 128  # columns, at least, of a block that turns its rows, or that costs a sixth of the product
 APART = 4  # more terms than there are from row to row of packed ones, or they share few lines of the cache
 PACKED = (DEEP + APART) * TALL
 
@@ -202,12 +203,15 @@ def add_product_of_rows(M, K, n, A: array, a, B: array, b, Y: array, y, ys):
                 _dots_1(K, A, a + i * K, B, b + j * K, Y, y + i * ys + j, ys)
 
 
-def _shares(M, n, vector):
-    """How a result of M x n is divided: rows and columns of a block, blocks side by side and below; at most 16."""
+def _shares(M, n, vector, least):
+    """How a result of M x n is divided: rows and columns of a block, blocks side by side and below; at most 16.
+
+    A block has at least so many columns.
+    """
     tall = min(M, TALL)
     down = (M + tall - 1) // max(tall, 1)
     panels = (n + 3 * vector - 1) // (3 * vector)
-    each = (panels * down + 15) // 16
+    each = max((panels * down + 15) // 16, (least + 3 * vector - 1) // (3 * vector))
     wide = min(n, each * 3 * vector)
     return tall, wide, (n + wide - 1) // max(wide, 1), down
 
