@@ -146,11 +146,11 @@ def _tile(R, C):
     """R positions, C vectors of filters."""
 
     @inlined
-    def tile(P, p, po, terms, k, K, W, B, M, m):
+    def tile(P, p, po, terms, k, K, W, w, B, M, m):
         wide = C * lanes(P)
         t = load(B, 0, 0, R, C, None, None)
         for i in range(k, K):
-            t = outer(t, P, p + terms[i], po, W, i * wide, None, None)
+            t = outer(t, P, p + terms[i], po, W, w + i * wide, None, None)
         store(M, m, wide, t, None, None)
 
     return tile
@@ -161,28 +161,28 @@ def _line(C):
     five, six, seven, eight = _tile(5, C), _tile(6, C), _tile(min(7, POSITIONS), C), _tile(min(8, POSITIONS), C)
 
     @linked
-    def line(P: array, p, po, terms: places, k, K, W: array, B: array, M: array, m, count):
+    def line(P: array, p, po, terms: places, k, K, W: array, w, B: array, M: array, m, count):
         """M[m :] = B + the sums over terms k to K at `count` positions po apart, in tiles of about the same height."""
         wide, tiles = C * lanes(P), (count + POSITIONS - 1) // POSITIONS
         high, more = count // tiles, count % tiles
         for i in range(tiles):
             R = high + 1 if i < more else high
             if R == 6:
-                six(P, p, po, terms, k, K, W, B, M, m)
+                six(P, p, po, terms, k, K, W, w, B, M, m)
             elif R == 5:
-                five(P, p, po, terms, k, K, W, B, M, m)
+                five(P, p, po, terms, k, K, W, w, B, M, m)
             elif R == 4:
-                four(P, p, po, terms, k, K, W, B, M, m)
+                four(P, p, po, terms, k, K, W, w, B, M, m)
             elif POSITIONS > 6 and R == 8:
-                eight(P, p, po, terms, k, K, W, B, M, m)
+                eight(P, p, po, terms, k, K, W, w, B, M, m)
             elif POSITIONS > 6 and R == 7:
-                seven(P, p, po, terms, k, K, W, B, M, m)
+                seven(P, p, po, terms, k, K, W, w, B, M, m)
             elif R == 3:
-                three(P, p, po, terms, k, K, W, B, M, m)
+                three(P, p, po, terms, k, K, W, w, B, M, m)
             elif R == 2:
-                two(P, p, po, terms, k, K, W, B, M, m)
+                two(P, p, po, terms, k, K, W, w, B, M, m)
             else:
-                one(P, p, po, terms, k, K, W, B, M, m)
+                one(P, p, po, terms, k, K, W, w, B, M, m)
             p += R * po
             m += R * wide
 
@@ -221,34 +221,38 @@ def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B
     K = size[0] * size[1] * size[2] * size[3]
     if OD * OH * OW == 0:
         return
-    f = 0
-    while f < R:
-        wide = 2 * L if R - f > L and K * 2 * L <= ROOM else L
-        some = min(wide, R - f)
-        gather(some, wide, size, ps, W, w + f * ws[0], ws, T, terms)
-        for r in range(wide):
-            bias[r] = B[b + f + r] if biased and r < some else 0
-        columns = min(OW, BAND // wide)
-        rows = min(OH, BAND // wide // columns)
-        flat = columns == OW and ys[2] == OW and ys[3] == 1  # rows of a band follow each other in Y
+    most = max(L, ROOM // max(K, 1) // (2 * L) * 2 * L)  # results whose weights have room (K may be 0)
+    for first in range(0, R, most):
+        last = min(R, first + most)
+        for f in range(first, last, 2 * L):
+            wide = 2 * L if last - f > L else L
+            gather(min(wide, last - f), wide, size, ps, W, w + f * ws[0], ws, T, (f - first) * K, terms)
         for n in range(N):
-            for d in range(OD):
-                for h in range(0, OH, rows):
-                    for o in range(0, OW, columns):
-                        high, count = min(rows, OH - h), min(columns, OW - o)
-                        at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
-                        for i in range(high):
-                            k0, k1 = met(h + i, live, size[2]) if size[1] == 1 else (0, size[1] * size[2])
-                            k0, k1, q = k0 * size[0] * size[3], k1 * size[0] * size[3], at + i * os[1]
-                            if wide == L:
-                                _line_of_one(P, q, os[2], terms, k0, k1, T, bias, M, i * count * wide, count)
-                            else:
-                                _line_of_two(P, q, os[2], terms, k0, k1, T, bias, M, i * count * wide, count)
-                        z = y + n * yn + f * ys[0] + d * ys[1] + h * ys[2] + o * ys[3]
-                        for i in range(1 if flat else high):
-                            unpack(some, wide, high * count if flat else count, M, i * count * wide, Y, z + i * ys[2],
-                                   ys[0], ys[3])  # fmt: skip
-        f += wide
+            for f in range(first, last, 2 * L):
+                wide = 2 * L if last - f > L else L
+                some = min(wide, last - f)
+                for r in range(wide):
+                    bias[r] = B[b + f + r] if biased and r < some else 0
+                columns = min(OW, BAND // wide)
+                rows = min(OH, BAND // wide // columns)
+                flat = columns == OW and ys[2] == OW and ys[3] == 1  # rows of a band follow each other in Y
+                for d in range(OD):
+                    for h in range(0, OH, rows):
+                        for o in range(0, OW, columns):
+                            high, count = min(rows, OH - h), min(columns, OW - o)
+                            at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
+                            for i in range(high):
+                                k0, k1 = met(h + i, live, size[2]) if size[1] == 1 else (0, size[1] * size[2])
+                                k0, k1, q = k0 * size[0] * size[3], k1 * size[0] * size[3], at + i * os[1]
+                                t, m = (f - first) * K, i * count * wide
+                                if wide == L:
+                                    _line_of_one(P, q, os[2], terms, k0, k1, T, t, bias, M, m, count)
+                                else:
+                                    _line_of_two(P, q, os[2], terms, k0, k1, T, t, bias, M, m, count)
+                            z = y + n * yn + f * ys[0] + d * ys[1] + h * ys[2] + o * ys[3]
+                            for i in range(1 if flat else high):
+                                unpack(some, wide, high * count if flat else count, M, i * count * wide, Y,
+                                       z + i * ys[2], ys[0], ys[3])  # fmt: skip
 
 
 # -- backward to the weights -------------------------------------------------------------------------------------------

@@ -133,7 +133,10 @@ def _turned(count, deep, B, b, K, T, wide):
     L = lanes(B)
     for e in range(0, deep - L + 1, L):
         for v in range(0, min(wide, count), L):
-            turn(T, e * wide + v, wide, B, b + v * K + e, K, count - v)
+            if count >= wide:
+                turn(T, e * wide + v, wide, B, b + v * K + e, K, None)
+            else:
+                turn(T, e * wide + v, wide, B, b + v * K + e, K, count - v)
     for e in range(deep - deep % L, deep):
         for o in range(min(wide, count)):
             T[e * wide + o] = B[b + o * K + e]
@@ -164,8 +167,15 @@ def _beside(K, n, A: array, a, B: array, b, Y: array, y, ys):
                 else:
                     _one_beside(B, at, K, 1, T, 0, wide, None, S, s, wide, deep, wide, k == 0)
                     r += 1
+        whole = some - some % L
+        for r in range(0, whole, L):
+            for i in range(0, wide, L):
+                turn(T, 0, L, S, r * wide + i, wide, None)
+                for k in range(L):
+                    z = y + (i + k) * ys + j + r
+                    store(Y, z, 0, load(Y, z, 0, 1, 1, None, None) + load(T, k * L, 0, 1, 1, None, None), None, None)
         for i in range(wide):
-            for r in range(some):
+            for r in range(whole, some):
                 Y[y + i * ys + j + r] += S[r * wide + i]
 
 

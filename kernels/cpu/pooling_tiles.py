@@ -1,8 +1,8 @@
 """The passes of pooling, on vectors of windows: down and along, the largest, pairs of columns, and back to the cells.
 
-`rows` are the rows of the map that a row of windows sees: (offset of the first, planes, step, rows of a plane, step). The
-first window begins at column `start` of a row of W, which may lie before it; all of them have `cells` columns. A row in
-the buffer T begins with column `start`. Buffers have room for ROOM numbers.
+`rows` are the rows of the map that a row of windows sees: (offset of the first, planes, step, rows of a plane, step).
+The first window begins at column `start` of a row of W, which may lie before it; all of them have `cells` columns. A
+row in the buffer T begins with column `start`. Buffers have room for ROOM numbers.
 
 The words on vectors at the beginning (`ramp`, `where_equal`, ...) extend those of tile.py.
 """

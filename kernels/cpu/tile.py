@@ -284,7 +284,7 @@ def _turn(T, t, st, P, p, sp, rows):
     T, P, n = T.reshape(-1), P.reshape(-1), _lanes(P)
     for k in range(n):
         for j in range(n):
-            T[t + k * st + j] = P[p + min(j, rows - 1) * sp + k]
+            T[t + k * st + j] = P[p + (j if rows is None else min(j, rows - 1)) * sp + k]
 
 
 def _strided(P, p, fixed, step, width):
@@ -559,17 +559,17 @@ def copy(typing, T, t, P, p, width):
 
 @_word(_turn)
 def turn(typing, T, t, st, P, p, sp, rows):
-    kind = Tile(P.dtype, 1, 1)
+    kind, kind_of_rows = Tile(P.dtype, 1, 1), rows
 
     def generate(context, builder, sig, args):
         words, n, number = _Words(context, builder, kind), kind.lanes, ir.IntType(32)
-        place, last = words.at(P, args[3], args[4]), builder.sub(args[6], args[6].type(1))
-        row = []
+        place, rows, row = words.at(P, args[3], args[4]), _values((kind_of_rows,), args[6:])[0], []
         for j in range(n):
-            exists = builder.icmp_signed("<", last.type(j), last)
-            row.append(
-                words.load(builder.gep(place, [builder.mul(builder.select(exists, last.type(j), last), args[5])]))
-            )
+            at = args[5].type(j)
+            if rows is not None:
+                last = builder.sub(rows, rows.type(1))
+                at = builder.select(builder.icmp_signed("<", at, last), at, last)
+            row.append(words.load(builder.gep(place, [builder.mul(at, args[5])])))
         half = 1
         while half < n:  # bit by bit the number of a row and the number in it change places
             for j in range(n):
@@ -585,7 +585,7 @@ def turn(typing, T, t, st, P, p, sp, rows):
             words.store(row[k], words.step(target, args[2], k))
         return context.get_dummy_value()
 
-    return types.void(T, types.intp, types.intp, P, types.intp, types.intp, types.intp), generate
+    return types.void(T, types.intp, types.intp, P, types.intp, types.intp, *_optional(rows)), generate
 
 
 @_word(_strided)
