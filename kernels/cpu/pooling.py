@@ -150,7 +150,7 @@ def max_forward(x, y, winner, size, stride, before):
                         count, at = (min(high, OH - oh), min(many, OW - o)), z + oh * OW + o
                         first = _begin((od, oh, o), stride, before)
                         shape = (size[0], (count[0] - 1) * stride[1] + size[1], (count[1] - 1) * stride[2] + size[2])
-                        lay(P, base, image, first, shape, last, T)
+                        lay(P, base, image, first, shape, T)
                         stop = end if many == OW else at + (count[0] - 1) * OW + count[1]
                         tops(T, shape, size, stride, image, first, count, OW, Y, Z, at, stop)
             else:  # windows too large for a buffer

@@ -166,27 +166,24 @@ def along(T: array, t, count, size, step, Y: array, y, end):
 
 
 @linked
-def lay(P: array, map, image: 3, first: 3, shape: 3, last, T: array):
-    """T = a piece of the map at P[map], with -inf outside of it: `shape` cells from the cell `first` on, row by row.
-
-    P[last] lies behind the map.
-    """
-    L, low, t = lanes(P), ramp(P, -np.inf, 0), 0
-    lo, hi = max(first[2], 0), min(first[2] + shape[2], image[2])
-    for d in range(first[0], first[0] + shape[0]):
-        for h in range(first[1], first[1] + shape[1]):
-            begin, end = t + lo - first[2], t + hi - first[2]
-            if d < 0 or d >= image[0] or h < 0 or h >= image[1]:
-                begin = end = t + shape[2]
-            p = map + (d * image[1] + h) * image[2] + lo
-            _fill(T, t, begin, low)
-            whole = begin + (p + hi - lo + L <= last) * (end - begin)
-            for c in range(begin, whole, L):
-                store(T, c, 0, load(P, p + c - begin, 0, 1, 1, None, None), None, None)
-            for c in range(whole, end, L):
-                store(T, c, 0, load(P, p + c - begin, 0, 1, 1, end - c, None), None, None)
-            _fill(T, end, t + shape[2], low)
-            t += shape[2]
+def lay(P: array, map, image: 3, first: 3, shape: 3, T: array):
+    """T = a piece of the map at P[map], with -inf outside of it: `shape` cells from the cell `first` on, row by row."""
+    L = lanes(P)
+    d0, h0, w0 = max(first[0], 0), max(first[1], 0), max(first[2], 0)
+    d1, h1 = min(first[0] + shape[0], image[0]), min(first[1] + shape[1], image[1])
+    count = min(first[2] + shape[2], image[2]) - w0
+    if (d1 - d0) * (h1 - h0) * count < shape[0] * shape[1] * shape[2]:
+        _fill(T, 0, shape[0] * shape[1] * shape[2], ramp(P, -np.inf, 0))
+    for d in range(d0, d1):
+        for h in range(h0, h1):
+            p = map + (d * image[1] + h) * image[2] + w0
+            t = ((d - first[0]) * shape[1] + h - first[1]) * shape[2] + w0 - first[2]
+            if count < L:
+                store(T, t, 0, load(P, p, 0, 1, 1, count, None), count, None)
+            else:
+                for c in range(0, count, L):
+                    o = min(c, count - L)
+                    store(T, t + o, 0, load(P, p + o, 0, 1, 1, None, None), None, None)
 
 
 @inlined
