@@ -8,7 +8,7 @@ from numba.core.errors import NumbaError
 from numba.cuda.cudadrv import nvvm
 
 from ..errors import DeviceError
-from .launch import SIMULATED
+from .device_code import SIMULATED
 from .tensor import NEEDS
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY

@@ -20,9 +20,10 @@ from numba import cuda
 from ..errors import DeviceError
 from ..kernels.compiler import Kernel
 from ..kernels.cuda.step import measure, record
+from ..kernels.device_code import SIMULATED, Now
 from ..kernels.driver import Sequence, formed, require, translated
 from ..kernels.elementwise import Formula
-from ..kernels.launch import SIMULATED, THREADS, Now, fused, launch, launches, precision, table, workspace
+from ..kernels.launch import THREADS, fused, launch, launches, precision, table, workspace
 from ..kernels.operations import Operation
 from ..kernels.slots import Slot, shaped
 from .graph import Ref

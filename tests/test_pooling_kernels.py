@@ -233,6 +233,7 @@ def test_float32_stays_float32(file):
         ("maxpool(3)", (1, 2, 5), "maxpool: kernel 3 does not fit an input of 2 with padding 0"),
         ("maxpool(2, padding=2)", (1, 5), "maxpool: padding of each side must be less than the window's 2 cells"),
         ("avgpool(2, padding=((0, 0), (0, 2)))", (1, 5, 5), r"avgpool: .*got \(0, 2\)"),
+        ("maxpool(2)", (1, 4097, 4096), "maxpool: a map has at most 16777216 cells, got 16781312"),
         ("lppool(2)", (4,), r"lppool: expected an input of shape \(C, \*spatial\)"),
         ("global_avgpool", (4,), "global_avgpool: expected an input of shape"),
         ("global_maxpool", (1, 2, 3, 4, 5), "global_maxpool: expected an input of shape"),

@@ -121,12 +121,11 @@ def _pieces(some, size, stride, out, L):
 
 @inlined
 def _strip(size, stride, out, L):
-    """How many rows of windows and windows of a row are taken at once: their cells have room in a buffer."""
+    """How many rows of windows and windows of a row are taken at once: their cells have room in a buffer; 0: none."""
     room = ROOM - 4 * L * stride[2]
-    many = (room // (size[0] * size[1]) - size[2]) // stride[2] + 1
-    many = min(max(many, 0), out[2])
-    high = (room // (size[0] * ((many - 1) * stride[2] + size[2])) - size[1]) // stride[1] + 1
-    return min(max(high, 1), out[1]), many
+    many = min(max(0, (room // (size[0] * size[1]) - size[2]) // stride[2] + 1), out[2])
+    cells = (max(many, 1) - 1) * stride[2] + size[2]
+    return min(max(1, (room // (size[0] * cells) - size[1]) // stride[1] + 1), out[1]), many
 
 
 @kernel

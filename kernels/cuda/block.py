@@ -2,7 +2,7 @@
 
 from numba import cuda
 
-from ..launch import block_helper
+from ..device_code import block_helper
 
 
 @block_helper

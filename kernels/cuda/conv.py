@@ -29,7 +29,8 @@ from numba import cuda, prange
 
 from .. import geometry
 from ..compiler import helper, kernel
-from ..launch import THREADS, block_kernel, launch, launcher, launches, real, table, workspace
+from ..device_code import block_kernel, real
+from ..launch import THREADS, launch, launcher, launches, table, workspace
 from .block import total
 from .product import Factor, multiply
 

@@ -10,7 +10,8 @@ import numpy as np
 from numba import cuda, prange
 
 from ..compiler import kernel
-from ..launch import THREADS, block_kernel, launch, launcher, real
+from ..device_code import block_kernel, real
+from ..launch import THREADS, launch, launcher
 from .block import total
 
 

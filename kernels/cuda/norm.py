@@ -9,7 +9,8 @@ import numpy as np
 from numba import cuda, prange
 
 from ..compiler import kernel
-from ..launch import THREADS, block_helper, block_kernel, launch, launcher
+from ..device_code import block_helper, block_kernel
+from ..launch import THREADS, launch, launcher
 from .block import largest, total
 
 

@@ -20,7 +20,8 @@ import numpy as np
 from numba import cuda, prange
 
 from ..compiler import kernel
-from ..launch import GRID, THREADS, block_helper, block_kernel, launch, launcher, real
+from ..device_code import block_helper, block_kernel, real
+from ..launch import GRID, THREADS, launch, launcher
 from .block import total
 
 

@@ -34,20 +34,8 @@ from numba import cuda
 
 from ...errors import DeviceError
 from .. import geometry, tensor
-from ..launch import (
-    PRECISION,
-    SIMULATED,
-    THREADS,
-    address,
-    block_helper,
-    block_kernel,
-    blocks,
-    completing,
-    launch,
-    real,
-    table,
-    workspace,
-)
+from ..device_code import SIMULATED, block_helper, block_kernel, real
+from ..launch import PRECISION, THREADS, address, blocks, completing, launch, table, workspace
 from ..vector import load4, store4
 
 BLOCKS = 128  # tiles below which smaller tiles, then shares of the sum are taken: about the processors of a large GPU

@@ -11,7 +11,8 @@ chunks' sums, layer by layer, in fixed order; its first thread writes. The next 
 import numpy as np
 from numba import cuda
 
-from ..launch import THREADS, block_helper, block_kernel
+from ..device_code import block_helper, block_kernel
+from ..launch import THREADS
 from .block import largest, total
 from .norm import chunk_norm
 
