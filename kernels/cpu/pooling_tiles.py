@@ -264,7 +264,7 @@ def _mean_pair(P, rows, width):
         for h in range(rows[3]):
             total = total + load(P, rows[0] + d * rows[2] + h * rows[4], 0, 1, 2, width, None)
     left, right = halves(total)
-    return over(left + right, ramp(P, 2 * rows[1] * rows[3], 0))
+    return times(left + right, ramp(P, 0.5 / float(rows[1] * rows[3]), 0))
 
 
 @linked
@@ -359,7 +359,7 @@ def share_out(dX: array, rows: 5, high, pitch, count, last, dY: array, y):
             o = max(0, min(i, count - L))
             seen = (rows[0] + oh * pitch + 2 * o, rows[1], rows[2], rows[3], rows[4])
             delta = load(dY, y + oh * count + o, 0, 1, 1, min(count, L), None)
-            share = over(delta, ramp(dX, 2 * rows[1] * rows[3], 0))
+            share = times(delta, ramp(dX, 0.5 / float(rows[1] * rows[3]), 0))
             width = 2 * L if count >= L or _room(seen, L, last) else 2 * count
             for d in range(rows[1]):
                 for h in range(rows[3]):
