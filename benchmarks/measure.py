@@ -8,9 +8,8 @@ from nnjit.bench.machine import busy
 
 TURN = 0.08  # seconds of a turn
 WARM = 0.01  # seconds of untimed calls before it: threads wake up
-PAUSE = (
-    0.1  # seconds between turns, in which the other side's threads fall asleep: those of ONNX Runtime spin for 30 ms
-)
+# Seconds between turns, in which the other side's threads fall asleep: those of ONNX Runtime spin for 30 ms.
+PAUSE = 0.1
 TOLERANCE = {"y": 1e-4, "loss": 1e-4, "change": 1e-3, "gradient": 1e-3}  # relative, in the 2-norm
 PEER = 2  # times what is asked of nnjit: PyTorch's gradient of 3 x 3 taps was off by 1.6e-3 on a CPU with AVX2
 ROUNDING = 2.0**-23  # of a stored float32 parameter, of which a change is a small part

@@ -260,7 +260,8 @@ class DeviceRun:
         """Have the data set and the order on the device, if they fit; else False."""
         sizes = [len(x) * width for width, _ in self._rows()] + [max(order.size, len(x))]
         if self._there is None or any(n > there.size for n, there in zip(sizes, self._there, strict=True)):
-            self._forget()
+            if self._there is not None:
+                self._forget()  # for a larger set; what streams stays from call to call
             kinds = [kind for _, kind in self._rows()] + [np.dtype(np.int64)]
             if sum(n * kind.itemsize for n, kind in zip(sizes, kinds, strict=True)) > RESIDENT * free_memory():
                 return False
@@ -290,7 +291,7 @@ class DeviceRun:
         `targets` are read slab by slab, so they may be more than memory holds.
         """
         total = len(x) if order is None else order.size
-        copies, room, buffers = self._pinned(total)
+        copies, room, buffers = self._pinned(len(x))
         if order is not None and self._halves is None:
             self._halves = self._two_halves(room)
         for k, first in enumerate(range(0, total, room)):
@@ -311,8 +312,8 @@ class DeviceRun:
 
     def _pinned(self, samples):
         """A stream for copies, the samples of a slab, and two pinned buffers, each with an event of either stream."""
-        bytes = sum(width * kind.itemsize for width, kind in self._rows())
-        room = min(max(1, SLAB // (bytes * self.plan.N)), -(-samples // self.plan.N)) * self.plan.N
+        size = sum(width * kind.itemsize for width, kind in self._rows()) * self.plan.N  # of a batch, in bytes
+        room = min(max(1, SLAB // size), -(-samples // self.plan.N)) * self.plan.N
         if self._ring is None or self._ring[1] < room:
             if self._halves is not None:
                 self._forget()  # as large as a slab

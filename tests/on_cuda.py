@@ -604,17 +604,21 @@ def test_a_held_state_is_copied_only_when_it_is_fetched():
         assert (program.network.theta != before).any()
 
 
-def test_an_epoch_allocates_nothing(monkeypatch):
+@pytest.mark.parametrize("free", [0, 10**9], ids=["streamed", "resident"])
+def test_an_epoch_allocates_nothing(free, monkeypatch):
     """After the first one, which binds the launches; and it waits for the device at its end alone."""
+    monkeypatch.setattr(device, "free_memory", lambda: free)
+    monkeypatch.setattr(device, "SLAB", 1)
     program, _, x, y = _programs("clipped", "float32")
     program.compile()
     with program.hold():
         program.epoch(program.state, x, y, np.arange(10))
-        waited, wait = [], program.run._wait
+        waited, wait, bound = [], program.run._wait, dict(program.run._sequences)
         monkeypatch.setattr(program.run, "_wait", lambda: waited.append(wait()))
         for name in ("device_array", "to_device", "pinned_array", "stream", "event"):
             monkeypatch.setattr(launch.cuda, name, None)
         program.epoch(program.state, x, y, np.arange(10)[::-1])
+        assert program.run._sequences == bound
     assert len(waited) == 1 and program.state.counters[STEP] == 6
 
 

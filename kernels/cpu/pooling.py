@@ -170,10 +170,8 @@ def max_backward_input(winner, dy, dx, size, stride, before):
     N, C, OD, OH, OW = dy.shape
     D, H, W = dx.shape[2:]
     Z, dX, dY, windows = winner.reshape(-1), dx.reshape(-1), dy.reshape(-1), OD * OH * OW
-    apart, covered = (
-        _apart(size, stride, before, dy.shape[2:], dx.shape[2:]),
-        _covered(size, dy.shape[2:], dx.shape[2:]),
-    )
+    out, image = dy.shape[2:], dx.shape[2:]
+    apart, covered = _apart(size, stride, before, out, image), _covered(size, out, image)
     for i in prange(N * C):
         base, last = i * D * H * W, (i + 1) * D * H * W
         for j in range(uintp(base), uintp(base if apart and covered else last)):
@@ -232,10 +230,8 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
     N, C, OD, OH, OW = dy.shape
     D, H, W = dx.shape[2:]
     dX, dY, G, T, L = dx.reshape(-1), dy.reshape(-1), panel(dy, ROOM), panel(dy, ROOM), lanes(dy)
-    apart, covered = (
-        _apart(size, stride, before, dy.shape[2:], dx.shape[2:]),
-        _covered(size, dy.shape[2:], dx.shape[2:]),
-    )
+    out, image = dy.shape[2:], dx.shape[2:]
+    apart, covered = _apart(size, stride, before, out, image), _covered(size, out, image)
     some = _windows(size[2], stride[2], L)
     for i in prange(N * C):
         base, last = i * D * H * W, (i + 1) * D * H * W
