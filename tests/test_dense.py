@@ -45,8 +45,12 @@ def test_lecture_element_by_element(N, m, n, folder):
 
 
 @pytest.mark.parametrize(
-    "N, m, n", [(9, 16, 8), (13, 40, 49), (65, 131, 64), (70, 17, 131), (258, 130, 50), (515, 33, 20), (67, 805, 530)]
-)
+    "N, m, n",
+    [
+        (9, 16, 8), (13, 40, 49), (65, 131, 64), (70, 17, 131), (258, 130, 50), (515, 33, 20), (67, 805, 530),
+        (259, 263, 7700),  # packs both factors
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-5), (np.float64, 1e-13)])
 def test_every_way_of_the_matrix_product(N, m, n, dtype, tolerance):
     """Sizes around tiles, packed panels and blocks, with all tails, between guards that nothing may touch."""

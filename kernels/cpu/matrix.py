@@ -3,9 +3,9 @@
 A tile is HIGH rows by three vectors of Y: for each term of the sum it reads three vectors of B and one number of every
 row of A, and makes 3 HIGH fused multiply-adds of them. Where many rows of A meet the same B, a panel of B, three
 vectors wide and DEEP terms long, is first copied (for B^T: turned) to the stack, so that it is read in one piece from
-nearby cache again and again; so are the rows of A where their terms lie far apart (`rows`). Where fewer do, B is read
-as it is; for A B^T two vectors of rows of A are then turned to lie side by side (`_beside`), and what is left are dot
-products (`inner`).
+nearby cache again and again; so are the rows of A where their terms lie far apart (`rows`) or many panels meet them
+(`_near`). Where fewer do, B is read as it is; for A B^T two vectors of rows of A are then turned to lie side by side
+(`_beside`), and what is left are dot products (`inner`).
 """
 
 from ..compiler import array, helper, inlined, linked
@@ -18,7 +18,8 @@ RESULTS = 8192  # numbers of results that are turned at once
 BESIDE = 2 * BYTES // 4 if REGISTERS == 16 else 3 * BYTES // 4  # rows from which they are laid side by side
 TALL = 512  # rows of a block, at most
 ALONG = 128  # columns, at least, of a block that turns its rows, or that costs a sixth of the product
-APART = 4  # more terms than there are from row to row of packed ones, or they share few lines of the cache
+APART = 16  # more terms than there are from row to row of packed ones, or they share few lines of the cache
+REUSED = 10  # panels of B that all rows of A meet, from which packing these, too, is earned
 PACKED = (DEEP + APART) * TALL
 
 
@@ -131,8 +132,8 @@ _six_beside, _four_beside, _one_beside = _tile(6, 2), _tile(4, 2), _tile(1, 2)
 def _turned(count, deep, B, b, K, T, wide):
     """T[e wide + o] = B[b + o K + e]: `deep` terms of `count` rows, at most `wide`, the rows side by side."""
     L = lanes(B)
-    for e in range(0, deep - L + 1, L):
-        for v in range(0, min(wide, count), L):
+    for v in range(0, min(wide, count), L):  # few rows at once, each far: many may share lines of the cache
+        for e in range(0, deep - L + 1, L):
             if count >= wide:
                 turn(T, e * wide + v, wide, B, b + v * K + e, K, None)
             else:
@@ -179,18 +180,33 @@ def _beside(K, n, A: array, a, B: array, b, Y: array, y, ys):
                 Y[y + i * ys + j + r] += S[r * wide + i]
 
 
+@helper
+def _near(M, A, a, K, S):
+    """S[i (DEEP + APART) + k] = A[a + i K + k], k < DEEP: where rows are far apart, many share lines of the cache."""
+    L = lanes(A)
+    for i in range(M):
+        for k in range(0, DEEP, 4 * L):
+            store(S, i * (DEEP + APART) + k, 0, load(A, a + i * K + k, 0, 1, 4, None, None), None, None)
+
+
 @linked
 def add_product_of_rows(M, K, n, A: array, a, B: array, b, Y: array, y, ys):
     """Y[y + i ys + j] += sum over k < K of A[a + i K + k] B[b + j K + k], M x n of them."""
     L = lanes(A)
     wide = 3 * L
     if M >= 256 and n >= L:
-        T = panel(A, ROOM)
+        T, S = panel(A, ROOM), panel(A, PACKED)
         for k in range(0, K, DEEP):
             deep = min(DEEP, K - k)
+            packed = deep == DEEP and M <= TALL and n >= REUSED * wide
+            if packed:
+                _near(M, A, a + k, K, S)
             for j in range(0, n, wide):
                 _turned(n - j, deep, B, b + j * K + k, K, T, wide)
-                _columns(M, A, a + k, K, 1, T, 0, wide, Y, y + j, ys, deep, n - j, False)
+                if packed:
+                    _columns(M, S, 0, DEEP + APART, 1, T, 0, wide, Y, y + j, ys, deep, n - j, False)
+                else:
+                    _columns(M, A, a + k, K, 1, T, 0, wide, Y, y + j, ys, deep, n - j, False)
         return
     done = M - M % (2 * L) if M >= BESIDE else 0
     for i in range(0, done, 2 * L):
