@@ -263,8 +263,9 @@ def test_processes_that_start_at_once(tmp_path):
 def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
     """It finds the functions by name and leaves their code in the cache, the last one first."""
     from nnjit.kernels import prepare
-    from nnjit.kernels.cpu.conv_tiles import frame, pack
+    from nnjit.kernels.cpu.conv_tiles import pack
     from nnjit.kernels.cpu.matrix import product
+    from nnjit.kernels.cpu.padding import frame
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     functions = [word.py_func for word in (product, frame, pack)]

@@ -19,12 +19,10 @@ from shapes). Indices that Numba would test for "counted from the end" are unsig
 
 from numba import prange, uintp
 
-from .. import geometry
-from ..compiler import array, helper, kernel, linked
-from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles, move
-from .tile import lanes, panel, pointer, store, zero
-
-_source = helper(geometry.source)
+from ..compiler import helper, kernel
+from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles
+from .padding import fold, pad, pad_maps
+from .tile import panel, pointer
 
 SAMPLES = 8  # for which weights are packed once
 FEW = 3  # samples, at most, that are divided by filters too
@@ -124,71 +122,3 @@ def pad_share(run, first, last, x, padded, T, before, border):
         p, t = (first * C + c) * D * H * W, c * room[0] * room[1] * room[2]
         pad(P, p, (D, H, W), T, t, room, before, border)
     return own
-
-
-# -- padding, shared with conv_transpose -------------------------------------------------------------------------------
-
-
-@linked
-def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border):
-    """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: each cell's source, or zero."""
-    D, H, W = image
-    RD, RH, RW = room
-    front, top, left = before
-    L = lanes(P)
-    # zeros of a row are in its first and last vector
-    narrow = border == 0 and RW >= L and max(left, RW - W - left) <= L
-    for d in range(RD):
-        inside = front <= d < front + D
-        sd = d - front if inside else _source(d - front, D, border)
-        for h in range(RH):
-            inside = top <= h < top + H
-            sh = h - top if inside else _source(h - top, H, border)
-            at, to = p + (sd * H + sh) * W, t + (d * RH + h) * RW
-            if sd < 0 or sh < 0:
-                for w in range(RW):
-                    T[to + w] = 0
-                continue
-            if narrow:
-                store(T, to, 0, zero(T, 1, 1), None, None)
-                store(T, to + RW - L, 0, zero(T, 1, 1), None, None)
-            for w in range(0 if narrow else RW - W):  # the cells before, then those after
-                w += 0 if w < left else W
-                sw = _source(w - left, W, border)
-                T[to + w] = P[at + sw] if sw >= 0 else 0
-            move(T, to + left, P, at, W)
-
-
-@helper
-def pad_maps(first, last, step, x, padded, before, border):
-    """`pad` of every `step`-th map, counted over all samples, where anything is padded."""
-    if padded.size:
-        image, room, P, T = x.shape[2:], padded.shape[2:], x.reshape(-1), padded.reshape(-1)
-        for i in range(first, last, step):
-            p, t = i * image[0] * image[1] * image[2], i * room[0] * room[1] * room[2]
-            pad(P, p, image, T, t, room, before, border)
-
-
-@helper
-def fold(n, dpadded, dx, before, border):
-    """dx[n] = the adjoint of pad: every cell of the padded image gives back to its source."""
-    C, D, H, W = dx.shape[1:]
-    PD, PH, PW = dpadded.shape[2:]
-    images, cells = dx.reshape(-1), dpadded.reshape(-1)
-    for j in range(uintp(n * C * D * H * W), uintp((n + 1) * C * D * H * W)):
-        images[j] = dx.dtype.type(0)
-    for c in range(C):
-        for d in range(PD):
-            for h in range(PH):
-                sd, sh = _source(d - before[0], D, border), _source(h - before[1], H, border)
-                if sd < 0 or sh < 0:
-                    continue
-                at = (((n * C + c) * D + sd) * H + sh) * W
-                to = (((n * C + c) * PD + d) * PH + h) * PW
-                for w in range(uintp(W)):
-                    images[uintp(at) + w] += cells[uintp(to + before[2]) + w]
-                for w in range(PW - W):
-                    w += 0 if w < before[2] else W
-                    sw = _source(w - before[2], W, border)
-                    if sw >= 0:
-                        images[at + sw] += cells[to + w]

@@ -15,8 +15,8 @@ backward_weight over filters, each a sum over the batch that one iteration owns.
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
-from .conv import move, pad
 from .conv_tiles import gather, plane_of_one, rows_of_taps
+from .padding import move, pad
 from .tile import REGISTERS, ahead, fill, lanes, load, numbers, panel, slide, store, zero
 
 ROOM = 16384  # numbers of padded maps: in the nearest cache but one

@@ -25,8 +25,9 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
-from .conv import SAMPLE, SAMPLES, blocks, fold, pad_share, share, splits
-from .conv_tiles import ALIVE, TERMS, classes, frame, gather, met, remainder
+from .conv import SAMPLE, SAMPLES, blocks, pad_share, share, splits
+from .conv_tiles import ALIVE, TERMS, classes, gather, met, remainder
+from .padding import fold, frame
 from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, pointer, store, turn, zero
 
 POSITIONS = 8 if REGISTERS == 32 else 6  # rows of the widest tile, two vectors wide

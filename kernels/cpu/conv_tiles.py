@@ -17,6 +17,7 @@ counts what is summed: maps, and taps in three dimensions.
 
 from ..compiler import array, helper, inlined, linked, places
 from .matrix import product
+from .padding import frame
 from .tile import HIGH, REGISTERS, copy, fill, inner, lanes, load, numbers, outer, panel, store, strided, sums, zero
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
@@ -271,36 +272,6 @@ def forward_tiles(n, N, P, p, image, W, kernel, B, biased, Y, out, stride, dilat
         correlate(N, some, P, p + g * m * volume, C * volume, image, stride, dilation, W, first * taps, ws, kernel,
                   B if biased else W, first, 2 if biased else 1, Y, (n * F + first) * plane, F * plane,
                   out[1:], ALIVE)  # fmt: skip
-
-
-@helper
-def move(T, t, P, p, count):
-    """T[t : t + count] = P[p : p + count]."""
-    L = lanes(P)
-    if count < L:
-        store(T, t, 0, load(P, p, 0, 1, 1, count, None), count, None)
-    for o in range(0, count if count >= L else 0, L):
-        at = min(o, count - L)  # the last vector may begin earlier: some numbers twice
-        store(T, t + at, 0, load(P, p + at, 0, 1, 1, None, None), None, None)
-
-
-@linked
-def frame(dY: array, y, out: 4, U: array, u, framed: 4, stride: 3, edge: 3):
-    """U = dY, spread by the stride, with `edge` zeros before it and the rest behind."""
-    F, OD, OH, OW = out
-    _, FD, FH, FW = framed
-    for j in range(F * FD * FH * FW):
-        U[u + j] = 0
-    for f in range(F):
-        for d in range(OD):
-            for h in range(OH):
-                i = y + ((f * OD + d) * OH + h) * OW
-                j = u + ((f * FD + edge[0] + d * stride[0]) * FH + edge[1] + h * stride[1]) * FW + edge[2]
-                if stride[2] == 1:
-                    move(U, j, dY, i, OW)
-                else:
-                    for w in range(OW):
-                        U[j + w * stride[2]] = dY[i + w]
 
 
 @helper

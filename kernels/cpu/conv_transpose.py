@@ -19,8 +19,8 @@ each for "counted from the end".
 from numba import prange, uintp
 
 from ..compiler import helper, kernel
-from .conv import fold, pad_maps
 from .conv_tiles import forward_tiles
+from .padding import fold, pad_maps
 
 
 @kernel

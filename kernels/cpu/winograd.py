@@ -30,8 +30,8 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
-from .conv import SAMPLE, SAMPLES, blocks, fold, pad_share, share, splits
-from .conv_tiles import frame
+from .conv import SAMPLE, SAMPLES, blocks, pad_share, share, splits
+from .padding import fold, frame
 from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, pointer, store, strided, turn, zero
 
 # Numbers on the stack (of WEIGHTS and PIECES half as many are used if they are double).

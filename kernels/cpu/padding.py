@@ -1,0 +1,111 @@
+"""Images with a border: padding and its adjoint, and deltas in a frame of zeros.
+
+Images have three dimensions (a leading 1 for each missing one) and are places in flat arrays; `before` is the padding
+before each dimension, `border` an index of geometry.BORDERS.
+"""
+
+from numba import uintp
+
+from .. import geometry
+from ..compiler import array, helper, linked
+from .tile import lanes, load, store, zero
+
+_source = helper(geometry.source)
+
+
+@helper
+def move(T, t, P, p, count):
+    """T[t : t + count] = P[p : p + count]."""
+    L = lanes(P)
+    if count < L:
+        store(T, t, 0, load(P, p, 0, 1, 1, count, None), count, None)
+    for o in range(0, count if count >= L else 0, L):
+        at = min(o, count - L)  # the last vector may begin earlier: some numbers twice
+        store(T, t + at, 0, load(P, p + at, 0, 1, 1, None, None), None, None)
+
+
+@linked
+def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border):
+    """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: each cell's source, or zero."""
+    D, H, W = image
+    RD, RH, RW = room
+    front, top, left = before
+    L = lanes(P)
+    # zeros of a row are in its first and last vector
+    narrow = border == 0 and RW >= L and max(left, RW - W - left) <= L
+    for d in range(RD):
+        inside = front <= d < front + D
+        sd = d - front if inside else _source(d - front, D, border)
+        at = t + d * RH * RW
+        first, last = (RH, RH) if sd < 0 else (top, top + H) if border == 0 else (0, RH)  # rows with cells of the image
+        for i in range(at, at + first * RW):
+            T[i] = 0
+        for i in range(at + last * RW, at + RH * RW):
+            T[i] = 0
+        for h in range(first, last):
+            inside = top <= h < top + H
+            sh = h - top if inside else _source(h - top, H, border)
+            at, to = p + (sd * H + sh) * W, t + (d * RH + h) * RW
+            if narrow:
+                store(T, to, 0, zero(T, 1, 1), None, None)
+                store(T, to + RW - L, 0, zero(T, 1, 1), None, None)
+            for w in range(0 if narrow else RW - W):  # the cells before, then those after
+                w += 0 if w < left else W
+                sw = _source(w - left, W, border)
+                T[to + w] = P[at + sw] if sw >= 0 else 0
+            move(T, to + left, P, at, W)
+
+
+@helper
+def pad_maps(first, last, step, x, padded, before, border):
+    """`pad` of every `step`-th map, counted over all samples, where anything is padded."""
+    if padded.size:
+        image, room, P, T = x.shape[2:], padded.shape[2:], x.reshape(-1), padded.reshape(-1)
+        for i in range(first, last, step):
+            p, t = i * image[0] * image[1] * image[2], i * room[0] * room[1] * room[2]
+            pad(P, p, image, T, t, room, before, border)
+
+
+@helper
+def fold(n, dpadded, dx, before, border):
+    """dx[n] = the adjoint of pad: every cell of the padded image gives back to its source."""
+    C, D, H, W = dx.shape[1:]
+    PD, PH, PW = dpadded.shape[2:]
+    images, cells = dx.reshape(-1), dpadded.reshape(-1)
+    for j in range(uintp(n * C * D * H * W), uintp((n + 1) * C * D * H * W)):
+        images[j] = dx.dtype.type(0)
+    for c in range(C):
+        for d in range(PD):
+            for h in range(PH):
+                sd, sh = _source(d - before[0], D, border), _source(h - before[1], H, border)
+                if sd < 0 or sh < 0:
+                    continue
+                at = (((n * C + c) * D + sd) * H + sh) * W
+                to = (((n * C + c) * PD + d) * PH + h) * PW
+                for w in range(uintp(W)):
+                    images[uintp(at) + w] += cells[uintp(to + before[2]) + w]
+                for w in range(PW - W):
+                    w += 0 if w < before[2] else W
+                    sw = _source(w - before[2], W, border)
+                    if sw >= 0:
+                        images[at + sw] += cells[to + w]
+
+
+@linked
+def frame(dY: array, y, out: 4, U: array, u, framed: 4, stride: 3, edge: 3):
+    """U = dY, spread by the stride, with `edge` zeros before it and the rest behind."""
+    F, OD, OH, OW = out
+    _, FD, FH, FW = framed
+    if stride[0] * stride[1] * stride[2] == 1:
+        for f in range(F):
+            pad(dY, y + f * OD * OH * OW, (OD, OH, OW), U, u + f * FD * FH * FW, (FD, FH, FW), edge, 0)
+        return
+    for j in range(F * FD * FH * FW):
+        U[u + j] = 0
+    for f in range(F):
+        for d in range(OD):
+            for h in range(OH):
+                i = y + ((f * OD + d) * OH + h) * OW
+                j = u + ((f * FD + edge[0] + d * stride[0]) * FH + edge[1] + h * stride[1]) * FW + edge[2]
+                for w in range(OW):
+                    U[j + w * stride[2]] = dY[i + w]
