@@ -104,7 +104,7 @@ def filter_map(P: array, p, image: 3, before: 3, room: 3, W: array, w, ws: 3, ke
     K = kernel[0] * kernel[1] * kernel[2]
     pad(P, p, image, T, 0, room, before, 0)
     steps = (0, dilation[0] * RH * RW, dilation[1] * RW, dilation[2])
-    gather(1, 1, (1, kernel[0], kernel[1], kernel[2]), steps, W, w, (0, 0, ws[0], ws[1], ws[2]), V, 0, terms)
+    gather(1, 1, (1, kernel[0], kernel[1], kernel[2]), steps, W, w, (0, 0, ws[0], ws[1], ws[2]), V, 0, terms, 0)
     three = 3 * kernel[2] == K and kernel[1] == 3 and dilation[1] == 1 and OH >= TALL
     for d in range(OD):
         if OW % L == 0 and three:

@@ -60,15 +60,19 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     ws, ys = (m * taps, taps, KH * KW, KW, 1), (plane, y.shape[3] * y.shape[4], y.shape[4], 1)
     ps = (volume, dilation[0] * H * width, dilation[1] * width, dilation[2])
     os = (stride[0] * H * width, stride[1] * width, stride[2])
-    T, runs = panel(x, SAMPLE), splits(y, padded, groups)
+    S, T, terms, runs = panel(x, SAMPLE), panel(x, ROOM), numbers(TERMS), splits(y, padded, groups)
+    K, most = m * taps, at_once(m * taps, lanes(x))
     for block in prange(blocks(N, runs)):
         first, last, begin, some = share(block, N, runs, each)
-        own = pad_share(block % runs, first, last, x, padded, T, before, border)
+        own = pad_share(block % runs, first, last, x, padded, S, before, border)
         for g in range(groups):
-            f, p = g * each + begin, (0 if own else first * C * volume) + g * m * volume
-            convolve(last - first, some, T if own else pointer(P), p, C * volume, ps, os, Wf, f * m * taps, ws,
-                     W.shape[1:], B if b.size else Wf, f, b.size > 0, Y, (first * F + f) * plane, F * plane, ys,
-                     y.shape[2:], ALIVE)  # fmt: skip
+            for i in range(0, some, most):
+                R, f = min(most, some - i), g * each + begin + i
+                weights(R, W.shape[1:], ps, Wf, f * K, ws, T, K, terms, 0)
+                for n in range(first, last):
+                    p = (0 if own else n * C * volume) + g * m * volume
+                    convolve(R, S if own else pointer(P), p, os, W.shape[1:], T, K, terms, 0, B if b.size else Wf, f,
+                             b.size > 0, Y, (n * F + f) * plane, ys, y.shape[2:], ALIVE)  # fmt: skip
 
 
 @kernel
@@ -90,21 +94,30 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     source = dY if bare else Z
     us = (cells, dilation[0] * room[2] * room[3], dilation[1] * room[3], dilation[2])
     xs = (volume, qs[0] * H * width, qs[1] * width, qs[2])
+    ws, rows = (taps, m * taps, -qs[0] * KH * KW, -qs[1] * KW, -qs[2]), (out[2] - 1) * gaps[1] + 1
+    T, terms, K, most = panel(W, ROOM), numbers(TERMS), each * taps, at_once(each * taps, lanes(W))
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         start, count = block * SAMPLES, min(N, (block + 1) * SAMPLES) - block * SAMPLES
-        if not bare:
-            for n in range(start, start + count):
-                frame(dY, n * F * plane, out, Z, n * F * cells, room, gaps, edge)
-        for r in range(qs[0] * qs[1] * qs[2]):
-            rows = (out[2] - 1) * gaps[1] + 1
-            begin, tap, size, at, high, live = remainder(
-                r, qs, kernel, dilation, first, edge, room, rows, image.shape[2:]
-            )
-            ws = (taps, m * taps, -qs[0] * KH * KW, -qs[1] * KW, -qs[2])
-            for g in range(groups):
-                convolve(count, m, source, (start * F + g * each) * cells + begin, F * cells, us,
-                         (room[2] * room[3], room[3], 1), Wf, g * each * m * taps + tap, ws, (each, *size),
-                         Wf, 0, 0, dX, (start * C + g * m) * volume + at, C * volume, xs, high, live)  # fmt: skip
+        for g in range(groups):
+            for c in range(0, m, most):
+                R, k = min(most, m - c), 0
+                for r in range(qs[0] * qs[1] * qs[2]):
+                    w, size = remainder(r, qs, kernel, dilation, first, edge, room, rows, image.shape[2:])[1:3]
+                    w += g * each * m * taps + c * taps
+                    weights(R, (each, *size), us, Wf, w, ws, T, K, terms, k)
+                    k += each * size[0] * size[1] * size[2]
+                for n in range(start, start + count):  # all remainders of a sample while it is near
+                    if not bare and g + c == 0:
+                        frame(dY, n * F * plane, out, Z, n * F * cells, room, gaps, edge)
+                    k = 0
+                    for r in range(qs[0] * qs[1] * qs[2]):
+                        begin, _, size, at, high, live = remainder(
+                            r, qs, kernel, dilation, first, edge, room, rows, image.shape[2:]
+                        )
+                        p, z = (n * F + g * each) * cells + begin, (n * C + g * m + c) * volume + at
+                        convolve(R, source, p, (room[2] * room[3], room[3], 1), (each, *size), T, K, terms, k,
+                                 Wf, 0, 0, dX, z, xs, high, live)  # fmt: skip
+                        k += each * size[0] * size[1] * size[2]
         if not inside:
             for n in range(start, start + count):
                 fold(n, dpadded, dx, before, border)
@@ -207,53 +220,63 @@ def unpack(R, wide, count, M: array, m, Y: array, y, yf, yo):
             Y[y + r * yf + o * yo] = M[m + o * wide + r]
 
 
-@linked
-def convolve(N, R, P: array, p, pn, ps: 4, os: 3, W: array, w, ws: 5, size: 4, B: array, b, biased,
-             Y: array, y, yn, ys: 4, out: 3, live: 3):  # fmt: skip
-    """R results of a group at `out` positions of N samples; rows that are not live (`conv_tiles.met`) are zeros.
+@helper
+def at_once(K, L):
+    """How many results' weights, K terms each, have room."""
+    return max(L, ROOM // max(K, 1) // (2 * L) * 2 * L)
 
-    Steps of the image P: pn from sample to sample, ps from map to map and tap to tap, os from position to position. ws
-    of the weights W: from result to result, map to map, tap to tap. Of the result Y: yn from sample to sample, ys from
-    result to result and position to position. `size` counts what is summed: maps, and taps in three dimensions.
+
+@linked
+def weights(R, size: 4, ps: 4, W: array, w, ws: 5, T: array, K, terms: places, k):
+    """T = the weights of R results, run by run of up to two vectors of them, each of K terms; these are from the k-th.
+
+    Steps ps of the image from map to map and tap to tap, ws of W from result to result, map to map, tap to tap; `size`
+    counts what is summed: maps, and taps in three dimensions.
     """
-    T, M, bias, terms = panel(P, ROOM), panel(P, BAND), panel(P, WIDEST), numbers(TERMS)
+    L = lanes(W)
+    for f in range(0, R, 2 * L):
+        wide = 2 * L if R - f > L else L
+        gather(min(wide, R - f), wide, size, ps, W, w + f * ws[0], ws, T, f * K, terms, k)
+
+
+@linked
+def convolve(R, P: array, p, os: 3, size: 4, T: array, K, terms: places, k, B: array, b, biased,
+             Y: array, y, ys: 4, out: 3, live: 3):  # fmt: skip
+    """R results, whose `weights` T are, at `out` positions of a sample; rows not live (`conv_tiles.met`) are zeros.
+
+    Steps of the image P: os from position to position. Of the result Y: ys from result to result and position to
+    position.
+    """
+    M, bias = panel(P, BAND), panel(P, WIDEST)
     L = lanes(P)
     OD, OH, OW = out
-    K = size[0] * size[1] * size[2] * size[3]
     if OD * OH * OW == 0:
         return
-    most = max(L, ROOM // max(K, 1) // (2 * L) * 2 * L)  # results whose weights have room (K may be 0)
-    for first in range(0, R, most):
-        last = min(R, first + most)
-        for f in range(first, last, 2 * L):
-            wide = 2 * L if last - f > L else L
-            gather(min(wide, last - f), wide, size, ps, W, w + f * ws[0], ws, T, (f - first) * K, terms)
-        for n in range(N):
-            for f in range(first, last, 2 * L):
-                wide = 2 * L if last - f > L else L
-                some = min(wide, last - f)
-                for r in range(wide):
-                    bias[r] = B[b + f + r] if biased and r < some else 0
-                columns = min(OW, BAND // wide)
-                rows = min(OH, BAND // wide // columns)
-                flat = columns == OW and ys[2] == OW and ys[3] == 1  # rows of a band follow each other in Y
-                for d in range(OD):
-                    for h in range(0, OH, rows):
-                        for o in range(0, OW, columns):
-                            high, count = min(rows, OH - h), min(columns, OW - o)
-                            at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
-                            for i in range(high):
-                                k0, k1 = met(h + i, live, size[2]) if size[1] == 1 else (0, size[1] * size[2])
-                                k0, k1, q = k0 * size[0] * size[3], k1 * size[0] * size[3], at + i * os[1]
-                                t, m = (f - first) * K, i * count * wide
-                                if wide == L:
-                                    _line_of_one(P, q, os[2], terms, k0, k1, T, t, bias, M, m, count)
-                                else:
-                                    _line_of_two(P, q, os[2], terms, k0, k1, T, t, bias, M, m, count)
-                            z = y + n * yn + f * ys[0] + d * ys[1] + h * ys[2] + o * ys[3]
-                            for i in range(1 if flat else high):
-                                unpack(some, wide, high * count if flat else count, M, i * count * wide, Y,
-                                       z + i * ys[2], ys[0], ys[3])  # fmt: skip
+    row = size[0] * size[3]  # terms of a row of taps
+    for f in range(0, R, 2 * L):
+        wide = 2 * L if R - f > L else L
+        some = min(wide, R - f)
+        for r in range(wide):
+            bias[r] = B[b + f + r] if biased and r < some else 0
+        columns = min(OW, BAND // wide)
+        rows = min(OH, BAND // wide // columns)
+        flat = columns == OW and ys[2] == OW and ys[3] == 1  # rows of a band follow each other in Y
+        for d in range(OD):
+            for h in range(0, OH, rows):
+                for o in range(0, OW, columns):
+                    high, count = min(rows, OH - h), min(columns, OW - o)
+                    at = p + d * os[0] + h * os[1] + o * os[2]
+                    for i in range(high):
+                        k0, k1 = met(h + i, live, size[2]) if size[1] == 1 else (0, size[1] * size[2])
+                        k0, k1, q, m = k + k0 * row, k + k1 * row, at + i * os[1], i * count * wide
+                        if wide == L:
+                            _line_of_one(P, q, os[2], terms, k0, k1, T, f * K, bias, M, m, count)
+                        else:
+                            _line_of_two(P, q, os[2], terms, k0, k1, T, f * K, bias, M, m, count)
+                    z = y + f * ys[0] + d * ys[1] + h * ys[2] + o * ys[3]
+                    for i in range(1 if flat else high):
+                        unpack(some, wide, high * count if flat else count, M, i * count * wide, Y,
+                               z + i * ys[2], ys[0], ys[3])  # fmt: skip
 
 
 # -- backward to the weights -------------------------------------------------------------------------------------------

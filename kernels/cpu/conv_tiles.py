@@ -122,12 +122,11 @@ def _plane_of(R, P, p, pr, terms, k, K, W, B, b, begin, Y, y, ys, rows, width):
 
 
 @linked
-def gather(R, wide, size: 4, ps: 4, W: array, w, ws: 5, T: array, t, terms: places):
+def gather(R, wide, size: 4, ps: 4, W: array, w, ws: 5, T: array, t, terms: places, k):
     """T[t + k wide + r] = W[w + r ws0 + k] of R results, then zeros; terms[k] = where term k lies in the image.
 
-    Rows of taps are outermost, so that those at a border can be left out.
+    The first term is the k-th. Rows of taps are outermost, so that those at a border can be left out.
     """
-    k = 0
     for kd in range(size[1]):
         for kh in range(size[2]):
             for a in range(size[0]):
@@ -209,7 +208,7 @@ def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array,
         some = max(1, TERMS // taps)  # maps whose weights have room
         for a in range(0, 0 if packed else m, some):
             c, first = min(some, m - a), begin if a == 0 else 0
-            gather(R, R, (c, KD, KH, KW), steps, W, v + a * ws[1], ws, V, 0, terms)
+            gather(R, R, (c, KD, KH, KW), steps, W, v + a * ws[1], ws, V, 0, terms, 0)
             for n in range(N):
                 for d in range(OD):
                     q, x, h = p + n * pn + a * steps[0] + d * stride[0] * H * width, z + n * yn + d * OH * OW, 0
@@ -240,7 +239,7 @@ def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array,
                                 pack(P, q, stride[1] * width, dilation[2], KW, high, columns, stride[2], T, e * each)
                             part = (c, 1, KH if tall else 1, KW)
                             gather(R, R, part, (each, 0, dilation[1] * columns, high * columns), W,
-                                   v + a * ws[1] + kd * ws[2] + kh * ws[3], ws, V, 0, terms)  # fmt: skip
+                                   v + a * ws[1] + kd * ws[2] + kh * ws[3], ws, V, 0, terms, 0)  # fmt: skip
                             _plane_of(R, T, 0, 0, terms, 0, c * part[2] * KW, V, B, g, first, Y,
                                       z + n * yn + (d * OH + h) * OW + o, ys, 1, rows * columns)  # fmt: skip
                             first = 0
