@@ -91,11 +91,12 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     edge = ((KD - 1) // qs[0] * dilation[0], (KH - 1) // qs[1] * dilation[1], (KW - 1) // qs[2] * dilation[2])
     gaps = (stride[0] // qs[0], stride[1] // qs[1], stride[2] // qs[2])
     bare = out == room
-    source = dY if bare else Z
+    own = not bare and each * cells <= SAMPLE  # a frame that one sample after the other may have
     us = (cells, dilation[0] * room[2] * room[3], dilation[1] * room[3], dilation[2])
     xs = (volume, qs[0] * H * width, qs[1] * width, qs[2])
     ws, rows = (taps, m * taps, -qs[0] * KH * KW, -qs[1] * KW, -qs[2]), (out[2] - 1) * gaps[1] + 1
-    T, terms, K, most = panel(W, ROOM), numbers(TERMS), each * taps, at_once(each * taps, lanes(W))
+    S, T, terms = panel(W, SAMPLE), panel(W, ROOM), numbers(TERMS)
+    K, most = each * taps, at_once(each * taps, lanes(W))
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         start, count = block * SAMPLES, min(N, (block + 1) * SAMPLES) - block * SAMPLES
         for g in range(groups):
@@ -107,15 +108,16 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
                     weights(R, (each, *size), us, Wf, w, ws, T, K, terms, k)
                     k += each * size[0] * size[1] * size[2]
                 for n in range(start, start + count):  # all remainders of a sample while it is near
-                    if not bare and g + c == 0:
-                        frame(dY, n * F * plane, out, Z, n * F * cells, room, gaps, edge)
-                    k = 0
+                    source, i, k = S if own else pointer(dY if bare else Z), 0 if own else (n * F + g * each) * cells, 0
+                    if own or (not bare and c == 0):
+                        y = (n * F + g * each) * plane
+                        frame(dY, y, (each, *out[1:]), source, i, (each, *room[1:]), gaps, edge)
                     for r in range(qs[0] * qs[1] * qs[2]):
                         begin, _, size, at, high, live = remainder(
                             r, qs, kernel, dilation, first, edge, room, rows, image.shape[2:]
                         )
-                        p, z = (n * F + g * each) * cells + begin, (n * C + g * m + c) * volume + at
-                        convolve(R, source, p, (room[2] * room[3], room[3], 1), (each, *size), T, K, terms, k,
+                        z = (n * C + g * m + c) * volume + at
+                        convolve(R, source, i + begin, (room[2] * room[3], room[3], 1), (each, *size), T, K, terms, k,
                                  Wf, 0, 0, dX, z, xs, high, live)  # fmt: skip
                         k += each * size[0] * size[1] * size[2]
         if not inside:
