@@ -27,7 +27,7 @@ from .tile import panel, pointer
 SAMPLES = 8  # for which weights are packed once
 FEW = 3  # samples, at most, that are divided by filters too
 SPLITS = 4
-SAMPLE = 131072  # numbers of a padded sample that has room on the stack
+SAMPLE = 131072  # numbers of padded samples that have room on the stack
 
 
 @kernel
@@ -52,14 +52,16 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     image, first = (dx, before) if inside else (dpadded, (0, 0, 0))
     Wf, dY, U, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
     shapes = (W.shape[1:], dy.shape[1:], framed.shape[1:], image.shape[1:])
-    N = dy.shape[0]
+    N, bare, T = dy.shape[0], shapes[1] == shapes[2], panel(W, SAMPLE)
+    near = 0 if bare else held(framed[0].size)
+    step = near if near else SAMPLES
     for block in prange((N + SAMPLES - 1) // SAMPLES):
-        start, count = block * SAMPLES, min(N, (block + 1) * SAMPLES) - block * SAMPLES
-        backward_input_tiles(start, count, Wf, shapes[0], dY, shapes[1], U, shapes[2], dX, shapes[3], stride, dilation,
-                             groups, first)  # fmt: skip
-        if not inside:
-            for n in range(start, start + count):
-                fold(n, dpadded, dx, before, border)
+        for n in range(block * SAMPLES, min(N, (block + 1) * SAMPLES), step):
+            source, u = T if near else pointer(dY if bare else U), 0 if near else n * framed[0].size
+            backward_input_tiles(n, min(step, N - n), Wf, shapes[0], dY, shapes[1], source, u, shapes[2], dX, shapes[3],
+                                 stride, dilation, groups, first)  # fmt: skip
+        for n in range(N if inside else block * SAMPLES, min(N, (block + 1) * SAMPLES)):
+            fold(n, dpadded, dx, before, border)
 
 
 @kernel
@@ -84,6 +86,15 @@ def backward_bias(dy, db):
             for i in range(uintp(plane)):
                 total += dY[at + i]
         db[f] = total
+
+
+@helper
+def held(size):
+    """How many samples' frames, so many numbers each, have room on the stack: some of an iteration's, or none."""
+    count = SAMPLES
+    while count * size > SAMPLE:
+        count //= 2
+    return count
 
 
 # -- how forward is divided --------------------------------------------------------------------------------------------

@@ -280,8 +280,11 @@ def classes(stride, dilation):
 
 
 @helper
-def backward_input_tiles(n, N, W, kernel, dY, out, U, framed, dX, image, stride, dilation, groups, first):
-    """dX[n + i] = W with its taps turned round, moved over dY[n + i] in a frame of zeros U, from `first` on; i < N."""
+def backward_input_tiles(n, N, W, kernel, dY, out, U, u, framed, dX, image, stride, dilation, groups, first):
+    """dX[n + i] = W with its taps turned round, moved over dY[n + i] in a frame of zeros, from `first` on; i < N.
+
+    The frames are to be at U[u :], or are the deltas themselves there, where they need none.
+    """
     F, C = out[0], image[0]
     m, KD, KH, KW = kernel
     each, K = F // groups, KD * KH * KW
@@ -289,12 +292,10 @@ def backward_input_tiles(n, N, W, kernel, dY, out, U, framed, dX, image, stride,
     qd, qh, qw = classes(stride[0], dilation[0]), classes(stride[1], dilation[1]), classes(stride[2], dilation[2])
     # the frame before the deltas: as far as the taps of a class reach
     edge = ((KD - 1) // qd * dilation[0], (KH - 1) // qh * dilation[1], (KW - 1) // qw * dilation[2])
-    bare = out == framed
-    source = dY if bare else U
-    if not bare:
+    if out != framed:
         gaps = (stride[0] // qd, stride[1] // qh, stride[2] // qw)
-        for i in range(n, n + N):
-            frame(dY, i * F * out[1] * out[2] * out[3], out, U, i * F * plane, framed, gaps, edge)
+        for i in range(N):
+            frame(dY, (n + i) * F * out[1] * out[2] * out[3], out, U, u + i * F * plane, framed, gaps, edge)
     whole = qd * qh * qw == 1
     for r in range(qd * qh * qw):
         begin, tap, size, at, high, live = remainder(
@@ -302,13 +303,13 @@ def backward_input_tiles(n, N, W, kernel, dY, out, U, framed, dX, image, stride,
         )
         ws = (K, m * K, -qd * KH * KW, -qh * KW, -qw)
         for g in range(groups):
-            u, w, x = (n * F + g * each) * plane + begin, g * each * m * K + tap, (n * C + g * m) * volume + at
+            q, w, x = u + g * each * plane + begin, g * each * m * K + tap, (n * C + g * m) * volume + at
             if whole:
-                correlate(N, m, source, u, F * plane, framed, (1, 1, 1), dilation, W, w, ws, (each, *size), W, 0, 1,
+                correlate(N, m, U, q, F * plane, framed, (1, 1, 1), dilation, W, w, ws, (each, *size), W, 0, 1,
                           dX, x, C * volume, image[1:], live)  # fmt: skip
             else:
                 for i in range(N):
-                    _class(m, source, u + i * F * plane, framed, dilation, W, w, ws, (each, *size), dX,
+                    _class(m, U, q + i * F * plane, framed, dilation, W, w, ws, (each, *size), dX,
                            x + i * C * volume, image, (qd, qh, qw), high)  # fmt: skip
 
 

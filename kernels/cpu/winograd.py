@@ -30,7 +30,7 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
-from .conv import SAMPLE, SAMPLES, blocks, pad_share, share, splits
+from .conv import SAMPLE, SAMPLES, blocks, held, pad_share, share, splits
 from .padding import fold, frame
 from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, pointer, store, strided, turn, zero
 
@@ -72,17 +72,21 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     C, _, H, width = image.shape[1:]
     FH, FW = framed.shape[3:]
     Wf, dY, Z, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
-    U, some = panel(Z, WEIGHTS), _results(C, F, lanes(Z))
+    U, some, T, near = panel(Z, WEIGHTS), _results(C, F, lanes(Z)), panel(Z, SAMPLE), held(framed[0].size)
+    step = near if near else SAMPLES
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
-        for n in range(first, last):
-            frame(dY, n * F * OH * OW, (F, 1, OH, OW), Z, n * F * FH * FW, (F, 1, FH, FW), (1, 1, 1), (0, 2, 2))
         for c in range(0, C, some):
             count = min(some, C - c)
             weights(count, F, Wf, c * 9 + 8, (9, C * 9, -1), U)
-            convolve(last - first, count, F, U, Z, first * F * FH * FW + top * FW + left,
-                     (F * FH * FW, FH * FW, FH - top, FW - left, FW), Wf, 0, 0, dX, (first * C + c) * H * width,
-                     (C * H * width, H * width, H, width))  # fmt: skip
+            for n in range(first, last, step):
+                source, p, several = T if near else pointer(Z), 0 if near else n * F * FH * FW, min(step, last - n)
+                for i in range(several if near or c == 0 else 0):
+                    frame(dY, (n + i) * F * OH * OW, (F, 1, OH, OW), source, p + i * F * FH * FW, (F, 1, FH, FW),
+                          (1, 1, 1), (0, 2, 2))  # fmt: skip
+                convolve(several, count, F, U, source, p + top * FW + left,
+                         (F * FH * FW, FH * FW, FH - top, FW - left, FW), Wf, 0, 0, dX, (n * C + c) * H * width,
+                         (C * H * width, H * width, H, width))  # fmt: skip
         if not inside:
             for n in range(first, last):
                 fold(n, dpadded, dx, before, border)
