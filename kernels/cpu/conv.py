@@ -90,9 +90,12 @@ def backward_bias(dy, db):
 
 @helper
 def held(size):
-    """How many samples' frames, so many numbers each, have room on the stack: some of an iteration's, or none."""
+    """How many samples' frames, so many numbers each, have room on the stack: some of an iteration's, or none.
+
+    They leave half of the room, and so of the second-level cache, to what is read and written beside them.
+    """
     count = SAMPLES
-    while count * size > SAMPLE:
+    while count * size > SAMPLE // 2:
         count //= 2
     return count
 
