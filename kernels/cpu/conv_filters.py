@@ -284,8 +284,11 @@ def convolve(R, P: array, p, os: 3, size: 4, T: array, K, terms: places, k, B: a
 # -- backward to the weights -------------------------------------------------------------------------------------------
 
 
-def _sum(R, C):
-    """R maps (or taps) that lie pa apart, C vectors of filters: D += the sum over some rows of positions."""
+def _sum(R, C, turns):
+    """R maps (or taps) that lie pa apart, C vectors of filters: D += the sum over some rows of positions.
+
+    With `turns` there are two sums, of every other position, for small tiles: one alone would wait for itself.
+    """
 
     @inlined
     def add(P, p, pa, row, po, Z, rows, columns, D, d, ds):
@@ -298,12 +301,27 @@ def _sum(R, C):
                 z += wide
         store(D, d, ds, t + load(D, d, ds, R, C, None, None), None, None)
 
-    return add
+    @inlined
+    def add_by_turns(P, p, pa, row, po, Z, rows, columns, D, d, ds):
+        wide, z = C * lanes(P), 0
+        t, u = zero(P, R, C), zero(P, R, C)
+        for h in range(rows):
+            q = p + h * row
+            for o in range(0, columns - 1, 2):
+                t = outer(t, P, q + o * po, pa, Z, z, None, None)
+                u = outer(u, P, q + (o + 1) * po, pa, Z, z + wide, None, None)
+                z += 2 * wide
+            if columns % 2:
+                t = outer(t, P, q + (columns - 1) * po, pa, Z, z, None, None)
+                z += wide
+        store(D, d, ds, t + u + load(D, d, ds, R, C, None, None), None, None)
+
+    return add_by_turns if turns else add
 
 
-def _sums(C):
-    one, two, three, four = _sum(1, C), _sum(2, C), _sum(3, C), _sum(4, C)
-    five, six, seven, eight = _sum(5, C), _sum(6, C), _sum(min(7, POSITIONS), C), _sum(min(8, POSITIONS), C)
+def _sums(C, turns):
+    one, two, three, four = (_sum(R, C, turns) for R in (1, 2, 3, 4))
+    five, six, seven, eight = (_sum(min(R, POSITIONS), C, turns) for R in (5, 6, 7, 8))
 
     @linked
     def sums(count, P: array, p, pa, row, po, Z: array, rows, columns, D: array, d, ds):
@@ -334,7 +352,14 @@ def _sums(C):
     return sums
 
 
-_sums_of_two, _sums_of_one = _sums(2), _sums(1)
+_sums_of_two, _sums_of_one = _sums(2, False), _sums(1, True)
+_sum_of_few = _sum(3, 2, True)
+
+
+@linked
+def _sums_of_few(P: array, p, pa, row, po, Z: array, rows, columns, D: array, d, ds):
+    """Three maps (or taps), two vectors of filters."""
+    _sum_of_few(P, p, pa, row, po, Z, rows, columns, D, d, ds)
 
 
 @linked
@@ -381,6 +406,8 @@ def gradient(N, R, maps, dY: array, y, yn, out: 3, P: array, p, pn, ps: 4, os: 3
                                 many, pa, ds = (KW, ps[3], wide) if across else (maps, ps[0], K * wide)
                                 if wide == L:
                                     _sums_of_one(many, P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
+                                elif many == 3:
+                                    _sums_of_few(P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
                                 else:
                                     _sums_of_two(many, P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
     for f in range(R):
