@@ -5,7 +5,8 @@ factor, the shifted image, need not be written down: a tile is R filters by C ve
 runs over the terms, maps and taps, in one loop: the weights are packed for it, and a table holds where in the image
 each term lies (`gather`). Backward to the input is the same product with the taps turned round, over deltas in a frame
 of zeros. With a stride s it is s such products a dimension: cells whose place leaves the remainder r meet the taps r,
-r + s, ... only (`classes`, `remainder`). Backward to the weights multiplies rows with rows (`columns`).
+r + s, ... only (`classes`, `remainder`). Backward to the weights multiplies rows with rows (`columns`),
+the deltas' laid as far apart as the image's where they end within a vector (`spread`).
 
 Where rows fill their vectors badly, or the stride leaves gaps, a few maps are first packed into a panel on the stack: a
 copy of the rows for each tap, without what lies between them, so that vectors run on over the end of a row (`pack`).
@@ -17,7 +18,7 @@ counts what is summed: maps, and taps in three dimensions.
 
 from ..compiler import array, helper, inlined, linked, places
 from .matrix import product
-from .padding import frame
+from .padding import frame, move
 from .tile import HIGH, REGISTERS, copy, fill, inner, lanes, load, numbers, outer, panel, store, strided, sums, zero
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
@@ -450,6 +451,23 @@ def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
             f += 1
 
 
+@helper
+def spreads(OW, width, L):
+    """Whether deltas are laid as far apart as the rows of the image are: vectors then run on over the end of a row."""
+    short = OW % L > 0 and L <= OW and width <= OW + L
+    return short and 4 * width <= 5 * ((OW + L - 1) // L * L) and 8 * width <= NEAR
+
+
+@linked
+def spread(Z: array, z, rows, width, T: array, t, pitch):
+    """T[t + h pitch + i] = Z[z + h width + i], and zeros between the rows."""
+    L = lanes(Z)
+    for h in range(rows):
+        if h + 1 < rows:  # not more than a vector of them, before the row itself
+            store(T, t + h * pitch + pitch - L, 0, zero(T, 1, 1), None, None)
+        move(T, t + h * pitch, Z, z + h * width, width)
+
+
 @linked
 def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4, stride: 3, dilation: 3, taps: 3,
              dW: array, w, ws: 2):  # fmt: skip
@@ -466,33 +484,41 @@ def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4
         for a in range(maps):
             for k in range(first * KW, last * KW):
                 dW[w + f * ws[0] + a * ws[1] + k] = 0
+    T = panel(P, NEAR)
     if not packs(8, KH, stride[2], OW, L):
-        band = min(OH, max(1, NEAR // (8 * OW)))  # rows and samples of eight filters that stay in cache for all maps
-        some = max(1, NEAR // (8 * OH * OW))
         step = stride[1] * width
-        flat = KW == 1 and step == OW  # rows follow each other, here and there
+        apart = stride[1] * stride[2] == 1 and spreads(OW, width, L)
+        pitch = width if apart else OW
+        band = min(OH, max(1, NEAR // (8 * pitch)))  # rows and samples of eight filters that stay in cache for all maps
+        some = max(1, NEAR // (8 * OH * pitch))
+        flat = apart or (KW == 1 and step == OW)  # rows follow each other, here and there
         zs, ps = (each * plane, plane, 0 if flat else OW), (C * volume, 0 if flat else step)
         for n in range(0, N, some):
             count = min(some, N - n)
             for d in range(OD):
                 for h in range(0, OH, band):
                     rows = min(band, OH - h)
-                    high, wide = (1, rows * OW) if flat else (rows, OW)
+                    high, wide = (1, rows * pitch - pitch + OW) if flat else (rows, OW)
                     for f in range(0, F, 8):
                         i, eight = z + (n * each + f) * plane + (d * OH + h) * OW, min(8, F - f)
+                        S, ss = Z, zs
+                        if apart:
+                            own = rows * pitch
+                            for r in range(count * eight):
+                                spread(Z, i + r // eight * zs[0] + r % eight * plane, rows, OW, T, r * own, pitch)
+                            S, i, ss = T, 0, (eight * own, own, 0)
                         for a in range(maps if KW > 1 else 1):
                             for k in range(first, last):
                                 at = a * D + d * stride[0] + k // KH * dilation[0]
                                 j = p + n * C * volume + (at * H + h * stride[1] + k % KH * dilation[1]) * width
                                 v = w + f * ws[0] + a * ws[1] + k * KW
                                 if KW > 1:
-                                    _filters(eight, KW, count, Z, i, zs, P, j, ps, dilation[2], high, wide, dW, v,
+                                    _filters(eight, KW, count, S, i, ss, P, j, ps, dilation[2], high, wide, dW, v,
                                              ws[0], 1)  # fmt: skip
                                 else:
-                                    _filters(eight, maps, count, Z, i, zs, P, j, ps, volume, high, wide, dW, v,
+                                    _filters(eight, maps, count, S, i, ss, P, j, ps, volume, high, wide, dW, v,
                                              ws[0], ws[1])  # fmt: skip
         return
-    T = panel(P, ROOM)
     tall, wide, extra, band = shape_of_panel(ROOM - L, 1, (KH, KW), stride[1], dilation[1], OH, OW)
     tall = tall and last - first == KD * KH
     extra = extra if tall else 0
@@ -521,13 +547,17 @@ def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4
                                          (own, 0), high * columns, 1, rows * columns, dW, v, ws[0], 1)  # fmt: skip
 
 
-def _shares(F, m, groups, rows):
-    """How the gradient is divided: filters and maps of a block, and whether by rows of taps too; about 8 blocks."""
+def _shares(F, m, groups, taps):
+    """How the gradient is divided, into about 8 blocks: filters and maps of a block, and how many runs of rows of taps."""
     filters = min(F // groups, 16)
     blocks = groups * ((F // groups + filters - 1) // filters)
     maps = max(1, min(m, m * blocks // 8))
     blocks *= (m + maps - 1) // maps
-    return filters, maps, rows if blocks < 4 else 1
+    if blocks >= 4:
+        return filters, maps, 1
+    if blocks == 1 and filters >= 6 and filters % 2 == 0:
+        return filters // 2, maps, min(taps, 2)
+    return filters, maps, taps
 
 
 shares = helper(_shares)
@@ -543,16 +573,16 @@ def blocks_of(dW, groups):
 
 @helper
 def backward_weight_tiles(block, N, P, image, dY, out, dW, kernel, stride, dilation, groups):
-    """One block of dW: some filters of a group, some maps, all taps or a row of them."""
+    """One block of dW: some filters of a group, some maps, a run of the rows of taps."""
     F = out[0]
     m, KD, KH, KW = kernel
     filters, maps, rows = shares(F, m, groups, KD * KH)
     each, K = F // groups, KD * KH * KW
-    row, block = block % rows, block // rows
+    run, block = block % rows, block // rows
     a, block = block % ((m + maps - 1) // maps) * maps, block // ((m + maps - 1) // maps)
     fs = (each + filters - 1) // filters
     g, f = block // fs, block % fs * filters
-    first, last = (row, row + 1) if rows > 1 else (0, KD * KH)
+    first, last = run * KD * KH // rows, (run + 1) * KD * KH // rows
     z = (g * each + f) * out[1] * out[2] * out[3]
     p = (g * m + a) * image[1] * image[2] * image[3]
     products(min(filters, each - f), min(maps, m - a), first, last, N, dY, z, out, P, p, image, stride, dilation,
