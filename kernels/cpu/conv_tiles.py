@@ -82,10 +82,11 @@ def _plane(R, C):
         """R filters at `rows` rows of `width` positions: begin with the bias B (2), with 0 (1), or add to Y (0)."""
         L = lanes(P)
         along = rows == 1 and width > L  # vectors that follow each other in one long row, then what is left
-        qr, zs = (L, (ys[0], L)) if along else (pr, ys)
-        for rest in range(2 if along and width % L else 1):
+        step = width - L if begin and width < 2 * L else L  # or two, of which the second begins earlier
+        qr, zs = (step, (ys[0], step)) if along else (pr, ys)
+        for rest in range(2 if along and step == L and width % L else 1):
             o = (width - L if begin else width - width % L) if rest else 0
-            high, wide = (1, width - o) if rest else (width // L, L) if along else (rows, width)
+            high, wide = (1, width - o) if rest else (width // L + (step < L), L) if along else (rows, width)
             rectangle(P, p + o, qr, terms, k, K, W, B, b, begin, Y, y + o, zs, high, wide)
 
     return plane
@@ -548,7 +549,7 @@ def products(F, maps, first, last, N, Z: array, z, out: 4, P: array, p, image: 4
 
 
 def _shares(F, m, groups, taps):
-    """How the gradient is divided, into about 8 blocks: filters and maps of a block, and how many runs of rows of taps."""
+    """How the gradient is divided: filters and maps of a block, runs of rows of taps; about 8 blocks."""
     filters = min(F // groups, 16)
     blocks = groups * ((F // groups + filters - 1) // filters)
     maps = max(1, min(m, m * blocks // 8))
