@@ -147,6 +147,23 @@ def test_sums_of_more_terms_than_fit(maps, filters, taps):
         np.testing.assert_allclose(found[name], exact[name], rtol=1e-12, atol=1e-11, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    "batch, maps, size", [(3, 1, 118), (1, 1, 181), (2, 16, 60), (1, 16, 84), (3, 24, 32), (1, 24, 50)]
+)
+def test_frames_with_and_without_room(batch, maps, size):
+    """Frames of deltas of some samples, of one and of none stay on the stack, in each of the three algorithms."""
+    spec = {1: "conv(2, 5, padding='same')", 16: "conv(16, 5, padding='same')", 24: "conv(24, 3, padding='same')"}[maps]
+    layer, rng = registry.create(spec), np.random.default_rng(size)
+    x = rng.standard_normal((batch, maps, size, size))
+    dy = rng.standard_normal((batch, *layer.output_shape(x.shape[1:])))
+    W = rng.standard_normal(layer.parameters(x.shape[1:])["W"].shape)
+    exact = run(layer, x, dy, {"W": W}, "reference")
+    found = run(layer, x.astype(np.float32), dy.astype(np.float32), {"W": W}, "cpu")
+    for name in ("y", "dx", "dW"):
+        scale = np.abs(exact[name]).max() + 1.0
+        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+
+
 @pytest.mark.parametrize("maps, filters", [(160, 24), (24, 200), (256, 256)])
 def test_as_many_maps_as_fit(maps, filters):
     """Weights in several portions, in float64: to its rounding."""
