@@ -37,6 +37,16 @@ def test_twins_take_the_same_arguments(cpu, reference):
         assert getattr(cpu, name).arguments == tuple(inspect.signature(getattr(reference, name)).parameters), name
 
 
+def agrees_in_float32(layer, x, dy, rng):
+    """The CPU's values and gradients in float32 are the reference's in float64."""
+    W = rng.standard_normal(layer.parameters(x.shape[1:])["W"].shape)
+    exact = run(layer, x, dy, {"W": W}, "reference")
+    found = run(layer, x.astype(np.float32), dy.astype(np.float32), {"W": W}, "cpu")
+    for name in ("y", "dx", "dW"):
+        scale = np.abs(exact[name]).max() + 1.0
+        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 3), maps=st.integers(1, 19), each=st.integers(1, 19), groups=st.sampled_from([1, 1, 1, 2, 3]),
@@ -55,12 +65,7 @@ def test_every_tile_and_tail(batch, maps, each, groups, sizes, kernel, stride, d
         dy = rng.standard_normal((batch, *layer.output_shape(x.shape[1:])))
     except ShapeError:
         return
-    W = rng.standard_normal(layer.parameters(x.shape[1:])["W"].shape)
-    exact = run(layer, x, dy, {"W": W}, "reference")
-    found = run(layer, x.astype(np.float32), dy.astype(np.float32), {"W": W}, "cpu")
-    for name in ("y", "dx", "dW"):
-        scale = np.abs(exact[name]).max() + 1.0
-        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+    agrees_in_float32(layer, x, dy, rng)
 
 
 @settings(max_examples=30, deadline=None)
@@ -156,12 +161,7 @@ def test_frames_with_and_without_room(batch, maps, size):
     layer, rng = registry.create(spec), np.random.default_rng(size)
     x = rng.standard_normal((batch, maps, size, size))
     dy = rng.standard_normal((batch, *layer.output_shape(x.shape[1:])))
-    W = rng.standard_normal(layer.parameters(x.shape[1:])["W"].shape)
-    exact = run(layer, x, dy, {"W": W}, "reference")
-    found = run(layer, x.astype(np.float32), dy.astype(np.float32), {"W": W}, "cpu")
-    for name in ("y", "dx", "dW"):
-        scale = np.abs(exact[name]).max() + 1.0
-        np.testing.assert_allclose(found[name] / scale, exact[name] / scale, atol=3e-6, err_msg=name)
+    agrees_in_float32(layer, x, dy, rng)
 
 
 @pytest.mark.parametrize("maps, filters", [(160, 24), (24, 200), (256, 256)])
