@@ -5,8 +5,8 @@ factor, the shifted image, need not be written down: a tile is R filters by C ve
 runs over the terms, maps and taps, in one loop: the weights are packed for it, and a table holds where in the image
 each term lies (`gather`). Backward to the input is the same product with the taps turned round, over deltas in a frame
 of zeros. With a stride s it is s such products a dimension: cells whose place leaves the remainder r meet the taps r,
-r + s, ... only (`classes`, `remainder`). Backward to the weights multiplies rows with rows (`columns`),
-the deltas' laid as far apart as the image's where they end within a vector (`spread`).
+r + s, ... only (`classes`, `remainder`). Backward to the weights multiplies rows with rows (`columns`), the deltas'
+laid as far apart as the image's where they end within a vector (`spread`).
 
 Where rows fill their vectors badly, or the stride leaves gaps, a few maps are first packed into a panel on the stack: a
 copy of the rows for each tap, without what lies between them, so that vectors run on over the end of a row (`pack`).
@@ -455,8 +455,8 @@ def _filters(F, count, N, Z, z, zs, P, p, ps, pk, rows, width, dW, w, wf, wk):
 @helper
 def spreads(OW, width, L):
     """Whether deltas are laid as far apart as the rows of the image are: vectors then run on over the end of a row."""
-    short = OW % L > 0 and L <= OW and width <= OW + L
-    return short and 4 * width <= 5 * ((OW + L - 1) // L * L) and 8 * width <= NEAR
+    tails = OW % L > 0 and L <= OW < width <= OW + L
+    return tails and 4 * width <= 5 * ((OW + L - 1) // L * L) and 8 * width <= NEAR
 
 
 @linked
