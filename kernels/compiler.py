@@ -8,7 +8,6 @@ compiles its kernels again.
 
 import inspect
 from functools import cache as memoize
-from functools import cached_property
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -261,35 +260,3 @@ def _scalar(dtype):
     from numba.np.numpy_support import from_dtype
 
     return from_dtype(dtype)
-
-
-class Function(types.WrapperAddressProtocol):
-    """A compiled function that is passed as an argument to jitted code: Numba sees its signature, not its identity.
-
-    So a user's cached function calls whatever network it is given, never a former one. It is compiled, or loaded from
-    disk, when it is first called or passed.
-    """
-
-    def __init__(self, function, signature):
-        self.function, self.arguments = function, signature
-
-    @cached_property
-    def dispatcher(self):
-        return compiled(self.function, self.arguments)
-
-    @cached_property
-    def _result(self):
-        return self.dispatcher.overloads[self.arguments]
-
-    @cached_property
-    def _address(self):
-        return self._result.library.get_pointer_to_function(self._result.fndesc.llvm_cfunc_wrapper_name)
-
-    def __wrapper_address__(self):
-        return self._address
-
-    def signature(self):
-        return self._result.signature
-
-    def __call__(self, *arguments):
-        return self.dispatcher(*arguments)

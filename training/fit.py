@@ -14,7 +14,8 @@ import numpy as np
 
 from ..data.split import Split
 from ..errors import DivergenceError, ShapeError, SpecError
-from ..network.program import ROWS, SEED, STEP, STOP, Program
+from ..network.program import Program
+from ..network.state import ROWS, SEED, STEP, STOP
 from ..registry import losses, optimizers, schedules
 from . import metrics as metric_functions
 from .clip import create as create_clip
