@@ -32,7 +32,7 @@ def assemble(program):
     def kernel_of(binding, signature):
         kernel = _kernel(binding, program.device)
         if plan.inline:
-            dispatcher = kernel.inlined(real)
+            dispatcher = kernel.inlined(signature, real)
             used.append(dispatcher.py_func.__name__)
             return dispatcher
         name, _ = kernel.compile(signature, real)

@@ -126,9 +126,12 @@ def use_threads(number):
     """Run on that many threads; UsageError where this process has fewer."""
     import numba
 
+    from ..kernels.compiler import start_threads  # Numba waits until something is compiled
+
     there = numba.config.NUMBA_NUM_THREADS
     if number > there:
         raise UsageError(f"run.threads: {number} threads, but this process has {there}; NUMBA_NUM_THREADS can raise it")
+    start_threads()
     numba.set_num_threads(number)
 
 
