@@ -18,8 +18,8 @@ from numba.core import cgutils
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
-from ..errors import NnjitError
-from . import source
+from ..errors import NnjitError, SpecError
+from . import reached, source
 from .cache import UNCACHED, DiskCache, digest
 from .cpu import functions
 
@@ -226,7 +226,13 @@ class Kernel:
     @property
     def source(self):
         if self._source is None:
-            self._source = source.Source(self.function)
+            made = source.Source(self.function)
+            if place := reached.raising(self.function):
+                raise SpecError(
+                    f"{self!r} has a raise or an assert ({place}), but a kernel cannot raise: check options in the"
+                    " layer's validate, and let the kernel write NaN where there is no right number"
+                )
+            self._source = made
         return self._source
 
     def python(self, real):

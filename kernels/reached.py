@@ -233,6 +233,31 @@ def written(function):
     return found, first
 
 
+def raising(function, seen=()):
+    """Return where a function that is compiled, or one that it calls, first has a raise or an assert; None: nowhere.
+
+    A plain function that it calls may stand for an overload and then holds ``raise NotImplementedError``.
+    """
+    found, first = lines(function)
+    for node in ast.walk(ast.parse(textwrap.dedent("".join(found)))):
+        if isinstance(node, ast.Assert) or (
+            isinstance(node, ast.Raise) and "NotImplementedError" not in ast.dump(node)
+        ):
+            return f"{function.__code__.co_filename}, line {first + node.lineno - 1}"
+    for name in sorted(_names(function.__code__)):
+        called = function.__globals__.get(name)
+        called = getattr(called, "py_func", called)
+        if isinstance(called, python_types.FunctionType) and called not in seen and not _own(called.__module__):
+            with suppress(OSError, SyntaxError):
+                if place := raising(called, {*seen, function, called}):
+                    return place
+    return None
+
+
+def _own(module):
+    return _foreign(module) or module.partition(".")[0] == "nnjit"
+
+
 def _arguments(code):
     return code.co_varnames[: code.co_argcount]
 

@@ -6,11 +6,16 @@ import pickle
 import subprocess
 import sys
 import warnings
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from nnjit.errors import ShapeError
+from nnjit.errors import ShapeError, SpecError
+from nnjit.kernels import cpu
+from nnjit.kernels.compiler import Kernel
+from nnjit.layers import elementwise, kernel
 from nnjit.network.program import Program
 from nnjit.network.state import FAULT, FAULTS, State
 from nnjit.registry import compose
@@ -406,3 +411,54 @@ def test_the_text_refuses_whatever_runs_it():
     with pytest.raises(ValueError, match="N from 1 to 2"):
         run.step(program.state, x, y)
     assert isinstance(program.state, State) and program.state.counters[FAULT]
+
+
+def guard(value):
+    if value > 1e6:
+        raise ValueError("too large")
+    return value
+
+
+guarded = njit(guard)
+
+
+def raises(x, y):
+    for n in prange(x.shape[0]):
+        if x[n, 0] > 1e6:
+            raise ValueError("too large")
+        y[n, 0] = x[n, 0]
+
+
+def asserts(x, y):
+    for n in prange(x.shape[0]):
+        assert x[n, 0] < 1e6
+        y[n, 0] = x[n, 0]
+
+
+def helped(x, y):
+    for n in prange(x.shape[0]):
+        y[n, 0] = guarded(x[n, 0])
+
+
+@pytest.mark.parametrize("function", [raises, asserts, helped])
+def test_a_kernel_that_raises_is_refused_when_compiled(function):
+    """What a kernel raises would be dropped: nothing looks at its status."""
+    with pytest.raises(SpecError, match=r"has a raise or an assert \(.*test_calls.py, line \d+\)"):
+        kernel(function)(np.ones((2, 1)), np.zeros((2, 1)))
+
+
+def test_a_formula_that_raises_is_refused():
+    with pytest.raises(SpecError, match="a raise or an assert"):
+        elementwise(formula)(np.ones(3), np.zeros(3))
+
+
+def formula(x):
+    assert x > 0
+    return x
+
+
+def test_no_kernel_of_nnjit_raises():
+    for file in sorted(Path(cpu.__file__).parent.glob("*.py")):
+        for value in vars(import_module(f"nnjit.kernels.cpu.{file.stem}")).values():
+            if isinstance(value, Kernel):
+                assert value.source
