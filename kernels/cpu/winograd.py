@@ -42,6 +42,7 @@ SQUARE = 32  # maps and filters of a block of the gradient
 STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of two vectors of pieces
 TURNED = 96 * BYTES  # two rows of deltas, filters beside each other
 SUMS = 16 * (SQUARE * SQUARE + 16)  # the gradient, transformed
+RUN = 32  # strips whose sums are added up before they are added to those of all: rounding errors grow with the runs
 
 
 @kernel
@@ -393,14 +394,17 @@ def _turned(R, dY, y, step, row, count, plane, T, t, width):
 
 
 def _sum(C):
-    """HIGH maps, C vectors of filters: D += the sum over pieces of a column of V times a row of Z."""
+    """HIGH maps, C vectors of filters: D += the sum over a strip's pieces of a column of V times a row of Z.
+
+    The strip is summed before it is added to D: no sum of a whole batch runs in one number.
+    """
 
     @inlined
     def add(count, V, v, vs, Z, z, zs, D, d):
-        t = load(D, d, zs, HIGH, C, None, None)
+        t = zero(D, HIGH, C)
         for i in range(count):
             t = outer(t, V, v + i, vs, Z, z + i * zs, None, None)
-        store(D, d, zs, t, None, None)
+        store(D, d, zs, t + load(D, d, zs, HIGH, C, None, None), None, None)
 
     return add
 
@@ -456,17 +460,26 @@ def _put_three(T, t, step, vectors):
 
 
 @linked
+def add_and_clear(count, D: array, total: array):
+    """total[:count] += D[:count], then D[:count] = 0."""
+    for i in range(count):
+        total[i] += D[i]
+        D[i] = 0
+
+
+@linked
 def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w, ws: 2):
     """dW[w + r ws0 + k ws1 :] of R filters and K maps, at most SQUARE of either; `out`, `image` as in `convolve`."""
-    V, Z, D, T = panel(P, STRIP), panel(P, STRIP), panel(P, SUMS), panel(P, TURNED)
+    V, Z, T = panel(P, STRIP), panel(P, STRIP), panel(P, TURNED)
+    D, total = panel(P, SUMS), panel(P, SUMS)
     L = lanes(P)
     down, across = (out[2] + 1) // 2, (out[3] + 1) // 2
     columns = min(across, 2 * L)
     band = 2 * L // columns
     rs = (R + L - 1) // L * L
-    ds = (K + 7) // 8 * 8 * rs + L
+    ds, strips = (K + 7) // 8 * 8 * rs + L, 0
     for i in range(16 * ds):
-        D[i] = 0
+        D[i] = total[i] = 0
     for o in range(0, across, columns):
         for h in range(0, N * down, band):
             strip = (h, min(band, N * down - h), o, min(columns, across - o))
@@ -476,4 +489,8 @@ def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w,
             pieces(K, P, p, image, strip, down, V, vs)
             deltas(R, dY, y, out, strip, down, T, Z, zs)
             sums_of_products(K, count, V, vs, Z, zs, D, ds)
-    taps(R, K, D, ds, rs, T, dW, w, ws)
+            strips += 1
+            if strips % RUN == 0:
+                add_and_clear(16 * ds, D, total)
+    add_and_clear(16 * ds, D, total)
+    taps(R, K, total, ds, rs, T, dW, w, ws)
