@@ -32,6 +32,8 @@ State.__doc__ = """The arrays a program works on; one state belongs to one threa
 theta, gradient (S,); moments (k S,) of the update rule; buffers; arena: activations and deltas; rates: the learning
 rate of every step (the last one holds on); log (float64): rows of loss, rate, total norm and norms by layer, then
 partial sums; counters (int64): step, seed, rows written, stop flag, then the identity order and the batch's labels.
+The stop flag, counters[3], says whether the loss or a gradient was not finite in the latest call of `step` or `epoch`,
+which begins by clearing it; such a step is not counted, and the next call goes on from theta as it is.
 """
 
 STEP, SEED, ROWS, STOP, HEAD = range(5)  # places in State.counters
@@ -105,6 +107,7 @@ class Program:
             raise ShapeError(f"{self.loss_name}: takes targets of the output's shape, not whole-number labels")
         if not self.network.theta.size:
             raise ShapeError("the network has no parameters, so there is nothing to train")
+        self.network.graph.warn_of_batches(self.batch_size, f"a training batch of {self.batch_size}")
         self.loss, self.optimizer = loss, optimizer
         self.rates = np.atleast_1d(np.asarray(optimizer.lr if rates is None else rates, np.float64))
 

@@ -293,8 +293,9 @@ def _training(plan):
         "",
         "",
         "def step(s, x, target):",
-        '    """One step on one batch; returns its mean loss."""',
+        '    """One step on one batch; returns its mean loss, NaN where a gradient is not finite."""',
         *_guard("step", plan, "target", target_shape, N),
+        "    s.counters[3] = 0",
         f"    return learn(s, x, target, s.counters[4:{4 + N}], 0, x.shape[0])",
         "",
         "",
@@ -304,6 +305,7 @@ def _training(plan):
         "    for i in range(order.size):",
         "        if order[i] < 0 or order[i] >= x.shape[0]:",
         '            raise ValueError("epoch: order must hold indices of samples of x")',
+        "    s.counters[3] = 0",
         "    total = 0.0",
         f"    for first in range(0, order.size, {N}):",
         f"        N = min({N}, order.size - first)",
@@ -319,7 +321,7 @@ def _chunks(plan):
     """The update of theta chunk by chunk; two passes when the norm must be known before (clipping)."""
     total = plan.first_chunk[-1]
     head = "for c in prange" if plan.parts > 1 and total > 1 else "for c in range"
-    stop = ["    if not np.isfinite(norm) or not np.isfinite(C):", "        s.counters[3] = 1", "        return C"]
+    stop = ["    if not np.isfinite(norm) or not np.isfinite(C):", "        s.counters[3] = 1", "        return np.nan"]
     bad = [
         "    if not np.isfinite(C):",
         f"        for c in range({total}):",
