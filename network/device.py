@@ -19,7 +19,7 @@ from numba import cuda
 
 from ..errors import DeviceError, ShapeError
 from ..kernels.compiler import Kernel
-from ..kernels.cuda.step import measure, record
+from ..kernels.cuda.step import STOP, measure, record
 from ..kernels.device_code import SIMULATED, Now
 from ..kernels.driver import Sequence, formed, require, translated
 from ..kernels.elementwise import Formula
@@ -233,6 +233,7 @@ class DeviceRun:
             if not self._held:
                 self._load(state)
             self._reset("log", self._total)
+            self._reset("counters", STOP)
             if self._resident(x, targets, order):
                 self._steps(*self._there, order.size)
             else:
@@ -241,7 +242,7 @@ class DeviceRun:
             total = self._read(state)
             if not self._held:
                 self._store(state)
-        return float("nan") if state.counters[3] else total / order.size
+        return float("nan") if state.counters[STOP] else total / order.size
 
     def _steps(self, x, targets, order, count):
         """Steps on `count` samples of the device's x and targets in an order; nothing here waits for the device."""

@@ -97,6 +97,7 @@ class Program:
             raise ShapeError(f"{self.loss_name}: takes targets of the output's shape, not whole-number labels")
         if not self.network.theta.size:
             raise ShapeError("the network has no parameters, so there is nothing to train")
+        self.network.graph.warn_of_batches(self.batch_size, f"a training batch of {self.batch_size}")
         self.loss, self.optimizer = loss, optimizer
         self.rates = np.atleast_1d(np.asarray(optimizer.lr if rates is None else rates, np.float64))
 

@@ -30,7 +30,9 @@ class State(namedtuple("State", "theta gradient moments buffers arena rates log 
     theta, gradient (S,); moments (k S,) of the update rule; buffers; arena: activations and deltas; rates: the learning
     rate of every step (the last one holds on); log (float64): rows of loss, rate, total norm and norms by layer, then
     partial sums; counters (int64): step, seed, rows written, stop flag, refused call (see `FAULTS`), then the identity
-    order and the batch's labels. `layout` is the number of the program's text and types: a function refuses a state
+    order and the batch's labels. The stop flag says whether the loss or a gradient was not finite in the latest call of
+    `step` or `epoch`, which begins by clearing it; such a step is not counted, and the next call goes on from theta as
+    it is. `layout` is the number of the program's text and types: a function refuses a state
     with another number.
     """
 

@@ -318,9 +318,10 @@ def _training(plan):
         "",
         "",
         "def step(s, x, target):",
-        '    """One step on one batch; returns its mean loss."""',
+        '    """One step on one batch; returns its mean loss, NaN where a gradient is not finite."""',
         *_guard("step", plan, "target", target_shape, N),
         *(["    for label in target:", *_label_guard("step", "label", plan, "        ")] if program.labels else []),
+        f"    s.counters[{STOP}] = 0",
         f"    return learn(s, x, target, s.counters[{HEAD}:{HEAD + N}], 0, x.shape[0])",
         "",
         "",
@@ -333,6 +334,7 @@ def _training(plan):
         "        if not 0 <= i < x.shape[0]:",
         *_refuse("epoch order", "order must hold indices of samples of x", "            "),
         *_label_guard("epoch", "targets[i]", plan, "        "),
+        f"    s.counters[{STOP}] = 0",
         "    total = 0.0",
         f"    for first in range(0, order.size, {N}):",
         f"        N = min({N}, order.size - first)",
@@ -351,7 +353,7 @@ def _chunks(plan):
     stop = [
         "    if not np.isfinite(norm) or not np.isfinite(C):",
         f"        s.counters[{STOP}] = 1",
-        "        return C",
+        "        return np.nan",
     ]
     bad = [
         "    if not np.isfinite(C):",

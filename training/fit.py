@@ -98,6 +98,9 @@ class Trainer:
             network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=create_clip(settings.clip),
             rates=rates, norm=settings.norm,
         )  # fmt: skip
+        last = len(train) % self.batch_size
+        if last:
+            network.graph.warn_of_batches(last, f"the last batch ({last} of {len(train)} samples)")
         self.history = History()
         self.progress = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None, "seconds": 0.0}
         self._before = network.theta.copy()
