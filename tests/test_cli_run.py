@@ -38,7 +38,7 @@ def test_one_line_an_epoch_and_a_last_line(here):
     record = records(here / "runs/digits-1")[-1]
     for name in ("loss", "val_loss", "val_accuracy"):
         assert f"{name} {record[name]:.4g}" in epochs[-1] and f"{name} {record[name]:.4g}" in lines[-1]
-    assert lines[-1].startswith("runs/digits-1: ") and lines[-1].endswith(" s")
+    assert lines[-1].startswith("runs/digits-1/last.safetensors (epoch 2): ") and lines[-1].endswith(" s")
 
 
 def test_run_directories_are_named_and_never_overwritten(here):
