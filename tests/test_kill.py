@@ -144,7 +144,7 @@ def test_killed_in_a_checkpoint(process, whole, tmp_path, name, within, stage):
         assert (saved["epoch"], saved["done"]) == ((epoch - 1, 1) if within else (epoch, 0))
         assert not list(path.glob(".*"))
     else:
-        assert saved is None or saved["epoch"] < epoch and saved["done"] == (name[0] == "l" and not within)
+        assert saved is None or (saved["epoch"] < epoch and saved["done"] == (name[0] == "l" and not within))
         left = list(path.glob(f".{name}.*.tmp"))
         assert len(left) == 1, "it was not killed where it should be"
         assert (left[0].stat().st_size > 0) == (stage != "before write")
@@ -176,7 +176,7 @@ def test_killed_while_an_existing_directory_is_filled(process, tmp_path, moment)
         return
     with pytest.raises(CheckpointError, match=r"lacks config\.toml"):
         RunDirectory.open(path)
-    with pytest.raises(RunExists, match="choose another directory$"):
+    with pytest.raises(RunExists, match=r"choose another directory$"):
         RunDirectory(path).refuse_existing()
 
 
