@@ -205,8 +205,8 @@ class Network:
 
         return fit(self, x, y, **options)
 
-    def evaluate(self, x, y, loss=None, metrics=()):
-        """Mean loss and metrics on arrays; see `nnjit.training.fit.evaluate`."""
+    def evaluate(self, x, y, loss=None, metrics=None):
+        """Mean loss and metrics on arrays, accuracy by default; see `nnjit.training.fit.evaluate`."""
         from ..training.fit import evaluate  # as in fit
 
         return evaluate(self, x, y, loss=loss, metrics=metrics)
