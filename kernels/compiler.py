@@ -7,6 +7,7 @@ compiles its kernels again.
 """
 
 import inspect
+import os
 from functools import cache as memoize
 from functools import cached_property
 
@@ -14,6 +15,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock as COMPILING
 from numba.extending import intrinsic
 
 from . import source
@@ -29,6 +31,11 @@ HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # ca
 INLINED = {**HELPER, "forceinline": True}
 FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # what np.exp is in kernels
 FUNCTIONS_KEY = digest(inspect.getsource(functions))
+
+# One thread at a time compiles. It is Numba's own lock, since Numba calls us while it compiles, and we call Numba. A
+# process is forked between compilations: its child must find neither the lock taken nor half of a function.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=COMPILING.release)
 
 
 def helper(function):
@@ -52,6 +59,7 @@ def linked(function):
     arrays = [name for name in names if notes.get(name) is array]
     text = source.Source(function)
 
+    @COMPILING
     @memoize
     def register(real):
         """Compile for an element type, or load from disk; the symbol and the signature."""
@@ -98,6 +106,7 @@ class places:
     """Annotation of `linked` functions: whole numbers, those of the word `numbers`."""
 
 
+@COMPILING
 def compiled(function, signature, **options):
     """A Numba dispatcher for one signature, taken from our disk cache when it is there.
 
@@ -110,6 +119,8 @@ def compiled(function, signature, **options):
     dispatcher._cache = DiskCache(function)
     dispatcher.compile(signature)
     dispatcher.disable_compile()
+    for result in dispatcher.overloads.values():
+        result.library._shared_module = None  # for linking it into other code, which nothing does: half of its memory
     return dispatcher
 
 
@@ -175,6 +186,9 @@ class Kernel:
         self._source = None
         self._made = {}
 
+    def __getstate__(self):
+        return self.__dict__ | {"_made": {}}  # machine code is this process's own
+
     def __repr__(self):
         return f"<kernel {self.function.__module__}.{self.function.__qualname__}({', '.join(self.arguments)})>"
 
@@ -205,12 +219,15 @@ class Kernel:
             The same code, callable from Python with part and parts at the end.
         """
         signature = tuple(signature)
-        if (signature, real) not in self._made:
-            function = self.python(real)
-            function.__name__ += "_" + digest(signature)
-            function.__qualname__ = function.__name__
-            dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
-            self._made[signature, real] = symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
+        if (signature, real) in self._made:
+            return self._made[signature, real]
+        with COMPILING:
+            if (signature, real) not in self._made:  # not by another thread either
+                function = self.python(real)
+                function.__name__ += "_" + digest(signature)
+                function.__qualname__ = function.__name__
+                dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
+                self._made[signature, real] = symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
         return self._made[signature, real]
 
     def inlined(self, real):
@@ -226,6 +243,7 @@ class Kernel:
         dispatcher(*[real(a) if type(a) is float else a for a in arguments], 0, 1)
 
 
+@COMPILING
 @memoize
 def _inlined(kernel, real):
     return njit(**INLINED)(kernel.python(real))
