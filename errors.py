@@ -29,6 +29,10 @@ class ShapeError(UsageError, ValueError):
     """Shapes of layers or arrays do not fit together."""
 
 
+class ConcurrencyError(UsageError, RuntimeError):
+    """Two threads at once do what only one may do at a time."""
+
+
 class RunExists(UsageError):
     """The run directory holds a run already."""
 

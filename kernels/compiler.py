@@ -7,6 +7,7 @@ compiles its kernels again.
 """
 
 import inspect
+import os
 import re
 from functools import cache as memoize
 
@@ -15,6 +16,7 @@ import numba
 import numpy as np
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock as COMPILING
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
@@ -32,6 +34,11 @@ HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # ca
 INLINED = {**HELPER, "forceinline": True}
 FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # what np.exp is in kernels
 FUNCTIONS_KEY = digest(inspect.getsource(functions))
+
+# One thread at a time compiles. It is Numba's own lock, since Numba calls us while it compiles, and we call Numba. A
+# process is forked between compilations: its child must find neither the lock taken nor half of a function.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=COMPILING.release)
 
 
 def helper(function):
@@ -55,6 +62,7 @@ def linked(function):
     arrays = [name for name in names if notes.get(name) is array]
     text = source.Source(function)
 
+    @COMPILING
     @memoize
     def register(real):
         """Compile for an element type, or load from disk; the symbol and the signature."""
@@ -101,6 +109,7 @@ class places:
     """Annotation of `linked` functions: whole numbers, those of the word `numbers`."""
 
 
+@COMPILING
 def compiled(function, signature, **options):
     """A Numba dispatcher for one signature, taken from our disk cache when it is there.
 
@@ -121,6 +130,8 @@ def compiled(function, signature, **options):
         dispatcher._cache = DiskCache(function)
     dispatcher.compile(signature)
     dispatcher.disable_compile()
+    for result in dispatcher.overloads.values():
+        result.library._shared_module = None  # for linking it into other code, which nothing does: half of its memory
     return dispatcher
 
 
@@ -220,6 +231,9 @@ class Kernel:
         self._source = None
         self._made = {}
 
+    def __getstate__(self):
+        return self.__dict__ | {"_made": {}}  # machine code is this process's own
+
     def __repr__(self):
         return f"<kernel {self.function.__module__}.{self.function.__qualname__}({', '.join(self.arguments)})>"
 
@@ -260,17 +274,23 @@ class Kernel:
             The same code, callable from Python with part and parts at the end.
         """
         signature = tuple(signature)
-        if (signature, real) not in self._made:
-            try:
-                function = self.python(real)
-                function.__name__ += "_" + digest(signature)
-                function.__qualname__ = function.__name__
-                dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
-            except (NumbaError, SyntaxError) as error:
-                name = f"{self.function.__module__}.{self.function.__qualname__}"
-                raise NnjitError(f"{name} does not compile: {first_line(error)}") from None
-            self._made[signature, real] = symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
+        if (signature, real) in self._made:
+            return self._made[signature, real]
+        with COMPILING:
+            if (signature, real) not in self._made:  # not by another thread either
+                self._made[signature, real] = self._make(signature, real)
         return self._made[signature, real]
+
+    def _make(self, signature, real):
+        try:
+            function = self.python(real)
+            function.__name__ += "_" + digest(signature)
+            function.__qualname__ = function.__name__
+            dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
+        except (NumbaError, SyntaxError) as error:
+            name = f"{self.function.__module__}.{self.function.__qualname__}"
+            raise NnjitError(f"{name} does not compile: {first_line(error)}") from None
+        return symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
 
     def inlined(self, signature, real):
         """The kernel as a dispatcher that the caller compiles into itself (for networks of a few numbers)."""
@@ -288,6 +308,7 @@ class Kernel:
         dispatcher(*[real(a) if type(a) is float else a for a in arguments], 0, 1)
 
 
+@COMPILING
 @memoize
 def _inlined(kernel, real):
     return njit(**INLINED)(kernel.python(real))

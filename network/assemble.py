@@ -11,7 +11,7 @@ from numba import njit, typeof, types
 
 from ..kernels import cache
 from ..kernels.cache import digest
-from ..kernels.compiler import FLOATS, INLINED, compiled, external, symbol
+from ..kernels.compiler import COMPILING, FLOATS, INLINED, compiled, external, symbol
 from ..kernels.operations import Operation
 from ..kernels.prepare import from_both_ends
 from ..kernels.slots import Slot
@@ -21,17 +21,21 @@ from .fork import fork, split
 from .function import Function, Parameter
 from .graph import Ref
 
+_assembled: dict = {}  # key of a text -> its functions, which know no network: all that have the text share them
 
+
+@COMPILING
 def assemble(program):
     """name -> callable, of predict, step and epoch as the program has them."""
     plan, real = program.plan, program.dtype.type
+    inline, device = plan.inline, program.device
     state = typeof(program.state)
     flats = state.dtypes()
     used = []
 
-    def kernel_of(binding, signature):
-        kernel = _kernel(binding, program.device)
-        if plan.inline:
+    def kernel_of(binding, signature):  # Numba keeps it for ever, so it must not hold the program
+        kernel = _kernel(binding, device)
+        if inline:
             dispatcher = kernel.inlined(signature, real)
             used.append(dispatcher.py_func.__name__)
             return dispatcher
@@ -39,14 +43,11 @@ def assemble(program):
         used.append(name)
         return name
 
-    space = program.namespace(
-        {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
-    )
     # A kernel must be registered before code that calls it is loaded; first those that need no others.
     bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
-    needed = {b: _kernel(b, program.device).source.linked() for b in dict.fromkeys(binding for binding, _ in bound)}
+    needed = {b: _kernel(b, device).source.linked() for b in dict.fromkeys(binding for binding, _ in bound)}
     linked = list(dict.fromkeys(function for functions in needed.values() for function in functions))
-    late = [(_kernel(b, program.device), signature) for b, signature in bound if needed[b] and not plan.inline]
+    late = [(_kernel(b, device), signature) for b, signature in bound if needed[b] and not inline]
     with from_both_ends(linked, late, real) as help:
         found = cache.compiled
         for binding, signature in sorted(bound, key=lambda pair: len(needed[pair[0]]) > 0):
@@ -56,8 +57,12 @@ def assemble(program):
             kernel_of(binding, signature)
             if cache.compiled > found:
                 help()
-    key = digest(program.source, *sorted(set(used)), state, plan.inline, FORK_KEY)
-    return _Functions(program, space, state, key).build()
+    key = digest(program.source, *sorted(set(used)), state, inline, FORK_KEY)
+    if key not in _assembled:
+        words = {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
+        space = program.namespace(words)
+        _assembled[key] = _Functions(program, space, state, key).build()
+    return _assembled[key]
 
 
 def _kernel(binding, device):

@@ -1,14 +1,20 @@
 """The network F(x): its layers, the flat vector theta of all parameters, and what can be done with it."""
 
+import os
+import threading
+import weakref
 from collections.abc import Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DeviceError, ShapeError, SpecError
+from ..errors import ConcurrencyError, DeviceError, ShapeError, SpecError, UsageError
 from ..registry import initializers
 from ..registry import layers as catalogue
 from ..registry.specs import did_you_mean, either, shown
+from .arenas import Arenas
 from .graph import Graph
 from .memory import aligned
 from .program import Program
@@ -16,6 +22,11 @@ from .program import Program
 DTYPES = {"float32": np.float32, "float64": np.float64}
 DEVICES = ("cpu", "cuda")
 PRECISIONS = ("float32", "tf32", "bf16")
+VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "running"}  # name -> the vector they are parts of
+FIXED = ("layers", "input_shape", "output_shape", "dtype", "device", "precision", "graph")  # by the composition
+# What runs the network in this process: a copy makes its own.
+LOCKS = ("_planning", "_learning", "_statistics", "_copying", "_on_device")
+PRIVATE = ("_programs", "_arenas", "_own", "_trainer", *LOCKS)
 
 
 class Views(Mapping):
@@ -63,6 +74,14 @@ class Network:
         All buffers, flat.
     parameters, gradients, buffers : mapping
         Views by name, such as ``"conv.1.W"``.
+
+    Notes
+    -----
+    ``net.theta = values`` writes into the vector, like ``net.theta[:] = values``; so do `gradient` and `running`.
+
+    `predict`, `evaluate` and `forward` may be called from several threads at once. A `backward` goes with the last
+    `forward` of its own thread. There is one gradient, so `backward` or `fit` in two threads at once is refused. A copy
+    (``copy.deepcopy``, pickle) is independent: it has a theta of its own.
     """
 
     def __init__(self, layers, input_shape, dtype="float32", device="cpu", seed=0, precision="float32"):
@@ -84,15 +103,72 @@ class Network:
         self.dtype, self.device, self.seed, self.precision = np.dtype(dtype), device, int(seed), precision
         self.graph = Graph(self.layers, self.input_shape)
         self.output_shape = self.graph.output.shape
+        self._allocate()
+        self.initialize(self.seed)
+
+    def _allocate(self):
+        """The vectors, their views, and what runs the network in this process."""
         self.theta = aligned(self.graph.size, self.dtype)
         self.gradient = aligned(self.graph.size, self.dtype)
         self.running = aligned(self.graph.buffer_size, self.dtype)
         self.parameters = Views(self.theta, self._places("parameters"))
         self.gradients = Views(self.gradient, self._places("parameters"))
         self.buffers = Views(self.running, self._places("buffers"))
-        self._programs = {}
-        self._last = None
-        self.initialize(self.seed)
+        self._programs, self._arenas, self._own = {}, Arenas(), threading.local()
+        self._renew()
+        _networks.add(self)
+
+    def _renew(self):
+        """Make the locks again: after a fork a thread that is gone may hold them."""
+        self._trainer = None  # the thread in `fit`
+        self._planning = threading.RLock()  # of the programs
+        self._learning = threading.RLock()  # of the gradient
+        self._statistics = threading.Lock()  # of the buffers, for a training pass
+        self._copying = threading.Lock()  # of the buffers, for a copy
+        self._on_device = threading.RLock() if self.device == "cuda" else nullcontext()
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name not in (*VIEWS, *PRIVATE, "graph")}
+
+    def __setstate__(self, state):
+        vectors = {name: state[name] for name in VIEWS.values()}
+        self.__dict__.update({name: value for name, value in state.items() if name not in vectors})
+        self.graph = Graph(self.layers, self.input_shape)
+        self._allocate()
+        for name, values in vectors.items():
+            setattr(self, name, values)
+
+    def __setattr__(self, name, value):
+        made = name in self.__dict__
+        if made and name in VIEWS.values():
+            self._write(name, value)
+        elif made and name in VIEWS:
+            raise UsageError(f"{name} are views into {VIEWS[name]}; write into one: net.{name}[name][...] = values")
+        elif made and name in FIXED:
+            raise UsageError(f"{name} of a network is fixed; compose another network")
+        else:
+            super().__setattr__(name, value)
+
+    def _write(self, name, values):
+        """Copy numbers into one of the vectors, which programs and views share."""
+        vector = getattr(self, name)
+        if values is vector:  # net.theta += step
+            return
+        expected = f"{name}: expected {vector.size} numbers that {self.dtype} holds"
+        try:
+            values = np.asarray(values)
+            fits = np.can_cast(values.dtype, self.dtype, "same_kind") and values.dtype.kind in "fiu"
+        except ValueError as error:
+            raise ShapeError(f"{expected}: {error}") from None
+        if not fits:
+            raise ShapeError(f"{expected}, got {values.dtype}")
+        if values.shape != vector.shape:
+            raise ShapeError(f"{expected}, shape {vector.shape}, got shape {values.shape}")
+        with np.errstate(over="ignore"):
+            new = values.astype(self.dtype)
+        if np.any(np.isinf(new) & np.isfinite(values)):
+            raise ShapeError(f"{expected}, got {values[np.isinf(new) & np.isfinite(values)][0]}")
+        vector[:] = new
 
     def __repr__(self):
         return f"Network({[layer.spec() for layer in self.layers]}, input_shape={self.input_shape})"
@@ -136,16 +212,23 @@ class Network:
         y : ndarray (N, *output_shape)
         """
         x = self._batch(x, self.input_shape, "x")
-        program = self._program(False, len(x))
-        state = program.state
-        x0, y = program.input.of(state, 0, len(x)), program.output
-        x0[...] = x
-        program.run.forward(state, len(x), self.seed, training)
-        self._last = program, training
-        return y.of(state, 0, len(x)).copy()
+        program, own = self._program(False, len(x)), self._own
+        former, own.last = getattr(own, "last", None), None
+        arena = former[0] if former else None
+        if arena is None or arena.program is not program:
+            if arena is not None:
+                self._arenas.give(arena)
+            arena = self._arenas.take(program)
+        state = arena.state
+        program.input.of(state, 0, len(x))[...] = x
+        with self._buffers_of(arena, training), self._on_device:
+            program.run.forward(state, len(x), self.seed, training)
+            program.kept = weakref.ref(arena)  # whose pass the memory of a GPU holds
+        own.last = arena, len(x), training
+        return program.output.of(state, 0, len(x)).copy()
 
     def backward(self, dy):
-        """From dC/dy of the last `forward` to dC/dx; fills `gradient` (sums over the batch, without 1/N).
+        """From dC/dy of this thread's last `forward` to dC/dx; fills `gradient` (sums over the batch, without 1/N).
 
         Parameters
         ----------
@@ -154,23 +237,82 @@ class Network:
         Returns
         -------
         dx : ndarray (N, *input_shape)
+
+        Raises
+        ------
+        ShapeError : dy does not fit, or this thread has called no `forward`.
+        ConcurrencyError : another thread is in `backward` or `fit` of this network.
         """
-        if self._last is None:
-            raise ShapeError("backward: call forward first, it keeps what backward needs")
-        program, training = self._last
-        state = program.state
-        dy = self._batch(dy, self.output_shape, "dy", program.batch_size)
-        program.output_gradient.of(state, 0, len(dy))[...] = dy
-        program.run.backward(state, len(dy), self.seed, training)
-        return program.input_gradient.of(state, 0, len(dy)).copy()
+        if getattr(self._own, "last", None) is None:
+            raise ShapeError("backward: call forward first, in the same thread; it keeps what backward needs")
+        arena, count, training = self._own.last
+        program, state = arena.program, arena.state
+        dy = self._batch(dy, self.output_shape, "dy", count)
+        with self._alone("backward"), self._on_device:
+            if self.device == "cuda" and program.kept() is not arena:
+                raise ConcurrencyError(
+                    "backward: another thread has called forward since, and a GPU keeps the last pass only; take "
+                    "turns, or give each thread a copy.deepcopy of the network"
+                )
+            program.output_gradient.of(state, 0, count)[...] = dy
+            program.run.backward(state, count, self.seed, training)
+        return program.input_gradient.of(state, 0, count).copy()
 
     def predict(self, x, batch_size=64):
         """F(x) for any number of samples, by the compiled program."""
         x = self._batch(x, self.input_shape, "x")
         y = np.empty((len(x), *self.output_shape), self.dtype)
         program = self._program(True, batch_size)
-        program.predict(program.state, x, y)
+        arena = self._arenas.take(program)
+        if self.running.size:
+            with self._copying:
+                arena.state.buffers[:] = self.running
+        run = program.predict if self.device == "cpu" else partial(self._in_turn, program.predict)
+        if program.batch_size == batch_size or len(x) <= batch_size:
+            run(arena.state, x, y)
+        else:  # the program would divide the samples into batches of its own size
+            for first in range(0, len(x), batch_size):
+                run(arena.state, x[first : first + batch_size], y[first : first + batch_size])
+        self._arenas.give(arena)  # not where something was raised: then it is forgotten
         return y
+
+    @contextmanager
+    def _buffers_of(self, arena, training):
+        """Give an arena the network's buffers; after a training pass the network gets what the arena has made of them.
+
+        Training passes of several threads take turns, or one would undo what the other has learned.
+        """
+        mine, whole = arena.state.buffers, self.running
+        with self._statistics if training and whole.size else nullcontext():
+            if training and whole.size and self._trainer not in (None, threading.get_ident()):
+                raise ConcurrencyError(
+                    "forward: another thread trains this network, and with training=True both would write the running "
+                    "statistics; wait, or use a copy.deepcopy of the network"
+                )
+            with self._copying:
+                mine[:] = whole
+            yield
+            if training:
+                with self._copying:
+                    whole[:] = mine
+
+    def _in_turn(self, function, *arguments):
+        """Call a function while no other thread uses the GPU for this network."""
+        with self._on_device:
+            function(*arguments)
+
+    @contextmanager
+    def _alone(self, what):
+        """Refuse a second thread in what writes the gradient."""
+        if not self._learning.acquire(blocking=False):
+            raise ConcurrencyError(
+                f"{what}: another thread trains this network or is in its backward, and there is one gradient; "
+                "take turns, or give each thread a copy.deepcopy of the network"
+            )
+        try:
+            yield
+        finally:
+            self._learning.release()
 
     def compile(self, loss="quadratic", optimizer="sgd(lr=0.1)", batch_size=32, **options):
         """The training program of this network, compiled; see `Program`.
@@ -179,31 +321,48 @@ class Network:
         """
         return Program(self, loss, optimizer, batch_size, **options).compile()
 
-    def _program(self, predict, batch_size):
-        """The prediction program, compiled, or forward and backward, interpreted; made once for a batch size."""
-        key = (predict, batch_size)
-        if key not in self._programs:
-            program = Program(self, batch_size=batch_size, backward=not predict)
-            self._programs[key] = program.compile() if predict else program.interpret()
-        return self._programs[key]
+    def _program(self, predict, count):
+        """The prediction program, compiled, or forward and backward, interpreted, for so many samples or some more."""
+        found = self._programs.get((predict, count))
+        if found is not None and type(count) is int:  # True equals 1
+            return found
+        key = (predict, capacity(count))
+        with self._planning:
+            if key not in self._programs:
+                program = Program(self, batch_size=key[1], backward=not predict)
+                self._programs[key] = program.compile() if predict else program.interpret()
+                program.state = None  # each call has an arena
+            return self._programs[key]
 
     def _batch(self, array, shape, name, count=None):
-        expected = f"({count or 'N'}, {', '.join(map(str, shape))})"
+        expected = lambda: f"({count or 'N'}, {', '.join(map(str, shape))})"  # noqa: E731
         try:
             array = np.ascontiguousarray(array, dtype=self.dtype)
         except (TypeError, ValueError) as error:
-            raise ShapeError(f"{name}: expected an array of numbers {expected}: {error}") from None
+            raise ShapeError(f"{name}: expected an array of numbers {expected()}: {error}") from None
         if array.shape[1:] != tuple(shape) or array.ndim == 0 or not len(array) or count not in (None, len(array)):
-            raise ShapeError(f"{name}: expected shape {expected}, got {array.shape}")
+            raise ShapeError(f"{name}: expected shape {expected()}, got {array.shape}")
         return array
 
     # -- training ----------------------------------------------------------------------------------------------------
 
     def fit(self, x, y, **options):
-        """Train on arrays; see `nnjit.training.fit.fit` for the options. Returns the history."""
+        """Train on arrays; see `nnjit.training.fit.fit` for the options. Returns the history.
+
+        Another `fit` or another thread's `backward` of this network meanwhile is refused with `ConcurrencyError`.
+        `predict` in another thread is not: it may meet some parameters before an update and some after it.
+        """
         from ..training.fit import fit  # training imports network, so this import waits for the call
 
-        return fit(self, x, y, **options)
+        with self._alone("fit"):
+            if self._trainer is not None:
+                raise ConcurrencyError("fit: called while a fit of the same network runs; wait until that one ends")
+            with self._statistics:  # a training pass of another thread ends first
+                self._trainer = threading.get_ident()
+            try:
+                return fit(self, x, y, **options)
+            finally:
+                self._trainer = None
 
     def evaluate(self, x, y, loss=None, metrics=None):
         """Mean loss and metrics on arrays, accuracy by default; see `nnjit.training.fit.evaluate`."""
@@ -234,6 +393,26 @@ class Network:
         from .summary import summary
 
         return summary(self)
+
+
+_networks: weakref.WeakSet = weakref.WeakSet()
+
+
+def _after_fork():
+    for network in list(_networks):
+        network._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def capacity(count):
+    """The batch size of the program that serves `count` samples: 2^k or 3 * 2^k, so that there are few programs."""
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+        return count  # which Program refuses
+    power = 1 << (int(count) - 1).bit_length()
+    return power if 4 * count > 3 * power or power < 4 else 3 * power // 4
 
 
 def unfit(precision, device, dtype):
