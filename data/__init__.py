@@ -1,4 +1,7 @@
-"""Data sets: the embedded ones, readers for files, and what a reader of one's own hands over (`Split`, `Dataset`)."""
+"""Data sets: the embedded ones, readers for files, and what a reader of one's own hands over (`Split`, `Dataset`).
+
+An option of a reader called ``path`` or ``..._path`` is a path: a run's written config holds it as an absolute one.
+"""
 
 from ..errors import DataError
 from ..registry import datasets

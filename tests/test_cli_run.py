@@ -343,7 +343,8 @@ def test_closed_streams_do_not_end_the_run(here, closed):
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_a_terminal_that_is_closed_ends_the_run_in_order(here):
     """SIGHUP, and writing fails from then on."""
-    code = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\nfrom nnjit.cli.main import main; main()"
+    code = "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    code += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nfrom nnjit.cli.main import main; main()"
     ours, its = os.openpty()
     command = [LONG[0], "-c", code, *LONG[3:], "1000000"]
     process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True)
@@ -364,7 +365,11 @@ def test_a_terminal_that_is_closed_ends_the_run_in_order(here):
 )
 def test_every_signal_ends_a_run_with_its_status(here, monkeypatch, number):
     monkeypatch.setattr("nnjit.training.progress.Lines.epoch", lambda *_: signal.raise_signal(number))
-    said = nnjit("run", *SMALL, "--output", "run", status=128 + number)
+    former = signal.signal(number, signal.SIG_DFL)
+    try:
+        said = nnjit("run", *SMALL, "--output", "run", status=128 + number)
+    finally:
+        signal.signal(number, former)
     assert said == f"nnjit: {number.name} stopped the run after step 45; continue it with nnjit run --resume run\n"
     assert read(here / "run/last.safetensors")[1]["progress"]["epoch"] == 1
 

@@ -45,13 +45,22 @@ def at_step(monkeypatch):
 
 
 @pytest.fixture
-def caught():
-    """The signals that handlers of this process got, in order; those handlers are set for the test."""
-    numbers = []
-    former = {number: signal.signal(number, lambda n, frame: numbers.append(n)) for number in NUMBERS}
-    yield numbers
+def handlers():
+    """Python's own handlers, also where this process was started with some signals ignored, as by nohup."""
+    former = {number: signal.signal(number, signal.SIG_DFL) for number in NUMBERS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
     for number, handler in former.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def caught(handlers):
+    """The signals that handlers of the caller got, in order."""
+    numbers = []
+    for number in NUMBERS:
+        signal.signal(number, lambda n, frame: numbers.append(n))
+    return numbers
 
 
 def train(net, **options):
@@ -65,7 +74,7 @@ def send(number):
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_is_raised_after_the_checkpoint(at_step, tmp_path):
+def test_ctrl_c_is_raised_after_the_checkpoint(at_step, handlers, tmp_path):
     before = {number: signal.getsignal(number) for number in NUMBERS}
     at_step[8] = send(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -93,6 +102,7 @@ def test_a_signal_without_handler_ends_the_process_after_the_checkpoint(tmp_path
         import os, signal, numpy as np
         from nnjit import registry
         from nnjit.training import fit
+        signal.signal({int(number)}, signal.SIG_DFL)
         steps = fit.Trainer._steps
         def once(self, *arguments):
             steps(self, *arguments)
@@ -107,31 +117,25 @@ def test_a_signal_without_handler_ends_the_process_after_the_checkpoint(tmp_path
     assert checkpoint.read(tmp_path / "run/last.safetensors")[1]["progress"]["step"] == 1
 
 
-def test_a_second_signal_goes_to_the_former_handler_at_once(at_step, tmp_path):
+def test_a_second_signal_goes_to_the_former_handler_at_once(at_step, handlers, tmp_path):
     class Stop(Exception):
         pass
 
     def stop(number, frame):
         raise Stop
 
-    former = signal.signal(signal.SIGTERM, stop)
-    try:
-        at_step[8] = lambda: [send(signal.SIGINT)(), send(signal.SIGTERM)(), pytest.fail("it ran on")]
-        with pytest.raises(Stop):
-            train(network(), output=tmp_path / "run")
-        assert signal.getsignal(signal.SIGTERM) is stop
-    finally:
-        signal.signal(signal.SIGTERM, former)
+    signal.signal(signal.SIGTERM, stop)
+    at_step[8] = lambda: [send(signal.SIGINT)(), send(signal.SIGTERM)(), pytest.fail("it ran on")]
+    with pytest.raises(Stop):
+        train(network(), output=tmp_path / "run")
+    assert signal.getsignal(signal.SIGTERM) is stop
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_an_ignored_signal_stays_ignored(at_step, number):
-    former = signal.signal(number, signal.SIG_IGN)
-    try:
-        at_step[8] = send(number)
-        assert len(train(network()).epochs) == 4 and signal.getsignal(number) is signal.SIG_IGN
-    finally:
-        signal.signal(number, former)
+def test_an_ignored_signal_stays_ignored(at_step, handlers, number):
+    signal.signal(number, signal.SIG_IGN)
+    at_step[8] = send(number)
+    assert len(train(network()).epochs) == 4 and signal.getsignal(number) is signal.SIG_IGN
 
 
 def test_off_the_main_thread_no_handler_is_set(at_step, caught):

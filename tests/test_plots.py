@@ -444,6 +444,17 @@ def test_metrics_has_a_panel_a_metric_and_both_curves(tmp_path, figures):
     assert labels(mae) == ["validation, last 0.4"]
 
 
+def test_metrics_say_that_those_of_training_come_from_a_sample(tmp_path, figures):
+    lines = [line | {"metric_samples": 1000} if "epoch_end" in line else line for line in records()]
+    runs = [write(tmp_path / "some", lines), write(tmp_path / "all", records())]
+    metrics.draw(runs[:1], tmp_path / "m.png")
+    (accuracy,) = figures[0].axes
+    assert labels(accuracy) == ["training (1000 samples), last 0.9375", "validation, last 0.8875"]
+    metrics.draw(runs, tmp_path / "m.png")
+    some, every, *_ = labels(figures[1].axes[0])
+    assert "training (1000 samples)" in some and "training, last" in every
+
+
 def test_filters_takes_the_first_convolution_by_depth_of_the_best_network(run, tmp_path, figures):
     random = np.random.default_rng(0)
     w = random.normal(size=(5, 2, 3, 4)).astype(np.float32)
