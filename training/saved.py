@@ -1,11 +1,20 @@
 """A saved network with what is known about it: for `nnjit evaluate` and `nnjit predict`."""
 
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 
-from ..errors import UsageError
-from ..registry import load_plugin
+import numpy as np
+
+from .. import data
+from ..data.schema import Schema
+from ..errors import DataError, UsageError
+from ..registry import load_plugin, losses
 from . import checkpoint, config_file
 from .config import resolve
+from .metrics import classes
+
+ROWS = 4096  # samples at a time
 
 
 def open_saved(model, plugins=()):
@@ -46,3 +55,70 @@ def choose(dataset, part=None):
     if part == "validation" and dataset.validation is None:
         raise UsageError(f"{dataset.name} has no validation samples; choose --split train")
     return dataset.train if part == "train" or dataset.validation is None else dataset.validation
+
+
+def matched(network, dataset):
+    """The data set with columns, classes and scale as the network was trained on them.
+
+    Raises
+    ------
+    DataError : they do not fit; classes with names are as many as the network's where its own are not known.
+    """
+    known = network.trained_on or Schema()
+    names, outputs = dataset.class_names, network.output_shape
+    count = 2 if outputs == (1,) else outputs[0]
+    if known.classes is None and names is not None and len(names) != count and not _counted(names):
+        raise DataError(
+            f"{dataset.train.name}: it has {len(names)} classes with names ({', '.join(names[:8])}), but the network "
+            f"has {count}, whose names are not known"
+        )
+    return known.matched(dataset)
+
+
+def read_samples(network, path):
+    """Samples without targets from a file as a Split, as `matched` has them; a row of a table is a sample of any shape.
+
+    Raises
+    ------
+    DataError
+        The file, the shape of its samples or their numbers do not fit; or it holds bytes, and nothing says how the
+        network was trained on such.
+    """
+    dataset = data.samples(path)
+    split, shape = dataset.train, network.input_shape
+    if split.holds_bytes and network.trained_on is None:
+        raise DataError(
+            f"{path} holds bytes, but the saved network does not say by which factor it was trained on such; "
+            "give real numbers, scaled as for training"
+        )
+    if split.input_shape != shape and split.input_shape == (prod(shape),):
+        split = split.changed(shape=shape)
+    if split.input_shape != shape:
+        raise DataError(f"{path}: samples have shape {split.input_shape}, the network takes {shape}")
+    return matched(network, replace(dataset, train=split)).train
+
+
+def outputs(network, split):
+    """F(x), some samples at a time."""
+    for first in range(0, len(split), ROWS):
+        yield network._apply(split.take(slice(first, first + ROWS), network.dtype)[0])
+
+
+def classifier(network, config, dataset):
+    """The function from outputs to the name of each sample's class, or its number; None where there are no classes.
+
+    There are where the run's loss, what the network was trained on, or the data set says so.
+    """
+    loss = None if config is None else losses.create(config.training.loss)
+    shape, names = network.output_shape, network.trained_on and network.trained_on.classes
+    if loss is not None and loss.independent and shape != (1,):  # a yes or no for each output
+        return None
+    if not (names or (loss is not None and loss.classification) or (dataset is not None and dataset.classes)):
+        return None
+    if names is None or len(names) != (2 if shape == (1,) else shape[0]):
+        return classes
+    return lambda y: np.array(names)[classes(y)]
+
+
+def _counted(names):
+    return list(names) == [str(i) for i in range(len(names))]
