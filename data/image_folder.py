@@ -42,6 +42,10 @@ class Images(Options):
         parts = {path.name.lower(): path for path in _entries(folder) if path.is_dir()}
         divided = {name: path for name, path in parts.items() if any(map(Path.is_dir, _entries(path)))}
         training = _one_of(divided, TRAINING)
+        if training:
+            for name in parts.keys() - {*TRAINING, *sum(VALIDATION, ())}:  # it may be a class, and "train" another
+                if images := _images(parts[name]):
+                    raise DataError(f"{images[0]} lies in neither the training nor the validation folder of {folder}")
         names = _class_names(training or folder)  # a folder "train" without folders is a class
         train = self._read(training or folder, names, names)
         held = next(filter(None, (_one_of(parts, group) for group in VALIDATION)), None) if training else None
@@ -58,15 +62,11 @@ class Images(Options):
         """All images in the folders of the classes that are there as a Split; labels are places in names."""
         paths, labels = [], []
         for name in there:
-            found = []
-            for path in _entries(folder / name):
-                if path.is_dir() and (below := _first_image(path)):
-                    raise DataError(
-                        f"{below} lies in a folder below the class {name!r}; the images of a class lie directly in its "
-                        "folder"
-                    )
-                if path.suffix.lower() in SUFFIXES and not path.is_dir():
-                    found.append(path)
+            if below := next(filter(None, map(_first_image, filter(Path.is_dir, _entries(folder / name)))), None):
+                raise DataError(
+                    f"{below} lies in a folder below the class {name!r}; the images of a class lie directly in its folder"
+                )
+            found = _images(folder / name)
             if not found:
                 raise DataError(f"{folder / name} holds no images ({', '.join(SUFFIXES)})")
             paths += found
@@ -120,23 +120,23 @@ def _one_of(folders, names):
 
 def _class_names(folder):
     """Names of the class folders, sorted."""
-    entries = _entries(folder)
-    if stray := next((path for path in entries if path.suffix.lower() in SUFFIXES and not path.is_dir()), None):
-        raise DataError(f"{stray} lies beside the folders of the classes, not in one of them")
-    names = tuple(path.name for path in entries if path.is_dir())
+    if stray := _images(folder):
+        raise DataError(f"{stray[0]} lies beside the folders of the classes, not in one of them")
+    names = tuple(path.name for path in _entries(folder) if path.is_dir())
     if not names:
         raise DataError(f"{folder} holds no folders; one folder of images for each class was expected")
     return names
 
 
+def _images(folder):
+    """The images directly in a folder, sorted."""
+    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+
+
 def _first_image(folder):
     """An image somewhere below a folder, or None."""
-    for path in _entries(folder):
-        if path.is_dir() and (below := _first_image(path)):
-            return below
-        if path.suffix.lower() in SUFFIXES and not path.is_dir():
-            return path
-    return None
+    found = _images(folder)
+    return found[0] if found else next(filter(None, map(_first_image, filter(Path.is_dir, _entries(folder)))), None)
 
 
 def _size(image):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from nnjit import registry
 from nnjit.errors import ShapeError, UnknownName
 from nnjit.training import metrics
 
@@ -20,6 +21,31 @@ def test_accuracy_of_binary_logits():
     for target in ([1, 0, 0, 0], [[1.0], [0.0], [0.0], [0.0]]):
         assert metrics.accuracy(y, np.array(target)) == 0.75
     assert metrics.accuracy(y[:, 0], np.array([1, 0, 0, 0])) == 0.75
+
+
+def test_accuracy_of_several_labels_a_sample():
+    rng = np.random.default_rng(0)
+    y, target = rng.normal(size=(30, 4)), rng.integers(0, 2, (30, 4))
+    by_hand = np.mean(
+        [[(logit > 0) == bool(t) for logit, t in zip(*row, strict=True)] for row in zip(y, target, strict=True)]
+    )
+    bce = registry.losses.create("binary_cross_entropy")
+    assert metrics.get("accuracy", bce)(y, target) == pytest.approx(by_hand)
+    with pytest.raises(ShapeError, match="several classes or none; it is measured with loss='binary_cross_entropy'"):
+        metrics.get("accuracy")(y, target)
+    assert metrics.get("accuracy", bce)(np.ones((2, 1, 2, 2)), np.zeros((2, 1, 2, 2))) == 0  # a map of one channel
+    net = registry.compose(["dense(4)"], input_shape=(3,))
+    history = net.fit(
+        x := rng.normal(size=(30, 3)), target, loss="binary_cross_entropy", epochs=1, validation=(x, target)
+    )
+    expected = np.mean((net.predict(x) > 0) == target)
+    assert history.epochs[0]["val_accuracy"] == pytest.approx(expected) and "val_confusion" not in history.epochs[0]
+    assert net.evaluate(x, target, "binary_cross_entropy", ["accuracy"])["accuracy"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("target", [np.eye(3)[[0, 1]], np.full((2, 3), 1 / 3), np.array([[0.2, 0.5, 0.3], [-1, 1, 0]])])
+def test_accuracy_of_one_class_a_sample_needs_no_loss(target):
+    assert metrics.accuracy(target, target) == 1
 
 
 def test_accuracy_by_position():

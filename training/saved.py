@@ -1,6 +1,5 @@
 """A saved network with what is known about it: for `nnjit evaluate` and `nnjit predict`."""
 
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -84,18 +83,18 @@ def read_samples(network, path):
         The file, the shape of its samples or their numbers do not fit; or it holds bytes, and nothing says how the
         network was trained on such.
     """
-    dataset = data.samples(path)
-    split, shape = dataset.train, network.input_shape
-    if split.holds_bytes and network.trained_on is None:
+    dataset, shape = data.samples(path), network.input_shape
+    if dataset.train.holds_bytes and network.trained_on is None:
         raise DataError(
             f"{path} holds bytes, but the saved network does not say by which factor it was trained on such; "
             "give real numbers, scaled as for training"
         )
+    split = matched(network, dataset).train
     if split.input_shape != shape and split.input_shape == (prod(shape),):
         split = split.changed(shape=shape)
     if split.input_shape != shape:
         raise DataError(f"{path}: samples have shape {split.input_shape}, the network takes {shape}")
-    return matched(network, replace(dataset, train=split)).train
+    return split
 
 
 def outputs(network, split):
