@@ -64,7 +64,7 @@ class Images(Options):
         for name in there:
             if below := next(filter(None, map(_first_image, filter(Path.is_dir, _entries(folder / name)))), None):
                 raise DataError(
-                    f"{below} lies in a folder below the class {name!r}; the images of a class lie directly in its folder"
+                    f"{below} lies in a folder below the class {name!r}; a class's images lie directly in its folder"
                 )
             found = _images(folder / name)
             if not found:
