@@ -59,6 +59,7 @@ class Split:
             _check_labels(y, name)
         self._stored, self._rows, self.scale, self.name = x, None, float(scale), name
         self.y = y.astype(np.int64) if y.ndim == 1 else y
+        self._magnitude = None
 
     @property
     def x(self):
@@ -76,7 +77,12 @@ class Split:
         return self._stored.dtype == np.uint8
 
     def magnitude(self):
-        """(largest magnitude, root mean square) of all stored numbers, multiplied by `scale`."""
+        """(largest magnitude, root mean square) of all stored numbers, multiplied by `scale`; looked at once."""
+        if self._magnitude is None:
+            self._magnitude = self._measured()
+        return tuple(number * self.scale for number in self._magnitude)
+
+    def _measured(self):
         largest, squares = 0.0, 0.0
         step = max(1, CHUNK // max(1, self._stored[0].size))
         for start in range(0, len(self._stored), step):
@@ -84,7 +90,7 @@ class Split:
             largest = max(largest, float(chunk.max()))
             with np.errstate(over="ignore"):
                 squares += float(np.vdot(chunk, chunk))
-        return largest * self.scale, (squares / self._stored.size) ** 0.5 * self.scale
+        return largest, (squares / self._stored.size) ** 0.5
 
     def __len__(self):
         return len(self.y)

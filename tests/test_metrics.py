@@ -43,6 +43,22 @@ def test_accuracy_of_several_labels_a_sample():
     assert net.evaluate(x, target, "binary_cross_entropy", ["accuracy"])["accuracy"] == pytest.approx(expected)
 
 
+def test_accuracy_of_one_output_needs_a_logit():
+    y, target = np.array([[0.3], [0.8]]), np.array([[0.0], [1.0]])
+    for loss in ("mse", "quadratic"):
+        with pytest.raises(ShapeError, match="accuracy: one output is measured under a loss that takes it as a logit"):
+            metrics.get("accuracy", registry.losses.create(loss))(y, target)
+
+
+def test_labels_beyond_the_outputs_have_no_accuracy():
+    net = registry.compose(["dense(3)"], input_shape=(2,))
+    with pytest.raises(ShapeError, match=r"label 3, but the network has 3 outputs.*the labels begin at 1"):
+        net.evaluate(np.ones((3, 2)), np.array([1, 2, 3]), metrics=["accuracy"])
+    one = registry.compose(["dense(1)"], input_shape=(2,))
+    with pytest.raises(ShapeError, match="label 2, but the network has 1 output, for the labels 0 to 1"):
+        one.evaluate(np.ones((2, 2)), np.array([1, 2]), metrics=["accuracy"])
+
+
 @pytest.mark.parametrize("target", [np.eye(3)[[0, 1]], np.full((2, 3), 1 / 3), np.array([[0.2, 0.5, 0.3], [-1, 1, 0]])])
 def test_accuracy_of_one_class_a_sample_needs_no_loss(target):
     assert metrics.accuracy(target, target) == 1

@@ -20,6 +20,7 @@ from ..registry import layers as catalogue
 from ..registry import losses, optimizers, schedules
 from . import metrics as metric_functions
 from .clip import create as create_clip
+from .losses import check_labels
 
 PAUSE = 0.2  # seconds between two looks at signals and progress
 IN_MEMORY = 2**30  # bytes up to which a data set is converted once instead of batch by batch
@@ -444,10 +445,12 @@ def _targets(split, network, loss):
         raise ShapeError(
             f"{split.name}: samples have shape {tuple(split.input_shape)}, the network takes {network.input_shape}"
         )
-    if loss is None:
-        return split
-    loss.validate_shape(network.output_shape)
     try:
+        if loss is None:
+            if split.y.ndim == 1:
+                check_labels(split.y, network.output_shape[0])
+            return split
+        loss.validate_shape(network.output_shape)
         return split.changed(y=loss.targets(split.y, network.output_shape))
     except (ShapeError, DataError) as error:
         raise type(error)(f"{split.name}: {error}") from None

@@ -53,20 +53,25 @@ class Loss(Options):
             They do not fit the output, or this loss does not take such values; says which it takes.
         """
         if y.ndim == 1 and self.forward_labels is not None:
-            if (largest := int(y.max())) >= out_shape[0]:
-                hint = ""
-                if largest == out_shape[0] and y.min() >= 1:
-                    hint = "; the labels begin at 1, and 0 should be the first: subtract 1"
-                raise ShapeError(
-                    f"label {largest}, but the network has {out_shape[0]} outputs, for the labels 0 to "
-                    f"{out_shape[0] - 1}{hint}"
-                )
+            check_labels(y, out_shape[0])
         elif y.shape[1:] != out_shape:
             came = f"{y.shape[1:]} of" if y.ndim > 1 else "one number a sample,"
             labels = " or class numbers" if self.forward_labels is not None else ""
             name = losses.name_of(type(self))
             raise ShapeError(f"{name} takes targets of the output's shape {out_shape}{labels}, got {came} {y.dtype}")
         return y
+
+
+def check_labels(y, outputs):
+    """ShapeError for labels (N,) beyond the classes of a network with so many outputs; one output tells two classes."""
+    classes, largest = max(outputs, 2), int(y.max())
+    if largest >= classes:
+        begin = largest == classes and y.min() >= 1
+        hint = "; the labels begin at 1, and 0 should be the first: subtract 1" if begin else ""
+        plural = "s" if outputs > 1 else ""
+        raise ShapeError(
+            f"label {largest}, but the network has {outputs} output{plural}, for the labels 0 to {classes - 1}{hint}"
+        )
 
 
 @losses.register("quadratic")

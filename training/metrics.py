@@ -52,6 +52,15 @@ def linf(y, target):
 METRICS = {"accuracy": accuracy, "l1": l1, "l2": l2, "linf": linf}
 
 
+def _class_accuracy(y, target):
+    """Accuracy under a loss that is no classification, where one output is no logit."""
+    if _single(y):
+        raise ShapeError(
+            "accuracy: one output is measured under a loss that takes it as a logit, such as binary_cross_entropy"
+        )
+    return accuracy(y, target)
+
+
 def get(name, loss=None):
     """The function of a metric.
 
@@ -59,7 +68,8 @@ def get(name, loss=None):
     ----------
     name : str
     loss : Loss or None
-        Accuracy under a loss whose outputs are `independent` is `binary_accuracy`.
+        Accuracy under a loss whose outputs are `independent` is `binary_accuracy`; under a loss of values one output
+        has none.
 
     Raises
     ------
@@ -70,7 +80,9 @@ def get(name, loss=None):
     if not isinstance(name, str) or name not in METRICS:
         near = did_you_mean(name, METRICS) if isinstance(name, str) else ""
         raise UnknownName(f"no metric is called {shown(name)}{near}; known are {', '.join(METRICS)}")
-    return binary_accuracy if name == "accuracy" and loss is not None and loss.independent else METRICS[name]
+    if name != "accuracy" or loss is None:
+        return METRICS[name]
+    return binary_accuracy if loss.independent else accuracy if loss.classification else _class_accuracy
 
 
 def classes(y):
