@@ -29,7 +29,7 @@ def load(spec):
 
 
 def samples(path):
-    """Samples without targets, from a .npz or .csv file, as a `Dataset` whose labels mean nothing.
+    """Samples without targets, from a .npz or .csv file, as a `Dataset` whose targets mean nothing.
 
     Raises
     ------

@@ -73,10 +73,10 @@ class CSV(Options):
 
 
 def samples(path):
-    """A table without labels: all columns are features, and the labels of the `Dataset` are all 0."""
+    """A table without labels: all columns are features, and the targets of the `Dataset` are 0."""
     path = find(path)
-    columns, x, y, _ = _read_table(path, None, as_values=False)
-    return Dataset("csv", Split(x, y, name=str(path)), columns=columns)
+    columns, x, _, _ = _read_table(path, None, as_values=False)
+    return Dataset("csv", Split(x, np.zeros((len(x), 1)), name=str(path)), columns=columns)
 
 
 def _read_table(path, label, as_values):

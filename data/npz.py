@@ -43,7 +43,7 @@ class NPZ(Options):
 
 
 def samples(path):
-    """Samples without targets, the array x or the only one of the archive; the labels of the `Dataset` are all 0."""
+    """Samples without targets, the array x or the only one of the archive; the targets of the `Dataset` are 0."""
     path = find(path)
     arrays = _read_arrays(path, None)
     name = next(iter(arrays)) if len(arrays) == 1 else "x"
@@ -83,12 +83,12 @@ def _split(path, arrays, pairs):
 
 
 def _as_split(path, names, x, y):
-    """Samples and targets (None: there are none, labels are 0) as a Split."""
+    """Samples and targets (None: there are none, so they are 0) as a Split."""
     if not isinstance(x, np.ndarray):
         raise DataError(f"{path}: {names.split(',')[0]} must be a NumPy array, but it is a plain file in the archive")
     x = as_samples(x)
     check_channels(x.shape[1:], path)
-    y = np.zeros(x.shape[:1] or 1, np.int64) if y is None else as_targets(y)
+    y = np.zeros((*x.shape[:1], 1)) if y is None else as_targets(y)
     return Split(x, y, 1 / 255 if x.dtype == np.uint8 else 1.0, f"{path} ({names})")
 
 

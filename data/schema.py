@@ -79,7 +79,8 @@ class Schema:
         Raises
         ------
         DataError
-            Columns are missing or too many, a class is unknown, or the numbers do not fit.
+            Columns are missing or too many, a class is unknown (a number in a table where the network knows names), or
+            the numbers do not fit.
         """
         splits = [split for split in (dataset.train, dataset.validation) if split is not None]
         columns, names = dataset.columns, dataset.class_names
@@ -90,6 +91,11 @@ class Schema:
         if self.classes is not None and names is not None:
             splits = self._relabelled(splits, names)
             names = self.classes
+        elif self.classes is not None and columns is not None and splits[0].y.ndim == 1:
+            raise DataError(
+                f"{splits[0].name}: its labels are numbers, but the network was trained on the classes "
+                f"{_listed(self.classes)}"
+            )
         splits = [self.scaled(split) for split in splits]
         train, validation = [*splits, None][:2]
         return replace(dataset, train=train, validation=validation, columns=columns, class_names=names)
@@ -104,6 +110,11 @@ class Schema:
 
     def scaled_array(self, x, dtype):
         """The samples x at the scale of training, for a network of `dtype`; DataError if they do not fit."""
+        if not isinstance(x, np.ndarray):
+            try:
+                x = np.asarray(x)
+            except (TypeError, ValueError):
+                return x  # no array, as the network will say
         if x.dtype == dtype:  # the usual case, decided in a microsecond: a root mean square in between proves the fit
             flat, (least, most) = x.ravel(), self._squares
             if least * x.size <= float(flat.dot(flat)) <= most * x.size:

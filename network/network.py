@@ -174,7 +174,7 @@ class Network:
         multiplied by the same factor, and other numbers as they are. DataError where they do not fit.
         """
         if self.trained_on is not None:
-            x = self.trained_on.scaled_array(np.asarray(x), self.dtype)
+            x = self.trained_on.scaled_array(x, self.dtype)
         return self._apply(x, batch_size)
 
     def _apply(self, x, batch_size=64):

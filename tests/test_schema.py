@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nnjit import data, load, registry
 from nnjit.data import Dataset, Split
 from nnjit.data.schema import Schema
-from nnjit.errors import CheckpointError, DataError
+from nnjit.errors import CheckpointError, DataError, ShapeError
 from nnjit.plots import confusion
 from nnjit.plots.run_log import read
 from nnjit.training import checkpoint
@@ -104,6 +104,16 @@ def test_names_are_in_the_checkpoint_the_log_the_picture_and_the_predictions(tab
         assert saved["class"].tolist() == [row[0] for row in rows]
     np.savetxt("short.csv", x[:, :2], delimiter=",", header="a,b", comments="")
     assert "missing are 'c'" in nnjit("predict", run, "--input", "short.csv", status=1)
+
+
+def test_numbers_for_classes_with_names(table, tmp_path):
+    run, x, kinds = table
+    spec = write_table(tmp_path / "t.csv", x, [KINDS.index(kind) for kind in kinds])
+    said = nnjit("evaluate", run, "--data", spec, status=1)
+    assert "its labels are numbers, but the network was trained on the classes 'cat', 'cow', 'dog'" in said
+    np.savez(tmp_path / "t.npz", x=x, y=[KINDS.index(kind) for kind in kinds])  # numbers of classes, by definition
+    found = measured(run, "--data", f"npz({str(tmp_path / 't.npz')!r}, validation=0)")
+    assert found == measured(run, "--data", write_table(tmp_path / "t.csv", x, kinds))
 
 
 def test_a_table_without_header_is_no_row_short(table, here):
@@ -274,6 +284,18 @@ def test_arrays_of_another_kind_or_range(small, training, later, fits):
         else:
             with pytest.raises(DataError, match=r"the numbers are up to .*, but those of training were"):
                 call()
+
+
+@pytest.mark.parametrize("wrong", [[[1.0], [1.0, 2.0]], "spam", None, [["a"] * 16], 3, np.zeros((0, 16))])
+def test_no_samples_for_a_trained_network(small, wrong):
+    fitted(small, BYTES / 255)
+    with pytest.raises(ShapeError, match="x: expected"):
+        small.predict(wrong)
+
+
+def test_lists_are_samples(small):
+    fitted(small, BYTES / 255)
+    np.testing.assert_array_equal(small.predict((BYTES / 255).tolist()), small.predict(BYTES / 255))
 
 
 def test_a_network_that_was_not_trained_takes_any_numbers(small):
