@@ -121,7 +121,7 @@ def _one_of(folders, names):
 def _class_names(folder):
     """Names of the class folders, sorted."""
     if stray := _images(folder):
-        raise DataError(f"{stray[0]} lies beside the folders of the classes, not in one of them")
+        raise DataError(f"{stray[0]} lies outside of the folders of the classes")
     names = tuple(path.name for path in _entries(folder) if path.is_dir())
     if not names:
         raise DataError(f"{folder} holds no folders; one folder of images for each class was expected")

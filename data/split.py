@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import DataError, SpecError
 
 CHUNK = 1 << 20  # numbers looked at in one go by the check for NaN: 8 MB of float64
+LOOKED = 1 << 28  # numbers from which on `Split.magnitude` looks at a part only
 MOST_LABEL = 2**31 - 1
 FEW_SAMPLES = 1000  # below this a set may have more classes than samples
 
@@ -77,7 +78,10 @@ class Split:
         return self._stored.dtype == np.uint8
 
     def magnitude(self):
-        """(largest magnitude, root mean square) of all stored numbers, multiplied by `scale`; looked at once."""
+        """Return (largest magnitude, root mean square) of the stored numbers, multiplied by `scale`.
+
+        Of more than `LOOKED` numbers every k-th chunk is read, and only once.
+        """
         if self._magnitude is None:
             self._magnitude = self._measured()
         return tuple(number * self.scale for number in self._magnitude)
@@ -85,12 +89,13 @@ class Split:
     def _measured(self):
         largest, squares = 0.0, 0.0
         step = max(1, CHUNK // max(1, self._stored[0].size))
-        for start in range(0, len(self._stored), step):
+        count = 0
+        for start in range(0, len(self._stored), step * -(-self._stored.size // LOOKED)):
             chunk = np.abs(np.asarray(self._stored[start : start + step], np.float64))
-            largest = max(largest, float(chunk.max()))
+            largest, count = max(largest, float(chunk.max())), count + chunk.size
             with np.errstate(over="ignore"):
                 squares += float(np.vdot(chunk, chunk))
-        return largest, (squares / self._stored.size) ** 0.5
+        return largest, (squares / count) ** 0.5
 
     def __len__(self):
         return len(self.y)

@@ -457,7 +457,7 @@ def test_images_without_what_macos_and_windows_add(tmp_path):
     [
         ("a/more/2.png", r"2.png lies in a folder below the class 'a'; a class's images lie directly"),
         ("a/more/and/more/2.png", "lies in a folder below the class 'a'"),
-        ("2.png", "2.png lies beside the folders of the classes, not in one of them"),
+        ("2.png", "2.png lies outside of the folders of the classes"),
         ("train/x/1.png", "1.png lies in neither the training nor the validation folder"),
     ],
 )

@@ -298,6 +298,18 @@ def test_lists_are_samples(small):
     np.testing.assert_array_equal(small.predict((BYTES / 255).tolist()), small.predict(BYTES / 255))
 
 
+def test_magnitude_of_more_numbers_than_are_looked_at(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(1000, 8))
+    expected = abs(x).max() / 4, np.sqrt(np.square(x).mean()) / 4
+    assert Split(x, np.zeros(1000, int), 0.25).magnitude() == pytest.approx(expected)
+    monkeypatch.setattr("nnjit.data.split.CHUNK", 80)
+    assert Split(x, np.zeros(1000, int), 0.25).magnitude() == pytest.approx(expected)
+    monkeypatch.setattr("nnjit.data.split.LOOKED", 800)
+    seen = x.reshape(100, 10, 8)[::10]
+    expected = abs(seen).max() / 4, np.sqrt(np.square(seen).mean()) / 4
+    assert Split(x, np.zeros(1000, int), 0.25).magnitude() == pytest.approx(expected)
+
+
 def test_a_network_that_was_not_trained_takes_any_numbers(small):
     for x in (BYTES, BYTES * 1e30, BYTES > 3, np.full((1, 16), np.nan)):
         small.predict(x)

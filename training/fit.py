@@ -74,7 +74,7 @@ class Trainer:
     reporter : object or None
         Told what happens: begin(trainer), progress(epoch, done, steps, loss), epoch(record), end(history).
     schema : Schema or None
-        What the samples are, kept with the network; None: arrays without names.
+        Names and scale of the samples, kept with the network; None: arrays without names.
     """
 
     def __init__(self, network, train, validation, settings, run=None, reporter=None, schema=None):
@@ -437,9 +437,9 @@ def _mean_loss(loss, y, target):
 
 
 def _targets(split, network, loss):
-    """The split with targets as the loss takes them; an error where samples or targets do not fit network and loss."""
-    kind = catalogue.name_of(type(network.layers[0]))
-    if kind not in ("flatten", "reshape", "dense"):  # to those the place of the channels makes no difference
+    """Return the split with targets as the loss takes them; raise where they do not fit the network and the loss."""
+    first = catalogue.name_of(type(network.layers[0])) if network.layers else "reshape"
+    if first not in ("flatten", "reshape", "dense"):  # to those the place of the channels makes no difference
         check_channels(split.input_shape, split.name)
     if tuple(split.input_shape) != network.input_shape:
         raise ShapeError(

@@ -32,13 +32,13 @@ class Loss(Options):
     forward_labels: ClassVar[Kernel | Operation | None] = None
     backward_labels: ClassVar[Kernel | Operation | None] = None
     classification: ClassVar[bool] = False  # outputs are scores of classes, so accuracy says something
-    independent: ClassVar[bool] = False  # each output is a yes or no, a logit, rather than one class of several
+    independent: ClassVar[bool] = False  # each output is the logit of a yes or no; classes do not exclude each other
 
     def validate_shape(self, out_shape):
         """Raise ShapeError for an output shape (without the batch) that the loss cannot take."""
 
     def targets(self, y, out_shape):
-        """Targets as the kernels take them.
+        """Return the targets in the form the kernels take.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class Loss(Options):
         Raises
         ------
         ShapeError, DataError
-            They do not fit the output, or this loss does not take such values; says which it takes.
+            They do not fit the output, or the loss does not take such values; the sentence says which it takes.
         """
         if y.ndim == 1 and self.forward_labels is not None:
             check_labels(y, out_shape[0])
@@ -63,7 +63,7 @@ class Loss(Options):
 
 
 def check_labels(y, outputs):
-    """ShapeError for labels (N,) beyond the classes of a network with so many outputs; one output tells two classes."""
+    """Raise ShapeError for labels (N,) beyond the classes of this number of outputs; one output tells two classes."""
     classes, largest = max(outputs, 2), int(y.max())
     if largest >= classes:
         begin = largest == classes and y.min() >= 1
@@ -121,8 +121,8 @@ class CrossEntropy(Loss):
 class BinaryCrossEntropy(Loss):
     """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)), the sigmoid s inside.
 
-    Each output is a logit of its own. Targets are from 0 to 1 and of the output's shape: (N, K) says for each of K
-    classes whether it is there. One output takes labels (N,) too, 0 and 1.
+    Each output is a logit. Targets are from 0 to 1 and have the output's shape: (N, K) says for each of K classes
+    whether it is present. A network with one output also takes labels (N,), 0 and 1.
     """
 
     forward = operation("loss.binary_cross_entropy", form="matrix")

@@ -57,11 +57,12 @@ def choose(dataset, part=None):
 
 
 def matched(network, dataset):
-    """The data set with columns, classes and scale as the network was trained on them.
+    """Return the data set with the columns, classes and scale that the network was trained on.
 
     Raises
     ------
-    DataError : they do not fit; classes with names are as many as the network's where its own are not known.
+    DataError
+        They do not fit; or the network knows no names of classes, and the data has another number of them.
     """
     known = network.trained_on or Schema()
     names, outputs = dataset.class_names, network.output_shape
@@ -75,18 +76,18 @@ def matched(network, dataset):
 
 
 def read_samples(network, path):
-    """Samples without targets from a file as a Split, as `matched` has them; a row of a table is a sample of any shape.
+    """Return the samples of a file without targets as a Split, `matched`; a row of a table takes the network's shape.
 
     Raises
     ------
     DataError
-        The file, the shape of its samples or their numbers do not fit; or it holds bytes, and nothing says how the
-        network was trained on such.
+        The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
+        say by which factor it was trained on bytes.
     """
     dataset, shape = data.samples(path), network.input_shape
     if dataset.train.holds_bytes and network.trained_on is None:
         raise DataError(
-            f"{path} holds bytes, but the saved network does not say by which factor it was trained on such; "
+            f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "
             "give real numbers, scaled as for training"
         )
     split = matched(network, dataset).train
@@ -104,9 +105,9 @@ def outputs(network, split):
 
 
 def classifier(network, config, dataset):
-    """The function from outputs to the name of each sample's class, or its number; None where there are no classes.
+    """Return the function from outputs to the name of each sample's class, or its number; None without classes.
 
-    There are where the run's loss, what the network was trained on, or the data set says so.
+    The run's loss, the names the network was trained on, or the data set says whether there are classes.
     """
     loss = None if config is None else losses.create(config.training.loss)
     shape, names = network.output_shape, network.trained_on and network.trained_on.classes
