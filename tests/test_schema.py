@@ -106,6 +106,20 @@ def test_names_are_in_the_checkpoint_the_log_the_picture_and_the_predictions(tab
     assert "missing are 'c'" in nnjit("predict", run, "--input", "short.csv", status=1)
 
 
+def test_two_classes_with_names_and_one_output(tmp_path, here):
+    x, kinds = rows_of(60, 5)
+    spec = write_table(tmp_path / "t.csv", x, ["yes" if kind == "dog" else "no" for kind in kinds], validation=0.2)
+    layers = ["--layers", "dense(1)", "--epochs", "8", "--optimizer", "adam(lr=0.1)", "--loss", "binary_cross_entropy"]
+    nnjit("run", "--data", spec, *layers, "--output", "run")
+    last = records(here / "run")[-1]
+    assert last["val_classes"] == ["no", "yes"] and np.shape(last["val_confusion"]) == (2, 2)
+    head, *rows = csv.reader(nnjit("predict", "run", "--data", spec, "--split", "train").splitlines())
+    assert head == ["class", "y0"] and all((row[0] == "yes") == (float(row[1]) > 0) for row in rows)
+    held = data.load(spec).train
+    right = np.mean([row[0] == ("no", "yes")[label] for row, label in zip(rows, held.y, strict=True)])
+    assert float(measured("run", "--split", "train")["accuracy"]) == pytest.approx(right, abs=1e-6) and right > 0.8
+
+
 def test_numbers_for_classes_with_names(table, tmp_path):
     run, x, kinds = table
     spec = write_table(tmp_path / "t.csv", x, [KINDS.index(kind) for kind in kinds])
