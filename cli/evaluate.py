@@ -20,12 +20,12 @@ def evaluate(model, data, part, loss, metrics, plugin):
     from ..errors import UsageError
     from ..training.checkpoint import label
     from ..training.fit import evaluate_split
-    from ..training.saved import choose, open_saved
+    from ..training.saved import choose, matched, open_saved
 
     network, config = open_saved(model, plugin)
     if data is None and config is None:
         raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
-    dataset = datasets.load(data or config.data["name"])
+    dataset = matched(network, datasets.load(data or config.data["name"]))
     split = choose(dataset, part)
     loss = loss or (config.training.loss if config else None)
     found = evaluate_split(network, split, loss, metrics.replace(",", " ").split() if metrics else None)

@@ -7,7 +7,7 @@ from ..errors import DataError
 from ..registry import datasets
 from .split import Dataset, Split
 
-__all__ = ["Dataset", "Split", "load"]
+__all__ = ["Dataset", "Split", "load", "samples"]
 
 
 def load(spec):
@@ -29,3 +29,20 @@ def load(spec):
             f"load() of the reader {type(reader).__name__} must return a Dataset, not {type(dataset).__name__}"
         )
     return dataset
+
+
+def samples(path):
+    """Samples without targets, from a .npz or .csv file, as a `Dataset` whose targets mean nothing.
+
+    Raises
+    ------
+    DataError
+        The file is missing, damaged or of another kind.
+    """
+    from . import csv_file, npz  # NumPy waits until data is read
+
+    readers = {".npz": npz.samples, ".csv": csv_file.samples}
+    suffix = next((suffix for suffix in readers if str(path).lower().endswith(suffix)), None)
+    if suffix is None:
+        raise DataError(f"{path}: expected samples in a .npz or .csv file")
+    return readers[suffix](path)

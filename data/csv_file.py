@@ -1,9 +1,20 @@
 """CSV, a table as text: a header row, one sample a row, one column with the label.
 
-The file is read row by row into flat arrays of numbers (8 bytes a cell), never held as text.
+The file is read row by row into flat arrays of numbers (8 bytes a cell), never held as text. What is read:
+
+* Text in UTF-8, with or without a byte order mark. Commas separate cells, and a cell may stand in double quotes (RFC
+  4180; what Python's `csv` refuses when strict is refused). Spaces and tabs around a cell do not count; empty lines are
+  skipped.
+* The first line names the columns. Each name is there and there once, since columns are matched by name. A first line
+  with a number in it is taken for data without a header, and refused.
+* A number is a decimal number such as -1, 2.5, .5 or 1e-3, and finite: no underscores, no hexadecimal, no other digits
+  than 0 to 9.
+* Labels are whole numbers from 0 or words. Two spellings of one number in a column (1 and 01, 1 and 1.0) are refused.
+  So are labels that stand for a missing one (empty, NA, NaN, null).
 """
 
 import csv
+import re
 from array import array
 from math import isfinite
 from typing import Literal
@@ -14,16 +25,31 @@ from ..errors import DataError
 from ..registry import Options, datasets
 from ..registry.specs import did_you_mean
 from .files import find, reading
-from .split import Dataset, Split, check_share
+from .split import MOST_LABEL, Dataset, Split, check_share
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+NO_NUMBER = re.compile(r"[^0-9eE+\-. \t,]")  # what float() may take, but no number of ours holds
+MISSING = (
+    "",
+    "NA",
+    "N/A",
+    "#N/A",
+    "<NA>",
+    "null",
+    "NULL",
+)  # labels that stand for none, as pandas writes and reads them
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+BLANK = " \t"
 
 
 @datasets.register("csv")
 class CSV(Options):
     """A table separated by commas; `label` is the name of the label's column or its index (0 the first, -1 the last).
 
-    All other columns are numbers, the features: x is (N, features). With target="class" the labels are whole numbers
-    from 0, or words, which become classes in alphabetical order; with target="value" they are real numbers to be
-    predicted, y is (N, 1). The share `validation` of the rows is held out.
+    The first line names the columns. All other columns are numbers, the features: x is (N, features). With
+    target="class" the labels are whole numbers from 0, or words, which become classes in alphabetical order; with
+    target="value" they are real numbers to be predicted, y is (N, 1). The share `validation` of the rows is held out.
     """
 
     path: str
@@ -37,38 +63,45 @@ class CSV(Options):
     def load(self):
         """The data set; DataError, in one sentence, for a file that is missing, damaged or of another kind."""
         path = find(self.path)
-        x, y, first_lines = _read_table(path, self.label, as_values=self.target == "value")
+        columns, x, y, first_lines = _read_table(path, self.label, as_values=self.target == "value")
         names = None
         if self.target == "class":
             classes, names = _classes(path, first_lines)
             y = classes[y]
         train, validation = Split(x, y, name=str(path)).hold_out(self.validation)
-        return Dataset("csv", train, validation, class_names=names)
+        return Dataset("csv", train, validation, class_names=names, columns=columns)
+
+
+def samples(path):
+    """A table without labels: all columns are features, and the targets of the `Dataset` are 0."""
+    path = find(path)
+    columns, x, _, _ = _read_table(path, None, as_values=False)
+    return Dataset("csv", Split(x, np.zeros((len(x), 1)), name=str(path)), columns=columns)
 
 
 def _read_table(path, label, as_values):
-    """The table as (x, y, first_lines).
+    """The table as (names of the features, x, y, first_lines).
 
     x is (N, features); y is (N, 1) values, or (N,) positions in first_lines, which has for each label, in the order
-    they come in, its text and the line it first stands on.
+    they come in, its text and the line it first stands on. Without a label column (None) y is zeros.
     """
     features, y = array("d"), array("d" if as_values else "q")
     position, first_lines = {}, []
     with reading(path), open(path, newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
+        rows = csv.reader(file, strict=True)
         try:
-            header = next(rows, [])
-            column = _label_column(path, header, label)
-            names = [name.strip() for i, name in enumerate(header) if i != column]
+            header = _header(path, next(rows, []), label)
+            column = None if label is None else _label_column(path, header, label)
+            names = [name for i, name in enumerate(header) if i != column]
             for cells in rows:
                 line = rows.line_num
                 if not cells:  # an empty line
                     continue
                 if len(cells) != len(header):
                     raise DataError(f"{path}, line {line}: {len(cells)} columns, but the header has {len(header)}")
-                text = cells.pop(column).strip()
+                text = "" if column is None else cells.pop(column).strip(BLANK)
                 if as_values:
-                    y.append(_number(path, line, header[column].strip(), text))
+                    y.append(_number(path, line, header[column], text))
                 else:
                     y.append(position.setdefault(text, len(position)))
                     if len(first_lines) < len(position):
@@ -81,85 +114,105 @@ def _read_table(path, label, as_values):
     if not y:
         raise DataError(f"{path} holds a header but no rows")
     targets = np.frombuffer(y, np.float64)[:, None] if as_values else np.frombuffer(y, np.int64)
-    return np.frombuffer(features).reshape(len(y), -1), targets, first_lines
+    return tuple(names), np.frombuffer(features).reshape(len(y), -1), targets, first_lines
 
 
-def _label_column(path, header, label):
-    """Index of the label's column."""
-    if not header:
+def _header(path, cells, label):
+    """The names of the columns."""
+    names = [cell.strip(BLANK) for cell in cells]
+    if not any(names):
         raise DataError(f"{path} is empty: its first line should name the columns")
-    if all(map(_is_number, header)) and header != [str(i) for i in range(len(header))]:
-        raise DataError(f"{path}: the first line should name the columns, but it holds numbers ({header[0]}, ...)")
-    names = [name.strip() for name in header]
-    if isinstance(label, str):
-        if names.count(label) != 1:
-            if label in names:
-                raise DataError(f"{path} has more than one column {label!r}; give the index of the one with the labels")
-            hint = did_you_mean(label, names) or f"; its columns are {_short(names)}"
-            raise DataError(f"{path} has no column {label!r}{hint}")
-        column = names.index(label)
-    elif -len(names) <= label < len(names):
-        column = label % len(names)
-    else:
+    if number := next((name for name in names if _is_number(name) or NOT_FINITE.fullmatch(name)), None):
         raise DataError(
-            f"{path} has {len(names)} columns, but label={label} was asked for; the first is 0, the last -1"
+            f"{path}: the first line should name the columns, but it holds the number {_short([number])}; put a line "
+            "of names before it, such as a,b,label"
         )
-    if len(names) == 1:
+    if len(names) == 1 and label is not None:
         raise DataError(f"{path} has one column, {names[0]!r}, and so no features; columns are separated by commas")
-    return column
+    if "" in names:
+        raise DataError(
+            f"{path}: column {names.index('') + 1} has no name; name it, or leave it out if it only counts the rows "
+            "(pandas writes none with to_csv(index=False))"
+        )
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise DataError(f"{path} has more than one column {_short([twice])}; each needs a name that no other has")
+    if odd := next((name for name in names if CONTROL.search(name)), None):
+        raise DataError(f"{path}: the column name {_short([odd])} holds a control character")
+    return names
+
+
+def _label_column(path, names, label):
+    """Index of the label's column."""
+    if isinstance(label, int) and -len(names) <= label < len(names):
+        return label % len(names)
+    if label in names:
+        return names.index(label)
+    if isinstance(label, str):
+        hint = did_you_mean(label, names) or f"; its columns are {_short(names)}"
+        raise DataError(f"{path} has no column {label!r}{hint}")
+    raise DataError(f"{path} has {len(names)} columns, but label={label} was asked for; the first is 0, the last -1")
 
 
 def _numbers(path, line, names, cells):
     """The features of one row, each finite."""
-    try:
-        numbers = array("d", map(float, cells))
-        if isfinite(sum(numbers)):  # one look at the row; where the sum overflows each cell is looked at
-            return numbers
-    except ValueError:
-        pass
+    if not NO_NUMBER.search(",".join(cells)):  # of these characters float() takes numbers of ours only
+        try:
+            numbers = array("d", map(float, cells))
+            if isfinite(sum(numbers)):  # one look at the row; where the sum overflows each cell is looked at
+                return numbers
+        except ValueError:
+            pass
     return array("d", (_number(path, line, name, cell) for name, cell in zip(names, cells, strict=True)))
 
 
 def _number(path, line, name, cell):
     """One cell as a finite number."""
+    cell = cell.strip(BLANK)
     if not _is_number(cell) or not isfinite(float(cell)):
-        what = f"{_short([cell])} is not a finite number" if cell.strip() else "the cell is empty"
+        what = f"{_short([cell])} is not a finite number" if cell else "the cell is empty"
         raise DataError(f"{path}, line {line}, column {name!r}: {what}")
     return float(cell)
 
 
 def _classes(path, first_lines):
     """(the class of each label text, the names of the classes where the labels are words)."""
+    for text, line in first_lines:
+        if text in MISSING or NOT_FINITE.fullmatch(text):
+            what = f"the label {_short([text])} stands for a missing one" if text else "the label is empty"
+            raise DataError(f"{path}, line {line}: {what}; leave such rows out, or give the class a name")
+        if CONTROL.search(text):
+            raise DataError(f"{path}, line {line}: the label {_short([text])} holds a control character")
     numbers = [(text, line) for text, line in first_lines if _is_number(text)]
     words = [(text, line) for text, line in first_lines if not _is_number(text)]
-    for text, line in words:
-        if not text:
-            raise DataError(f"{path}, line {line}: the label is empty")
     if numbers and words:
         (number, line), (word, other) = numbers[0], words[0]
         raise DataError(
             f"{path}: labels are all numbers or all words, but line {line} has {_short([number])} and line {other} has "
             f"{_short([word])}"
         )
+    if words:
+        names = sorted(text for text, _ in words)
+        code = {name: i for i, name in enumerate(names)}
+        return np.array([code[text] for text, _ in words]), tuple(names)
+    spelled = {}
     for text, line in numbers:
-        if not (float(text).is_integer() and 0 <= float(text) < 2**31):
+        value = float(text)
+        if not (value.is_integer() and 0 <= value <= MOST_LABEL):
             raise DataError(
                 f"{path}, line {line}: the label {_short([text])} is no class, which is a whole number from 0 or a "
                 "word; use target='value' for a number to be predicted"
             )
-    if numbers:
-        return np.array([int(float(text)) for text, _ in numbers]), None
-    names = sorted(text for text, _ in words)
-    code = {name: i for i, name in enumerate(names)}
-    return np.array([code[text] for text, _ in words]), tuple(names)
+        other, first = spelled.setdefault(value, (text, line))
+        if other != text:
+            raise DataError(
+                f"{path}: lines {first} and {line} write one label in two ways, {_short([other, text])}; write "
+                "numbers in one way, or classes as words"
+            )
+    return np.array([int(float(text)) for text, _ in numbers]), None
 
 
 def _is_number(text):
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return NUMBER.fullmatch(text) is not None
 
 
 def _short(texts):

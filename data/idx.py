@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import DataError
 from ..registry import Options, datasets
 from .files import find, reading, reason
-from .split import Dataset, Split, check_share
+from .split import Dataset, Split, check_channels, check_share
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP = b"\x1f\x8b"
@@ -142,4 +142,5 @@ def _pair(images):
     if len(x) != len(y):
         raise DataError(f"{images.name} holds {len(x)} images but {labels.name} holds {len(y)} labels")
     x = x[:, None] if x.ndim == 3 else x
+    check_channels(x.shape[1:], images)
     return Split(x, y, scale=1 / 255 if x.dtype == np.uint8 else 1.0, name=str(images))

@@ -1,5 +1,7 @@
 """A folder of images, one sub-folder a class. Decoded images are held in memory as bytes, C * H * W each."""
 
+from pathlib import Path
+
 import numpy as np
 
 from ..errors import DataError, SpecError
@@ -7,18 +9,21 @@ from ..registry import Options, datasets
 from .files import find, reading, reason
 from .split import Dataset, Split, check_share
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEEP = ("F", "I")  # modes of pixels that do not fit in a byte
+TRAINING = ("train", "training")  # usual names of the folders of a divided set, whatever their case
+VALIDATION = (("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
 
 
 @datasets.register("images")
 class Images(Options):
-    """A folder with one sub-folder a class, or with train/ and validation/ (or val/, test/) that hold such folders.
+    """A folder with one sub-folder a class, or with train/ and validation/ (or val/, test/, ...) of such folders.
 
     Classes are the sub-folders' names in alphabetical order. Images become (C, H, W), three colours or with `gray`
-    one, scaled to 0..1; transparency is dropped. They must all have one size unless `size` = (H, W) is given, to
-    which they are resized (bilinear). Without a folder for validation the share `validation` of the images is held
-    out. Needs pillow.
+    one, turned as their EXIF orientation says and scaled to 0..1; transparency is dropped. They must all have one size
+    unless `size` = (H, W) is given, to which they are resized (bilinear). Without a folder for validation the share
+    `validation` of the images is held out. Hidden files and folders and __MACOSX are passed over, and files that are no
+    images; images anywhere but directly in a class's folder are refused. Needs pillow.
     """
 
     path: str
@@ -34,31 +39,38 @@ class Images(Options):
     def load(self):
         """The data set; DataError, in one sentence, for a folder or an image that is missing or damaged."""
         folder = find(self.path, "folder")
-        parted = any(path.is_dir() for path in (folder / "train").glob("*"))  # else "train" may be a class
-        training = folder / "train" if parted else folder
-        names = _class_names(training)
-        train, test = self._read(training, names), None
-        if parted:
-            test = next((folder / name for name in ("validation", "val", "test") if (folder / name).is_dir()), None)
-        if test is None:
+        parts = {path.name.lower(): path for path in _entries(folder) if path.is_dir()}
+        divided = {name: path for name, path in parts.items() if any(map(Path.is_dir, _entries(path)))}
+        training = _one_of(divided, TRAINING)
+        if training:
+            for name in parts.keys() - {*TRAINING, *sum(VALIDATION, ())}:  # it may be a class, and "train" another
+                if images := _images(parts[name]):
+                    raise DataError(f"{images[0]} lies in neither the training nor the validation folder of {folder}")
+        names = _class_names(training or folder)  # a folder "train" without folders is a class
+        train = self._read(training or folder, names, names)
+        held = next(filter(None, (_one_of(parts, group) for group in VALIDATION)), None) if training else None
+        if held is None:
             train, validation = train.hold_out(self.validation)
-        elif _class_names(test) != names:
-            odd = sorted(set(names) ^ set(_class_names(test)))[0]
-            raise DataError(f"{training} and {test} must hold the same classes, but {odd!r} is in one of them only")
         else:
-            validation = self._read(test, names)
+            there = _class_names(held)
+            if odd := sorted(set(there) - set(names)):
+                raise DataError(f"{held} holds the class {odd[0]!r}, which {training} does not")
+            validation = self._read(held, names, there)
         return Dataset("images", train, validation, class_names=names)
 
-    def _read(self, folder, names):
-        """All images below the class folders as a Split."""
+    def _read(self, folder, names, there):
+        """All images in the folders of the classes that are there as a Split; labels are places in names."""
         paths, labels = [], []
-        for label, name in enumerate(names):
-            with reading(folder / name):
-                found = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
+        for name in there:
+            if below := next(filter(None, map(_first_image, filter(Path.is_dir, _entries(folder / name)))), None):
+                raise DataError(
+                    f"{below} lies in a folder below the class {name!r}; a class's images lie directly in its folder"
+                )
+            found = _images(folder / name)
             if not found:
                 raise DataError(f"{folder / name} holds no images ({', '.join(SUFFIXES)})")
             paths += found
-            labels += [label] * len(found)
+            labels += [names.index(name)] * len(found)
         first = self._decode(paths[0])
         x = np.empty((len(paths), *first.shape), np.uint8)
         for i, path in enumerate(paths):
@@ -74,13 +86,14 @@ class Images(Options):
     def _decode(self, path):
         """One image as bytes (C, H, W)."""
         try:
-            from PIL import Image
+            from PIL import Image, ImageOps
         except ImportError as error:
             raise DataError('reading images needs pillow: pip install "nnjit[images]"') from error
         try:
             with Image.open(path) as image:
                 mode = image.mode
-                image = image if mode.startswith(DEEP) else image.convert("L" if self.gray else "RGB")
+                if not mode.startswith(DEEP):
+                    image = ImageOps.exif_transpose(image).convert("L" if self.gray else "RGB")
         except Exception as error:  # each of pillow's decoders fails in its own way on a damaged file
             raise DataError(f"{path} is damaged or no image: {reason(error)}") from error
         if mode.startswith(DEEP):
@@ -91,13 +104,39 @@ class Images(Options):
         return pixels[None] if self.gray else pixels.transpose(2, 0, 1)
 
 
-def _class_names(folder):
-    """Names of the class folders, sorted; hidden folders are none."""
+def _entries(folder):
+    """What a folder holds, sorted, without hidden files and what macOS puts into archives."""
     with reading(folder):
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
+
+
+def _one_of(folders, names):
+    """The folder that has one of the names, or None."""
+    found = [folders[name] for name in names if name in folders]
+    if len(found) > 1:
+        raise DataError(f"{found[0]} and {found[1]} are both there, but one of them was expected")
+    return found[0] if found else None
+
+
+def _class_names(folder):
+    """Names of the class folders, sorted."""
+    if stray := _images(folder):
+        raise DataError(f"{stray[0]} lies outside of the folders of the classes")
+    names = tuple(path.name for path in _entries(folder) if path.is_dir())
     if not names:
         raise DataError(f"{folder} holds no folders; one folder of images for each class was expected")
-    return tuple(names)
+    return names
+
+
+def _images(folder):
+    """The images directly in a folder, sorted."""
+    return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
+
+
+def _first_image(folder):
+    """An image somewhere below a folder, or None."""
+    found = _images(folder)
+    return found[0] if found else next(filter(None, map(_first_image, filter(Path.is_dir, _entries(folder)))), None)
 
 
 def _size(image):

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import DataError
 from ..registry import Options, datasets
 from .files import find, reading, reason
-from .split import Dataset, Split, as_samples, as_targets, check_share
+from .split import Dataset, Split, as_samples, as_targets, check_channels, check_share
 
 TRAINING = (("x", "y"), ("x_train", "y_train"))
 VALIDATION = (("x_val", "y_val"), ("x_test", "y_test"))
@@ -18,8 +18,9 @@ class NPZ(Options):
     """Arrays x and y (or x_train and y_train) in an NPZ file, and perhaps x_val and y_val (or x_test and y_test).
 
     x is (N, C, *spatial) or (N, features); bytes are scaled to 0..1, and bytes of shape (N, H, W) become
-    (N, 1, H, W). y is (N,) or (N, 1) whole numbers, the labels, or real numbers, the targets. Without arrays for
-    validation the share `validation` of the samples is held out.
+    (N, 1, H, W). Channels in the last place, (N, H, W, C) with C = 1, 3 or 4, are refused. y is (N,) or (N, 1) whole
+    numbers, the labels, or real numbers, the targets. Without arrays for validation the share `validation` of the
+    samples is held out.
     """
 
     path: str
@@ -31,7 +32,7 @@ class NPZ(Options):
     def load(self):
         """The data set; DataError, in one sentence, for a file that is missing, damaged or of another kind."""
         path = find(self.path)
-        arrays = _read_arrays(path)
+        arrays = _read_arrays(path, {name for pair in TRAINING + VALIDATION for name in pair})
         train = _split(path, arrays, TRAINING)
         if train is None:
             raise DataError(f"{path} holds no arrays x and y (or x_train and y_train), but {_listed(arrays)}")
@@ -41,15 +42,27 @@ class NPZ(Options):
         return Dataset("npz", train, validation)
 
 
-def _read_arrays(path):
-    """The arrays of the archive that are ours, by name; pickled objects are refused, as reading them runs code."""
-    wanted = {name for pair in TRAINING + VALIDATION for name in pair}
+def samples(path):
+    """Samples without targets, the array x or the only one of the archive; the targets of the `Dataset` are 0."""
+    path = find(path)
+    arrays = _read_arrays(path, None)
+    name = next(iter(arrays)) if len(arrays) == 1 else "x"
+    if name not in arrays:
+        raise DataError(f"{path} holds no array x, but {_listed(arrays)}")
+    return Dataset("npz", _as_split(path, name, arrays[name], None))
+
+
+def _read_arrays(path, wanted):
+    """The `wanted` arrays of the archive (None: all) by name; pickled objects are refused, as reading them runs code.
+
+    What is not wanted is None.
+    """
     with reading(path), open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
             raise DataError(f"{path} is not an NPZ file: it is no zip archive, or it is cut short")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] if name in wanted else None for name in archive.files}
+            return {name: archive[name] if wanted is None or name in wanted else None for name in archive.files}
     except Exception as error:  # a damaged archive may fail anywhere in zipfile, zlib or the parser of array headers
         if "allow_pickle" in str(error):
             raise DataError(f"{path} holds an array of Python objects, but only arrays of numbers are read") from error
@@ -63,12 +76,20 @@ def _split(path, arrays, pairs):
             missing, there = (y, x) if x in arrays else (x, y)
             raise DataError(f"{path} holds {there} but no {missing}, only {_listed(arrays)}")
         if x in arrays:
-            samples, targets = arrays[x], arrays[y]
-            if not isinstance(samples, np.ndarray) or not isinstance(targets, np.ndarray):
-                raise DataError(f"{path}: {x} and {y} must be NumPy arrays, but they are plain files in the archive")
-            scale = 1 / 255 if samples.dtype == np.uint8 else 1.0
-            return Split(as_samples(samples), as_targets(targets), scale, f"{path} ({x}, {y})")
+            if not isinstance(arrays[y], np.ndarray):
+                raise DataError(f"{path}: {y} must be a NumPy array, but it is a plain file in the archive")
+            return _as_split(path, f"{x}, {y}", arrays[x], arrays[y])
     return None
+
+
+def _as_split(path, names, x, y):
+    """Samples and targets (None: there are none, so they are 0) as a Split."""
+    if not isinstance(x, np.ndarray):
+        raise DataError(f"{path}: {names.split(',')[0]} must be a NumPy array, but it is a plain file in the archive")
+    x = as_samples(x)
+    check_channels(x.shape[1:], path)
+    y = np.zeros((*x.shape[:1], 1)) if y is None else as_targets(y)
+    return Split(x, y, 1 / 255 if x.dtype == np.uint8 else 1.0, f"{path} ({names})")
 
 
 def _listed(arrays):

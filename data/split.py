@@ -15,6 +15,8 @@ from ..errors import DataError, SpecError
 
 CHUNK = 1 << 20  # numbers looked at in one go by the check for NaN: 8 MB of float64
 HASHED = 1 << 24  # bytes of samples, and of targets, at most, that a fingerprint hashes
+LOOKED = 1 << 28  # numbers from which on `Split.magnitude` looks at a part only
+MOST_LABEL = 2**31 - 1
 FEW_SAMPLES = 1000  # below this a set may have more classes than samples
 
 
@@ -56,11 +58,11 @@ class Split:
             row = _first_row_not_finite(array)
             if row is not None:
                 raise DataError(f"{name}: row {row} of {letter} (counted from 0) holds NaN or infinity")
-        if y.ndim == 1 and y.dtype.kind != "b" and y.min() < 0:
-            row = int((y < 0).argmax())
-            raise DataError(f"{name}: the label of row {row} (counted from 0) is {y[row]}, but labels begin at 0")
+        if y.ndim == 1 and y.dtype.kind != "b":
+            _check_labels(y, name)
         self._stored, self._rows, self.scale, self.name = x, None, float(scale), name
         self.y = y.astype(np.int64) if y.ndim == 1 else y
+        self._magnitude = None
 
     @property
     def x(self):
@@ -71,6 +73,31 @@ class Split:
     def input_shape(self):
         """Shape of one sample, (C, *spatial) or (features,)."""
         return self._stored.shape[1:]
+
+    @property
+    def holds_bytes(self):
+        """Whether x is stored as bytes, such as the pixels of pictures."""
+        return self._stored.dtype == np.uint8
+
+    def magnitude(self):
+        """Return (largest magnitude, root mean square) of the stored numbers, multiplied by `scale`.
+
+        Of more than `LOOKED` numbers every k-th chunk is read, and only once.
+        """
+        if self._magnitude is None:
+            self._magnitude = self._measured()
+        return tuple(number * self.scale for number in self._magnitude)
+
+    def _measured(self):
+        largest, squares = 0.0, 0.0
+        step = max(1, CHUNK // max(1, self._stored[0].size))
+        count = 0
+        for start in range(0, len(self._stored), step * -(-self._stored.size // LOOKED)):
+            chunk = np.abs(np.asarray(self._stored[start : start + step], np.float64))
+            largest, count = max(largest, float(chunk.max())), count + chunk.size
+            with np.errstate(over="ignore"):
+                squares += float(np.vdot(chunk, chunk))
+        return largest, (squares / count) ** 0.5
 
     def __len__(self):
         return len(self.y)
@@ -141,6 +168,19 @@ class Split:
             found[name] = blake2b(np.ascontiguousarray(parts).tobytes(), digest_size=16).hexdigest()
         return found
 
+    def changed(self, y=None, scale=None, columns=None, shape=None):
+        """The same samples with other labels or targets, scale, order of the columns of x, or shape of a sample."""
+        changed = copy.copy(self)
+        if y is not None:
+            changed.y = y
+        if scale is not None:
+            changed.scale = scale
+        if columns is not None:
+            changed._stored = np.asarray(self._stored)[:, columns]
+        if shape is not None:
+            changed._stored = self._stored.reshape(-1, *shape)
+        return changed
+
     def hold_out(self, share):
         """(training, validation): `share` of the samples held out, always the same ones; 0 gives (self, None).
 
@@ -182,7 +222,8 @@ class Dataset:
     """What a reader returns: a training split, perhaps a validation split, and what the labels mean.
 
     `classes` is the number of classes where y holds labels (0 to classes - 1), found from the labels when it is not
-    given, and None where y holds targets; `class_names` has one name a class. DataError when these do not agree.
+    given, and None where y holds targets; `class_names` has one name a class. `columns` has one name a feature where
+    samples are rows of a table. DataError when these do not agree.
     """
 
     name: str
@@ -190,6 +231,7 @@ class Dataset:
     validation: Split | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self):
         splits = [split for split in (self.train, self.validation) if split is not None]
@@ -227,6 +269,16 @@ class Dataset:
     def input_shape(self):
         """Shape of one sample, (C, *spatial) or (features,)."""
         return self.train.input_shape
+
+
+def check_channels(shape, name):
+    """DataError where samples of this shape look like pictures with their channels last: (H, W, 1), 3 or 4 for 1."""
+    if len(shape) > 2 and shape[-1] in (1, 3, 4) and min(shape[:-1]) > 4:
+        axes = ", ".join(map(str, (0, len(shape), *range(1, len(shape)))))
+        raise DataError(
+            f"{name}: samples of shape {tuple(shape)} have their channels last, but (channels, height, width) is "
+            f"expected; use x.transpose({axes})"
+        )
 
 
 def check_share(validation):
@@ -268,6 +320,20 @@ def spread(n, count):
     """
     ends = np.arange(count + 1) * n // count
     return ends[:-1] + (hashed(np.arange(count)) % np.diff(ends).astype(np.uint64)).astype(np.int64)
+
+
+def _check_labels(y, name):
+    """DataError for labels (N,) of whole numbers that count no classes."""
+    if y.min() < 0:
+        row = int((y < 0).argmax())
+        hint = "; for labels -1 and 1 use (y + 1) // 2" if np.isin(y, (-1, 1)).all() else ""
+        raise DataError(f"{name}: the label of row {row} (counted from 0) is {y[row]}, but labels begin at 0{hint}")
+    if y.max() > MOST_LABEL:
+        row = int(y.argmax())
+        raise DataError(
+            f"{name}: the label of row {row} (counted from 0) is {y[row]}, but labels are the numbers of classes, "
+            f"from 0 to at most {MOST_LABEL}"
+        )
 
 
 def _copy(array, rows, dtype, scale=1.0):

@@ -74,6 +74,8 @@ class Network:
         All buffers, flat.
     parameters, gradients, buffers : mapping
         Views by name, such as ``"conv.1.W"``.
+    trained_on : Schema or None
+        Names and scale of the data of `fit`, or of the run that was loaded; `predict` and `evaluate` go by it.
 
     Notes
     -----
@@ -103,6 +105,7 @@ class Network:
         self.dtype, self.device, self.seed, self.precision = np.dtype(dtype), device, int(seed), precision
         self.graph = Graph(self.layers, self.input_shape)
         self.output_shape = self.graph.output.shape
+        self.trained_on = None
         self._allocate()
         self.initialize(self.seed)
 
@@ -259,7 +262,17 @@ class Network:
         return program.input_gradient.of(state, 0, count).copy()
 
     def predict(self, x, batch_size=64):
-        """F(x) for any number of samples, by the compiled program."""
+        """F(x) for any number of samples, by the compiled program.
+
+        A trained network takes x at the scale of training: bytes (uint8) where it was trained on bytes, which are then
+        multiplied by the same factor, and other numbers as they are. DataError where they do not fit.
+        """
+        if self.trained_on is not None:
+            x = self.trained_on.scaled_array(x, self.dtype)
+        return self._apply(x, batch_size)
+
+    def _apply(self, x, batch_size=64):
+        """`predict` of samples that are at the scale of training."""
         x = self._batch(x, self.input_shape, "x")
         y = np.empty((len(x), *self.output_shape), self.dtype)
         program = self._program(True, batch_size)

@@ -14,7 +14,7 @@ from nnjit.data.idx import IDX
 from nnjit.data.image_folder import Images
 from nnjit.data.npz import NPZ
 from nnjit.data.split import hashed
-from nnjit.errors import SpecError
+from nnjit.errors import DataError, SpecError
 from PIL import Image
 
 IDX_CODES = {"u1": 0x08, "i1": 0x09, ">i2": 0x0B, ">i4": 0x0C, ">f4": 0x0D, ">f8": 0x0E}
@@ -274,6 +274,33 @@ def test_npz_holds_out_a_share_and_reads_targets_and_label_columns(tmp_path):
 # CSV
 
 
+@pytest.mark.parametrize("reader", ["npz", "idx"])
+@pytest.mark.parametrize(
+    ("shape", "last"),
+    [
+        ((28, 28, 1), True), ((32, 32, 3), True), ((9, 6, 4), True), ((9, 8, 7, 1), True), ((1, 28, 28), False),
+        ((3, 8, 3), False), ((16, 4, 4), False), ((2, 9, 3), False), ((9, 9, 2), False), ((9, 1), False),
+    ],
+)  # fmt: skip
+def test_channels_in_the_last_place_are_refused(tmp_path, reader, shape, last):
+    x = np.zeros((2, *shape), np.uint8)
+    np.savez(tmp_path / "images.npz", x=x, y=[0, 1])
+    write_idx(tmp_path / "images", x)
+    write_idx(tmp_path / "labels", [0, 1])
+    made = NPZ(str(tmp_path / "images.npz"), 0) if reader == "npz" else IDX(str(tmp_path / "images"), 0)
+    if not last:
+        assert made.load().input_shape[-len(shape) :] == shape
+        return
+    with pytest.raises(
+        DataError, match=r"have their channels last, but .channels, height, width. is expected; use"
+    ) as said:
+        made.load()
+    order = eval(str(said.value).rpartition("transpose")[2])
+    assert x.transpose(order).shape == (2, shape[-1], *shape[:-1])
+    np.savez(tmp_path / "images.npz", x=x.transpose(order), y=[0, 1])
+    NPZ(str(tmp_path / "images.npz"), 0).load()
+
+
 def csv_of(tmp_path, text, *options, **named):
     (tmp_path / "table.csv").write_text(text, encoding="utf-8")
     return CSV(str(tmp_path / "table.csv"), *options, **named).load()
@@ -293,6 +320,37 @@ def test_csv_of_words_quotes_and_a_byte_order_mark(tmp_path):
     assert csv_of(tmp_path, "\ufeffkind,x\nä,1\n", "kind", validation=0).class_names == ("ä",)
 
 
+@pytest.mark.parametrize(
+    ("labels", "names", "y"),
+    [
+        (["1_0", "1_1", "2_0"], ("1_0", "1_1", "2_0"), [0, 1, 2]),
+        (["0x1", "0x2", "0x1"], ("0x1", "0x2"), [0, 1, 0]),
+        (["\u0661", "\u0662", "\u0661"], ("\u0661", "\u0662"), [0, 1, 0]),
+        (["None", "Na", "na"], ("Na", "None", "na"), [1, 0, 2]),
+        (["02", "00", "02"], None, [2, 0, 2]),
+        (["2.0", "1e0", ".0"], None, [2, 1, 0]),
+    ],
+)
+def test_csv_labels_are_words_or_decimal_numbers(tmp_path, labels, names, y):
+    dataset = csv_of(tmp_path, "x,label\n" + "".join(f"1,{label}\n" for label in labels), "label", validation=0)
+    assert dataset.class_names == names and dataset.train.y.tolist() == y and dataset.columns == ("x",)
+
+
+@given(cell=st.one_of(st.text("0123456789.eE+-_ \t\xa0\u0661nanifx", max_size=6), st.floats().map(repr)))
+def test_csv_numbers_are_what_float_reads_of_plain_digits(tmp_path_factory, cell):
+    path = tmp_path_factory.getbasetemp() / "cell.csv"
+    path.write_text(f'x,label\n"{cell}",0\n', encoding="utf-8")
+    try:
+        number = float(cell) if not set(cell) - set("0123456789.eE+- \t") else float("nan")
+    except ValueError:
+        number = float("nan")
+    try:
+        assert CSV(str(path), "label", validation=0).load().train.x.tolist() == [[number]]
+        assert np.isfinite(number)
+    except DataError as error:
+        assert not np.isfinite(number), error
+
+
 def test_csv_of_values_and_the_held_out_share(tmp_path):
     text = "x,y\n" + "".join(f"{i},{i * i / 2}\n" for i in range(20))
     dataset = csv_of(tmp_path, text, "y", "value", validation=0.25)
@@ -303,8 +361,8 @@ def test_csv_of_values_and_the_held_out_share(tmp_path):
         np.testing.assert_array_equal(y, x**2 / 2)
 
 
-def test_csv_with_numbered_columns_and_a_row_whose_sum_overflows(tmp_path):
-    dataset = csv_of(tmp_path, "0,1,2\n1e308,1e308,1\n2,3,0\n", -1, validation=0)
+def test_csv_with_a_row_whose_sum_overflows(tmp_path):
+    dataset = csv_of(tmp_path, "a,b,c\n1e308,1e308,1\n2,3,0\n", -1, validation=0)
     assert everything(dataset.train)[0].tolist() == [[1e308, 1e308], [2, 3]]
 
 
@@ -331,10 +389,12 @@ def test_images_by_class(tmp_path):
     np.testing.assert_allclose(x, expected.transpose(0, 3, 1, 2) / 255, rtol=1e-15)
 
 
-@pytest.mark.parametrize("validation", ["validation", "val", "test"])
-def test_images_in_parts_gray_and_resized(tmp_path, validation):
+@pytest.mark.parametrize("validation", ["validation", "val", "valid", "dev", "test", "Testing", "eval", "evaluation"])
+@pytest.mark.parametrize("training", ["train", "Training"])
+def test_images_in_parts_gray_and_resized(tmp_path, training, validation):
     flat = np.full((4, 6), 100)
-    write_images(tmp_path, {"train/a/1.png": flat, "train/b/1.bmp": flat[:2], f"{validation}/a/1.png": flat})
+    write_images(tmp_path, {f"{training}/a/1.png": flat, f"{training}/b/1.bmp": flat[:2]})
+    write_images(tmp_path, {f"{validation}/a/1.png": flat})
     write_images(tmp_path, {f"{validation}/b/2.png": flat})
     dataset = Images(str(tmp_path), size=(2, 3), gray=True).load()
     assert dataset.input_shape == (1, 2, 3) and len(dataset.train) == 2 and len(dataset.validation) == 2
@@ -357,3 +417,61 @@ def test_images_of_several_modes_become_colours_or_gray(tmp_path):
 def test_a_folder_of_vehicles_may_have_a_class_called_train(tmp_path):
     write_images(tmp_path, {"train/1.png": np.zeros((2, 2)), "bus/1.png": np.zeros((2, 2))})
     assert Images(str(tmp_path), validation=0).load().class_names == ("bus", "train")
+
+
+@pytest.mark.parametrize("gray", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_exif_says(tmp_path, orientation, gray):
+    pixels = np.zeros((8, 16), np.uint8)
+    pixels[:4, :4] = 255  # the top left corner
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "1.jpg", exif=exif, quality=100)
+    # CIPA DC-008: where the 0th row and the 0th column of the stored picture are
+    row, column = {1: "top left", 2: "top right", 3: "bottom right", 4: "bottom left", 5: "left top", 6: "right top",
+                   7: "right bottom", 8: "left bottom"}[orientation].split()  # fmt: skip
+    shown = pixels if row in ("top", "bottom") else pixels.T
+    if "bottom" in (row, column):
+        shown = shown[::-1]
+    if "right" in (row, column):
+        shown = shown[:, ::-1]
+    x = Images(str(tmp_path), gray=gray, validation=0).load().train.x
+    assert x.shape == (1, 1 if gray else 3, *shown.shape)
+    assert abs(x[0, 0].astype(int) - shown).max() < 16
+
+
+def test_images_without_what_macos_and_windows_add(tmp_path):
+    write_images(tmp_path, {"a/1.png": np.zeros((2, 2)), "b/1.PNG": np.ones((2, 2))})
+    for name in ("a/._1.png", "a/.DS_Store", "a/Thumbs.db", "__MACOSX/a/._1.png", "__MACOSX/._a", ".git/1.png",
+                 "._x.png", "b/.thumbs/1.png", "desktop.ini"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7 no image")
+    dataset = Images(str(tmp_path), validation=0).load()
+    assert dataset.class_names == ("a", "b") and dataset.train.y.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("stray", "match"),
+    [
+        ("a/more/2.png", r"2.png lies in a folder below the class 'a'; a class's images lie directly"),
+        ("a/more/and/more/2.png", "lies in a folder below the class 'a'"),
+        ("2.png", "2.png lies outside of the folders of the classes"),
+        ("train/x/1.png", "1.png lies in neither the training nor the validation folder"),
+    ],
+)
+def test_no_image_is_passed_over(tmp_path, stray, match):
+    write_images(tmp_path, {"a/1.png": np.zeros((2, 2)), "b/1.png": np.ones((2, 2)), stray: np.zeros((2, 2))})
+    (tmp_path / "b" / "notes").mkdir()
+    with pytest.raises(DataError, match=match):
+        Images(str(tmp_path), validation=0).load()
+
+
+def test_images_of_two_training_folders_and_of_part_of_the_classes(tmp_path):
+    write_images(tmp_path, {f"train/{c}/1.png": np.zeros((2, 2)) for c in "abc"} | {"val/c/1.png": np.zeros((2, 2))})
+    dataset = Images(str(tmp_path)).load()
+    assert dataset.class_names == ("a", "b", "c") and dataset.validation.y.tolist() == [2]
+    write_images(tmp_path, {"Training/a/1.png": np.zeros((2, 2))})
+    with pytest.raises(DataError, match=r"train and .*Training are both there, but one of them was expected"):
+        Images(str(tmp_path)).load()

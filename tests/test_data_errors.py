@@ -301,7 +301,7 @@ def test_npz_with_other_things_in_the_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x", b"text")
         archive.writestr("y", b"text")
-    fails("x and y must be NumPy arrays", NPZ, str(tmp_path / "a.npz"))
+    fails("y must be a NumPy array, but it is a plain file", NPZ, str(tmp_path / "a.npz"))
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': 'spam'}")
         archive.writestr("y.npy", b"")
@@ -316,11 +316,19 @@ def test_npz_with_other_things_in_the_archive(tmp_path):
     [
         ("no column 'lable'; did you mean label", "label,x\n0,1\n", {"label": "lable"}),
         ("no column 'spam'; its columns are 'label', 'x'", "label,x\n0,1\n", {"label": "spam"}),
-        ("more than one column 'x'; give the index", "x,x\n0,1\n", {"label": "x"}),
+        ("more than one column 'x'; each needs a name", "x,x\n0,1\n", {"label": "x"}),
+        ("more than one column 'x'; each needs a name", "y, x,x\n0,1,2\n", {}),
         ("has 2 columns, but label=2 was asked for", "label,x\n0,1\n", {"label": 2}),
         ("has 2 columns, but label=-3", "label,x\n0,1\n", {"label": -3}),
         ("has one column, 'label;x', and so no features", "label;x\n0;1\n", {}),
-        ("first line should name the columns, but it holds numbers .0.5", "0.5,1\n0,1\n", {}),
+        ("first line should name the columns, but it holds the number '0.5'", "0.5,1\n0,1\n", {}),
+        ("holds the number '5.1'; put a line of names", "5.1,3.5,1.4,0.2,setosa\n4.9,3,1.4,0.2,setosa\n", {"label": 4}),
+        ("but it holds the number '0'", "0,1,2\n0,1,2\n", {}),
+        ("but it holds the number '1e3'", "label, 1e3 \n0,1\n", {}),
+        ("but it holds the number 'nan'", "cat,nan\ndog,1\n", {}),
+        (r"column 1 has no name; .*to_csv\(index=False\)", ",x,label\n0,5,1\n1,6,0\n", {"label": -1}),
+        ("column 3 has no name", "label,x, \n0,5,1\n", {}),
+        ("the column name 'x.n' holds a control character", 'label,"x\n"\n0,5\n', {}),
         ("is empty: its first line", "\n\n", {}),
         ("holds a header but no rows", "label,x\n", {}),
         ("line 3: 1 columns, but the header has 2", "label,x\n0,1\n0\n", {}),
@@ -335,7 +343,19 @@ def test_npz_with_other_things_in_the_archive(tmp_path):
         ("line 2 has '3' and line 4 has 'cat'", "label,x\n3,1\n3,1\ncat,1\n", {}),
         ("line 3: the label '1.5' is no class", "label,x\n0,1\n1.5,1\n", {}),
         ("line 2: the label '-1' is no class", "label,x\n-1,1\n", {}),
-        ("line 2: the label 'nan' is no class", "label,x\nnan,1\n", {}),
+        ("line 2: the label 'nan' stands for a missing one", "label,x\nnan,1\n", {}),
+        ("line 3: the label 'NA' stands for a missing one", "label,x\ncat,1\nNA,2\n", {}),
+        ("lines 2 and 4 write one label in two ways, '01', '1'", "label,x\n01,1\n01,1\n1,2\n", {}),
+        ("lines 2 and 3 write one label in two ways, '1', '1.0'", "label,x\n1,1\n1.0,2\n", {}),
+        ("line 3 has '10' and line 2 has '1_0'", "label,x\n1_0,1\n10,1\n", {}),
+        ("line 2, column 'x': '1_0' is not a finite number", "label,x\n0,1_0\n", {}),
+        ("line 2, column 'x': '0x10' is not a finite number", "label,x\n0,0x10\n", {}),
+        ("line 2, column 'x': '.*' is not a finite number", "label,x\n0,\u0661\n", {}),
+        ("line 2, column 'x': '1.xa0' is not a finite number", "label,x\n0,1\xa0\n", {}),
+        ("line 2, column 'x': '1..' is not a finite number", "label,x\n0,1..\n", {}),
+        ("line 2: the label 'a.x00' holds a control character", "label,x\na\0,1\n", {}),
+        ("line 3: unexpected end of data", 'label,x\na,1\n"b,2\n', {}),
+        ("line 2: ',' expected after '\"'", 'label,x\n"a"b,1\n', {}),
         ("line 2: the label '1e30' is no class", "label,x\n1e30,1\n", {}),
         ("the label 250000 would mean", "label,x\n250000,1\n3,2\n", {}),
         ("line 3, column 'label': 'cat' is not a finite number", "label,x\n1,1\ncat,1\n", {"target": "value"}),
@@ -385,7 +405,7 @@ def test_images_with_other_classes_in_validation(tmp_path):
     for name in ("train/cat", "train/dog", "val/cat", "val/cow"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "1.png").write_bytes(png())
-    fails("must hold the same classes, but 'cow' is in one of them only", Images, str(tmp_path))
+    fails("val holds the class 'cow', which .*train does not", Images, str(tmp_path))
 
 
 # Whatever the bytes are: a data set or one sentence

@@ -1,11 +1,13 @@
-"""Losses: PyTorch's values, the lecture's (1) and (2), central differences, exact cases, bad labels and shapes."""
+"""Losses: PyTorch's values, the lecture's (1) and (2), central differences, exact cases, the targets each takes."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nnjit import registry
-from nnjit.errors import ShapeError, SpecError
+from nnjit.errors import DataError, ShapeError, SpecError
 
 VECTORS = np.load(Path(__file__).parent / "vectors" / "training.npz")
 SPECS = {
@@ -145,3 +147,139 @@ def test_cross_entropy_wants_classes(shape):
 def test_options(spec):
     with pytest.raises(SpecError, match="must be a finite number above 0"):
         registry.losses.create(spec)
+
+
+# -- targets -----------------------------------------------------------------------------------------------------------
+
+ROWS = np.array([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]])
+
+
+def network(outputs):
+    return registry.compose([f"dense({outputs})"], input_shape=(2,))
+
+
+def tried(net, y, loss):
+    """What fit, evaluate and the validation of fit say; they must agree."""
+    x, said = np.ones((len(y), 2)), []
+    good = np.full((2, *net.output_shape), 1 / net.output_shape[0])
+    for call in (
+        lambda: net.evaluate(x, y, loss=loss),
+        lambda: net.fit(x, y, loss=loss, epochs=1),
+        lambda: net.fit(np.ones((2, 2)), good, loss=loss, epochs=1, validation=(x, y)),
+    ):
+        try:
+            call()
+        except (DataError, ShapeError) as error:
+            said.append(str(error).split(": ", 1)[1])
+    assert len(said) in (0, 3) and len(set(said)) <= 1, said
+    return said[0] if said else None
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "i8", "u8", "?", "f2", "f4", "f8"])
+def test_binary_cross_entropy_takes_0_and_1(kind):
+    y = np.array([0, 1, 1, 0]).astype(kind)
+    net = network(1)
+    if y.dtype.kind != "f":
+        assert tried(net, y, "binary_cross_entropy") is None
+    assert tried(net, y[:, None], "binary_cross_entropy") is None
+    assert tried(network(2), y.reshape(2, 2), "binary_cross_entropy") is None
+
+
+def test_labels_and_columns_of_labels_train_alike():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 2)), rng.integers(0, 2, 40)
+    thetas = []
+    for targets in (y, y[:, None], y[:, None].astype(float), y.astype(bool)):
+        net = network(1)
+        history = net.fit(x, targets, loss="binary_cross_entropy", epochs=2, validation=(x, targets))
+        z = x.astype(np.float32) @ net.parameters["dense.1.W"].T + net.parameters["dense.1.b"]
+        assert history.epochs[-1]["val_accuracy"] == pytest.approx(np.mean((z[:, 0] > 0) == y))
+        counts = np.zeros((2, 2), int)
+        np.add.at(counts, (y, (z[:, 0] > 0).astype(int)), 1)
+        assert history.epochs[-1]["val_confusion"] == counts.tolist()
+        thetas.append(net.theta)
+    for theta in thetas[1:]:
+        np.testing.assert_array_equal(theta, thetas[0])
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        ([[0], [255]], "these are from 0 to 255: divide by 255, or take y > 0"),
+        ([[-1.0], [1.0]], r"these are from -1 to 1: \(y \+ 1\) / 2 for -1 and 1"),
+        ([[0.5], [1.5]], "these are from 0.5 to 1.5"),
+        ([0, 1, 2], "labels of more than two classes are for cross_entropy"),
+        ([-1, 1], r"labels begin at 0; for labels -1 and 1 use \(y \+ 1\) // 2"),
+        ([[0, 1], [1, 0]], r"takes targets of the output's shape \(1,\), got \(2,\)"),
+    ],
+)
+def test_binary_cross_entropy_refuses_other_targets(y, said):
+    with pytest.raises((DataError, ShapeError), match=said):
+        network(1).fit(np.ones((len(y), 2)), np.array(y), loss="binary_cross_entropy", epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (ROWS * [-1, 1, 1] + [0, 0.5, 0], r"row 0 \(counted from 0\) holds -0.25"),
+        (ROWS * 2, "row 0 .* sums to 2; for several classes at once use binary_cross_entropy"),
+        (np.array([[1, 0, 0], [1, 1, 0]]), "row 1 .* sums to 2"),
+        (np.array([[True, False, False], [False, False, False]]), "row 1 .* sums to 0"),
+        (np.array([1, 2, 3]), "label 3, but the network has 3 outputs, for the labels 0 to 2; the labels begin at 1"),
+        (np.array([0, 3]), "label 3, but the network has 3 outputs, for the labels 0 to 2$"),
+        (np.array([1, 4]), "label 4, but the network has 3 outputs, for the labels 0 to 2$"),
+        (np.array([0, -1]), "the label of row 1 .* is -1, but labels begin at 0$"),
+        (
+            np.array([0, 2**64 - 1], np.uint64),
+            "the label of row 1 .* is 18446744073709551615, but labels are the numbers",
+        ),
+        (np.array([2**63, 1], np.uint64), "the label of row 0 .* is 9223372036854775808"),
+        (np.array([2**40, 1]), "the label of row 0 .* is 1099511627776"),
+        (np.array([2**70, 1]), "y must hold real numbers, but its dtype is object"),
+    ],
+)
+def test_cross_entropy_refuses_what_are_no_classes(y, said):
+    for call in (network(3).fit, network(3).evaluate):
+        with pytest.raises((DataError, ShapeError), match=said):
+            call(np.ones((len(y), 2)), y, loss="cross_entropy")
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8"])
+def test_probabilities_that_a_softmax_made_are_taken(kind):
+    z = np.random.default_rng(0).normal(size=(50, 200)).astype(kind)
+    e = np.exp(z - z.max(1, keepdims=True))
+    assert tried(network(200), e / e.sum(1, keepdims=True, dtype=kind), "cross_entropy") is None
+    assert tried(network(3), ROWS.astype(kind), "cross_entropy") is None
+    assert tried(network(3), np.eye(3)[[0, 2]].astype(int), "cross_entropy") is None
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    values=st.lists(st.sampled_from([-1.0, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 255.0]), min_size=4, max_size=4),
+    loss=st.sampled_from(sorted(registry.losses.names())),
+)
+def test_every_loss_takes_what_it_says(values, loss):
+    y = np.array(values).reshape(2, 2)
+    fits = {
+        "cross_entropy": (y >= 0).all() and (abs(y.sum(1) - 1) < 1e-3).all(),
+        "binary_cross_entropy": y.min() >= 0 and y.max() <= 1,
+    }
+    options = {"p": 2.0} if loss == "lp" else {}
+    made = registry.losses.create((loss, options))
+    try:
+        assert made.targets(y, (2,)) is y and fits.get(loss, True)
+    except DataError as error:
+        assert not fits[loss] and f"{loss} takes" in str(error)
+
+
+def test_channels_last():
+    x = np.zeros((4, 6, 7, 3))
+    net = registry.compose(["conv(2, 3)", "flatten", "dense(2)"], input_shape=(6, 7, 3))
+    for call in (net.fit, net.evaluate):
+        with pytest.raises(DataError, match=r"have their channels last, .*; use x.transpose\(0, 3, 1, 2\)"):
+            call(x, np.arange(4) % 2, loss="cross_entropy")
+    right = registry.compose(["conv(2, 3)", "flatten", "dense(2)"], input_shape=(3, 6, 7))
+    with pytest.raises(DataError, match="have their channels last"):
+        right.fit(x, np.arange(4) % 2)
+    right.fit(x.transpose(0, 3, 1, 2), np.arange(4) % 2, epochs=1)
+    registry.compose(["flatten", "dense(2)"], input_shape=(6, 7, 3)).fit(x, np.arange(4) % 2, epochs=1)

@@ -2,7 +2,8 @@
 
 Tensors: every parameter by its name, buffers as ``buffer:<name>``, moments of the update rule as ``moment:<k>``, and
 within an epoch theta at its beginning as ``epoch:theta``. The metadata entry ``nnjit`` is JSON: how to compose the
-network again, which plug-ins it needs, and where training stood.
+network again, which plug-ins it needs, what it was trained on (see `data.schema`; missing in older files), and where
+training stood.
 """
 
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.schema import Schema
 from ..errors import CheckpointError, NnjitError, UnknownName, UsageError
 from ..registry import compose
 from ..registry import layers as catalogue
@@ -113,6 +115,7 @@ def save(network, path, tensors=None, progress=None):
         "format": FORMAT,
         "network": {k: description[k] for k in ("layers", "input_shape", "dtype", "seed")},
         "plugins": {name: p for name in description["names"] if (p := catalogue.plugin_of(name))},
+        "trained_on": network.trained_on and network.trained_on.table(),
         "progress": progress or {},
     }
     with atomic(path) as file:
@@ -187,6 +190,11 @@ def load(path):
     except (NnjitError, TypeError) as error:
         raise CheckpointError(f"{path}: the network in it cannot be composed: {error}") from None
     fill(network, tensors, path)
+    if (trained_on := about.get("trained_on")) is not None:
+        try:
+            network.trained_on = Schema.from_table(trained_on)
+        except (KeyError, TypeError, ValueError):
+            raise CheckpointError(f"{path}: what the network was trained on cannot be read") from None
     return network
 
 

@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..data.split import Split, spread
+from ..data.schema import Schema
+from ..data.split import Split, check_channels, spread
 from ..errors import DataError, DivergenceError, NnjitError, ShapeError, SpecError, UsageError
 from ..network.program import Program
 from ..network.state import ROWS, SEED, STEP, STOP
+from ..registry import layers as catalogue
 from ..registry import losses, optimizers, schedules
 from . import metrics as metric_functions
 from .clip import create as create_clip
+from .losses import check_labels
 
 PAUSE = 0.2  # seconds between two looks at signals and progress
 KEEP = 4.0  # seconds between two checkpoints: with a call of PAUSE and the write itself a kill loses at most 5
@@ -75,10 +78,12 @@ class Trainer:
         Where to log and save.
     reporter : object or None
         Told what happens: begin(trainer), progress(epoch, done, steps, loss), epoch(record), end(history).
+    schema : Schema or None
+        Names and scale of the samples, kept with the network; None: arrays without names.
     """
 
-    def __init__(self, network, train, validation, settings, run=None, reporter=None):
-        self.network, self.train, self.validation, self.settings = network, train, validation, settings
+    def __init__(self, network, train, validation, settings, run=None, reporter=None, schema=None):
+        self.network, self.settings = network, settings
         self.run_directory, self.reporter = run, reporter
         self.loss = losses.create(settings.loss)
         self.optimizer = optimizers.create(settings.optimizer)
@@ -86,20 +91,23 @@ class Trainer:
         self.metrics = dict.fromkeys(("accuracy",) if self.loss.classification else ()) | dict.fromkeys(
             settings.metrics
         )
-        self.metrics = {name: metric_functions.get(name) for name in self.metrics}
+        self.metrics = {name: metric_functions.get(name, self.loss) for name in self.metrics}
         _whole("epochs", settings.epochs, 1)
         _whole("batch_size", settings.batch_size, 0)
         _whole("seed", settings.seed, 0, 2**31 - 1)
         self.batch_size = min(settings.batch_size or len(train), len(train))
         self.steps_per_epoch = -(-len(train) // self.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
-        self.labels = _targets(train, network, self.loss)
-        _try_metrics(self.metrics, train, network)
+        self.schema = Schema.of(train) if schema is None else schema
+        self.train, self.validation = _targets(train, network, self.loss), None
         if validation is not None:
-            _targets(validation, network, self.loss)
-            _try_metrics(self.metrics, validation, network)
+            self.validation = self.schema.scaled(_targets(validation, network, self.loss))
+        self.labels = self.train.y.ndim == 1
+        _try_metrics(self.metrics, self.train, network)
+        if validation is not None:
+            _try_metrics(self.metrics, self.validation, network)
         # Rows are often sorted by class, so the first ones alone would say nothing.
-        self.sample = train if len(train) <= SAMPLE else train.part(spread(len(train), SAMPLE))
+        self.sample = self.train if len(train) <= SAMPLE else self.train.part(spread(len(train), SAMPLE))
         steps = np.arange(self.total if not isinstance(self.schedule, schedules.get("constant")) else 1)
         rates = self.optimizer.lr * self.schedule.factor(steps, self.total, self.steps_per_epoch)
         self.program = Program(
@@ -189,6 +197,7 @@ class Trainer:
         """
         if not hasattr(self.program, "epoch"):
             self.compile()
+        self.network.trained_on = self.schema.after(self.network.trained_on)
         state = self.program.state
         state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
         state.counters[STOP] = 0
@@ -313,6 +322,8 @@ class Trainer:
     def _validate(self):
         """Loss and metrics on the validation set, streamed."""
         found = _measure(self._predict, self.validation, self.loss, self.metrics, self.network)
+        if "confusion" in found and self.schema.classes is not None:
+            found["classes"] = list(self.schema.classes)
         return {f"val_{name}": value for name, value in found.items()}
 
     def _predict(self, x):
@@ -521,16 +532,17 @@ def evaluate(net, x, y, loss=None, metrics=None):
 def evaluate_split(net, split, loss=None, metrics=None):
     """`evaluate` on a Split, a part at a time."""
     made = losses.create(loss) if loss is not None else None
-    if made is not None:
-        _targets(split, net, made)
+    split = _targets(split, net, made)
+    if net.trained_on is not None:
+        split = net.trained_on.scaled(split)
     classes = split.y.ndim == 1 or (made is not None and made.classification)
     names = (("accuracy",) if classes else ()) if metrics is None else _names(metrics)
-    functions = {name: metric_functions.get(name) for name in names}
+    functions = {name: metric_functions.get(name, made) for name in names}
     if made is None and not functions:
         why = "" if classes else " (the targets are values, not class numbers, so accuracy would mean nothing)"
         raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "l2"')
     _try_metrics(functions, split, net)
-    found = _measure(net.predict, split, made, functions, net)
+    found = _measure(net._apply, split, made, functions, net)
     return {name: value for name, value in found.items() if name not in ("confusion",)}
 
 
@@ -545,7 +557,8 @@ def _measure(predict, split, loss, metrics, network, rows=4096):
         found |= {name: f(y, target) for name, f in metrics.items()}
         for name, value in found.items():
             sums[name] = sums.get(name, 0.0) + value * len(x)
-        if loss is not None and loss.classification and len(outputs) == 1 and outputs[0] <= CONFUSED:
+        one_class = loss is not None and loss.classification and (outputs == (1,) or not loss.independent)
+        if one_class and len(outputs) == 1 and outputs[0] <= CONFUSED:
             part = metric_functions.confusion_matrix(y, target)
             confusion = part if confusion is None else confusion + part
     means = {name: value / len(split) for name, value in sums.items()}
@@ -567,25 +580,23 @@ def _mean_loss(loss, y, target):
 
 
 def _targets(split, network, loss):
-    """Whether the targets are class numbers; ShapeError where samples or targets do not fit the network and loss."""
-    name = losses.name_of(type(loss))
+    """Return the split with targets as the loss takes them; raise where they do not fit the network and the loss."""
+    first = catalogue.name_of(type(network.layers[0])) if network.layers else "reshape"
+    if first not in ("flatten", "reshape", "dense"):  # to those the place of the channels makes no difference
+        check_channels(split.input_shape, split.name)
     if tuple(split.input_shape) != network.input_shape:
         raise ShapeError(
             f"{split.name}: samples have shape {tuple(split.input_shape)}, the network takes {network.input_shape}"
         )
-    loss.validate_shape(network.output_shape)
-    y = split.y
-    if y.dtype.kind in "iu" and y.ndim == 1 and loss.forward_labels is not None:
-        if y.max() >= network.output_shape[0]:
-            raise ShapeError(f"{split.name}: label {y.max()}, but the network has {network.output_shape[0]} outputs")
-        return True
-    if y.shape[1:] != network.output_shape:
-        raise ShapeError(
-            f"{split.name}: {name} takes targets of the output's shape {network.output_shape}"
-            f"{' or class numbers' if loss.forward_labels is not None else ''},"
-            f" got {f'{y.shape[1:]} of' if y.ndim > 1 else 'one number a sample,'} {y.dtype}"
-        )
-    return False
+    try:
+        if loss is None:
+            if split.y.ndim == 1:
+                check_labels(split.y, network.output_shape[0])
+            return split
+        loss.validate_shape(network.output_shape)
+        return split.changed(y=loss.targets(split.y, network.output_shape))
+    except (ShapeError, DataError) as error:
+        raise type(error)(f"{split.name}: {error}") from None
 
 
 def _names(metrics):

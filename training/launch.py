@@ -5,6 +5,7 @@ from itertools import count
 from pathlib import Path
 
 from .. import data
+from ..data.schema import Schema
 from ..errors import CheckpointError, RunExists, UsageError
 from ..registry import datasets, parse
 from . import checkpoint, config_file
@@ -113,7 +114,10 @@ def prepare(config, where="", told=None):
     dataset = data.load(config.data["name"])
     network = build(config, dataset, where)
     model = config.model.model_copy(update={"input_shape": list(network.input_shape)})
-    trainer = Trainer(network, dataset.train, dataset.validation, config.settings(), reporter=told)
+    schema = Schema.of(dataset.train, dataset.columns, dataset.class_names)
+    trainer = Trainer(
+        network, dataset.train, dataset.validation, config.settings(), reporter=told, schema=schema
+    )  # fmt: skip
     update = {
         "model": model,
         "data": {"name": _absolute_data(config.data["name"])},

@@ -13,23 +13,65 @@ A loss of one's own names two kernels with the same arguments as these, its opti
 import math
 from typing import ClassVar
 
-from ..errors import ShapeError, SpecError
+import numpy as np
+
+from ..errors import DataError, ShapeError, SpecError
 from ..kernels.compiler import Kernel
 from ..kernels.operations import Operation, operation
 from ..registry import Options, losses
 
 
 class Loss(Options):
-    """Base of losses. Targets have the output's shape, or are class numbers (N,) for the ``_labels`` kernels."""
+    """Base of losses. Targets have the output's shape, or are class numbers (N,) for the ``_labels`` kernels.
+
+    `targets` says what a loss takes: `Network.fit`, `evaluate` and the command line call it for every split.
+    """
 
     forward: ClassVar[Kernel | Operation]
     backward: ClassVar[Kernel | Operation]
     forward_labels: ClassVar[Kernel | Operation | None] = None
     backward_labels: ClassVar[Kernel | Operation | None] = None
     classification: ClassVar[bool] = False  # outputs are scores of classes, so accuracy says something
+    independent: ClassVar[bool] = False  # each output is the logit of a yes or no; classes do not exclude each other
 
     def validate_shape(self, out_shape):
         """Raise ShapeError for an output shape (without the batch) that the loss cannot take."""
+
+    def targets(self, y, out_shape):
+        """Return the targets in the form the kernels take.
+
+        Parameters
+        ----------
+        y : ndarray
+            Labels (N,), whole numbers from 0, or values (N, ...).
+        out_shape : tuple of int
+            Of the network, without the batch.
+
+        Raises
+        ------
+        ShapeError, DataError
+            They do not fit the output, or the loss does not take such values; the sentence says which it takes.
+        """
+        if y.ndim == 1 and self.forward_labels is not None:
+            check_labels(y, out_shape[0])
+        elif y.shape[1:] != out_shape:
+            came = f"{y.shape[1:]} of" if y.ndim > 1 else "one number a sample,"
+            labels = " or class numbers" if self.forward_labels is not None else ""
+            name = losses.name_of(type(self))
+            raise ShapeError(f"{name} takes targets of the output's shape {out_shape}{labels}, got {came} {y.dtype}")
+        return y
+
+
+def check_labels(y, outputs):
+    """Raise ShapeError for labels (N,) beyond the classes of this number of outputs; one output tells two classes."""
+    classes, largest = max(outputs, 2), int(y.max())
+    if largest >= classes:
+        begin = largest == classes and y.min() >= 1
+        hint = "; the labels begin at 1, and 0 should be the first: subtract 1" if begin else ""
+        plural = "s" if outputs > 1 else ""
+        raise ShapeError(
+            f"label {largest}, but the network has {outputs} output{plural}, for the labels 0 to {classes - 1}{hint}"
+        )
 
 
 @losses.register("quadratic")
@@ -42,7 +84,10 @@ class Quadratic(Loss):
 
 @losses.register("cross_entropy")
 class CrossEntropy(Loss):
-    """C_i = -sum_c t_c log softmax(y)_c, softmax inside. Targets are class numbers (N,), one-hot or soft (N, C)."""
+    """C_i = -sum_c t_c log softmax(y)_c, softmax inside. Targets are class numbers (N,), one-hot or soft (N, C).
+
+    Soft targets are probabilities: none is negative, and a row sums to 1 (within 1e-3; 1e-2 in half precision).
+    """
 
     forward = operation("loss.cross_entropy", form="matrix")
     backward = operation("loss.cross_entropy_backward", form="matrix")
@@ -57,14 +102,47 @@ class CrossEntropy(Loss):
                 " end the network with flatten and dense(classes)"
             )
 
+    def targets(self, y, out_shape):
+        y = super().targets(y, out_shape)
+        if y.ndim > 1:
+            sums, least = y.sum(axis=1, dtype=np.float64), y.min(axis=1)
+            wrong = (least < 0) | (np.abs(sums - 1) > (1e-2 if y.dtype == np.float16 else 1e-3))
+            if wrong.any():
+                row = int(wrong.argmax())
+                what = f"holds {least[row]:.6g}" if least[row] < 0 else f"sums to {sums[row]:.6g}"
+                raise DataError(
+                    "cross_entropy takes rows of probabilities, from 0 on and of sum 1, but row "
+                    f"{row} (counted from 0) {what}; for several classes at once use binary_cross_entropy"
+                )
+        return y
+
 
 @losses.register("binary_cross_entropy")
 class BinaryCrossEntropy(Loss):
-    """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)), the sigmoid s inside. Targets from 0 to 1."""
+    """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)), the sigmoid s inside.
+
+    Each output is a logit. Targets are from 0 to 1 and have the output's shape: (N, K) says for each of K classes
+    whether it is present. A network with one output also takes labels (N,), 0 and 1.
+    """
 
     forward = operation("loss.binary_cross_entropy", form="matrix")
     backward = operation("loss.binary_cross_entropy_backward", form="matrix")
     classification = True
+    independent = True
+
+    def targets(self, y, out_shape):
+        if y.ndim == 1 and out_shape == (1,):
+            y = y[:, None]
+        y = super().targets(y, out_shape)
+        least, largest = float(y.min()), float(y.max())
+        if least < 0 or largest > 1:
+            remedy = "(y + 1) / 2 for -1 and 1" if least < 0 else f"divide by {largest:g}, or take y > 0"
+            if out_shape == (1,) and least >= 0 and y.dtype.kind in "iu" and largest < 100:
+                remedy = "labels of more than two classes are for cross_entropy"
+            raise DataError(
+                f"binary_cross_entropy takes targets from 0 to 1, but these are from {least:g} to {largest:g}: {remedy}"
+            )
+        return y
 
 
 @losses.register("mse")

@@ -14,10 +14,24 @@ def accuracy(y, target):
     """Share of samples of the right class.
 
     The class is the largest output along axis 1; of a single output (a logit, as binary_cross_entropy takes it) it is
-    1 above 0. Targets are class numbers, one-hot, or (single output) 0 and 1.
+    1 above 0. Targets are class numbers, one-hot or probabilities (N, C), or (single output) 0 and 1. ShapeError for
+    targets with several classes a sample, of which `binary_accuracy` is the measure.
     """
     target = _checked(y, target)
+    if target.ndim == np.ndim(y) > 1 and not _single(y):
+        most = target.max(axis=1, keepdims=True)
+        if (((target == most).sum(axis=1) > 1) & (np.abs(target.sum(axis=1) - 1) > 1e-2)).any():
+            raise ShapeError(
+                "accuracy: a sample of these targets has several classes or none; it is measured with "
+                "loss='binary_cross_entropy', output by output"
+            )
     return float(np.mean(classes(y) == _target_classes(y, target)))
+
+
+def binary_accuracy(y, target):
+    """Share of outputs on the right side: logits above 0 where the target is above 1/2, and below where it is not."""
+    target = _checked(y, target)
+    return float(np.mean((np.reshape(y, target.shape) > 0) == (target > 0.5)))
 
 
 def l1(y, target):
@@ -38,8 +52,24 @@ def linf(y, target):
 METRICS = {"accuracy": accuracy, "l1": l1, "l2": l2, "linf": linf}
 
 
-def get(name):
+def _class_accuracy(y, target):
+    """Accuracy under a loss that is no classification, where one output is no logit."""
+    if _single(y):
+        raise ShapeError(
+            "accuracy: one output is measured under a loss that takes it as a logit, such as binary_cross_entropy"
+        )
+    return accuracy(y, target)
+
+
+def get(name, loss=None):
     """The function of a metric.
+
+    Parameters
+    ----------
+    name : str
+    loss : Loss or None
+        Accuracy under a loss whose outputs are `independent` is `binary_accuracy`; under a loss of values one output
+        has none.
 
     Raises
     ------
@@ -50,7 +80,9 @@ def get(name):
     if not isinstance(name, str) or name not in METRICS:
         near = did_you_mean(name, METRICS) if isinstance(name, str) else ""
         raise UnknownName(f"no metric is called {shown(name)}{near}; known are {', '.join(METRICS)}")
-    return METRICS[name]
+    if name != "accuracy" or loss is None:
+        return METRICS[name]
+    return binary_accuracy if loss.independent else accuracy if loss.classification else _class_accuracy
 
 
 def classes(y):

@@ -1,0 +1,166 @@
+"""What a network was trained on, kept with it, so that later data is matched by name and scale and not by luck.
+
+One rule for all that is given to `predict` and `evaluate`, and for validation data:
+
+* Columns and classes that have names on both sides are matched by name.
+* Bytes, for a network trained on bytes, are multiplied by the factor of training, such as 1/255.
+* All other numbers are taken as they are, and must fit: their root mean square is at most `TOO_LARGE` times the largest
+  magnitude of training. Where a network trained on bytes gets other numbers, or one trained on others gets bytes, the
+  largest magnitude is also at least `TOO_SMALL` of it (or all numbers are 0).
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from ..errors import DataError
+from ..registry.specs import did_you_mean
+
+TOO_LARGE = 4.0
+TOO_SMALL = 1 / 8
+LISTED = 8  # names, at most, in a sentence
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a network was trained on; without arguments nothing is known, and everything fits.
+
+    Attributes
+    ----------
+    columns : tuple of str or None
+        Names of the features, in the order of the network's inputs.
+    classes : tuple of str or None
+        Names of the classes, in the order of the network's outputs; None where they are numbers from 0.
+    holds_bytes : bool
+        Whether the samples were bytes.
+    scale : float
+        What they were multiplied by.
+    largest : float
+        The largest magnitude of a number after that; 0 if nothing is known.
+    """
+
+    columns: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    holds_bytes: bool = False
+    scale: float = 1.0
+    largest: float = 0.0
+
+    def __post_init__(self):
+        least, most = self.largest * TOO_SMALL * self.holds_bytes, self.largest * TOO_LARGE or np.inf
+        object.__setattr__(self, "_squares", (least * least, most * most))
+
+    @classmethod
+    def of(cls, split, columns=None, classes=None):
+        """The schema of a training split."""
+        if classes is not None and tuple(classes) == tuple(map(str, range(len(classes)))):
+            classes = None
+        return cls(columns, classes, bool(split.holds_bytes), split.scale, split.magnitude()[0])
+
+    @classmethod
+    def from_table(cls, table):
+        """What `table` wrote; ValueError or TypeError if it did not."""
+        names = {key: table[key] and tuple(map(str, table[key])) for key in ("columns", "classes")}
+        numbers = {key: float(table[key]) for key in ("scale", "largest")}
+        return cls(**names, **numbers, holds_bytes=bool(table["holds_bytes"]))
+
+    def table(self):
+        """The attributes, for JSON."""
+        return asdict(self)
+
+    def after(self, former):
+        """This schema for a network that was trained on `former` (None: on nothing) before."""
+        if former is None or (former.holds_bytes, former.scale) != (self.holds_bytes, self.scale):
+            return self
+        return replace(self, largest=max(self.largest, former.largest))
+
+    def matched(self, dataset):
+        """The `Dataset` with columns and classes in the order of training, at the scale of training.
+
+        Raises
+        ------
+        DataError
+            Columns are missing or too many, a class is unknown (a number in a table where the network knows names), or
+            the numbers do not fit.
+        """
+        splits = [split for split in (dataset.train, dataset.validation) if split is not None]
+        columns, names = dataset.columns, dataset.class_names
+        if self.columns is not None and columns is not None:
+            order = self._columns(dataset, columns)
+            splits = [split.changed(columns=order) for split in splits]
+            columns = self.columns
+        if self.classes is not None and names is not None:
+            splits = self._relabelled(splits, names)
+            names = self.classes
+        elif self.classes is not None and columns is not None and splits[0].y.ndim == 1:
+            raise DataError(
+                f"{splits[0].name}: its labels are numbers, but the network was trained on the classes "
+                f"{_listed(self.classes)}"
+            )
+        splits = [self.scaled(split) for split in splits]
+        train, validation = [*splits, None][:2]
+        return replace(dataset, train=train, validation=validation, columns=columns, class_names=names)
+
+    def scaled(self, split):
+        """A `Split` at the scale of training; DataError if its numbers do not fit."""
+        if self.holds_bytes and split.holds_bytes:
+            split = split.changed(scale=self.scale)
+        if self.largest:
+            self._check(*split.magnitude(), self.holds_bytes != split.holds_bytes, split.name)
+        return split
+
+    def scaled_array(self, x, dtype):
+        """The samples x at the scale of training, for a network of `dtype`; DataError if they do not fit."""
+        if not isinstance(x, np.ndarray):
+            try:
+                x = np.asarray(x)
+            except (TypeError, ValueError):
+                return x  # no array, as the network will say
+        if x.dtype == dtype:  # the usual case, decided in a microsecond: a root mean square in between proves the fit
+            flat, (least, most) = x.ravel(), self._squares
+            if least * x.size <= float(flat.dot(flat)) <= most * x.size:
+                return x
+        mixed = self.holds_bytes != (x.dtype == np.uint8)
+        if self.holds_bytes and not mixed:
+            x = np.multiply(x, self.scale, dtype=dtype, casting="unsafe")
+        if self.largest and x.size and x.dtype.kind in "biuf":  # whatever is wrong with others, the scale is not
+            numbers = np.abs(x.astype(np.float64))
+            self._check(float(numbers.max()), float(np.vdot(numbers, numbers) / x.size) ** 0.5, mixed, "x")
+        return x
+
+    def _check(self, largest, mean, mixed, name):
+        if largest == 0 or not largest < np.inf:  # NaN and infinity are no matter of scale
+            return
+        if mean > self.largest * TOO_LARGE or (mixed and largest < self.largest * TOO_SMALL):
+            factor = f"multiplied by {self.scale:.6g}" if self.scale != 1 else "as they were"
+            trained = f"bytes, {factor}, up to {self.largest:.4g}" if self.holds_bytes else f"up to {self.largest:.4g}"
+            remedy = "give the bytes themselves (uint8)" if self.holds_bytes else "scale them as for training"
+            raise DataError(
+                f"{name}: the numbers are up to {largest:.4g} (root mean square {mean:.4g}), but those of training "
+                f"were {trained}; {remedy}"
+            )
+
+    def _columns(self, dataset, columns):
+        """For each column of training its place in the data."""
+        place = {name: i for i, name in enumerate(columns)}
+        known = set(self.columns)
+        missing = [name for name in self.columns if name not in place]
+        extra = [name for name in columns if name not in known]
+        if missing or extra:
+            wrong = [f"missing are {_listed(missing)}"] * bool(missing) + [f"unknown are {_listed(extra)}"] * bool(
+                extra
+            )
+            raise DataError(f"{dataset.train.name}: the columns are not those of training: {' and '.join(wrong)}")
+        return [place[name] for name in self.columns]
+
+    def _relabelled(self, splits, names):
+        """The splits with labels that count the classes of training."""
+        unknown = [name for name in names if name not in self.classes]
+        if unknown:
+            hint = did_you_mean(unknown[0], self.classes) or f"; it knows {_listed(self.classes)}"
+            raise DataError(f"{splits[0].name}: the network was not trained on the class {_listed(unknown)}{hint}")
+        places = np.array([self.classes.index(name) for name in names])
+        return [split.changed(y=places[split.y]) for split in splits]
+
+
+def _listed(names):
+    return ", ".join(map(repr, names[:LISTED])) + (", ..." if len(names) > LISTED else "")
