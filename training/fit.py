@@ -27,7 +27,7 @@ from .clip import create as create_clip
 from .losses import check_labels
 
 PAUSE = 0.2  # seconds between two looks at signals and progress
-KEEP = 4.0  # seconds between two checkpoints: with a call of PAUSE and the write itself a kill loses at most 5
+KEEP = 4.0  # seconds from a checkpoint to the next; with a call of about PAUSE a kill loses less than 5 of training
 IN_MEMORY = 2**30  # bytes up to which a data set is converted once instead of batch by batch
 LOGGED = 2000  # step records of a run; with more steps, every k-th is logged
 SAMPLE = 1000  # training samples, at most, on which the metrics are measured at the end of an epoch
@@ -152,8 +152,9 @@ class Trainer:
         DataError : the data changed; says what of it.
         UsageError : the batch size changed, or the learning rates of the steps that are done would have been others.
         """
-        for part, former in (progress.get("data") or {}).items():
-            _same_data(part, former, self._data()[part])
+        if "data" in progress:
+            for part, now in self._data().items():
+                _same_data(part, progress["data"][part], now)
         epochs, batch_size = progress.get("epochs"), progress.get("batch_size", self.batch_size)
         if batch_size != self.batch_size:
             raise UsageError(
