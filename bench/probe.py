@@ -18,6 +18,7 @@ from ..kernels.operations import Operation
 from ..kernels.slots import part
 from ..network.assemble import _bound
 from ..network.graph import Ref
+from ..network.state import HEAD, STEP, STOP
 
 ROOT = "learn"  # the text's function that does one training step
 
@@ -83,7 +84,7 @@ class Probe:
         """The numbered text as jitted functions; kernels are the program's own, by symbol or inlined."""
         program, plan, real = self.program, self.program.plan, self.program.dtype.type
         state = typeof(program.state)
-        flats = dict(zip(state.fields, (t.dtype for t in state.types), strict=True))
+        flats = state.dtypes()
 
         def kernel_of(binding, signature):
             kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
@@ -114,7 +115,7 @@ class Probe:
 
     def run(self, first, last, times=1):
         """The calls from number `first` to `last` of a step, some times; the others are left out."""
-        order = self.state.counters[4 : 4 + self.N]
+        order = self.state.counters[HEAD : HEAD + self.N]
         self._repeat(self.state, self.x, self.target, order, self.N, first, last, times)
 
     def restore(self):
@@ -122,7 +123,7 @@ class Probe:
         net = self.program.network
         self.state.theta[:], self.state.buffers[:] = net.theta, net.running
         self.state.moments[:] = 0
-        self.state.counters[0] = self.state.counters[3] = 0
+        self.state.counters[STEP] = self.state.counters[STOP] = 0
         self.run(0, len(self.lines))
 
     def seconds(self, first, last, turn=0.01, count=7):

@@ -5,11 +5,12 @@ import re
 import numpy as np
 
 from ..errors import NnjitError, UnknownName
+from ..kernels.compiler import first_line, need_compiler
 from ..registry import compose
 from ..registry import layers as catalogue
 from .cases import BATCHES, cases
 from .derivatives import STEPS, Cost, differences, hint, remainders
-from .kernels import Broken, examine, first_line
+from .kernels import Broken, examine
 from .report import Report, Row
 from .runner import Run, same_bits
 
@@ -36,7 +37,10 @@ def certify(names=None, progress=None):
     ------
     UnknownName
         No layer is called so.
+    NnjitError
+        Numba's compiler is switched off.
     """
+    need_compiler()
     chosen, report = _chosen(names), Report()
     for done, name in enumerate(chosen):
         if progress is not None:

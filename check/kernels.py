@@ -1,13 +1,12 @@
 """Questions to every kernel call of a network: races, reference, CUDA, threads, writes, float32."""
 
-import re
 from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
-from numba.core.errors import NumbaError
 
-from ..errors import DeviceError
+from ..errors import DeviceError, NnjitError
+from ..kernels.compiler import first_line
 from ..kernels.operations import Operation
 from .promotion import promoted
 from .races import races
@@ -24,14 +23,6 @@ class Broken(Exception):
     def __init__(self, column, kernel, sentence):
         super().__init__(sentence)
         self.column, self.kernel = column, kernel
-
-
-def first_line(error):
-    """An exception in one line: of Numba's many the first that says something, and the place in the source."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failed in")]
-    place = re.search(r'File "(.*?)", line (\d+)', text)
-    return (lines[0] if lines else "") + (f" ({place[1]}, line {place[2]})" if place else "")
 
 
 def examine(run, answer):
@@ -63,8 +54,8 @@ def _record(call, answer):
 def _examine_call(call, answer):
     try:
         kernel = call.compiled()
-    except (NumbaError, SyntaxError) as error:
-        raise Broken("reference", call.name, f"does not compile: {first_line(error)}") from None
+    except NnjitError as error:
+        raise Broken("reference", call.name, str(error)) from None
     marked, clean = call.copies(fill=mark(call.run.real)), call.copies(fill=0)
     kernel(*marked.values(), 0, 1)
     kernel(*clean.values(), 0, 1)

@@ -15,9 +15,10 @@ from .text import aligned
 @click.option("--metrics", metavar="NAMES", help="Such as accuracy,l2. Default: accuracy where the data has classes.")
 @click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
 def evaluate(model, data, part, loss, metrics, plugin):
-    """Measure loss and metrics of MODEL, a run directory or a .safetensors file."""
+    """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""
     from .. import data as datasets
     from ..errors import UsageError
+    from ..training.checkpoint import label
     from ..training.fit import evaluate_split
     from ..training.saved import choose, open_saved
 
@@ -27,8 +28,6 @@ def evaluate(model, data, part, loss, metrics, plugin):
     dataset = datasets.load(data or config.data["name"])
     split = choose(dataset, part)
     loss = loss or (config.training.loss if config else None)
-    names = metrics.replace(",", " ").split() if metrics else ["accuracy"] if dataset.classes is not None else []
-    found = evaluate_split(network, split, loss, tuple(names))
-    if not found:
-        raise UsageError("there is nothing to measure; give --loss or --metrics")
-    click.echo(aligned([("samples", f"{len(split)} of {split.name}"), *((k, f"{v:.6g}") for k, v in found.items())]))
+    found = evaluate_split(network, split, loss, metrics.replace(",", " ").split() if metrics else None)
+    about = [("model", label(model)), ("samples", f"{len(split)} of {split.name}")]
+    click.echo(aligned([*about, *((k, f"{v:.6g}") for k, v in found.items())]))

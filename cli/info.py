@@ -15,12 +15,10 @@ def info():
     from importlib.metadata import version
 
     import llvmlite.binding as llvm
-    import numba
 
     from .. import __version__
     from ..kernels import cache
 
-    threads = numba.get_num_threads()  # starts the threads, and so settles the layer
     features = llvm.get_host_cpu_features()
     files = [file for file in cache.directory().rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files) / 1e6
@@ -33,11 +31,25 @@ def info():
             "processor",
             f"{llvm.get_host_cpu_name()}, {', '.join(f for f in SIMD if features.get(f)) or 'no vector unit'}",
         ),
-        ("threads", f"{threads} of {numba.config.NUMBA_NUM_THREADS}, threading layer {numba.threading_layer()}"),
+        ("threads", _threads()),
         *_cuda(),
         ("cache", f"{cache.directory()} ({len(files)} files, {size:.1f} MB)"),
     ]
     click.echo(aligned(facts))
+
+
+def _threads():
+    """Number of threads and their layer, or why there are none."""
+    import numba
+
+    from ..errors import NnjitError
+    from ..kernels.compiler import start_threads
+
+    try:
+        threads = start_threads()
+    except NnjitError as error:
+        return f"none ({error})"
+    return f"{threads} of {numba.config.NUMBA_NUM_THREADS}, threading layer {numba.threading_layer()}"
 
 
 def _cuda():

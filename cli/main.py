@@ -1,5 +1,6 @@
 """`nnjit VERB ...`: a verb is a module of this folder, imported when it is named."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -81,20 +82,34 @@ def nnjit():
 
 def main():
     """The entry point of the `nnjit` script."""
+    _open_closed()
     nnjit.main()
 
 
+def _open_closed():
+    """Open the null device where a standard stream is closed (``>&-``), or the next file would take its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - open as long as the process
+
+
 def _fail(sentence, status=1):
-    click.echo(f"nnjit: {sentence}", err=True)
+    from ..training.progress import complain
+
+    complain(sentence)
     return status
 
 
 def _let_go(status=1):
-    """Give up what standard output still holds if it cannot be written, or Python complains once more at its end."""
+    """Give up what standard output still holds if it cannot be written."""
+    from ..training.progress import discard
+
     try:
         sys.stdout.flush()
     except OSError:
-        import os
-
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
     return status

@@ -20,7 +20,7 @@ ROWS = 4096  # samples at a time
 @click.option("--output", default="-", metavar="FILE", help="A .csv or .npz file. Default: -, CSV on standard output.")
 @click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
 def predict(model, data, part, file, output, plugin):
-    """Apply MODEL, a run directory or a .safetensors file, to samples.
+    """Apply MODEL, a .safetensors file or a run directory (its best parameters), to samples.
 
     Writes y = F(x), a row a sample, and before it the class where MODEL or the data set knows classes.
     """

@@ -75,16 +75,21 @@ def _resume(path, plugin, given):
 
 
 def _conclude(trainer):
-    """Say where the run is and how it ended; the exit status."""
-    from ..training.progress import figures
+    """Say where the run is, how it ended and how good the last and the best parameters are; the exit status."""
+    from ..training import checkpoint
+    from ..training.progress import Output, complain, figures
 
     history, path = trainer.history, trainer.run_directory.path
     if history.interrupted is not None:
         name, step = signal.Signals(history.interrupted).name, trainer.progress["step"]
         way = f"nnjit run --resume {shlex.quote(str(path))}"
-        click.echo(f"nnjit: {name} stopped the run after step {step}; continue it with {way}", err=True)
+        complain(f"{name} stopped the run after step {step}; continue it with {way}")
         return 128 + history.interrupted
-    last = figures(history.epochs[-1]) if history.epochs else {}
-    numbers = "  ".join(f"{name} {number:.4g}" for name, number in last.items())
-    click.echo(f"{path}: {numbers}  in {trainer.progress['seconds']:.1f} s")
+    found = {record["epoch"]: figures(record) for record in history.epochs}
+    lines = []
+    for file in filter(Path.exists, (path / "best.safetensors", path / "last.safetensors")):
+        progress = checkpoint.read(file)[1]["progress"]
+        numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.get(progress["epoch"], {}).items())
+        lines.append(f"{file}{checkpoint.when(progress)}: {numbers}")
+    print("\n".join(lines), f" in {trainer.progress['seconds']:.1f} s", file=Output(), flush=True)
     return 0

@@ -7,12 +7,14 @@ dtype happens in `Split.take`, batch by batch.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 
 from ..errors import DataError, SpecError
 
 CHUNK = 1 << 20  # numbers looked at in one go by the check for NaN: 8 MB of float64
+HASHED = 1 << 24  # bytes of samples, and of targets, at most, that a fingerprint hashes
 FEW_SAMPLES = 1000  # below this a set may have more classes than samples
 
 
@@ -118,6 +120,26 @@ class Split:
         part._rows = rows if self._rows is None else self._rows[rows]
         part.y = self.y[rows]
         return part
+
+    def fingerprint(self):
+        """Number, form and contents of samples and targets, to compare a split with a later one.
+
+        Up to 16 MB of samples and of targets are hashed whole; in larger arrays 16 MB of rows, spread over all.
+
+        Returns
+        -------
+        dict that JSON can hold
+        """
+        forms = {"sample": (self._stored, self.input_shape), "target": (self.y, self.y.shape[1:])}
+        found: dict = {"rows": len(self)}
+        found |= {f"{name} form": f"{array.dtype} {shape}" for name, (array, shape) in forms.items()}
+        found["scale"] = self.scale
+        for name, array, rows in (("samples", self._stored, self._rows), ("targets", self.y, None)):
+            count = min(len(self), max(1, HASHED // max(1, array[0].nbytes)))
+            chosen = spread(len(self), count)
+            parts = array[chosen if rows is None else rows[chosen]]
+            found[name] = blake2b(np.ascontiguousarray(parts).tobytes(), digest_size=16).hexdigest()
+        return found
 
     def hold_out(self, share):
         """(training, validation): `share` of the samples held out, always the same ones; 0 gives (self, None).
@@ -237,6 +259,15 @@ def hashed(i):
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def spread(n, count):
+    """Choose `count` of n row numbers, always the same: one from each of `count` equal spans.
+
+    Its place within the span is hashed, so that no order of the rows falls in step with the choice.
+    """
+    ends = np.arange(count + 1) * n // count
+    return ends[:-1] + (hashed(np.arange(count)) % np.diff(ends).astype(np.uint64)).astype(np.int64)
 
 
 def _copy(array, rows, dtype, scale=1.0):

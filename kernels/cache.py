@@ -6,11 +6,14 @@ the modules that make code of sources); Numba adds the CPU. One signature a file
 the same bytes.
 """
 
+import atexit
 import functools
 import hashlib
 import os
 import pickle
+import secrets
 import shutil
+import tempfile
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -18,18 +21,44 @@ from pathlib import Path
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
+# In the key of what no text stands for: no other process has this word.
+UNCACHED = f"uncached_{secrets.token_hex(8)}_"
+
 _warned = False
 compiled = 0  # functions that this process had to compile
 
 
 def directory() -> Path:
-    """Where compiled code is kept: ``NNJIT_CACHE_DIR``, else the platform's user cache."""
-    chosen = os.environ.get("NNJIT_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
-    from platformdirs import user_cache_path
+    """Where compiled code is kept: ``NNJIT_CACHE_DIR``, else the platform's user cache.
 
-    return user_cache_path("nnjit", appauthor=False)
+    Where either needs a home directory and the user has none, a temporary directory of this process, with one warning.
+    """
+    chosen = os.environ.get("NNJIT_CACHE_DIR")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        from platformdirs import user_cache_path
+
+        path = user_cache_path("nnjit", appauthor=False)
+        if path.is_absolute():  # some versions leave the ~ of a user without home as it is
+            return path
+    except RuntimeError:
+        pass
+    return _temporary(f"NNJIT_CACHE_DIR={chosen}" if chosen else "NNJIT_CACHE_DIR is not set")
+
+
+@functools.cache
+def _temporary(why) -> Path:
+    """A directory that this process removes at its end."""
+    path = tempfile.mkdtemp(prefix="nnjit-")
+    atexit.register(_remove, path, os.getpid())
+    _warn(f"{why}, and there is no home directory; compiled code is kept in {path} until this process ends")
+    return Path(path)
+
+
+def _remove(path, process):
+    if os.getpid() == process:  # not in a fork
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def clear() -> int:
@@ -41,14 +70,20 @@ def clear() -> int:
 
 
 def digest(*parts) -> str:
-    """Sixteen hex digits that stand for the texts given, for this Numba and for this nnjit's way of making code."""
+    """Sixteen hex digits that stand for the texts given, for this Numba and for this nnjit's way of making code.
+
+    Where one of the texts holds `UNCACHED` they follow that word: what such a name is given to is kept off the disk.
+    """
     text = "\0".join([numba.__version__, _machinery(), *map(str, parts)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    found = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return UNCACHED + found if UNCACHED in text else found
 
 
 @functools.cache
 def _machinery() -> str:
-    files = [Path(__file__).with_name(f"{name}.py") for name in ("compiler", "elementwise", "slots", "source")]
+    files = [
+        Path(__file__).with_name(f"{name}.py") for name in ("compiler", "elementwise", "reached", "slots", "source")
+    ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

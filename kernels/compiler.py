@@ -8,18 +8,21 @@ compiles its kernels again.
 
 import inspect
 import os
+import re
 from functools import cache as memoize
-from functools import cached_property
 
 import llvmlite.binding as llvm
+import numba
 import numpy as np
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock as COMPILING
+from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
-from . import source
-from .cache import DiskCache, digest
+from ..errors import NnjitError, SpecError
+from . import reached, source
+from .cache import UNCACHED, DiskCache, digest
 from .cpu import functions
 
 # fastmath without nnan and ninf: NaN must survive, sums must vectorise.
@@ -111,17 +114,59 @@ def compiled(function, signature, **options):
     """A Numba dispatcher for one signature, taken from our disk cache when it is there.
 
     `function.__name__` must carry a hash of all that decides the code but the options.
+
+    Raises
+    ------
+    NnjitError : Numba's compiler is switched off, or its threads cannot start.
     """
+    need_compiler()
+    if options.get("parallel"):
+        start_threads()
     options = {**OPTIONS, **options}
     function.__name__ += "_" + digest(sorted((k, sorted(v) if k == "fastmath" else v) for k, v in options.items()))
     function.__module__ = __name__  # Numba imports it when it loads the code; a plug-in's may have another name then
     dispatcher = njit(**options)(function)
-    dispatcher._cache = DiskCache(function)
+    if UNCACHED not in function.__name__:
+        dispatcher._cache = DiskCache(function)
     dispatcher.compile(signature)
     dispatcher.disable_compile()
     for result in dispatcher.overloads.values():
         result.library._shared_module = None  # for linking it into other code, which nothing does: half of its memory
     return dispatcher
+
+
+def need_compiler():
+    """Raise NnjitError where the environment switches Numba's compiler off."""
+    if numba.config.DISABLE_JIT:
+        raise NnjitError(
+            "NUMBA_DISABLE_JIT is set, so Numba compiles nothing and nnjit's kernels run compiled only; unset it (tools"
+            " that measure coverage work without it)"
+        )
+
+
+def start_threads():
+    """Start Numba's threads, if they do not run yet, and return how many there are.
+
+    Raises
+    ------
+    NnjitError : there is no threading layer as the environment wants it.
+    """
+    try:
+        return numba.get_num_threads()
+    except ValueError as error:
+        wanted, said = numba.config.THREADING_LAYER, " ".join(str(error).split()).rstrip(".")
+        raise NnjitError(
+            f"NUMBA_THREADING_LAYER is {wanted!r}, but Numba cannot start it: {said}; unset it, or choose"
+            " omp or workqueue"
+        ) from None
+
+
+def first_line(error):
+    """An exception in one line: of Numba's many the first that says something, and the place in the source."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failed in")]
+    place = re.search(r'File "(.*?)", line (\d+)', text)
+    return (lines[0] if lines else "") + (f" ({place[1]}, line {place[2]})" if place else "")
 
 
 def symbol(dispatcher, signature):
@@ -195,7 +240,13 @@ class Kernel:
     @property
     def source(self):
         if self._source is None:
-            self._source = source.Source(self.function)
+            made = source.Source(self.function)
+            if place := reached.raising(self.function):
+                raise SpecError(
+                    f"{self!r} has a raise or an assert ({place}), but a kernel cannot raise: check options in the"
+                    " layer's validate, and let the kernel write NaN where there is no right number"
+                )
+            self._source = made
         return self._source
 
     def python(self, real):
@@ -211,6 +262,10 @@ class Kernel:
     def compile(self, signature, real):
         """Machine code for a tuple of Numba types (without part and parts).
 
+        Raises
+        ------
+        NnjitError : Numba cannot compile it; one sentence with the place in the source.
+
         Returns
         -------
         symbol : str
@@ -223,15 +278,25 @@ class Kernel:
             return self._made[signature, real]
         with COMPILING:
             if (signature, real) not in self._made:  # not by another thread either
-                function = self.python(real)
-                function.__name__ += "_" + digest(signature)
-                function.__qualname__ = function.__name__
-                dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
-                self._made[signature, real] = symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
+                self._made[signature, real] = self._make(signature, real)
         return self._made[signature, real]
 
-    def inlined(self, real):
+    def _make(self, signature, real):
+        try:
+            function = self.python(real)
+            function.__name__ += "_" + digest(signature)
+            function.__qualname__ = function.__name__
+            dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
+        except (NumbaError, SyntaxError) as error:
+            name = f"{self.function.__module__}.{self.function.__qualname__}"
+            raise NnjitError(f"{name} does not compile: {first_line(error)}") from None
+        return symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
+
+    def inlined(self, signature, real):
         """The kernel as a dispatcher that the caller compiles into itself (for networks of a few numbers)."""
+        need_compiler()
+        if not self.function.__module__.startswith("nnjit."):
+            self.compile(signature, real)  # so that what is wrong with it is said of it, not of its caller
         return _inlined(self, real)
 
     def __call__(self, *arguments):
@@ -279,35 +344,3 @@ def _scalar(dtype):
     from numba.np.numpy_support import from_dtype
 
     return from_dtype(dtype)
-
-
-class Function(types.WrapperAddressProtocol):
-    """A compiled function that is passed as an argument to jitted code: Numba sees its signature, not its identity.
-
-    So a user's cached function calls whatever network it is given, never a former one. It is compiled, or loaded from
-    disk, when it is first called or passed.
-    """
-
-    def __init__(self, function, signature):
-        self.function, self.arguments = function, signature
-
-    @cached_property
-    def dispatcher(self):
-        return compiled(self.function, self.arguments)
-
-    @cached_property
-    def _result(self):
-        return self.dispatcher.overloads[self.arguments]
-
-    @cached_property
-    def _address(self):
-        return self._result.library.get_pointer_to_function(self._result.fndesc.llvm_cfunc_wrapper_name)
-
-    def __wrapper_address__(self):
-        return self._address
-
-    def signature(self):
-        return self._result.signature
-
-    def __call__(self, *arguments):
-        return self.dispatcher(*arguments)

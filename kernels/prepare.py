@@ -6,12 +6,14 @@ A kernel is followed by its signature: a5 is an array of five dimensions, w1 one
 i, f, b a whole number, a number and a truth value.
 
 Numba compiles in one thread. Compiled code goes to the disk cache under the hash of its source, so two processes can
-work on one list from both ends: what the one finds there, the other has made.
+work on one list from both ends: what the one finds there, the other has made. The second one ends with its standard
+input, and so with the process that started it, however that ends.
 """
 
 import os
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -38,7 +40,7 @@ def from_both_ends(functions, kernels, real):
         if process is None and len(names) > 2 and sys.executable and (os.cpu_count() or 1) > 1:
             command = [sys.executable, "-m", __name__, np.dtype(real).name, *reversed(names)]
             command += [name for name in reversed(after) if name]
-            quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             try:
                 process = subprocess.Popen(
                     command, **quiet, env=os.environ | {"NNJIT_CACHE_DIR": str(cache.directory())}
@@ -52,6 +54,7 @@ def from_both_ends(functions, kernels, real):
         if process:
             process.kill()
             process.wait()
+            process.stdin.close()
 
 
 def _name(function):
@@ -86,6 +89,12 @@ def _kind(text, real):
     return {"t": types.UniTuple(types.intp, count), "b": types.boolean, "i": types.intp, "f": FLOATS[real]}[letter]
 
 
+def _end_with_input():
+    """End this process when its standard input does: that is a pipe whose other end closes when the parent dies."""
+    os.read(0, 1)
+    os._exit(1)
+
+
 def main(real, *names):
     real = getattr(np, real)
     for name in names:
@@ -98,4 +107,5 @@ def main(real, *names):
 
 
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_input, daemon=True).start()
     main(*sys.argv[1:])

@@ -9,25 +9,22 @@
 """
 
 import ast
-import functools
 import inspect
-import linecache
 import math
-import sys
 import textwrap
 import types as python_types
 
 import numpy as np
 
-from . import cache
+from . import cache, reached
 
 
 class Source:
-    """The text and tree of one function, and the hash of all that it refers to."""
+    """The text and tree of one function, and the hash of all that it refers to; SpecError where there is no text."""
 
     def __init__(self, function):
         self.function = function
-        lines, self.first_line = _lines(function)
+        lines, self.first_line = reached.written(function)
         self.text = textwrap.dedent("".join(lines))
         self.file = inspect.getsourcefile(function) or "<nnjit>"
         self.label = (
@@ -48,102 +45,20 @@ class Source:
 
     def key(self):
         """Hash of this source and, through its globals, of every function, constant and helper it uses."""
-        return cache.digest(*_texts(self.function, set()))
+        return cache.digest(*reached.texts(self.function, set()))
 
     def linked(self):
         """The `linked` functions that this one reaches, in the order of the text."""
-        reached = set()
-        for _ in _texts(self.function, reached):
+        seen: set = set()
+        for _ in reached.texts(self.function, seen):
             pass
-        found = [function for function in reached - {self.function} if hasattr(function, "register")]
+        found = [function for function in seen - {self.function} if hasattr(function, "register")]
         return sorted(found, key=lambda function: (function.__module__, function.__code__.co_firstlineno))
 
     def register(self, real):
         """Register the `linked` functions that this one reaches: before its own code is loaded, they must be known."""
         for function in self.linked():
             function.register(real)
-
-
-FOREIGN = ("builtins", "numba", "numpy", "math", "llvmlite")  # their versions are in the key as Numba's
-
-
-def _texts(function, seen):
-    """The source text of `function` and of everything of the user's own that it reaches by globals and closures.
-
-    A helper stands for its whole file: what an overload or a factory there does cannot be seen from outside.
-    """
-    function = getattr(function, "py_func", function)
-    if function in seen:
-        return
-    seen.add(function)
-    yield _text(function)
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    reached = {name: function.__globals__.get(name) for name in _names(function.__code__)}
-    reached |= {name: cell.cell_contents for name, cell in cells}
-    for name, value in sorted(reached.items()):
-        inner = getattr(value, "py_func", value)
-        inner = getattr(inner, "_defn", inner)  # an @intrinsic holds its definition so
-        if isinstance(value, (bool, int, float, complex, str, tuple)):
-            yield f"{name}={value!r}"
-        elif isinstance(value, (np.generic, np.ndarray)):
-            yield f"{name}={value.dtype}{value.shape}{value.tobytes().hex()}"
-        elif isinstance(inner, python_types.FunctionType):
-            module = inner.__module__ or ""
-            if module.partition(".")[0] not in FOREIGN:
-                if module != function.__module__:
-                    yield from _module(sys.modules.get(module), seen)
-                yield from _texts(inner, seen)
-        elif isinstance(value, python_types.ModuleType):
-            yield from _module(value, seen)
-
-
-def _module(module, seen):
-    """The text of a module, once."""
-    if module is None or module in seen or module.__name__.partition(".")[0] in FOREIGN:
-        return
-    seen.add(module)
-    if getattr(module, "__file__", None):
-        yield _text(module)
-
-
-@functools.cache
-def _text(function_or_module):
-    return textwrap.dedent("".join(_lines(function_or_module)[0]))
-
-
-_files: dict = {}  # path -> its lines, and where the function that begins in a line ends
-
-
-def _lines(function_or_module):
-    """Source lines, and the number of the first. `inspect` reads a file token by token, which is slow."""
-    if isinstance(function_or_module, python_types.FunctionType):
-        file, first = function_or_module.__code__.co_filename, function_or_module.__code__.co_firstlineno
-        lines = linecache.getlines(file, function_or_module.__globals__)
-        if lines and (file not in _files or _files[file][0] is not lines):
-            _files[file] = lines, _ends("".join(lines))
-        if lines and first in _files[file][1]:
-            return lines[first - 1 : _files[file][1][first]], first
-    return inspect.getsourcelines(function_or_module)
-
-
-def _ends(text):
-    """First line of every function, its decorators included -> its last line."""
-    ends, open_ = {}, [ast.parse(text)]
-    while open_:
-        node = open_.pop()
-        if isinstance(node, ast.FunctionDef):
-            ends[min(line.lineno for line in (node, *node.decorator_list))] = node.end_lineno
-        for name in ("body", "orelse", "handlers", "finalbody"):
-            open_ += getattr(node, name, ())
-    return ends
-
-
-def _names(code):
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, python_types.CodeType):
-            names |= _names(constant)
-    return names
 
 
 class _Real(ast.NodeTransformer):

@@ -14,6 +14,10 @@ class BatchNorm(Layer):
     Ioffe & Szegedy 2015, arXiv:1502.03167. In training m and v are those of the batch, over N and all positions; in
     prediction they are running statistics, running <- momentum * running + (1 - momentum) * batch (PyTorch's momentum
     is 1 minus this one). As in PyTorch the running variance takes the unbiased variance of the batch.
+
+    A batch moves the running statistics of a channel only if it has two numbers or more of it (over samples and
+    positions) and all are finite: one number has no variance. A single sample without positions, which PyTorch refuses
+    in training, gives y = offset and dx = 0 here; composing a training program or fitting with such batches warns.
     """
 
     momentum: float = 0.9
@@ -39,6 +43,9 @@ class BatchNorm(Layer):
 
     def scratch(self, in_shape):
         return {"mean": (in_shape[0],), "inverse_deviation": (in_shape[0],)}
+
+    def smallest_batch(self, in_shape):
+        return 2 if math.prod(in_shape[1:]) == 1 else 1
 
 
 @register("layernorm")

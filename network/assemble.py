@@ -11,13 +11,14 @@ from numba import njit, typeof, types
 
 from ..kernels import cache
 from ..kernels.cache import digest
-from ..kernels.compiler import COMPILING, FLOATS, INLINED, Function, compiled, external, symbol
+from ..kernels.compiler import COMPILING, FLOATS, INLINED, compiled, external, symbol
 from ..kernels.operations import Operation
 from ..kernels.prepare import from_both_ends
 from ..kernels.slots import Slot
 from . import writer
 from .fork import KEY as FORK_KEY
 from .fork import fork, split
+from .function import Function, Parameter
 from .graph import Ref
 
 _assembled: dict = {}  # key of a text -> its functions, which know no network: all that have the text share them
@@ -29,13 +30,13 @@ def assemble(program):
     plan, real = program.plan, program.dtype.type
     inline, device = plan.inline, program.device
     state = typeof(program.state)
-    flats = dict(zip(state.fields, (t.dtype for t in state.types), strict=True))
+    flats = state.dtypes()
     used = []
 
     def kernel_of(binding, signature):  # Numba keeps it for ever, so it must not hold the program
         kernel = _kernel(binding, device)
         if inline:
-            dispatcher = kernel.inlined(real)
+            dispatcher = kernel.inlined(signature, real)
             used.append(dispatcher.py_func.__name__)
             return dispatcher
         name, _ = kernel.compile(signature, real)
@@ -102,16 +103,18 @@ class _Functions:
         plan, program = self.plan, self.program
         real, intp, boolean = FLOATS[program.dtype.type], types.intp, types.boolean
         block, whole = (self.state, intp, intp, intp, boolean), (self.state, intp, intp, intp, boolean, intp)
-        x = types.Array(real, 1 + len(plan.graph.input.shape), "C")
-        y = types.Array(real, 1 + len(plan.graph.output.shape), "C")
-        order = types.Array(intp, 1, "C")
+        ins, outs = (("N", *value.shape) for value in (plan.graph.input, plan.graph.output))
+        x = types.Array(real, len(ins), "C", readonly=True)  # what is only read may be a memory map or a buffer
+        y = types.Array(real, len(outs), "C")
+        order = types.Array(intp, 1, "C", readonly=True)
         for i, region in enumerate(plan.regions, start=1):
             self.bind(f"forward_{i}", whole if region.coupled else block)
             if program.backward:
                 self.bind(f"backward_{i}", whole if region.coupled else block)
         functions = {}
         if program.loss is not None:
-            target = order if program.labels else y
+            target = order if program.labels else types.Array(real, len(outs), "C", readonly=True)
+            wanted = ("N",) if program.labels else outs
             self.bind("gradients", whole)
             self.inline("extent", "cost", "record")
             self.bind("measure", (self.state, intp, intp))
@@ -119,10 +122,12 @@ class _Functions:
             local = dict.fromkeys(("first", "N", "seed", "t"), intp) | dict.fromkeys(("rate", "clip"), types.float64)
             self.fork("learn", local | {"s": self.state, "x": x, "targets": target, "order": order})
             self.link("learn", (self.state, x, target, order, intp, intp), types.float64)
-            functions["step"] = self.entry("step", (self.state, x, target))
-            functions["epoch"] = self.entry("epoch", (self.state, x, target, order))
+            given = [Parameter("x", x, ins), Parameter("target", target, wanted)]
+            functions["step"] = self.entry("step", given, types.float64, plan.N)
+            given = [Parameter("x", x, ins), Parameter("targets", target, wanted), Parameter("order", order, ("K",))]
+            functions["epoch"] = self.entry("epoch", given, types.float64)
         self.fork("predict", dict.fromkeys(("first", "N", "seed"), intp) | {"s": self.state, "x": x, "y": y})
-        functions["predict"] = self.entry("predict", (self.state, x, y))
+        functions["predict"] = self.entry("predict", [Parameter("x", x, ins), Parameter("y", y, outs)])
         return functions
 
     def named(self, name):
@@ -130,9 +135,11 @@ class _Functions:
         function.__name__ = function.__qualname__ = f"{name}_{self.key}"
         return function
 
-    def entry(self, name, signature):
+    def entry(self, name, arrays, result=types.none, largest=None):
         """What is called from outside."""
-        return Function(self.named(name), signature)
+        shapes = self.plan.graph.input.shape, self.plan.graph.output.shape
+        parameters = [Parameter("state", self.state), *arrays]
+        return Function(name, self.named(name), parameters, result, self.program.layout, *shapes, largest)
 
     def bind(self, name, signature):
         """Link a function, or in a tiny network let it be inlined."""

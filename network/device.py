@@ -17,9 +17,9 @@ from math import prod
 import numpy as np
 from numba import cuda
 
-from ..errors import DeviceError
+from ..errors import DeviceError, ShapeError
 from ..kernels.compiler import Kernel
-from ..kernels.cuda.step import measure, record
+from ..kernels.cuda.step import STOP, measure, record
 from ..kernels.device_code import SIMULATED, Now
 from ..kernels.driver import Sequence, formed, require, translated
 from ..kernels.elementwise import Formula
@@ -28,6 +28,7 @@ from ..kernels.operations import Operation
 from ..kernels.slots import Slot, shaped
 from .graph import Ref
 from .plan import Var
+from .state import WRONG_STATE, State
 
 RESIDENT = 0.8  # of the free memory: a larger data set is streamed
 SLAB = 64 * 2**20  # bytes of samples that are streamed at once
@@ -93,7 +94,7 @@ class DeviceRun:
 
     def _place(self, sizes, array):
         """Make the arrays of the state by a function of their size and type."""
-        self.state = type(self.program.state)(**{name: array(*each) for name, each in sizes.items()})
+        self.state = State(**{name: array(*each) for name, each in sizes.items()}, layout=self.program.layout)
         self._flats = (self.state.counters, self.state.rates, self.state.log)
 
     def _compile(self):
@@ -215,14 +216,16 @@ class DeviceRun:
 
     def step(self, state, x, target):
         """One step on one batch; returns its mean loss."""
-        self._fits(x, target, "step", "target", self.plan.N)
+        self._fits(state, x, target, "step", "target", self.plan.N)
         return self._run(state, x, target, np.arange(len(x)))
 
     def epoch(self, state, x, targets, order):
         """One step on every batch of `order`; returns the mean loss, NaN where a step was not finite."""
-        self._fits(x, targets, "epoch", "targets")
-        if order.size and (order.min() < 0 or order.max() >= len(x)):
-            raise ValueError("epoch: order must hold indices of samples of x")
+        self._fits(state, x, targets, "epoch", "targets")
+        if not order.size:
+            raise ShapeError("epoch: order must hold at least one index")
+        if order.min() < 0 or order.max() >= len(x):
+            raise ShapeError("epoch: order must hold indices of samples of x")
         return self._run(state, x, targets, order)
 
     def _run(self, state, x, targets, order):
@@ -230,6 +233,7 @@ class DeviceRun:
             if not self._held:
                 self._load(state)
             self._reset("log", self._total)
+            self._reset("counters", STOP)
             if self._resident(x, targets, order):
                 self._steps(*self._there, order.size)
             else:
@@ -238,7 +242,7 @@ class DeviceRun:
             total = self._read(state)
             if not self._held:
                 self._store(state)
-        return float("nan") if state.counters[3] else total / max(order.size, 1)
+        return float("nan") if state.counters[STOP] else total / order.size
 
     def _steps(self, x, targets, order, count):
         """Steps on `count` samples of the device's x and targets in an order; nothing here waits for the device."""
@@ -384,8 +388,9 @@ class DeviceRun:
 
     def predict(self, state, x, y):
         """y = F(x), batch by batch."""
+        self._check(state, "predict")
         if x.shape[1:] != self.program.network.input_shape or y.shape != (len(x), *self.program.network.output_shape):
-            raise ValueError(f"predict: expected x (N, *{self.program.network.input_shape}) and y for each of them")
+            raise ShapeError(f"predict: expected x (N, *{self.program.network.input_shape}) and y for each of them")
         with translated("device cuda"):
             if not self._held:
                 self._put("theta", state.theta)
@@ -428,13 +433,19 @@ class DeviceRun:
         self._wait()
         into[...] = there.reshape(into.shape)
 
-    def _fits(self, x, target, function, name, largest=None):
-        """ValueError for arrays that the program does not take, as the text's own functions say it."""
+    def _fits(self, state, x, target, function, name, largest=None):
+        """ShapeError for a state and arrays that the program does not take, as the text's own functions say it."""
+        self._check(state, function)
         net, labels = self.program.network, self.program.labels
         shape = (len(x),) if labels else (len(x), *net.output_shape)
         if x.shape[1:] != net.input_shape or target.shape != shape or (largest and not 1 <= len(x) <= largest):
             most = f", N from 1 to {largest}" if largest else ""
-            raise ValueError(f"{function}: expected x (N, *{net.input_shape}) and {name} {('N', *shape[1:])}{most}")
+            raise ShapeError(f"{function}: expected x (N, *{net.input_shape}) and {name} {('N', *shape[1:])}{most}")
+
+    def _check(self, state, function):
+        """ShapeError for a state of another program."""
+        if not isinstance(state, State) or state.layout != self.program.layout:
+            raise ShapeError(f"{function}: {WRONG_STATE}")
 
 
 def stand_in(size, dtype):

@@ -1,5 +1,6 @@
 """A list of layers unrolled: nodes in the order of execution, and where each parameter stands in theta."""
 
+import warnings
 from dataclasses import dataclass, field
 
 from ..errors import NnjitError, ShapeError, SpecError
@@ -92,6 +93,17 @@ class Graph:
             self.buffer_size += parameter.size
         self.nodes.append(node)
         return node.y
+
+    def warn_of_batches(self, samples, what):
+        """Warn if a layer learns nothing from a training batch of so many samples; `what` says which batch that is."""
+        few = [node.name for node in self.nodes if samples < node.layer.smallest_batch(node.x.shape)]
+        if few:
+            warnings.warn(
+                f"{what} has one number for each channel of {', '.join(few)}, and one number has no variance: its "
+                "running statistics do not move and nothing before it learns from that batch; choose a batch size that "
+                "leaves two samples or more",
+                stacklevel=2,
+            )
 
     def follower(self, node):
         """The layer that reads what `node` writes, or None."""

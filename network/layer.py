@@ -99,6 +99,10 @@ class Layer(Options):
         """name -> number or tuple of whole numbers that kernels may bind; by default the options."""
         return {k: v for k, v in self.options().items() if isinstance(v, (bool, int, float, tuple))}
 
+    def smallest_batch(self, in_shape):
+        """Samples that a training batch must have for the layer to learn from it; fewer cause a warning."""
+        return 1
+
     def operations(self, in_shape):
         """Multiplications of one sample's forward pass, for the cost model; by default one a number."""
         return int(np.prod(self.output_shape(in_shape), dtype=np.int64))

@@ -366,8 +366,8 @@ class Network:
             finally:
                 self._trainer = None
 
-    def evaluate(self, x, y, loss=None, metrics=()):
-        """Mean loss and metrics on arrays; see `nnjit.training.fit.evaluate`."""
+    def evaluate(self, x, y, loss=None, metrics=None):
+        """Mean loss and metrics on arrays, accuracy by default; see `nnjit.training.fit.evaluate`."""
         with COMPILING:
             from ..training.fit import evaluate  # as in fit
 
@@ -411,7 +411,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def capacity(count):
-    """The batch size of the program that serves `count` samples: 2^k or 3 * 2^k, so that there are few programs; None if count is none."""
+    """The batch size of the program that serves `count` samples, 2^k or 3 * 2^k, so that there are few programs.
+
+    None if `count` is no positive whole number.
+    """
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
         return None
     power = 1 << (int(count) - 1).bit_length()

@@ -18,6 +18,7 @@ from ..kernels.slots import Binding, Desk, Slot, part, rows, short
 from . import schedule
 from .graph import Ref, is_alias
 from .notation import identifier, variables
+from .state import HEAD
 
 LINE = 16  # arrays begin at multiples of this many numbers, so that vectors do not cross cache lines
 
@@ -343,10 +344,10 @@ class Plan:
 
     chunk = 4096  # numbers of theta that one iteration of the update owns
     log_rows = 1024  # rows of State.log before it wraps around
-    HEAD = 4  # State.counters: step, seed, rows written, stop flag; then the identity order, then labels
 
     def _counters(self):
-        return self.HEAD + self.N
+        """Where the batch's labels begin in State.counters."""
+        return HEAD + self.N
 
     def slot(self, ref):
         """Where an array lives; None if the program does not have it."""

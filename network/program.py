@@ -9,7 +9,6 @@ with the same number l; ``delta`` = dC/dz, ``da`` = dC/da, per sample, without 1
 """
 
 import linecache
-from collections import namedtuple
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -25,17 +24,8 @@ from ..registry import losses, optimizers
 from .graph import Ref
 from .memory import aligned
 from .plan import Plan
+from .state import HEAD, SEED, State
 from .writer import write
-
-State = namedtuple("State", "theta gradient moments buffers arena rates log counters")
-State.__doc__ = """The arrays a program works on; one state belongs to one thread.
-
-theta, gradient (S,); moments (k S,) of the update rule; buffers; arena: activations and deltas; rates: the learning
-rate of every step (the last one holds on); log (float64): rows of loss, rate, total norm and norms by layer, then
-partial sums; counters (int64): step, seed, rows written, stop flag, then the identity order and the batch's labels.
-"""
-
-STEP, SEED, ROWS, STOP, HEAD = range(5)  # places in State.counters
 
 
 class Program:
@@ -92,6 +82,8 @@ class Program:
             for binding in self.plan.bindings.values():
                 twin(binding)  # refuses what has no CUDA form
         self.source = write(self.plan)
+        # What a state and the functions share: the text says where every array lies.
+        self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
         self.input = self.plan.slot(Ref("value", 0))
         self.output = self.plan.slot(Ref("value", network.graph.output.index))
         self.input_gradient = self.plan.slot(Ref("delta", 0))
@@ -107,6 +99,7 @@ class Program:
             raise ShapeError(f"{self.loss_name}: takes targets of the output's shape, not whole-number labels")
         if not self.network.theta.size:
             raise ShapeError("the network has no parameters, so there is nothing to train")
+        self.network.graph.warn_of_batches(self.batch_size, f"a training batch of {self.batch_size}")
         self.loss, self.optimizer = loss, optimizer
         self.rates = np.atleast_1d(np.asarray(optimizer.lr if rates is None else rates, np.float64))
 
@@ -127,7 +120,7 @@ class Program:
             new |= {"theta": net.theta, "gradient": net.gradient, "buffers": net.running}
         else:
             new["theta"][:], new["buffers"][:] = net.theta, net.running
-        return State(**new)
+        return State(**new, layout=self.layout)
 
     def _sizes(self):
         """Name -> number of elements and dtype of every array of a state."""
@@ -187,7 +180,7 @@ class Program:
         file = f"<nnjit program {digest(self.source)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
         space = {**bindings, "part": part, "rows": rows, "short": short, "np": np, "inf": float("inf"), "prange": range}
-        space["__name__"] = __name__
+        space |= {"__name__": __name__, "LAYOUT": self.layout}
         exec(compile(self.source, file, "exec"), space)
         return space
 

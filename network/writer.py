@@ -3,6 +3,7 @@
 from ..kernels.slots import Slot
 from .graph import Ref
 from .plan import Var
+from .state import FAULT, FAULTS, HEAD, ROWS, SEED, STEP, STOP, WRONG_STATE
 
 
 def write(plan):
@@ -182,13 +183,37 @@ def _predict(plan):
 
 
 def _guard(function, plan, name, shape, largest=None):
-    """Lines that refuse arrays which do not fit; compiled code would read and write beyond them."""
+    """Lines that refuse a state or arrays which do not fit; compiled code would read and write beyond them."""
     batch = lambda n, shape: f"({n}, {', '.join(map(str, shape))})" if shape else f"({n},)"  # noqa: E731
     x, most = plan.graph.input.shape, f", N from 1 to {largest}" if largest else ""
+    size = f" or not 1 <= x.shape[0] <= {largest}" if largest else ""
     return [
-        f"    if x.shape[1:] != {x} or {name}.shape != {batch('x.shape[0]', shape)}"
-        + (f" or not 1 <= x.shape[0] <= {largest}:" if largest else ":"),
-        f'        raise ValueError("{function}: expected x {batch("N", x)} and {name} {batch("N", shape)}{most}")',
+        "    if s.layout != LAYOUT:",
+        *_refuse(f"{function} state", WRONG_STATE),
+        f"    if x.shape[1:] != {x} or {name}.shape != {batch('x.shape[0]', shape)}{size}:",
+        *_refuse(f"{function} arrays", f"expected x {batch('N', x)} and {name} {batch('N', shape)}{most}"),
+    ]
+
+
+def _refuse(fault, sentence, indent="        "):
+    """Lines that fill the output with NaN, note the refusal in the state, and raise."""
+    function = fault.split()[0]
+    return [
+        *([f"{indent}y[...] = np.nan"] if function == "predict" else []),
+        f"{indent}s.counters[{FAULT}] = {1 + FAULTS.index(fault)}",
+        f'{indent}raise ValueError("{function}: {sentence}")',
+    ]
+
+
+def _label_guard(function, label, plan, indent="    "):
+    """Lines that refuse a label outside of the classes, where targets are labels."""
+    if not plan.program.labels:
+        return []
+    classes = plan.graph.output.shape[0]
+    sentence = f"labels are whole numbers from 0 to {classes - 1}"
+    return [
+        f"{indent}if not 0 <= {label} < {classes}:",
+        *_refuse(f"{function} labels", sentence, indent + "    "),
     ]
 
 
@@ -264,8 +289,8 @@ def _training(plan):
         "",
         "def record(s, C, rate):",
         '    """A row of the log: loss, rate, norm of the gradient in total and by layer; returns the total."""',
-        "    row = (s.counters[2] % ROWS) * WIDTH",
-        "    s.counters[2] += 1",
+        f"    row = (s.counters[{ROWS}] % ROWS) * WIDTH",
+        f"    s.counters[{ROWS}] += 1",
         "    s.log[row], s.log[row + 1] = C, rate",
         "    total = 0.0",
         "    for k in range(LAYERS):",
@@ -281,34 +306,40 @@ def _training(plan):
         "def learn(s, x, targets, order, first, N):",
         '    """One step of gradient descent on the samples order[first : first + N]; returns their mean loss."""',
         *(["    N = 1"] if N == 1 else []),  # a constant: loops over the batch go
-        "    t = s.counters[0]",
-        "    seed = (s.counters[1] * 1000003 + t) * 1009",
+        f"    t = s.counters[{STEP}]",
+        f"    seed = (s.counters[{SEED}] * 1000003 + t) * 1009",
         "    rate = s.rates[min(t, s.rates.size - 1)]",
         *_forward(plan, "True", load, [f"backward_{last}(s, n0, n1, seed, True)"]),
         *_backward(plan, True),
         "    C = cost(s, N)",
         *_chunks(plan),
-        "    s.counters[0] = t + 1",
+        f"    s.counters[{STEP}] = t + 1",
         "    return C",
         "",
         "",
         "def step(s, x, target):",
-        '    """One step on one batch; returns its mean loss."""',
+        '    """One step on one batch; returns its mean loss, NaN where a gradient is not finite."""',
         *_guard("step", plan, "target", target_shape, N),
-        f"    return learn(s, x, target, s.counters[4:{4 + N}], 0, x.shape[0])",
+        *(["    for label in target:", *_label_guard("step", "label", plan, "        ")] if program.labels else []),
+        f"    s.counters[{STOP}] = 0",
+        f"    return learn(s, x, target, s.counters[{HEAD}:{HEAD + N}], 0, x.shape[0])",
         "",
         "",
         "def epoch(s, x, targets, order):",
         '    """One step on every batch of `order`; returns the mean loss. Stops where one of them is not finite."""',
         *_guard("epoch", plan, "targets", target_shape),
-        "    for i in range(order.size):",
-        "        if order[i] < 0 or order[i] >= x.shape[0]:",
-        '            raise ValueError("epoch: order must hold indices of samples of x")',
+        "    if order.size == 0:",
+        *_refuse("epoch order", "order must hold at least one index"),
+        "    for i in order:",
+        "        if not 0 <= i < x.shape[0]:",
+        *_refuse("epoch order", "order must hold indices of samples of x", "            "),
+        *_label_guard("epoch", "targets[i]", plan, "        "),
+        f"    s.counters[{STOP}] = 0",
         "    total = 0.0",
         f"    for first in range(0, order.size, {N}):",
         f"        N = min({N}, order.size - first)",
         "        total += N * learn(s, x, targets, order, first, N)",
-        "        if s.counters[3]:",
+        f"        if s.counters[{STOP}]:",
         "            return np.nan",
         "    return total / order.size",
         "",
@@ -319,13 +350,17 @@ def _chunks(plan):
     """The update of theta chunk by chunk; two passes when the norm must be known before (clipping)."""
     total = plan.first_chunk[-1]
     head = "for c in prange" if plan.parts > 1 and total > 1 else "for c in range"
-    stop = ["    if not np.isfinite(norm) or not np.isfinite(C):", "        s.counters[3] = 1", "        return C"]
+    stop = [
+        "    if not np.isfinite(norm) or not np.isfinite(C):",
+        f"        s.counters[{STOP}] = 1",
+        "        return np.nan",
+    ]
     bad = [
         "    if not np.isfinite(C):",
         f"        for c in range({total}):",
         "            measure(s, c, N)",
         "        record(s, C, rate)",
-        "        s.counters[3] = 1",
+        f"        s.counters[{STOP}] = 1",
         "        return C",
     ]
     clip = plan.program.clip

@@ -10,7 +10,7 @@ from .theme import PALETTE, legend, mark_not_finite, page, plain, run_colours, w
 NEEDS = "accuracy or another metric in the epoch lines of log.jsonl"
 
 # What an epoch line holds besides metrics; the losses have their own picture.
-_NOT_METRICS = {"epoch", "step", "seconds", "loss", "val_loss", "lr", "gradient_norm", "epoch_end"}
+_NOT_METRICS = {"epoch", "step", "seconds", "loss", "val_loss", "lr", "gradient_norm", "epoch_end", "metric_samples"}
 
 
 def names(run):
@@ -61,7 +61,9 @@ def _paint(axes, runs, metric):
             (line,) = axes.plot(x, y, dash, color=shade, marker="o", markersize=size, gid=key)
             finite = y[np.isfinite(y)]
             value = f"last {finite[-1]:.4g}" if len(finite) else "never finite"
-            last.append(f"{kind}, {value}")
+            samples = run.series("metric_samples", of="epochs")[1]
+            some = f" ({samples[-1]:.0f} samples)" if len(samples) and kind == "training" else ""
+            last.append(f"{kind}{some}, {value}")
             strokes.setdefault(kind, line)
             if alone:
                 entries.append((line, last[-1]))

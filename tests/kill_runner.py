@@ -99,12 +99,16 @@ class Killer(Lines):
             kill()
 
 
-def run(path, resume=False, step=None, moment=None, trace=None):
-    """Start or resume a run; kill it after `step`, or at `moment`: (number of an event, before/half/after)."""
+def run(path, resume=False, step=None, moment=None, trace=None, keep=0):
+    """Start or resume a run; kill it after `step`, or at `moment`: (number of an event, before/half/after).
+
+    With `keep` = 0 seconds there is a checkpoint after each call of the compiled epoch: after the first step of an
+    epoch and at its end, or with `step` after each step.
+    """
     launch.run_and_draw = fit.Trainer.run  # pictures take longer than all the rest
     launch.reporter = lambda: Killer(step)
-    if step is not None:
-        fit.PAUSE = 0  # each step is a call of its own, and progress is told after each
+    fit.KEEP = keep
+    fit.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, and progress is told after each
     checkpoint.os = run_directory.os = Watched(moment, trace)
     if resume:
         launch.resume(path)

@@ -28,7 +28,8 @@ from nnjit.layers import Layer, constant, elementwise, kernel, zeros
 from nnjit.network import device
 from nnjit.network.graph import Ref
 from nnjit.network.plan import Plan
-from nnjit.network.program import ROWS, STEP, STOP, Program
+from nnjit.network.program import Program
+from nnjit.network.state import ROWS, STEP, STOP
 from nnjit.registry import builtin, compose
 from nnjit.training import checkpoint
 from nnjit.training.clip import Clip

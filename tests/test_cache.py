@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -73,6 +74,41 @@ def doubled(kernel):
 
 def stored(folder, suffix):
     return sorted((folder / "compiled").glob(f"*{suffix}"))
+
+
+def test_a_home_in_the_variable(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NNJIT_CACHE_DIR", "~/nnjit")
+    assert cache.directory() == tmp_path / "nnjit"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no passwd there")
+@pytest.mark.parametrize("chosen", [None, "~/nnjit", "~nobody_is_called_so/nnjit"])
+def test_without_a_home(monkeypatch, module, chosen):
+    """Neither HOME nor an entry for the user: compiled code lies in a temporary directory, with one warning."""
+    import pwd
+
+    def nobody(user):
+        raise KeyError(user)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME", "NNJIT_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    if chosen:
+        monkeypatch.setenv("NNJIT_CACHE_DIR", chosen)
+    monkeypatch.setattr(cache, "_warned", False)
+    cache._temporary.cache_clear()
+    y, given = doubled(module().double)
+    folder = cache.directory()
+    try:
+        assert y == [2.0, 4.0, 6.0] and len(given) == 1 and str(folder) in given[0] and "no home directory" in given[0]
+        assert stored(folder, ".nbc") and folder.stat().st_mode & 0o777 == 0o700
+        cache._remove(folder, os.getpid() + 1)
+        assert folder.exists(), "a fork leaves it alone"
+    finally:
+        cache._remove(folder, os.getpid())
+        cache._temporary.cache_clear()
+    assert not folder.exists()
 
 
 def test_directory_is_honoured(fresh, module):
@@ -165,6 +201,123 @@ def test_what_decides_the_code_is_in_the_key(module, change):
 def test_constants_of_numpy_are_in_the_key(module, small, large):
     keys = {module(constant=f"FACTOR = {value}").double.source.key() for value in (small, large, small)}
     assert len(keys) == 2
+
+
+KINDS = {  # what a kernel's text may refer to; every one holds the number {value}, which the kernel's own text does not
+    "an enum": ("class Mode(enum.IntEnum):\n    LOW = VALUE", "Mode.LOW"),
+    "a member of an enum": ("class Mode(enum.IntEnum):\n    LOW = VALUE\nLOW = Mode.LOW", "LOW"),
+    "a named tuple": ("class Pair(typing.NamedTuple):\n    a: float\n    b: int\nPAIR = Pair(1.0, VALUE)", "PAIR.b"),
+    "a default of a named tuple": ("class Pair(typing.NamedTuple):\n    b: int = VALUE", "Pair().b"),
+    "a dataclass": ("@dataclasses.dataclass\nclass Pair:\n    b: int\nPAIR = Pair(VALUE)", "PAIR.b"),
+    "a default of a dataclass": ("@dataclasses.dataclass\nclass Pair:\n    b: int = VALUE", "Pair.b"),
+    "a class": ("class Held:\n    b = VALUE", "Held.b"),
+    "a base of a class": ("class Base:\n    b = VALUE\nclass Held(Base):\n    pass", "Held.b"),
+    "a method": ("def get(n=VALUE):\n    return n\nclass Held:\n    get = staticmethod(get)", "Held.get()"),
+    "a dictionary": ("TABLE = {'b': {'c': VALUE}}", "TABLE['b']['c']"),
+    "a list": ("TABLE = [VALUE]", "TABLE[0]"),
+    "a set": ("TABLE = {'word', VALUE}", "len(TABLE)"),
+    "a tuple": ("TABLE = ((VALUE,),)", "TABLE[0][0]"),
+    "a tuple with an enum": ("class Mode(enum.IntEnum):\n    LOW = VALUE\nTABLE = (Mode.LOW,)", "TABLE[0]"),
+    "a range": ("TABLE = range(VALUE)", "TABLE.stop"),
+    "bytes": ("TABLE = bytes([VALUE])", "TABLE[0]"),
+    "an array of records": ("TABLE = np.array([(VALUE,)], [('b', int)])", "TABLE[0].b"),
+    "None": ("TABLE = None if VALUE == 1 else 2", "TABLE"),
+    "a default": ("@njit\ndef helper(n=VALUE):\n    return n", "helper()"),
+    "an option of the compiler": ("@njit(fastmath=VALUE == 1)\ndef helper():\n    return 1", "helper()"),
+    "a closure": ("def make(n):\n    return njit(lambda: n)\nhelper = make(VALUE)", "helper()"),
+    "a partial": ("helper = functools.partial(max, VALUE)", "helper(0)"),
+    "a helper without text": ("exec(f'def helper():\\n    return {VALUE}')", "helper()"),
+    "an attribute of a module": ("held = types.ModuleType('held')\nheld.b = VALUE", "held.b"),
+    "what a module's function reaches": ("held = types.ModuleType('held')\nexec('def f(): return b', vars(held))\n"
+                                         "held.b = VALUE", "held.f()"),
+    "an element type": ("kind = np.dtype(f'f{4 * VALUE}')", "np.zeros(1, kind)[0]"),
+}  # fmt: skip
+USES = """
+import dataclasses, enum, functools, types, typing
+import numpy as np
+from numba import njit, prange
+from nnjit.kernels.compiler import kernel
+
+VALUE = {constant}
+{helper}
+
+@kernel
+def double(x, y):
+    for i in prange(x.size):
+        y[i] = x[i] * {extra}
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_that_a_text_refers_to_is_in_the_key(module, kind):
+    held, used = KINDS[kind]
+    keys = [module(value, held, used, USES).double.source.key() for value in (1, 2, 1)]
+    assert keys[0] == keys[2] != keys[1]
+    assert cache.UNCACHED not in keys[0]
+
+
+def test_keys_are_the_same_in_every_process(tmp_path):
+    """Whatever order Python gives its sets; none of nnjit's own kernels is left out of the cache."""
+    code = """
+import importlib, pkgutil
+from nnjit.kernels import cache, cpu
+from nnjit.kernels.compiler import Kernel
+modules = [importlib.import_module(f"nnjit.kernels.cpu.{each.name}") for each in pkgutil.iter_modules(cpu.__path__)]
+modules += [cls for cls in vars(importlib.import_module("nnjit.layers.activations")).values() if isinstance(cls, type)]
+keys = [kernel.source.key() for module in modules for kernel in vars(module).values() if isinstance(kernel, Kernel)]
+assert len(keys) > 50 and not any(cache.UNCACHED in key for key in keys)
+print(keys)
+"""
+    found = {
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True,
+                       text=True, check=True).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(found) == 1
+
+
+def test_what_no_text_stands_for_is_not_cached(fresh, module):
+    """An object of any other kind: its kernel is compiled again in every process."""
+    made = module(1, "class Held:\n    pass\nclass Table:\n    held = Held()", "(2 if Table else 1)", USES).double
+    assert cache.UNCACHED in made.source.key() and made.source.key() == made.source.key()
+    address = "import ctypes, math\nroot = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(math.sqrt)"
+    kernel = module(1, address, "root(4.0)", USES).double
+    assert doubled(kernel) == ([2.0, 4.0, 6.0], [])
+    assert not list(fresh.rglob("*.nb?"))
+
+
+def test_two_versions_of_a_file_in_two_processes(tmp_path):
+    """One cache, a changed enum, named tuple, default and module: each process computes with its own numbers."""
+    (tmp_path / "settings_of_test_cache.py").write_text("import os\nFACTOR = float(os.environ['FACTOR'])\n")
+    text = """
+import enum, os, typing
+import numpy as np
+from numba import njit, prange
+from nnjit.kernels.compiler import kernel
+import settings_of_test_cache as settings
+class Mode(enum.IntEnum):
+    LOW = {value}
+class Pair(typing.NamedTuple):
+    a: float
+    b: float
+PAIR = Pair(1.0, {value}.0)
+@njit
+def helper(v, factor={value}):
+    return v * factor
+@kernel
+def scaled(x, y):
+    for i in prange(x.size):
+        y[i] = Mode.LOW * 1000 + PAIR.b * 100 + helper(x[i]) * 10 + settings.FACTOR
+x = np.ones(1)
+scaled(x, x)
+print(int(x[0]))
+"""
+    environment = os.environ | {"NNJIT_CACHE_DIR": str(tmp_path / "cache")}
+    for value, factor, expected in ((1, 1, 1111), (2, 1, 2221), (2, 2, 2222)):
+        (tmp_path / "mine.py").write_text(text.format(value=value))
+        command, environment["FACTOR"] = [sys.executable, str(tmp_path / "mine.py")], str(factor)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == str(expected), done.stderr
 
 
 def test_a_changed_helper_is_compiled(fresh, module):
@@ -294,8 +447,52 @@ def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
     signature = tuple(map(type_of, (x, x, 0.5, True, 1, 0, 3)))
     name = prepare._called(dropout.forward, signature)
     command = [sys.executable, "-m", "nnjit.kernels.prepare", "float64", name]
-    subprocess.run(command, env=os.environ | {"NNJIT_CACHE_DIR": str(fresh)}, check=True)
+    environment = os.environ | {"NNJIT_CACHE_DIR": str(fresh)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as helper:  # it ends with its input
+        assert helper.wait() == 0
     made = {file.name for file in fresh.rglob("*dropout_forward*.nb?")}
     assert made
     Kernel(dropout.forward.function, dropout.forward.form).compile(signature, np.float64)
     assert {file.name for file in fresh.rglob("*dropout_forward*.nb?")} == made
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signals there")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_second_process_ends_with_the_first(tmp_path, number):
+    """Killed in the middle of its work, the first leaves no helper behind."""
+    code = """
+import os, subprocess, time
+import numpy as np
+from nnjit.kernels import prepare
+from nnjit.kernels.cpu.conv_tiles import pack
+from nnjit.kernels.cpu.matrix import product
+from nnjit.kernels.cpu.padding import frame
+started = subprocess.Popen
+def spy(command, **options):
+    process = started(command, **options)
+    print(process.pid, flush=True)
+    return process
+prepare.subprocess.Popen, os.cpu_count = spy, lambda: 2
+with prepare.from_both_ends([word.py_func for word in (product, frame, pack)], [], np.float64) as help:
+    help()
+    time.sleep(60)
+"""
+    environment = os.environ | {"NNJIT_CACHE_DIR": str(tmp_path)}
+    first = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+    helper = int(first.stdout.readline())
+    assert alive(helper)
+    first.send_signal(number)
+    first.communicate()
+    deadline = time.monotonic() + 5
+    while alive(helper) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not alive(helper)
+
+
+def alive(process):
+    try:
+        os.kill(process, 0)
+        state = Path(f"/proc/{process}/stat")  # one that nobody has waited for is a zombie
+        return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -177,12 +177,11 @@ def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
     from types import SimpleNamespace
 
     import rich.console
-    import rich.progress
     from nnjit.training.progress import LiveLine
 
     screen = io.StringIO()
     console = rich.console.Console(file=screen, force_terminal=True, width=100)
-    monkeypatch.setattr(rich.progress, "get_console", lambda: console)
+    monkeypatch.setattr(rich.console, "Console", lambda file: console)
     with LiveLine() as told:
         told.compiling(3, 12)
         told.bar.refresh()

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from command_line import SCRIPT, SMALL, nnjit, records
 from nnjit import load
+from nnjit.training.checkpoint import read
 from nnjit.training.config import resolve
 
 FILES = {"config.toml", "log.jsonl", "program.py", "summary.txt", "last.safetensors", "best.safetensors"}
@@ -38,7 +40,7 @@ def test_one_line_an_epoch_and_a_last_line(here):
     record = records(here / "runs/digits-1")[-1]
     for name in ("loss", "val_loss", "val_accuracy"):
         assert f"{name} {record[name]:.4g}" in epochs[-1] and f"{name} {record[name]:.4g}" in lines[-1]
-    assert lines[-1].startswith("runs/digits-1: ") and lines[-1].endswith(" s")
+    assert lines[-1].startswith("runs/digits-1/last.safetensors (epoch 2): ") and lines[-1].endswith(" s")
 
 
 def test_run_directories_are_named_and_never_overwritten(here):
@@ -142,6 +144,229 @@ def test_resume_equals_a_run_without_a_break(here):
     nnjit("run", "--resume", "parts", "--epochs", 3)
     a, b = load("whole/last.safetensors"), load("parts/last.safetensors")
     assert np.array_equal(a.theta, b.theta)
+
+
+def rates(path):
+    return {record["step"]: record["lr"] for record in records(path) if not record.get("epoch_end")}
+
+
+@pytest.mark.parametrize(
+    "schedule, epochs, ways",
+    [
+        ("cosine", 3, "start a new run with --epochs 3"),
+        ("warmup(0.5, then='cosine')", 3, "start a new run with --epochs 3"),
+        ("warmup(2, then='cosine')", 3, None),  # so far the rate rose to the same
+        ("step(1)", 3, None),
+        ("warmup(0.5, then='step(1)')", 3, None),
+        ("constant", 3, None),
+    ],
+)
+def test_more_epochs_never_make_the_learning_rate_jump(here, schedule, epochs, ways):
+    """The rates of a resumed run are those of a run that had all its epochs from the beginning, or it is refused."""
+    options = ["--layers", "flatten dense(10)", "--batch-size", 256, "--set", f'training.schedule="{schedule}"']
+    nnjit("run", *options, "--epochs", 2, "--output", "parts")
+    before = {file: (here / "parts" / file).read_bytes() for file in os.listdir("parts")}
+    if ways is None:
+        nnjit("run", *options, "--epochs", epochs, "--output", "whole")
+        nnjit("run", "--resume", "parts", "--epochs", epochs)
+        assert rates(here / "parts") == rates(here / "whole")
+        return
+    said = nnjit("run", "--resume", "parts", "--epochs", epochs, status=2)
+    assert "depends on the number of epochs" in said and "would jump from" in said and ways in said
+    assert {file: (here / "parts" / file).read_bytes() for file in os.listdir("parts")} == before
+    nnjit("run", "--resume", "parts", "--epochs", 2)
+
+
+def test_an_unfinished_run_is_offered_its_own_epochs(here, monkeypatch):
+    stop = signal.raise_signal
+    monkeypatch.setattr("nnjit.training.progress.Lines.epoch", lambda *_: stop(signal.SIGTERM))
+    options = ["--layers", "flatten dense(10)", "--set", "training.schedule=cosine", "--epochs", 3, "--output", "run"]
+    assert "SIGTERM stopped the run after step 45; continue it with" in nnjit("run", *options, status=128 + 15)
+    said = nnjit("run", "--resume", "run", "--epochs", 9, status=2)
+    assert "continue it with --epochs 3, or start a new run with --epochs 9" in said
+
+
+def flip(x, y):
+    return x, 1 - y
+
+
+def shorten(x, y):
+    return x[:170], y[:170]
+
+
+def shift(x, y):
+    return x + 1, y
+
+
+def narrow(x, y):
+    return x.astype(np.float32), y
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [(flip, "its labels or targets are not the same"), (shorten, "it has 153 rows, and had 180"),
+     (shift, "its samples are not the same"), (narrow, "is float32 (4,), and was float64 (4,)")],
+)  # fmt: skip
+def test_a_run_is_continued_on_its_own_data_only(here, change, said):
+    x = np.random.default_rng(0).normal(size=(200, 4))
+    y = (x[:, 0] > 0).astype(int)
+    np.savez("data.npz", x=x, y=y)
+    nnjit("run", "--data", "npz(path='data.npz')", "--layers", "dense(2)", "--epochs", 1, "--output", "run")
+    changed = dict(zip("xy", change(x, y), strict=True))
+    np.savez("data.npz", **changed)
+    before = {file: (here / "run" / file).read_bytes() for file in os.listdir("run")}
+    found = nnjit("run", "--resume", "run", "--epochs", 2, status=1)
+    assert found.startswith("nnjit: the training data changed since the run began") and said in found
+    assert {file: (here / "run" / file).read_bytes() for file in os.listdir("run")} == before
+    np.savez("data.npz", x=x, y=y)
+    nnjit("run", "--resume", "run", "--epochs", 2)
+
+
+def test_a_run_is_not_continued_in_other_batches(trained, here):
+    shutil.copytree(trained, "run")
+    text = Path("run/config.toml").read_text()
+    Path("run/config.toml").write_text(text.replace("batch_size = 32", "batch_size = 16"))
+    assert "trained in batches of 32" in nnjit("run", "--resume", "run", "--epochs", 3, status=2)
+
+
+def test_a_run_is_continued_and_evaluated_from_another_folder(here, monkeypatch):
+    """Paths of data and of plug-ins are absolute in the written config."""
+    x = np.random.default_rng(0).normal(size=(200, 4))
+    np.savez("data.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    Path("near.py").write_text(
+        "from nnjit import registry\nfrom nnjit.data.npz import NPZ\n"
+        "@registry.datasets.register('near')\nclass Near(NPZ):\n    address_path: str = 'no://where'\n"
+    )
+    os.mkdir("elsewhere")
+    plugin = ["--plugin", "near.py"]
+    for name, options in (("npz", []), ("near", plugin)):
+        data = f"{name}(path='data.npz')"
+        nnjit("run", "--data", data, "--layers", "dense(2)", "--epochs", 1, "--output", name, *options)
+        assert tomllib.loads(Path(name, "config.toml").read_text())["data"] == {
+            "name": f"{name}(path='{here / 'data.npz'}')"
+        }
+    here_said = nnjit("evaluate", "npz"), nnjit("evaluate", "near", *plugin)
+    monkeypatch.chdir("elsewhere")
+    assert nnjit("evaluate", "../npz") == here_said[0]
+    assert nnjit("evaluate", "../near", "--plugin", "../near.py") == here_said[1]
+    nnjit("run", "--resume", "../npz", "--epochs", 2)
+    assert f"add --plugin {here / 'near.py'}" in nnjit("run", "--resume", "../near", status=2)
+    nnjit("run", "--resume", "../near", "--epochs", 2, "--plugin", "../near.py")
+
+
+def test_run_and_evaluate_say_which_parameters_they_measure(here):
+    options = ["--optimizer", "sgd(lr=20.0)", "--epochs", 6, "--output", "run"]  # which jumps about
+    lines = nnjit("run", "--layers", "flatten dense(10)", *options).splitlines()[-2:]
+    epochs = [record for record in records(here / "run") if record.get("epoch_end")]
+    best = min(epochs, key=lambda record: record["val_loss"])
+    for line, file, record in zip(lines, ("best", "last"), (best, epochs[-1]), strict=True):
+        assert line.startswith(f"run/{file}.safetensors (epoch {record['epoch']}): loss {record['loss']:.4g}")
+        assert f"val_accuracy {record['val_accuracy']:.4g}" in line
+    said = dict(line.split(maxsplit=1) for line in nnjit("evaluate", "run").splitlines())
+    assert said["model"] == f"best.safetensors (epoch {best['epoch']})"
+    assert float(said["loss"]) == pytest.approx(best["val_loss"], rel=1e-5)
+    said = nnjit("evaluate", "run/last.safetensors", "--data", "digits")
+    assert said.splitlines()[0].split(maxsplit=1) == ["model", "last.safetensors (epoch 6)"]
+    load("run/last.safetensors").save("mine.safetensors")
+    assert "mine.safetensors\n" in nnjit("evaluate", "mine.safetensors", "--data", "digits")
+
+
+# -- where a run is written --------------------------------------------------------------------------------------------
+
+
+def test_runs_started_at_once_have_a_number_each(here):
+    config = [*SCRIPT, "run", "--layers", "flatten dense(10)", "--epochs", "1"]
+    started = [subprocess.Popen(config, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said
+    assert sorted(os.listdir("runs")) == ["digits-1", "digits-2", "digits-3"]
+    assert len({line for text in said for line in text.splitlines() if "last.safetensors" in line.split(" ")[0]}) == 3
+
+
+@pytest.mark.parametrize("where", [".", "linked", "dangling", "empty/", "new/er"])
+def test_output_into_a_directory_that_is_there(here, monkeypatch, where):
+    """The current one, by a link, empty: it stays the same directory and gets the run."""
+    work = here / "work"
+    (work / "empty").mkdir(parents=True)
+    monkeypatch.chdir(work if where != "." else work / "empty")
+    os.symlink("empty", work / "linked")
+    os.symlink("target", work / "dangling")
+    target = Path.cwd() / where
+    before = os.stat(target).st_ino if target.exists() else None
+    nnjit("run", *SMALL, "--epochs", 1, "--output", where)
+    assert {file.name for file in target.iterdir()} == FILES
+    assert before in (None, os.stat(target).st_ino)
+    assert (work / "linked").is_symlink() and (work / "dangling").is_symlink()
+    assert "exists already" in nnjit("run", *SMALL, "--output", where, status=2)
+    nnjit("run", "--resume", where, "--epochs", 2)
+
+
+# -- standard output that fails ----------------------------------------------------------------------------------------
+
+LONG = [*SCRIPT, "run", "--layers", "flatten dense(10)", "--output", "run", "--epochs"]
+
+
+def finished(path):
+    """The epochs of a run that is whole, its pictures included."""
+    assert {file.name for file in path.iterdir()} == FILES
+    return [record["epoch"] for record in records(path) if record.get("epoch_end")]
+
+
+def test_a_reader_that_leaves_does_not_end_the_run(here):
+    process = subprocess.Popen([*LONG, "30"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline().startswith(("epoch", "compiling"))
+    process.stdout.close()  # as head -1 does
+    said = process.stderr.read()
+    assert (process.wait(timeout=60), said) == (
+        0,
+        "nnjit: standard output: Broken pipe; the run goes on without it\n",
+    )
+    assert finished(here / "run") == list(range(1, 31))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
+def test_a_full_disk_behind_standard_output_does_not_end_the_run(here):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*LONG, "2"], stdout=full, stderr=subprocess.PIPE, text=True)
+    said = "nnjit: standard output: No space left on device; the run goes on without it\n"
+    assert (done.returncode, done.stderr) == (0, said) and finished(here / "run") == [1, 2]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_do_not_end_the_run(here, closed):
+    line = " ".join(map(shlex.quote, [*LONG, "2"]))
+    done = subprocess.run(["sh", "-c", f"{line} {closed}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and finished(here / "run") == [1, 2]
+    assert not any("epoch 1/2" in file.read_text() for file in (here / "run").glob("*.[jtp][sox]*"))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
+def test_a_terminal_that_is_closed_ends_the_run_in_order(here):
+    """SIGHUP, and writing fails from then on."""
+    code = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\nfrom nnjit.cli.main import main; main()"
+    ours, its = os.openpty()
+    command = [LONG[0], "-c", code, *LONG[3:], "1000000"]
+    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    seen = b""
+    while b"/1000000" not in seen:  # which epochs the live line shows depends on the time
+        seen += os.read(ours, 1000)
+    os.close(ours)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    step = read(here / "run/last.safetensors")[1]["progress"]["step"]
+    last = records(here / "run")[-1]
+    assert finished(here / "run") and step >= last["step"]
+    nnjit("run", "--resume", "run", "--epochs", last["epoch"] + 1)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+)
+def test_every_signal_ends_a_run_with_its_status(here, monkeypatch, number):
+    monkeypatch.setattr("nnjit.training.progress.Lines.epoch", lambda *_: signal.raise_signal(number))
+    said = nnjit("run", *SMALL, "--output", "run", status=128 + number)
+    assert said == f"nnjit: {number.name} stopped the run after step 45; continue it with nnjit run --resume run\n"
+    assert read(here / "run/last.safetensors")[1]["progress"]["epoch"] == 1
 
 
 def test_resume_refuses_what_would_change_the_run(trained):

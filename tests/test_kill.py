@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from nnjit.errors import CheckpointError, RunExists
 from nnjit.training import checkpoint
 from nnjit.training.run_directory import RunDirectory
 
@@ -89,11 +90,12 @@ def test_the_order_of_a_checkpoint(whole):
     """Data on disk before the name, the name before the next file: what a power failure would show, and no kill."""
     path, trace = whole
     last, best = (saves(trace, f"{name}.safetensors") for name in ("last", "best"))
-    assert len(last) == 1 + EPOCHS and len(best) >= 4
+    assert len(last) == 1 + 2 * EPOCHS and len(best) >= 4
     events = [event.partition(" ")[0] for event in trace]
     assert events[:6] == [*SAVE, "rename", "fsync"]
     assert events[6:] == SAVE * (len(events[6:]) // 4) and len(events) == 4 * len(last + best) + 2
     assert all(i + 4 in last for i in best), "the best is written before the last"
+    assert set(best) <= {i - 4 for i in last[2::2]}, "at the end of an epoch"
     final = checkpoint.read(path / "last.safetensors")[1]["progress"]
     assert (final["epoch"], final["step"], final["done"]) == (EPOCHS, STEPS, 0)
 
@@ -104,26 +106,45 @@ def test_killed_in_the_middle_of_training(process, whole, tmp_path, step):
     assert process(path, step=step) == -9
     assert len([record for record in readable(path) if not record.get("epoch_end")]) == step
     progress = checkpoint.read(path / "last.safetensors")[1]["progress"]
-    assert progress["epoch"] == step // (STEPS // EPOCHS)
+    assert progress["step"] == step - 1, "the checkpoint after the step before"
+    assert progress["epoch"] == (step - 1) // (STEPS // EPOCHS)
     assert_resumes(process, path, whole)
 
 
+def test_killed_before_the_first_checkpoint_by_time(process, whole, tmp_path):
+    path = tmp_path / "run"
+    assert process(path, step=STEPS // 2, keep=1e9) == -9
+    readable(path)
+    assert checkpoint.read(path / "last.safetensors")[1]["progress"]["step"] == 0
+    assert not (path / "best.safetensors").exists()
+    assert_resumes(process, path, whole)
+
+
+def test_the_times_of_checkpoints_leave_no_trace(process, whole, tmp_path):
+    """With one at the end alone, that of the best included, the files are those of a run with many."""
+    assert process(tmp_path / "run", keep=1e9, trace=tmp_path / "trace") == 0
+    trace = (tmp_path / "trace").read_text().splitlines()
+    names = [event.split()[1] for event in trace if event.startswith("replace")]
+    assert names == ["last.safetensors", "best.safetensors", "last.safetensors"]
+    assert kept(tmp_path / "run") == kept(whole[0])
+
+
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", ["last.safetensors", "best.safetensors"])
-def test_killed_in_a_checkpoint(process, whole, tmp_path, name, stage):
-    """Of the epochs 1 to 3, by turns; last.safetensors has one more, of the untrained network."""
+@pytest.mark.parametrize("name, within", [("last", True), ("last", False), ("best", False)])
+def test_killed_in_a_checkpoint(process, whole, tmp_path, name, within, stage):
+    """In the epochs 1 to 3, by turns: within the epoch or at its end; the first last is of the untrained network."""
     path, trace = tmp_path / "run", whole[1]
     number, when = STAGES[stage]
     epoch = list(STAGES).index(stage) % 3 + 1
-    place = saves(trace, name)[epoch if name == "last.safetensors" else epoch - 1]
-    assert process(path, moment=(place + number, when)) == -9
+    name, index = f"{name}.safetensors", 2 * epoch - within if name == "last" else epoch - 1
+    assert process(path, moment=(saves(trace, name)[index] + number, when)) == -9
     readable(path)
-    saved = (path / name).exists() and checkpoint.read(path / name)[1]["progress"]["epoch"]
+    saved = checkpoint.read(path / name)[1]["progress"] if (path / name).exists() else None
     if stage == "after rename":
-        assert saved == epoch
+        assert (saved["epoch"], saved["done"]) == ((epoch - 1, 1) if within else (epoch, 0))
         assert not list(path.glob(".*"))
     else:
-        assert not saved or saved < epoch
+        assert saved is None or (saved["epoch"] < epoch and saved["done"] == (name[0] == "l" and not within))
         left = list(path.glob(f".{name}.*.tmp"))
         assert len(left) == 1, "it was not killed where it should be"
         assert (left[0].stat().st_size > 0) == (stage != "before write")
@@ -142,6 +163,21 @@ def test_killed_while_the_directory_is_made(process, whole, tmp_path, stage):
         assert not path.exists() and len(os.listdir(tmp_path)) == 1
         assert process(path) == 0
         assert kept(path) == kept(whole[0])
+
+
+@pytest.mark.parametrize("moment", [(0, "half"), (3, "after"), (4, "before")])
+def test_killed_while_an_existing_directory_is_filled(process, tmp_path, moment):
+    """It is either a whole run or refused as no run."""
+    path = tmp_path / "run"
+    path.mkdir()
+    assert process(path, moment=moment) == -9
+    if moment[0] == 4:
+        readable(path)
+        return
+    with pytest.raises(CheckpointError, match=r"lacks config\.toml"):
+        RunDirectory.open(path)
+    with pytest.raises(RunExists, match=r"choose another directory$"):
+        RunDirectory(path).refuse_existing()
 
 
 @pytest.mark.parametrize("number", [2, 6, 10], ids=["log", "config", "checkpoint"])

@@ -1,6 +1,7 @@
 """The program: one text run three ways with the same result, its memory, its schedule, its names."""
 
 import ast
+import copy
 import hashlib
 import os
 import re
@@ -18,7 +19,8 @@ from nnjit.kernels.slots import Binding, Slot
 from nnjit.layers import Layer, constant, kernel
 from nnjit.network import plan as plans
 from nnjit.network import schedule
-from nnjit.network.program import ROWS, STEP, STOP, Program
+from nnjit.network.program import Program
+from nnjit.network.state import HEAD, ROWS, STEP, STOP, State
 from nnjit.registry import compose
 from nnjit.training.clip import Clip
 from nnjit.training.losses import Quadratic
@@ -232,7 +234,7 @@ def test_rates_step_by_step_and_the_last_holds_on(variants):
 
 def test_the_log_begins_anew_when_it_is_full(variants):
     program, state = variants("values")
-    state = state._replace(rates=np.zeros(1))
+    state = State(**{**state._asdict(), "rates": np.zeros(1)})
     x, y = samples(program, 8)
     rows, (one, two) = program.plan.log_rows, (program.step(state, x[i : i + 4], y[i : i + 4]) for i in (0, 4))
     order = np.concatenate(
@@ -247,13 +249,19 @@ def test_what_does_not_fit_is_refused(variants):
     """Compiled code would read and write beyond the arrays."""
     program, state = variants("values")
     x, y = samples(program, 5)
-    before = [array.copy() for array in state]
-    for wrong in ((x, y), (x[:0], y[:0]), (x[:4, :2].copy(), y[:4]), (x[:3], y[:4]), (x[:4], y[:4, :1].copy())):
-        with pytest.raises(ValueError, match=r"step: expected x \(N, 3\) and target \(N, 2\), N from 1 to 4"):
+    before = copy.deepcopy(state)
+    for wrong, sentence in (
+        ((x, y), "1 to 4 samples"),
+        ((x[:0], y[:0]), "1 to 4 samples"),
+        ((x[:4, :2].copy(), y[:4]), r"x \(N, 3\) of float64, got shape \(4, 2\)"),
+        ((x[:3], y[:4]), "as many rows in target as in x, got 4 and 3"),
+        ((x[:4], y[:4, :1].copy()), r"target \(N, 2\) of float64, got shape \(4, 1\)"),
+    ):
+        with pytest.raises(ShapeError, match=f"step: expected {sentence}"):
             program.step(state, *wrong)
-    with pytest.raises(ValueError, match="predict: expected x"):
+    with pytest.raises(ShapeError, match="predict: expected as many rows in y"):
         program.predict(state, x, np.empty((4, 2)))
-    with pytest.raises(ValueError, match="epoch: expected x"):
+    with pytest.raises(ShapeError, match="epoch: expected as many rows in targets"):
         program.epoch(state, x, y[:4], np.arange(5))
     for array, kept in zip(state, before, strict=True):
         np.testing.assert_array_equal(array, kept)
@@ -343,10 +351,11 @@ def test_a_state_is_a_few_flat_arrays():
     deep = program_of(
         [*["dense(3)", "tanh", residual("batchnorm", "dense(3)")] * 20, "dense(2)"], (3,), "cross_entropy"
     )
-    assert len(deep.state) <= 8 and deep.state._fields == program_of(SMALL, (3,)).state._fields
-    for array in deep.state:
+    *arrays, _ = deep.state
+    assert len(arrays) <= 8 and deep.state._fields == program_of(SMALL, (3,)).state._fields
+    for array in arrays:
         assert array.ndim == 1 and array.flags.c_contiguous and array.ctypes.data % array.itemsize == 0
-    assert {str(array.dtype) for array in deep.state} == {"float64", "int64"}
+    assert {str(array.dtype) for array in arrays} == {"float64", "int64"}
 
 
 @pytest.mark.parametrize("name", ["mixed", "small", "predicting"])
@@ -358,7 +367,7 @@ def test_what_is_predicted_is_allocated(name):
     }[name]()
     predicted = program.memory()
     for state in (program.state, program.new_state()):
-        assert {field: array.nbytes for field, array in zip(state._fields, state, strict=True)} == predicted
+        assert {field: getattr(state, field).nbytes for field in state._fields if field != "layout"} == predicted
     S = program.network.theta.size
     assert predicted["theta"] == predicted["gradient"] == S * program.dtype.itemsize
     assert predicted["moments"] == (2 if name == "mixed" else 0) * S * program.dtype.itemsize
@@ -370,8 +379,8 @@ def test_new_state_is_independent():
     x, y = samples(program, 4)
     assert np.shares_memory(program.state.theta, program.network.theta)
     for field, one, two in zip(new._fields, new, program.state, strict=True):
-        assert field == "rates" or not np.shares_memory(one, two), field  # rates are only read
-    kept = [array.copy() for array in program.state]
+        assert field in ("rates", "layout") or not np.shares_memory(one, two), field  # rates are only read
+    kept = copy.deepcopy(program.state)
     run.step(new, x, y)
     for array, before in zip(program.state, kept, strict=True):
         np.testing.assert_array_equal(array, before)
@@ -479,7 +488,7 @@ def test_gradients_do_not_depend_on_what_was_in_memory():
     run, clean, dirty = program.reference(), program.new_state(), program.new_state()
     for array in (dirty.gradient, dirty.arena, dirty.log):
         array[:] = np.nan
-    dirty.counters[4 + program.batch_size :] = -(10**6)
+    dirty.counters[HEAD + program.batch_size :] = -(10**6)
     x, y = samples(program, 5)
     assert run.step(clean, x, y) == run.step(dirty, x, y)
     np.testing.assert_array_equal(clean.theta, dirty.theta)
@@ -557,8 +566,8 @@ def identifiers(source):
 
 OWN = """BLOCKS SAMPLES WORKERS PARTS BOUNDS FIRST LAYERS CHUNK ROWS WIDTH SUMS C C_i N s n0 n1 w p q c k t x y lo hi
     row rate clip norm share total training seed first part parts target targets order step epoch predict
-    learn record cost descend measure extent gradients output theta gradient sums rows short prange range min
-    max np ValueError float inf first_moment second_moment i index g factor source width batch at"""
+    LAYOUT layout nan label learn record cost descend measure extent gradients output theta gradient sums rows short
+    prange range min max np ValueError float inf first_moment second_moment i index g factor source width batch at"""
 SCHEME = re.compile(
     r"(z|a|da|delta)\d+|d?(W|b|gain|offset)\d*|(mean|inverse_deviation|running_mean|running_variance)\d*"
     r"|(forward|backward)_\d+|[a-z_]+_(forward|backward|backward_input|backward_weight|backward_bias|backward_parameters)"

@@ -1,6 +1,7 @@
 """From a file and the command line to one table, which `config.resolve` then checks."""
 
 import copy
+import os
 import re
 import sys
 import tomllib
@@ -93,11 +94,18 @@ def load_plugins(table):
         load_plugin(plugin)
 
 
+def absolute(path):
+    """A path that is there as an absolute one, ``~`` the home directory; any other text as it is."""
+    found = os.path.expanduser(path) if path.startswith("~/") else path
+    return os.path.abspath(found) if os.path.exists(found) else path
+
+
 def need_plugins(table, given, where):
     """Import the plug-ins that the user gave; UsageError for one that the table names and the user did not."""
     for plugin in given:
         load_plugin(plugin)
-    missing = [plugin for plugin in _named(table) if plugin not in given]
+    places = set(map(absolute, given))
+    missing = [plugin for plugin in _named(table) if absolute(plugin) not in places]
     if missing:
         wanted = " ".join(f"--plugin {plugin}" for plugin in missing)
         raise UsageError(f"{where} names plug-ins, which are not imported unasked; if you trust them add {wanted}")

@@ -1,28 +1,33 @@
 """The training loop: epochs of the compiled program, a log, checkpoints, and a way back from every interruption.
 
 An epoch is one call of a compiled function where it is short; a long one is divided into calls of about `PAUSE` seconds
-between which progress is shown and signals are heard. The division changes no bit of the result.
+between which progress is shown, signals are handled and checkpoints are written. The division changes no bit of the
+result. Checkpoints are written by time, every `KEEP` seconds; between two of them the state after the last whole epoch
+and the best parameters wait in memory.
 """
 
 import math
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..data.split import Split
-from ..errors import DivergenceError, ShapeError, SpecError
-from ..network.program import ROWS, SEED, STEP, STOP, Program
+from ..data.split import Split, spread
+from ..errors import DataError, DivergenceError, NnjitError, ShapeError, SpecError, UsageError
+from ..network.program import Program
+from ..network.state import ROWS, SEED, STEP, STOP
 from ..registry import losses, optimizers, schedules
 from . import metrics as metric_functions
 from .clip import create as create_clip
 
 PAUSE = 0.2  # seconds between two looks at signals and progress
+KEEP = 4.0  # seconds between two checkpoints: with a call of PAUSE and the write itself a kill loses at most 5
 IN_MEMORY = 2**30  # bytes up to which a data set is converted once instead of batch by batch
 LOGGED = 2000  # step records of a run; with more steps, every k-th is logged
-SAMPLE = 1000  # training samples, at most, whose accuracy is measured at the end of an epoch
+SAMPLE = 1000  # training samples, at most, on which the metrics are measured at the end of an epoch
 CONFUSED = 30  # classes, at most, for which the confusion matrix is logged
 
 
@@ -47,7 +52,7 @@ class History:
 
     steps: list = field(default_factory=list)
     epochs: list = field(default_factory=list)
-    interrupted: int | None = None  # the signal that ended the run early
+    interrupted: int | None = None  # the number of the signal that ended the run early
 
     def add(self, records):
         for record in records:
@@ -89,17 +94,26 @@ class Trainer:
         self.steps_per_epoch = -(-len(train) // self.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
         self.labels = _targets(train, network, self.loss)
+        _try_metrics(self.metrics, train, network)
         if validation is not None:
             _targets(validation, network, self.loss)
+            _try_metrics(self.metrics, validation, network)
+        # Rows are often sorted by class, so the first ones alone would say nothing.
+        self.sample = train if len(train) <= SAMPLE else train.part(spread(len(train), SAMPLE))
         steps = np.arange(self.total if not isinstance(self.schedule, schedules.get("constant")) else 1)
         rates = self.optimizer.lr * self.schedule.factor(steps, self.total, self.steps_per_epoch)
         self.program = Program(
             network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=create_clip(settings.clip),
             rates=rates, norm=settings.norm,
         )  # fmt: skip
+        last = len(train) % self.batch_size
+        if last:
+            network.graph.warn_of_batches(last, f"the last batch ({last} of {len(train)} samples)")
         self.history = History()
         self.progress = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None, "seconds": 0.0}
+        self.progress |= {"epochs": settings.epochs, "batch_size": self.batch_size}
         self._before = network.theta.copy()
+        self._unwritten = {}  # "best" and "last" -> tensors and progress that are newer than the file
         self._signal = None
 
     # -- the run -----------------------------------------------------------------------------------------------------
@@ -108,21 +122,66 @@ class Trainer:
         """Compile the program, outside all timing."""
         self.program.compile()
 
+    def record(self, path, config):
+        """Log and save into a new run directory.
+
+        Parameters
+        ----------
+        path : where; RunExists if there is something already
+        config : str
+            The resolved config, TOML.
+        """
+        from .run_directory import RunDirectory
+
+        self.progress["data"] = self._data()
+        self.run_directory = RunDirectory.create(path, config, self.network, self.program.source, self.progress)
+
+    def check(self, progress):
+        """Refuse to continue a checkpoint as another training than it was.
+
+        Raises
+        ------
+        DataError : the data changed; says what of it.
+        UsageError : the batch size changed, or the learning rates of the steps that are done would have been others.
+        """
+        for part, former in (progress.get("data") or {}).items():
+            _same_data(part, former, self._data()[part])
+        epochs, batch_size = progress.get("epochs"), progress.get("batch_size", self.batch_size)
+        if batch_size != self.batch_size:
+            raise UsageError(
+                f"training.batch_size: the run was trained in batches of {batch_size}, and cannot be continued in "
+                f"batches of {self.batch_size}"
+            )
+        done = progress["step"]
+        if not done or epochs in (None, self.settings.epochs):
+            return
+        steps = np.arange(done + 1)
+        former = self.optimizer.lr * self.schedule.factor(steps, self.steps_per_epoch * epochs, self.steps_per_epoch)
+        rates = self.optimizer.lr * self.schedule.factor(steps, self.total, self.steps_per_epoch)
+        if not np.allclose(former[:done], rates[:done], rtol=1e-9, atol=0):
+            more = self.settings.epochs
+            way = f"continue it with --epochs {epochs}, or " if progress["epoch"] < epochs else ""
+            raise UsageError(
+                f"training.epochs: the schedule {schedules.name_of(type(self.schedule))} depends on the number of "
+                f"epochs: with {more} instead of {epochs} the learning rate would jump from {former[done - 1]:.4g} to "
+                f"{rates[done]:.4g} at step {done + 1}; {way}start a new run with --epochs {more}"
+            )
+
     def resume(self, tensors, progress):
         """Continue from a checkpoint's tensors and progress; the log is cut off behind it."""
         from .checkpoint import fill
 
         fill(self.network, tensors, "checkpoint")
-        self.progress = dict(progress)
+        self.progress = {**progress, "epochs": self.settings.epochs, "batch_size": self.batch_size}
         moments = self._moments()
         for k, moment in enumerate(moments):
             moment[:] = tensors.get(f"moment:{k}", 0)
         if self.run_directory is not None:
             self.history.add(self.run_directory.rewind(self.progress["step"], self.progress["epoch"]))
-        self._before = self.network.theta.copy()
+        self._before = tensors.get("epoch:theta", self.network.theta).copy()
 
     def run(self):
-        """Train to the last epoch, or until a signal; returns the History.
+        """Train to the last epoch, or until a signal; returns the History, which names the signal.
 
         Raises
         ------
@@ -134,12 +193,17 @@ class Trainer:
         state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
         state.counters[STOP] = 0
         self._load()
-        self._began = time.perf_counter() - self.progress["seconds"]
+        self._written = time.perf_counter()
+        self._began = self._written - self.progress["seconds"]
         self._tell("begin", self)
         with _Listening(self), self.program.hold():
             try:
                 while self.progress["epoch"] < self.settings.epochs and self._signal is None:
                     self._epoch()
+                self._write()
+            except Exception:  # a divergence above all; a second signal ends at once
+                self._write()
+                raise
             finally:
                 if self.run_directory is not None:
                     self.run_directory.close()
@@ -171,9 +235,12 @@ class Trainer:
             self._steps(epoch, order[begin * self.batch_size : (begin + steps) * self.batch_size], steps)
             took = time.perf_counter() - began
             steps = max(1, int(steps * min(PAUSE / max(took, 1e-6), 16)))
+            if self.progress["done"] < self.steps_per_epoch and self._due():
+                self.program.fetch()
+                self._save()
         self.program.fetch()
         if self.progress["done"] < self.steps_per_epoch:
-            return self._save(best=False)
+            return self._save()
         self._finish(epoch)
 
     def _steps(self, epoch, order, steps):
@@ -219,8 +286,7 @@ class Trainer:
         """The end of an epoch: validation, its record, checkpoints."""
         record = self._record(epoch, self.progress["step"], int(self.program.state.counters[ROWS]) - 1)
         record["loss"] = self.progress["loss_sum"] / len(self.train)
-        some = self.train.take(slice(0, min(len(self.train), SAMPLE)), self.network.dtype)
-        record |= {name: f(self._predict(some[0]), some[1]) for name, f in self.metrics.items()}
+        record |= self._measure_sample()
         if self.validation is not None:
             record |= self._validate()
         record["update_ratios"] = self._update_ratios()
@@ -234,6 +300,15 @@ class Trainer:
         self._log([record])
         self._save(best)
         self._tell("epoch", record)
+
+    def _measure_sample(self):
+        """The metrics on the training data, or on a sample; `metric_samples` is then how many samples that has."""
+        if not self.metrics:
+            return {}
+        x, target = self.sample.take(slice(None), self.network.dtype)
+        y = self._predict(x)
+        found = {name: metric(y, target) for name, metric in self.metrics.items()}
+        return found if self.sample is self.train else found | {"metric_samples": len(self.sample)}
 
     def _validate(self):
         """Loss and metrics on the validation set, streamed."""
@@ -273,9 +348,37 @@ class Trainer:
         S = self.network.theta.size
         return [self.program.state.moments[k * S : (k + 1) * S] for k in range(len(self.optimizer.moments))]
 
-    def _save(self, best):
-        if self.run_directory is not None:
-            self.run_directory.checkpoint(self.network, self._moments(), dict(self.progress), best)
+    def _save(self, best=False):
+        """Write the state to disk where it is time or an epoch is not over; else keep a copy until it is time."""
+        if self.run_directory is None:
+            return
+        from .checkpoint import tensors_of
+
+        within = self.progress["done"] > 0
+        now = within or self._due()
+        keep = (lambda arrays: arrays) if now else (lambda arrays: {name: a.copy() for name, a in arrays.items()})
+        if best:
+            self._unwritten["best"] = keep(tensors_of(self.network)), dict(self.progress)
+        start = self._before if within else None
+        self._unwritten["last"] = keep(tensors_of(self.network, self._moments(), start)), dict(self.progress)
+        if now:
+            self._write()
+
+    def _due(self):
+        return self.run_directory is not None and time.perf_counter() - self._written >= KEEP
+
+    def _write(self):
+        """Write what is newer than the files; the best first, since a resume from the former last finds it again."""
+        for name in ("best", "last"):
+            if name in self._unwritten:
+                self.run_directory.checkpoint(name, self.network, *self._unwritten[name])
+                del self._unwritten[name]
+        self._written = time.perf_counter()
+
+    def _data(self):
+        """Fingerprints of the data, to compare when the run is resumed."""
+        parts = {"training": self.train, "validation": self.validation}
+        return {name: None if split is None else split.fingerprint() for name, split in parts.items()}
 
     def _log(self, records):
         self.history.add(records)
@@ -288,24 +391,30 @@ class Trainer:
 
 
 class _Listening:
-    """SIGINT and SIGTERM set a flag; a second signal ends at once. Only in the main thread, where Python allows it."""
+    """SIGINT, SIGTERM and SIGHUP set a flag; the first one puts the former handlers back, which get a second signal.
+
+    Only in the main thread, where Python allows it. A signal that is ignored (nohup) stays ignored.
+    """
 
     def __init__(self, trainer):
         self.trainer, self.former = trainer, {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.former[number] = signal.signal(number, self.hear)
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                # None: a handler that is not Python's, which could not be put back.
+                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self.former[number] = signal.signal(number, self.hear)
 
     def hear(self, number, frame):
         self.trainer._signal = number
-        for known in self.former:
-            signal.signal(known, signal.SIG_DFL)
+        self.__exit__()
 
     def __exit__(self, *error):
         for number, handler in self.former.items():
             signal.signal(number, handler)
+        self.former = {}
 
 
 def fit(net, x, y, loss="cross_entropy", optimizer="adam(lr=1e-3)", schedule="constant", clip=None, epochs=5,
@@ -327,6 +436,7 @@ def fit(net, x, y, loss="cross_entropy", optimizer="adam(lr=1e-3)", schedule="co
     norm : float
         The p of the logged gradient norms.
     metrics : names of `training.metrics`
+        On the training data they are measured on at most 1000 samples, spread evenly over it.
     output : path or None
         A run directory to make: log, checkpoints and pictures; None writes nothing.
 
@@ -337,18 +447,29 @@ def fit(net, x, y, loss="cross_entropy", optimizer="adam(lr=1e-3)", schedule="co
     Raises
     ------
     ShapeError, SpecError, DivergenceError, RunExists
+    KeyboardInterrupt
+        After Ctrl-C.
+
+    Notes
+    -----
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the step at hand: the checkpoint and the pictures are
+    written where there is an `output`, and then the signal goes to the handler that was there before, as if it had come
+    just then. So Ctrl-C raises KeyboardInterrupt, SIGTERM and SIGHUP end the process unless the caller has a handler of
+    his own; where that returns, so does `fit`, and `History.interrupted` is the signal's number. A second signal goes
+    to the former handler at once. An ignored signal stays ignored. In any other thread than the main one Python allows
+    no handlers: signals then do not end `fit`.
     """
-    settings = Settings(loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, tuple(metrics))
+    settings = Settings(loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, _names(metrics))
     held = None if validation is None else Split(*validation, name="validation")
     trainer = Trainer(net, Split(x, y, name="x, y"), held, settings)
-    if output is None:
-        return trainer.run()
-    from .config import of_fit
-    from .run_directory import RunDirectory
+    if output is not None:
+        from .config import of_fit
 
-    config = of_fit(net, settings)
-    trainer.run_directory = RunDirectory.create(output, config, net, trainer.program.source, trainer.progress)
-    return run_and_draw(trainer)
+        trainer.record(output, of_fit(net, settings))
+    history = trainer.run() if output is None else run_and_draw(trainer)
+    if history.interrupted is not None:
+        signal.raise_signal(history.interrupted)
+    return history
 
 
 def run_and_draw(trainer):
@@ -372,22 +493,43 @@ def _draw(path):
             picture(name).draw([log], path / f"{name}.png")
 
 
-def evaluate(net, x, y, loss=None, metrics=("accuracy",)):
+def evaluate(net, x, y, loss=None, metrics=None):
     """Mean loss (with a `loss` spec) and metrics of a network on arrays.
+
+    Parameters
+    ----------
+    net : Network
+    x : array (N, *input_shape)
+    y : array
+        Class numbers (N,), or values of the output's shape (N, *output_shape).
+    loss : spec or None
+    metrics : names of `training.metrics`, or None
+        None: accuracy where y holds class numbers or the loss is one of classification.
 
     Returns
     -------
     dict : "loss" and each metric's name -> float
+
+    Raises
+    ------
+    ShapeError
+    SpecError : there is nothing to measure.
     """
     return evaluate_split(net, Split(x, y, name="x, y"), loss, metrics)
 
 
-def evaluate_split(net, split, loss=None, metrics=("accuracy",)):
+def evaluate_split(net, split, loss=None, metrics=None):
     """`evaluate` on a Split, a part at a time."""
     made = losses.create(loss) if loss is not None else None
     if made is not None:
         _targets(split, net, made)
-    functions = {name: metric_functions.get(name) for name in metrics}
+    classes = split.y.ndim == 1 or (made is not None and made.classification)
+    names = (("accuracy",) if classes else ()) if metrics is None else _names(metrics)
+    functions = {name: metric_functions.get(name) for name in names}
+    if made is None and not functions:
+        why = "" if classes else " (the targets are values, not class numbers, so accuracy would mean nothing)"
+        raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "l2"')
+    _try_metrics(functions, split, net)
     found = _measure(net.predict, split, made, functions, net)
     return {name: value for name, value in found.items() if name not in ("confusion",)}
 
@@ -444,6 +586,38 @@ def _targets(split, network, loss):
             f" got {f'{y.shape[1:]} of' if y.ndim > 1 else 'one number a sample,'} {y.dtype}"
         )
     return False
+
+
+def _names(metrics):
+    """Names of metrics as a tuple; a single text would be taken letter by letter."""
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        raise SpecError(f'metrics: expected a list of names, such as ["accuracy"], got {metrics!r}')
+    return tuple(metrics)
+
+
+def _try_metrics(functions, split, network):
+    """Refuse a metric that does not fit the outputs and targets, by trying it on two samples before any training."""
+    _, target = split.take(slice(0, 2), network.dtype)
+    for name, metric in functions.items():
+        try:
+            metric(np.zeros((len(target), *network.output_shape), network.dtype), target)
+        except NnjitError as error:
+            raise SpecError(f"metrics: {name} cannot be measured on {split.name}: {error}") from None
+
+
+def _same_data(part, former, now):
+    """DataError where the data of a run is not what it was; `former` and `now` are fingerprints or None."""
+    former, now = former or {"rows": 0}, now or {"rows": 0}
+    changed = [key for key in former if former[key] != now.get(key)]
+    if not changed:
+        return
+    what = {
+        "rows": f"it has {now['rows']} rows, and had {former['rows']}",
+        "samples": "the contents of its samples are not the same",
+        "targets": "the contents of its labels or targets are not the same",
+    }
+    why = what.get(changed[0], f"its {changed[0]} is {now.get(changed[0])}, and was {former[changed[0]]}")
+    raise DataError(f"the {part} data changed since the run began: {why}; start a new run, or bring the data back")
 
 
 def _whole(name, value, low, high=None):

@@ -1,11 +1,12 @@
 """A run from its config to its pictures: what `nnjit run` does."""
 
+import os
 from itertools import count
 from pathlib import Path
 
 from .. import data
 from ..errors import CheckpointError, RunExists, UsageError
-from ..registry import parse
+from ..registry import datasets, parse
 from . import checkpoint, config_file
 from .config import build, resolve
 from .fit import Trainer, run_and_draw
@@ -37,14 +38,15 @@ def start(table, output=None, where=""):
     """
     config = read_config(table, where)
     name = Path(where).stem if Path(where).is_file() else parse(config.data["name"], "dataset").name
-    path = Path(output or _free(name))
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):  # RunDirectory would say so, after compiling
-        raise RunExists(f"{path}: exists already; choose another directory, or continue it with --resume {path}")
+    if output is not None:
+        RunDirectory(output).refuse_existing()  # `create` would say so too, after compiling
     with reporter() as told:
         trainer, config = prepare(config, where, told)
         _compile(trainer, told)
-        source = trainer.program.source
-        trainer.run_directory = RunDirectory.create(path, config.text(), trainer.network, source, trainer.progress)
+        if output is not None:
+            trainer.record(output, config.text())
+        else:
+            _record_numbered(trainer, name, config.text())
         return _train(trainer)
 
 
@@ -89,6 +91,7 @@ def resume(path, plugins=(), epochs=None, threads=None, device=None, precision=N
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {config.training.epochs}")
     with reporter() as told:
         trainer, config = prepare(config, where, told)
+        trainer.check(progress)
         _compile(trainer, told)
         trainer.run_directory = directory
         trainer.resume(tensors, progress)
@@ -104,14 +107,31 @@ def read_config(table, where=""):
 
 
 def prepare(config, where="", told=None):
-    """A trainer, not compiled yet, and the config with the input shape that the data has."""
+    """A trainer, not compiled yet, and the config with the input shape that the data has and absolute paths."""
     if config.run.threads is not None:
         use_threads(config.run.threads)
     dataset = data.load(config.data["name"])
     network = build(config, dataset, where)
     model = config.model.model_copy(update={"input_shape": list(network.input_shape)})
     trainer = Trainer(network, dataset.train, dataset.validation, config.settings(), reporter=told)
-    return trainer, config.model_copy(update={"model": model})
+    update = {
+        "model": model,
+        "data": {"name": _absolute_data(config.data["name"])},
+        "run": config.run.model_copy(update={"plugins": [config_file.absolute(p) for p in config.run.plugins]}),
+    }
+    return trainer, config.model_copy(update=update)
+
+
+def _absolute_data(spec):
+    """The spec of a reader with absolute paths, so that a run can be resumed and evaluated from any folder.
+
+    An option called `path` or ``..._path`` is a path, if something is there; a plug-in's may be an address instead.
+    """
+    reader = datasets.create(spec)
+    for name, value in reader.options().items():
+        if name == "path" or name.endswith("_path"):
+            setattr(reader, name, config_file.absolute(value) if isinstance(value, str) else value)
+    return reader.spec()
 
 
 def _compile(trainer, told):
@@ -126,9 +146,12 @@ def use_threads(number):
     """Run on that many threads; UsageError where this process has fewer."""
     import numba
 
+    from ..kernels.compiler import start_threads  # Numba waits until something is compiled
+
     there = numba.config.NUMBA_NUM_THREADS
     if number > there:
         raise UsageError(f"run.threads: {number} threads, but this process has {there}; NUMBA_NUM_THREADS can raise it")
+    start_threads()
     numba.set_num_threads(number)
 
 
@@ -137,6 +160,12 @@ def _train(trainer):
     return trainer
 
 
-def _free(name):
-    """The first of runs/<name>-1, -2, ... that is not there."""
-    return next(path for k in count(1) if not (path := Path("runs") / f"{name}-{k}").exists())
+def _record_numbered(trainer, name, config):
+    """Log and save into the first of runs/<name>-1, -2, ... that does not exist; another process may make it first."""
+    for k in count(1):
+        path = Path("runs") / f"{name}-{k}"
+        if not os.path.lexists(path):
+            try:
+                return trainer.record(path, config)
+            except RunExists:
+                continue

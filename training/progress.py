@@ -5,10 +5,52 @@ A reporter is told what happens: ``compiling(done, total)`` before training (fro
 It is used as a context, so that whatever ends the training leaves the terminal in order.
 """
 
+import os
 import sys
 import threading
+from contextlib import suppress
 
 PATIENCE = 1.0  # seconds: what is loaded from disk needs no line that says "compiling"
+
+
+class Output:
+    """Standard output until it fails; then a sentence on standard error, and a run goes on without it.
+
+    Its reader may leave (`nnjit run | head -1`), its disk may be full, its terminal may be closed.
+    """
+
+    def __init__(self):
+        self.stream = sys.stdout
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        return self._try(self.stream.write, text)
+
+    def flush(self):
+        return self._try(self.stream.flush)
+
+    def _try(self, act, *arguments):
+        try:
+            return act(*arguments)
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            discard(self.stream)
+            complain(f"standard output: {getattr(error, 'strerror', None) or error}; the run goes on without it")
+
+
+def discard(stream):
+    """Send what a stream still holds, and all that follows, to the null device: Python flushes it once more at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def complain(sentence):
+    """Print a sentence on standard error, if that is still there."""
+    try:
+        print(f"nnjit: {sentence}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        discard(sys.stderr)
 
 
 def reporter():
@@ -20,7 +62,7 @@ class Lines:
     """One plain line an epoch."""
 
     def __enter__(self):
-        self.epochs, self._later = "?", None
+        self.epochs, self._later, self.out = "?", None, Output()
         return self
 
     def __exit__(self, *error):
@@ -30,7 +72,8 @@ class Lines:
         if done == total:
             self._hush()
         elif self._later is None:
-            self._later = threading.Timer(PATIENCE, print, [f"compiling {total} kernels ..."], {"flush": True})
+            where = {"flush": True, "file": self.out}
+            self._later = threading.Timer(PATIENCE, print, [f"compiling {total} kernels ..."], where)
             self._later.daemon = True
             self._later.start()
 
@@ -47,7 +90,8 @@ class Lines:
     def epoch(self, record):
         width = len(str(self.epochs))
         numbers = "  ".join(f"{name} {number:.4g}" for name, number in figures(record).items())
-        print(f"epoch {record['epoch']:{width}}/{self.epochs}  {numbers}  {record['seconds']:.1f} s", flush=True)
+        line = f"epoch {record['epoch']:{width}}/{self.epochs}  {numbers}  {record['seconds']:.1f} s"
+        print(line, file=self.out, flush=True)
 
     def end(self, history):
         pass
@@ -57,10 +101,11 @@ class LiveLine:
     """One line that is rewritten: epoch, step, loss, and what the last validation gave."""
 
     def __enter__(self):
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
         columns = TextColumn("{task.description}"), BarColumn(10), TextColumn("{task.fields[said]}")
-        self.bar = Progress(*columns, refresh_per_second=5)
+        self.bar = Progress(*columns, console=Console(file=Output()), refresh_per_second=5)
         self.bar.start()
         self.task = self.bar.add_task("preparing", total=None, said="")
         self.epochs, self.last = "?", ""
@@ -104,10 +149,12 @@ def figures(record):
     Returns
     -------
     dict : name -> float, the training loss first
+        The name says so where a metric was measured on a sample of the training data: "accuracy (1000 samples)".
     """
     about = {"epoch", "step", "seconds", "lr", "gradient_norm", "loss", "val_loss"}
+    some = f" ({record['metric_samples']} samples)" if "metric_samples" in record else ""
     metrics = {
-        name: number
+        name if name.startswith("val_") else name + some: number
         for name, number in record.items()
         if isinstance(number, float) and name not in about and (f"val_{name}" not in record)
     }

@@ -1,9 +1,12 @@
 """The directory of a run: config, log, program, checkpoints and pictures. Never overwritten, never half there.
 
-A new run is written complete in a hidden directory beside it and takes its name by a rename. The log is appended line
-by line; what lies behind the last checkpoint is cut off when a run is resumed, so the two always agree.
+A new run is written complete in a hidden directory beside it and takes its name by a rename. An existing empty
+directory may be the current one or a mount, so it is filled, not replaced: the config is written last, and without it
+the directory is no run. The log is appended line by line; what lies behind the last checkpoint is cut off when a run is
+resumed, so the two always agree.
 """
 
+import errno
 import json
 import math
 import os
@@ -13,6 +16,8 @@ from pathlib import Path
 
 from ..errors import CheckpointError, RunExists
 from . import checkpoint
+
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # what a rename to a name that another process took fails with
 
 
 class RunDirectory:
@@ -37,24 +42,53 @@ class RunDirectory:
         progress : dict
             The state of training to begin with.
         """
-        path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunExists(f"{path}: exists already; choose another directory, or continue it with --resume {path}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        run = cls(path)
+        place = run.refuse_existing()
+
+        def fill(folder):
+            (folder / "program.py").write_text(source)
+            (folder / "summary.txt").write_text(network.summary() + "\n")
+            checkpoint.save(network, folder / "last.safetensors", progress=progress)
+            (folder / "config.toml").write_text(config)
+
+        if place.is_dir():
+            try:
+                open(place / "log.jsonl", "x").close()  # only one process can make it
+            except FileExistsError:
+                raise run._exists() from None
+            try:
+                fill(place)
+            except BaseException:
+                for file in place.iterdir():
+                    file.unlink()
+                raise
+            checkpoint.sync_folder(place)
+            return run
+        place.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".tmp", dir=place.parent))
         try:
             os.chmod(hidden, 0o755)
-            (hidden / "config.toml").write_text(config)
-            (hidden / "program.py").write_text(source)
-            (hidden / "summary.txt").write_text(network.summary() + "\n")
             (hidden / "log.jsonl").touch()
-            checkpoint.save(network, hidden / "last.safetensors", progress=progress)
-            os.rename(hidden, path)
-        except BaseException:
+            fill(hidden)
+            os.rename(hidden, place)
+        except BaseException as error:
             shutil.rmtree(hidden, ignore_errors=True)
+            if isinstance(error, OSError) and error.errno in TAKEN and place.exists():  # by another process, meanwhile
+                raise run._exists() from None
             raise
-        checkpoint.sync_folder(path.parent)
-        return cls(path)
+        checkpoint.sync_folder(place.parent)
+        return run
+
+    def refuse_existing(self):
+        """RunExists unless the directory can be made, or is there and empty; returns it without symbolic links."""
+        place = Path(os.path.realpath(self.path))
+        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            raise self._exists()
+        return place
+
+    def _exists(self):
+        way = f", or continue it with --resume {self.path}" if (self.path / "config.toml").is_file() else ""
+        return RunExists(f"{self.path}: exists already; choose another directory{way}")
 
     @classmethod
     def open(cls, path):
@@ -98,11 +132,9 @@ class RunDirectory:
             self._log.close()
             self._log = None
 
-    def checkpoint(self, network, moments, progress, best=False):
-        """Write last.safetensors, and best.safetensors before it where this is the best."""
-        if best:
-            checkpoint.save(network, self.path / "best.safetensors", progress=progress)
-        checkpoint.save(network, self.path / "last.safetensors", moments, progress)
+    def checkpoint(self, name, network, tensors, progress):
+        """Write a checkpoint, "best" or "last"."""
+        checkpoint.save(network, self.path / f"{name}.safetensors", tensors, progress)
 
 
 def _line(record):

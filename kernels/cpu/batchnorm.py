@@ -13,7 +13,10 @@ from ..compiler import kernel
 
 @kernel
 def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
-    """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move."""
+    """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move.
+
+    They do where a channel has two numbers or more, and all of them are finite.
+    """
     N, C, positions = x.shape
     M, unbiased = float(N * positions), float(N * positions) / float(max(N * positions - 1, 1))
     for c in prange(C):
@@ -33,8 +36,11 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
                     row += (x[n, c, i] - m) * (x[n, c, i] - m)
                 total += row
             v = total / M
-            running_mean[c] = momentum * running_mean[c] + (1.0 - momentum) * m
-            running_variance[c] = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
+            if N * positions > 1:
+                moved_mean = momentum * running_mean[c] + (1.0 - momentum) * m
+                moved_variance = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
+                if abs(moved_mean) < float(np.inf) and moved_variance < float(np.inf):  # else they stay
+                    running_mean[c], running_variance[c] = moved_mean, moved_variance
         mean[c] = m
         inverse_deviation[c] = 1.0 / np.sqrt(v + epsilon)
         a, b = gain[c] / np.sqrt(v + epsilon), offset[c]

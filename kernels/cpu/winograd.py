@@ -31,6 +31,8 @@ from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
 from .conv import SAMPLE, SAMPLES, blocks, held, pad_share, share, splits
+from .conv_tiles import backward_input_tiles, forward_tiles
+from .conv_tiles import products as plain_products
 from .padding import fold, frame
 from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, pointer, store, strided, turn, zero
 
@@ -41,7 +43,12 @@ PRODUCTS = 132 * BYTES  # 16 places, eight results, up to four vectors of pieces
 SQUARE = 32  # maps and filters of a block of the gradient
 STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of two vectors of pieces
 TURNED = 96 * BYTES  # two rows of deltas, filters beside each other
+ENERGIES = SAMPLES + 1  # of an iteration's samples, and of the weights
+MAGNITUDES = 64  # two sums for each run of maps, from the front, and of filters, from the end
+UNEVEN = 64.0  # see `judge`
+TOO_LARGE = 1e37  # sums of squares, and products of two of them, from which sums of products may overflow
 SUMS = 16 * (SQUARE * SQUARE + 16)  # the gradient, transformed
+RUN = 32  # strips whose sums are added up before they are added to those of all: rounding errors grow with the runs
 
 
 @kernel
@@ -51,16 +58,24 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     image = padded if padded.size else x
     C, _, H, width = image.shape[1:]
     P, Wf, B, Y, T = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1), panel(x, SAMPLE)
-    U, most, runs = panel(P, WEIGHTS), _results(F, C, lanes(P)), splits(y, padded, groups)
+    U, E, most, runs = panel(P, WEIGHTS), panel(P, ENERGIES), _results(F, C, lanes(P)), splits(y, padded, groups)
     for block in prange(blocks(N, runs)):
         first, last, begin, some = share(block, N, runs, F)
         own = pad_share(block % runs, first, last, x, padded, T, before, border)
+        source, volume = T if own else pointer(P), C * H * width
+        energy(some * C * 9, Wf, begin * C * 9, E, SAMPLES)
+        for n in range(first, last):
+            energy(volume, source, 0 if own else n * volume, E, n - first)
         for f in range(begin, begin + some, most):
             count = min(most, begin + some - f)
             weights(count, C, Wf, f * C * 9, (C * 9, 9, 1), U)
-            convolve(last - first, count, C, U, T if own else pointer(P), 0 if own else first * C * H * width,
-                     (C * H * width, H * width, H, width, width), B if b.size else Wf, f, b.size > 0,
+            convolve(last - first, count, C, U, source, 0 if own else first * volume,
+                     (volume, H * width, H, width, width), B if b.size else Wf, f, b.size > 0,
                      Y, (first * F + f) * OH * OW, (F * OH * OW, OH * OW, OH, OW))  # fmt: skip
+        for n in range(first, last):
+            if too_large(E[SAMPLES], E[n - first]):
+                forward_tiles(n, 1, source, 0 if own else n * volume, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
+                              Y, y.shape[1:], stride, dilation, groups, begin, some)  # fmt: skip
 
 
 @kernel
@@ -73,20 +88,29 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     FH, FW = framed.shape[3:]
     Wf, dY, Z, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
     U, some, T, near = panel(Z, WEIGHTS), _results(C, F, lanes(Z)), panel(Z, SAMPLE), held(framed[0].size)
+    E = panel(Z, ENERGIES)
     step = near if near else SAMPLES
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
+        energy(W.size, Wf, 0, E, SAMPLES)
         for c in range(0, C, some):
             count = min(some, C - c)
             weights(count, F, Wf, c * 9 + 8, (9, C * 9, -1), U)
             for n in range(first, last, step):
                 source, p, several = T if near else pointer(Z), 0 if near else n * F * FH * FW, min(step, last - n)
                 for i in range(several if near or c == 0 else 0):
+                    if c == 0:
+                        energy(F * OH * OW, dY, (n + i) * F * OH * OW, E, n + i - first)
                     frame(dY, (n + i) * F * OH * OW, (F, 1, OH, OW), source, p + i * F * FH * FW, (F, 1, FH, FW),
                           (1, 1, 1), (0, 2, 2))  # fmt: skip
                 convolve(several, count, F, U, source, p + top * FW + left,
                          (F * FH * FW, FH * FW, FH - top, FW - left, FW), Wf, 0, 0, dX, (n * C + c) * H * width,
                          (C * H * width, H * width, H, width))  # fmt: skip
+        for n in range(first, last):
+            if too_large(E[SAMPLES], E[n - first]):
+                backward_input_tiles(n, 1, Wf, W.shape[1:], dY, dy.shape[1:], T if near else pointer(Z),
+                                     0 if near else n * F * FH * FW, framed.shape[1:], dX, image.shape[1:],
+                                     stride, dilation, groups, (0, top, left))  # fmt: skip
         if not inside:
             for n in range(first, last):
                 fold(n, dpadded, dx, before, border)
@@ -100,12 +124,59 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
     N, F, _, OH, OW = dy.shape
     P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
     some = SQUARE if F * C >= 4 * SQUARE * SQUARE else SQUARE // 2  # smaller blocks where there are few
-    across = (C + SQUARE - 1) // SQUARE
+    across, E, S = (C + SQUARE - 1) // SQUARE, panel(P, 2), panel(P, MAGNITUDES)
+    for i in range(MAGNITUDES):
+        S[i] = 0
     for block in prange((F + some - 1) // some * across):
         f, c = block // across * some, block % across * SQUARE
-        gradient(N, min(some, F - f), min(SQUARE, C - c), dY, f * OH * OW, (F * OH * OW, OH * OW, OH, OW),
-                 P, c * H * width, (C * H * width, H * width, H, width, width), dWf, (f * C + c) * 9,
-                 (C * 9, 9))  # fmt: skip
+        R, K, y, p, w = min(some, F - f), min(SQUARE, C - c), f * OH * OW, c * H * width, (f * C + c) * 9
+        ours, theirs = block % across * 2, MAGNITUDES - 2 - block // across * 2  # what another block of this call found
+        gradient(N, R, K, dY, y, (F * OH * OW, OH * OW, OH, OW), P, p, (C * H * width, H * width, H, width, width),
+                 dWf, w, (C * 9, 9), S, ours if S[ours] == 0 else -1, theirs if S[theirs] == 0 else -1)  # fmt: skip
+        judge(N * K * H * width, S, ours, E, 0)
+        judge(N * R * OH * OW, S, theirs, E, 1)
+        if too_large(E[0], E[1]):
+            plain_products(R, K, 0, 3, N, dY, y, dy.shape[1:], P, p, image.shape[1:], stride, dilation, (1, 3, 3),
+                           dWf, w, (C * 9, 9))  # fmt: skip
+
+
+# -- where the plain algorithm is taken --------------------------------------------------------------------------------
+
+
+@linked
+def add_magnitudes(count, P: array, p, E: array, e):
+    """E[e] += the sum of |x| and E[e + 1] += the sum of x^2 over the numbers x of P[p : p + count]."""
+    total, squares = 0.0, 0.0
+    for i in range(p, p + count):
+        total += abs(P[i])
+        squares += P[i] * P[i]
+    E[e] += total
+    E[e + 1] += squares
+
+
+@linked
+def judge(count, S: array, s, E: array, e):
+    """E[e] = S[s + 1], the sum of x^2 over `count` numbers, or TOO_LARGE where the plain algorithm is to be taken.
+
+    That is where one of them is not finite, or a few hold nearly all of it: the largest of the others is at most
+    sqrt(UNEVEN count) times the mean of |x|.
+    """
+    E[e] = S[s + 1] if float(count) * S[s + 1] <= UNEVEN * S[s] * S[s] else TOO_LARGE
+
+
+@linked
+def energy(count, P: array, p, E: array, e):
+    """`judge` of P[p : p + count]."""
+    S = panel(P, 2)
+    S[0] = S[1] = 0.0
+    add_magnitudes(count, P, p, S, 0)
+    judge(count, S, 0, E, e)
+
+
+@helper
+def too_large(a, b):
+    """Whether sums of products of numbers with the energies a and b may overflow, or one of the two is TOO_LARGE."""
+    return max(a, b, a * b) >= TOO_LARGE
 
 
 @helper
@@ -393,14 +464,17 @@ def _turned(R, dY, y, step, row, count, plane, T, t, width):
 
 
 def _sum(C):
-    """HIGH maps, C vectors of filters: D += the sum over pieces of a column of V times a row of Z."""
+    """HIGH maps, C vectors of filters: D += the sum over a strip's pieces of a column of V times a row of Z.
+
+    The strip is summed before it is added to D: no sum of a whole batch runs in one number.
+    """
 
     @inlined
     def add(count, V, v, vs, Z, z, zs, D, d):
-        t = load(D, d, zs, HIGH, C, None, None)
+        t = zero(D, HIGH, C)
         for i in range(count):
             t = outer(t, V, v + i, vs, Z, z + i * zs, None, None)
-        store(D, d, zs, t, None, None)
+        store(D, d, zs, t + load(D, d, zs, HIGH, C, None, None), None, None)
 
     return add
 
@@ -456,24 +530,47 @@ def _put_three(T, t, step, vectors):
 
 
 @linked
-def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w, ws: 2):
-    """dW[w + r ws0 + k ws1 :] of R filters and K maps, at most SQUARE of either; `out`, `image` as in `convolve`."""
-    V, Z, D, T = panel(P, STRIP), panel(P, STRIP), panel(P, SUMS), panel(P, TURNED)
+def put_away(count, D: array, total: array, runs):
+    """Add the sums D of a run to the total of the `runs` before it, and begin another."""
+    for i in range(count):
+        total[i] = D[i] + (total[i] if runs else 0.0)
+        D[i] = 0
+
+
+@linked
+def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w, ws: 2, S: array, si, sj):  # fmt: skip
+    """dW[w + r ws0 + k ws1 :] of R filters and K maps, at most SQUARE of either; `out`, `image` as in `convolve`.
+
+    The magnitudes of the maps are added to S[si], those of the deltas to S[sj], where si and sj are not -1.
+    """
+    V, Z, T = panel(P, STRIP), panel(P, STRIP), panel(P, TURNED)
+    D, total = panel(P, SUMS), panel(P, SUMS)
     L = lanes(P)
     down, across = (out[2] + 1) // 2, (out[3] + 1) // 2
     columns = min(across, 2 * L)
     band = 2 * L // columns
     rs = (R + L - 1) // L * L
-    ds = (K + 7) // 8 * 8 * rs + L
+    ds, strips, runs = (K + 7) // 8 * 8 * rs + L, 0, 0
     for i in range(16 * ds):
         D[i] = 0
+    plane, volume, seen = out[2] * out[3], image[2] * image[4], 0
     for o in range(0, across, columns):
         for h in range(0, N * down, band):
+            if strips == RUN:
+                put_away(16 * ds, D, total, runs)
+                strips, runs = 0, runs + 1
             strip = (h, min(band, N * down - h), o, min(columns, across - o))
             count = strip[1] * strip[3]
             ms = (count + L - 1) // L * L
             vs, zs = (K * ms + L, ms), (count * rs + L, rs)
+            while seen < N and seen * down < h + band:  # the samples that this strip reaches, just before they are read
+                add_magnitudes(K * volume if si >= 0 else 0, P, p + seen * image[0], S, max(si, 0))
+                add_magnitudes(R * plane if sj >= 0 else 0, dY, y + seen * out[0], S, max(sj, 0))
+                seen += 1
             pieces(K, P, p, image, strip, down, V, vs)
             deltas(R, dY, y, out, strip, down, T, Z, zs)
             sums_of_products(K, count, V, vs, Z, zs, D, ds)
+            strips += 1
+    for i in range(16 * ds if runs else 0):
+        D[i] += total[i]
     taps(R, K, D, ds, rs, T, dW, w, ws)

@@ -19,7 +19,10 @@ REGISTERS = 64  # of a thread: a processor has 65,536
 
 @launcher
 def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
-    """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move."""
+    """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move.
+
+    They do where a channel has two numbers or more, and all of them are finite.
+    """
     yield launch(
         _forward, x.shape[1], WIDE, x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation,
         momentum, epsilon, training,
@@ -66,10 +69,12 @@ def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_d
             part += (x[n, c, i] - m) * (x[n, c, i] - m)
             n, i = _next(n, i, rows, rest, positions)
         v = total(part, cells) / float(count)
-        if t == 0:
-            unbiased = float(count) / float(max(count - 1, 1))
-            running_mean[c] = momentum * running_mean[c] + (1.0 - momentum) * m
-            running_variance[c] = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
+        if t == 0 and count > 1:
+            unbiased = float(count) / float(count - 1)
+            moved_mean = momentum * running_mean[c] + (1.0 - momentum) * m
+            moved_variance = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
+            if abs(moved_mean) < float(np.inf) and moved_variance < float(np.inf):  # else they stay
+                running_mean[c], running_variance[c] = moved_mean, moved_variance
     if t == 0:
         mean[c] = m
         inverse_deviation[c] = 1.0 / np.sqrt(v + epsilon)

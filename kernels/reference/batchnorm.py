@@ -12,8 +12,9 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel.
 
     gain, offset : (C,), learned
-    running_mean, running_variance : (C,), in training moved to momentum * running + (1 - momentum) * batch;
-        outside training m and v are they
+    running_mean, running_variance : (C,), in training moved to momentum * running + (1 - momentum) * batch, but not
+        where M = 1 (one number has no variance) nor in channels where that is not finite; outside training m and v
+        are they
     mean, inverse_deviation : (C,), m and 1 / sqrt(v + epsilon), written for the backward pass
     """
     if training:
@@ -21,8 +22,11 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
         mean[...] = np.mean(x, axis=(0, 2))
         variance = np.var(x, axis=(0, 2))
         inverse_deviation[...] = 1 / np.sqrt(variance + epsilon)
-        running_mean[...] = momentum * running_mean + (1 - momentum) * mean
-        running_variance[...] = momentum * running_variance + (1 - momentum) * variance * (M / max(M - 1, 1))
+        if M > 1:
+            moved_mean = momentum * running_mean + (1 - momentum) * mean
+            moved_variance = momentum * running_variance + (1 - momentum) * variance * (M / (M - 1))
+            finite = np.isfinite(moved_mean) & np.isfinite(moved_variance)
+            running_mean[finite], running_variance[finite] = moved_mean[finite], moved_variance[finite]
     else:
         mean[...] = running_mean
         inverse_deviation[...] = 1 / np.sqrt(running_variance + epsilon)

@@ -1,0 +1,551 @@
+"""Drawn wrong calls of the public functions, from Python, from jitted code and from parallel loops.
+
+    python tests/wrong_calls.py --count 10000 --seed 1
+
+Every call is drawn from (seed, number), so one that goes wrong is repeated by ``--first NUMBER --count 1``. Children
+make 150 calls each; where a child dies, its last call is made again alone. A call must end in one sentence (an
+NnjitError, what the program's text raises, or a typing error that says what a function takes), or be right after all:
+its result is then compared with NumPy's. What a refused call leaves in its output is NaN, and the next right call with
+the same state must give the right numbers.
+"""
+
+import argparse
+import collections
+import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numba import njit, prange
+from numba.core.errors import TypingError
+
+A_CHILD = 150  # calls
+SECONDS = 600  # that a child may take
+SENTINEL = 7.0  # what an output holds before the call
+
+
+@njit(cache=True)
+def predict_in(predict, state, x, y):
+    predict(state, x, y)
+
+
+@njit(cache=True)
+def step_in(step, state, x, target):
+    return step(state, x, target)
+
+
+@njit(cache=True)
+def epoch_in(epoch, state, x, targets, order):
+    return epoch(state, x, targets, order)
+
+
+@njit(cache=True)
+def predict_tried(predict, state, x, y):
+    try:
+        predict(state, x, y)
+    except Exception:
+        return 1
+    return 0
+
+
+@njit(parallel=True, cache=True)
+def predict_in_prange(predict, state, x, y):
+    for _ in prange(1):
+        predict(state, x, y)
+
+
+@njit(parallel=True, cache=True)
+def step_in_prange(step, state, x, target, loss):
+    for i in prange(1):
+        loss[i] = step(state, x, target)
+
+
+class Wrong(AssertionError):
+    """The call ended in no way that is allowed."""
+
+
+class Things:
+    """Networks and programs that the calls of one child share."""
+
+    def __init__(self):
+        from nnjit.registry import compose
+
+        layers = ["dense(4)", "tanh", "dense(3)"]
+        self.net = compose(layers, (2,), dtype="float64", seed=1)
+        self.single = compose(layers, (2,), dtype="float32", seed=2)
+        self.program = self.net.compile("mse", "sgd(lr=0.01)", batch_size=4)
+        self.classifier = compose(layers, (2,), dtype="float64", seed=1).compile("cross_entropy", "sgd(lr=0.01)", 4)
+        others = [(layers, (2,), "float64", 5), (layers, (2,), "float32", 4), (["dense(200)"], (50,), "float64", 4)]
+        self.strangers = [
+            compose(names, shape, dtype=dtype).compile("mse", "sgd(lr=0.01)", batch_size=batch).state
+            for names, shape, dtype, batch in others
+        ]
+        self.folder = Path(tempfile.mkdtemp())
+
+
+def expected(net, x):
+    """F(x) of the networks above, by NumPy."""
+    p = {name: array.astype(float) for name, array in net.parameters.items()}
+    a = np.tanh(np.asarray(x, float) @ p["dense.1.W"].T + p["dense.1.b"])
+    return a @ p["dense.3.W"].T + p["dense.3.b"]
+
+
+# What is drawn
+
+
+def odd_array(rng, right, integers=False):
+    """The array, or something like it that is wrong in one way (or in none that matters)."""
+    n = len(right)
+    ways = [
+        lambda: right,
+        lambda: right[: rng.integers(0, n + 1)],
+        lambda: np.concatenate([right, right])[: rng.integers(n, 2 * n + 1)],
+        lambda: right[..., :-1].copy() if right.ndim > 1 else right[:-1],
+        lambda: np.repeat(right, 2, axis=-1),
+        lambda: right[0],
+        lambda: right[None],
+        lambda: right.ravel(),
+        lambda: np.asfortranarray(np.repeat(right, 2, axis=0))[: n + rng.integers(-1, 2)],
+        lambda: np.repeat(right, 2, axis=0)[::2],
+        lambda: right[:0],
+        lambda: frozen(right),
+        lambda: right.astype(
+            rng.choice(["f2", "f4", "f8", "i1", "i4", "i8", "u8", "?", "O", "c16", ">f8", "U8", "M8[s]"])
+        ),
+        lambda: right.tolist(),
+        lambda: rng.choice([None, 0, 1.5, "x", b"x", np.nan], 1)[0],
+        lambda: np.ma.masked_array(right),
+        lambda: np.full_like(right, rng.choice([99, -1, 2**40]) if integers else rng.choice([np.nan, np.inf, 1e300])),
+    ]
+    return ways[rng.integers(len(ways))]()
+
+
+def frozen(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def same_type(rng, right, free=True):
+    """Values of the same Numba type: other sizes, other contents."""
+    sizes = [max(0, size + rng.integers(-2, 3)) if rng.random() < 0.5 else size for size in right.shape]
+    new = np.zeros(sizes if free else right.shape, right.dtype)
+    if right.dtype.kind == "i":
+        new[...] = rng.choice([-1, 0, 1, 2, 3, 99, -(2**62)], new.shape)
+    else:
+        new[...] = rng.normal(size=new.shape)
+    return new
+
+
+def odd_state(rng, things, program):
+    ways = [
+        lambda: program.state,
+        lambda: program.new_state(),
+        lambda: copy.deepcopy(program.state),
+        lambda: things.strangers[rng.integers(len(things.strangers))],
+        lambda: (things.classifier if program is things.program else things.program).state,
+        lambda: tuple(program.state),
+        lambda: rng.choice([None, 0, "state"], 1)[0],
+        lambda: program,
+    ]
+    return ways[rng.integers(len(ways))]()
+
+
+# The kinds of calls. Each draws a call and makes it; it returns the kind of outcome, or raises.
+
+
+def sentence(error):
+    """The kind of outcome that an exception is; Wrong if it is none that a user should see."""
+    from nnjit.errors import NnjitError
+
+    text = str(error)
+    if isinstance(error, TypingError):
+        if "takes, by position" in text or "read-only" in text:
+            return "refused when compiled"
+        raise Wrong(f"TypingError: {text}")
+    if isinstance(error, NnjitError) or type(error) is ValueError:
+        if "\n" in text.strip() or not text or len(text) > 600:
+            raise Wrong(f"no sentence: {text!r}")
+        return f"refused with {type(error).__name__}"
+    if isinstance(error, TypeError) and ("argument" in text or text.startswith("expected str, bytes or os.PathLike")):
+        return "refused by Python's own rule of arguments"
+    raise Wrong(f"{type(error).__name__}: {text}")
+
+
+def next_call(program, net):
+    """The next right call with the program's state gives the right numbers."""
+    state = program.state
+    x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
+    for _ in range(2):  # the first may only say that a former call was refused
+        try:
+            program.predict(state, x, y)
+            break
+        except ValueError as error:
+            if "an earlier call" not in str(error):
+                raise Wrong(f"the next call: {error}") from None
+    if not np.allclose(y, expected(net, x), rtol=1e-6, atol=1e-9):
+        raise Wrong(f"the next call gives other numbers: {y.tolist()}")
+
+
+def judged(error, output):
+    """A refused call: its sentence, and NaN in the output where compiled code had it."""
+    kind = sentence(error)
+    if output is not None and type(error) is ValueError and not np.isnan(output).all():
+        raise Wrong(f"a stale result: {output.ravel()[:4].tolist()}")
+    return kind
+
+
+def python_call(rng, things, program, name):
+    """predict, step or epoch from Python."""
+    x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
+    second = y if name == "predict" else (np.ones(3, np.int64) if program.labels else np.ones((3, 3)))
+    given = [x, second, np.arange(3)][: 3 if name == "epoch" else 2]
+    state = odd_state(rng, things, program) if rng.random() < 0.4 else program.new_state()
+    for _ in range(rng.integers(1, 3)):
+        at = rng.integers(len(given))
+        if isinstance(given[at], np.ndarray) and len(given[at].shape) and len(given[at]):
+            given[at] = odd_array(rng, given[at], given[at].dtype.kind == "i")
+    if rng.random() < 0.1:
+        given = given[:-1] if rng.random() < 0.5 else [*given, x]
+    try:
+        result = getattr(program, name)(state, *given)
+    except Exception as error:
+        return judged(error, None)
+    return accepted(rng, things, program, name, state, given, result)
+
+
+def accepted(rng, things, program, name, state, given, result):
+    """A call that was right after all: compare."""
+    x = np.asarray(given[0], float)
+    if name != "predict":
+        if not isinstance(result, float) or (
+            np.isfinite(x).all() and not np.isfinite(np.asarray(given[1], float)).all()
+        ):
+            return "right: no finite numbers to learn from"
+        if np.isnan(result) and np.isfinite(x).all() and np.abs(x).max(initial=0) < 1e100:
+            raise Wrong(f"{name} of finite numbers gives {result}")
+        return "right: a step"
+    if not len(x):
+        return "right: no rows"
+    wanted = expected(program.network, x)
+    own = np.array_equal(state.theta, program.network.theta)
+    if own and not np.allclose(given[1], wanted, rtol=1e-6, atol=1e-9, equal_nan=True):
+        raise Wrong(f"predicted {given[1].tolist()}, expected {wanted.tolist()}")
+    return "right: predicted"
+
+
+def jitted_call(rng, things, program, name):
+    """The same from the user's jitted code: few compiled callers, drawn values."""
+    x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
+    second = y if name == "predict" else (np.ones(3, np.int64) if program.labels else np.ones((3, 3)))
+    given = [x, second, np.arange(3)][: 3 if name == "epoch" else 2]
+    if rng.random() < 0.8:
+        at = rng.integers(len(given))
+        given[at] = same_type(rng, given[at])
+    if name == "predict":
+        given[1][...] = SENTINEL
+    states = [program.new_state(), program.state, things.strangers[0], things.strangers[2]]
+    state = states[rng.integers(len(states))] if rng.random() < 0.5 else program.new_state()
+    function, output = getattr(program, name), given[1] if name == "predict" else None
+    if name == "predict" and rng.random() < 0.3:
+        if predict_tried(function, state, *given):
+            if not np.isnan(output).all():
+                raise Wrong("a stale result after the user's try")
+            return "refused, the user's try was entered"
+        return accepted(rng, things, program, name, state, given, None)
+    try:
+        result = {"predict": predict_in, "step": step_in, "epoch": epoch_in}[name](function, state, *given)
+    except Exception as error:
+        return judged(error, output)
+    return accepted(rng, things, program, name, state, given, result)
+
+
+def prange_call(rng, things, program, name):
+    """The same from the body of a parallel loop, which cannot raise: NaN, and the next call from Python says it."""
+    from nnjit.network.state import FAULT
+
+    x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
+    second = y if name == "predict" else (np.ones(3, np.int64) if program.labels else np.ones((3, 3)))
+    given = [x, second]
+    at = rng.integers(2)
+    given[at] = same_type(rng, given[at])
+    if name == "predict":
+        given[1][...] = SENTINEL
+    state = program.new_state() if rng.random() < 0.6 else things.strangers[0]
+    state.counters[FAULT] = 0
+    if name == "predict":
+        predict_in_prange(program.predict, state, *given)
+        result = given[1]
+    else:
+        result = np.full(1, SENTINEL)
+        step_in_prange(program.step, state, *given, result)
+    if state.counters[FAULT] == 0:
+        return accepted(rng, things, program, name, state, given, float(result[0]) if name == "step" else None)
+    if not np.isnan(result).all():
+        raise Wrong(f"a stale result from a parallel loop: {result.ravel()[:4].tolist()}")
+    if state.layout == program.layout:
+        try:
+            program.predict(state, x, y)
+        except ValueError as error:
+            if "an earlier call" in str(error):
+                return "refused in a parallel loop, said by the next call"
+        raise Wrong("the next call said nothing")
+    state.counters[FAULT] = 0
+    return "refused in a parallel loop"
+
+
+def mistyped_call(rng, things):
+    """Jitted code with an argument of a wrong type: refused when compiled."""
+    x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.zeros((3, 3))
+    ways = [
+        (things.program.state, x.astype("f4"), y),
+        (things.program.state, x, frozen(y)),
+        (things.program.state, x.T.copy().T, y),
+        (things.strangers[1], x, y),
+        (1.0, x, y),
+        (things.program.state, x, y.ravel()),
+    ]
+    try:
+        predict_in(things.program.predict, *ways[rng.integers(len(ways))])
+    except Exception as error:
+        return judged(error, None)
+    raise Wrong("accepted")
+
+
+# Methods of Network, compose, load
+
+
+def network_call(rng, things, name):
+    """predict, forward, backward, evaluate of a Network."""
+    net = things.net if rng.random() < 0.5 else things.single
+    x = np.linspace(-1, 1, 6).reshape(3, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if name == "predict":
+                given = odd_array(rng, x)
+                batch = rng.choice([64, 1, 0, -1, 2.5, True, "4", None, 2**70], 1)[0] if rng.random() < 0.3 else 64
+                y = net.predict(given, batch_size=batch)
+            elif name == "forward":
+                given = odd_array(rng, x)
+                y = net.forward(given)
+            elif name == "backward":
+                given = x
+                net.forward(x)
+                net.backward(odd_array(rng, np.ones((3, 3))))
+                return "right: backward"
+            else:
+                targets = odd_array(rng, np.array([0, 1, 2]) if rng.random() < 0.5 else np.ones((3, 3)), True)
+                loss = rng.choice(["cross_entropy", "mse", None, "hinge", "binary_cross_entropy", 3], 1)[0]
+                net.evaluate(odd_array(rng, x), targets, loss=loss)
+                return "right: evaluated"
+        except Exception as error:
+            return judged(error, None)
+    wanted = expected(net, np.asarray(given, float))
+    if not np.allclose(y, wanted, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise Wrong(f"{name} gives {y.tolist()}, expected {wanted.tolist()}")
+    return f"right: {name}"
+
+
+NUMBERS = [0, 1, 2, -1, 1.5, True, None, "3", "x", float("nan"), float("inf"), -0.5, 2**70, 1e400, [1], np.float32(2)]
+
+
+def odd(rng, *right):
+    """One of the right values, or an odd one."""
+    values = [*right, *right, *NUMBERS]
+    return values[rng.integers(len(values))]
+
+
+def fit_call(rng, things):
+    """fit with a wrong option or wrong data."""
+    net = copy.deepcopy(things.net)
+    x, y = np.linspace(-1, 1, 12).reshape(6, 2), np.array([0, 1, 2, 0, 1, 2])
+    options = {"epochs": 1, "batch_size": 4}
+    which = rng.integers(9)
+    if which == 0:
+        x = odd_array(rng, x)
+    elif which == 1:
+        y = odd_array(rng, y, True)
+    elif which == 2:
+        options["loss"] = odd(rng, "cross_entropy", "mse", "mse(x=1)", "")
+    elif which == 3:
+        lr = odd(rng, 0.1)
+        options["optimizer"] = odd(rng, f"adam(lr={lr!r})", ("sgd", {"lr": lr}), "sgd(momentum=2)", "adam(beta1=nan)")
+    elif which == 4:
+        options["epochs"] = odd(rng, 1)
+        options["epochs"] = 1 if options["epochs"] == 2**70 else options["epochs"]
+    elif which == 5:
+        options["batch_size"] = odd(rng, 4, 0)
+    elif which == 6:
+        options["validation"] = odd(rng, (x, y), (x, y[:3]), (x[:0], y[:0]), (x,))
+    elif which == 7:
+        options["clip"] = odd(rng, "norm(max=1)", "norm(max=-1)", "norm(max=nan)", "norm(max=1, p=0)")
+    else:
+        options[str(rng.choice(["seed", "norm", "metrics", "schedule", "nonsense"]))] = odd(
+            rng, "cosine", ("accuracy",)
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            net.fit(x, y, **options)
+        except Exception as error:
+            return judged(error, None)
+    if not np.isfinite(net.theta).all():
+        raise Wrong(f"theta is not finite after fit with {options}")
+    return "right: trained"
+
+
+def compose_call(rng, things):
+    """compose and compile with a wrong option."""
+    from nnjit.registry import compose
+
+    specs = [
+        "dense(3)", "dens(3)", "dense", "dense(0)", "dense(-1)", "dense(2.5)", "dense('a')", "conv(2, 3)",
+        "dropout(1.5)", "dropout(nan)", "maxpool(0)", "", "dense(", 3, None, ("dense", {"units": 3}),
+        ("dense", {"unit": 3}), {"layer": "dense"}, "batchnorm(momentum=2)", "batchnorm(epsilon=-1)",
+        "leaky_relu(alpha=inf)", "reshape((2, -1))", "lppool(2, p=0)", "dense(10**3)", "dense(4_0)",
+        "residual(['dense(3)'])", "dense(99999999999)",
+    ]  # fmt: skip
+    layers = [specs[i] for i in rng.integers(len(specs), size=rng.integers(0, 4))]
+    shape = odd(rng, (2,), (1, 4, 4), (2, 0), (3.5, 4), (-1,), "ab", (), (10**9, 10**9), ("a",))
+    options = {}
+    if rng.random() < 0.4:
+        options[str(rng.choice(["dtype", "seed", "device", "precision"]))] = odd(
+            rng, "float64", "float16", "cpu", "gpu", 3
+        )
+    try:
+        net = compose(layers, shape, **options)
+        if rng.random() < 0.3:
+            net.compile(
+                odd(rng, "mse", "huber(delta=-1)"), odd(rng, "sgd(lr=0.1)", "sgd(lr=-1)"), batch_size=odd(rng, 4)
+            )
+    except Exception as error:
+        return judged(error, None)
+    return "right: composed"
+
+
+def load_call(rng, things):
+    """load and save: damaged files, odd paths."""
+    import nnjit
+
+    path = things.folder / "net.safetensors"
+    things.net.save(path)
+    whole = path.read_bytes()
+    ways = [
+        lambda: whole[: rng.integers(0, len(whole))],
+        lambda: bytes(rng.integers(0, 256, 64, np.uint8)),
+        lambda: whole[:8] + whole[8:].replace(b"dense", b"dance", 1),
+        lambda: whole.replace(b"float64", b"float23"),
+        lambda: whole.replace(b"format", b"formed"),
+        lambda: whole,
+    ]
+    path.write_bytes(ways[rng.integers(len(ways))]())
+    given = [path, path, path, path, things.folder, things.folder / "none", "", 3, None][rng.integers(9)]
+    try:
+        if rng.random() < 0.2:
+            things.net.save([things.folder, things.folder / "no" / "where.safetensors", "", 3, None][rng.integers(5)])
+            return "right: saved"
+        net = nnjit.load(given)
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename:
+            return "refused by the operating system"
+        return judged(error, None)
+    if not np.array_equal(net.theta, things.net.theta):
+        raise Wrong("another theta is loaded")
+    return "right: loaded"
+
+
+def kinds(things):
+    """Name -> a function of the generator."""
+    found = {}
+    for program, label in ((things.program, "values"), (things.classifier, "labels")):
+        for name in ("predict", "step", "epoch"):
+            for way, call in (("python", python_call), ("jitted", jitted_call), ("prange", prange_call)):
+                if (way, name) != ("prange", "epoch"):
+                    found[f"{way} {name} {label}"] = lambda rng, a=(program, name), call=call: call(rng, things, *a)
+    found["jitted mistyped"] = lambda rng: mistyped_call(rng, things)
+    for name in ("predict", "forward", "backward", "evaluate"):
+        found[f"net.{name}"] = lambda rng, name=name: network_call(rng, things, name)
+    found["net.fit"] = lambda rng: fit_call(rng, things)
+    found["compose and compile"] = lambda rng: compose_call(rng, things)
+    found["load and save"] = lambda rng: load_call(rng, things)
+    return found
+
+
+def child(seed, first, count):
+    """Make calls; a line of JSON before each, and one with its outcome after it."""
+    things = Things()
+    calls = kinds(things)
+    names = sorted(calls)
+    for number in range(first, first + count):
+        rng = np.random.default_rng([seed, number])
+        name = names[number % len(names)]
+        print(json.dumps({"call": number, "kind": name}), flush=True)
+        try:
+            outcome = calls[name](rng)
+            if "stale" not in outcome:
+                next_call(things.program, things.net)
+        except Exception as error:
+            outcome = f"WRONG {type(error).__name__}: {str(error)[:300]}"
+        print(json.dumps({"call": number, "kind": name, "outcome": outcome}), flush=True)
+
+
+def run_child(seed, first, count):
+    """The lines of a child, and how it ended."""
+    command = [sys.executable, __file__, "--child", "--seed", str(seed), "--first", str(first), "--count", str(count)]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+        status, error = ran.returncode, ran.stderr
+        lines = ran.stdout
+    except subprocess.TimeoutExpired as expired:
+        status, error, lines = "time is up", "", (expired.stdout or b"").decode()
+    return [json.loads(line) for line in lines.splitlines() if line.startswith("{")], status, error
+
+
+def outcomes(seed, first, count):
+    """(kind, outcome, number) of every call; a crash is narrowed to its call, and the rest is gone on with."""
+    end = first + count
+    while first < end:
+        lines, status, error = run_child(seed, first, min(A_CHILD, end - first))
+        done = [line for line in lines if "outcome" in line]
+        yield from ((line["kind"], line["outcome"], line["call"]) for line in done)
+        first += len(done)
+        if status != 0:
+            last = lines[-1] if lines else {"call": first, "kind": "start"}
+            _, alone, _ = run_child(seed, last["call"], 1)
+            yield last["kind"], f"WRONG crash: status {status}, alone {alone}: {error[-300:]}", last["call"]
+            first = max(first, last["call"]) + 1
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--count", type=int, default=300)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--first", type=int, default=0)
+    options.add_argument("--child", action="store_true")
+    given = options.parse_args()
+    if given.child:
+        return child(given.seed, given.first, given.count)
+    os.environ.setdefault("NUMBA_CACHE_DIR", tempfile.mkdtemp())  # of the callers
+    table, wrong = collections.Counter(), []
+    for kind, outcome, number in outcomes(given.seed, given.first, given.count):
+        table[kind, outcome if not outcome.startswith("WRONG") else "WRONG"] += 1
+        if outcome.startswith("WRONG"):
+            wrong.append((number, kind, outcome))
+            print(number, kind, outcome, flush=True)
+    for (kind, outcome), count in sorted(table.items()):
+        print(f"{count:6}  {kind:24}  {outcome}")
+    by_kind = collections.Counter()
+    for (kind, _), count in table.items():
+        by_kind[kind] += count
+    print(f"{sum(table.values())} calls of {len(by_kind)} kinds, seed {given.seed}, {len(wrong)} wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
