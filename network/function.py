@@ -32,7 +32,7 @@ from numba.extending import (
 from numba.np.numpy_support import as_dtype
 
 from ..errors import ShapeError
-from ..kernels.compiler import compiled
+from ..kernels.compiler import COMPILING, compiled
 from .state import FAULT, FAULTS, READ_ONLY, WRONG_STATE, State
 
 PARALLEL = "__numba_parfor_gufunc"  # begins the names that Numba gives to the bodies of parallel loops
@@ -104,7 +104,12 @@ class Function:
 
     @cached_property
     def dispatcher(self):
-        return compiled(self.function, tuple(p.type for p in self.parameters), no_cfunc_wrapper=True)
+        with COMPILING:
+            if "dispatcher" not in self.__dict__:  # by another thread
+                self.__dict__["dispatcher"] = compiled(
+                    self.function, tuple(p.type for p in self.parameters), no_cfunc_wrapper=True
+                )
+            return self.__dict__["dispatcher"]
 
     @cached_property
     def numbers(self):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConcurrencyError, DeviceError, ShapeError, SpecError, UsageError
+from ..kernels.compiler import COMPILING
 from ..registry import initializers
 from ..registry import layers as catalogue
 from ..registry.specs import did_you_mean, either, shown
@@ -25,7 +26,7 @@ PRECISIONS = ("float32", "tf32", "bf16")
 VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "running"}  # name -> the vector they are parts of
 FIXED = ("layers", "input_shape", "output_shape", "dtype", "device", "precision", "graph")  # by the composition
 # What runs the network in this process: a copy makes its own.
-LOCKS = ("_planning", "_learning", "_statistics", "_copying", "_on_device")
+LOCKS = ("_learning", "_statistics", "_copying", "_on_device")
 PRIVATE = ("_programs", "_arenas", "_own", "_trainer", *LOCKS)
 
 
@@ -124,7 +125,6 @@ class Network:
     def _renew(self):
         """Make the locks again: after a fork a thread that is gone may hold them."""
         self._trainer = None  # the thread in `fit`
-        self._planning = threading.RLock()  # of the programs
         self._learning = threading.RLock()  # of the gradient
         self._statistics = threading.Lock()  # of the buffers, for a training pass
         self._copying = threading.Lock()  # of the buffers, for a copy
@@ -339,13 +339,15 @@ class Network:
         found = self._programs.get((predict, count))
         if found is not None and type(count) is int:  # True equals 1
             return found
-        key = (predict, capacity(count))
-        with self._planning:
-            if key not in self._programs:
-                program = Program(self, batch_size=key[1], backward=not predict)
-                self._programs[key] = program.compile() if predict else program.interpret()
+        size = capacity(count)
+        if size is None:
+            Program(self, batch_size=count)  # which refuses it
+        with COMPILING:
+            if (predict, size) not in self._programs:
+                program = Program(self, batch_size=size, backward=not predict)
+                self._programs[predict, size] = program.compile() if predict else program.interpret()
                 program.state = None  # each call has an arena
-            return self._programs[key]
+            return self._programs[predict, size]
 
     def _batch(self, array, shape, name, count=None):
         expected = lambda: f"({count or 'N'}, {', '.join(map(str, shape))})"  # noqa: E731
@@ -365,8 +367,8 @@ class Network:
         Another `fit` or another thread's `backward` of this network meanwhile is refused with `ConcurrencyError`.
         `predict` in another thread is not: it may meet some parameters before an update and some after it.
         """
-        from ..training.fit import fit  # training imports network, so this import waits for the call
-
+        with COMPILING:  # so that a process is not forked in the midst of an import
+            from ..training.fit import fit  # training imports network, so this import waits for the call
         with self._alone("fit"):
             if self._trainer is not None:
                 raise ConcurrencyError("fit: called while a fit of the same network runs; wait until that one ends")
@@ -379,7 +381,8 @@ class Network:
 
     def evaluate(self, x, y, loss=None, metrics=None):
         """Mean loss and metrics on arrays, accuracy by default; see `nnjit.training.fit.evaluate`."""
-        from ..training.fit import evaluate  # as in fit
+        with COMPILING:
+            from ..training.fit import evaluate  # as in fit
 
         return evaluate(self, x, y, loss=loss, metrics=metrics)
 
@@ -421,9 +424,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def capacity(count):
-    """The batch size of the program that serves `count` samples: 2^k or 3 * 2^k, so that there are few programs."""
+    """The batch size of the program that serves `count` samples, 2^k or 3 * 2^k, so that there are few programs.
+
+    None if `count` is no positive whole number.
+    """
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        return count  # which Program refuses
+        return None
     power = 1 << (int(count) - 1).bit_length()
     return power if 4 * count > 3 * power or power < 4 else 3 * power // 4
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import ShapeError, SpecError
 from ..kernels.cache import digest
+from ..kernels.compiler import COMPILING
 from ..kernels.elementwise import Formula
 from ..kernels.operations import Operation, operation
 from ..kernels.slots import part, rows, short
@@ -58,6 +59,7 @@ class Program:
         mean loss. Pass them as arguments to your own jitted functions; on CUDA they are called from Python only.
     """
 
+    @COMPILING  # so that a process is not forked in the midst of it
     def __init__(self, network, loss=None, optimizer=None, batch_size=32, labels=None, clip=None, rates=None, norm=2.0,
                  backward=False):  # fmt: skip
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
@@ -146,6 +148,7 @@ class Program:
         self.run = self._in_python("cpu") if self.device == "cpu" else self._on_device()
         return self
 
+    @COMPILING
     def compile(self):
         """Compile the text, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
         if self.device == "cuda":
