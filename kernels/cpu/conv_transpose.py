@@ -11,14 +11,15 @@ Parallel plan: as in conv.py, but backward_weight loops over the output maps c: 
 dW[:, c - g m]. The gradient of b is conv.backward_bias.
 
 backward_input runs on conv's register tiles. The other two are plain loops: an image is a flat array, a tap a fixed
-offset into it; four products are added in one pass along a row, which LLVM vectorises where the stride is 1. What is
-missing to a multiple of four has weight 0 and repeats the last one. Indices are unsigned (uintp), or Numba would test
-each for "counted from the end".
+offset into it; four products are added in one pass along a row, which LLVM vectorises where the stride is 1. Filters
+that make no four go one by one: a weight of 0 in place of the missing ones would make NaN of an infinite number.
+Indices are unsigned (uintp), or Numba would test each for "counted from the end".
 """
 
 from numba import prange, uintp
 
 from ..compiler import helper, kernel
+from .conv_cells import bounded, forward_by_cells, mend_weights
 from .conv_tiles import forward_tiles
 from .padding import fold, pad_maps
 
@@ -51,6 +52,8 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
         pad_maps(n * C, (n + 1) * C, 1, dy, dpadded, before, border)
         forward_tiles(n, 1, P, n * volume, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups,
                       0, W.shape[0] // groups)  # fmt: skip
+        if dpadded.size and border == 0 and not bounded(W.size, Wf, 0):
+            forward_by_cells(n, n + 1, 0, W.shape[0] // groups, dy, W, Wf, False, dx, stride, dilation, groups, before)
 
 
 @kernel
@@ -63,6 +66,8 @@ def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border
         pad_maps(c, N * dy.shape[1], dy.shape[1], dy, dpadded, before, border)
         for f in range(c // m * each, (c // m + 1) * each):
             _products(image, c, 1, x, f, dW, f, c % m, stride, dilation)
+        mend_weights(c // m * each, each, c % m, 1, 0, dW[0, 0].size, dy, dpadded, x, dW, stride, dilation, groups,
+                     before, border)  # fmt: skip
 
 
 # -- the loops ---------------------------------------------------------------------------------------------------------
@@ -85,33 +90,35 @@ def _spread(n, W, dy, dx, stride, dilation, groups):
     m, KD, KH, KW = W.shape[1:]
     zero = W.dtype.type(0)
     deltas, images = dy.reshape(-1), dx.reshape(-1)
-    step = uintp(stride[2])
+    step, plane = uintp(stride[2]), uintp(OD * OH * OW)
     each = F // groups
     for c in range(C):
         start = (n * C + c) * D * H * width
         for j in range(uintp(start), uintp(start + D * H * width)):
             images[j] = zero
-        last = (c // m + 1) * each - 1  # filter of this group
-        for f in range(last + 1 - each, last + 1, 4):
-            f1, f2, f3 = min(f + 1, last), min(f + 2, last), min(f + 3, last)
+        first, rest = c // m * each, each % 4  # filters of this group; those that make no four go one by one
+        for i in range(each // 4 + rest):
+            four = i < each // 4
+            f = first + (4 * i if four else each - rest + i - each // 4)
             for t in range(KD * KH * KW):
                 kd, kh, kw = t // (KH * KW), t // KW % KH, t % KW
                 p = start + _offset(t, W.shape[2:], dilation, dx.shape[2:])
-                u0 = W[f, c % m, kd, kh, kw]
-                u1 = W[f1, c % m, kd, kh, kw] if f + 1 <= last else zero
-                u2 = W[f2, c % m, kd, kh, kw] if f + 2 <= last else zero
-                u3 = W[f3, c % m, kd, kh, kw] if f + 3 <= last else zero
                 for d in range(OD):
                     for h in range(OH):
                         q = uintp(p + (d * stride[0] * H + h * stride[1]) * width)
-                        z0 = uintp((((n * F + f) * OD + d) * OH + h) * OW)
-                        z1 = z0 + uintp((f1 - f) * OD * OH * OW)
-                        z2 = z0 + uintp((f2 - f) * OD * OH * OW)
-                        z3 = z0 + uintp((f3 - f) * OD * OH * OW)
-                        for j in range(uintp(OW)):
-                            images[q + j * step] += (
-                                u0 * deltas[z0 + j] + u1 * deltas[z1 + j] + u2 * deltas[z2 + j] + u3 * deltas[z3 + j]
-                            )
+                        z = uintp((((n * F + f) * OD + d) * OH + h) * OW)
+                        if four:
+                            u0, u1 = W[f, c % m, kd, kh, kw], W[f + 1, c % m, kd, kh, kw]
+                            u2, u3 = W[f + 2, c % m, kd, kh, kw], W[f + 3, c % m, kd, kh, kw]
+                            z1, z2, z3 = z + plane, z + plane + plane, z + plane + plane + plane
+                            for j in range(uintp(OW)):
+                                images[q + j * step] += (
+                                    u0 * deltas[z + j] + u1 * deltas[z1 + j] + u2 * deltas[z2 + j] + u3 * deltas[z3 + j]
+                                )
+                        else:
+                            u0 = W[f, c % m, kd, kh, kw]
+                            for j in range(uintp(OW)):
+                                images[q + j * step] += u0 * deltas[z + j]
 
 
 @helper
