@@ -25,6 +25,7 @@ from .conv_tiles import backward_input_tiles, backward_weight_tiles, block_of, b
 from .padding import fold, pad, pad_maps
 from .tile import panel, pointer
 
+ROWS = 512  # samples whose sums are added up before they are added to the sum of all
 SAMPLES = 8  # for which weights are packed once
 FEW = 3  # samples, at most, that are divided by filters too
 SPLITS = 4
@@ -91,10 +92,14 @@ def backward_bias(dy, db):
     dY, plane = dy.reshape(-1), OD * OH * OW
     for f in prange(db.size):
         total = 0.0
-        for n in range(N):
-            at = uintp((n * F + f) * plane)
-            for i in range(uintp(plane)):
-                total += dY[at + i]
+        for first in range(0, N, ROWS):
+            part = 0.0
+            for n in range(first, min(N, first + ROWS)):
+                at, row = uintp((n * F + f) * plane), 0.0
+                for i in range(uintp(plane)):
+                    row += dY[at + i]
+                part += row
+            total += part
         db[f] = total
 
 

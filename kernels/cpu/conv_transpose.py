@@ -23,6 +23,8 @@ from .conv_cells import bounded, forward_by_cells, mend_weights
 from .conv_tiles import forward_tiles
 from .padding import fold, pad_maps
 
+SAMPLES = 64  # whose sums are added up before they are added to the sum of all
+
 
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
@@ -123,31 +125,39 @@ def _spread(n, W, dy, dx, stride, dilation, groups):
 
 @helper
 def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
-    """dW[row, column : column + m] = sum over batch and positions of dy[:, f] times x[:, channel : channel + m]."""
+    """dW[row, column : column + m] = sum over batch and positions of dy[:, f] times x[:, channel : channel + m].
+
+    Rows are summed, then those of SAMPLES samples, then all.
+    """
     N, F, OD, OH, OW = dy.shape
     C, D, H, width = x.shape[1:]
     volume = dW[0, 0].size
     taps = m * volume
     weights, images, deltas = dW.reshape(-1), x.reshape(-1), dy.reshape(-1)
     first = (row * dW.shape[1] + column) * volume
-    step = uintp(stride[2])
+    step, zero = uintp(stride[2]), dW.dtype.type(0)
     for t in range(0, taps, 4):
         t1, t2, t3 = min(t + 1, taps - 1), min(t + 2, taps - 1), min(t + 3, taps - 1)
         p0 = _offset(t, dW.shape[2:], dilation, x.shape[2:])
         p1 = _offset(t1, dW.shape[2:], dilation, x.shape[2:])
         p2 = _offset(t2, dW.shape[2:], dilation, x.shape[2:])
         p3 = _offset(t3, dW.shape[2:], dilation, x.shape[2:])
-        s0 = s1 = s2 = s3 = dW.dtype.type(0)
-        for n in range(N):
-            for d in range(OD):
+        s0 = s1 = s2 = s3 = zero
+        for block in range(0, N, SAMPLES):
+            b0 = b1 = b2 = b3 = zero
+            for i in range(min(N - block, SAMPLES) * OD):
+                n, d = block + i // OD, i % OD
                 for h in range(OH):
                     at = (((n * C + channel) * D + d * stride[0]) * H + h * stride[1]) * width
                     q0, q1, q2, q3 = uintp(p0 + at), uintp(p1 + at), uintp(p2 + at), uintp(p3 + at)
                     z = uintp((((n * F + f) * OD + d) * OH + h) * OW)
+                    r0 = r1 = r2 = r3 = zero
                     for j in range(uintp(OW)):
                         delta = deltas[z + j]
-                        s0 += delta * images[q0 + j * step]
-                        s1 += delta * images[q1 + j * step]
-                        s2 += delta * images[q2 + j * step]
-                        s3 += delta * images[q3 + j * step]
+                        r0 += delta * images[q0 + j * step]
+                        r1 += delta * images[q1 + j * step]
+                        r2 += delta * images[q2 + j * step]
+                        r3 += delta * images[q3 + j * step]
+                    b0, b1, b2, b3 = b0 + r0, b1 + r1, b2 + r2, b3 + r3
+            s0, s1, s2, s3 = s0 + b0, s1 + b1, s2 + b2, s3 + b3
         weights[first + t], weights[first + t1], weights[first + t2], weights[first + t3] = s0, s1, s2, s3

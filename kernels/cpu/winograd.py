@@ -77,7 +77,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
             if too_large(E[SAMPLES], E[n - first]):
                 forward_tiles(n, 1, source, 0 if own else n * volume, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
                               Y, y.shape[1:], stride, dilation, groups, begin, some)  # fmt: skip
-        if padded.size and border == 0 and not bounded(W.size, Wf, 0):
+        if padded.size and border == 0 and E[SAMPLES] >= TOO_LARGE and not bounded(W.size, Wf, 0):
             forward_by_cells(first, last, begin, some, x, W, B if b.size else Wf, b.size > 0, y, stride, dilation,
                              groups, before)  # fmt: skip
 
@@ -115,7 +115,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
                 backward_input_tiles(n, 1, Wf, W.shape[1:], dY, dy.shape[1:], T if near else pointer(Z),
                                      0 if near else n * F * FH * FW, framed.shape[1:], dX, image.shape[1:],
                                      stride, dilation, groups, (0, top, left))  # fmt: skip
-        if not bounded(W.size, Wf, 0):
+        if E[SAMPLES] >= TOO_LARGE and not bounded(W.size, Wf, 0):
             backward_input_by_cells(first, last, W, dy, image, stride, dilation, groups, (0, top, left))
         if not inside:
             for n in range(first, last):
