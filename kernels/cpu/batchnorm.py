@@ -1,8 +1,9 @@
 """Batch normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per channel over batch and positions.
 
 x, y, dx, dy are (N, C, positions). Parallel plan: channels are independent, so each is one iteration that reads its N
-rows. Sums are made row by row, then over ROWS of them, then over all, which keeps float32 exact for large batches. The variance
-takes a second pass, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources: reference/batchnorm.py.
+rows. Sums are made row by row, then over ROWS of them, then over all, which keeps float32 exact for large batches. The
+variance takes a second pass, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources:
+reference/batchnorm.py.
 """
 
 import numpy as np

@@ -13,9 +13,7 @@ from .matrix import ALONG, BESIDE, add_product_of_rows, product, shares
 from .tile import lanes, panel
 
 COLUMNS = 64  # whose sums are taken at once, row after row
-ROWS = (
-    512  # that are summed before they are added to the sum of all: a sum's error grows with the terms it runs through
-)
+ROWS = 512  # that are summed before they are added to the sum of all: a sum's error grows with its terms
 
 
 @helper
@@ -24,8 +22,11 @@ def _combination(A, a, sa, ka, B, Y, y, rows, columns, K, m):
     for i in range(rows):
         for j in range(columns):
             total = Y.dtype.type(0)
-            for k in range(K):
-                total += A.flat[a + i * sa + k * ka] * B.flat[k * m + j]
+            for first in range(0, K, ROWS):
+                part = Y.dtype.type(0)
+                for k in range(first, min(K, first + ROWS)):
+                    part += A.flat[a + i * sa + k * ka] * B.flat[k * m + j]
+                total += part
             Y.flat[y + i * m + j] = total
 
 

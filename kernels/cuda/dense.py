@@ -11,9 +11,7 @@ from ..compiler import kernel
 from ..launch import launcher, workspace
 from .product import Factor, multiply
 
-ROWS = (
-    512  # that are summed before they are added to the sum of all: a sum's error grows with the terms it runs through
-)
+ROWS = 512  # that are summed before they are added to the sum of all: a sum's error grows with its terms
 
 
 @launcher
