@@ -1,7 +1,8 @@
 """Activations a = sigma(z), number by number; each is its formula and the formula of its derivative.
 
-A derivative written in y rather than x lets the program forget x. Formulas hold for every finite x without overflow,
-and NaN goes through.
+A derivative written in y rather than x lets the program forget x; it is written so where y tells enough: 1 - y of
+sigmoid and tanh loses its last digits where y is near 1, as PyTorch's does. Formulas hold for every finite x without
+overflow, and NaN goes through.
 """
 
 import math
@@ -70,8 +71,8 @@ class ELU(Layer):
         return x if x > 0 else alpha * np.expm1(x)
 
     @forward.derivative
-    def backward_input(y, alpha):
-        return 1.0 if y > 0 else y + alpha
+    def backward_input(x, alpha):
+        return 1.0 if x > 0 else alpha * np.exp(x)  # y + alpha would cancel for x far below 0
 
 
 @register("selu")
@@ -85,8 +86,8 @@ class SELU(Layer):
         return SELU_SCALE * x if x > 0 else SELU_SCALE * SELU_ALPHA * np.expm1(x)
 
     @forward.derivative
-    def backward_input(y):
-        return SELU_SCALE if y > 0 else y + SELU_SCALE * SELU_ALPHA
+    def backward_input(x):
+        return SELU_SCALE if x > 0 else SELU_SCALE * SELU_ALPHA * np.exp(x)
 
 
 @register("gelu")
@@ -118,8 +119,11 @@ class SiLU(Layer):
     @forward.derivative
     def backward_input(x):
         e = np.exp(-abs(x))
-        s = (e if x < 0 else 1.0) / (1.0 + e)
-        return s * (1.0 + x * (1.0 - s))
+        s, rest = (
+            (e if x < 0 else 1.0) / (1.0 + e),
+            (1.0 if x < 0 else e) / (1.0 + e),
+        )  # rest = 1 - s, which would cancel
+        return s * (1.0 + x * rest)
 
 
 @register("softplus")

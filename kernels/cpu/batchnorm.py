@@ -1,14 +1,17 @@
 """Batch normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per channel over batch and positions.
 
 x, y, dx, dy are (N, C, positions). Parallel plan: channels are independent, so each is one iteration that reads its N
-rows. Sums are made row by row and then over rows, which keeps float32 exact enough for large batches. The variance
-takes a second pass, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources: reference/batchnorm.py.
+rows. Sums are made row by row, then over ROWS of them, then over all, which keeps float32 exact for large batches. The
+variance takes a second pass, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources:
+reference/batchnorm.py.
 """
 
 import numpy as np
 from numba import prange
 
 from ..compiler import kernel
+
+ROWS = 512  # samples whose sums are added up before they are added to the sum of all
 
 
 @kernel
@@ -23,18 +26,24 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
         m, v = running_mean[c], running_variance[c]
         if training:
             total = 0.0
-            for n in range(N):
-                row = 0.0
-                for i in range(positions):
-                    row += x[n, c, i]
-                total += row
+            for first in range(0, N, ROWS):
+                part = 0.0
+                for n in range(first, min(N, first + ROWS)):
+                    row = 0.0
+                    for i in range(positions):
+                        row += x[n, c, i]
+                    part += row
+                total += part
             m = total / M
             total = 0.0
-            for n in range(N):
-                row = 0.0
-                for i in range(positions):
-                    row += (x[n, c, i] - m) * (x[n, c, i] - m)
-                total += row
+            for first in range(0, N, ROWS):
+                part = 0.0
+                for n in range(first, min(N, first + ROWS)):
+                    row = 0.0
+                    for i in range(positions):
+                        row += (x[n, c, i] - m) * (x[n, c, i] - m)
+                    part += row
+                total += part
             v = total / M
             if N * positions > 1:
                 moved_mean = momentum * running_mean[c] + (1.0 - momentum) * m
@@ -57,13 +66,17 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     for c in prange(C):
         m, r = mean[c], inverse_deviation[c]
         sum_dy, sum_dyh = 0.0, 0.0
-        for n in range(N):
-            row, row_h = 0.0, 0.0
-            for i in range(positions):
-                row += dy[n, c, i]
-                row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
-            sum_dy += row
-            sum_dyh += row_h
+        for first in range(0, N, ROWS):
+            part, part_h = 0.0, 0.0
+            for n in range(first, min(N, first + ROWS)):
+                row, row_h = 0.0, 0.0
+                for i in range(positions):
+                    row += dy[n, c, i]
+                    row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
+                part += row
+                part_h += row_h
+            sum_dy += part
+            sum_dyh += part_h
         a, shift, slope = gain[c] * r, sum_dy / M, sum_dyh / M
         if not training:
             shift, slope = 0.0, 0.0
@@ -79,12 +92,16 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     for c in prange(C):
         m, r = mean[c], inverse_deviation[c]
         sum_dy, sum_dyh = 0.0, 0.0
-        for n in range(N):
-            row, row_h = 0.0, 0.0
-            for i in range(positions):
-                row += dy[n, c, i]
-                row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
-            sum_dy += row
-            sum_dyh += row_h
+        for first in range(0, N, ROWS):
+            part, part_h = 0.0, 0.0
+            for n in range(first, min(N, first + ROWS)):
+                row, row_h = 0.0, 0.0
+                for i in range(positions):
+                    row += dy[n, c, i]
+                    row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
+                part += row
+                part_h += row_h
+            sum_dy += part
+            sum_dyh += part_h
         dgain[c] = sum_dyh
         doffset[c] = sum_dy

@@ -20,10 +20,12 @@ from shapes). Indices that Numba would test for "counted from the end" are unsig
 from numba import prange, uintp
 
 from ..compiler import helper, kernel
-from .conv_tiles import backward_input_tiles, backward_weight_tiles, blocks_of, forward_tiles
+from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
+from .conv_tiles import backward_input_tiles, backward_weight_tiles, block_of, blocks_of, forward_tiles
 from .padding import fold, pad, pad_maps
 from .tile import panel, pointer
 
+ROWS = 512  # samples whose sums are added up before they are added to the sum of all
 SAMPLES = 8  # for which weights are packed once
 FEW = 3  # samples, at most, that are divided by filters too
 SPLITS = 4
@@ -43,6 +45,9 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         p = 0 if own else first * C * volume
         forward_tiles(first, last - first, T if own else pointer(P), p, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
                       Y, y.shape[1:], stride, dilation, groups, f, some)  # fmt: skip
+        if padded.size and border == 0 and not bounded(W.size, Wf, 0):
+            forward_by_cells(first, last, f, some, x, W, B if b.size else Wf, b.size > 0, y, stride, dilation,
+                             groups, before)  # fmt: skip
 
 
 @kernel
@@ -60,6 +65,9 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
             source, u = T if near else pointer(dY if bare else U), 0 if near else n * framed[0].size
             backward_input_tiles(n, min(step, N - n), Wf, shapes[0], dY, shapes[1], source, u, shapes[2], dX, shapes[3],
                                  stride, dilation, groups, first)  # fmt: skip
+        if not bare and not bounded(W.size, Wf, 0):
+            backward_input_by_cells(block * SAMPLES, min(N, (block + 1) * SAMPLES), W, dy, image, stride, dilation,
+                                    groups, first)  # fmt: skip
         for n in range(N if inside else block * SAMPLES, min(N, (block + 1) * SAMPLES)):
             fold(n, dpadded, dx, before, border)
 
@@ -72,6 +80,9 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
     shapes = (image.shape[1:], dy.shape[1:], dW.shape[1:])
     for block in prange(blocks_of(dW, groups)):
         backward_weight_tiles(block, dy.shape[0], P, shapes[0], dY, shapes[1], dWf, shapes[2], stride, dilation, groups)
+        f, filters, a, maps, first, last = block_of(block, dW.shape[0], dW.shape[1:], groups)
+        mend_weights(f, filters, a, maps, first * dW.shape[4], last * dW.shape[4], x, padded, dy, dW, stride, dilation,
+                     groups, before, border)  # fmt: skip
 
 
 @kernel
@@ -81,10 +92,14 @@ def backward_bias(dy, db):
     dY, plane = dy.reshape(-1), OD * OH * OW
     for f in prange(db.size):
         total = 0.0
-        for n in range(N):
-            at = uintp((n * F + f) * plane)
-            for i in range(uintp(plane)):
-                total += dY[at + i]
+        for first in range(0, N, ROWS):
+            part = 0.0
+            for n in range(first, min(N, first + ROWS)):
+                at, row = uintp((n * F + f) * plane), 0.0
+                for i in range(uintp(plane)):
+                    row += dY[at + i]
+                part += row
+            total += part
         db[f] = total
 
 

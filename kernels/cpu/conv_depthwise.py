@@ -15,6 +15,7 @@ backward_weight over filters, each a sum over the batch that one iteration owns.
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
+from .conv_cells import backward_input_cells, bounded, forward_cells, mend_weights
 from .conv_tiles import gather, plane_of_one, rows_of_taps
 from .padding import move, pad
 from .tile import REGISTERS, ahead, fill, lanes, load, numbers, panel, slide, store, zero
@@ -58,6 +59,9 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         c = i % C
         filter_map(P, i * D * H * width, (D, H, width), before, room, Wf, c * taps, ws, kernel, dilation,
                    B if b.size else Wf, c, 2 if b.size else 1, Y, i * plane, out)  # fmt: skip
+        if padded.size and not bounded(taps, Wf, c * taps):
+            forward_cells(1, P, i * D * H * width, (1, D, H, width), Wf, c * taps, (0, 0), kernel,
+                          B if b.size else Wf, c, b.size > 0, Y, i * plane, out, stride, dilation, before)  # fmt: skip
 
 
 @kernel
@@ -73,6 +77,9 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
         last = (i % C + 1) * taps - 1
         filter_map(dY, i * D * H * width, (D, H, width), front, room, Wf, last, ws, kernel, dilation,
                    Wf, 0, 1, dX, i * plane, out)  # fmt: skip
+        if not bounded(taps, Wf, i % C * taps):
+            backward_input_cells(1, dY, i * D * H * width, (1, D, H, width), Wf, i % C * taps, (0, 0), kernel, dX,
+                                 i * plane, out, stride, dilation, before)  # fmt: skip
 
 
 @kernel
@@ -82,6 +89,7 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
     P, dY, dWf = x.reshape(-1), dy.reshape(-1), dW.reshape(-1)
     for c in prange(C):
         weigh_maps(N, C, c, P, x.shape[2:], before, dilation, dY, dy.shape[2:], dWf, dW.shape[2:])
+        mend_weights(c, 1, 0, 1, 0, dW[0, 0].size, x, padded, dy, dW, stride, dilation, groups, before, border)
 
 
 @inlined

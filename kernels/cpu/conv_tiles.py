@@ -573,18 +573,25 @@ def blocks_of(dW, groups):
 
 
 @helper
-def backward_weight_tiles(block, N, P, image, dY, out, dW, kernel, stride, dilation, groups):
-    """One block of dW: some filters of a group, some maps, a run of the rows of taps."""
-    F = out[0]
-    m, KD, KH, KW = kernel
+def block_of(block, F, kernel, groups):
+    """A block of dW: its first filter and how many, its first map and how many, its rows of taps from first to last."""
+    m, KD, KH, _ = kernel
     filters, maps, rows = shares(F, m, groups, KD * KH)
-    each, K = F // groups, KD * KH * KW
+    each = F // groups
     run, block = block % rows, block // rows
     a, block = block % ((m + maps - 1) // maps) * maps, block // ((m + maps - 1) // maps)
     fs = (each + filters - 1) // filters
     g, f = block // fs, block % fs * filters
     first, last = run * KD * KH // rows, (run + 1) * KD * KH // rows
-    z = (g * each + f) * out[1] * out[2] * out[3]
-    p = (g * m + a) * image[1] * image[2] * image[3]
-    products(min(filters, each - f), min(maps, m - a), first, last, N, dY, z, out, P, p, image, stride, dilation,
-             kernel[1:], dW, (g * each + f) * m * K + a * K, (m * K, K))  # fmt: skip
+    return g * each + f, min(filters, each - f), a, min(maps, m - a), first, last
+
+
+@helper
+def backward_weight_tiles(block, N, P, image, dY, out, dW, kernel, stride, dilation, groups):
+    """One block of dW: some filters of a group, some maps, a run of the rows of taps."""
+    m, K = kernel[0], kernel[1] * kernel[2] * kernel[3]
+    f, filters, a, maps, first, last = block_of(block, out[0], kernel, groups)
+    z = f * out[1] * out[2] * out[3]
+    p = (f // (out[0] // groups) * m + a) * image[1] * image[2] * image[3]
+    products(filters, maps, first, last, N, dY, z, out, P, p, image, stride, dilation, kernel[1:], dW,
+             f * m * K + a * K, (m * K, K))  # fmt: skip

@@ -11,16 +11,19 @@ Parallel plan: as in conv.py, but backward_weight loops over the output maps c: 
 dW[:, c - g m]. The gradient of b is conv.backward_bias.
 
 backward_input runs on conv's register tiles. The other two are plain loops: an image is a flat array, a tap a fixed
-offset into it; four products are added in one pass along a row, which LLVM vectorises where the stride is 1. What is
-missing to a multiple of four has weight 0 and repeats the last one. Indices are unsigned (uintp), or Numba would test
-each for "counted from the end".
+offset into it; four products are added in one pass along a row, which LLVM vectorises where the stride is 1. Filters
+that make no four go one by one: a weight of 0 in place of the missing ones would make NaN of an infinite number.
+Indices are unsigned (uintp), or Numba would test each for "counted from the end".
 """
 
 from numba import prange, uintp
 
 from ..compiler import helper, kernel
+from .conv_cells import bounded, forward_by_cells, mend_weights
 from .conv_tiles import forward_tiles
 from .padding import fold, pad_maps
+
+SAMPLES = 64  # whose sums are added up before they are added to the sum of all
 
 
 @kernel
@@ -51,6 +54,8 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
         pad_maps(n * C, (n + 1) * C, 1, dy, dpadded, before, border)
         forward_tiles(n, 1, P, n * volume, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups,
                       0, W.shape[0] // groups)  # fmt: skip
+        if dpadded.size and border == 0 and not bounded(W.size, Wf, 0):
+            forward_by_cells(n, n + 1, 0, W.shape[0] // groups, dy, W, Wf, False, dx, stride, dilation, groups, before)
 
 
 @kernel
@@ -63,6 +68,8 @@ def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border
         pad_maps(c, N * dy.shape[1], dy.shape[1], dy, dpadded, before, border)
         for f in range(c // m * each, (c // m + 1) * each):
             _products(image, c, 1, x, f, dW, f, c % m, stride, dilation)
+        mend_weights(c // m * each, each, c % m, 1, 0, dW[0, 0].size, dy, dpadded, x, dW, stride, dilation, groups,
+                     before, border)  # fmt: skip
 
 
 # -- the loops ---------------------------------------------------------------------------------------------------------
@@ -85,62 +92,72 @@ def _spread(n, W, dy, dx, stride, dilation, groups):
     m, KD, KH, KW = W.shape[1:]
     zero = W.dtype.type(0)
     deltas, images = dy.reshape(-1), dx.reshape(-1)
-    step = uintp(stride[2])
+    step, plane = uintp(stride[2]), uintp(OD * OH * OW)
     each = F // groups
     for c in range(C):
         start = (n * C + c) * D * H * width
         for j in range(uintp(start), uintp(start + D * H * width)):
             images[j] = zero
-        last = (c // m + 1) * each - 1  # filter of this group
-        for f in range(last + 1 - each, last + 1, 4):
-            f1, f2, f3 = min(f + 1, last), min(f + 2, last), min(f + 3, last)
+        first, rest = c // m * each, each % 4  # filters of this group; those that make no four go one by one
+        for i in range(each // 4 + rest):
+            four = i < each // 4
+            f = first + (4 * i if four else each - rest + i - each // 4)
             for t in range(KD * KH * KW):
                 kd, kh, kw = t // (KH * KW), t // KW % KH, t % KW
                 p = start + _offset(t, W.shape[2:], dilation, dx.shape[2:])
-                u0 = W[f, c % m, kd, kh, kw]
-                u1 = W[f1, c % m, kd, kh, kw] if f + 1 <= last else zero
-                u2 = W[f2, c % m, kd, kh, kw] if f + 2 <= last else zero
-                u3 = W[f3, c % m, kd, kh, kw] if f + 3 <= last else zero
                 for d in range(OD):
                     for h in range(OH):
                         q = uintp(p + (d * stride[0] * H + h * stride[1]) * width)
-                        z0 = uintp((((n * F + f) * OD + d) * OH + h) * OW)
-                        z1 = z0 + uintp((f1 - f) * OD * OH * OW)
-                        z2 = z0 + uintp((f2 - f) * OD * OH * OW)
-                        z3 = z0 + uintp((f3 - f) * OD * OH * OW)
-                        for j in range(uintp(OW)):
-                            images[q + j * step] += (
-                                u0 * deltas[z0 + j] + u1 * deltas[z1 + j] + u2 * deltas[z2 + j] + u3 * deltas[z3 + j]
-                            )
+                        z = uintp((((n * F + f) * OD + d) * OH + h) * OW)
+                        if four:
+                            u0, u1 = W[f, c % m, kd, kh, kw], W[f + 1, c % m, kd, kh, kw]
+                            u2, u3 = W[f + 2, c % m, kd, kh, kw], W[f + 3, c % m, kd, kh, kw]
+                            z1, z2, z3 = z + plane, z + plane + plane, z + plane + plane + plane
+                            for j in range(uintp(OW)):
+                                images[q + j * step] += (
+                                    u0 * deltas[z + j] + u1 * deltas[z1 + j] + u2 * deltas[z2 + j] + u3 * deltas[z3 + j]
+                                )
+                        else:
+                            u0 = W[f, c % m, kd, kh, kw]
+                            for j in range(uintp(OW)):
+                                images[q + j * step] += u0 * deltas[z + j]
 
 
 @helper
 def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
-    """dW[row, column : column + m] = sum over batch and positions of dy[:, f] times x[:, channel : channel + m]."""
+    """dW[row, column : column + m] = sum over batch and positions of dy[:, f] times x[:, channel : channel + m].
+
+    Rows are summed, then those of SAMPLES samples, then all.
+    """
     N, F, OD, OH, OW = dy.shape
     C, D, H, width = x.shape[1:]
     volume = dW[0, 0].size
     taps = m * volume
     weights, images, deltas = dW.reshape(-1), x.reshape(-1), dy.reshape(-1)
     first = (row * dW.shape[1] + column) * volume
-    step = uintp(stride[2])
+    step, zero = uintp(stride[2]), dW.dtype.type(0)
     for t in range(0, taps, 4):
         t1, t2, t3 = min(t + 1, taps - 1), min(t + 2, taps - 1), min(t + 3, taps - 1)
         p0 = _offset(t, dW.shape[2:], dilation, x.shape[2:])
         p1 = _offset(t1, dW.shape[2:], dilation, x.shape[2:])
         p2 = _offset(t2, dW.shape[2:], dilation, x.shape[2:])
         p3 = _offset(t3, dW.shape[2:], dilation, x.shape[2:])
-        s0 = s1 = s2 = s3 = dW.dtype.type(0)
-        for n in range(N):
-            for d in range(OD):
+        s0 = s1 = s2 = s3 = zero
+        for block in range(0, N, SAMPLES):
+            b0 = b1 = b2 = b3 = zero
+            for i in range(min(N - block, SAMPLES) * OD):
+                n, d = block + i // OD, i % OD
                 for h in range(OH):
                     at = (((n * C + channel) * D + d * stride[0]) * H + h * stride[1]) * width
                     q0, q1, q2, q3 = uintp(p0 + at), uintp(p1 + at), uintp(p2 + at), uintp(p3 + at)
                     z = uintp((((n * F + f) * OD + d) * OH + h) * OW)
+                    r0 = r1 = r2 = r3 = zero
                     for j in range(uintp(OW)):
                         delta = deltas[z + j]
-                        s0 += delta * images[q0 + j * step]
-                        s1 += delta * images[q1 + j * step]
-                        s2 += delta * images[q2 + j * step]
-                        s3 += delta * images[q3 + j * step]
+                        r0 += delta * images[q0 + j * step]
+                        r1 += delta * images[q1 + j * step]
+                        r2 += delta * images[q2 + j * step]
+                        r3 += delta * images[q3 + j * step]
+                    b0, b1, b2, b3 = b0 + r0, b1 + r1, b2 + r2, b3 + r3
+            s0, s1, s2, s3 = s0 + b0, s1 + b1, s2 + b2, s3 + b3
         weights[first + t], weights[first + t1], weights[first + t2], weights[first + t3] = s0, s1, s2, s3

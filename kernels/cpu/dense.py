@@ -10,9 +10,10 @@ from numba import prange, uintp
 
 from ..compiler import helper, kernel
 from .matrix import ALONG, BESIDE, add_product_of_rows, product, shares
-from .tile import lanes
+from .tile import lanes, panel
 
 COLUMNS = 64  # whose sums are taken at once, row after row
+ROWS = 512  # that are summed before they are added to the sum of all: a sum's error grows with its terms
 
 
 @helper
@@ -21,8 +22,11 @@ def _combination(A, a, sa, ka, B, Y, y, rows, columns, K, m):
     for i in range(rows):
         for j in range(columns):
             total = Y.dtype.type(0)
-            for k in range(K):
-                total += A.flat[a + i * sa + k * ka] * B.flat[k * m + j]
+            for first in range(0, K, ROWS):
+                part = Y.dtype.type(0)
+                for k in range(first, min(K, first + ROWS)):
+                    part += A.flat[a + i * sa + k * ka] * B.flat[k * m + j]
+                total += part
             Y.flat[y + i * m + j] = total
 
 
@@ -89,6 +93,15 @@ def backward_bias(dy, db):
         first, last = uintp(block * COLUMNS), uintp(min(n, (block + 1) * COLUMNS))
         for j in range(first, last):
             db[j] = 0.0
-        for i in range(N):
+        for i in range(N if N <= ROWS else 0):
             for j in range(first, last):
                 db[j] += dy[i, j]
+        part = panel(dy, COLUMNS)
+        for top in range(0, N if N > ROWS else 0, ROWS):
+            for j in range(uintp(COLUMNS)):
+                part[j] = 0.0
+            for i in range(top, min(N, top + ROWS)):
+                for j in range(last - first):
+                    part[j] += dy[i, first + j]
+            for j in range(last - first):
+                db[first + j] += part[j]

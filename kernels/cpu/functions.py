@@ -92,7 +92,9 @@ class _Arithmetic:
         n, q = self.split(self.clamp(x, -40.0, self.format.range[1]))  # exp(-40) is nothing beside 1
         half = self.power(self.builder.sub(n, self.format.int(1)))
         value = self.call("fma", half, q, self.builder.fsub(half, self.number(0.5)))
-        return self.builder.fmul(value, self.number(2.0))
+        value = self.builder.fmul(value, self.number(2.0))
+        tiny = self.builder.fcmp_ordered("<", self.call("fabs", x), self.number(1e-10))  # -0.0 and subnormals too
+        return self.builder.select(tiny, x, value)
 
     def tanh(self, x):
         """-t / (2 + t) with t = exp(-2 |x|) - 1, and the sign of x."""

@@ -10,6 +10,9 @@ import numpy as np
 from numba import prange, uintp
 
 from ..compiler import kernel
+from .tile import panel
+
+ROWS = 512  # samples whose sums are added up before they are added to the sum of all
 
 
 @kernel
@@ -52,13 +55,20 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx):
 def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """dgain = sum over the batch of dy h, doffset = sum over the batch of dy."""
     F = dgain.size
+    part_gain, part_offset = panel(x, 64), panel(x, 64)
     for block in prange((F + 63) // 64):
         start, stop = uintp(64 * block), uintp(min(64 * block + 64, F))
         for j in range(start, stop):
             dgain[j] = 0.0
             doffset[j] = 0.0
-        for n in range(mean.size):
-            at, m, r = uintp(n * F), mean[n], inverse_deviation[n]
-            for j in range(start, stop):
-                dgain[j] += dy[at + j] * ((x[at + j] - m) * r)
-                doffset[j] += dy[at + j]
+        for first in range(0, mean.size, ROWS):
+            for j in range(uintp(64)):
+                part_gain[j] = part_offset[j] = 0.0
+            for n in range(first, min(mean.size, first + ROWS)):
+                at, m, r = uintp(n * F) + start, mean[n], inverse_deviation[n]
+                for j in range(stop - start):
+                    part_gain[j] += dy[at + j] * ((x[at + j] - m) * r)
+                    part_offset[j] += dy[at + j]
+            for j in range(stop - start):
+                dgain[start + j] += part_gain[j]
+                doffset[start + j] += part_offset[j]

@@ -21,6 +21,7 @@ ALONG = 128  # columns, at least, of a block that turns its rows, or that costs 
 APART = 16  # more terms than there are from row to row of packed ones, or they share few lines of the cache
 REUSED = 10  # panels of B that all rows of A meet, from which packing these, too, is earned
 PACKED = (DEEP + APART) * TALL
+PORTION = 1024  # terms that are summed before they are added to the result: the error of a sum grows with its terms
 
 
 def _tile(R, C):
@@ -28,9 +29,11 @@ def _tile(R, C):
 
     @inlined
     def tile(A, a, sa, ka, B, b, kb, exist, Y, y, ys, K, width, begin):
-        t = zero(A, R, C) if begin else load(Y, y, ys, R, C, width, None)
+        t = zero(A, R, C)
         for k in range(K):
             t = outer(t, A, a + k * ka, sa, B, b + k * kb, exist, None)
+        if not begin:  # only now: of a long sum, portions are added up
+            t = t + load(Y, y, ys, R, C, width, None)
         store(Y, y, ys, t, width, None)
 
     return tile
@@ -90,6 +93,15 @@ def product(M, K, n, A: array, a, sa, ka, B: array, b, kb, Y: array, y, ys, begi
                 else:
                     _columns(M, A, a + k * ka, sa, ka, T, 0, wide, Y, y + j, ys, deep, n - j, begin and k == 0)
         return
+    for k in range(0, K, PORTION):
+        _direct(M, min(PORTION, K - k), n, A, a + k * ka, sa, ka, B, b + k * kb, kb, Y, y, ys, begin and k == 0)
+
+
+@helper
+def _direct(M, K, n, A, a, sa, ka, B, b, kb, Y, y, ys, begin):
+    """`product` of few rows: nothing is packed."""
+    L = lanes(A)
+    wide = 3 * L
     whole = n - n % wide
     for j in range(0, whole, wide):  # three vectors of B meet all rows while they are near
         for block in range((M + HIGH - 1) // HIGH if begin and M >= HIGH else M // HIGH):

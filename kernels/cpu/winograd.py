@@ -31,6 +31,7 @@ from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
 from .conv import SAMPLE, SAMPLES, blocks, held, pad_share, share, splits
+from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_tiles import backward_input_tiles, forward_tiles
 from .conv_tiles import products as plain_products
 from .padding import fold, frame
@@ -76,6 +77,9 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
             if too_large(E[SAMPLES], E[n - first]):
                 forward_tiles(n, 1, source, 0 if own else n * volume, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
                               Y, y.shape[1:], stride, dilation, groups, begin, some)  # fmt: skip
+        if padded.size and border == 0 and E[SAMPLES] >= TOO_LARGE and not bounded(W.size, Wf, 0):
+            forward_by_cells(first, last, begin, some, x, W, B if b.size else Wf, b.size > 0, y, stride, dilation,
+                             groups, before)  # fmt: skip
 
 
 @kernel
@@ -111,6 +115,8 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
                 backward_input_tiles(n, 1, Wf, W.shape[1:], dY, dy.shape[1:], T if near else pointer(Z),
                                      0 if near else n * F * FH * FW, framed.shape[1:], dX, image.shape[1:],
                                      stride, dilation, groups, (0, top, left))  # fmt: skip
+        if E[SAMPLES] >= TOO_LARGE and not bounded(W.size, Wf, 0):
+            backward_input_by_cells(first, last, W, dy, image, stride, dilation, groups, (0, top, left))
         if not inside:
             for n in range(first, last):
                 fold(n, dpadded, dx, before, border)
@@ -138,6 +144,7 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
         if too_large(E[0], E[1]):
             plain_products(R, K, 0, 3, N, dY, y, dy.shape[1:], P, p, image.shape[1:], stride, dilation, (1, 3, 3),
                            dWf, w, (C * 9, 9))  # fmt: skip
+        mend_weights(f, R, c, K, 0, 9, x, padded, dy, dW, stride, dilation, groups, before, border)
 
 
 # -- where the plain algorithm is taken --------------------------------------------------------------------------------

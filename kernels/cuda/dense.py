@@ -11,6 +11,8 @@ from ..compiler import kernel
 from ..launch import launcher, workspace
 from .product import Factor, multiply
 
+ROWS = 512  # that are summed before they are added to the sum of all: a sum's error grows with its terms
+
 
 @launcher
 def forward(x, W, b, y):
@@ -41,6 +43,9 @@ def backward_bias(dy, db):
     N = dy.shape[0]
     for j in prange(db.size):
         total = 0.0
-        for i in range(N):
-            total += dy[i, j]
+        for first in range(0, N, ROWS):
+            part = 0.0
+            for i in range(first, min(N, first + ROWS)):
+                part += dy[i, j]
+            total += part
         db[j] = total

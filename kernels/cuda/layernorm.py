@@ -14,6 +14,8 @@ from ..device_code import block_kernel, real
 from ..launch import THREADS, launch, launcher
 from .block import total
 
+ROWS = 512  # samples whose sums are added up before they are added to the sum of all
+
 
 @launcher
 def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
@@ -33,9 +35,13 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     F = dgain.size
     for j in prange(F):
         sum_dy, sum_dyh = 0.0, 0.0
-        for n in range(mean.size):
-            sum_dyh += dy[n * F + j] * ((x[n * F + j] - mean[n]) * inverse_deviation[n])
-            sum_dy += dy[n * F + j]
+        for first in range(0, mean.size, ROWS):
+            part, part_h = 0.0, 0.0
+            for n in range(first, min(mean.size, first + ROWS)):
+                part_h += dy[n * F + j] * ((x[n * F + j] - mean[n]) * inverse_deviation[n])
+                part += dy[n * F + j]
+            sum_dy += part
+            sum_dyh += part_h
         dgain[j] = sum_dyh
         doffset[j] = sum_dy
 

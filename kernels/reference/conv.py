@@ -1,4 +1,4 @@
-"""Convolution (cross-correlation) in NumPy, by windows and einsum.
+"""Convolution (cross-correlation) in NumPy, tap by tap.
 
     y[n, f, o] = b[f] + sum over a < m, taps k of W[f, a, k] x~[n, g m + a, o s + k d]
 
@@ -7,11 +7,11 @@ with x~ the padded input, s the stride, d the dilation, g = f // (filters / grou
 
 Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 where nothing is padded, W (F, m, *kernel) with
 m = C / groups, b (F,) or (0,), y (N, F, *out); any number of dimensions. `before` is the padding before each dimension,
-`border` an index of geometry.BORDERS.
+`border` an index of geometry.BORDERS. A border of zeros adds nothing, whatever it meets: sums are over the cells of the
+image, so that an infinite weight or delta gives no NaN there.
 """
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 MODES = ("constant", "edge", "reflect", "wrap")  # np.pad's names of geometry.BORDERS
 
@@ -20,11 +20,11 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
     if padded.size:
         padded[...] = np.pad(x, [(0, 0), (0, 0), *_sides(x, padded, before)], MODES[border])
-    windows = _windows(padded if padded.size else x, W, y, stride, dilation)
-    for maps, inputs in _groups(W, groups):
-        y[:, maps] = np.einsum("nadhwijk,faijk->nfdhw", windows[:, inputs], W[maps], optimize=True)
-    if b.size:
-        y += b[:, None, None, None]
+    y[...] = b[:, None, None, None] if b.size else 0
+    for tap, positions, cells, image in _taps(x, padded, W, y, stride, dilation, before, border):
+        for maps, inputs in _groups(W, groups):
+            seen = image[cells][:, inputs]
+            y[positions][:, maps] += np.einsum("na...,fa->nf...", seen, W[(maps, slice(None), *tap)])
 
 
 def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
@@ -41,9 +41,11 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 
 def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
-    windows = _windows(padded if padded.size else x, dW, dy, stride, dilation)
-    for maps, inputs in _groups(dW, groups):
-        dW[maps] = np.einsum("nadhwijk,nfdhw->faijk", windows[:, inputs], dy[:, maps], optimize=True)
+    dW[...] = 0
+    for tap, positions, cells, image in _taps(x, padded, dW, dy, stride, dilation, before, border):
+        for maps, inputs in _groups(dW, groups):
+            seen = image[cells][:, inputs]
+            dW[(maps, slice(None), *tap)] = np.einsum("nadhw,nfdhw->fa", seen, dy[positions][:, maps])
 
 
 def backward_bias(dy, db):
@@ -52,12 +54,19 @@ def backward_bias(dy, db):
         db[...] = dy.sum(axis=(0, 2, 3, 4))
 
 
-def _windows(x, W, y, stride, dilation):
-    """A view (N, C, *out, *kernel) of the padded input."""
-    spans = tuple(d * (k - 1) + 1 for k, d in zip(W.shape[2:], dilation, strict=True))
-    windows = sliding_window_view(x, spans, axis=(2, 3, 4))
-    places = tuple(slice(0, (o - 1) * s + 1, s) for o, s in zip(y.shape[2:], stride, strict=True))
-    return windows[(slice(None), slice(None), *places, *(slice(None, None, d) for d in dilation))]
+def _taps(x, padded, W, y, stride, dilation, before, border):
+    """Each tap, slices of the positions whose cell exists and of those cells, and the image that they are cells of."""
+    image, offset = (x, before) if border == 0 or not padded.size else (padded, (0, 0, 0))
+    for tap in np.ndindex(W.shape[2:]):
+        positions, cells = [slice(None)] * 2, [slice(None)] * 2
+        rows = zip(tap, y.shape[2:], image.shape[2:], stride, dilation, offset, strict=True)
+        for t, o, i, s, d, b in rows:
+            first = max(0, -((t * d - b) // s))  # the first o with o s + t d - b >= 0
+            last = min(o, (i - 1 - t * d + b) // s + 1)
+            positions.append(slice(first, max(first, last)))
+            begin = first * s + t * d - b
+            cells.append(slice(begin, begin + (last - first - 1) * s + 1, s) if last > first else slice(0, 0))
+        yield tap, tuple(positions), tuple(cells), image
 
 
 def _positions(tap, dy, stride, dilation):
@@ -77,11 +86,12 @@ def _sides(x, padded, before):
 
 
 def _fold(dpadded, dx, before, border):
-    """The adjoint of np.pad: along each axis the transpose of the 0-1 matrix that pads."""
+    """The adjoint of np.pad: along each axis every cell gives back to its source."""
     for axis, sides in enumerate(_sides(dx, dpadded, before), start=2):
         i = dx.shape[axis]
         constant = {"constant_values": -1} if border == 0 else {}
         source = np.pad(np.arange(i), sides, MODES[border], **constant)
-        matrix = (source[:, None] == np.arange(i)).astype(dx.dtype)  # (padded, i)
-        dpadded = np.moveaxis(np.tensordot(dpadded, matrix, axes=(axis, 0)), -1, axis)
+        cells, folded = np.moveaxis(dpadded, axis, 0), np.zeros((i, *np.delete(dpadded.shape, axis)), dx.dtype)
+        np.add.at(folded, source[source >= 0], cells[source >= 0])
+        dpadded = np.moveaxis(folded, 0, axis)
     return dpadded
