@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from ..errors import NnjitError, ShapeError, SpecError
 from ..registry import layers as catalogue
+from .duties import check_layer
 from .layer import Layer, Parameter
 
 
@@ -90,6 +91,7 @@ class Graph:
             _check(key, parameter, name)
             node.buffers[key] = (self.buffer_size, parameter)
             self.buffer_size += parameter.size
+        check_layer(node)
         self.nodes.append(node)
         return node.y
 

@@ -16,6 +16,7 @@ from ..kernels.elementwise import Formula
 from ..kernels.operations import operation
 from ..kernels.slots import Binding, Desk, Slot, part, rows, short
 from . import schedule
+from .duties import check_names
 from .graph import Ref, is_alias
 from .notation import identifier, variables
 
@@ -122,11 +123,7 @@ class Plan:
             known["d" + name] = Ref("dscratch", (index, name))
         known |= node.layer.scalars(shape)
         known |= {"training": Var("training", bool), "seed": Var(f"seed + {index + 1}"), "first": Var("n0")}
-        for name in kernel.arguments:
-            if name not in known:
-                raise NnjitError(
-                    f"{node.name}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}"
-                )
+        check_names(node.name, attribute, kernel, known)
         return self.call(f"{node.kind}_{attribute}", kernel, known, comment)
 
     def _forward(self):
@@ -140,8 +137,6 @@ class Plan:
                     text = f"{y} = {self.names[values['x']]} + {self.names[values['skip']]}"
                     region.forward.append(self.call("residual_add", node.layer.add, values, text))
                 elif not is_alias(node):
-                    if node.layer.forward is None:
-                        raise NnjitError(f"{node.name}: the layer has no forward kernel")
                     text = f"{y} = {_formula(self, node)}"
                     region.forward.append(self._of_node(index, "forward", text))
             if region.coupled:
@@ -226,11 +221,7 @@ class Plan:
         self.scale = self.call("norm_scale", operation("norm.scale"), mean, "the mean over the batch: 1/N of (4), (5)")
         self.clip = self.call("norm_scale", operation("norm.scale"), {"g": g, "factor": Var("clip", float)}, "clipping")
         self.measure = self.call("norm_partial", operation("norm.partial"), norm, "this chunk's share of the norms")
-        for name in optimizer.update.arguments:
-            if name not in known:
-                raise NnjitError(
-                    f"optimizer: the update takes {name!r}, which cannot be bound; known: {', '.join(known)}"
-                )
+        check_names("optimizer", "update", optimizer.update, known)
         self.update = self.call("update", optimizer.update, known, "the update rule")
 
     # -- memory ------------------------------------------------------------------------------------------------------

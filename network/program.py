@@ -21,6 +21,7 @@ from ..kernels.elementwise import Formula
 from ..kernels.operations import Operation, operation
 from ..kernels.slots import part, rows, short
 from ..registry import losses, optimizers
+from .duties import check_training
 from .graph import Ref
 from .memory import aligned
 from .plan import Plan
@@ -105,6 +106,7 @@ class Program:
             raise ShapeError(f"{self.loss_name}: takes targets of the output's shape, not whole-number labels")
         if not self.network.theta.size:
             raise ShapeError("the network has no parameters, so there is nothing to train")
+        check_training(self.loss_name, loss, optimizer)
         self.loss, self.optimizer = loss, optimizer
         self.rates = np.atleast_1d(np.asarray(optimizer.lr if rates is None else rates, np.float64))
 
