@@ -1,10 +1,14 @@
 """What the kernels of a layer, a loss and an optimizer must write, judged by their arguments and their text.
 
 `graph` asks when a network is composed, `program` before it trains: what nothing writes would be trained on whatever
-was in memory, or not at all, without a word.
+was in memory, or not at all, without a word. Their options must be valid as kernels get them, too.
 """
 
 import ast
+import copy
+import math
+
+import numpy as np
 
 from ..errors import NnjitError, SpecError
 from ..kernels.compiler import Kernel
@@ -76,6 +80,29 @@ def check_names(owner, attribute, kernel, known):
             raise NnjitError(
                 f"{owner}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}"
             )
+
+
+def check_rounded(owner, options, dtype):
+    """Raise SpecError unless options are valid when rounded to a network's dtype, as its kernels get them.
+
+    In float32 an epsilon of 1e-50 is 0, and a rate of dropout of 0.99999999999 is 1.
+    """
+    rounded = copy.copy(options)
+    for name, value in options.options().items():
+        if type(value) is float and math.isfinite(value):
+            setattr(rounded, name, as_dtype(f"{owner}: {name}", value, dtype))
+    try:
+        rounded.validate()
+    except SpecError as error:
+        raise SpecError(f"{error} (rounded to {dtype})") from None
+
+
+def as_dtype(name, value, dtype):
+    """A number rounded to a float dtype; SpecError where it would become infinite, 0 or inexact by being too small."""
+    least, most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+    if value == 0 or least <= abs(value) <= most:
+        return float(np.asarray(value, dtype))
+    raise SpecError(f"{name}: {dtype} cannot hold {value}, only 0 and magnitudes from {least:.3g} to {most:.3g}")
 
 
 def check_training(loss_name, loss, optimizer):

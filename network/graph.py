@@ -107,6 +107,8 @@ RESERVED = {"x", "y", "dx", "dy", "training", "seed", "first"}
 def _check(key, parameter, name):
     if not isinstance(parameter, Parameter):
         raise NnjitError(f"{name}: {key} must be made by weight(), constant() or zeros(), got {parameter!r}")
+    if not all(isinstance(n, int) and n >= 0 for n in parameter.shape):
+        raise ShapeError(f"{name}: the sizes of {key} must be whole numbers from 0 on, got {parameter.shape}")
     if not key.isidentifier():
         raise SpecError(f"{name}: the parameter name {key!r} is not an identifier")
     if key in RESERVED:

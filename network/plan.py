@@ -7,6 +7,7 @@ no later phase names shares its memory with others.
 from collections import Counter
 from dataclasses import dataclass, field
 from dataclasses import replace as with_
+from math import prod
 
 import numpy as np
 from numba import config
@@ -307,12 +308,12 @@ class Plan:
             if ref.kind == "target" and self.program.labels:
                 places[ref] = rows("counters", self._counters(), ())
             else:
-                whole[ref] = (loops[ref], _up((self.N if by_row else 1) * int(np.prod(shape))))
+                whole[ref] = (loops[ref], _up((self.N if by_row else 1) * prod(shape)))
         size, found = _pack(whole)
         for ref, at in found.items():
             shape, by_row = self._shape(ref)
             places[ref] = (rows if by_row else part)("arena", at, shape)
-        width, local = _pack({r: (lives[r], _up(int(np.prod(self._shape(r)[0])))) for r in lives if r not in kept})
+        width, local = _pack({r: (lives[r], _up(prod(self._shape(r)[0]))) for r in lives if r not in kept})
         desk = Desk(width * self.samples, self.samples, self.workers)
         for ref, at in local.items():
             places[ref] = short("arena", size, self._shape(ref)[0], at, *desk)

@@ -14,8 +14,11 @@ import numpy as np
 
 from ..data.split import Split
 from ..errors import DivergenceError, ShapeError, SpecError
+from ..network.memory import need
+from ..network.network import MAX_SEED
 from ..network.program import ROWS, SEED, STEP, STOP, Program
 from ..registry import losses, optimizers, schedules
+from ..registry.annotations import checked
 from . import metrics as metric_functions
 from .clip import create as create_clip
 
@@ -39,6 +42,12 @@ class Settings:
     seed: int = 0
     norm: float = 2.0
     metrics: tuple = ()
+
+    def __post_init__(self):
+        self.epochs = checked("epochs", self.epochs, int, 1)
+        self.batch_size = checked("batch_size", self.batch_size, int, 0)
+        self.seed = checked("seed", self.seed, int, 0, MAX_SEED)
+        self.norm = checked("norm", self.norm, float)
 
 
 @dataclass
@@ -82,17 +91,13 @@ class Trainer:
             settings.metrics
         )
         self.metrics = {name: metric_functions.get(name) for name in self.metrics}
-        _whole("epochs", settings.epochs, 1)
-        _whole("batch_size", settings.batch_size, 0)
-        _whole("seed", settings.seed, 0, 2**31 - 1)
         self.batch_size = min(settings.batch_size or len(train), len(train))
         self.steps_per_epoch = -(-len(train) // self.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
         self.labels = _targets(train, network, self.loss)
         if validation is not None:
             _targets(validation, network, self.loss)
-        steps = np.arange(self.total if not isinstance(self.schedule, schedules.get("constant")) else 1)
-        rates = self.optimizer.lr * self.schedule.factor(steps, self.total, self.steps_per_epoch)
+        rates = self._rates()
         self.program = Program(
             network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=create_clip(settings.clip),
             rates=rates, norm=settings.norm,
@@ -103,6 +108,18 @@ class Trainer:
         self._signal = None
 
     # -- the run -----------------------------------------------------------------------------------------------------
+
+    def _rates(self):
+        """The learning rate of every step, or of all where they are one."""
+        steps = self.total if not isinstance(self.schedule, schedules.get("constant")) else 1
+        need(4 * 8 * steps, f"epochs: the learning rates of {steps} steps")
+        with np.errstate(all="ignore"):
+            factors = np.asarray(self.schedule.factor(np.arange(steps), self.total, self.steps_per_epoch), float)
+            rates = self.optimizer.lr * factors
+        if factors.shape != (steps,) or not (np.isfinite(rates) & (rates >= 0)).all():
+            name = schedules.name_of(type(self.schedule))
+            raise SpecError(f"schedule: {name} must give a finite factor from 0 on for each of the {steps} steps")
+        return rates
 
     def compile(self):
         """Compile the program, outside all timing."""
@@ -217,6 +234,11 @@ class Trainer:
 
     def _finish(self, epoch):
         """The end of an epoch: validation, its record, checkpoints."""
+        if not np.isfinite(self.network.theta).all():  # no loss of this epoch has seen it
+            raise DivergenceError(
+                f"theta is not finite after step {self.progress['step']} (epoch {epoch}); choose a smaller learning"
+                " rate"
+            )
         record = self._record(epoch, self.progress["step"], int(self.program.state.counters[ROWS]) - 1)
         record["loss"] = self.progress["loss_sum"] / len(self.train)
         some = self.train.take(slice(0, min(len(self.train), SAMPLE)), self.network.dtype)
@@ -444,9 +466,3 @@ def _targets(split, network, loss):
             f" got {f'{y.shape[1:]} of' if y.ndim > 1 else 'one number a sample,'} {y.dtype}"
         )
     return False
-
-
-def _whole(name, value, low, high=None):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low or (high and value > high):
-        upper = f" to {high}" if high else ""
-        raise SpecError(f"{name}: expected a whole number from {low}{upper}, got {value!r}")
