@@ -12,6 +12,7 @@ from hashlib import blake2b
 import numpy as np
 
 from ..errors import DataError, SpecError
+from ..registry.annotations import checked
 
 CHUNK = 1 << 20  # numbers looked at in one go by the check for NaN: 8 MB of float64
 HASHED = 1 << 24  # bytes of samples, and of targets, at most, that a fingerprint hashes
@@ -40,6 +41,8 @@ class Split:
     """
 
     def __init__(self, x, y, scale=1.0, name="the data"):
+        if not 0 < abs(checked("scale", scale, float)) < np.inf:
+            raise SpecError(f"scale: expected a finite number other than 0, got {scale}")
         x, y = np.asanyarray(x), np.asarray(y)
         for letter, array in (("x", x), ("y", y)):
             if array.dtype.kind not in "biuf":
@@ -283,7 +286,8 @@ def check_channels(shape, name):
 
 def check_share(validation):
     """SpecError unless it is a share of samples that can be held out; for a reader's `validate`."""
-    if not 0 <= validation < 1:
+    number = isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool)
+    if not number or not 0 <= validation < 1:
         raise SpecError(f"validation: expected the share of samples to hold out, from 0 to below 1, got {validation}")
 
 

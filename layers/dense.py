@@ -3,6 +3,7 @@
 from ..errors import ShapeError
 from ..network.layer import Layer, operation, weight, zeros
 from ..registry import register
+from ..registry.annotations import checked
 
 
 @register("dense")
@@ -17,6 +18,9 @@ class Dense(Layer):
     backward_input = operation("dense.backward_input")
     backward_weight = operation("dense.backward_weight")
     backward_bias = operation("dense.backward_bias")
+
+    def validate(self):
+        checked("dense: units", self.units, int, 1)
 
     def output_shape(self, in_shape):
         if len(in_shape) != 1:

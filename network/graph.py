@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ..errors import NnjitError, ShapeError, SpecError
 from ..registry import layers as catalogue
+from .duties import check_layer
 from .layer import Layer, Parameter
 
 
@@ -91,6 +92,7 @@ class Graph:
             _check(key, parameter, name)
             node.buffers[key] = (self.buffer_size, parameter)
             self.buffer_size += parameter.size
+        check_layer(node)
         self.nodes.append(node)
         return node.y
 
@@ -117,6 +119,8 @@ RESERVED = {"x", "y", "dx", "dy", "training", "seed", "first"}
 def _check(key, parameter, name):
     if not isinstance(parameter, Parameter):
         raise NnjitError(f"{name}: {key} must be made by weight(), constant() or zeros(), got {parameter!r}")
+    if not all(isinstance(n, int) and n >= 0 for n in parameter.shape):
+        raise ShapeError(f"{name}: the sizes of {key} must be whole numbers from 0 on, got {parameter.shape}")
     if not key.isidentifier():
         raise SpecError(f"{name}: the parameter name {key!r} is not an identifier")
     if key in RESERVED:

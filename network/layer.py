@@ -17,9 +17,8 @@ a scratch array              kept from forward to backward (see `Layer.scratch`)
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
-
-import numpy as np
 
 from ..kernels.compiler import Kernel, kernel
 from ..kernels.elementwise import elementwise
@@ -49,7 +48,7 @@ class Parameter:
 
     @property
     def size(self):
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
 
 def constant(value, shape):
@@ -105,7 +104,7 @@ class Layer(Options):
 
     def operations(self, in_shape):
         """Multiplications of one sample's forward pass, for the cost model; by default one a number."""
-        return int(np.prod(self.output_shape(in_shape), dtype=np.int64))
+        return prod(self.output_shape(in_shape))
 
     @classmethod
     def gradients(cls):

@@ -1,6 +1,20 @@
-"""Flat arrays for a state."""
+"""Flat arrays for a state, and whether there is room for them."""
+
+import os
 
 import numpy as np
+
+from ..errors import SpecError
+
+
+def need(size, what):
+    """Raise SpecError where so many bytes are more than this machine's memory; `what` begins the sentence."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on every system
+        return
+    if size > memory:
+        raise SpecError(f"{what} take {size / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB")
 
 
 def aligned(size, dtype):

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,17 @@ from ..errors import ConcurrencyError, DeviceError, ShapeError, SpecError, Usage
 from ..kernels.compiler import COMPILING
 from ..registry import initializers
 from ..registry import layers as catalogue
+from ..registry.annotations import checked
 from ..registry.specs import did_you_mean, either, shown
 from .arenas import Arenas
+from .duties import check_rounded
 from .graph import Graph
-from .memory import aligned
+from .memory import aligned, need
 from .program import Program
 
 DTYPES = {"float32": np.float32, "float64": np.float64}
 DEVICES = ("cpu", "cuda")
+MAX_SEED = 2**31 - 1
 PRECISIONS = ("float32", "tf32", "bf16")
 VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "running"}  # name -> the vector they are parts of
 FIXED = ("layers", "input_shape", "output_shape", "dtype", "device", "precision", "graph")  # by the composition
@@ -38,7 +42,7 @@ class Views(Mapping):
 
     def __getitem__(self, name):
         offset, shape = self._places[name]
-        return self._flat[offset : offset + int(np.prod(shape, dtype=np.int64))].reshape(shape)
+        return self._flat[offset : offset + prod(shape)].reshape(shape)
 
     def __iter__(self):
         return iter(self._places)
@@ -99,12 +103,18 @@ class Network:
             from ..kernels.driver import require  # numba.cuda is imported by those who use it
 
             require(precision)
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**31:
-            raise SpecError(f"seed: expected a whole number from 0 to 2147483647, got {seed!r}")
+        self.seed = checked("seed", seed, int, 0, MAX_SEED)
         self.input_shape = _shape(input_shape)
         self.layers = list(layers)
-        self.dtype, self.device, self.seed, self.precision = np.dtype(dtype), device, int(seed), precision
+        self.dtype, self.device, self.precision = np.dtype(dtype), device, precision
         self.graph = Graph(self.layers, self.input_shape)
+        for node in self.graph.nodes:
+            check_rounded(node.name, node.layer, self.dtype)
+        numbers = 2 * self.graph.size + self.graph.buffer_size
+        if self.graph.size:
+            most = max(self.graph.nodes, key=lambda node: sum(p.size for _, p in node.parameters.values())).name
+            what = f"layers: {self.graph.size} parameters, most of them in {most}, and their gradients"
+            need(numbers * self.dtype.itemsize, what)
         self.output_shape = self.graph.output.shape
         self.trained_on = None
         self._allocate()
@@ -188,16 +198,17 @@ class Network:
         """Draw all parameters anew and reset the buffers.
 
         An initialiser left open is chosen by the activation that follows: He before ReLU and its kin, LeCun before
-        SELU, Glorot otherwise.
+        SELU, Glorot otherwise. SpecError names a parameter that would start as what its dtype cannot hold.
         """
+        seed = checked("seed", seed, int, 0, MAX_SEED)
         for index, node in enumerate(self.graph.nodes):
             rng = np.random.Generator(np.random.Philox(key=[seed, index]))
             follower = self.graph.follower(node)
             suits = getattr(follower, "initializer", None) or "glorot"
-            for offset, parameter in node.parameters.values():
-                self.theta[offset : offset + parameter.size] = _draw(parameter, rng, suits, self.dtype)
-            for offset, parameter in node.buffers.values():
-                self.running[offset : offset + parameter.size] = _draw(parameter, rng, suits, self.dtype)
+            for flat, arrays in ((self.theta, node.parameters), (self.running, node.buffers)):
+                for key, (offset, parameter) in arrays.items():
+                    drawn = _draw(f"{node.name}.{key}", parameter, rng, suits, self.dtype)
+                    flat[offset : offset + parameter.size] = drawn
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -273,7 +284,9 @@ class Network:
 
     def _apply(self, x, batch_size=64):
         """`predict` of samples that are at the scale of training."""
+        batch_size = checked("batch_size", batch_size, int, 1)
         x = self._batch(x, self.input_shape, "x")
+        need(len(x) * prod(self.output_shape) * self.dtype.itemsize, f"x: the outputs of {len(x)} samples")
         y = np.empty((len(x), *self.output_shape), self.dtype)
         program = self._program(True, batch_size)
         arena = self._arenas.take(program)
@@ -446,20 +459,28 @@ def unfit(precision, device, dtype):
 
 
 def _shape(shape):
-    if isinstance(shape, (int, np.integer)):
-        shape = (shape,)
+    sizes = shape.tolist() if isinstance(shape, np.ndarray) else shape
+    sizes = sizes if isinstance(sizes, (list, tuple)) else (sizes,)
     try:
-        shape = tuple(int(n) for n in shape if int(n) == n)
-    except (TypeError, ValueError):
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise ShapeError(f"input_shape: expected positive sizes such as (1, 28, 28) or (64,), got {shape!r}")
-    return shape
+        sizes = tuple(checked("input_shape", n, int, 1) for n in sizes)
+    except SpecError:
+        sizes = ()
+    if not sizes:
+        raise ShapeError(f"input_shape: expected positive whole sizes such as (1, 28, 28) or (64,), got {shown(shape)}")
+    return sizes
 
 
-def _draw(parameter, rng, suits, dtype):
+def _draw(name, parameter, rng, suits, dtype):
     start = suits if parameter.start is None else parameter.start
-    if isinstance(start, float):
-        return np.full(parameter.size, start, dtype)
-    drawn = initializers.create(start).draw(rng, parameter.shape, parameter.fan_in, parameter.fan_out, dtype)
-    return np.asarray(drawn, dtype).ravel()
+    with np.errstate(over="ignore"):
+        if isinstance(start, float):
+            drawn = np.full(parameter.size, start, dtype)
+        else:
+            made = initializers.create(start)
+            check_rounded(f"{name}: {initializers.name_of(type(made))}", made, dtype)
+            drawn = made.draw(rng, parameter.shape, parameter.fan_in, parameter.fan_out, dtype)
+            drawn = np.asarray(drawn, dtype).ravel()
+    if drawn.size != parameter.size or not np.isfinite(drawn).all():
+        wrong = f"{drawn.size} numbers" if drawn.size != parameter.size else f"{drawn[~np.isfinite(drawn)][0]}"
+        raise SpecError(f"{name}: expected {parameter.size} finite numbers of {dtype} to start from, got {wrong}")
+    return drawn

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..errors import SpecError
+from ..registry.annotations import checked
 
 
 def lp_norm(x, p=2.0):
@@ -42,7 +43,7 @@ def combine(sums, p=2.0):
     return total if p < 1 else total ** (1 / p)
 
 
-def check_p(p):
+def check_p(p, name="p"):
     """Raise SpecError for a p that gives neither norm nor metric."""
-    if not p > 0:
-        raise SpecError(f"p: expected a number above 0 or inf, got {p!r}")
+    if not checked(name, p, float) > 0:
+        raise SpecError(f"{name}: expected a number above 0 or inf, got {p!r}")

@@ -7,6 +7,7 @@ no later phase names shares its memory with others.
 from collections import Counter
 from dataclasses import dataclass, field
 from dataclasses import replace as with_
+from math import prod
 
 import numpy as np
 from numba import config
@@ -16,6 +17,7 @@ from ..kernels.elementwise import Formula
 from ..kernels.operations import operation
 from ..kernels.slots import Binding, Desk, Slot, part, rows, short
 from . import schedule
+from .duties import check_names
 from .graph import Ref, is_alias
 from .notation import identifier, variables
 from .state import HEAD
@@ -123,11 +125,7 @@ class Plan:
             known["d" + name] = Ref("dscratch", (index, name))
         known |= node.layer.scalars(shape)
         known |= {"training": Var("training", bool), "seed": Var(f"seed + {index + 1}"), "first": Var("n0")}
-        for name in kernel.arguments:
-            if name not in known:
-                raise NnjitError(
-                    f"{node.name}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}"
-                )
+        check_names(node.name, attribute, kernel, known)
         return self.call(f"{node.kind}_{attribute}", kernel, known, comment)
 
     def _forward(self):
@@ -141,8 +139,6 @@ class Plan:
                     text = f"{y} = {self.names[values['x']]} + {self.names[values['skip']]}"
                     region.forward.append(self.call("residual_add", node.layer.add, values, text))
                 elif not is_alias(node):
-                    if node.layer.forward is None:
-                        raise NnjitError(f"{node.name}: the layer has no forward kernel")
                     text = f"{y} = {_formula(self, node)}"
                     region.forward.append(self._of_node(index, "forward", text))
             if region.coupled:
@@ -227,11 +223,7 @@ class Plan:
         self.scale = self.call("norm_scale", operation("norm.scale"), mean, "the mean over the batch: 1/N of (4), (5)")
         self.clip = self.call("norm_scale", operation("norm.scale"), {"g": g, "factor": Var("clip", float)}, "clipping")
         self.measure = self.call("norm_partial", operation("norm.partial"), norm, "this chunk's share of the norms")
-        for name in optimizer.update.arguments:
-            if name not in known:
-                raise NnjitError(
-                    f"optimizer: the update takes {name!r}, which cannot be bound; known: {', '.join(known)}"
-                )
+        check_names("optimizer", "update", optimizer.update, known)
         self.update = self.call("update", optimizer.update, known, "the update rule")
 
     # -- memory ------------------------------------------------------------------------------------------------------
@@ -317,12 +309,12 @@ class Plan:
             if ref.kind == "target" and self.program.labels:
                 places[ref] = rows("counters", self._counters(), ())
             else:
-                whole[ref] = (loops[ref], _up((self.N if by_row else 1) * int(np.prod(shape))))
+                whole[ref] = (loops[ref], _up((self.N if by_row else 1) * prod(shape)))
         size, found = _pack(whole)
         for ref, at in found.items():
             shape, by_row = self._shape(ref)
             places[ref] = (rows if by_row else part)("arena", at, shape)
-        width, local = _pack({r: (lives[r], _up(int(np.prod(self._shape(r)[0])))) for r in lives if r not in kept})
+        width, local = _pack({r: (lives[r], _up(prod(self._shape(r)[0]))) for r in lives if r not in kept})
         desk = Desk(width * self.samples, self.samples, self.workers)
         for ref, at in local.items():
             places[ref] = short("arena", size, self._shape(ref)[0], at, *desk)

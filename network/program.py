@@ -21,8 +21,12 @@ from ..kernels.elementwise import Formula
 from ..kernels.operations import Operation, operation
 from ..kernels.slots import part, rows, short
 from ..registry import losses, optimizers
+from ..registry.annotations import checked
+from ..registry.specs import shown
+from .duties import as_dtype, check_rounded, check_training
 from .graph import Ref
-from .memory import aligned
+from .memory import aligned, need
+from .norms import check_p
 from .plan import Plan
 from .state import HEAD, SEED, State
 from .writer import write
@@ -62,12 +66,9 @@ class Program:
     @COMPILING  # so that a process is not forked in the midst of it
     def __init__(self, network, loss=None, optimizer=None, batch_size=32, labels=None, clip=None, rates=None, norm=2.0,
                  backward=False):  # fmt: skip
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise SpecError(f"batch_size: expected a positive whole number, got {batch_size!r}")
-        self.network, self.batch_size = network, int(batch_size)
+        self.network, self.batch_size = network, checked("batch_size", batch_size, int, 1)
         self.dtype, self.device = network.dtype, network.device
-        self.clip = clip
-        self.norm = float(clip.p if clip is not None else norm)
+        self.clip, self.norm = clip, self._norm(clip, norm)
         self.loss = self.optimizer = None
         self.labels, self.rates = False, np.zeros(1)
         if loss is not None:
@@ -88,6 +89,7 @@ class Program:
         self.output = self.plan.slot(Ref("value", network.graph.output.index))
         self.input_gradient = self.plan.slot(Ref("delta", 0))
         self.output_gradient = self.plan.slot(Ref("delta", network.graph.output.index))
+        need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
         self.state = self.new_state(share=True)
 
     def _learns(self, loss, optimizer, labels, rates):
@@ -100,8 +102,34 @@ class Program:
         if not self.network.theta.size:
             raise ShapeError("the network has no parameters, so there is nothing to train")
         self.network.graph.warn_of_batches(self.batch_size, f"a training batch of {self.batch_size}")
+        check_training(self.loss_name, loss, optimizer)
+        check_rounded(self.loss_name, loss, self.dtype)
+        check_rounded("optimizer", optimizer, self.dtype)
         self.loss, self.optimizer = loss, optimizer
-        self.rates = np.atleast_1d(np.asarray(optimizer.lr if rates is None else rates, np.float64))
+        self.rates = self._rates(optimizer.lr if rates is None else rates)
+
+    def _norm(self, clip, norm):
+        """The p of the norms that are logged: that of the clipping, if there is one."""
+        if clip is not None:
+            if not (hasattr(clip, "max") and hasattr(clip, "p")):
+                raise SpecError(f"clip: expected a Clip, as nnjit.training.clip.create makes it, got {shown(clip)}")
+            check_rounded("clip", clip, self.dtype)
+            norm = clip.p
+        norm = checked("norm", norm, float)
+        check_p(norm, "norm")
+        return norm if norm == np.inf else as_dtype("norm", norm, self.dtype)
+
+    def _rates(self, rates):
+        """The learning rates of all steps as an array."""
+        try:
+            found = np.atleast_1d(np.asarray(rates))
+            fits = found.ndim == 1 and found.size and found.dtype.kind in "iuf" and (found >= 0).all()
+            if fits and (found <= np.finfo(self.dtype).max).all():
+                return found.astype(np.float64)
+        except ValueError:  # rows of different lengths
+            pass
+        raise SpecError(f"rates: expected a learning rate from 0 on for every step that {self.dtype} can hold, got "
+                        f"{shown(rates)}")  # fmt: skip
 
     @property
     def layer_names(self):

@@ -5,7 +5,8 @@ import types
 import typing
 from typing import Any, Literal
 
-from .specs import MAX_BITS, did_you_mean, either
+from ..errors import SpecError
+from .specs import MAX_BITS, did_you_mean, either, shown
 
 
 class Misfit(Exception):
@@ -55,6 +56,23 @@ def fit(value: Any, annotation: Any) -> Any:
         of_key, of_item = arguments or (Any, Any)
         return {fit(key, of_key): fit(item, of_item) for key, item in value.items()}
     return _require(not isinstance(kind, type) or isinstance(value, kind), value)
+
+
+def checked(name: str, value: Any, annotation: Any, low: float = -math.inf, high: float = math.inf) -> Any:
+    """An argument as its annotation would have it (NumPy's numbers become Python's), a number from `low` to `high`.
+
+    Raises
+    ------
+    SpecError : one sentence that begins with `name`.
+    """
+    try:
+        fitted = fit(value, annotation)
+        if low <= fitted <= high:
+            return fitted
+    except Misfit:
+        pass
+    ends = [f"from {low} to {high}"] * (high < math.inf) or [f"from {low} on"] * (low > -math.inf)
+    raise SpecError(f"{name}: expected {' '.join([describe(annotation), *ends])}, got {shown(value)}")
 
 
 def describe(annotation: Any) -> str:

@@ -233,7 +233,7 @@ class Accumulates(Affine):
             o = 0.0
             for n in range(N):
                 for s in range(S):
-                    dgain[c] += dy3[n, c, s] * x3[n, c, s]
+                    dgain[c] = dgain[c] + dy3[n, c, s] * x3[n, c, s]
                     o += dy3[n, c, s]
             doffset[c] = o
 
@@ -413,6 +413,13 @@ class WrongCases(Affine):
     check_cases = ["planted"]
 
 
+class OnlyAdds(Affine):
+    @kernel
+    def backward_input(gain, dy, dx):
+        for n in prange(dy.shape[0]):
+            dx[n] += gain[0] * dy[n]
+
+
 class NoBackward(Layer):
     @elementwise
     def forward(x):
@@ -435,6 +442,7 @@ class NoBackward(Layer):
         (NeedsText, "shapes", "planted: no small value of its option mode is known; give the class check_cases"),
         (BadCases, "shapes", "planted on (3,), batch of 1: planted: unknown option"),
         (WrongCases, "shapes", "planted: check_cases is a list of (spec, input_shape), got ['planted']"),
+        (OnlyAdds, "shapes", "planted.1: backward_input only adds to dx"),
         (NoBackward, "shapes", "the layer has no backward_input"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -55,7 +55,7 @@ def test_all_forms_of_specs():
         (["dense(4)", residual("tanh", residual("conv(2, 3)"))], (4,), ShapeError, ["residual.2.residual.2.conv.1"]),
         (["relu", "dens(4)"], (4,), UnknownName, ["dens", "dense"]),
         (["dense(4)", "dense(units=2, unit=3)"], (4,), SpecError, ["layer 2", "unit", "units"]),
-        (["dense(0)"], (4,), NnjitError, ["dense.1", "0"]),
+        (["dense(0)"], (4,), SpecError, ["dense", "units", "0"]),
         ([], (4,), SpecError, ["layers"]),
         (["relu"], (), ShapeError, ["input_shape"]),
         (["relu"], (3, 0), ShapeError, ["input_shape"]),

@@ -11,7 +11,7 @@
     optimizer = "adam(lr=3e-3)"
 """
 
-import os
+from functools import partial
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import registry
 from ..errors import NnjitError
+from ..network.memory import need
 from ..network.network import DEVICES, PRECISIONS, Network, unfit
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from . import clip, metrics, toml
@@ -237,13 +238,7 @@ def _data_spec(table):
 
 def _check_memory(graph, config, samples, problems):
     """Parameters, gradient and moments, and a batch of activations must fit into memory, before they are allocated."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on every system
-        return
     batch = min(config.training.batch_size or samples, samples)
     numbers = 4 * graph.size + batch * sum(prod(value.shape) for value in graph.values)
-    needed = numbers * (8 if config.model.dtype == "float64" else 4)
-    if needed > memory:
-        there = f"{needed / 1e9:.3g} GB, and this machine has {memory / 1e9:.3g} GB"
-        problems.add("model.layers", f"{graph.size} parameters and a batch of {batch} samples take {there}")
+    size = numbers * (8 if config.model.dtype == "float64" else 4)
+    _attempt(partial(need, size), f"{graph.size} parameters and a batch of {batch} samples", "model.layers", problems)

@@ -18,10 +18,13 @@ import numpy as np
 from ..data.schema import Schema
 from ..data.split import Split, check_channels, spread
 from ..errors import DataError, DivergenceError, NnjitError, ShapeError, SpecError, UsageError
+from ..network.memory import need
+from ..network.network import MAX_SEED
 from ..network.program import Program
 from ..network.state import ROWS, SEED, STEP, STOP
 from ..registry import layers as catalogue
 from ..registry import losses, optimizers, schedules
+from ..registry.annotations import checked
 from . import metrics as metric_functions
 from .clip import create as create_clip
 from .losses import check_labels
@@ -47,6 +50,12 @@ class Settings:
     seed: int = 0
     norm: float = 2.0
     metrics: tuple = ()
+
+    def __post_init__(self):
+        self.epochs = checked("epochs", self.epochs, int, 1)
+        self.batch_size = checked("batch_size", self.batch_size, int, 0)
+        self.seed = checked("seed", self.seed, int, 0, MAX_SEED)
+        self.norm = checked("norm", self.norm, float)
 
 
 @dataclass
@@ -92,9 +101,6 @@ class Trainer:
             settings.metrics
         )
         self.metrics = {name: metric_functions.get(name, self.loss) for name in self.metrics}
-        _whole("epochs", settings.epochs, 1)
-        _whole("batch_size", settings.batch_size, 0)
-        _whole("seed", settings.seed, 0, 2**31 - 1)
         self.batch_size = min(settings.batch_size or len(train), len(train))
         self.steps_per_epoch = -(-len(train) // self.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
@@ -108,8 +114,7 @@ class Trainer:
             _try_metrics(self.metrics, self.validation, network)
         # Rows are often sorted by class, so the first ones alone would say nothing.
         self.sample = self.train if len(train) <= SAMPLE else self.train.part(spread(len(train), SAMPLE))
-        steps = np.arange(self.total if not isinstance(self.schedule, schedules.get("constant")) else 1)
-        rates = self.optimizer.lr * self.schedule.factor(steps, self.total, self.steps_per_epoch)
+        rates = self._rates()
         self.program = Program(
             network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=create_clip(settings.clip),
             rates=rates, norm=settings.norm,
@@ -125,6 +130,18 @@ class Trainer:
         self._signal = None
 
     # -- the run -----------------------------------------------------------------------------------------------------
+
+    def _rates(self):
+        """The learning rate of every step, or of all where they are one."""
+        steps = self.total if not isinstance(self.schedule, schedules.get("constant")) else 1
+        need(4 * 8 * steps, f"epochs: the learning rates of {steps} steps")
+        with np.errstate(all="ignore"):
+            factors = np.asarray(self.schedule.factor(np.arange(steps), self.total, self.steps_per_epoch), float)
+            rates = self.optimizer.lr * factors
+        if factors.shape != (steps,) or not (np.isfinite(rates) & (rates >= 0)).all():
+            name = schedules.name_of(type(self.schedule))
+            raise SpecError(f"schedule: {name} must give a finite factor from 0 on for each of the {steps} steps")
+        return rates
 
     def compile(self):
         """Compile the program, outside all timing."""
@@ -294,6 +311,11 @@ class Trainer:
 
     def _finish(self, epoch):
         """The end of an epoch: validation, its record, checkpoints."""
+        if not np.isfinite(self.network.theta).all():  # no loss of this epoch has seen it
+            raise DivergenceError(
+                f"theta is not finite after step {self.progress['step']} (epoch {epoch}); choose a smaller learning"
+                " rate"
+            )
         record = self._record(epoch, self.progress["step"], int(self.program.state.counters[ROWS]) - 1)
         record["loss"] = self.progress["loss_sum"] / len(self.train)
         record |= self._measure_sample()
@@ -630,9 +652,3 @@ def _same_data(part, former, now):
     }
     why = what.get(changed[0], f"its {changed[0]} is {now.get(changed[0])}, and was {former[changed[0]]}")
     raise DataError(f"the {part} data changed since the run began: {why}; start a new run, or bring the data back")
-
-
-def _whole(name, value, low, high=None):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low or (high and value > high):
-        upper = f" to {high}" if high else ""
-        raise SpecError(f"{name}: expected a whole number from {low}{upper}, got {value!r}")

@@ -95,6 +95,6 @@ class WarmUp(Schedule):
 
     def factor(self, steps, total, steps_per_epoch):
         steps = np.asarray(steps)
-        W = math.ceil(self.epochs * steps_per_epoch)
+        W = math.ceil(min(self.epochs * steps_per_epoch, 2**53))  # more than any training has
         rest = self._then.factor(np.maximum(steps - W, 0), max(total - W, 1), steps_per_epoch)
         return np.where(steps < W, (steps + 1) / W, rest)

@@ -1,0 +1,83 @@
+"""What README.md shows, run: every block of Python whole, and every command read by the command line.
+
+The blocks for bash are run as a whole by .ci/run.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from nnjit.cli.main import nnjit
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+TEXT = README.read_text()
+BLOCKS = {language: re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL) for language in ("python", "bash", "sh")}
+
+
+def test_every_block_is_of_a_known_language():
+    assert sum(map(len, BLOCKS.values())) == TEXT.count("```") // 2
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS["python"])))
+def test_python(here, number):
+    """As a file of its own, in an empty folder, with a warning as an error."""
+    (here / "readme.py").write_text(BLOCKS["python"][number])
+    done = subprocess.run([sys.executable, "-W", "error", "readme.py"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_layer_passes_its_check(here):
+    """The layer that README shows is right: gradients, threads, races."""
+    (block,) = [block for block in BLOCKS["python"] if "@register" in block]
+    (here / "readme.py").write_text(block)
+    command = [
+        sys.executable,
+        "-c",
+        "from nnjit.cli.main import main; main()",
+        "check",
+        "scale",
+        "--plugin",
+        "readme.py",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "PASS" in done.stdout and "FAIL" not in done.stdout, done.stdout
+
+
+def commands():
+    """All `nnjit ...` of the blocks and of the prose, as lists of words."""
+    lines = [line for block in BLOCKS["bash"] + BLOCKS["sh"] for line in re.split(r"&&|\n", block)]
+    lines += re.findall(r"`(nnjit [^`]*)`", TEXT)
+    for line in lines:
+        words = shlex.split(line)
+        if words and words[0].endswith("nnjit"):
+            yield [word for word in words[1:] if not word.startswith("[") and not word.endswith("]")]
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_commands_are_read(words):
+    """Their verbs and options exist, and take such values."""
+    context = click.Context(nnjit)
+    group, (verb, *rest) = nnjit, words
+    found = group.get_command(context, verb)
+    assert found is not None
+    if not rest:  # the prose names the verb alone
+        return
+    rest = ["DIR" if re.fullmatch(r"[A-Z_]+(\.\.\.)?", word) else word for word in rest]
+    with found.make_context(verb, rest, parent=context) as inner:
+        if isinstance(found, click.Group) and inner._protected_args + inner.args:
+            assert (inner._protected_args + inner.args)[0] in found.commands
+
+
+def test_options_in_the_table_exist():
+    """`--option` after a verb, in its row of the table."""
+    rows = [(verb, row) for row in TEXT.splitlines() for verb in re.findall(r"^\| `nnjit (\w+)", row)]
+    assert len(rows) >= 9
+    for verb, row in rows:
+        command = nnjit.get_command(click.Context(nnjit), verb)
+        known = {option for parameter in command.params for option in parameter.opts}
+        for option in re.findall(r"--[a-z-]+", row):
+            assert option in known, (verb, option)
