@@ -48,7 +48,9 @@ def digest(*parts) -> str:
 
 @functools.cache
 def _machinery() -> str:
-    files = [Path(__file__).with_name(f"{name}.py") for name in ("compiler", "elementwise", "slots", "source")]
+    files = [
+        Path(__file__).with_name(f"{name}.py") for name in ("compiler", "elementwise", "slots", "source", "subnormal")
+    ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -30,6 +30,7 @@ from numba.core.registry import CPUDispatcher
 
 from . import source
 from .elementwise import Formula
+from .subnormal import flush
 from .vector import load4, store4
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
@@ -130,7 +131,7 @@ def extent(kernel, real):
 def _definition(kernel, real):
     """A fresh tree of a kernel with its floats typed, and the names it knows."""
     if isinstance(kernel, Formula):
-        return ast.parse(kernel.text).body[0], {"formula": _scalar(kernel, real)}
+        return ast.parse(kernel.text).body[0], {"formula": _scalar(kernel, real), "flush": flush}
     namespace = {**kernel.function.__globals__, "_real": real}
     definition = source.real(kernel.source.tree(), namespace)
     if sum(map(_is_loop, definition.body)) != 1:
@@ -142,7 +143,7 @@ def _definition(kernel, real):
 def _scalar(formula, real):
     """A formula's scalar function, for the device."""
     definition, namespace = formula.scalar(real)
-    return cuda.jit(device=True)(_built(definition, formula.source, {**namespace, "_real": real}))
+    return cuda.jit(device=True)(_built(definition, formula.source, {**namespace, "_real": real}, real))
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,7 @@ class Finish(BlockKernel):
     def on(self, real):
         if real not in self._made:
             definition = ast.parse(f"def finish(_z, x, y, _at):\n    return {self.value}\n").body[0]
-            space = {**self.options, "_real": real, "formula": _scalar(self.formula, real)}
+            space = {**self.options, "_real": real, "formula": _scalar(self.formula, real), "flush": flush}
             self._made[real] = _compiled(source.real(definition, space), self.formula, real, space, device=True)
         return self._made[real]
 
@@ -330,7 +331,14 @@ def _on_device(value, real):
         return value.on(real) if value.device else value
     if isinstance(value, CPUDispatcher):
         return _helper(value.py_func, real)
-    return value
+    return _flush(real) if value is flush and not SIMULATED else value
+
+
+@memoize
+def _flush(real):
+    """`flush` of one number; the overload for the CPU is in compiler.py."""
+    zero, least = real(0), np.finfo(real).tiny
+    return cuda.jit(device=True, **INLINED)(lambda x: zero if abs(x) < least else x)
 
 
 @memoize

@@ -50,6 +50,12 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     M = float(N * positions)
     for c in prange(C):
         m, r = mean[c], inverse_deviation[c]
+        a = gain[c] * r
+        if not training:  # x is not read: where it is infinite, 0 times it would be NaN
+            for n in range(N):
+                for i in range(positions):
+                    dx[n, c, i] = a * dy[n, c, i]
+            continue
         sum_dy, sum_dyh = 0.0, 0.0
         for n in range(N):
             row, row_h = 0.0, 0.0
@@ -58,12 +64,10 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
                 row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
             sum_dy += row
             sum_dyh += row_h
-        a, shift, slope = gain[c] * r, sum_dy / M, sum_dyh / M
-        if not training:
-            shift, slope = 0.0, 0.0
+        shift, slope = sum_dy / M, r * (sum_dyh / M)
         for n in range(N):
             for i in range(positions):
-                dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * r * slope)
+                dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * slope)
 
 
 @kernel

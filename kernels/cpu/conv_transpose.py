@@ -18,7 +18,7 @@ each for "counted from the end".
 
 from numba import prange, uintp
 
-from ..compiler import helper, kernel
+from ..compiler import add, helper, kernel
 from .conv_tiles import forward_tiles
 from .padding import fold, pad_maps
 
@@ -139,8 +139,8 @@ def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
                     z = uintp((((n * F + f) * OD + d) * OH + h) * OW)
                     for j in range(uintp(OW)):
                         delta = deltas[z + j]
-                        s0 += delta * images[q0 + j * step]
-                        s1 += delta * images[q1 + j * step]
-                        s2 += delta * images[q2 + j * step]
-                        s3 += delta * images[q3 + j * step]
+                        s0 = add(s0, delta * images[q0 + j * step])
+                        s1 = add(s1, delta * images[q1 + j * step])
+                        s2 = add(s2, delta * images[q2 + j * step])
+                        s3 = add(s3, delta * images[q3 + j * step])
         weights[first + t], weights[first + t1], weights[first + t2], weights[first + t3] = s0, s1, s2, s3

@@ -8,7 +8,7 @@ Numba would test each for "counted from the end".
 
 from numba import prange, uintp
 
-from ..compiler import helper, kernel
+from ..compiler import add, helper, kernel
 from .matrix import ALONG, BESIDE, add_product_of_rows, product, shares
 from .tile import lanes
 
@@ -22,7 +22,7 @@ def _combination(A, a, sa, ka, B, Y, y, rows, columns, K, m):
         for j in range(columns):
             total = Y.dtype.type(0)
             for k in range(K):
-                total += A.flat[a + i * sa + k * ka] * B.flat[k * m + j]
+                total = add(total, A.flat[a + i * sa + k * ka] * B.flat[k * m + j])
             Y.flat[y + i * m + j] = total
 
 
