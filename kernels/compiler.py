@@ -13,7 +13,6 @@ from functools import cached_property
 
 import llvmlite.binding as llvm
 import numpy as np
-from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
@@ -56,23 +55,20 @@ def add(typing, total, term):
 
 
 @intrinsic
-def _normal(typing, x):
-    """x where its exponent bits are not all 0, else 0: a test and a selection of whole numbers, in any vector loop."""
-    if x not in FLOATS.values():
-        return None
+def _flush(typing, x):
+    """`flush` of one number, as a comparison and a selection, so that loops around it vectorise."""
 
     def generate(context, builder, sig, values):
-        least = context.get_constant(x, float(np.finfo(x.name).tiny))
-        none = builder.fcmp_ordered("<", context.get_function(abs, x(x))(builder, values), least)
-        return builder.select(none, context.get_constant(x, 0.0), values[0])
+        size = context.get_function(abs, x(x))(builder, values)
+        below = builder.fcmp_ordered("<", size, context.get_constant(x, float(np.finfo(x.name).tiny)))
+        return builder.select(below, context.get_constant(x, 0.0), values[0])
 
     return x(x), generate
 
 
 @overload(flush)
-def _flush(x):
-    """`flush` of one number."""
-    return (lambda x: _normal(x)) if x in FLOATS.values() else None
+def _flushed(x):
+    return (lambda x: _flush(x)) if x in FLOATS.values() else None
 
 
 FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # what np.exp is in kernels

@@ -14,11 +14,11 @@ from . import source
 from .cache import digest
 from .compiler import FUNCTIONS, FUNCTIONS_KEY, INLINED, Kernel
 from .cpu.functions import NAMES as FUNCTION_NAMES
-from .subnormal import flush
+from .subnormal import exp
 
 
 class Formula(Kernel):
-    """A kernel ``for i in prange(x.size): y[i] = flush(f(x[i], ...))`` made from a scalar function."""
+    """A kernel ``for i in prange(x.size): y[i] = f(x[i], ...)`` made from a scalar function."""
 
     def __init__(self, function, inputs, output, factor=None):
         super().__init__(function, form="flat")
@@ -28,7 +28,7 @@ class Formula(Kernel):
         names = [*taken, *((factor,) if factor else ()), output, *self.scalars]
         self.arguments = tuple(names)
         call = f"formula({', '.join(f'{n}[i]' if n in taken else n for n in given)})"
-        self.output, self.value = output, f"flush({factor}[i] * {call})" if factor else f"flush({call})"
+        self.output, self.value = output, f"{factor}[i] * {call}" if factor else call
         self.text = (
             f"def kernel({', '.join(names)}):\n"
             f"    for i in prange({output}.size):\n"
@@ -41,7 +41,10 @@ class Formula(Kernel):
 
     def plain(self):
         """The kernel as plain Python, the reference of itself."""
-        space = {"formula": self.function, "flush": flush, "prange": range}
+        namespace = {**self.function.__globals__, "_real": float, "_exp": exp}
+        definition = source.real(self.source.tree(), namespace, ("exp",))
+        formula = source.build(definition, self.function.__name__, self.source.file, namespace)
+        space = {"formula": formula, "prange": range}
         exec(self.text, space)
         return space["kernel"]
 
@@ -61,7 +64,7 @@ class Formula(Kernel):
         kernel = ast.parse(self.text).body[0]
         source.partition(kernel)
         name = f"{self.source.label}_{digest(self._key(), real.__name__, FUNCTIONS_KEY)}"
-        space = {"formula": formula, "flush": flush, "prange": prange, "__name__": self.function.__module__}
+        space = {"formula": formula, "prange": prange, "__name__": self.function.__module__}
         return source.build(kernel, name, self.source.file, space)
 
 
