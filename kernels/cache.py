@@ -82,7 +82,8 @@ def digest(*parts) -> str:
 @functools.cache
 def _machinery() -> str:
     files = [
-        Path(__file__).with_name(f"{name}.py") for name in ("compiler", "elementwise", "reached", "slots", "source")
+        Path(__file__).with_name(f"{name}.py")
+        for name in ("compiler", "elementwise", "reached", "slots", "source", "subnormal")
     ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

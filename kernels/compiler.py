@@ -7,6 +7,7 @@ compiles its kernels again.
 """
 
 import inspect
+import operator
 import os
 import re
 from functools import cache as memoize
@@ -18,21 +19,65 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock as COMPILING
 from numba.core.errors import NumbaError
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from ..errors import NnjitError, SpecError
 from . import reached, source
 from .cache import UNCACHED, DiskCache, digest
 from .cpu import functions
+from .subnormal import flush
 
-# fastmath without nnan and ninf: NaN must survive, sums must vectorise.
-FAST = {"contract", "reassoc", "nsz", "arcp", "afn"}
+# What LLVM may change in floating-point arithmetic (docs/architecture.md has the table): a product and a sum may become
+# one fused operation, and the terms of ``total += term`` may be added in any order, so that sums vectorise.
+FAST = {"contract"}
+SUM = ["contract", "reassoc"]
 FLOATS = {np.float32: types.float32, np.float64: types.float64}
 # Without Numba's reference counts: every array belongs to the caller, and a count costs an atomic operation.
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
 HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
 INLINED = {**HELPER, "forceinline": True}
+
+
+@intrinsic
+def add(typing, total, term):
+    """``total + term``, a step of a sum, whose terms may be added in any order: LLVM makes a vector loop of it."""
+    function = operator.iadd
+    found = typing.resolve_function_type(function, (total, term), {})
+    if found is None:  # tuples have no += of their own
+        function = operator.add
+        found = typing.resolve_function_type(function, (total, term), {})
+    if found is None:
+        return None
+
+    def generate(context, builder, sig, values):
+        values = [context.cast(builder, v, *kinds) for v, *kinds in zip(values, sig.args, found.args, strict=True)]
+        result = context.get_function(function, found)(builder, values)
+        if getattr(result, "opname", None) == "fadd":
+            result.flags = list(SUM)
+        return result
+
+    return found.return_type(total, term), generate
+
+
+@intrinsic
+def _flush(typing, x):
+    """`flush` of one number, as a comparison and a selection, so that loops around it vectorise."""
+
+    def generate(context, builder, sig, values):
+        size = context.get_function(abs, x(x))(builder, values)
+        below = builder.fcmp_ordered("<", size, context.get_constant(x, float(np.finfo(x.name).tiny)))
+        return builder.select(below, context.get_constant(x, 0.0), values[0])
+
+    return x(x), generate
+
+
+@overload(flush)
+def _flushed(x):
+    return (lambda x: _flush(x)) if x in FLOATS.values() else None
+
+
 FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # what np.exp is in kernels
+FUNCTIONS["_add"] = add
 FUNCTIONS_KEY = digest(inspect.getsource(functions))
 
 # One thread at a time compiles. It is Numba's own lock, since Numba calls us while it compiles, and we call Numba. A
@@ -66,10 +111,10 @@ def linked(function):
     @memoize
     def register(real):
         """Compile for an element type, or load from disk; the symbol and the signature."""
-        namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals, "_real": real}
+        namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals, "_real": real, "_add": add}
         name = f"{text.label}_{digest(text.key(), real.__name__, sorted(FAST))}"
         text.register(real)
-        plain = source.build(source.real(text.tree(), namespace), name, text.file, namespace)
+        plain = source.build(source.sums(source.real(text.tree(), namespace)), name, text.file, namespace)
         kinds = {name: types.UniTuple(types.intp, count) for name, count in notes.items() if isinstance(count, int)}
         kinds |= {name: types.CPointer(types.intp) for name, note in notes.items() if note is places}
         kinds |= dict.fromkeys(arrays, types.CPointer(FLOATS[real]))
@@ -253,7 +298,7 @@ class Kernel:
         """The function that is compiled, for arrays of the NumPy type `real`, with `part` and `parts` at the end."""
         namespace = {**self.function.__globals__, **FUNCTIONS, "_real": real}
         self.source.register(real)
-        definition = source.real(self.source.tree(), namespace, functions.NAMES)
+        definition = source.sums(source.real(self.source.tree(), namespace, functions.NAMES))
         if source.partition(definition) != 1:
             raise SyntaxError(f"{self!r} must hold exactly one top-level 'for ... in prange(n)' loop")
         name = f"{self.source.label}_{digest(self.source.key(), real.__name__, sorted(FAST), FUNCTIONS_KEY)}"

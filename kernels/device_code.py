@@ -30,6 +30,7 @@ from numba.core.registry import CPUDispatcher
 
 from . import source
 from .elementwise import Formula
+from .subnormal import exp, flush
 from .vector import load4, store4
 
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
@@ -131,8 +132,8 @@ def _definition(kernel, real):
     """A fresh tree of a kernel with its floats typed, and the names it knows."""
     if isinstance(kernel, Formula):
         return ast.parse(kernel.text).body[0], {"formula": _scalar(kernel, real)}
-    namespace = {**kernel.function.__globals__, "_real": real}
-    definition = source.real(kernel.source.tree(), namespace)
+    namespace = {**kernel.function.__globals__, "_real": real, "_exp": exp}
+    definition = source.real(kernel.source.tree(), namespace, ("exp",))
     if sum(map(_is_loop, definition.body)) != 1:
         raise SyntaxError(f"{kernel!r} must hold exactly one top-level 'for ... in prange(n)' loop")
     return definition, namespace
@@ -141,8 +142,8 @@ def _definition(kernel, real):
 @memoize
 def _scalar(formula, real):
     """A formula's scalar function, for the device."""
-    definition, namespace = formula.scalar(real)
-    return cuda.jit(device=True)(_built(definition, formula.source, {**namespace, "_real": real}))
+    definition, namespace = formula.scalar(real, ("exp",))
+    return cuda.jit(device=True)(_built(definition, formula.source, {**namespace, "_real": real, "_exp": exp}, real))
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,8 @@ class BlockKernel:
     def on(self, real, end=None):
         if (real, end) not in self._made:
             space = {**self.function.__globals__, **inspect.getclosurevars(self.function).nonlocals}
-            space |= {"_real": real, "real": real}
-            definition = source.real(self.source.tree(), space)
+            space |= {"_real": real, "real": real, "_exp": exp}
+            definition = source.real(self.source.tree(), space, ("exp",))
             if end is not None:
                 definition, space["_finish"] = _ended(definition, end), end.finish
             self._made[real, end] = _compiled(definition, self, real, space, device=self.device)
@@ -330,7 +331,15 @@ def _on_device(value, real):
         return value.on(real) if value.device else value
     if isinstance(value, CPUDispatcher):
         return _helper(value.py_func, real)
-    return value
+    return _subnormal(value, real) if (value is flush or value is exp) and not SIMULATED else value
+
+
+@memoize
+def _subnormal(function, real):
+    """`flush` or `exp` of one number; for the CPU they are in compiler.py and cpu/functions.py."""
+    zero, least = real(0), np.finfo(real).tiny
+    flushed = cuda.jit(device=True, **INLINED)(lambda x: zero if abs(x) < least else x)
+    return flushed if function is flush else cuda.jit(device=True, **INLINED)(lambda x: flushed(math.exp(x)))
 
 
 @memoize

@@ -14,6 +14,7 @@ from . import source
 from .cache import digest
 from .compiler import FUNCTIONS, FUNCTIONS_KEY, INLINED, Kernel
 from .cpu.functions import NAMES as FUNCTION_NAMES
+from .subnormal import exp
 
 
 class Formula(Kernel):
@@ -40,7 +41,10 @@ class Formula(Kernel):
 
     def plain(self):
         """The kernel as plain Python, the reference of itself."""
-        space = {"formula": self.function, "prange": range}
+        namespace = {**self.function.__globals__, "_real": float, "_exp": exp}
+        definition = source.real(self.source.tree(), namespace, ("exp",))
+        formula = source.build(definition, self.function.__name__, self.source.file, namespace)
+        space = {"formula": formula, "prange": range}
         exec(self.text, space)
         return space["kernel"]
 
@@ -54,14 +58,14 @@ class Formula(Kernel):
 
     def python(self, real):
         definition, namespace = self.scalar(real, FUNCTION_NAMES)
+        definition = source.sums(definition)
         namespace |= FUNCTIONS
         formula = njit(**INLINED)(source.build(definition, definition.name, self.source.file, namespace))
         kernel = ast.parse(self.text).body[0]
         source.partition(kernel)
         name = f"{self.source.label}_{digest(self._key(), real.__name__, FUNCTIONS_KEY)}"
-        return source.build(
-            kernel, name, self.source.file, {"formula": formula, "prange": prange, "__name__": self.function.__module__}
-        )
+        space = {"formula": formula, "prange": prange, "__name__": self.function.__module__}
+        return source.build(kernel, name, self.source.file, space)
 
 
 class _WholeNumbers(ast.NodeTransformer):

@@ -1,11 +1,13 @@
-"""From the kernel a person wrote to the function that is compiled: four small rewrites of its syntax tree.
+"""From the kernel a person wrote to the function that is compiled: five small rewrites of its syntax tree.
 
 1. ``for i in prange(n)`` runs from ``n * part // parts`` to ``n * (part + 1) // parts``: one compilation serves serial
    runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
 2. A float literal or a global float becomes ``_real(...)``, the type of the arrays, so that a float32 kernel is not
    promoted to float64; ``float(...)`` means the same.
 3. np.exp and its like become the device's own functions, where it has faster ones.
-4. The function gets a name that carries the hash of everything that decides its code.
+4. ``total += term`` becomes ``total = _add(total, term)``, a sum whose order LLVM may choose: nothing else may be
+   regrouped, so that a formula is computed as it is written.
+5. The function gets a name that carries the hash of everything that decides its code.
 """
 
 import ast
@@ -107,6 +109,22 @@ def real(definition, namespace, functions=()):
     transformer = _Real(visible, functions)
     definition.body = [transformer.visit(statement) for statement in definition.body]
     return definition
+
+
+class _Sums(ast.NodeTransformer):
+    """Rewrite 4; the target is a variable: what is added to an array is a sum in memory, in the order of the loops."""
+
+    def visit_AugAssign(self, statement):
+        name = statement.target
+        if not isinstance(statement.op, ast.Add) or not isinstance(name, ast.Name):
+            return statement
+        call = ast.Call(ast.Name("_add", ast.Load()), [ast.Name(name.id, ast.Load()), statement.value], [])
+        return ast.copy_location(ast.Assign([name], call), statement)
+
+
+def sums(definition):
+    """Rewrite 4 on a definition; the namespace must hold ``_add``."""
+    return ast.fix_missing_locations(_Sums().visit(definition))
 
 
 def partition(definition):

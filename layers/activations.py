@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from ..errors import SpecError
+from ..kernels.subnormal import flush
 from ..network.layer import Layer, elementwise
 from ..registry import register
 
@@ -98,11 +99,11 @@ class GELU(Layer):
 
     @elementwise
     def forward(x):
-        return 0.5 * x * math.erfc(-ROOT_HALF * x)  # Phi by erfc: 1 + erf would cancel for x far below 0
+        return flush(0.5 * x * math.erfc(-ROOT_HALF * x))  # Phi by erfc: 1 + erf would cancel for x far below 0
 
     @forward.derivative
     def backward_input(x):
-        return 0.5 * math.erfc(-ROOT_HALF * x) + x * NORMAL_PEAK * np.exp(-0.5 * x * x)
+        return flush(0.5 * math.erfc(-ROOT_HALF * x) + x * NORMAL_PEAK * np.exp(-0.5 * x * x))
 
 
 @register("silu")

@@ -193,10 +193,10 @@ class DeviceRun:
         losses = self._array(plan.slot(Ref("loss", None)), None, N)
         places = (plan.sums, self._clip, self._total, self._position)
         sizes = (N, plan.log_rows, plan.log_width)
-        p, limit = float(program.norm), float(clip.max) if clip is not None else 0.0
+        norm = float(program.norm), float(clip.max) if clip is not None else 0.0, program.largest_norm
         found = [
-            launch(measure, len(extents), THREADS, state.gradient, state.log, bounds, 1.0 / N, p, plan.sums),
-            launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, sizes, places, p, limit),
+            launch(measure, len(extents), THREADS, state.gradient, state.log, bounds, 1.0 / N, norm[0], plan.sums),
+            launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, sizes, places, *norm),
         ]  # fmt: skip
         whole, symbols = program.network.theta.size, {"rate": RATE, "t + 1": STEP}
 

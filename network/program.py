@@ -132,6 +132,18 @@ class Program:
                         f"{shown(rates)}")  # fmt: skip
 
     @property
+    def largest_norm(self):
+        """The largest norm of the gradient with which a step is taken; beyond it, as for NaN, the stop flag is set.
+
+        Where moments hold squares of the gradient, these must not overflow; clipping comes before.
+        """
+        largest = np.finfo(np.float64).max
+        squared = np.sqrt(np.finfo(self.dtype).max)
+        if self.optimizer.squares and (self.clip is None or self.clip.max > squared):
+            largest = squared ** min(self.norm, 1.0)  # for p < 1 the norm is the sum of the powers itself
+        return float(largest)
+
+    @property
     def layer_names(self):
         """Names of the layers that have parameters, in depth order: the columns of the logged norms."""
         return [name for name, _, _ in self.plan.segments]

@@ -1,9 +1,13 @@
 """The text of a program from its plan: what a person reads, and what is compiled."""
 
+import sys
+
 from ..kernels.slots import Slot
 from .graph import Ref
 from .plan import Var
 from .state import FAULT, FAULTS, HEAD, ROWS, SEED, STEP, STOP, WRONG_STATE
+
+FINITE = sys.float_info.max
 
 
 def write(plan):
@@ -240,6 +244,8 @@ def _training(plan):
     p = program.norm
     root = "share" if p == float("inf") or p < 1 else ("np.sqrt(share)" if p == 2 else f"share ** {1 / p!r}")
     join = "np.maximum({0}, s.log[SUMS + c])" if p == float("inf") else "{0} + s.log[SUMS + c]"
+    largest = program.largest_norm
+    power = largest if p == float("inf") or p <= 1 else min(largest**p, FINITE) if largest < FINITE else FINITE
     target = plan.variables[Ref("target", None)]
     C = plan.slot(Ref("loss", None))
     load = [
@@ -254,6 +260,7 @@ def _training(plan):
         f"BOUNDS = ({', '.join(str(lo) for _, lo, _ in plan.segments)}, {program.network.theta.size})",
         f"FIRST = ({', '.join(map(str, plan.first_chunk))},)",
         f"LAYERS, CHUNK, ROWS, WIDTH, SUMS = {len(plan.segments)}, {plan.chunk}, {plan.log_rows}, {plan.log_width}, {plan.sums}",  # noqa: E501
+        f"LARGEST, POWER = {largest!r}, {power!r}  # no step is taken with a gradient of a larger norm; its power",
         "",
         "",
         "def extent(c):",
@@ -272,7 +279,7 @@ def _training(plan):
         "",
         "",
         "def descend(s, c, rate, t, clip):",
-        "    if not np.isfinite(s.log[SUMS + c]):",
+        "    if not s.log[SUMS + c] <= POWER:",
         "        return",
         "    lo, hi = extent(c)",
         *([_line(plan.clip, plan, "lo", "hi")] if clip else []),
@@ -351,7 +358,7 @@ def _chunks(plan):
     total = plan.first_chunk[-1]
     head = "for c in prange" if plan.parts > 1 and total > 1 else "for c in range"
     stop = [
-        "    if not np.isfinite(norm) or not np.isfinite(C):",
+        "    if not norm <= LARGEST or not np.isfinite(C):",
         f"        s.counters[{STOP}] = 1",
         "        return np.nan",
     ]

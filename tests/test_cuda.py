@@ -249,7 +249,7 @@ def test_the_end_of_a_step_compiles(monkeypatch):
     f, i, d, t = np.zeros(8, np.float32), np.zeros(8, np.int64), np.zeros(8), np.zeros(4, np.int32)
     for each in (
         launch.launch(step.measure, 1, launch.THREADS, f, d, i, 0.5, 2.0, 1),
-        launch.launch(step.record, 1, launch.THREADS, f, i, d, d, t, (1, 1, 1), (1, 2, 3, 4), 2.0, 0.0),
+        launch.launch(step.record, 1, launch.THREADS, f, i, d, d, t, (1, 1, 1), (1, 2, 3, 4), 2.0, 0.0, 1.0),
     ):
         assert ".entry" in ptx(each.kernel.py_func, tuple(map(numba_type, each.arguments)), (9, 0), monkeypatch)
 

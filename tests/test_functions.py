@@ -31,6 +31,9 @@ def test_units_in_the_last_place(real, wide):
         with np.errstate(over="ignore"):
             exact = getattr(np, name)(x.astype(wide))
             expected = exact.astype(real)
+        if name == "exp":  # subnormal.py
+            exact = np.where(expected < np.finfo(real).tiny, 0, exact)
+            expected = exact.astype(real)
         finite = np.isfinite(expected)
         np.testing.assert_array_equal(found[~finite], expected[~finite])
         off = np.abs(found[finite] - exact[finite]) / np.spacing(np.abs(expected[finite])).astype(wide)

@@ -367,14 +367,18 @@ class Trainer:
         state = self.program.state
         record = self._record(epoch, step, int(state.counters[ROWS]) - 1)
         self._log([record])
-        bad = [name for name, norm in record["gradient_norms"].items() if not math.isfinite(norm)]
+        norms, most = record["gradient_norms"], self.program.largest_norm
+        bad = [name for name, norm in norms.items() if not math.isfinite(norm)]
         where = f"first in the gradient of {bad[-1]}" if bad else "in the loss"
-        what = "the loss" if not math.isfinite(record["loss"]) else "a gradient"
+        what = "the loss is not finite" if not math.isfinite(record["loss"]) else "a gradient is not finite"
+        if math.isfinite(record["loss"]) and math.isfinite(record["gradient_norm"]):
+            where = f"largest in the gradient of {max(norms, key=norms.get)}"
+            what = f"the norm of the gradient is above {most:.1e}, and the squares that the optimizer keeps overflow"
         kept = ""
         if self.run_directory is not None:
             kept = f"; the last good checkpoint is {self.run_directory.path / 'last.safetensors'}"
         raise DivergenceError(
-            f"{what} is not finite at step {step} (epoch {epoch}), {where}; a smaller learning rate or "
+            f"{what} at step {step} (epoch {epoch}), {where}; a smaller learning rate or "
             f'clip="norm(max=1)" usually helps{kept}'
         )
 

@@ -2,7 +2,7 @@
 
 An optimizer names a kernel over flat arrays and the moments it keeps between steps. The kernel's arguments are bound
 by name: ``theta``, ``gradient`` (mean over the batch), the moments, ``rate`` (eta of this step), ``step`` (from 1), and
-the options.
+the options. What the kernel stores it passes through `flush` (kernels/subnormal.py).
 """
 
 import math
@@ -24,6 +24,9 @@ class Optimizer(Options):
 
     update: ClassVar[Kernel | Operation]
     moments: ClassVar[tuple[str, ...]] = ()  # arrays of the size of theta that start at 0
+    squares: ClassVar[bool] = (
+        False  # whether moments hold squares: a gradient whose square overflows then stops the run
+    )
 
     def validate(self):
         _within(self, "lr", self.lr, 0, math.inf)
@@ -68,6 +71,7 @@ class RMSProp(Optimizer):
 
     update = operation("update.rmsprop")
     moments = ("second_moment",)
+    squares = True
 
     def validate(self):
         super().validate()
@@ -90,6 +94,7 @@ class Adam(Optimizer):
 
     update = operation("update.adam")
     moments = ("first_moment", "second_moment")
+    squares = True
 
     def validate(self):
         super().validate()

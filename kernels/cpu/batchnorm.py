@@ -65,6 +65,12 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     M = float(N * positions)
     for c in prange(C):
         m, r = mean[c], inverse_deviation[c]
+        a = gain[c] * r
+        if not training:  # x is not read: where it is infinite, 0 times it would be NaN
+            for n in range(N):
+                for i in range(positions):
+                    dx[n, c, i] = a * dy[n, c, i]
+            continue
         sum_dy, sum_dyh = 0.0, 0.0
         for first in range(0, N, ROWS):
             part, part_h = 0.0, 0.0
@@ -77,12 +83,10 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
                 part_h += row_h
             sum_dy += part
             sum_dyh += part_h
-        a, shift, slope = gain[c] * r, sum_dy / M, sum_dyh / M
-        if not training:
-            shift, slope = 0.0, 0.0
+        shift, slope = sum_dy / M, r * (sum_dyh / M)
         for n in range(N):
             for i in range(positions):
-                dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * r * slope)
+                dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * slope)
 
 
 @kernel

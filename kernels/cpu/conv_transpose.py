@@ -18,7 +18,7 @@ Indices are unsigned (uintp), or Numba would test each for "counted from the end
 
 from numba import prange, uintp
 
-from ..compiler import helper, kernel
+from ..compiler import add, helper, kernel
 from .conv_cells import bounded, forward_by_cells, mend_weights
 from .conv_tiles import forward_tiles
 from .padding import fold, pad_maps
@@ -154,10 +154,10 @@ def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
                     r0 = r1 = r2 = r3 = zero
                     for j in range(uintp(OW)):
                         delta = deltas[z + j]
-                        r0 += delta * images[q0 + j * step]
-                        r1 += delta * images[q1 + j * step]
-                        r2 += delta * images[q2 + j * step]
-                        r3 += delta * images[q3 + j * step]
+                        r0 = add(r0, delta * images[q0 + j * step])
+                        r1 = add(r1, delta * images[q1 + j * step])
+                        r2 = add(r2, delta * images[q2 + j * step])
+                        r3 = add(r3, delta * images[q3 + j * step])
                     b0, b1, b2, b3 = b0 + r0, b1 + r1, b2 + r2, b3 + r3
             s0, s1, s2, s3 = s0 + b0, s1 + b1, s2 + b2, s3 + b3
         weights[first + t], weights[first + t1], weights[first + t2], weights[first + t3] = s0, s1, s2, s3

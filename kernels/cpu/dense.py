@@ -8,7 +8,7 @@ Numba would test each for "counted from the end".
 
 from numba import prange, uintp
 
-from ..compiler import helper, kernel
+from ..compiler import add, helper, kernel
 from .matrix import ALONG, BESIDE, add_product_of_rows, product, shares
 from .tile import lanes, panel
 
@@ -25,7 +25,7 @@ def _combination(A, a, sa, ka, B, Y, y, rows, columns, K, m):
             for first in range(0, K, ROWS):
                 part = Y.dtype.type(0)
                 for k in range(first, min(K, first + ROWS)):
-                    part += A.flat[a + i * sa + k * ka] * B.flat[k * m + j]
+                    part = add(part, A.flat[a + i * sa + k * ka] * B.flat[k * m + j])
                 total += part
             Y.flat[y + i * m + j] = total
 

@@ -3,7 +3,8 @@
 x = n ln 2 + r with a whole n and |r| <= ln 2 / 2; then exp(x) = 2^n (1 + q), where q = r + r^2/2! + ... is the Taylor
 polynomial of exp(r) - 1, whose first left-out term is below half a unit in the last place. 2^n is written into the
 exponent bits. Calls of the C library would do the same one number at a time. Errors stay below 2 units in the last
-place, 5 for expm1 and tanh; infinities and NaN come out as they should.
+place, 5 for expm1 and tanh; infinities and NaN come out as they should; where exp
+would be subnormal it is 0.
 """
 
 import math
@@ -23,8 +24,8 @@ class _Format:
     mantissa: int  # bits of it
     terms: int  # of the polynomial
     ln2: tuple  # ln 2 = a short number, whose products with n are exact, + the rest
-    range: tuple  # outside of it exp is 0 or infinite
-    least: int  # 2^(least - 1) is a normal number
+    exact: tuple  # the least and the largest x for which exp(x) is a normal number
+    overflow: float  # from here on exp is infinite
 
     @property
     def float(self):
@@ -37,8 +38,12 @@ class _Format:
 
 LN2_SHORT = 0.693145751953125  # 16 bits of ln 2
 FORMATS = {
-    types.float32: _Format(32, 23, 7, (LN2_SHORT, 1.4286068203094172e-06), (-104.0, 89.0), -125),
-    types.float64: _Format(64, 52, 13, (0.6931471803691238, 1.9082149292705877e-10), (-746.0, 710.0), -1021),
+    types.float32: _Format(
+        32, 23, 7, (LN2_SHORT, 1.4286068203094172e-06), (-87.33654022216797, 88.72283172607422), 89.0
+    ),
+    types.float64: _Format(
+        64, 52, 13, (0.6931471803691238, 1.9082149292705877e-10), (-708.39641853226, 709.782712893384), 710.0
+    ),
 }
 
 
@@ -81,15 +86,18 @@ class _Arithmetic:
         return self.builder.bitcast(shifted, self.format.float)
 
     def exp(self, x):
-        n, q = self.split(self.clamp(x, *self.format.range))
-        least = self.format.int(self.format.least)
-        normal = self.builder.select(self.builder.icmp_signed("<", n, least), least, n)
-        half = self.power(self.builder.sub(normal, self.format.int(1)))  # 2^n itself may overflow where exp does not
-        rest = self.builder.add(self.builder.sub(n, normal), self.format.int(1))  # or be no normal number
-        return self.builder.fmul(self.call("fma", half, q, half), self.power(rest))
+        """(1 + q) with n added to its exponent bits; outside `exact` there is no normal number to write them into."""
+        n, q = self.split(x)
+        bits = self.builder.bitcast(self.builder.fadd(q, self.number(1.0)), self.format.int)
+        bits = self.builder.add(bits, self.builder.shl(n, self.format.int(self.format.mantissa)))
+        value = self.builder.bitcast(bits, self.format.float)
+        for bound, beyond, result in zip(self.format.exact, ("<", ">"), (0.0, math.inf), strict=True):
+            outside = self.builder.fcmp_ordered(beyond, x, self.number(bound))
+            value = self.builder.select(outside, self.number(result), value)
+        return value
 
     def expm1(self, x):
-        n, q = self.split(self.clamp(x, -40.0, self.format.range[1]))  # exp(-40) is nothing beside 1
+        n, q = self.split(self.clamp(x, -40.0, self.format.overflow))  # exp(-40) is nothing beside 1
         half = self.power(self.builder.sub(n, self.format.int(1)))
         value = self.call("fma", half, q, self.builder.fsub(half, self.number(0.5)))
         value = self.builder.fmul(value, self.number(2.0))
@@ -98,7 +106,9 @@ class _Arithmetic:
 
     def tanh(self, x):
         """-t / (2 + t) with t = exp(-2 |x|) - 1, and the sign of x."""
-        t = self.expm1(self.builder.fmul(self.call("fabs", x), self.number(-2.0)))
+        n, q = self.split(self.clamp(self.builder.fmul(self.call("fabs", x), self.number(-2.0)), -40.0, 0.0))
+        power = self.power(n)
+        t = self.call("fma", power, q, self.builder.fsub(power, self.number(1.0)))
         value = self.builder.fdiv(t, self.builder.fadd(t, self.number(2.0)))
         return self.call("copysign", value, x)
 

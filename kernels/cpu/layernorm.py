@@ -46,9 +46,9 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx):
             g = gain[j] * dy[at + j]
             sum_g += g
             sum_gh += g * ((x[at + j] - m) * r)
-        shift, slope = sum_g / float(F), sum_gh / float(F)
+        shift, slope = sum_g / float(F), r * (sum_gh / float(F))
         for j in range(uintp(F)):
-            dx[at + j] = r * (gain[j] * dy[at + j] - shift - (x[at + j] - m) * r * slope)
+            dx[at + j] = r * (gain[j] * dy[at + j] - shift - (x[at + j] - m) * slope)
 
 
 @kernel

@@ -34,6 +34,7 @@ indices unsigned (uintp), or Numba would test each for "counted from the end".
 
 from math import inf, sqrt
 
+import numpy as np
 from numba import prange, uintp
 
 from ..compiler import inlined, kernel
@@ -315,17 +316,14 @@ def lp_backward_input(x, y, dy, dx, size, stride, before, p):
                         for h in range(h0, h1):
                             row = ((i * D + d) * H + h) * W
                             for j in range(uintp(row + w0), uintp(row + w1)):
-                                v = cells[j]
-                                signed = delta if v > 0.0 else -delta
+                                v, slope = cells[j], 0.0
                                 if p == inf:
-                                    if free and not abs(v) < norm:
-                                        free = False
-                                        slopes[j] += signed
-                                elif p == 2.0:
-                                    if free:
-                                        slopes[j] += delta * (v / norm)
-                                elif free and v != 0.0:
-                                    slopes[j] += signed * (abs(v) / norm) ** (p - 1.0)
+                                    wins = free and (abs(v) == norm or v != v)
+                                    slope = np.sign(v) if wins else 0.0
+                                    free = free and not wins
+                                elif free:
+                                    slope = v / norm if p == 2.0 else np.sign(v) * (abs(v) / norm) ** (p - 1.0)
+                                slopes[j] += slope * delta if slope != 0.0 else 0.0  # 0 times infinity is NaN
 
 
 @kernel

@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange, uintp
 
 from ..compiler import kernel
+from ..subnormal import flush
 from .rows import largest
 
 
@@ -24,8 +25,9 @@ def forward(x, y):
                 e = np.exp(flat[j] - top)
                 out[j] = e
                 total += e
+            share = 1.0 / total  # total is from 1 to C
             for j in range(uintp(n * C), uintp(n * C + C)):
-                out[j] /= total
+                out[j] = flush(out[j] * share)
             continue
         for i in range(positions):
             top = x[n, 0, i]
@@ -37,8 +39,9 @@ def forward(x, y):
                 e = np.exp(x[n, c, i] - top)
                 y[n, c, i] = e
                 total += e
+            share = 1.0 / total
             for c in range(C):
-                y[n, c, i] /= total
+                y[n, c, i] = flush(y[n, c, i] * share)
 
 
 @kernel

@@ -1,32 +1,32 @@
 """Update rules, in place on flat arrays: theta, its gradient (the mean over the batch) and the moments.
 
 Parallel plan: every parameter by itself; one pass reads the gradient and moments and writes theta and the moments.
-What depends on the step alone is computed before the loop. Formulas and sources are in reference/update.py.
+What depends on the step alone is computed before the loop. What is stored is flushed (subnormal.py).
+Formulas and sources are in reference/update.py.
 """
 
 import numpy as np
 from numba import prange
 
 from ..compiler import kernel
+from ..subnormal import flush
 
 
 @kernel
 def gradient_descent(theta, gradient, rate, weight_decay):
     """theta <- theta - eta g, g = gradient + weight_decay theta (lecture, update formula)."""
     for i in prange(theta.size):
-        theta[i] -= rate * (gradient[i] + weight_decay * theta[i])
+        theta[i] = flush(theta[i] - rate * (gradient[i] + weight_decay * theta[i]))
 
 
 @kernel
 def sgd(theta, gradient, velocity, rate, momentum, nesterov, weight_decay):
     """v <- momentum v + g; theta <- theta - eta v, or eta (g + momentum v) with nesterov."""
-    of_g = 1.0 if nesterov else 0.0
-    of_v = momentum if nesterov else 1.0
     for i in prange(theta.size):
         g = gradient[i] + weight_decay * theta[i]
-        v = momentum * velocity[i] + g
+        v = flush(momentum * velocity[i] + g)
         velocity[i] = v
-        theta[i] -= rate * (of_g * g + of_v * v)
+        theta[i] = flush(theta[i] - rate * (g + momentum * v if nesterov else v))
 
 
 @kernel
@@ -34,9 +34,9 @@ def rmsprop(theta, gradient, second_moment, rate, decay, epsilon):
     """s <- decay s + (1 - decay) g^2; theta <- theta - eta g / (sqrt(s) + epsilon)."""
     for i in prange(theta.size):
         g = gradient[i]
-        s = decay * second_moment[i] + (1.0 - decay) * g * g
+        s = flush(decay * second_moment[i] + (1.0 - decay) * g * g)
         second_moment[i] = s
-        theta[i] -= rate * g / (np.sqrt(s) + epsilon)
+        theta[i] = flush(theta[i] - rate * g / (np.sqrt(s) + epsilon))
 
 
 @kernel
@@ -48,11 +48,11 @@ def adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2,
     eta, root = rate / correction1, 1.0 / np.sqrt(correction2)
     for i in prange(theta.size):
         g = gradient[i] + weight_decay * theta[i]
-        m = beta1 * first_moment[i] + (1.0 - beta1) * g
-        s = beta2 * second_moment[i] + (1.0 - beta2) * g * g
+        m = flush(beta1 * first_moment[i] + (1.0 - beta1) * g)
+        s = flush(beta2 * second_moment[i] + (1.0 - beta2) * g * g)
         first_moment[i] = m
         second_moment[i] = s
-        theta[i] -= eta * m / (np.sqrt(s) * root + epsilon)
+        theta[i] = flush(theta[i] - eta * m / (np.sqrt(s) * root + epsilon))
 
 
 @kernel
@@ -64,8 +64,8 @@ def adamw(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2
     keep = 1.0 - rate * weight_decay
     for i in prange(theta.size):
         g = gradient[i]
-        m = beta1 * first_moment[i] + (1.0 - beta1) * g
-        s = beta2 * second_moment[i] + (1.0 - beta2) * g * g
+        m = flush(beta1 * first_moment[i] + (1.0 - beta1) * g)
+        s = flush(beta2 * second_moment[i] + (1.0 - beta2) * g * g)
         first_moment[i] = m
         second_moment[i] = s
-        theta[i] = keep * theta[i] - eta * m / (np.sqrt(s) * root + epsilon)
+        theta[i] = flush(keep * theta[i] - eta * m / (np.sqrt(s) * root + epsilon))

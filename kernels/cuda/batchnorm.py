@@ -106,7 +106,10 @@ def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     a = gain[c] * r
     n, i = t // positions, t % positions
     while n < N:
-        dx[n, c, i] = a * (dy[n, c, i] - shift - (x[n, c, i] - m) * r * slope)
+        centred = dy[n, c, i]
+        if training:  # else x is not read: where it is infinite, 0 times it would be NaN
+            centred = centred - shift - (x[n, c, i] - m) * r * slope
+        dx[n, c, i] = a * centred
         n, i = _next(n, i, rows, rest, positions)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numba import prange
 
 from ..compiler import kernel
+from ..subnormal import flush
 
 
 @kernel
@@ -143,7 +144,7 @@ def binary_cross_entropy_backward(y, target, dy):
         n, j = i // F, i % F
         e = np.exp(-abs(y[n, j]))
         s = (e if y[n, j] < 0.0 else 1.0) / (1.0 + e)
-        dy[n, j] = factor * (s - target[n, j])
+        dy[n, j] = flush(factor * (s - target[n, j]))
 
 
 @kernel
@@ -181,8 +182,9 @@ def cross_entropy_backward(y, target, dy):
             dy[n, c] = e
             total += e
             mass += target[n, c]
+        share = mass / total  # total is from 1 to C
         for c in range(C):
-            dy[n, c] = dy[n, c] / total * mass - target[n, c]
+            dy[n, c] = flush(dy[n, c] * share - target[n, c])
 
 
 @kernel
@@ -217,7 +219,8 @@ def cross_entropy_labels_backward(y, target, dy):
             total += e
         label = target[n]
         valid = 0 <= label < C
+        share = 1.0 / total if valid else np.nan
         for c in range(C):
-            dy[n, c] = dy[n, c] / total if valid else np.nan
+            dy[n, c] = flush(dy[n, c] * share)
         if valid:
             dy[n, label] -= 1.0

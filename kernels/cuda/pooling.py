@@ -233,12 +233,10 @@ def _lp_backward(x, y, dy, dx, maps, image, out, size, stride, before, p):
                         if p == inf:
                             first, last = _cells((d, h, w), size, stride, before, image)
                             wins = _winner(x, m * cells, image, first, last, True) == m * cells + i
-                            slope = 1.0 if wins else 0.0
-                        elif p == 2.0:
-                            slope = ratio
+                            slope = np.sign(v) if wins else 0.0
                         else:
-                            slope = ratio ** (p - 1.0)
-                        total += np.sign(v) * slope * dy[o]
+                            slope = np.sign(v) * (ratio if p == 2.0 else ratio ** (p - 1.0))
+                        total += slope * dy[o] if slope != 0.0 else 0.0  # 0 times infinity is NaN
             dx[m * cells + i] = total
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numba import prange
 
 from ..compiler import kernel
+from ..subnormal import flush
 
 
 @kernel
@@ -25,8 +26,9 @@ def forward(x, y):
             e = np.exp(x[n, c, i] - largest)
             y[n, c, i] = e
             total += e
+        share = 1.0 / total  # total is from 1 to C
         for c in range(C):
-            y[n, c, i] /= total
+            y[n, c, i] = flush(y[n, c, i] * share)
 
 
 @kernel

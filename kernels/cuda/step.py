@@ -43,13 +43,13 @@ def measure(gradient, log, extents, factor, p, sums):
 
 
 @block_kernel
-def record(losses, counters, rates, log, chunks, sizes, places, p, limit):
-    """A row of the log; the counters of the next step, or the stop flag where a number is not finite.
+def record(losses, counters, rates, log, chunks, sizes, places, p, limit, most):
+    """A row of the log; the counters of the next step, or the stop flag: a number is not finite, the norm too large.
 
     chunks : layer k owns the sums from chunks[k] to chunks[k + 1]
     sizes : samples N, rows of the log, its width
     places : where in the log the sums begin, where clipping and the total loss stand; in the counters the position
-    p, limit : of the norm, and the largest that clipping leaves (0: no clipping)
+    p, limit, most : of the norm, the largest that clipping leaves (0: no clipping), and with which a step is taken
     """
     cells = cuda.shared.array(THREADS, np.float64)
     t = cuda.threadIdx.x
@@ -84,7 +84,7 @@ def record(losses, counters, rates, log, chunks, sizes, places, p, limit):
         log[row + 1] = rates[min(step, rates.size - 1)]
         log[row + 2] = norm
         counters[ROWS] += 1
-        if np.isfinite(cost) and np.isfinite(norm):
+        if np.isfinite(cost) and norm <= np.float64(most):
             log[clip] = min(np.float64(1), np.float64(limit) / norm) if limit > 0 and norm > 0 else np.float64(1)
             log[sum_of_losses] += cost * np.float64(N)
             counters[STEP] = step + 1

@@ -6,6 +6,8 @@ gradients are summed over the batch. y and target are (N, F), F outputs a sample
 
 import numpy as np
 
+from ..subnormal import flush
+
 
 def quadratic(y, target, loss):
     """C_i = 1/2 ||y_i - t_i||_2^2, the lecture's (1)."""
@@ -24,7 +26,7 @@ def mse(y, target, loss):
 
 def mse_backward(y, target, dy):
     """dC_i/dy = 2 (y - t) / F for F outputs a sample."""
-    dy[...] = 2 * (y - target) / y[0].size
+    dy[...] = (y - target) * y.dtype.type(2 / y[0].size)
 
 
 def mae(y, target, loss):
@@ -69,7 +71,7 @@ def binary_cross_entropy(y, target, loss):
 def binary_cross_entropy_backward(y, target, dy):
     """dC_i/dy = (s(y) - t) / F, s the logistic sigmoid."""
     e = np.exp(-np.abs(y))
-    dy[...] = (np.where(y < 0, e, 1) / (1 + e) - target) / y[0].size
+    dy[...] = flush((np.where(y < 0, e, 1) / (1 + e) - target) / y[0].size)
 
 
 def cross_entropy(y, target, loss):
@@ -79,19 +81,19 @@ def cross_entropy(y, target, loss):
 
 def cross_entropy_backward(y, target, dy):
     """dC_i/dy = softmax(y) sum_c t_c - t: a[L] - y where the targets sum to 1."""
-    dy[...] = np.exp(_log_softmax(y)) * target.sum(axis=1, keepdims=True) - target
+    dy[...] = flush(np.exp(_log_softmax(y)) * target.sum(axis=1, keepdims=True) - target)
 
 
 def cross_entropy_labels(y, target, loss):
     """C_i = -log softmax(y)_t, with y (N, C) and whole numbers target (N,); NaN for a label outside 0..C-1."""
     picked, valid = _picked(y, target)
-    loss[...] = np.where(valid, -np.sum(picked * _log_softmax(y), axis=1), np.nan)
+    loss[...] = np.where(valid, -np.sum(np.where(picked == 1, _log_softmax(y), 0), axis=1), np.nan)
 
 
 def cross_entropy_labels_backward(y, target, dy):
     """dC_i/dy = softmax(y) - one-hot(t); NaN for a label outside 0..C-1."""
     picked, valid = _picked(y, target)
-    dy[...] = np.where(valid[:, None], np.exp(_log_softmax(y)) - picked, np.nan)
+    dy[...] = flush(np.where(valid[:, None], np.exp(_log_softmax(y)) - picked, np.nan))
 
 
 def _rows(a):

@@ -57,9 +57,11 @@ def lp_backward_input(x, y, dy, dx, size, stride, before, p):
     """dx = dy sign(x) (|x| / y)^(p-1) in every cell of each window, 0 where y = 0; summed over windows."""
     values = _windows(x, dy, size, stride, before, 0)
     norms = np.where(y == 0, 1, y)[..., None].astype(x.dtype)
-    ratios = np.abs(values) / norms
-    slopes = _first(~(ratios < 1)) if p == np.inf else ratios ** (p - 1)
-    _scatter(np.sign(values) * slopes * dy[..., None], dx, size, stride, before)
+    if p == np.inf:
+        slopes = np.where(_first((np.abs(values) == norms) | np.isnan(values)), np.sign(values), 0)
+    else:
+        slopes = np.sign(values) * (np.abs(values) / norms) ** (p - 1)
+    _scatter(np.where(slopes == 0, 0, slopes * dy[..., None]), dx, size, stride, before)
 
 
 def global_average_forward(x, y):
@@ -81,7 +83,7 @@ def global_max_backward_input(x, dy, dx):
     """dx = dy at the first largest cell of each map."""
     cells = x.reshape(*x.shape[:2], -1)
     wins = (cells == cells.max(axis=-1, keepdims=True)) | np.isnan(cells)
-    dx[...] = (_first(wins) * dy[..., None]).reshape(x.shape)
+    dx[...] = np.where(_first(wins), dy[..., None], 0).reshape(x.shape)
 
 
 def _windows(x, y, size, stride, before, value):

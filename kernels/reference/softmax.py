@@ -5,11 +5,13 @@ Arrays are (N, C, positions), with positions = prod(spatial), 1 for (N, C).
 
 import numpy as np
 
+from ..subnormal import flush
+
 
 def forward(x, y):
     """y_c = exp(x_c - max x) / sum_k exp(x_k - max x): the maximum goes first, so exp cannot overflow."""
     e = np.exp(x - np.max(x, axis=1, keepdims=True))
-    y[...] = e / np.sum(e, axis=1, keepdims=True)
+    y[...] = flush(e / np.sum(e, axis=1, keepdims=True))
 
 
 def backward_input(y, dy, dx):

@@ -1,15 +1,18 @@
 """Update rules, in NumPy, in place on flat arrays: theta, its gradient (the mean over the batch) and the moments.
 
 Formulas are those of PyTorch, step for step. `rate` is the learning rate eta of this step; `step` counts from 1.
-Options are rounded to the dtype of theta first, as compiled kernels receive them.
+Options are rounded to the dtype of theta first, as compiled kernels receive them. (1 - beta) g^2 is ((1 - beta) g) g,
+since g^2 alone overflows earlier. What is stored is flushed (subnormal.py).
 """
 
 import numpy as np
 
+from ..subnormal import flush
+
 
 def gradient_descent(theta, gradient, rate, weight_decay):
     """theta <- theta - eta g, g = gradient + weight_decay theta (lecture, update formula)."""
-    theta -= theta.dtype.type(rate) * _decayed(theta, gradient, weight_decay)
+    theta[...] = flush(theta - theta.dtype.type(rate) * _decayed(theta, gradient, weight_decay))
 
 
 def sgd(theta, gradient, velocity, rate, momentum, nesterov, weight_decay):
@@ -19,8 +22,8 @@ def sgd(theta, gradient, velocity, rate, momentum, nesterov, weight_decay):
     """
     rate, momentum = _rounded(theta, rate, momentum)
     g = _decayed(theta, gradient, weight_decay)
-    velocity[...] = momentum * velocity + g
-    theta -= rate * (g + momentum * velocity if nesterov else velocity)
+    velocity[...] = flush(momentum * velocity + g)
+    theta[...] = flush(theta - rate * (g + momentum * velocity if nesterov else velocity))
 
 
 def rmsprop(theta, gradient, second_moment, rate, decay, epsilon):
@@ -29,8 +32,8 @@ def rmsprop(theta, gradient, second_moment, rate, decay, epsilon):
     Tieleman & Hinton 2012, Neural Networks for Machine Learning, lecture 6e.
     """
     rate, decay, epsilon = _rounded(theta, rate, decay, epsilon)
-    second_moment[...] = decay * second_moment + (1 - decay) * gradient**2
-    theta -= rate * gradient / (np.sqrt(second_moment) + epsilon)
+    second_moment[...] = flush(decay * second_moment + (1 - decay) * gradient * gradient)
+    theta[...] = flush(theta - rate * gradient / (np.sqrt(second_moment) + epsilon))
 
 
 def adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon, weight_decay):
@@ -40,7 +43,7 @@ def adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2,
     Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; weight decay as an l_2 penalty, g = gradient + weight_decay theta.
     """
     g = _decayed(theta, gradient, weight_decay)
-    _adam(theta, g, first_moment, second_moment, rate, step, beta1, beta2, epsilon)
+    _adam(theta, g, first_moment, second_moment, rate, step, beta1, beta2, epsilon, 1)
 
 
 def adamw(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon, weight_decay):
@@ -49,18 +52,18 @@ def adamw(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2
     Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2.
     """
     rate_, weight_decay = _rounded(theta, rate, weight_decay)
-    theta *= 1 - rate_ * weight_decay
-    _adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon)
+    _adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon, 1 - rate_ * weight_decay)
 
 
-def _adam(theta, g, first_moment, second_moment, rate, step, beta1, beta2, epsilon):
+def _adam(theta, g, first_moment, second_moment, rate, step, beta1, beta2, epsilon, keep):
     rate, beta1, beta2, epsilon = _rounded(theta, rate, beta1, beta2, epsilon)
-    first_moment[...] = beta1 * first_moment + (1 - beta1) * g
-    second_moment[...] = beta2 * second_moment + (1 - beta2) * g**2
+    first_moment[...] = flush(beta1 * first_moment + (1 - beta1) * g)
+    second_moment[...] = flush(beta2 * second_moment + (1 - beta2) * g * g)
     # In float64: 1 - beta^step cancels in float32 while beta^step is near 1.
     correction1 = theta.dtype.type(1 - float(beta1) ** step)
     correction2 = theta.dtype.type(1 - float(beta2) ** step)
-    theta -= rate / correction1 * first_moment / (np.sqrt(second_moment) / np.sqrt(correction2) + epsilon)
+    change = rate / correction1 * first_moment / (np.sqrt(second_moment) / np.sqrt(correction2) + epsilon)
+    theta[...] = flush(keep * theta - change)
 
 
 def _decayed(theta, gradient, weight_decay):
