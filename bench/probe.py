@@ -88,7 +88,7 @@ class Probe:
 
         def kernel_of(binding, signature):
             kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
-            return kernel.inlined(real) if plan.inline else kernel.compile(signature, real)[0]
+            return kernel.inlined(signature, real) if plan.inline else kernel.compile(signature, real)[0]
 
         for binding, values in _bound(program):  # registered before code that calls it is compiled
             kernel_of(binding, binding.signature(values, flats, real))

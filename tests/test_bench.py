@@ -212,3 +212,11 @@ def test_the_child_answers_for_every_layer():
     answer = json.loads(done.stdout)
     assert answer["layers"]["relu.2"] is None and answer["step"] is answer["predict"] is None
     assert all(seconds > 0 for seconds in answer["layers"]["dense.3"])
+
+
+def test_a_network_of_inlined_kernels_is_probed():
+    net = registry.compose("dense(2)", (3,))
+    program = Program(net, "mse", "sgd(lr=0.1)", 4)
+    assert program.plan.inline
+    probe = Probe(program, np.zeros((4, 3), np.float32), np.zeros((4, 2), np.float32))
+    assert probe.seconds(probe.lines[0].number, probe.lines[0].number) >= 0
