@@ -88,7 +88,72 @@ def test_far_tails_keep_their_relative_accuracy():
     np.testing.assert_allclose(slope, np.exp(x) / (1 + np.exp(x)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "selu", "softplus", "sigmoid", "tanh"])
+def _whole_range():
+    """Every 4096th finite float32."""
+    x = np.arange(0, 2**32, 2**12, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    return x[np.isfinite(x)]
+
+
+def _wide(name, x):
+    """y and y' in float64, without cancellation."""
+    e, positive = np.exp(-np.abs(x)), x > 0
+    s, rest = np.where(positive, 1, e) / (1 + e), np.where(positive, e, 1) / (1 + e)
+    phi = np.exp(-0.5 * np.square(x)) / math.sqrt(2 * math.pi)
+    Phi = np.vectorize(math.erfc)(-x * math.sqrt(0.5)) / 2
+    a, scale, alpha = 1.3, 1.0507009873554805, 1.6732632423543772
+    return {
+        "relu": (np.where(positive, x, 0), positive * 1.0),
+        "leaky_relu": (np.where(positive, x, 0.02 * x), np.where(positive, 1, 0.02)),
+        "elu": (np.where(positive, x, a * np.expm1(np.minimum(x, 0))), np.where(positive, 1, a * e)),
+        "selu": (scale * np.where(positive, x, alpha * np.expm1(np.minimum(x, 0))), scale * np.where(positive, 1, alpha * e)),
+        "gelu": (x * Phi, Phi + x * phi),
+        "silu": (x * s, s * (1 + x * rest)),
+        "softplus": (np.maximum(x, 0) + np.log1p(e), s),
+        "sigmoid": (s, s * rest),
+        "tanh": (np.tanh(x), 1 / np.square(np.cosh(np.clip(x, -300, 300)))),
+    }[name]  # fmt: skip
+
+
+# Units in the last place, and beside them what is allowed in all: where y' is 0 (gelu, silu), and where y tells it.
+UNITS = {"gelu": (8, 5e-7), "silu": (4, 3e-7), "sigmoid": (4, 2e-7), "tanh": (4, 5e-7)}
+
+
+@every
+def test_over_the_whole_range_of_float32(name):
+    x = _whole_range()
+    got = run(registry.create(SPECS[name]), x[None], np.ones_like(x)[None])
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        y, slope = _wide(name, x.astype(np.float64))
+        units, beside = UNITS.get(name, (3, 0.0))
+        if name == "gelu":  # exp(-x^2 / 2) with x^2 rounded
+            units = units + np.minimum(np.square(x.astype(np.float64)), 300)
+        tiny = np.finfo(np.float32).tiny  # below it numbers may be 0
+        for found, exact, extra in ((got["y"][0], y, tiny * np.maximum(1, np.abs(x))), (got["dx"][0], slope, tiny)):
+            extra = extra + (beside if exact is slope else 0)
+            allowed = units * np.spacing(np.abs(exact).astype(np.float32)).astype(np.float64) + extra
+            off = np.abs(found - exact)
+            worst = np.argmax(off - allowed)
+            assert (off <= allowed)[np.isfinite(exact)].all(), (x[worst], found[worst], exact[worst])
+    assert got["y"][0][x.view(np.uint32) == 1 << 31].tolist() in ([0.0], [])
+
+
+def test_signs_of_zero_and_subnormal_numbers():
+    """y(-0) = -0 where the formula is odd at 0, and a subnormal number is no less exact than others."""
+    x = np.array([[-0.0, -1e-40, -1e-38]], np.float32)
+    for name in ("elu", "selu", "tanh", "leaky_relu"):
+        y = run(registry.create(name), x)["y"][0]
+        assert np.signbit(y).all(), name
+    np.testing.assert_array_equal(run(registry.create("elu"), x)["y"], x)
+
+
+def test_slopes_far_below_zero():
+    x = np.array([[-20.0, -60.0]], np.float32)
+    for name, scale in {"elu": 1.0, "selu": 1.0507009873554805 * 1.6732632423543772}.items():
+        slope = run(registry.create(name), x, np.ones_like(x))["dx"]
+        np.testing.assert_allclose(slope, scale * np.exp(x.astype(np.float64)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "softplus", "sigmoid", "tanh"])
 def test_backward_names_y_only_so_that_x_is_freed(name):
     assert "x" not in registry.get(name).backward_input.arguments
 

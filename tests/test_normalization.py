@@ -1,12 +1,14 @@
 """Batch and layer normalisation: PyTorch's values, moments, running statistics, accuracy far from zero."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from layer_runner import run
 from nnjit import registry
-from nnjit.errors import SpecError
+from nnjit.errors import DivergenceError, SpecError
+from nnjit.network.program import STOP
 
 VECTORS = np.load(Path(__file__).parent / "vectors" / "training.npz")
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
@@ -76,10 +78,95 @@ def test_output_has_the_moments_of_offset_and_gain(name, axes, shape, folder):
     np.testing.assert_allclose(got["y"].std(axis=axes), 2, rtol=1e-5)
 
 
-def test_a_batch_of_one_number():
-    got = run(registry.create("batchnorm"), np.array([[4.0]]), np.array([[1.0]]), {"gain": [2.0], "offset": [0.5]})
-    assert got["y"][0, 0] == 0.5 and got["dx"][0, 0] == 0
-    assert got["running_mean"][0] == pytest.approx(0.4) and got["running_variance"][0] == pytest.approx(0.9)
+@both
+@dtypes
+@pytest.mark.parametrize("shape, moves", [((1, 2), False), ((2, 2), True), ((1, 2, 3), True), ((1, 2, 1, 1), False)])
+def test_one_number_of_a_channel_moves_nothing(shape, moves, folder, dtype):
+    """It has no variance; two do, be they of two samples or of two positions."""
+    x = np.random.default_rng(0).normal(4, 2, shape).astype(dtype)
+    got = run(registry.create("batchnorm"), x, np.ones_like(x), {"gain": [2.0, 1.0], "offset": [0.5, 0.0]}, folder)
+    assert (got["running_mean"] != 0).all() == moves and (got["running_variance"] != 1).all() == moves
+    if not moves:
+        assert (got["y"].reshape(-1, 2) == [0.5, 0.0]).all() and (got["dx"] == 0).all()
+
+
+@both
+@dtypes
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e38, 3e38])
+def test_statistics_move_only_by_finite_batches(bad, folder, dtype):
+    x = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(dtype)
+    x[2, 1, 3] = bad
+    with np.errstate(all="ignore"):
+        got = run(registry.create("batchnorm"), x, None, folder=folder)
+    moved = (got["running_mean"] != 0) & (got["running_variance"] != 1)
+    finite = bool(np.isfinite(bad)) and dtype is np.float64  # in float32 the variance of such numbers is infinite
+    assert moved.tolist() == [True, finite, True]
+    assert np.isfinite(got["running_mean"]).all() and np.isfinite(got["running_variance"]).all()
+
+
+def test_last_batch_of_one_sample():
+    """33 rows in batches of 32: the running statistics are those of the 32, and a warning says why."""
+    x = np.random.default_rng(0).normal(3, 2, (33, 4)).astype(np.float32)
+    net = registry.compose(["batchnorm", "dense(3)"], (4,))
+    with pytest.warns(UserWarning, match=r"the last batch \(1 of 33 samples\) .* batchnorm.1"):
+        net.fit(x, np.arange(33) % 3, epochs=120, batch_size=32, optimizer="sgd(lr=0.0001)")
+    running = net.buffers["batchnorm.1.running_variance"]
+    assert (np.abs(running / x.var(axis=0, ddof=1) - 1) < 0.25).all()
+
+
+def test_batches_of_one_sample_are_warned_of():
+    net = registry.compose(["dense(3)", "batchnorm", "dense(3)"], (4,))
+    with pytest.warns(UserWarning, match="a training batch of 1 has one number .* batchnorm.2"):
+        net.compile(loss="mse", optimizer="sgd", batch_size=1)
+    positions = registry.compose(["conv(2, 3)", "batchnorm", "flatten", "dense(2)"], (1, 4, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        positions.compile(loss="mse", optimizer="sgd", batch_size=1)
+        net.compile(loss="mse", optimizer="sgd", batch_size=2)
+
+
+def test_a_bad_step_leaves_the_network_and_the_next_call_as_they_were():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(32, 4)).astype(np.float32), np.arange(32) % 3
+    bad = x.copy()
+    bad[5, 2] = np.nan
+    nets = [registry.compose(["batchnorm", "dense(3)"], (4,), seed=1) for _ in range(2)]
+    programs = [net.compile(loss="cross_entropy", optimizer="sgd(lr=0.1)", batch_size=32) for net in nets]
+    hurt, well = programs
+    assert np.isnan(hurt.step(hurt.state, bad, y)) and hurt.state.counters[STOP] == 1
+    nets[1].buffers["batchnorm.1.running_mean"][:] = nets[0].buffers["batchnorm.1.running_mean"]
+    nets[1].buffers["batchnorm.1.running_variance"][:] = nets[0].buffers["batchnorm.1.running_variance"]
+    assert all(np.isfinite(buffer).all() for buffer in nets[0].buffers.values())
+    order = np.arange(32)
+    for program in programs:
+        assert np.isfinite(program.epoch(program.state, x, y, order)) and program.state.counters[STOP] == 0
+    np.testing.assert_array_equal(nets[0].theta, nets[1].theta)
+    assert np.isnan(hurt.epoch(hurt.state, bad, y, order))
+    assert hurt.step(hurt.state, x, y) == well.step(well.state, x, y)
+
+
+def test_fit_again_after_a_divergence():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 4)).astype(np.float32), np.arange(64) % 3
+    far = x.copy()
+    far[5, 2] = 3e38  # finite, but its square is not
+    net = registry.compose(["batchnorm", "dense(3)"], (4,))
+    with pytest.raises(DivergenceError):
+        net.fit(far, y, epochs=1, batch_size=64)
+    net.fit(x, y, epochs=30, batch_size=32)
+    assert np.isfinite(net.predict(x)).all()
+    np.testing.assert_allclose(net.buffers["batchnorm.1.running_variance"], x.var(axis=0, ddof=1), rtol=0.3)
+
+
+def test_statistics_of_a_very_long_batch():
+    """300,000 samples in float32: sums run in portions."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.random((300_000, 2)).astype(np.float32) for _ in range(2))
+    got = run(registry.create("batchnorm"), x, dy)
+    np.testing.assert_allclose(got["mean"], x.mean(axis=0, dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(got["doffset"], dy.sum(axis=0, dtype=np.float64), rtol=1e-6)
+    got = run(registry.create("layernorm"), x, dy)
+    np.testing.assert_allclose(got["doffset"], dy.sum(axis=0, dtype=np.float64), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["batchnorm", "layernorm"])

@@ -27,15 +27,32 @@ Parallel plan: forward and backward_input loop over some samples at a time, for 
 backward_weight over blocks of filters and maps, whose part of dW is a sum over the batch that one iteration owns.
 """
 
+import numpy as np
 from numba import prange
 
-from ..compiler import array, helper, inlined, kernel, linked
+from ..compiler import array, helper, inlined, kernel, linked, places
 from .conv import SAMPLE, SAMPLES, blocks, held, pad_share, share, splits
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_tiles import backward_input_tiles, forward_tiles
 from .conv_tiles import products as plain_products
 from .padding import fold, frame
-from .tile import BYTES, HIGH, fill, halves, interleave, lanes, load, outer, panel, pointer, store, strided, turn, zero
+from .tile import (
+    BYTES,
+    HIGH,
+    fill,
+    halves,
+    interleave,
+    lanes,
+    load,
+    numbers,
+    outer,
+    panel,
+    pointer,
+    store,
+    strided,
+    turn,
+    zero,
+)  # fmt: skip
 
 # Numbers on the stack (of WEIGHTS and PIECES half as many are used if they are double).
 WEIGHTS = 4112 * BYTES  # transformed weights that are kept at once
@@ -45,8 +62,9 @@ SQUARE = 32  # maps and filters of a block of the gradient
 STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of two vectors of pieces
 TURNED = 96 * BYTES  # two rows of deltas, filters beside each other
 ENERGIES = SAMPLES + 1  # of an iteration's samples, and of the weights
-MAGNITUDES = 64  # two sums for each run of maps, from the front, and of filters, from the end
-UNEVEN = 64.0  # see `judge`
+UNEVEN = 64.0  # see `energy`
+SMALL = 2.0**-14  # of the largest of nine weights' gradients: smaller ones are left to the plain algorithm
+PAIRS = SQUARE * SQUARE + 1  # how many, then filter and map of each
 TOO_LARGE = 1e37  # sums of squares, and products of two of them, from which sums of products may overflow
 SUMS = 16 * (SQUARE * SQUARE + 16)  # the gradient, transformed
 RUN = 32  # strips whose sums are added up before they are added to those of all: rounding errors grow with the runs
@@ -130,54 +148,37 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
     N, F, _, OH, OW = dy.shape
     P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
     some = SQUARE if F * C >= 4 * SQUARE * SQUARE else SQUARE // 2  # smaller blocks where there are few
-    across, E, S = (C + SQUARE - 1) // SQUARE, panel(P, 2), panel(P, MAGNITUDES)
-    for i in range(MAGNITUDES):
-        S[i] = 0
+    across, found = (C + SQUARE - 1) // SQUARE, numbers(PAIRS)
     for block in prange((F + some - 1) // some * across):
         f, c = block // across * some, block % across * SQUARE
         R, K, y, p, w = min(some, F - f), min(SQUARE, C - c), f * OH * OW, c * H * width, (f * C + c) * 9
-        ours, theirs = block % across * 2, MAGNITUDES - 2 - block // across * 2  # what another block of this call found
         gradient(N, R, K, dY, y, (F * OH * OW, OH * OW, OH, OW), P, p, (C * H * width, H * width, H, width, width),
-                 dWf, w, (C * 9, 9), S, ours if S[ours] == 0 else -1, theirs if S[theirs] == 0 else -1)  # fmt: skip
-        judge(N * K * H * width, S, ours, E, 0)
-        judge(N * R * OH * OW, S, theirs, E, 1)
-        if too_large(E[0], E[1]):
-            plain_products(R, K, 0, 3, N, dY, y, dy.shape[1:], P, p, image.shape[1:], stride, dilation, (1, 3, 3),
-                           dWf, w, (C * 9, 9))  # fmt: skip
-        mend_weights(f, R, c, K, 0, 9, x, padded, dy, dW, stride, dilation, groups, before, border)
+                 dWf, w, (C * 9, 9), found)  # fmt: skip
+        many = found[0] > R * K // 8  # the whole block then, rather than pair by pair
+        for i in range(1 if many else found[0]):
+            r, k = (0, 0) if many else (found[i + 1] // SQUARE, found[i + 1] % SQUARE)
+            plain_products(R if many else 1, K if many else 1, 0, 3, N, dY, y + r * OH * OW, dy.shape[1:],
+                           P, p + k * H * width, image.shape[1:], stride, dilation, (1, 3, 3),
+                           dWf, w + (r * C + k) * 9, (C * 9, 9))  # fmt: skip
+        if found[0]:
+            mend_weights(f, R, c, K, 0, 9, x, padded, dy, dW, stride, dilation, groups, before, border)
 
 
 # -- where the plain algorithm is taken --------------------------------------------------------------------------------
 
 
 @linked
-def add_magnitudes(count, P: array, p, E: array, e):
-    """E[e] += the sum of |x| and E[e + 1] += the sum of x^2 over the numbers x of P[p : p + count]."""
+def energy(count, P: array, p, E: array, e):
+    """E[e] = the sum of x^2 over P[p : p + count], or TOO_LARGE where the plain algorithm is to be taken.
+
+    That is where a number is not finite, or a few hold nearly all of the sum. Elsewhere the largest is at most
+    sqrt(UNEVEN count) times the mean of |x|.
+    """
     total, squares = 0.0, 0.0
     for i in range(p, p + count):
         total += abs(P[i])
         squares += P[i] * P[i]
-    E[e] += total
-    E[e + 1] += squares
-
-
-@linked
-def judge(count, S: array, s, E: array, e):
-    """E[e] = S[s + 1], the sum of x^2 over `count` numbers, or TOO_LARGE where the plain algorithm is to be taken.
-
-    That is where one of them is not finite, or a few hold nearly all of it: the largest of the others is at most
-    sqrt(UNEVEN count) times the mean of |x|.
-    """
-    E[e] = S[s + 1] if float(count) * S[s + 1] <= UNEVEN * S[s] * S[s] else TOO_LARGE
-
-
-@linked
-def energy(count, P: array, p, E: array, e):
-    """`judge` of P[p : p + count]."""
-    S = panel(P, 2)
-    S[0] = S[1] = 0.0
-    add_magnitudes(count, P, p, S, 0)
-    judge(count, S, 0, E, e)
+    E[e] = squares if float(count) * squares <= UNEVEN * total * total else TOO_LARGE
 
 
 @helper
@@ -504,9 +505,16 @@ def sums_of_products(K, count, V: array, vs: 2, Z: array, zs: 2, D: array, ds):
 
 
 @linked
-def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2):
-    """dW[w + r ws0 + k ws1 + i] = (G^T dU G)[i], dU[e] = D[e ds + k rs + r]."""
+def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2, found: places):
+    """dW[w + r ws0 + k ws1 + i] = (G^T dU G)[i], dU[e] = D[e ds + k rs + r].
+
+    `found` counts the pairs r, k, then holds SQUARE r + k of each, of whose nine numbers one is not finite or below
+    SMALL of the largest: what the transforms have rounded off may be more than it. (An optimizer that divides by the
+    gradient's size makes whole steps of such remains where the gradient is 0.)
+    """
     L = lanes(D)
+    least, most = panel(D, TURNED), panel(D, TURNED)
+    found[0] = 0
     for k in range(K):
         for r in range(0, R, L):
             d = k * rs + r
@@ -517,9 +525,19 @@ def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2):
             _put_three(T, 0, 3 * L, _gathered(a0, b0, c0, d0))
             _put_three(T, L, 3 * L, _gathered(a1, b1, c1, d1))
             _put_three(T, 2 * L, 3 * L, _gathered(a2, b2, c2, d2))
+            for v in range(L):
+                least[v] = most[v] = abs(T[v])
+            for i in range(1, 9):
+                for v in range(L):
+                    size = abs(T[i * L + v])
+                    least[v] = size if size < least[v] else least[v]
+                    most[v] = size if not size <= most[v] else most[v]  # NaN stays
             for v in range(min(L, R - r)):
                 for i in range(9):
                     dW[w + (r + v) * ws[0] + k * ws[1] + i] = T[i * L + v]
+                if not SMALL * most[v] <= least[v] or not most[v] < float(np.inf):
+                    found[0] += 1
+                    found[found[0]] = (r + v) * SQUARE + k
 
 
 @inlined
@@ -545,10 +563,10 @@ def put_away(count, D: array, total: array, runs):
 
 
 @linked
-def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w, ws: 2, S: array, si, sj):  # fmt: skip
+def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w, ws: 2, found: places):  # fmt: skip
     """dW[w + r ws0 + k ws1 :] of R filters and K maps, at most SQUARE of either; `out`, `image` as in `convolve`.
 
-    The magnitudes of the maps are added to S[si], those of the deltas to S[sj], where si and sj are not -1.
+    `found`: what `taps` found.
     """
     V, Z, T = panel(P, STRIP), panel(P, STRIP), panel(P, TURNED)
     D, total = panel(P, SUMS), panel(P, SUMS)
@@ -560,7 +578,6 @@ def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w,
     ds, strips, runs = (K + 7) // 8 * 8 * rs + L, 0, 0
     for i in range(16 * ds):
         D[i] = 0
-    plane, volume, seen = out[2] * out[3], image[2] * image[4], 0
     for o in range(0, across, columns):
         for h in range(0, N * down, band):
             if strips == RUN:
@@ -570,14 +587,10 @@ def gradient(N, R, K, dY: array, y, out: 4, P: array, p, image: 5, dW: array, w,
             count = strip[1] * strip[3]
             ms = (count + L - 1) // L * L
             vs, zs = (K * ms + L, ms), (count * rs + L, rs)
-            while seen < N and seen * down < h + band:  # the samples that this strip reaches, just before they are read
-                add_magnitudes(K * volume if si >= 0 else 0, P, p + seen * image[0], S, max(si, 0))
-                add_magnitudes(R * plane if sj >= 0 else 0, dY, y + seen * out[0], S, max(sj, 0))
-                seen += 1
             pieces(K, P, p, image, strip, down, V, vs)
             deltas(R, dY, y, out, strip, down, T, Z, zs)
             sums_of_products(K, count, V, vs, Z, zs, D, ds)
             strips += 1
     for i in range(16 * ds if runs else 0):
         D[i] += total[i]
-    taps(R, K, D, ds, rs, T, dW, w, ws)
+    taps(R, K, D, ds, rs, T, dW, w, ws, found)
