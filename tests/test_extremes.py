@@ -1,0 +1,391 @@
+"""Kernels on extreme numbers: zeros, subnormals, tiny and huge numbers, infinities and NaN, mixed as they come.
+
+NaN and infinities stand where the NumPy reference has them. A finite number may differ by what rounding the inputs
+once more would change (`spread`), so that sums which cancel are not asked for more than they hold.
+"""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nnjit import registry
+from nnjit.errors import DivergenceError
+from nnjit.kernels.compiler import Kernel, kernel
+from nnjit.kernels.operations import operation
+from nnjit.kernels.subnormal import exp, flush
+from nnjit.network.program import STEP, STOP
+from nnjit.training.clip import Clip
+from numba import prange
+
+REALS = [np.float32, np.float64]
+MATRIX = ("y", "target", "dy")
+
+
+def pool(real, largest):
+    """Extreme numbers of a type; those above `largest` and finite are left out."""
+    tiny, most = float(np.finfo(real).tiny), float(np.finfo(real).max)
+    found = [0.0, float(np.finfo(real).smallest_subnormal), tiny / 8, tiny, 3 * tiny, tiny**0.75, tiny**0.5, tiny**0.25]
+    found += [1e-3, 0.5, 1.0, 3.0, 60.0, 90.0, 1e3, 1e4, most**0.25, 1.1 * most**0.5, most**0.75, most / 4, most]
+    found = [number for number in found if number <= largest] + [np.inf]
+    return np.array([*found, *(-number for number in found), np.nan], real)
+
+
+class Drawing:
+    """Arrays of extreme numbers; `moderate` ones whose products and sums of a hundred do not overflow."""
+
+    def __init__(self, seed, real):
+        self.rng, self.real = np.random.default_rng(seed), real
+
+    def extreme(self, *shape, largest=np.inf):
+        rng, numbers = self.rng, pool(self.real, largest)
+        if rng.random() < 0.5:  # a few of them, else each number for itself
+            numbers = rng.choice(numbers, rng.integers(1, 4))
+        found = rng.normal(size=shape).astype(self.real)
+        chosen = rng.random(shape) < rng.choice([0.1, 0.5, 1.0])
+        found[chosen] = rng.choice(numbers, chosen.sum())
+        return found
+
+    def moderate(self, *shape):
+        return self.extreme(*shape, largest=float(np.finfo(self.real).max) ** 0.25)
+
+    def deviation(self, *shape):
+        """1 / sqrt(v + epsilon) of any variance v."""
+        return 1 / np.sqrt(np.abs(self.extreme(*shape)) + self.real(1e-5))
+
+    def number(self, *choices):
+        return float(self.real(self.rng.choice(choices)))
+
+
+def loss(draw, kernel):
+    N, F = draw.rng.integers(1, 4), draw.rng.choice([1, 2, 5, 17, 33])
+    given = {name: draw.extreme(N, F) for name in MATRIX} | {"loss": draw.extreme(N)}
+    if "labels" in kernel:
+        given["target"] = draw.rng.integers(-1, F + 1, N)
+    elif "cross" in kernel:
+        given["target"] = draw.rng.random((N, F)).astype(draw.real)
+        given["y"] = draw.extreme(N, F, largest=float(np.finfo(draw.real).max) / 256)
+    return given | {"delta": 0.7, "p": draw.number(0.5, 1, 2, 3)}
+
+
+def update(draw, kernel):
+    n, names = draw.rng.choice([1, 3, 17, 40]), ("theta", "gradient", "velocity", "first_moment")
+    given = {name: draw.extreme(n) for name in names} | {"second_moment": np.abs(draw.extreme(n))}
+    given |= {"rate": draw.number(0.1, 1e-3), "momentum": 0.9, "decay": 0.9, "nesterov": bool(draw.rng.integers(2))}
+    given |= {"beta1": draw.number(0, 0.9), "beta2": draw.number(0.5, 0.999), "epsilon": draw.number(1e-8, 1e-3)}
+    return given | {"step": int(draw.rng.choice([1, 2, 1000])), "weight_decay": draw.number(0, 0.01)}
+
+
+def softmax(draw, kernel):
+    shape = (draw.rng.integers(1, 4), draw.rng.choice([1, 2, 9, 33]), draw.rng.choice([1, 3]))
+    y = np.moveaxis(draw.rng.dirichlet(np.full(shape[1], 0.05), (shape[0], shape[2])), 2, 1).astype(draw.real)
+    given = {"x": draw.extreme(*shape), "y": y.copy(), "dx": draw.extreme(*shape)}
+    return given | {"dy": draw.moderate(*shape)}
+
+
+def batchnorm(draw, kernel):
+    N, C, positions = draw.rng.integers(1, 4), draw.rng.choice([1, 3]), draw.rng.choice([1, 9, 20])
+    given = {name: draw.moderate(N, C, positions) for name in ("x", "y", "dy", "dx")}
+    given |= {name: draw.moderate(C) for name in ("gain", "offset", "running_mean", "mean", "dgain", "doffset")}
+    if draw.rng.random() < 0.3:  # a variance that overflows
+        given["x"] = draw.extreme(N, C, positions, largest=float(np.finfo(draw.real).max) / 256)
+    given |= {"running_variance": np.abs(draw.extreme(C)), "inverse_deviation": draw.deviation(C)}
+    return given | {"momentum": 0.9, "epsilon": 1e-5, "training": bool(draw.rng.integers(2))}
+
+
+def layernorm(draw, kernel):
+    N, F = draw.rng.integers(1, 4), draw.rng.choice([1, 5, 33, 70])
+    given = {name: draw.moderate(N * F) for name in ("x", "y", "dy", "dx")} | {"mean": draw.moderate(N)}
+    if draw.rng.random() < 0.3:
+        given["x"] = draw.extreme(N * F, largest=float(np.finfo(draw.real).max) / 256)
+    given |= {name: draw.moderate(F) for name in ("gain", "offset", "dgain", "doffset")}
+    return given | {"inverse_deviation": draw.deviation(N), "epsilon": 1e-5}
+
+
+def norm(draw, kernel):
+    p = draw.number(1, 2, 3, np.inf)
+    most = float(np.finfo(draw.real).max)  # the p-th power of a number in float64, whose sums must not overflow
+    n = draw.rng.choice([1, 3, 17, 40])
+    g = draw.extreme(n, largest=most if draw.real is np.float32 or p == np.inf else most**0.25)
+    return {"g": g, "sums": np.zeros(3), "index": 1, "p": p, "factor": 0.3}
+
+
+def residual(draw, kernel):
+    return {name: draw.extreme(draw_n) for draw_n in [draw.rng.choice([1, 17])] for name in ("x", "skip", "y")}
+
+
+def dense(draw, kernel):
+    N, n, m = draw.rng.choice([1, 3, 9]), draw.rng.choice([1, 5, 33]), draw.rng.choice([1, 3, 17, 40])
+    shapes = {"x": (N, m), "W": (n, m), "b": (n,), "y": (N, n), "dy": (N, n), "dx": (N, m), "dW": (n, m), "db": (n,)}
+    return {name: draw.moderate(*shape) for name, shape in shapes.items()}
+
+
+def pooling(draw, kernel):
+    rng = draw.rng
+    image = (1, int(rng.integers(1, 5)), int(rng.choice([3, 9, 20])))
+    size = (1, int(rng.integers(1, image[1] + 1)), int(rng.integers(1, 4)))
+    stride, before = (1, *map(int, rng.integers(1, 4, 2))), tuple(int(rng.integers(0, k)) for k in size)
+    out = tuple((i + 2 * b - k) // s + 1 for i, b, k, s in zip(image, before, size, stride, strict=True))
+    maps, options = (int(rng.integers(1, 3)), 2), {"size": size, "stride": stride, "before": before}
+    options |= {"p": draw.number(1, 1.5, 2, 3, np.inf), "count_padding": bool(rng.integers(2))}
+    out = () if "global" in kernel else out
+    x = draw.extreme(*maps, *image) if "max" in kernel or "lp" in kernel else draw.moderate(*maps, *image)
+    given = {"x": x, "dx": draw.extreme(*maps, *image), "y": np.zeros((*maps, *out), draw.real)}
+    given |= {"dy": draw.moderate(*maps, *out), "winner": np.zeros((*maps, *out), draw.real)}
+    reference = import_module("nnjit.kernels.reference.pooling")
+    if kernel == "lp_backward_input":
+        reference.lp_forward(x, given["y"], size, stride, before, options["p"])
+    if kernel == "max_backward_input":
+        reference.max_forward(x, given["y"].copy(), given["winner"], size, stride, before)
+    return given | options
+
+
+DRAWN = {"loss": loss, "update": update, "softmax": softmax, "batchnorm": batchnorm, "layernorm": layernorm}
+DRAWN |= {"norm": norm, "residual": residual, "dense": dense, "pooling": pooling}
+KERNELS = [
+    (file, name)
+    for file in DRAWN
+    for name, kernel in vars(import_module(f"nnjit.kernels.cpu.{file}")).items()
+    if isinstance(kernel, Kernel) and kernel.function.__module__.endswith(f".{file}")
+]
+
+
+def copies(given):
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in given.items()}
+
+
+def outputs(function, given):
+    given = copies(given)
+    with np.errstate(all="ignore"):
+        function(*given.values())
+    return {n: a for n, a in given.items() if isinstance(a, np.ndarray) and a.dtype.kind == "f"}
+
+
+def shaken(given, rng):
+    """The same arguments, their numbers changed by a few units in the last place."""
+    found = copies(given)
+    for name, value in found.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and name != "winner":
+            value *= 1 + rng.choice([-32, 32], value.shape).astype(value.dtype) * np.finfo(value.dtype).eps
+    return found
+
+
+@pytest.mark.parametrize("file, name", KERNELS)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), real=st.sampled_from(REALS))
+def test_kernels_against_the_reference(file, name, seed, real):
+    kernel = getattr(import_module(f"nnjit.kernels.cpu.{file}"), name)
+    reference = getattr(import_module(f"nnjit.kernels.reference.{file}"), name)
+    drawn = DRAWN[file](Drawing(seed, real), name)
+    given = {argument: drawn[argument] for argument in kernel.arguments}
+    got, expected = outputs(kernel, given), outputs(reference, given)
+    rng, eps, tiny = np.random.default_rng(seed), float(np.finfo(real).eps), float(np.finfo(real).tiny)
+    others = [outputs(reference, shaken(given, rng)) for _ in range(8)]
+    for argument, exact in expected.items():
+        found, finite = got[argument], np.isfinite(exact)
+        near_the_end = np.abs(exact) > np.finfo(exact.dtype).max / 4  # where rounding decides whether it is infinite
+        same = (found == exact) | (np.isnan(found) & np.isnan(exact)) | near_the_end
+        np.testing.assert_array_equal(np.isfinite(found) | near_the_end, finite | near_the_end, err_msg=argument)
+        assert same[~finite].all(), f"{argument}: {found[~finite & ~same]} for {exact[~finite & ~same]}"
+        with np.errstate(all="ignore"):
+            spread = np.max([np.abs(other[argument] - exact) for other in others], axis=0)
+            spread = np.where(np.isfinite(spread), spread, np.inf)  # shaken beyond the largest number
+            off = np.abs(found - exact)
+            bad = finite & ~same & ~(off <= 16 * spread + 64 * eps * np.maximum(np.abs(exact), eps) + 4 * tiny)
+        unit = eps if file == "loss" else 0.0  # log(sum) is rounded near log(1)
+        assert not (bad & (off > 8 * unit)).any(), f"{argument}: {found[bad]} for {exact[bad]}"
+
+
+def subnormal(a):
+    return (a != 0) & (np.abs(a) < np.finfo(a.dtype).tiny)
+
+
+FLUSHED = [("update", name) for name in ("gradient_descent", "sgd", "rmsprop", "adam", "adamw")]
+FLUSHED += [("softmax", "forward"), ("loss", "binary_cross_entropy_backward")]
+FLUSHED += [("loss", "cross_entropy_backward"), ("loss", "cross_entropy_labels_backward")]
+
+
+@pytest.mark.parametrize("file, name", FLUSHED)
+@pytest.mark.parametrize("folder", ["cpu", "reference"])
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), real=st.sampled_from(REALS))
+def test_no_subnormal_number_is_stored(file, name, folder, seed, real):
+    drawn = DRAWN[file](Drawing(seed, real), name)
+    given = {argument: drawn[argument] for argument in operation(f"{file}.{name}").arguments}
+    if "loss" in file:
+        given["target"] = np.zeros_like(given["target"])  # else the exponentials vanish beside it
+    found = outputs(operation(f"{file}.{name}").on(folder), given)
+    read = ("gradient", "x", "target") + (("y",) if file == "loss" else ())
+    for argument in found.keys() - {*read}:
+        assert not subnormal(found[argument]).any(), f"{argument}: {found[argument]}"
+
+
+@pytest.mark.parametrize("real", REALS)
+@pytest.mark.parametrize("name", ["sigmoid", "silu", "softplus", "gelu"])
+def test_exponentials_in_formulas_store_no_subnormal_number(name, real):
+    """From where the result is normal to where it would be 0 anyway."""
+    edge = np.log(float(np.finfo(real).tiny))
+    edge = -np.sqrt(-2 * edge) if name == "gelu" else edge
+    x = np.linspace(1.3 * edge, 0.8 * edge, 2000).astype(real)
+    formula = registry.create(name).forward
+    for run in (formula, formula.plain()):
+        y = np.full_like(x, np.nan)
+        run(x, y)
+        assert not subnormal(y).any() and (y == 0).any() and (y != 0).any()
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_flush(real):
+    tiny = np.finfo(real).tiny
+    x = np.array([tiny / 2, -tiny / 2, tiny, -tiny, 0, 1, np.inf, -np.inf, np.nan], real)
+    expected = np.array([0, 0, tiny, -tiny, 0, 1, np.inf, -np.inf, np.nan], real)
+    np.testing.assert_array_equal(flush(x), expected)
+    compiled = np.empty_like(x)
+    flushed(x, compiled)
+    np.testing.assert_array_equal(compiled, expected)
+    assert flush(x).dtype == real and not np.signbit(flush(x)[1]) and not np.signbit(compiled[1])
+    assert exp(real(np.log(tiny) - 1)) == 0
+
+
+@kernel
+def flushed(x, y):
+    for i in prange(x.size):
+        y[i] = flush(x[i])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd(momentum=0.9)", "sgd(0.1, 0.9, True)"])
+@pytest.mark.parametrize("folder", ["cpu", "reference"])
+def test_moments_of_a_dead_unit_decay_to_zero(optimizer, folder):
+    """Not to the smallest numbers, where rounding would hold them for ever and slow down every step."""
+    made = registry.optimizers.create(optimizer)
+    values = {name: np.full(3, 1e-30, np.float32) for name in made.moments} | made.options()
+    values |= {"theta": np.ones(3, np.float32), "gradient": np.zeros(3, np.float32), "rate": 0.1, "step": 10**6}
+    for _ in range(400):
+        made.update.on(folder)(*(values[name] for name in made.update.arguments))
+    for name in made.moments:
+        if name == "second_moment" and "adam" in optimizer:  # 0.999 to the power of 400 is not small
+            values[name][:] = 1e-38
+            made.update.on(folder)(*(values[argument] for argument in made.update.arguments))
+        assert not values[name].any(), name
+
+
+# What may be regrouped: the terms of a sum, and nothing else.
+
+
+@kernel
+def rounding(a, b, total, rest, quotient):
+    for i in prange(1):
+        t = 0.0
+        for j in range(a.size):
+            t += a[j]
+        total[i] = t
+        for j in range(a.size):
+            rest[j] = b[j] - (b[j] - a[j])
+            quotient[j] = a[j] / b[j]
+
+
+def test_only_sums_are_regrouped():
+    """A plug-in's kernel computes what it says: no difference cancels, nothing becomes a product with 1 / b."""
+    a, b = np.full(64, 0.3, np.float32), np.full(64, 1e30, np.float32)
+    total, rest, quotient = np.zeros(1, np.float32), np.ones_like(a), np.ones_like(a)
+    rounding(a, b, total, rest, quotient)
+    assert not rest.any() and total[0] == pytest.approx(19.2)
+    tiny = np.full(64, 1e-39, np.float32)  # whose reciprocal is infinite
+    rounding(tiny, tiny, total, rest, quotient)
+    assert (quotient == 1).all()
+
+
+@pytest.mark.parametrize(
+    "file, name", [("loss", "cross_entropy_labels"), ("norm", "partial"), ("layernorm", "forward")]
+)
+def test_sums_are_vector_loops(file, name):
+    """In the code of every kind of CPU a sum adds vectors, of doubles in norm.partial."""
+    drawn = DRAWN[file](Drawing(0, np.float32), name)
+    made = getattr(import_module(f"nnjit.kernels.cpu.{file}"), name)
+    fresh = Kernel(made.function, made.form)
+    given = {argument: drawn[argument] for argument in made.arguments}
+    text = compiled_text(fresh, given)
+    assert any("fadd" in line and "reassoc" in line and " x " in line for line in text.splitlines())
+    for flag in ("nnan", "ninf", "nsz", "arcp", "afn"):
+        assert not any(f" {flag} " in line for line in text.splitlines()), flag
+
+
+def compiled_text(kernel, given):
+    """LLVM's text of a kernel after optimisation; code from the disk cache has none."""
+    from nnjit.kernels.compiler import FLOATS, OPTIONS, type_of
+    from numba import njit, types
+
+    signature = tuple(FLOATS[np.float32] if type(a) is float else type_of(a) for a in given.values())
+    dispatcher = njit(**OPTIONS)(kernel.python(np.float32))
+    dispatcher.compile((*signature, types.intp, types.intp))
+    return next(iter(dispatcher.inspect_llvm().values()))
+
+
+# Samples of users.
+
+
+@pytest.mark.parametrize("folder", ["cpu", "reference"])
+@pytest.mark.parametrize("logits, expected", [
+    ([1e4, 1e4], np.log(2)), ([1e30, 1e30], np.log(2)), ([60, 60.000004], 0.6931491), ([-1e30, -1e30], np.log(2)),
+    ([np.finfo(np.float32).max] * 2, np.log(2)), ([3, -np.inf], 0),
+])  # fmt: skip
+def test_cross_entropy_of_large_logits(logits, expected, folder):
+    y, found = np.array([logits], np.float32), np.zeros(1, np.float32)
+    exact = np.log(np.sum(np.exp(y[0].astype(float) - y.max()))) - (float(y[0, 0]) - y.max())
+    operation("loss.cross_entropy_labels").on(folder)(y, np.array([0]), found)
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
+    assert exact == pytest.approx(expected, abs=3e-6)
+    if np.isfinite(y).all():
+        operation("loss.cross_entropy").on(folder)(y, np.array([[1, 0]], np.float32), found)
+        np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("folder", ["cpu", "reference"])
+def test_an_infinite_input_of_batchnorm_in_prediction_stays_in_its_place(folder):
+    x, dy = np.ones((3, 2, 4), np.float32), np.ones((3, 2, 4), np.float32)
+    x[1, 0, 2], dx = np.inf, np.full((3, 2, 4), np.nan, np.float32)
+    kept = [np.full(2, value, np.float32) for value in (2.0, 0.5, 0.25)]
+    operation("batchnorm.backward_input").on(folder)(x, *kept, dy, dx, False)
+    np.testing.assert_array_equal(dx, np.full_like(dx, 0.5))
+
+
+@pytest.mark.parametrize("spec", ["batchnorm", "layernorm"])
+def test_an_infinite_variance_gives_zero(spec):
+    network = registry.compose([spec], (4,))
+    x = np.array([[1e30, -1e30, 1e30, -1e30], [-1e30, 1e30, -1e30, 1e30]], np.float32)
+    np.testing.assert_array_equal(network.forward(x, training=True), np.zeros_like(x))
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3, np.inf])
+def test_lppool_of_subnormal_numbers(p):
+    x = np.full((1, 1, 4), 1e-39, np.float32)
+    y = registry.compose([f"lppool(2, p={p})"], (1, 4)).forward(x)
+    np.testing.assert_allclose(y, 1e-39 * 2 ** (1 / p), rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("size", [1e15, 2e19, 1e25, 3e37])
+def test_a_gradient_whose_square_overflows(optimizer, size):
+    """Either the step is right, of the size of the learning rate, or the stop flag is set and nothing has changed."""
+    for options in ({}, {"clip": Clip(max=1.0)}, {"norm": 1.0}, {"norm": np.inf}, {"norm": 0.5}):
+        network = registry.compose(["dense(1)"], (1,), seed=0)
+        program = network.compile(loss="mae", optimizer=f"{optimizer}(lr=0.1)", batch_size=1, **options)
+        state = program.state
+        state.theta[:] = 0
+        program.step(state, np.array([[size]], np.float32), np.array([[1.0]], np.float32))  # a gradient of -size, -1
+        if state.counters[STOP]:
+            assert size > 1e18 and not options.get("clip") and state.counters[STEP] == 0
+            assert not state.theta.any() and not state.moments.any()
+        else:
+            assert np.isfinite(state.moments).all() and np.isfinite(state.theta).all()
+            change = np.sqrt(10) if optimizer == "rmsprop" else 1
+            np.testing.assert_allclose(state.theta[0], 0.1 * change, rtol=1e-3)
+
+
+def test_fit_says_that_squares_overflow():
+    network = registry.compose(["dense(1)"], (1,), seed=0)
+    network.theta[:] = 0
+    x, y = np.full((2, 1), 1e25, np.float32), np.ones((2, 1), np.float32)
+    with pytest.raises(DivergenceError, match="squares that the optimizer keeps overflow"):
+        network.fit(x, y, loss="mae", optimizer="adam", epochs=1)
