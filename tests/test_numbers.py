@@ -15,7 +15,8 @@ from nnjit.errors import DivergenceError, NnjitError, ShapeError, SpecError
 from nnjit.layers import Layer, constant, elementwise
 from nnjit.network import memory
 from nnjit.network.norms import lp_norm
-from nnjit.network.program import STOP, Program
+from nnjit.network.program import Program
+from nnjit.network.state import STOP
 from nnjit.registry import compose
 from nnjit.training import clip
 from nnjit.training.fit import Settings
