@@ -86,6 +86,24 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=COMPILING.release)
 
 
+class once:
+    """A property that is worked out when it is first read, by one thread alone.
+
+    functools.cached_property has a lock of its own until Python 3.12, which a forked child might find taken.
+    """
+
+    def __init__(self, function):
+        self.function, self.name, self.__doc__ = function, function.__name__, function.__doc__
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        with COMPILING:
+            if self.name not in instance.__dict__:
+                instance.__dict__[self.name] = self.function(instance)
+            return instance.__dict__[self.name]
+
+
 def helper(function):
     """A function that kernels call: compiled into them, never called from Python."""
     return njit(**HELPER)(function)

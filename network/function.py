@@ -10,7 +10,6 @@ loop Numba cannot raise: there the next call from Python raises instead.
 """
 
 import warnings
-from functools import cached_property
 from math import nan
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ from numba.extending import (
 from numba.np.numpy_support import as_dtype
 
 from ..errors import ShapeError
-from ..kernels.compiler import COMPILING, compiled
+from ..kernels.compiler import compiled, once
 from .state import FAULT, FAULTS, READ_ONLY, WRONG_STATE, State
 
 PARALLEL = "__numba_parfor_gufunc"  # begins the names that Numba gives to the bodies of parallel loops
@@ -102,16 +101,11 @@ class Function:
     def __repr__(self):
         return f"<{self}>"
 
-    @cached_property
+    @once
     def dispatcher(self):
-        with COMPILING:
-            if "dispatcher" not in self.__dict__:  # by another thread
-                self.__dict__["dispatcher"] = compiled(
-                    self.function, tuple(p.type for p in self.parameters), no_cfunc_wrapper=True
-                )
-            return self.__dict__["dispatcher"]
+        return compiled(self.function, tuple(p.type for p in self.parameters), no_cfunc_wrapper=True)
 
-    @cached_property
+    @once
     def numbers(self):
         """What compiled code gets: the address, the layout number, the sizes."""
         (result,) = self.dispatcher.overloads.values()
