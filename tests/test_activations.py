@@ -105,7 +105,10 @@ def _wide(name, x):
         "relu": (np.where(positive, x, 0), positive * 1.0),
         "leaky_relu": (np.where(positive, x, 0.02 * x), np.where(positive, 1, 0.02)),
         "elu": (np.where(positive, x, a * np.expm1(np.minimum(x, 0))), np.where(positive, 1, a * e)),
-        "selu": (scale * np.where(positive, x, alpha * np.expm1(np.minimum(x, 0))), scale * np.where(positive, 1, alpha * e)),
+        "selu": (
+            scale * np.where(positive, x, alpha * np.expm1(np.minimum(x, 0))),
+            scale * np.where(positive, 1, alpha * e),
+        ),
         "gelu": (x * Phi, Phi + x * phi),
         "silu": (x * s, s * (1 + x * rest)),
         "softplus": (np.maximum(x, 0) + np.log1p(e), s),
