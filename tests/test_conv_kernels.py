@@ -174,6 +174,117 @@ def test_as_many_maps_as_fit(maps, filters):
         np.testing.assert_allclose(found[name], exact[name], rtol=1e-12, atol=1e-11, err_msg=name)
 
 
+# -- numbers that are not finite, or are much larger than the others ---------------------------------------------------
+
+GEOMETRIES = {  # name -> filters, maps, options: each algorithm, with and without strides, gaps, tails
+    "tiles": (3, 2, {"kernel_size": (3, 4), "padding": 1}),
+    "rows laid apart": (2, 1, {"kernel_size": 5, "padding": 2}),
+    "tiles with a stride": (5, 3, {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "tiles with gaps": (5, 4, {"kernel_size": 3, "dilation": 2, "padding": 2, "groups": 1}),
+    "groups": (6, 4, {"kernel_size": 3, "padding": 2, "groups": 2}),
+    "filters": (33, 5, {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "winograd": (32, 32, {"kernel_size": 3, "padding": 1}),
+    "winograd without padding": (24, 17, {"kernel_size": 3}),
+    "depthwise": (3, 3, {"kernel_size": 3, "padding": 1, "groups": 3}),
+    "one filter too few for four": (3, 3, {"kernel_size": 3, "padding": 1, "stride": 2, "transposed": True}),
+    "five maps back": (5, 5, {"kernel_size": 2, "dilation": 2, "padding": 1, "transposed": True}),
+}
+
+
+def with_one(name, number, where, size=(9, 11), seed=0):
+    """A layer and its arrays, one number among them replaced."""
+    filters, maps, options = GEOMETRIES[name]
+    options = dict(options)
+    kind = "conv_transpose" if options.pop("transposed", False) else "conv"
+    layer, rng = registry.create((kind, {"filters": filters, **options})), np.random.default_rng(seed)
+    arrays = {"x": rng.standard_normal((2, maps, *size))}
+    arrays["dy"] = rng.standard_normal((2, *layer.output_shape((maps, *size))))
+    arrays["W"] = rng.standard_normal(layer.parameters((maps, *size))["W"].shape)
+    arrays["b"] = rng.standard_normal(filters)
+    arrays = {key: array.astype(np.float32) for key, array in arrays.items()}
+    array, place = where
+    flat = arrays[array].reshape(-1)
+    flat[int(place * (flat.size - 1))] = number
+    return layer, arrays
+
+
+def run_arrays(layer, arrays, folder, dtype):
+    given = {key: arrays[key].astype(dtype) for key in ("W", "b")}
+    with np.errstate(all="ignore"):
+        return run(layer, arrays["x"].astype(dtype), arrays["dy"].astype(dtype), given, folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(sorted(GEOMETRIES)), number=st.sampled_from([np.inf, -np.inf, np.nan]),
+    array=st.sampled_from(["x", "dy", "W"]), place=st.floats(0, 1), seed=st.integers(0, 3),
+)  # fmt: skip
+def test_the_same_places_are_not_finite(name, number, array, place, seed):
+    """One such number reaches the results that it is a term of, as infinity or NaN, and no other."""
+    layer, arrays = with_one(name, number, (array, place), seed=seed)
+    exact = run_arrays(layer, arrays, "reference", np.float64)
+    found = run_arrays(layer, arrays, "cpu", np.float32)
+    for key in ("y", "dx", "dW", "db"):
+        for same in (np.isnan, np.isposinf, np.isneginf):
+            np.testing.assert_array_equal(same(found[key]), same(exact[key]), err_msg=f"{key} {same.__name__}")
+
+
+@pytest.mark.parametrize("array", ["x", "dy", "W"])
+@pytest.mark.parametrize("name", ["tiles", "winograd", "winograd without padding"])
+def test_one_large_number_costs_the_others_nothing(name, array):
+    """1e6 among numbers of about 1: every result is as exact as its own terms allow."""
+    layer, arrays = with_one(name, 1e6, (array, 0.51))
+    found = run_arrays(layer, arrays, "cpu", np.float32)
+    exact = run_arrays(layer, arrays, "reference", np.float64)
+    terms = run_arrays(layer, {key: np.abs(value) for key, value in arrays.items()}, "reference", np.float64)
+    for key in ("y", "dx"):
+        assert (np.abs(found[key] - exact[key]) <= 64 * 2.0**-24 * terms[key]).all(), key
+    # of the gradient: of a filter and a map, what is below 2^-16 of the largest of nine
+    scale = np.maximum(2.0**-16 * np.abs(exact["dW"]).max(axis=(2, 3), keepdims=True), np.abs(exact["dW"]))
+    assert (np.abs(found["dW"] - exact["dW"]) <= 64 * 2.0**-24 * terms["dW"] + 2.0**-5 * scale).all()
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_a_gradient_of_zero_is_zero(size):
+    """Where deltas meet a weight only at zeros: rounding is not to be taken for a gradient."""
+    rng = np.random.default_rng(0)
+    layer = registry.create("conv(32, 3, padding='same')")
+    x, dy = (rng.standard_normal((4, 32, *size)).astype(np.float32) for _ in range(2))
+    x[:, ::2, :, : size[1] // 2], dy[:, ::3, :, size[1] // 2 - 1 :] = 0, 0
+    exact = run(layer, x.astype(np.float64), dy.astype(np.float64), folder="reference")["dW"]
+    found = run(layer, x, dy)["dW"]
+    assert (exact == 0).sum() > 400
+    np.testing.assert_array_equal(found == 0, exact == 0)
+
+
+@pytest.mark.parametrize("maps, size", [(32, 32), (64, 16), (128, 8)])
+def test_the_gradient_is_summed_in_portions(maps, size):
+    """Relative in the 2-norm: the plain algorithm has 1e-7 to 3e-7, sums of all pieces in one number 4e-7 to 1.4e-6."""
+    rng = np.random.default_rng(0)
+    layer = registry.create(f"conv({maps}, 3, padding='same')")
+    x, dy = (rng.standard_normal((8, maps, size, size)).astype(np.float32) for _ in range(2))
+    W = {"W": np.zeros((maps, maps, 3, 3)), "b": np.zeros(maps)}
+    found, exact = (run(layer, a, d, W)["dW"] for a, d in ((x, dy), (x.astype(np.float64), dy.astype(np.float64))))
+    assert np.linalg.norm(found - exact) < 3.2e-7 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize(
+    "spec, shape",
+    [("conv(3, 1)", (200_000, 2, 1, 1)), ("conv(3, 3, groups=3)", (60_000, 3, 4, 4)),
+     ("conv(32, 3)", (20_000, 4, 4, 4)), ("conv_transpose(2, 2)", (60_000, 2, 4, 4)), ("dense(5)", (300_000, 3)),
+     ("dense(20)", (300_000, 20)), ("dense(70)", (100_000, 20))],
+)  # fmt: skip
+def test_sums_over_very_many_samples(spec, shape):
+    """Numbers of one sign, in float32: sums run in portions."""
+    rng, layer = np.random.default_rng(0), registry.create(spec)
+    x, dy = rng.random(shape), rng.random((shape[0], *layer.output_shape(shape[1:])))
+    x, dy = x.astype(np.float32), dy.astype(np.float32)
+    found = run(layer, x, dy)
+    exact = run(layer, x.astype(np.float64), dy.astype(np.float64), None, "cpu")
+    for key in ("dW", "db"):
+        np.testing.assert_allclose(found[key], exact[key], rtol=4e-6, err_msg=key)
+
+
 # -- a convolution is a dense layer with a sparse, shared matrix -------------------------------------------------------
 
 

@@ -26,24 +26,28 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
         m, v = running_mean[c], running_variance[c]
         if training:
             total = 0.0
-            for first in range(0, N, ROWS):
-                part = 0.0
-                for n in range(first, min(N, first + ROWS)):
-                    row = 0.0
-                    for i in range(positions):
-                        row += x[n, c, i]
-                    part += row
-                total += part
+            portion = 0.0
+            for n in range(N):
+                row = 0.0
+                for i in range(positions):
+                    row += x[n, c, i]
+                portion += row
+                if n % ROWS == ROWS - 1:
+                    total += portion
+                    portion = 0.0
+            total += portion
             m = total / M
             total = 0.0
-            for first in range(0, N, ROWS):
-                part = 0.0
-                for n in range(first, min(N, first + ROWS)):
-                    row = 0.0
-                    for i in range(positions):
-                        row += (x[n, c, i] - m) * (x[n, c, i] - m)
-                    part += row
-                total += part
+            portion = 0.0
+            for n in range(N):
+                row = 0.0
+                for i in range(positions):
+                    row += (x[n, c, i] - m) * (x[n, c, i] - m)
+                portion += row
+                if n % ROWS == ROWS - 1:
+                    total += portion
+                    portion = 0.0
+            total += portion
             v = total / M
             if N * positions > 1:
                 moved_mean = momentum * running_mean[c] + (1.0 - momentum) * m
@@ -72,17 +76,20 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
                     dx[n, c, i] = a * dy[n, c, i]
             continue
         sum_dy, sum_dyh = 0.0, 0.0
-        for first in range(0, N, ROWS):
-            part, part_h = 0.0, 0.0
-            for n in range(first, min(N, first + ROWS)):
-                row, row_h = 0.0, 0.0
-                for i in range(positions):
-                    row += dy[n, c, i]
-                    row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
-                part += row
-                part_h += row_h
-            sum_dy += part
-            sum_dyh += part_h
+        portion, portion_h = 0.0, 0.0
+        for n in range(N):
+            row, row_h = 0.0, 0.0
+            for i in range(positions):
+                row += dy[n, c, i]
+                row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
+            portion += row
+            portion_h += row_h
+            if n % ROWS == ROWS - 1:
+                sum_dy += portion
+                sum_dyh += portion_h
+                portion, portion_h = 0.0, 0.0
+        sum_dy += portion
+        sum_dyh += portion_h
         shift, slope = sum_dy / M, r * (sum_dyh / M)
         for n in range(N):
             for i in range(positions):
@@ -96,16 +103,19 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     for c in prange(C):
         m, r = mean[c], inverse_deviation[c]
         sum_dy, sum_dyh = 0.0, 0.0
-        for first in range(0, N, ROWS):
-            part, part_h = 0.0, 0.0
-            for n in range(first, min(N, first + ROWS)):
-                row, row_h = 0.0, 0.0
-                for i in range(positions):
-                    row += dy[n, c, i]
-                    row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
-                part += row
-                part_h += row_h
-            sum_dy += part
-            sum_dyh += part_h
+        portion, portion_h = 0.0, 0.0
+        for n in range(N):
+            row, row_h = 0.0, 0.0
+            for i in range(positions):
+                row += dy[n, c, i]
+                row_h += dy[n, c, i] * ((x[n, c, i] - m) * r)
+            portion += row
+            portion_h += row_h
+            if n % ROWS == ROWS - 1:
+                sum_dy += portion
+                sum_dyh += portion_h
+                portion, portion_h = 0.0, 0.0
+        sum_dy += portion
+        sum_dyh += portion_h
         dgain[c] = sum_dyh
         doffset[c] = sum_dy

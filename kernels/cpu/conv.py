@@ -93,13 +93,13 @@ def backward_bias(dy, db):
     for f in prange(db.size):
         total = 0.0
         for first in range(0, N, ROWS):
-            part = 0.0
+            portion = 0.0
             for n in range(first, min(N, first + ROWS)):
                 at, row = uintp((n * F + f) * plane), 0.0
                 for i in range(uintp(plane)):
                     row += dY[at + i]
-                part += row
-            total += part
+                portion += row
+            total += portion
         db[f] = total
 
 

@@ -34,6 +34,7 @@ from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, pointer,
 POSITIONS = 8 if REGISTERS == 32 else 6  # rows of the widest tile, two vectors wide
 ROOM = 65536  # numbers of packed weights, or of a block of the gradient: in the second-level cache
 BAND = 4096  # numbers of results, or of turned deltas: in the first-level cache
+PORTION = 512  # samples whose gradients are summed before they are added to those of all
 LEAST = 64  # terms for which results are worth turning
 WIDEST = 32  # filters of two vectors of the largest kind
 
@@ -394,31 +395,37 @@ def gradient(N, R, maps, dY: array, y, yn, out: 3, P: array, p, pn, ps: 4, os: 3
     KD, KH, KW = taps
     OD, OH, OW = out
     wide, K = 2 * L if R > L else L, KD * KH * KW
-    for i in range(maps * K * wide):
-        D[i] = 0
     columns = min(OW, BAND // wide)
     rows = min(OH, BAND // wide // columns)
     across = maps < 4 and maps < KW  # taps of a row rather than maps
-    for n in range(N):
-        for d in range(OD):
-            for h in range(0, OH, rows):
-                for o in range(0, OW, columns):
-                    high, count = min(rows, OH - h), min(columns, OW - o)
-                    turned(R, wide, high * count, dY, y + n * yn + (d * OH + h) * OW + o, OD * OH * OW, Z)
-                    at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
-                    for a in range(maps if across else 1):
-                        for k in range(KD * KH):
-                            q = at + a * ps[0] + k // KH * ps[1] + k % KH * ps[2]
-                            for kw in range(1 if across else KW):
-                                i = ((a * KD * KH + k) * KW + kw) * wide
-                                many, pa, ds = (KW, ps[3], wide) if across else (maps, ps[0], K * wide)
-                                if wide == L:
-                                    _sums_of_one(many, P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
-                                elif many == 3:
-                                    _sums_of_few(P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
-                                else:
-                                    _sums_of_two(many, P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
-    for f in range(R):
-        for a in range(maps):
-            for k in range(K):
-                dW[w + f * ws[0] + a * ws[1] + k] = D[(a * K + k) * wide + f]
+    for first in range(0, N, PORTION):
+        for i in range(maps * K * wide):
+            D[i] = 0
+        for n in range(first, min(N, first + PORTION)):
+            for d in range(OD):
+                for h in range(0, OH, rows):
+                    for o in range(0, OW, columns):
+                        high, count = min(rows, OH - h), min(columns, OW - o)
+                        turned(R, wide, high * count, dY, y + n * yn + (d * OH + h) * OW + o, OD * OH * OW, Z)
+                        at = p + n * pn + d * os[0] + h * os[1] + o * os[2]
+                        for a in range(maps if across else 1):
+                            for k in range(KD * KH):
+                                q = at + a * ps[0] + k // KH * ps[1] + k % KH * ps[2]
+                                for kw in range(1 if across else KW):
+                                    i = ((a * KD * KH + k) * KW + kw) * wide
+                                    many, pa, ds = (KW, ps[3], wide) if across else (maps, ps[0], K * wide)
+                                    if wide == L:
+                                        _sums_of_one(
+                                            many, P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds
+                                        )
+                                    elif many == 3:
+                                        _sums_of_few(P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds)
+                                    else:
+                                        _sums_of_two(
+                                            many, P, q + kw * ps[3], pa, os[1], os[2], Z, high, count, D, i, ds
+                                        )
+        for f in range(R):
+            for a in range(maps):
+                for k in range(K):
+                    at = w + f * ws[0] + a * ws[1] + k
+                    dW[at] = D[(a * K + k) * wide + f] + (dW[at] if first else 0.0)

@@ -23,10 +23,10 @@ def _combination(A, a, sa, ka, B, Y, y, rows, columns, K, m):
         for j in range(columns):
             total = Y.dtype.type(0)
             for first in range(0, K, ROWS):
-                part = Y.dtype.type(0)
+                portion = Y.dtype.type(0)
                 for k in range(first, min(K, first + ROWS)):
-                    part = add(part, A.flat[a + i * sa + k * ka] * B.flat[k * m + j])
-                total += part
+                    portion = add(portion, A.flat[a + i * sa + k * ka] * B.flat[k * m + j])
+                total += portion
             Y.flat[y + i * m + j] = total
 
 
@@ -88,20 +88,18 @@ def backward_weight(x, dy, dW):
 @kernel
 def backward_bias(dy, db):
     """db_j = sum over the batch of delta_j (4)."""
-    N, n = dy.shape[0], db.size
+    N, n, portion = dy.shape[0], db.size, panel(dy, COLUMNS)
     for block in prange((n + COLUMNS - 1) // COLUMNS):
         first, last = uintp(block * COLUMNS), uintp(min(n, (block + 1) * COLUMNS))
         for j in range(first, last):
-            db[j] = 0.0
-        for i in range(N if N <= ROWS else 0):
-            for j in range(first, last):
-                db[j] += dy[i, j]
-        part = panel(dy, COLUMNS)
-        for top in range(0, N if N > ROWS else 0, ROWS):
+            db[j] = dy[0, j] if N == 1 else 0.0
+        if N == 1:
+            continue
+        for top in range(0, N, ROWS):
             for j in range(uintp(COLUMNS)):
-                part[j] = 0.0
+                portion[j] = 0.0
             for i in range(top, min(N, top + ROWS)):
                 for j in range(last - first):
-                    part[j] += dy[i, first + j]
+                    portion[j] += dy[i, first + j]
             for j in range(last - first):
-                db[first + j] += part[j]
+                db[first + j] += portion[j]

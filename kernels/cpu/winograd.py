@@ -15,10 +15,11 @@ they take 16. Summed over maps, each of the 16 places e of the elementwise produ
     M[e] = U[e] V[e]       U[e] (results, maps), V[e] (maps, pieces)
 
 (A. Lavin, S. Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308.) The factors before and behind
-are only additions, once for each map instead of once for each pair of maps. Against the plain algorithm rounding errors
-are smaller forward and to the input, and larger for the weights (docs/architecture.md). A number that is not finite
-reaches the neighbours in its piece. Backward to the input is the same convolution of the framed deltas with the taps
-turned round and filters and maps changed over.
+are only additions, once for each map instead of once for each pair of maps. They make numbers at most 4, 9/4 and 9
+times as large, so a result is off by at most 81 (m + 12) u times the sum over m maps of max |x| max |W|, the largest
+number of its 3 x 3 cells and of the nine taps (u = 2^-24 in float32), where the plain algorithm has |x| |W| cell by
+cell. Where that is much worse the plain one is taken (`energy`, `taps`; docs/architecture.md). Backward to the input is
+the same convolution of the framed deltas with the taps turned round and filters and maps changed over.
 
 Lanes are pieces beside each other. A strip of pieces, as many as keep V in the second-level cache, goes through all
 three steps before the next is begun; M is one of eight results at a time, in the first-level cache.
@@ -27,7 +28,6 @@ Parallel plan: forward and backward_input loop over some samples at a time, for 
 backward_weight over blocks of filters and maps, whose part of dW is a sum over the batch that one iteration owns.
 """
 
-import numpy as np
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
@@ -44,6 +44,7 @@ from .tile import (
     interleave,
     lanes,
     load,
+    most,
     numbers,
     outer,
     panel,
@@ -52,7 +53,7 @@ from .tile import (
     strided,
     turn,
     zero,
-)  # fmt: skip
+)
 
 # Numbers on the stack (of WEIGHTS and PIECES half as many are used if they are double).
 WEIGHTS = 4112 * BYTES  # transformed weights that are kept at once
@@ -63,7 +64,7 @@ STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of
 TURNED = 96 * BYTES  # two rows of deltas, filters beside each other
 ENERGIES = SAMPLES + 1  # of an iteration's samples, and of the weights
 UNEVEN = 64.0  # see `energy`
-SMALL = 2.0**-14  # of the largest of nine weights' gradients: smaller ones are left to the plain algorithm
+SMALL = 2.0**-16  # of the largest of nine weights' gradients: smaller ones are left to the plain algorithm
 PAIRS = SQUARE * SQUARE + 1  # how many, then filter and map of each
 TOO_LARGE = 1e37  # sums of squares, and products of two of them, from which sums of products may overflow
 SUMS = 16 * (SQUARE * SQUARE + 16)  # the gradient, transformed
@@ -513,7 +514,6 @@ def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2, found: places):
     gradient's size makes whole steps of such remains where the gradient is 0.)
     """
     L = lanes(D)
-    least, most = panel(D, TURNED), panel(D, TURNED)
     found[0] = 0
     for k in range(K):
         for r in range(0, R, L):
@@ -522,22 +522,36 @@ def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2, found: places):
             b0, b1, b2 = _gathered(*_at(D, d + 4 * ds, ds))
             c0, c1, c2 = _gathered(*_at(D, d + 8 * ds, ds))
             d0, d1, d2 = _gathered(*_at(D, d + 12 * ds, ds))
-            _put_three(T, 0, 3 * L, _gathered(a0, b0, c0, d0))
-            _put_three(T, L, 3 * L, _gathered(a1, b1, c1, d1))
-            _put_three(T, 2 * L, 3 * L, _gathered(a2, b2, c2, d2))
-            for v in range(L):
-                least[v] = most[v] = abs(T[v])
-            for i in range(1, 9):
-                for v in range(L):
-                    size = abs(T[i * L + v])
-                    least[v] = size if size < least[v] else least[v]
-                    most[v] = size if not size <= most[v] else most[v]  # NaN stays
+            first, second, third = _gathered(a0, b0, c0, d0), _gathered(a1, b1, c1, d1), _gathered(a2, b2, c2, d2)
+            _put_three(T, 0, 3 * L, first)
+            _put_three(T, L, 3 * L, second)
+            _put_three(T, 2 * L, 3 * L, third)
+            nothing = zero(D, 1, 1)
+            high, low = _extremes(nothing, nothing - most(first[0], nothing - first[0]), first, nothing)
+            high, low = _extremes(*_extremes(high, low, second, nothing), third, nothing)
+            store(T, 9 * L, 0, high, None, None)
+            store(T, 10 * L, 0, low, None, None)
+            turn(T, 16 * L, L, T, 0, L, None)
+            hidden = 0.0
             for v in range(min(L, R - r)):
-                for i in range(9):
-                    dW[w + (r + v) * ws[0] + k * ws[1] + i] = T[i * L + v]
-                if not SMALL * most[v] <= least[v] or not most[v] < float(np.inf):
+                at = w + (r + v) * ws[0] + k * ws[1]
+                store(dW, at, 0, load(T, (16 + v) * L, 0, 1, 1, None, None), min(9, L), None)
+                for i in range(L, 9):
+                    dW[at + i] = T[i * L + v]
+                hidden += 0.0 if SMALL * T[9 * L + v] + T[10 * L + v] <= 0.0 else 1.0  # NaN and infinity are hidden too
+            for v in range(min(L, R - r) if hidden > 0.0 else 0):
+                if not SMALL * T[9 * L + v] + T[10 * L + v] <= 0.0:
                     found[0] += 1
                     found[found[0]] = (r + v) * SQUARE + k
+
+
+@inlined
+def _extremes(high, low, vectors, nothing):
+    """The largest magnitude of all, and the smallest with a minus sign, of what was seen and of three vectors."""
+    a, b, c = vectors
+    a, b, c = most(a, nothing - a), most(b, nothing - b), most(c, nothing - c)
+    high = most(most(high, a), most(b, c))
+    return high, most(most(low, nothing - a), most(nothing - b, nothing - c))
 
 
 @inlined

@@ -44,8 +44,8 @@ def backward_bias(dy, db):
     for j in prange(db.size):
         total = 0.0
         for first in range(0, N, ROWS):
-            part = 0.0
+            portion = 0.0
             for i in range(first, min(N, first + ROWS)):
-                part += dy[i, j]
-            total += part
+                portion += dy[i, j]
+            total += portion
         db[j] = total

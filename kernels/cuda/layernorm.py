@@ -36,12 +36,12 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     for j in prange(F):
         sum_dy, sum_dyh = 0.0, 0.0
         for first in range(0, mean.size, ROWS):
-            part, part_h = 0.0, 0.0
+            portion, portion_h = 0.0, 0.0
             for n in range(first, min(mean.size, first + ROWS)):
-                part_h += dy[n * F + j] * ((x[n * F + j] - mean[n]) * inverse_deviation[n])
-                part += dy[n * F + j]
-            sum_dy += part
-            sum_dyh += part_h
+                portion_h += dy[n * F + j] * ((x[n * F + j] - mean[n]) * inverse_deviation[n])
+                portion += dy[n * F + j]
+            sum_dy += portion
+            sum_dyh += portion_h
         dgain[j] = sum_dyh
         doffset[j] = sum_dy
 
