@@ -54,6 +54,13 @@ def add(typing, total, term):
     return found.return_type(total, term), generate
 
 
+def _add(total, term):
+    return total + term
+
+
+add.py_func = _add  # type: ignore[attr-defined]  # what it means in plain Python, as of tile.py's words
+
+
 @intrinsic
 def _flush(typing, x):
     """`flush` of one number, as a comparison and a selection, so that loops around it vectorise."""
