@@ -30,7 +30,7 @@ from .subnormal import flush
 # What LLVM may change in floating-point arithmetic (docs/architecture.md has the table): a product and a sum may become
 # one fused operation, and the terms of ``total += term`` may be added in any order, so that sums vectorise.
 FAST = {"contract"}
-SUM = ["contract", "reassoc"]
+SUM = ["contract", "nsz", "reassoc"]
 FLOATS = {np.float32: types.float32, np.float64: types.float64}
 # Without Numba's reference counts: every array belongs to the caller, and a count costs an atomic operation.
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
@@ -57,6 +57,13 @@ def add(typing, total, term):
         return result
 
     return found.return_type(total, term), generate
+
+
+def _add(total, term):
+    return total + term
+
+
+add.py_func = _add  # type: ignore[attr-defined]  # what it means in plain Python, as of tile.py's words
 
 
 @intrinsic

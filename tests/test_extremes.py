@@ -15,7 +15,7 @@ from nnjit.errors import DivergenceError
 from nnjit.kernels.compiler import Kernel, kernel
 from nnjit.kernels.operations import operation
 from nnjit.kernels.subnormal import exp, flush
-from nnjit.network.program import STEP, STOP
+from nnjit.network.state import STEP, STOP
 from nnjit.training.clip import Clip
 from numba import prange
 
@@ -88,7 +88,7 @@ def batchnorm(draw, kernel):
     N, C, positions = draw.rng.integers(1, 4), draw.rng.choice([1, 3]), draw.rng.choice([1, 9, 20])
     given = {name: draw.moderate(N, C, positions) for name in ("x", "y", "dy", "dx")}
     given |= {name: draw.moderate(C) for name in ("gain", "offset", "running_mean", "mean", "dgain", "doffset")}
-    if draw.rng.random() < 0.3:  # a variance that overflows
+    if kernel == "forward" and draw.rng.random() < 0.3:  # a variance that overflows
         given["x"] = draw.extreme(N, C, positions, largest=float(np.finfo(draw.real).max) / 256)
     given |= {"running_variance": np.abs(draw.extreme(C)), "inverse_deviation": draw.deviation(C)}
     return given | {"momentum": 0.9, "epsilon": 1e-5, "training": bool(draw.rng.integers(2))}
@@ -97,7 +97,7 @@ def batchnorm(draw, kernel):
 def layernorm(draw, kernel):
     N, F = draw.rng.integers(1, 4), draw.rng.choice([1, 5, 33, 70])
     given = {name: draw.moderate(N * F) for name in ("x", "y", "dy", "dx")} | {"mean": draw.moderate(N)}
-    if draw.rng.random() < 0.3:
+    if kernel == "forward" and draw.rng.random() < 0.3:
         given["x"] = draw.extreme(N * F, largest=float(np.finfo(draw.real).max) / 256)
     given |= {name: draw.moderate(F) for name in ("gain", "offset", "dgain", "doffset")}
     return given | {"inverse_deviation": draw.deviation(N), "epsilon": 1e-5}
@@ -171,6 +171,14 @@ def shaken(given, rng):
     return found
 
 
+def whole(file, name, given):
+    """The size of what is rounded where the inputs do not show it."""
+    if (file, name) == ("layernorm", "backward_input"):  # gain dy - its mean
+        numbers = (np.abs(given[each]) for each in ("gain", "dy", "inverse_deviation"))
+        return np.prod([np.max(a, where=np.isfinite(a), initial=0).astype(float) for a in numbers])
+    return 1.0 if file == "loss" else 0.0  # log(sum) near log(1)
+
+
 @pytest.mark.parametrize("file, name", KERNELS)
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), real=st.sampled_from(REALS))
@@ -193,8 +201,8 @@ def test_kernels_against_the_reference(file, name, seed, real):
             spread = np.where(np.isfinite(spread), spread, np.inf)  # shaken beyond the largest number
             off = np.abs(found - exact)
             bad = finite & ~same & ~(off <= 16 * spread + 64 * eps * np.maximum(np.abs(exact), eps) + 4 * tiny)
-        unit = eps if file == "loss" else 0.0  # log(sum) is rounded near log(1)
-        assert not (bad & (off > 8 * unit)).any(), f"{argument}: {found[bad]} for {exact[bad]}"
+            bad &= ~(off <= 8 * eps * whole(file, name, given))
+        assert not bad.any(), f"{argument}: {found[bad]} for {exact[bad]}"
 
 
 def subnormal(a):
@@ -307,8 +315,9 @@ def test_sums_are_vector_loops(file, name):
     given = {argument: drawn[argument] for argument in made.arguments}
     text = compiled_text(fresh, given)
     assert any("fadd" in line and "reassoc" in line and " x " in line for line in text.splitlines())
-    for flag in ("nnan", "ninf", "nsz", "arcp", "afn"):
+    for flag in ("nnan", "ninf", "arcp", "afn"):
         assert not any(f" {flag} " in line for line in text.splitlines()), flag
+    assert all("fadd" in line for line in text.splitlines() if " nsz " in line or " reassoc " in line)
 
 
 def compiled_text(kernel, given):

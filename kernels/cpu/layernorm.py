@@ -18,17 +18,17 @@ ROWS = 512  # samples whose sums are added up before they are added to the sum o
 @kernel
 def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
     """y = gain (x - m) / sqrt(v + epsilon) + offset, with m and v (biased, 1/F) of each sample."""
-    F = gain.size
+    F, share = gain.size, 1.0 / float(gain.size)
     for n in prange(mean.size):
         at = uintp(n * F)
         total = 0.0
         for j in range(uintp(F)):
             total += x[at + j]
-        m = total / float(F)
+        m = total * share
         total = 0.0
         for j in range(uintp(F)):
             total += (x[at + j] - m) * (x[at + j] - m)
-        r = 1.0 / np.sqrt(total / float(F) + epsilon)
+        r = 1.0 / np.sqrt(total * share + epsilon)
         for j in range(uintp(F)):
             y[at + j] = gain[j] * ((x[at + j] - m) * r) + offset[j]
         mean[n] = m
@@ -38,7 +38,7 @@ def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
 @kernel
 def backward_input(x, gain, mean, inverse_deviation, dy, dx):
     """dx = r (g - mean(g) - h mean(g h)), g = gain dy, h = (x - m) r, with means over a sample's F features."""
-    F = gain.size
+    F, share = gain.size, 1.0 / float(gain.size)
     for n in prange(mean.size):
         at, m, r = uintp(n * F), mean[n], inverse_deviation[n]
         sum_g, sum_gh = 0.0, 0.0
@@ -46,7 +46,7 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx):
             g = gain[j] * dy[at + j]
             sum_g += g
             sum_gh += g * ((x[at + j] - m) * r)
-        shift, slope = sum_g / float(F), r * (sum_gh / float(F))
+        shift, slope = sum_g * share, r * (sum_gh * share)
         for j in range(uintp(F)):
             dx[at + j] = r * (gain[j] * dy[at + j] - shift - (x[at + j] - m) * slope)
 
