@@ -564,10 +564,11 @@ def identifiers(source):
     return found
 
 
-OWN = """BLOCKS SAMPLES WORKERS PARTS BOUNDS FIRST LAYERS CHUNK ROWS WIDTH SUMS LARGEST POWER C C_i N s n0 n1 w p q c k
-    t x y lo hi row rate clip norm share total training seed first part parts target targets order step epoch predict
-    LAYOUT layout nan label learn record cost descend measure extent gradients output theta gradient sums rows
-    short prange range min max np ValueError float inf first_moment second_moment i index g factor source width batch at"""
+OWN = """BLOCKS SAMPLES WORKERS PARTS BOUNDS FIRST LAYERS CHUNK ROWS WIDTH SUMS LARGEST POWER C C_i N s n0 n1 w p q c
+    k t x y lo hi row rate clip norm share total training seed first part parts target targets order step
+    epoch predict LAYOUT layout nan label learn record cost descend measure extent gradients output theta
+    gradient sums rows short prange range min max np ValueError float inf first_moment second_moment i index
+    g factor source width batch at"""
 SCHEME = re.compile(
     r"(z|a|da|delta)\d+|d?(W|b|gain|offset)\d*|(mean|inverse_deviation|running_mean|running_variance)\d*"
     r"|(forward|backward)_\d+|[a-z_]+_(forward|backward|backward_input|backward_weight|backward_bias|backward_parameters)"
