@@ -17,11 +17,11 @@ class Failed(Exception):
 
 
 class Child:
-    """One peer alone in its own process; asked by JSON lines."""
+    """One peer alone in its own process; asked by JSON lines. Another version of nnjit has its own Python and worker."""
 
-    def __init__(self, name, environment=None):
+    def __init__(self, name, environment=None, python=sys.executable, worker=WORKER):
         self.name = name
-        command = [sys.executable, str(WORKER), name]
+        command = [str(python), str(worker), name]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, env={**os.environ, **(environment or {})},

@@ -1,0 +1,89 @@
+"""This version of nnjit beside a former one, in turns: `python benchmarks/versions.py FOLDER PYTHON [--only PATTERN ...]`.
+
+FOLDER is a checkout of the former version, PYTHON the interpreter in whose environment it is installed. Three processes
+take turns: this version, the former one, and the former one once more, which shows what the machine alone makes of equal
+code. A row compares minima; one is called slower where this version takes more than 2 % longer than the former one, and
+longer by more than the two processes of the former one differ. Every result is checked first, as in compare.py.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import works
+from child import Child, Failed
+from measure import Wrong, compare
+
+TURN = 0.03  # seconds of a turn; many short ones find the quiet moments of a shared machine
+PAUSE = 0.005  # seconds between turns: Numba's threads fall asleep
+SLOWER = 1.02
+KINDS = ("train", "predict", "predict in njit", "layer", "loss")
+
+
+def measured(work, children, turns):
+    """Seconds of one unit in each process, the least of all turns; Failed or Wrong where one gives no right result."""
+    with tempfile.TemporaryDirectory() as scratch:
+        data = str(Path(scratch) / "data.npz")
+        reference = Child("reference")
+        try:
+            about = reference.ask("make", work=work.plain(), path=data)
+        finally:
+            reference.close()
+        with np.load(data) as file:
+            expected = {key.removeprefix("expected:"): file[key] for key in file if key.startswith("expected:")}
+            initial = {key.removeprefix("initial:"): file[key] for key in file if key.startswith("initial:")}
+        for child in children:
+            plain = {"work": work.plain(), "rows": about["rows"], "data": data, "results": scratch}
+            variants = child.ask("prepare", **plain)["variants"]
+            for path in variants.values():
+                with np.load(path) as got:
+                    compare(got, expected, initial, work.optimizer, own=True)
+            child.ask("choose", variants=list(variants), turn=TURN)
+    least = [float("inf")] * len(children)
+    for k in range(turns):
+        for i in range(len(children)):
+            at = (i + k) % len(children)  # who goes first changes
+            time.sleep(PAUSE)
+            least[at] = min(least[at], children[at].ask("turn", warm=0.005)["seconds"])
+    return least
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="a checkout of the former version")
+    parser.add_argument("python", type=Path, help="the interpreter of its environment")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' fits")
+    parser.add_argument("--turns", type=int, default=25, help="of each process; default: %(default)s")
+    options = parser.parse_args(arguments)
+    former = {"python": options.python, "worker": options.folder / "benchmarks" / "worker.py"}
+    children = [Child("nnjit"), Child("nnjit", **former), Child("nnjit", **former)]
+    slower = 0
+    print(
+        "| work | this, us | former, us | this over former | former over former | |\n| --- | --- | --- | --- | --- | --- |"
+    )
+    try:
+        for work in works.chosen(options.only):
+            if work.kind not in KINDS or work.threads is not None:
+                continue
+            try:
+                new, one, two = measured(work, children, options.turns)
+            except (Failed, Wrong) as error:
+                print(f"| {work.group}: {work.name} | {error} |", flush=True)
+                continue
+            ratio, spread = new / min(one, two), max(one, two) / min(one, two)
+            worse = ratio > SLOWER and ratio > spread
+            slower += worse
+            numbers = f"{new * 1e6:.4g} | {min(one, two) * 1e6:.4g} | {ratio:.3f} | {spread:.3f}"
+            print(f"| {work.group}: {work.name} | {numbers} | {'slower' if worse else ''} |", flush=True)
+    finally:
+        for child in children:
+            child.close()
+    print(f"{slower} slower")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
