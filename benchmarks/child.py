@@ -17,7 +17,10 @@ class Failed(Exception):
 
 
 class Child:
-    """One peer alone in its own process; asked by JSON lines. Another version of nnjit has its own Python and worker."""
+    """One peer alone in its own process; asked by JSON lines.
+
+    Another version of nnjit has its own Python and worker.
+    """
 
     def __init__(self, name, environment=None, python=sys.executable, worker=WORKER):
         self.name = name

@@ -1,9 +1,9 @@
-"""This version of nnjit beside a former one, in turns: `python benchmarks/versions.py FOLDER PYTHON [--only PATTERN ...]`.
+"""This version of nnjit and a former one in turns: `python benchmarks/versions.py FOLDER PYTHON [--only PATTERN ...]`.
 
 FOLDER is a checkout of the former version, PYTHON the interpreter in whose environment it is installed. Three processes
-take turns: this version, the former one, and the former one once more, which shows what the machine alone makes of equal
-code. A row compares minima; one is called slower where this version takes more than 2 % longer than the former one, and
-longer by more than the two processes of the former one differ. Every result is checked first, as in compare.py.
+take turns: this version, the former one, and the former one once more, which shows how far equal code differs. A row
+compares minima; one is called slower where this version takes more than 2 % longer than the former one, and longer by
+more than the two processes of the former one differ. Every result is checked first, as in compare.py.
 """
 
 import argparse
@@ -61,9 +61,8 @@ def main(arguments=None):
     former = {"python": options.python, "worker": options.folder / "benchmarks" / "worker.py"}
     children = [Child("nnjit"), Child("nnjit", **former), Child("nnjit", **former)]
     slower = 0
-    print(
-        "| work | this, us | former, us | this over former | former over former | |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("| work | this, us | former, us | this over former | former over former | |")
+    print("| --- | --- | --- | --- | --- | --- |")
     try:
         for work in works.chosen(options.only):
             if work.kind not in KINDS or work.threads is not None:

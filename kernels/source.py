@@ -1,7 +1,7 @@
 """From the kernel a person wrote to the function that is compiled: five small rewrites of its syntax tree.
 
-1. ``for i in prange(n)`` runs from ``n * part // parts`` to ``n * (part + 1) // parts``: one compilation serves serial
-   runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
+1. ``for i in prange(n)`` runs from ``n * _part // _parts`` to ``n * (_part + 1) // _parts``: one compilation serves
+   serial runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
 2. A float literal or a global float becomes ``_real(...)``, the type of the arrays, so that a float32 kernel is not
    promoted to float64; ``float(...)`` means the same.
 3. np.exp and its like become the device's own functions, where it has faster ones.
@@ -143,7 +143,7 @@ def partition(definition):
             body.append(statement)
     definition.body = body
     arguments = definition.args.args
-    arguments.extend(ast.copy_location(ast.arg(name), definition) for name in ("part", "parts"))
+    arguments.extend(ast.copy_location(ast.arg(name), definition) for name in ("_part", "_parts"))
     return found
 
 
@@ -151,8 +151,8 @@ def _share(loop):
     """``for i in prange(n)`` as the part's share. LLVM must see that i is not negative, or it does not vectorise."""
     n, i = ast.unparse(loop.iter.args[0]), ast.unparse(loop.target)
     text = f"""
-_first = max(({n}) * part // parts, 0)
-for _i in range(({n}) * (part + 1) // parts - _first):
+_first = max(({n}) * _part // _parts, 0)
+for _i in range(({n}) * (_part + 1) // _parts - _first):
     {i} = _first + _i
 """
     first, share = ast.parse(text).body
