@@ -200,8 +200,6 @@ def compiled(function, signature, **options):
         dispatcher._cache = DiskCache(function)
     dispatcher.compile(signature)
     dispatcher.disable_compile()
-    for result in dispatcher.overloads.values():
-        result.library._shared_module = None  # for linking it into other code, which nothing does: half of its memory
     return dispatcher
 
 
