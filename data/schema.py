@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..registry.specs import did_you_mean
+from .split import sum_of_squares
 
 TOO_LARGE = 4.0
 TOO_SMALL = 1 / 8
@@ -117,14 +118,14 @@ class Schema:
                 return x  # no array, as the network will say
         if x.dtype == dtype:  # the usual case, decided in a microsecond: a root mean square in between proves the fit
             flat, (least, most) = x.ravel(), self._squares
-            if least * x.size <= float(flat.dot(flat)) <= most * x.size:
+            if least * x.size <= sum_of_squares(flat) <= most * x.size:
                 return x
         mixed = self.holds_bytes != (x.dtype == np.uint8)
         if self.holds_bytes and not mixed:
             x = np.multiply(x, self.scale, dtype=dtype, casting="unsafe")
         if self.largest and x.size and x.dtype.kind in "biuf":  # whatever is wrong with others, the scale is not
             numbers = np.abs(x.astype(np.float64))
-            self._check(float(numbers.max()), float(np.vdot(numbers, numbers) / x.size) ** 0.5, mixed, "x")
+            self._check(float(numbers.max()), (sum_of_squares(numbers.ravel()) / x.size) ** 0.5, mixed, "x")
         return x
 
     def _check(self, largest, mean, mixed, name):

@@ -99,7 +99,7 @@ class Split:
             chunk = np.abs(np.asarray(self._stored[start : start + step], np.float64))
             largest, count = max(largest, float(chunk.max())), count + chunk.size
             with np.errstate(over="ignore"):
-                squares += float(np.vdot(chunk, chunk))
+                squares += sum_of_squares(chunk.ravel())
         return largest, (squares / count) ** 0.5
 
     def __len__(self):
@@ -324,6 +324,11 @@ def spread(n, count):
     """
     ends = np.arange(count + 1) * n // count
     return ends[:-1] + (hashed(np.arange(count)) % np.diff(ends).astype(np.uint64)).astype(np.int64)
+
+
+def sum_of_squares(x):
+    """||x||^2 of a vector, without BLAS, whose threads a fork may freeze."""
+    return float(np.einsum("i,i", x, x))
 
 
 def _check_labels(y, name):

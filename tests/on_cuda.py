@@ -402,7 +402,7 @@ def test_the_text_is_the_same_but_for_the_schedule():
 
 FUSED = {
     "y alone": ("dense(3) relu dense(2) tanh", (4,), {"relu": False, "tanh": False}),
-    "z too": ("dense(3) gelu dense(2) elu(alpha=0.5)", (4,), {"gelu": True, "elu": False}),
+    "z too": ("dense(3) gelu dense(2) elu(alpha=0.5)", (4,), {"gelu": True, "elu": True}),
     "shares": ("dense(3) silu dense(2)", (40,), {"silu": True}),
     "conv": ("conv(2, 3, padding='same') flatten leaky_relu(alpha=0.25) dense(2)", (1, 3, 3), {"leaky_relu": False}),
     "spread": ("conv_transpose(2, 3, stride=2) sigmoid flatten dense(2)", (1, 2, 2), {"sigmoid": False}),

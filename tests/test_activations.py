@@ -130,8 +130,8 @@ def test_over_the_whole_range_of_float32(name):
         units, beside = UNITS.get(name, (3, 0.0))
         if name == "gelu":  # exp(-x^2 / 2) with x rounded
             units = units + 2 * np.minimum(np.square(x.astype(np.float64)), 300)
-        tiny = np.finfo(np.float32).tiny  # below it numbers may be 0
-        for found, exact, extra in ((got["y"][0], y, tiny * np.maximum(1, np.abs(x))), (got["dx"][0], slope, tiny)):
+        tiny = np.finfo(np.float32).tiny  # below it numbers may be 0, a factor of a slope too
+        for found, exact, extra in ((got["y"][0], y, tiny * np.maximum(1, np.abs(x))), (got["dx"][0], slope, 2 * tiny)):
             extra = extra + (beside if exact is slope else 0)
             allowed = units * np.spacing(np.abs(exact).astype(np.float32)).astype(np.float64) + extra
             finite = np.isfinite(exact.astype(np.float32))

@@ -332,7 +332,7 @@ def test_options_of_compilation_are_in_the_key(fresh, module):
     from numba import types
 
     names, loaded = set(), []
-    for options in ({}, {"error_model": "python"}, {"fastmath": {"contract"}}, {}):
+    for options in ({}, {"error_model": "python"}, {"fastmath": {"contract", "nsz"}}, {}):
         function = module().double.python(np.float64)
         array = types.Array(types.float64, 1, "C")
         signature = (array, array, types.intp, types.intp)

@@ -20,6 +20,7 @@ from ..data.split import Split, check_channels, spread
 from ..errors import DataError, DivergenceError, NnjitError, ShapeError, SpecError, UsageError
 from ..network.memory import need
 from ..network.network import MAX_SEED
+from ..network.norms import lp_norm
 from ..network.program import Program
 from ..network.state import ROWS, SEED, STEP, STOP
 from ..registry import layers as catalogue
@@ -359,8 +360,8 @@ class Trainer:
         ratios = {}
         for name, lo, hi in self.program.plan.segments:
             start, end = self._before[lo:hi].astype(float), self.network.theta[lo:hi]
-            size = np.linalg.norm(start)
-            ratios[name] = float(np.linalg.norm(end - start) / size) if size else None
+            size = lp_norm(start)  # not NumPy's: BLAS has threads, which a fork may freeze
+            ratios[name] = lp_norm(end - start) / size if size else None
         return ratios
 
     def _diverged(self, epoch, step):
