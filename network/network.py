@@ -368,7 +368,13 @@ class Network:
     def _batch(self, array, shape, name, count=None):
         expected = lambda: f"({count or 'N'}, {', '.join(map(str, shape))})"  # noqa: E731
         try:
-            array = np.ascontiguousarray(array, dtype=self.dtype)
+            if isinstance(array, np.ndarray) and array.dtype == self.dtype:
+                array = np.ascontiguousarray(array)
+            else:
+                with np.errstate(over="raise"):
+                    array = np.ascontiguousarray(array, dtype=self.dtype)
+        except FloatingPointError:
+            raise ShapeError(f"{name}: holds numbers that are too large for {self.dtype}") from None
         except (TypeError, ValueError) as error:
             raise ShapeError(f"{name}: expected an array of numbers {expected()}: {error}") from None
         if array.shape[1:] != tuple(shape) or array.ndim == 0 or not len(array) or count not in (None, len(array)):

@@ -349,3 +349,13 @@ def test_what_is_no_array_of_numbers(predicting, x):
 def test_layers_may_be_instances_alone():
     net = Network([registry.create("dense(2)")], (3,))
     assert net.output_shape == (2,) and "dense" in repr(net)
+
+
+@pytest.mark.parametrize("call", ["forward", "predict"])
+def test_numbers_that_the_dtype_cannot_hold(call):
+    """They would become infinite on the way, and the answer NaN; what is infinite already is the caller's own."""
+    net = compose("dense(3) tanh", (2,))
+    for given in (np.full((1, 2), 1e300), [[1.0, 1e39]]):
+        with pytest.raises(ShapeError, match=r"^x: holds numbers that are too large for float32"):
+            getattr(net, call)(given)
+    assert np.isnan(getattr(net, call)([[np.nan, 1.0]])).all()

@@ -227,7 +227,8 @@ def accepted(rng, things, program, name, state, given, result):
             np.isfinite(x).all() and not np.isfinite(np.asarray(given[1], float)).all()
         ):
             return "right: no finite numbers to learn from"
-        if np.isnan(result) and np.isfinite(x).all() and np.abs(x).max(initial=0) < 1e100:
+        numbers = np.concatenate([np.ravel(each) for each in given[:2]]).astype(float)
+        if np.isnan(result) and np.isfinite(numbers).all() and np.abs(numbers).max(initial=0) < 1e100:
             raise Wrong(f"{name} of finite numbers gives {result}")
         return "right: a step"
     if not len(x):
