@@ -26,7 +26,7 @@ from .program import Program
 DTYPES = {"float32": np.float32, "float64": np.float64}
 DEVICES = ("cpu", "cuda")
 MAX_SEED = 2**31 - 1
-MANY = 10_000  # samples from which on `predict` asks whether their outputs fit into memory
+MANY = 1_000_000  # outputs from which on `predict` asks whether they fit into memory
 PRECISIONS = ("float32", "tf32", "bf16")
 VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "running"}  # name -> the vector they are parts of
 FIXED = ("layers", "input_shape", "output_shape", "dtype", "device", "precision", "graph")  # by the composition
@@ -288,8 +288,9 @@ class Network:
         if type(batch_size) is not int or batch_size < 1:
             batch_size = checked("batch_size", batch_size, int, 1)
         x = self._batch(x, self.input_shape, "x")
-        if len(x) > MANY:
-            need(len(x) * prod(self.output_shape) * self.dtype.itemsize, f"x: the outputs of {len(x)} samples")
+        numbers = len(x) * prod(self.output_shape)
+        if numbers > MANY:
+            need(numbers * self.dtype.itemsize, f"x: the outputs of {len(x)} samples")
         y = np.empty((len(x), *self.output_shape), self.dtype)
         program = self._program(True, batch_size)
         arena = self._arenas.take(program)
