@@ -28,6 +28,7 @@ Parallel plan: forward and backward_input loop over some samples at a time, for 
 backward_weight over blocks of filters and maps, whose part of dW is a sum over the batch that one iteration owns.
 """
 
+import numpy as np
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
@@ -64,7 +65,7 @@ STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of
 TURNED = 96 * BYTES  # two rows of deltas, filters beside each other
 ENERGIES = SAMPLES + 1  # of an iteration's samples, and of the weights
 UNEVEN = 64.0  # see `energy`
-SMALL = 2.0**-16  # of the largest of nine weights' gradients: smaller ones are left to the plain algorithm
+SMALL, SMALL_DOUBLE = 2.0**-20, 2.0**-49  # 8 eps, of the largest of nine weights' gradients: smaller ones become 0
 PAIRS = SQUARE * SQUARE + 1  # how many, then filter and map of each
 TOO_LARGE = 1e37  # sums of squares, and products of two of them, from which sums of products may overflow
 SUMS = 16 * (SQUARE * SQUARE + 16)  # the gradient, transformed
@@ -509,11 +510,12 @@ def sums_of_products(K, count, V: array, vs: 2, Z: array, zs: 2, D: array, ds):
 def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2, found: places):
     """dW[w + r ws0 + k ws1 + i] = (G^T dU G)[i], dU[e] = D[e ds + k rs + r].
 
-    `found` counts the pairs r, k, then holds SQUARE r + k of each, of whose nine numbers one is not finite or below
-    SMALL of the largest: what the transforms have rounded off may be more than it. (An optimizer that divides by the
-    gradient's size makes whole steps of such remains where the gradient is 0.)
+    Of nine numbers those below 8 eps of the largest become 0: the transforms round off as much. (An optimizer that
+    divides by the gradient's size would make whole steps of such remains where the gradient is 0.) `found` counts the
+    pairs r, k, then holds SQUARE r + k of each, of whose nine numbers one is not finite.
     """
     L = lanes(D)
+    small = SMALL if 4 * L == BYTES else SMALL_DOUBLE
     found[0] = 0
     for k in range(K):
         for r in range(0, R, L):
@@ -538,9 +540,16 @@ def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2, found: places):
                 store(dW, at, 0, load(T, (16 + v) * L, 0, 1, 1, None, None), min(9, L), None)
                 for i in range(L, 9):
                     dW[at + i] = T[i * L + v]
-                hidden += 0.0 if SMALL * T[9 * L + v] + T[10 * L + v] <= 0.0 else 1.0  # NaN and infinity are hidden too
+                hidden += 0.0 if small * T[9 * L + v] + T[10 * L + v] <= 0.0 else 1.0  # NaN and infinity are hidden too
             for v in range(min(L, R - r) if hidden > 0.0 else 0):
-                if not SMALL * T[9 * L + v] + T[10 * L + v] <= 0.0:
+                at, size = w + (r + v) * ws[0] + k * ws[1], 0.0
+                for i in range(9):
+                    size += abs(dW[at + i])
+                if size < float(np.inf):
+                    for i in range(9):
+                        if abs(dW[at + i]) < small * T[9 * L + v]:
+                            dW[at + i] = 0.0
+                else:
                     found[0] += 1
                     found[found[0]] = (r + v) * SQUARE + k
 
