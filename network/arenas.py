@@ -38,13 +38,14 @@ class Arenas:
         self._leave(LIMIT - 1)
         arena = Arena(program)
         self._all.add(arena)
+        arena.spare = len(self._all) > LIMIT
         return arena
 
     def give(self, arena):
         """Put an arena back."""
         arena.given = next(self._clock)
         self._idle[arena.program].append(arena)
-        if len(self._all) > LIMIT:
+        if arena.spare:
             self._leave(LIMIT)
 
     def _leave(self, most):

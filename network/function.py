@@ -113,14 +113,15 @@ class Function:
         return (address, self.layout, *self.input_shape, *self.output_shape)
 
     def __call__(self, *arguments):
-        state = arguments[0] if arguments else None
-        if type(state) is State and state.counters[FAULT]:
-            self._report(state)
         try:
+            if arguments[0].counters[FAULT]:
+                self._report(arguments[0])
             return self.dispatcher(*arguments)
-        except (TypeError, ValueError, NotImplementedError, NumbaError) as error:
-            if type(state) is State:
-                state.counters[FAULT] = 0  # this exception says it
+        except ShapeError:
+            raise
+        except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, NumbaError) as error:
+            if arguments and type(arguments[0]) is State:
+                arguments[0].counters[FAULT] = 0  # this exception says it
             wrong = self._wrong(arguments)
             raise ShapeError(f"{self.name}: {wrong}" if wrong else str(error)) from None
 

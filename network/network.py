@@ -123,6 +123,7 @@ class Network:
 
     def _allocate(self):
         """The vectors, their views, and what runs the network in this process."""
+        self._outputs = prod(self.output_shape)
         self.theta = aligned(self.graph.size, self.dtype)
         self.gradient = aligned(self.graph.size, self.dtype)
         self.running = aligned(self.graph.buffer_size, self.dtype)
@@ -288,16 +289,16 @@ class Network:
         if type(batch_size) is not int or batch_size < 1:
             batch_size = checked("batch_size", batch_size, int, 1)
         x = self._batch(x, self.input_shape, "x")
-        numbers = len(x) * prod(self.output_shape)
-        if numbers > MANY:
-            need(numbers * self.dtype.itemsize, f"x: the outputs of {len(x)} samples")
+        if len(x) * self._outputs > MANY:
+            need(len(x) * self._outputs * self.dtype.itemsize, f"x: the outputs of {len(x)} samples")
         y = np.empty((len(x), *self.output_shape), self.dtype)
         program = self._program(True, batch_size)
         arena = self._arenas.take(program)
         if self.running.size:
             with self._copying:
                 arena.state.buffers[:] = self.running
-        run = program.predict if self.device == "cpu" else partial(self._in_turn, program.predict)
+        # The arrays fit, so the compiled code is called without the checks of a call from outside.
+        run = program.predict.dispatcher if self.device == "cpu" else partial(self._in_turn, program.predict)
         if program.batch_size == batch_size or len(x) <= batch_size:
             run(arena.state, x, y)
         else:  # the program would divide the samples into batches of its own size
@@ -367,20 +368,20 @@ class Network:
             return self._programs[predict, size]
 
     def _batch(self, array, shape, name, count=None):
-        expected = lambda: f"({count or 'N'}, {', '.join(map(str, shape))})"  # noqa: E731
         try:
-            if isinstance(array, np.ndarray) and array.dtype == self.dtype:
+            if type(array) is np.ndarray and array.dtype == self.dtype:
                 array = np.ascontiguousarray(array)
             else:
                 with np.errstate(over="raise"):
                     array = np.ascontiguousarray(array, dtype=self.dtype)
+            if array.shape[1:] == shape and array.size and (count is None or count == len(array)):
+                return array
+            wrong = f"expected shape {{}}, got {array.shape}"
         except FloatingPointError:
             raise ShapeError(f"{name}: holds numbers that are too large for {self.dtype}") from None
         except (TypeError, ValueError) as error:
-            raise ShapeError(f"{name}: expected an array of numbers {expected()}: {error}") from None
-        if array.shape[1:] != tuple(shape) or array.ndim == 0 or not len(array) or count not in (None, len(array)):
-            raise ShapeError(f"{name}: expected shape {expected()}, got {array.shape}")
-        return array
+            wrong = f"expected an array of numbers {{}}: {error}"
+        raise ShapeError(f"{name}: " + wrong.replace("{}", f"({count or 'N'}, {', '.join(map(str, shape))})"))
 
     # -- training ----------------------------------------------------------------------------------------------------
 
