@@ -1,9 +1,10 @@
 """This version of nnjit and a former one in turns: `python benchmarks/versions.py FOLDER PYTHON [--only PATTERN ...]`.
 
 FOLDER is a checkout of the former version, PYTHON the interpreter in whose environment it is installed. Three processes
-take turns: this version, the former one, and the former one once more, which shows how far equal code differs. A row
-compares minima; one is called slower where this version takes more than 2 % longer than the former one, and longer by
-more than the two processes of the former one differ. Every result is checked first, as in compare.py.
+take turns: this version, the former one, and the former one once more, which shows how far equal code differs. In each
+round the three are started anew, since where a process's arrays lie makes a difference too. A row compares minima; one
+is called slower where this version takes more than 2 % longer than the former one, and longer by more than the two
+processes of the former one differ. Every result is checked first, as in compare.py.
 """
 
 import argparse
@@ -56,32 +57,52 @@ def main(arguments=None):
     parser.add_argument("folder", type=Path, help="a checkout of the former version")
     parser.add_argument("python", type=Path, help="the interpreter of its environment")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' fits")
-    parser.add_argument("--turns", type=int, default=25, help="of each process; default: %(default)s")
+    parser.add_argument("--turns", type=int, default=10, help="of each process in a round; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     options = parser.parse_args(arguments)
+    chosen = [work for work in works.chosen(options.only) if work.kind in KINDS and work.threads is None]
+    least, failed = {}, {}
+    for k in range(options.rounds):
+        children = start(options)
+        try:
+            for work in chosen:
+                print(f"round {k + 1}: {work.group}: {work.name}", file=sys.stderr, flush=True)
+                try:
+                    times = measured(work, children, options.turns)
+                except (Failed, Wrong) as error:
+                    failed[work] = error
+                else:
+                    least[work] = [min(pair) for pair in zip(times, least.get(work, times), strict=True)]
+        finally:
+            for child in children:
+                child.close()
+    report(chosen, least, failed)
+    return 0
+
+
+def start(options):
+    """Processes of this version, of the former one, and once more of the former one."""
     former = {"python": options.python, "worker": options.folder / "benchmarks" / "worker.py"}
-    children = [Child("nnjit"), Child("nnjit", **former), Child("nnjit", **former)]
+    return [Child("nnjit"), Child("nnjit", **former), Child("nnjit", **former)]
+
+
+def report(chosen, least, failed):
+    """Print the table."""
     slower = 0
     print("| work | this, us | former, us | this over former | former over former | |")
     print("| --- | --- | --- | --- | --- | --- |")
-    try:
-        for work in works.chosen(options.only):
-            if work.kind not in KINDS or work.threads is not None:
-                continue
-            try:
-                new, one, two = measured(work, children, options.turns)
-            except (Failed, Wrong) as error:
-                print(f"| {work.group}: {work.name} | {error} |", flush=True)
-                continue
-            ratio, spread = new / min(one, two), max(one, two) / min(one, two)
-            worse = ratio > SLOWER and ratio > spread
-            slower += worse
-            numbers = f"{new * 1e6:.4g} | {min(one, two) * 1e6:.4g} | {ratio:.3f} | {spread:.3f}"
-            print(f"| {work.group}: {work.name} | {numbers} | {'slower' if worse else ''} |", flush=True)
-    finally:
-        for child in children:
-            child.close()
-    print(f"{slower} slower")
-    return 0
+    for work in chosen:
+        name = f"{work.group}: {work.name}"
+        if work in failed:
+            print(f"| {name} | {failed[work]} |")
+            continue
+        new, one, two = least[work]
+        ratio, spread = new / min(one, two), max(one, two) / min(one, two)
+        worse = ratio > SLOWER and ratio > spread
+        slower += worse
+        numbers = f"{new * 1e6:.4g} | {min(one, two) * 1e6:.4g} | {ratio:.3f} | {spread:.3f}"
+        print(f"| {name} | {numbers} | {'slower' if worse else ''} |")
+    print(f"{slower} slower, {len(failed)} failed")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Parallel plan: forward and backward_input loop over all maps of all samples, whi
 backward_weight over filters, each a sum over the batch that one iteration owns.
 """
 
+import numpy as np
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked
@@ -47,6 +48,12 @@ def _padded(out, kernel, dilation):
     )
 
 
+@helper
+def _suspect(result):
+    """Whether a weight may not be finite: each result of a map, which is a sum over all taps, is not finite then."""
+    return not abs(result) < float(np.inf)
+
+
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b, x~ on the stack: `padded` is left as it is."""
@@ -59,7 +66,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         c = i % C
         filter_map(P, i * D * H * width, (D, H, width), before, room, Wf, c * taps, ws, kernel, dilation,
                    B if b.size else Wf, c, 2 if b.size else 1, Y, i * plane, out)  # fmt: skip
-        if padded.size and not bounded(taps, Wf, c * taps):
+        if padded.size and _suspect(Y[i * plane]) and not bounded(taps, Wf, c * taps):
             forward_cells(1, P, i * D * H * width, (1, D, H, width), Wf, c * taps, (0, 0), kernel,
                           B if b.size else Wf, c, b.size > 0, Y, i * plane, out, stride, dilation, before)  # fmt: skip
 
@@ -77,7 +84,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
         last = (i % C + 1) * taps - 1
         filter_map(dY, i * D * H * width, (D, H, width), front, room, Wf, last, ws, kernel, dilation,
                    Wf, 0, 1, dX, i * plane, out)  # fmt: skip
-        if not bounded(taps, Wf, i % C * taps):
+        if _suspect(dX[i * plane]) and not bounded(taps, Wf, i % C * taps):
             backward_input_cells(1, dY, i * D * H * width, (1, D, H, width), Wf, i % C * taps, (0, 0), kernel, dX,
                                  i * plane, out, stride, dilation, before)  # fmt: skip
 

@@ -7,30 +7,46 @@ before each dimension, `border` an index of geometry.BORDERS.
 from numba import uintp
 
 from .. import geometry
-from ..compiler import array, helper, linked
+from ..compiler import array, helper, inlined, linked
 from .tile import lanes, load, store, zero
 
 _source = helper(geometry.source)
 
 
+@inlined
+def _moved(T, t, P, p, count):
+    """`move`; returns the sums of |x| and x^2 over what is moved, lane by lane.
+
+    Where `count` is no multiple of the lanes, some numbers are added twice.
+    """
+    L = lanes(P)
+    total, squares = zero(P, 1, 1), zero(P, 1, 1)
+    if count < L:
+        row = load(P, p, 0, 1, 1, count, None)
+        store(T, t, 0, row, count, None)
+        total, squares = abs(row), row * row
+    for o in range(0, count if count >= L else 0, L):
+        at = min(o, count - L)  # the last vector may begin earlier: some numbers twice
+        row = load(P, p + at, 0, 1, 1, None, None)
+        store(T, t + at, 0, row, None, None)
+        total, squares = total + abs(row), squares + row * row
+    return total, squares
+
+
 @helper
 def move(T, t, P, p, count):
     """T[t : t + count] = P[p : p + count]."""
-    L = lanes(P)
-    if count < L:
-        store(T, t, 0, load(P, p, 0, 1, 1, count, None), count, None)
-    for o in range(0, count if count >= L else 0, L):
-        at = min(o, count - L)  # the last vector may begin earlier: some numbers twice
-        store(T, t + at, 0, load(P, p + at, 0, 1, 1, None, None), None, None)
+    _moved(T, t, P, p, count)
 
 
-@linked
-def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border):
-    """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: each cell's source, or zero."""
+@inlined
+def _padded(P, p, image, T, t, room, before, border):
+    """`pad`; returns the sums of |x| and x^2 over the map as `_moved` makes them."""
     D, H, W = image
     RD, RH, RW = room
     front, top, left = before
     L = lanes(P)
+    total, squares = zero(P, 1, 1), zero(P, 1, 1)
     # zeros of a row are in its first and last vector
     narrow = border == 0 and RW >= L and max(left, RW - W - left) <= L
     for d in range(RD):
@@ -53,7 +69,32 @@ def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border):
                 w += 0 if w < left else W
                 sw = _source(w - left, W, border)
                 T[to + w] = P[at + sw] if sw >= 0 else 0
-            move(T, to + left, P, at, W)
+            sizes, powers = _moved(T, to + left, P, at, W)
+            total, squares = total + sizes, squares + powers
+    return total, squares
+
+
+@linked
+def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border):
+    """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: each cell's source, or zero."""
+    _padded(P, p, image, T, t, room, before, border)
+
+
+@linked
+def pad_and_sum(P: array, p, image: 3, T: array, t, room: 3, before: 3, border, S: array, s, begun):
+    """`pad`, and `add_sums` of the map's sums of |x| and x^2."""
+    total, squares = _padded(P, p, image, T, t, room, before, border)
+    add_sums(total, squares, S, s, begun)
+
+
+@inlined
+def add_sums(total, squares, S, s, begun):
+    """The vectors at S[s] and behind it become the two sums, lane by lane; or get them added, if begun."""
+    L = lanes(S)
+    if begun:
+        total, squares = total + load(S, s, 0, 1, 1, None, None), squares + load(S, s + L, 0, 1, 1, None, None)
+    store(S, s, 0, total, None, None)
+    store(S, s + L, 0, squares, None, None)
 
 
 @helper

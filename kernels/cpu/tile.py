@@ -192,11 +192,10 @@ class _Words:
         return self.builder.shuffle_vector(one, one, zeros)
 
     def fma(self, a, b, c):
-        name = f"llvm.fma.v{self.kind.lanes}f{self.bytes * 8}"
-        function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
-        )
-        return self.builder.call(function, [a, b, c])
+        return self._call(f"llvm.fma.v{self.kind.lanes}f{self.bytes * 8}", self.vector, [a, b, c])
+
+    def absolute(self, a):
+        return self._call(f"llvm.fabs.v{self.kind.lanes}f{self.bytes * 8}", self.vector, [a])
 
 
 # -- what the words mean, in plain Python ------------------------------------------------------------------------------
@@ -672,11 +671,11 @@ def most(typing, t, u):
     return _of_vectors(_rule_most)(typing, (t, u))
 
 
-# Arithmetic of tiles is written as in NumPy: t + u, t - u, and t * number.
+# Arithmetic of tiles is written as in NumPy: t + u, t - u, t * u, t * number, abs(t). A sum with t * u is rounded once.
 
 
 def _sum(builder, t, u):
-    return builder.fadd(t, u)
+    return builder.fadd(t, u, flags=["contract"])
 
 
 def _difference(builder, t, u):
@@ -698,8 +697,26 @@ def _operator(function, rule):
         return _of_vectors(rule)(None, sig.args)[1](context, builder, sig, args)
 
 
+def _product(builder, t, u):
+    return builder.fmul(t, u, flags=["contract"])
+
+
 _operator(operator.add, _sum)
 _operator(operator.sub, _difference)
+_operator(operator.mul, _product)
+
+
+@infer_global(abs)
+class _Absolute(AbstractTemplate):
+    def generic(self, args, kws):
+        return signature(args[0], *args) if len(args) == 1 and isinstance(args[0], Tile) else None
+
+
+@lower_builtin(abs, Tile)
+def _lower_absolute(context, builder, sig, args):
+    words = _Words(context, builder, sig.args[0])
+    absolute = _of_vectors(lambda builder, t: words.absolute(t))
+    return absolute(None, sig.args)[1](context, builder, sig, args)
 
 
 @infer_global(operator.mul)

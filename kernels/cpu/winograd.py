@@ -18,7 +18,7 @@ they take 16. Summed over maps, each of the 16 places e of the elementwise produ
 are only additions, once for each map instead of once for each pair of maps. They make numbers at most 4, 9/4 and 9
 times as large, so a result is off by at most 81 (m + 12) u times the sum over m maps of max |x| max |W|, the largest
 number of its 3 x 3 cells and of the nine taps (u = 2^-24 in float32), where the plain algorithm has |x| |W| cell by
-cell. Where that is much worse the plain one is taken (`energy`, `taps`; docs/architecture.md). Backward to the input is
+cell. Where that is much worse the plain one is taken (`uneven`, `taps`; docs/architecture.md). Backward to the input is
 the same convolution of the framed deltas with the taps turned round and filters and maps changed over.
 
 Lanes are pieces beside each other. A strip of pieces, as many as keep V in the second-level cache, goes through all
@@ -32,11 +32,11 @@ import numpy as np
 from numba import prange
 
 from ..compiler import array, helper, inlined, kernel, linked, places
-from .conv import SAMPLE, SAMPLES, blocks, held, pad_share, share, splits
+from .conv import SAMPLE, SAMPLES, blocks, held, share, splits
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_tiles import backward_input_tiles, forward_tiles
 from .conv_tiles import products as plain_products
-from .padding import fold, frame
+from .padding import add_sums, fold, pad_and_sum
 from .tile import (
     BYTES,
     HIGH,
@@ -62,12 +62,15 @@ PIECES = 2080 * BYTES  # transformed pieces
 PRODUCTS = 132 * BYTES  # 16 places, eight results, up to four vectors of pieces, and one more
 SQUARE = 32  # maps and filters of a block of the gradient
 STRIP = 264 * BYTES  # either factor of the gradient, transformed, of a strip of two vectors of pieces
+TAPS = 4 * BYTES  # up to 16 of a vector of maps
 TURNED = 96 * BYTES  # two rows of deltas, filters beside each other
-ENERGIES = SAMPLES + 1  # of an iteration's samples, and of the weights
-UNEVEN = 64.0  # see `energy`
+SUMMED = (SAMPLES + 1) * BYTES // 2  # two vectors for each sample of an iteration, and for the weights
+EIGHT = 2 * BYTES  # vectors
+UNEVEN = 64.0  # see `uneven`
 SMALL, SMALL_DOUBLE = 2.0**-20, 2.0**-49  # 8 eps, of the largest of nine weights' gradients: smaller ones become 0
 PAIRS = SQUARE * SQUARE + 1  # how many, then filter and map of each
 TOO_LARGE = 1e37  # sums of squares, and products of two of them, from which sums of products may overflow
+TOO_SMALL = 1e-37  # a sum of squares that float32 rounds too coarsely to tell
 SUMS = 16 * (SQUARE * SQUARE + 16)  # the gradient, transformed
 RUN = 32  # strips whose sums are added up before they are added to those of all: rounding errors grow with the runs
 
@@ -79,25 +82,24 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     image = padded if padded.size else x
     C, _, H, width = image.shape[1:]
     P, Wf, B, Y, T = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1), panel(x, SAMPLE)
-    U, E, most, runs = panel(P, WEIGHTS), panel(P, ENERGIES), _results(F, C, lanes(P)), splits(y, padded, groups)
+    U, most, runs = panel(P, WEIGHTS), _results(F, C, lanes(P)), splits(y, padded, groups)
+    S, plain = panel(P, SUMMED), numbers(1)
     for block in prange(blocks(N, runs)):
         first, last, begin, some = share(block, N, runs, F)
-        own = pad_share(block % runs, first, last, x, padded, T, before, border)
+        own = _padded(block % runs, first, last, x, padded, T, before, border, S)
         source, volume = T if own else pointer(P), C * H * width
-        energy(some * C * 9, Wf, begin * C * 9, E, SAMPLES)
-        for n in range(first, last):
-            energy(volume, source, 0 if own else n * volume, E, n - first)
         for f in range(begin, begin + some, most):
             count = min(most, begin + some - f)
-            weights(count, C, Wf, f * C * 9, (C * 9, 9, 1), U)
+            weights(count, C, Wf, f * C * 9, (C * 9, 9, 1), U, S, f > begin)
             convolve(last - first, count, C, U, source, 0 if own else first * volume,
                      (volume, H * width, H, width, width), B if b.size else Wf, f, b.size > 0,
                      Y, (first * F + f) * OH * OW, (F * OH * OW, OH * OW, OH, OW))  # fmt: skip
         for n in range(first, last):
-            if too_large(E[SAMPLES], E[n - first]):
+            uneven(S, n - first, volume, some * C * 9, plain)
+            if plain[0]:
                 forward_tiles(n, 1, source, 0 if own else n * volume, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
                               Y, y.shape[1:], stride, dilation, groups, begin, some)  # fmt: skip
-        if padded.size and border == 0 and E[SAMPLES] >= TOO_LARGE and not bounded(W.size, Wf, 0):
+        if plain[0] and padded.size and border == 0 and not bounded(W.size, Wf, 0):
             forward_by_cells(first, last, begin, some, x, W, B if b.size else Wf, b.size > 0, y, stride, dilation,
                              groups, before)  # fmt: skip
 
@@ -112,30 +114,27 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     FH, FW = framed.shape[3:]
     Wf, dY, Z, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
     U, some, T, near = panel(Z, WEIGHTS), _results(C, F, lanes(Z)), panel(Z, SAMPLE), held(framed[0].size)
-    E = panel(Z, ENERGIES)
-    step = near if near else SAMPLES
+    step, L, S, plain = near if near else SAMPLES, lanes(Z), panel(Z, SUMMED), numbers(1)
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         first, last = block * SAMPLES, min(N, (block + 1) * SAMPLES)
-        energy(W.size, Wf, 0, E, SAMPLES)
         for c in range(0, C, some):
             count = min(some, C - c)
-            weights(count, F, Wf, c * 9 + 8, (9, C * 9, -1), U)
+            weights(count, F, Wf, c * 9 + 8, (9, C * 9, -1), U, S, c > 0)
             for n in range(first, last, step):
                 source, p, several = T if near else pointer(Z), 0 if near else n * F * FH * FW, min(step, last - n)
-                for i in range(several if near or c == 0 else 0):
-                    if c == 0:
-                        energy(F * OH * OW, dY, (n + i) * F * OH * OW, E, n + i - first)
-                    frame(dY, (n + i) * F * OH * OW, (F, 1, OH, OW), source, p + i * F * FH * FW, (F, 1, FH, FW),
-                          (1, 1, 1), (0, 2, 2))  # fmt: skip
+                for i in range(several * F if near or c == 0 else 0):
+                    pad_and_sum(dY, (n * F + i) * OH * OW, (1, OH, OW), source, p + i * FH * FW, (1, FH, FW),
+                                (0, 2, 2), 0, S, 2 * L * (n + i // F - first), i % F > 0)  # fmt: skip
                 convolve(several, count, F, U, source, p + top * FW + left,
                          (F * FH * FW, FH * FW, FH - top, FW - left, FW), Wf, 0, 0, dX, (n * C + c) * H * width,
                          (C * H * width, H * width, H, width))  # fmt: skip
         for n in range(first, last):
-            if too_large(E[SAMPLES], E[n - first]):
+            uneven(S, n - first, F * OH * OW, W.size, plain)
+            if plain[0]:
                 backward_input_tiles(n, 1, Wf, W.shape[1:], dY, dy.shape[1:], T if near else pointer(Z),
                                      0 if near else n * F * FH * FW, framed.shape[1:], dX, image.shape[1:],
                                      stride, dilation, groups, (0, top, left))  # fmt: skip
-        if E[SAMPLES] >= TOO_LARGE and not bounded(W.size, Wf, 0):
+        if plain[0] and not bounded(W.size, Wf, 0):
             backward_input_by_cells(first, last, W, dy, image, stride, dilation, groups, (0, top, left))
         if not inside:
             for n in range(first, last):
@@ -169,24 +168,55 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
 # -- where the plain algorithm is taken --------------------------------------------------------------------------------
 
 
-@linked
-def energy(count, P: array, p, E: array, e):
-    """E[e] = the sum of x^2 over P[p : p + count], or TOO_LARGE where the plain algorithm is to be taken.
-
-    That is where a number is not finite, or a few hold nearly all of the sum. Elsewhere the largest is at most
-    sqrt(UNEVEN count) times the mean of |x|.
-    """
-    total, squares = 0.0, 0.0
-    for i in range(p, p + count):
-        total += abs(P[i])
-        squares += P[i] * P[i]
-    E[e] = squares if float(count) * squares <= UNEVEN * total * total else TOO_LARGE
-
-
 @helper
-def too_large(a, b):
-    """Whether sums of products of numbers with the energies a and b may overflow, or one of the two is TOO_LARGE."""
-    return max(a, b, a * b) >= TOO_LARGE
+def _padded(run, first, last, x, padded, T, before, border, S):
+    """`pad_share`, and the sums over each sample n, as the n - first-th of S."""
+    C, L, X, P, cells, room = x.shape[1], lanes(x), x.reshape(-1), padded.reshape(-1), x[0, 0].size, padded.shape[2:]
+    own = run > 0 and padded.size > 0
+    for i in range((last - first) * C):
+        s, at = i // C, first * C + i
+        if padded.size and (own or run == 0):
+            pad_and_sum(X, at * cells, x.shape[2:], T if own else pointer(P), (i if own else at) * padded[0, 0].size,
+                        room, before, border, S, 2 * L * s, i % C > 0)  # fmt: skip
+        elif i % C == 0:
+            sums(C * cells, X, at * cells, S, s)
+    return own
+
+
+@linked
+def sums(count, P: array, p, S: array, s):
+    """The sums of |x| and of x^2 over P[p : p + count], lane by lane, as the s-th of S."""
+    L = lanes(P)
+    total, squares = zero(P, 1, 4), zero(P, 1, 4)
+    for o in range(0, count, 4 * L):
+        some = load(P, p + o, 0, 1, 4, count - o, None)
+        total, squares = total + abs(some), squares + some * some
+    T = panel(P, EIGHT)
+    store(T, 0, 0, total, None, None)
+    store(T, 4 * L, 0, squares, None, None)
+    for i in range(2 * L):
+        t = i // L * 4 * L + i % L
+        S[2 * L * s + i] = (T[t] + T[t + L]) + (T[t + 2 * L] + T[t + 3 * L])
+
+
+@linked
+def uneven(S: array, s, count, weights, found: places):
+    """found[0] = whether the plain algorithm is taken for the s-th of S, sums over `count` numbers.
+
+    That is where a number is not finite, sums of products may overflow, or a few of the sample's numbers or of the
+    weights hold nearly all of the sum of squares: elsewhere the largest is at most 2 sqrt(UNEVEN count) times the mean
+    of |x| (2 since padding.py counts some numbers twice).
+    """
+    L = lanes(S)
+    even, largest, both = True, 0.0, 1.0
+    for place, size in ((s, count), (SAMPLES, weights)):
+        total, squares = 0.0, 0.0
+        for i in range(2 * L * place, 2 * L * place + L):
+            total += S[i]
+            squares += S[i + L]
+        even = even and float(size) * squares <= UNEVEN * total * total and (squares >= TOO_SMALL or total == 0.0)
+        largest, both = max(largest, squares), both * squares
+    found[0] = 0 if even and max(largest, both) < TOO_LARGE else 1
 
 
 @helper
@@ -221,20 +251,41 @@ def _summed(a, b, c, d):
 
 
 @linked
-def weights(R, K, W: array, w, ws: 3, U: array):
-    """U[e, r, k] = (G g G^T)[e], g[i] = W[w + r ws0 + k ws1 + i ws2], rows up to a multiple of eight."""
+def weights(R, K, W: array, w, ws: 3, U: array, S: array, begun):
+    """U[e, r, k] = (G g G^T)[e], g[i] = W[w + r ws0 + k ws1 + i ws2], rows up to a multiple of eight.
+
+    Their sums become the last of S (`sums`), or are added to it if begun.
+    """
     L = lanes(W)
-    place = _step(R, K, L)
+    place, total, squares, T = _step(R, K, L), zero(W, 1, 1), zero(W, 1, 1), panel(W, TAPS)
+    first, step = (0, L) if ws[2] > 0 else (8 * L, -L)
     for r in range(R):
         for k in range(0, K, L):
             exist, at, u = min(L, K - k), w + r * ws[0] + k * ws[1], r * K + k
-            a0, a1, a2, a3 = _spread(*_column(W, at, ws, exist))
-            b0, b1, b2, b3 = _spread(*_column(W, at + ws[2], ws, exist))
-            c0, c1, c2, c3 = _spread(*_column(W, at + 2 * ws[2], ws, exist))
+            if exist == L and r < R - 1:  # vectors of W reach over the last tap, but not over the end of W
+                turn(T, 0, L, W, at if ws[2] > 0 else at - 8, ws[1], None)
+                if L < 9:
+                    store(T, 8 * L, 0, strided(W, at + 8 if ws[2] > 0 else at, 0, ws[1], L), None, None)
+            else:
+                for i in range(9):
+                    store(T, first + i * step, 0, strided(W, at + i * ws[2], 0, ws[1], exist), None, None)
+            a, b, c = _column(T, first, step), _column(T, first + step, step), _column(T, first + 2 * step, step)
+            total, squares = _summed_up(*_summed_up(*_summed_up(total, squares, a), b), c)
+            a0, a1, a2, a3 = _spread(*a)
+            b0, b1, b2, b3 = _spread(*b)
+            c0, c1, c2, c3 = _spread(*c)
             _put(U, u, place, _spread(a0, b0, c0), exist)
             _put(U, u + 4 * place, place, _spread(a1, b1, c1), exist)
             _put(U, u + 8 * place, place, _spread(a2, b2, c2), exist)
             _put(U, u + 12 * place, place, _spread(a3, b3, c3), exist)
+    add_sums(total, squares, S, 2 * L * SAMPLES, begun)
+
+
+@inlined
+def _summed_up(total, squares, vectors):
+    """Sums of |x| and x^2 with three vectors added."""
+    a, b, c = vectors
+    return total + (abs(a) + abs(b) + abs(c)), squares + a * a + b * b + c * c
 
 
 @inlined
@@ -247,12 +298,12 @@ def _put(U, u, step, vectors, exist):
 
 
 @inlined
-def _column(W, w, ws, exist):
-    """A column of taps of the maps from w on, a vector of maps for each tap."""
+def _column(T, t, step):
+    """A column of taps, for each of them a vector of maps."""
     return (
-        strided(W, w, 0, ws[1], exist),
-        strided(W, w + 3 * ws[2], 0, ws[1], exist),
-        strided(W, w + 6 * ws[2], 0, ws[1], exist),
+        load(T, t, 0, 1, 1, None, None),
+        load(T, t + 3 * step, 0, 1, 1, None, None),
+        load(T, t + 6 * step, 0, 1, 1, None, None),
     )
 
 
@@ -529,7 +580,7 @@ def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2, found: places):
             _put_three(T, L, 3 * L, second)
             _put_three(T, 2 * L, 3 * L, third)
             nothing = zero(D, 1, 1)
-            high, low = _extremes(nothing, nothing - most(first[0], nothing - first[0]), first, nothing)
+            high, low = _extremes(nothing, nothing - abs(first[0]), first, nothing)
             high, low = _extremes(*_extremes(high, low, second, nothing), third, nothing)
             store(T, 9 * L, 0, high, None, None)
             store(T, 10 * L, 0, low, None, None)
@@ -558,7 +609,7 @@ def taps(R, K, D: array, ds, rs, T: array, dW: array, w, ws: 2, found: places):
 def _extremes(high, low, vectors, nothing):
     """The largest magnitude of all, and the smallest with a minus sign, of what was seen and of three vectors."""
     a, b, c = vectors
-    a, b, c = most(a, nothing - a), most(b, nothing - b), most(c, nothing - c)
+    a, b, c = abs(a), abs(b), abs(c)
     high = most(most(high, a), most(b, c))
     return high, most(most(low, nothing - a), most(nothing - b, nothing - c))
 
