@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "registry": ("nnjit.registry", None),
     "compose": ("nnjit.registry", "compose"),
-    "load": ("nnjit.training.checkpoint", "load"),
+    "load": ("nnjit.network.compose", "load"),
     "Network": ("nnjit.network.network", "Network"),
     "errors": ("nnjit.errors", None),
 }

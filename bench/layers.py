@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from ..network.program import Program
+from ..program.program import Program
 from ..registry import optimizers
 from . import machine
 from .describe import describe

@@ -7,7 +7,11 @@ import os
 import time
 from functools import cache
 
+import numba
 import numpy as np
+from numba import njit, prange
+
+from ..kernels.cpu.tile import BYTES, HIGH, outer, store, zero
 
 ROUNDS = 5  # the best counts: a ceiling is what was reached once
 SECONDS = 0.05  # of one round
@@ -27,8 +31,6 @@ def peak(dtype="float32", threads=None):
     -------
     float
     """
-    import numba
-
     run, flops = _register_loop(dtype)
     count = threads or numba.get_num_threads()
     sink = np.zeros((count, 64 * 16), dtype)
@@ -41,8 +43,6 @@ def bandwidth(threads=None):
 
     As in STREAM (McCalpin 1995); that a line is read before it is written does not count.
     """
-    import numba
-
     count = threads or numba.get_num_threads()
     size = _triad_size()
     a, b, c = (np.ones(size, np.float32) for _ in range(3))
@@ -114,8 +114,6 @@ def _triad_size():
 
 def _best(run, times, work, threads):
     """The highest rate of some rounds; `work` is what one time does."""
-    import numba
-
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
@@ -137,8 +135,6 @@ def _best(run, times, work, threads):
 
 
 def _triad():
-    from numba import njit, prange
-
     @njit(parallel=True, fastmath=True)
     def triad(a, b, c, s, threads):
         for t in prange(threads):
@@ -150,10 +146,6 @@ def _triad():
 
 def _register_loop(dtype):
     """A loop whose accumulators fill half of the registers, and the operations of one turn of it on one thread."""
-    from numba import njit, prange
-
-    from ..kernels.cpu.tile import BYTES, HIGH, outer, store, zero
-
     rows = HIGH  # rows x 2 accumulators, more than latency times throughput
 
     @njit

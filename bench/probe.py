@@ -13,12 +13,12 @@ import numpy as np
 from numba import njit, typeof
 from numba import prange as numba_prange
 
-from ..kernels.compiler import OPTIONS
+from ..kernels.compiler.kernel import OPTIONS
+from ..kernels.counters import HEAD, STEP, STOP
 from ..kernels.operations import Operation
-from ..kernels.slots import part
-from ..network.assemble import _bound
-from ..network.graph import Ref
-from ..network.state import HEAD, STEP, STOP
+from ..program.assemble import _bound
+from ..program.graph import Ref
+from ..program.slots import part
 
 ROOT = "learn"  # the text's function that does one training step
 

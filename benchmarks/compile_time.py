@@ -29,7 +29,7 @@ def compiled(layers, linked=False):
     """Seconds to import and to compile, and the program."""
     start = time.perf_counter()
     net = network(layers)
-    from nnjit.network.program import Program
+    from nnjit.program.program import Program
 
     program = Program(net, "quadratic", "sgd(0.1)", BATCH)
     if linked:

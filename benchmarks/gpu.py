@@ -17,8 +17,8 @@ import numpy as np
 from nnjit import registry
 from nnjit.data import load
 from nnjit.errors import DeviceError
+from nnjit.kernels.gpu.tensor import NEEDS
 from nnjit.kernels.operations import operation
-from nnjit.kernels.tensor import NEEDS
 from numba import cuda, float32
 from works import LENET, MLP, VGG
 
@@ -145,8 +145,8 @@ def graphed(torch, module, batches, bf16):
 
 def bound(name, arrays, precision="float32"):
     """An operation, or a formula, on arrays of the device as a sequence that can be run again and again."""
-    from nnjit.kernels import launch
-    from nnjit.kernels.driver import Sequence
+    from nnjit.kernels.gpu import launch
+    from nnjit.kernels.gpu.driver import Sequence
 
     with launch.precision(precision):
         kernel = operation(name).on("cuda") if isinstance(name, str) else name

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from ..errors import DeviceError, NnjitError
-from ..kernels.compiler import first_line
+from ..kernels.compiler.kernel import first_line
 from ..kernels.operations import Operation
 from .promotion import promoted
 from .races import races
@@ -130,7 +130,7 @@ def _scratch(call, copies, kept):
 @cache
 def _there_is_cuda():
     """Whether there is a GPU, or NUMBA_ENABLE_CUDASIM=1."""
-    from ..kernels import driver  # numba.cuda is imported by those who use it
+    from ..kernels.gpu import driver  # numba.cuda is imported by those who use it
 
     try:
         driver.require()
@@ -141,9 +141,9 @@ def _there_is_cuda():
 
 def _cuda(call, expected):
     """The kernel's CUDA form against the reference."""
-    from ..kernels import launch  # as above
-    from ..kernels.driver import translated
-    from ..network.device import twin
+    from ..kernels.gpu import launch  # as above
+    from ..kernels.gpu.driver import translated
+    from ..program.device import twin
 
     found = call.copies(fill=mark(call.run.real))
     try:

@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit, types
 from numba.core import ir
 
-from ..kernels.compiler import OPTIONS
-from ..kernels.elementwise import Formula
+from ..kernels.compiler.elementwise import Formula
+from ..kernels.compiler.kernel import OPTIONS
 
 # Whole numbers compared as double do no harm: Numba's own reshape does it.
 DOUBLE = re.compile(r"^(?!.* = (?:uitofp|sitofp|fcmp) ).*\bdouble\b", re.MULTILINE)

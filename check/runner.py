@@ -8,12 +8,12 @@ import numpy as np
 from numba import config
 
 from ..errors import NnjitError
-from ..kernels.compiler import FLOATS, Kernel, type_of
-from ..kernels.elementwise import Formula
+from ..kernels.compiler.elementwise import Formula
+from ..kernels.compiler.kernel import FLOATS, Kernel, type_of
 from ..kernels.operations import Operation
-from ..kernels.slots import Slot, shaped
-from ..network.plan import Ref, Var
-from ..network.program import Program
+from ..program.plan import Ref, Var
+from ..program.program import Program
+from ..program.slots import Slot, shaped
 
 GUARD = 32  # numbers before and after every copy
 # NaN with a payload of its own: no arithmetic makes it, so cells nobody wrote can be told from computed NaN.

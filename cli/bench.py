@@ -46,9 +46,10 @@ def _resolve(config, plugin, assignments, given):
     """The network, and loss, optimizer and batch size, checked as `nnjit run` would check them."""
     from .. import data
     from ..errors import UsageError
+    from ..launch import launch
     from ..network.network import Network
     from ..registry import create
-    from ..training import config_file, launch
+    from ..training import config_file
     from ..training.config import build
 
     table, where = ({}, "") if config is None else config_file.read(config)

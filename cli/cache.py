@@ -7,7 +7,7 @@ import click
 @click.pass_context
 def cache(ctx):
     """Print where compiled code is kept. NNJIT_CACHE_DIR moves it."""
-    from ..kernels.cache import directory
+    from ..kernels.compiler.cache import directory
 
     if ctx.invoked_subcommand is None:
         click.echo(directory())
@@ -16,6 +16,6 @@ def cache(ctx):
 @cache.command("clear")
 def clear():
     """Delete all compiled code; it is compiled again when it is needed."""
-    from ..kernels.cache import clear, directory
+    from ..kernels.compiler.cache import clear, directory
 
     click.echo(f"{directory()}: {clear() / 1e6:.1f} MB freed")

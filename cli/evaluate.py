@@ -18,9 +18,9 @@ def evaluate(model, data, part, loss, metrics, plugin):
     """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""
     from .. import data as datasets
     from ..errors import UsageError
-    from ..training.checkpoint import label
+    from ..launch.saved import choose, matched, open_saved
+    from ..storage.checkpoint import label
     from ..training.fit import evaluate_split
-    from ..training.saved import choose, matched, open_saved
 
     network, config = open_saved(model, plugin)
     if data is None and config is None:

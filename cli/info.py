@@ -17,7 +17,7 @@ def info():
     import llvmlite.binding as llvm
 
     from .. import __version__
-    from ..kernels import cache
+    from ..kernels.compiler import cache
 
     features = llvm.get_host_cpu_features()
     files = [file for file in cache.directory().rglob("*") if file.is_file()]
@@ -43,7 +43,7 @@ def _threads():
     import numba
 
     from ..errors import NnjitError
-    from ..kernels.compiler import start_threads
+    from ..kernels.compiler.kernel import start_threads
 
     try:
         threads = start_threads()
@@ -59,13 +59,14 @@ def _cuda():
     try:
         from numba import cuda
 
-        from ..kernels import driver
+        from ..kernels.cpu.residual import add
+        from ..kernels.gpu import driver
 
         driver.require()
         if driver.SIMULATED:
-            return [("cuda devices", "Numba's simulator"), ("cuda steps", driver.steps())]
+            return [("cuda devices", "Numba's simulator"), ("cuda steps", driver.steps(add))]
         names = [gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name for gpu in cuda.gpus]
-        return [("cuda devices", ", ".join(names)), ("cuda steps", driver.steps())]
+        return [("cuda devices", ", ".join(names)), ("cuda steps", driver.steps(add))]
     except DeviceError as error:
         return [("cuda devices", f"none ({str(error).removeprefix('device cuda: ')})")]
     except Exception as error:  # a driver that is there but broken

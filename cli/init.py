@@ -42,7 +42,7 @@ def layer(name, output):
 
 def config_text():
     """The default config, every option with a comment that says what it takes."""
-    from ..training import toml
+    from ..storage import toml
     from ..training.config import Config
 
     defaults = Config()

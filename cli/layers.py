@@ -92,8 +92,8 @@ def _explain(found):
 
 def _kernels(cls):
     """name -> kernel, of every kernel among the attributes of a class."""
-    from ..kernels.compiler import Kernel
-    from ..kernels.elementwise import Formula
+    from ..kernels.compiler.elementwise import Formula
+    from ..kernels.compiler.kernel import Kernel
     from ..kernels.operations import Operation
 
     names = dict.fromkeys(name for base in cls.__mro__ for name in vars(base))

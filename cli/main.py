@@ -1,15 +1,26 @@
-"""`nnjit VERB ...`: a verb is a module of this folder, imported when it is named."""
+"""`nnjit VERB ...`: a verb is a module of this folder; it imports what it needs when it runs, for a quick --help."""
 
 import os
 import sys
-from importlib import import_module
 
 import click
 
 from .. import __version__
 from ..errors import NnjitError
+from ..registry.specs import did_you_mean, quoted
+from .bench import bench
+from .cache import cache
+from .check import check
+from .evaluate import evaluate
+from .info import info
+from .init import init
+from .layers import layers
+from .plot import plot
+from .predict import predict
+from .run import run
+from .show import show
 
-# Verb -> what `nnjit --help` says of it. A table, so that asking for help imports no verb.
+# Verb -> what `nnjit --help` says of it.
 VERBS = {
     "run": "Train a network; without arguments, a small one on the embedded digits.",
     "plot": "Draw loss, metrics, gradient norms and more of one or several runs.",
@@ -22,6 +33,10 @@ VERBS = {
     "init": "Write a starting config, or the skeleton of a layer of your own.",
     "info": "Versions, threads, processor and cache of this installation.",
     "cache": "Where compiled code is kept; empty it.",
+}
+
+COMMANDS = {
+    command.name: command for command in (run, plot, layers, check, bench, evaluate, predict, show, init, info, cache)
 }
 
 
@@ -56,12 +71,10 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx, name):
-        return getattr(import_module(f".{name}", __package__), name) if name in VERBS else None
+        return COMMANDS.get(name)
 
     def resolve_command(self, ctx, args):
         if args[0] not in VERBS and not args[0].startswith("-"):
-            from ..registry.specs import did_you_mean, quoted
-
             hint = did_you_mean(args[0], VERBS) or f"; the verbs are {', '.join(VERBS)}"
             raise click.UsageError(f"no verb is called {quoted(args[0])}{hint}", ctx)
         return super().resolve_command(ctx, args)
@@ -98,7 +111,7 @@ def _open_closed():
 
 
 def _fail(sentence, status=1):
-    from ..training.progress import complain
+    from ..launch.progress import complain
 
     complain(sentence)
     return status
@@ -106,7 +119,7 @@ def _fail(sentence, status=1):
 
 def _let_go(status=1):
     """Give up what standard output still holds if it cannot be written."""
-    from ..training.progress import discard
+    from ..launch.progress import discard
 
     try:
         sys.stdout.flush()

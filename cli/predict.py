@@ -31,8 +31,8 @@ def predict(model, data, part, file, output, plugin):
         raise click.UsageError(f"--output {output}: there is no folder {Path(output).parent}")
 
     from .. import data as datasets
-    from ..training import saved
-    from ..training.checkpoint import atomic
+    from ..launch import saved
+    from ..storage.checkpoint import atomic
 
     network, config = saved.open_saved(model, plugin)
     if data is None:
@@ -63,7 +63,7 @@ def _write_csv(file, network, split, taken):
     import csv
     from math import prod
 
-    from ..training.saved import outputs
+    from ..launch.saved import outputs
 
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["class"] * (taken is not None) + [f"y{i}" for i in range(prod(network.output_shape))])
@@ -76,7 +76,7 @@ def _write_csv(file, network, split, taken):
 def _write_npz(file, network, split, taken):
     import numpy as np
 
-    from ..training.saved import outputs
+    from ..launch.saved import outputs
 
     y = np.concatenate(list(outputs(network, split)))
     np.savez(file, y=y, **({} if taken is None else {"class": taken(y)}))

@@ -57,7 +57,8 @@ def run(config, output, resume, plugin, assignments, **options):
 
 
 def _start(config, output, plugin, assignments, given):
-    from ..training import config_file, launch
+    from ..launch import launch
+    from ..training import config_file
 
     table, where = ({}, "") if config is None else config_file.read(config)
     for name, value in given.items():
@@ -69,15 +70,15 @@ def _start(config, output, plugin, assignments, given):
 
 
 def _resume(path, plugin, given):
-    from ..training import launch
+    from ..launch import launch
 
     return _conclude(launch.resume(path, plugin, **given))
 
 
 def _conclude(trainer):
     """Say where the run is, how it ended and how good the last and the best parameters are; the exit status."""
-    from ..training import checkpoint
-    from ..training.progress import Output, complain, figures
+    from ..launch.progress import Output, complain, figures
+    from ..storage import checkpoint
 
     history, path = trainer.history, trainer.run_directory.path
     if history.interrupted is not None:

@@ -18,7 +18,7 @@ def show(what, program, plugin):
 def _of_run(path):
     """The texts that a run directory holds: neither network nor plug-ins are needed."""
     from ..errors import CheckpointError
-    from ..training.run_directory import RunDirectory
+    from ..storage.run_directory import RunDirectory
 
     RunDirectory.open(path)
     texts = {}
@@ -32,7 +32,8 @@ def _of_run(path):
 
 def _of_config(path, plugins):
     """The texts that `nnjit run` would write for a config."""
-    from ..training import config_file, launch
+    from ..launch import launch
+    from ..training import config_file
 
     table, where = config_file.read(path)
     config_file.add_plugins(table, plugins)

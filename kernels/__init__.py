@@ -1,0 +1,1 @@
+"""Loops over arrays, their contracts, and what compiles them."""

@@ -2,7 +2,6 @@
 
 import inspect
 from functools import cached_property
-from importlib import import_module
 
 
 class Operation:
@@ -13,7 +12,7 @@ class Operation:
     name : str
         ``file.function``.
     form : None, "flat" or int
-        How its arrays are shaped (`kernels.slots.shaped`): 3 lifts images of 1 and 2 dimensions to 3.
+        How its arrays are shaped (`program.slots.shaped`): 3 lifts images of 1 and 2 dimensions to 3.
     files : dict
         Folder -> the file of another algorithm for the same function, where that folder has one.
     """
@@ -40,8 +39,20 @@ class Operation:
         return tuple(inspect.signature(self.on("reference")).parameters)
 
     def on(self, folder):
-        """The function of `folder`: "reference", "cpu" or "cuda"."""
-        return getattr(import_module(f"nnjit.kernels.{folder}.{self.files.get(folder, self.file)}"), self.function)
+        """The function of `folder`: "reference", "cpu" or "cuda", which takes the CPU's where it has no file of its own.
+
+        The folders are imported when they are named: numba.cuda takes a second, and not every machine has it.
+        """
+        file = self.files.get(folder, self.file)
+        if folder == "reference":
+            from . import reference as found
+        elif folder == "cpu":
+            from . import cpu as found
+        else:
+            from . import cpu, cuda
+
+            found = cuda if file in cuda.__all__ else cpu
+        return getattr(getattr(found, file), self.function)
 
 
 def operation(name, form=None, **files):

@@ -1,5 +1,5 @@
 """The built-in layers, one family a file, and what a new layer is written with."""
 
-from ..network.layer import Layer, Parameter, constant, elementwise, kernel, operation, weight, zeros
+from .base import Layer, Parameter, constant, elementwise, kernel, operation, weight, zeros
 
 __all__ = ["Layer", "Parameter", "constant", "elementwise", "kernel", "operation", "weight", "zeros"]

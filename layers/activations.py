@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from ..errors import SpecError
-from ..kernels.subnormal import flush
-from ..network.layer import Layer, elementwise
+from ..kernels.compiler.subnormal import flush
 from ..registry import register
+from .base import Layer, elementwise
 
 # Klambauer et al. 2017, arXiv:1706.02515, eq. 2 and 14: the pair for which mean 0 and variance 1 are a fixed point.
 SELU_SCALE = 1.0507009873554805

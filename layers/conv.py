@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 
 from ..errors import ShapeError, SpecError
 from ..kernels import geometry
-from ..network.layer import Layer, operation, weight, zeros
+from ..kernels.cpu import conv_depthwise, conv_filters
 from ..registry import name_of, register
+from .base import Layer, operation, weight, zeros
 
 # Of 3 x 3 taps there is another algorithm. By operation: maps times filters from which it wins (measured); fewer do not
 # pay for its additions, or leave a gradient undivided between threads.
@@ -78,26 +79,26 @@ class Conv(Layer):
 
     def _depthwise(self, in_shape):
         """Whether each filter sees a map of its own, at stride 1 and among zeros, that has room in a nearby cache."""
-        from ..kernels.cpu.conv_depthwise import suits  # not before a CPU kernel is wanted: it brings Numba
-
         window = self.window(in_shape)
         alone = self.groups == self.filters == in_shape[0] > 1 and self.border == "zeros"
-        return alone and max(window.stride) == 1 and suits(in_shape[1:], window.kernel, window.dilation, window.padding)
+        return (
+            alone
+            and max(window.stride) == 1
+            and conv_depthwise.suits(in_shape[1:], window.kernel, window.dilation, window.padding)
+        )
 
     def _filters(self, name, in_shape):
         """Whether results (maps for the gradient of the input) fill vectors, and enough terms are summed for each."""
-        from ..kernels.cpu.conv_filters import suits  # not before a CPU kernel is wanted: it brings Numba
-
         window = self.window(in_shape)
         taps = prod(window.kernel)
         results, terms = self.filters // self.groups, in_shape[0] // self.groups * taps
         if name == "conv.backward_weight":
-            return suits(results, taps)
+            return conv_filters.suits(results, taps)
         if name == "conv.backward_input":
             results, terms, width = terms // taps, results * taps, in_shape[-1]
         else:
             width = window.output(in_shape[1:])[-1]
-        return suits(results, terms, width, window.stride[-1]) and taps * prod(window.stride) > 1
+        return conv_filters.suits(results, terms, width, window.stride[-1]) and taps * prod(window.stride) > 1
 
     def validate(self):
         for option in ("filters", "groups"):

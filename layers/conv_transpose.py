@@ -4,8 +4,8 @@ from math import prod
 from typing import Literal
 
 from ..kernels import geometry
-from ..network.layer import operation, weight, zeros
 from ..registry import name_of, register
+from .base import operation, weight, zeros
 from .conv import Conv, check_groups, padded_scratch, window_scalars
 
 

@@ -1,9 +1,9 @@
 """The affine layer of the lecture: z = W a + b."""
 
 from ..errors import ShapeError
-from ..network.layer import Layer, operation, weight, zeros
 from ..registry import register
 from ..registry.annotations import checked
+from .base import Layer, operation, weight, zeros
 
 
 @register("dense")

@@ -3,8 +3,8 @@
 import math
 
 from ..errors import SpecError
-from ..network.layer import Layer, operation
 from ..registry import register
+from .base import Layer, operation
 
 
 @register("dropout")

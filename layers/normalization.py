@@ -3,8 +3,8 @@
 import math
 
 from ..errors import SpecError
-from ..network.layer import Layer, constant, operation, zeros
 from ..registry import register
+from .base import Layer, constant, operation, zeros
 
 
 @register("batchnorm")

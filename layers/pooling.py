@@ -5,8 +5,8 @@ from typing import Literal
 
 from ..errors import ShapeError, SpecError
 from ..kernels import geometry
-from ..network.layer import Layer, operation
 from ..registry import name_of, register
+from .base import Layer, operation
 from .conv import lifted, spatial_rank
 
 EXACT = 2**24  # numbers of cells up to it are exact in float32

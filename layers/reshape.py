@@ -3,8 +3,8 @@
 import math
 
 from ..errors import ShapeError, SpecError
-from ..network.layer import Layer
 from ..registry import register
+from .base import Layer
 
 
 @register("flatten")

@@ -1,9 +1,9 @@
 """A container: layers with a way around them."""
 
 from ..errors import SpecError
-from ..network.layer import Layer, operation
 from ..registry import layers as catalogue
 from ..registry import register
+from .base import Layer, operation
 
 
 @register("residual")

@@ -1,7 +1,7 @@
 """Softmax as a layer of its own; the loss cross_entropy has it inside already."""
 
-from ..network.layer import Layer, operation
 from ..registry import register
+from .base import Layer, operation
 
 
 @register("softmax")

@@ -1,0 +1,1 @@
+"""The network that a user holds."""

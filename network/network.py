@@ -1,6 +1,7 @@
 """The network F(x): its layers, the flat vector theta of all parameters, and what can be done with it."""
 
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Mapping
@@ -11,23 +12,28 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.split import Split
 from ..errors import ConcurrencyError, DeviceError, ShapeError, SpecError, UsageError
-from ..kernels.compiler import COMPILING
+from ..kernels.compiler.kernel import COMPILING
+from ..program.duties import check_rounded
+from ..program.graph import Graph
+from ..program.memory import aligned, need
+from ..program.precision import DEVICES, DTYPES, unfit
+from ..program.program import Program
+from ..program.state import MAX_SEED
 from ..registry import initializers
 from ..registry import layers as catalogue
 from ..registry.annotations import checked
-from ..registry.specs import did_you_mean, either, shown
+from ..registry.specs import shown
+from ..storage.checkpoint import save
+from ..training.config import of_fit
+from ..training.measure import evaluate_split, metric_names
+from ..training.settings import Settings
+from ..training.trainer import Trainer, run_and_draw
 from .arenas import Arenas
-from .duties import check_rounded
-from .graph import Graph
-from .memory import aligned, need
-from .program import Program
+from .summary import summary
 
-DTYPES = {"float32": np.float32, "float64": np.float64}
-DEVICES = ("cpu", "cuda")
-MAX_SEED = 2**31 - 1
 MANY = 1_000_000  # outputs from which on `predict` asks whether they fit into memory
-PRECISIONS = ("float32", "tf32", "bf16")
 VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "running"}  # name -> the vector they are parts of
 FIXED = ("layers", "input_shape", "output_shape", "dtype", "device", "precision", "graph")  # by the composition
 # What runs the network in this process: a copy makes its own.
@@ -101,7 +107,7 @@ class Network:
         if wrong := unfit(precision, device, dtype):
             raise SpecError(f"precision: {wrong}")
         if device == "cuda":
-            from ..kernels.driver import require  # numba.cuda is imported by those who use it
+            from ..kernels.gpu.driver import require  # numba.cuda is imported by those who use it
 
             require(precision)
         self.seed = checked("seed", seed, int, 0, MAX_SEED)
@@ -345,12 +351,13 @@ class Network:
         finally:
             self._learning.release()
 
-    def compile(self, loss="quadratic", optimizer="sgd(lr=0.1)", batch_size=32, **options):
-        """The training program of this network, compiled; see `Program`.
+    def compile(self, loss=Settings.loss, optimizer=Settings.optimizer, batch_size=Settings.batch_size, labels=None,
+                clip=None, rates=None, norm=Settings.norm):  # fmt: skip
+        """The training program of this network, compiled; see `Program` for the parameters.
 
         Its `state` shares theta, gradient and buffers with the network.
         """
-        return Program(self, loss, optimizer, batch_size, **options).compile()
+        return Program(self, loss, optimizer, batch_size, labels, clip, rates, norm).compile()
 
     def _program(self, predict, count):
         """The prediction program, compiled, or forward and backward, interpreted, for so many samples or some more."""
@@ -385,35 +392,94 @@ class Network:
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def fit(self, x, y, **options):
-        """Train on arrays; see `nnjit.training.fit.fit` for the options. Returns the history.
+    def fit(self, x, y, loss=Settings.loss, optimizer=Settings.optimizer, schedule=Settings.schedule,
+            clip=Settings.clip, epochs=Settings.epochs, batch_size=Settings.batch_size, validation=None,
+            seed=Settings.seed, norm=Settings.norm, metrics=Settings.metrics, output=None):  # fmt: skip
+        """Train on arrays.
 
-        Another `fit` or another thread's `backward` of this network meanwhile is refused with `ConcurrencyError`.
-        `predict` in another thread is not: it may meet some parameters before an update and some after it.
+        Parameters
+        ----------
+        x : array (N, *input_shape)
+        y : array
+            Class numbers (N,), or values of the output's shape (N, *output_shape).
+        loss, optimizer, schedule, clip : specs
+        epochs, batch_size : int
+            batch_size 0: the whole set, the lecture's gradient descent.
+        validation : (x, y) or None
+        seed : int
+            Of the order of the samples and of dropout.
+        norm : float
+            The p of the logged gradient norms.
+        metrics : names of `training.metrics`
+            On the training data they are measured on at most 1000 samples, spread evenly over it.
+        output : path or None
+            A run directory to make: log, checkpoints and pictures; None writes nothing.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        ShapeError, SpecError, DivergenceError, RunExists
+        ConcurrencyError
+            Another `fit` or another thread's `backward` of this network is running. `predict` in another thread is
+            not refused: it may meet some parameters before an update and some after it.
+        KeyboardInterrupt
+            After Ctrl-C.
+
+        Notes
+        -----
+        SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the step at hand: the checkpoint and the pictures are
+        written where there is an `output`, and then the signal goes to the handler that was there before, as if it had come
+        just then. So Ctrl-C raises KeyboardInterrupt, SIGTERM and SIGHUP end the process unless the caller has a handler of
+        his own; where that returns, so does `fit`, and `History.interrupted` is the signal's number. A second signal goes
+        to the former handler at once. An ignored signal stays ignored. In any other thread than the main one Python allows
+        no handlers: signals then do not end `fit`.
         """
-        with COMPILING:  # so that a process is not forked in the midst of an import
-            from ..training.fit import fit  # training imports network, so this import waits for the call
+        settings = Settings(loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metric_names(metrics))
+        held = None if validation is None else Split(*validation, name="validation")
         with self._alone("fit"):
             if self._trainer is not None:
                 raise ConcurrencyError("fit: called while a fit of the same network runs; wait until that one ends")
             with self._statistics:  # a training pass of another thread ends first
                 self._trainer = threading.get_ident()
             try:
-                return fit(self, x, y, **options)
+                trainer = Trainer(self, Split(x, y, name="x, y"), held, settings)
+                if output is not None:
+                    trainer.record(output, of_fit(self, settings))
+                history = trainer.run() if output is None else run_and_draw(trainer)
             finally:
                 self._trainer = None
+        if history.interrupted is not None:
+            signal.raise_signal(history.interrupted)
+        return history
 
     def evaluate(self, x, y, loss=None, metrics=None):
-        """Mean loss and metrics on arrays, accuracy by default; see `nnjit.training.fit.evaluate`."""
-        with COMPILING:
-            from ..training.fit import evaluate  # as in fit
+        """Mean loss (with a `loss` spec) and metrics on arrays.
 
-        return evaluate(self, x, y, loss=loss, metrics=metrics)
+        Parameters
+        ----------
+        x : array (N, *input_shape)
+        y : array
+            Class numbers (N,), or values of the output's shape (N, *output_shape).
+        loss : spec or None
+        metrics : names of `training.metrics`, or None
+            None: accuracy where y holds class numbers or the loss is one of classification.
+
+        Returns
+        -------
+        dict : "loss" and each metric's name -> float
+
+        Raises
+        ------
+        ShapeError
+        SpecError : there is nothing to measure.
+        """
+        return evaluate_split(self, Split(x, y, name="x, y"), loss, metrics)
 
     def save(self, path):
         """Write parameters, buffers and the description of the network to a safetensors file."""
-        from ..training.checkpoint import save  # as in fit
-
         save(self, Path(path))
 
     # -- description -------------------------------------------------------------------------------------------------
@@ -430,8 +496,6 @@ class Network:
 
     def summary(self):
         """A table: layer, output shape, parameters, multiplications, receptive field, share of non-zeros."""
-        from .summary import summary
-
         return summary(self)
 
 
@@ -456,17 +520,6 @@ def capacity(count):
         return None
     power = 1 << (int(count) - 1).bit_length()
     return power if 4 * count > 3 * power or power < 4 else 3 * power // 4
-
-
-def unfit(precision, device, dtype):
-    """What is wrong with a precision for a device and dtype, in words; None if nothing is."""
-    if precision not in PRECISIONS:
-        return f"expected {either(PRECISIONS)}, got {shown(precision)}{did_you_mean(str(precision), PRECISIONS)}"
-    if precision != "float32" and device != "cuda":
-        return f"{precision} needs the tensor cores of device cuda, got device {device}; choose cuda, or float32"
-    if precision != "float32" and dtype != "float32":
-        return f"{precision} rounds float32 numbers, got dtype {dtype}; choose dtype float32, or precision float32"
-    return None
 
 
 def _shape(shape):

@@ -1,8 +1,11 @@
 """Pictures from run directories: they read the log and saved tensors, never a network, and need no display."""
 
-from importlib import import_module
+from difflib import get_close_matches
 
-# Name -> what it shows. The module of that name holds `draw(run_dirs, output)`, `has_data(run)` and `NEEDS`.
+from ..errors import UnknownName
+from . import confusion, filters, gradient_norms, loss, metrics, update_ratio
+
+# Name -> what it shows. Its module holds `draw(run_dirs, output)`, `has_data(run)` and `NEEDS`.
 PICTURES = {
     "loss": "training and validation loss by step, the best epoch marked",
     "metrics": "accuracy and every other metric by epoch",
@@ -10,6 +13,15 @@ PICTURES = {
     "update_ratio": "how far each layer moved in an epoch, relative to its size",
     "filters": "the weights of the first convolution",
     "confusion": "true against predicted classes on the validation set",
+}
+
+_MODULES = {
+    "loss": loss,
+    "metrics": metrics,
+    "gradient_norms": gradient_norms,
+    "update_ratio": update_ratio,
+    "filters": filters,
+    "confusion": confusion,
 }
 
 
@@ -23,14 +35,10 @@ def picture(name):
     """
     key = name.replace("-", "_")
     if key not in PICTURES:
-        from difflib import get_close_matches
-
-        from ..errors import UnknownName
-
         near = get_close_matches(key, PICTURES, n=1)
         guess = f"; did you mean {near[0]}?" if near else ";"
         raise UnknownName(f"unknown picture {name!r}{guess} the pictures are {', '.join(PICTURES)}")
-    return import_module(f".{key}", __name__)
+    return _MODULES[key]
 
 
 def draw(run_dirs, name, output):

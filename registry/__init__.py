@@ -45,18 +45,12 @@ if __name__ == "registry":
     sys.meta_path.insert(0, _SameModule())
     sys.modules[__name__] = import_module("nnjit.registry")
 else:
-    import sys
-    from types import ModuleType
-    from typing import TYPE_CHECKING
-
     from . import builtin
     from .catalogue import Catalogue, Found
     from .options import Options
     from .plugins import load_plugin
+    from .sources import Source
     from .specs import Spec, parse, split
-
-    if TYPE_CHECKING:
-        from .compose import compose
 
     if "layers" not in globals():  # a reload keeps what was registered
         layers = Catalogue("layer", "nnjit.layers", builtin.LAYERS)
@@ -99,19 +93,8 @@ else:
     def __dir__():
         return sorted({*globals(), *__all__})
 
-    class _Registry(ModuleType):
-        @property
-        def compose(self):
-            """Loaded on first use: it imports network/, which imports this module.
-
-            A property, since the import system would put the submodule `compose` where the function is expected.
-            """
-            from importlib import import_module
-
-            return import_module(".compose", __name__).compose
-
-        @compose.setter
-        def compose(self, module):
-            pass
-
-    sys.modules[__name__].__class__ = _Registry
+    def __getattr__(name):
+        """Load `compose` on first use: it imports the network, which imports this module."""
+        if name != "compose":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return Source(builtin.COMPOSE).load()

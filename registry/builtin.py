@@ -45,7 +45,7 @@ OPTIMIZERS = _table("nnjit.training.optimizers", "sgd=SGD rmsprop=RMSProp adam=A
 SCHEDULES = _table("nnjit.training.schedules", "constant=Constant step=Step cosine=Cosine warmup=WarmUp")
 
 INITIALIZERS = _table(
-    "nnjit.network.initializers",
+    "nnjit.layers.initializers",
     "he=He glorot=Glorot lecun=LeCun normal=Normal zeros=Zeros constant=Constant",
 )
 
@@ -57,3 +57,5 @@ DATASETS = {
     "csv": "nnjit.data.csv_file:CSV",
     "images": "nnjit.data.image_folder:Images",
 }
+
+COMPOSE = "nnjit.network.compose:compose"

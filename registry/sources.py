@@ -7,6 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+from ..errors import NnjitError
+
 # Class -> {catalogue: the name it was first registered under}. A mapping, since an attribute would be inherited.
 NAMES: WeakKeyDictionary[type, dict] = WeakKeyDictionary()
 
@@ -116,8 +118,6 @@ def given_by_user(cls: type) -> str | None:
 
 def reason(error: BaseException) -> str:
     """One line that says why an import failed and where: the plug-in's last line on the way to the error."""
-    from ..errors import NnjitError
-
     if isinstance(error, NnjitError):
         return str(error)
     if isinstance(error, SyntaxError):

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import nnjit.data
 import nnjit.network.assemble  # noqa: F401
-from nnjit.training import checkpoint, fit, launch, run_directory
-from nnjit.training.progress import Lines
+from nnjit.launch import launch
+from nnjit.launch.progress import Lines
+from nnjit.storage import checkpoint, run_directory
+from nnjit.training import fit
 
 # Whatever a checkpoint must bring back is in it: moments, running means, the dropout's masks, a rate for every step.
 CONFIG = {

@@ -7,8 +7,8 @@ beyond its output, forgets a part of it, adds to what was there or changes an in
 from functools import partial
 
 import numpy as np
-from nnjit.kernels.compiler import FLOATS, Kernel, type_of
-from nnjit.kernels.elementwise import Formula
+from nnjit.kernels.compiler.elementwise import Formula
+from nnjit.kernels.compiler.kernel import FLOATS, Kernel, type_of
 from nnjit.kernels.operations import Operation
 
 GUARD = 32  # cells before and after every array
@@ -131,7 +131,7 @@ def _marked(dtype):
 
 
 def shaped(array, form):
-    """The array as a kernel of this form gets it (`nnjit.kernels.slots.shaped`)."""
+    """The array as a kernel of this form gets it (`nnjit.program.slots.shaped`)."""
     if form == "flat":
         return array.reshape(-1)
     if form in ("matrix", "channels") and array.ndim > 1:  # of several dimensions are only arrays with a sample axis
@@ -154,7 +154,7 @@ def _parted(kernel, arguments, real, parts):
 def function(kernel, folder):
     """What to call for a kernel in a folder: "cpu" and "cuda" compile, "reference" is plain Python or NumPy."""
     if folder == "cuda":
-        from nnjit.kernels import launch  # where there is a GPU, or its simulator
+        from nnjit.kernels.gpu import launch  # where there is a GPU, or its simulator
 
         return partial(launch.run, kernel.on("cuda") if isinstance(kernel, Operation) else kernel)
     if isinstance(kernel, Operation):

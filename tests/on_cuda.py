@@ -20,18 +20,19 @@ from nnjit.check.runner import Run, same_bits
 from nnjit.data import split
 from nnjit.data.split import Split
 from nnjit.errors import DivergenceError, NnjitError
-from nnjit.kernels import launch, tensor
+from nnjit.kernels.compiler.elementwise import Formula
+from nnjit.kernels.counters import ROWS, STEP, STOP
 from nnjit.kernels.cuda import dense, product
-from nnjit.kernels.elementwise import Formula
+from nnjit.kernels.gpu import launch, tensor
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
-from nnjit.network import device
-from nnjit.network.graph import Ref
-from nnjit.network.plan import Plan
-from nnjit.network.program import Program
-from nnjit.network.state import ROWS, STEP, STOP
-from nnjit.registry import builtin, compose
-from nnjit.training import checkpoint
+from nnjit.network import compose
+from nnjit.program import device
+from nnjit.program.graph import Ref
+from nnjit.program.plan import Plan
+from nnjit.program.program import Program
+from nnjit.registry import builtin
+from nnjit.storage import checkpoint
 from nnjit.training.clip import Clip
 from nnjit.training.fit import Settings, Trainer
 from numba import njit, prange

@@ -56,7 +56,7 @@ def main(width, count):
     import layer_runner
     from nnjit import registry
     from nnjit.check.races import interpreted
-    from nnjit.kernels.compiler import Kernel
+    from nnjit.kernels.compiler.kernel import Kernel
 
     compiled, plain = layer_runner.function, {}
 

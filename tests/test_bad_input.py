@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnjit.cli.main import nnjit
 from nnjit.registry.specs import literal
-from nnjit.training import toml
+from nnjit.storage import toml
 
 a_hundred = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 EXAMPLE = {

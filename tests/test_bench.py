@@ -12,7 +12,7 @@ from nnjit.bench import layers as bench_layers
 from nnjit.bench import machine
 from nnjit.bench.describe import describe
 from nnjit.bench.probe import Probe
-from nnjit.network.program import Program
+from nnjit.program.program import Program
 
 LAYERS = ["conv(4, 3)", "relu", "residual(['conv(4, 3, padding=1)', 'tanh'])", "batchnorm", "flatten", "dense(3)"]
 SHAPE, BATCH = (2, 6, 6), 5

@@ -119,7 +119,7 @@ def test_each_side_gives_its_own():
 
 # -- processes --------------------------------------------------------------------------------------------------------
 
-# Not so small that everything would be compiled into one function (network/schedule.py), which takes longer.
+# Not so small that everything would be compiled into one function (program/schedule.py), which takes longer.
 SMALL = {"layers": ("dense(30)", "relu", "dense(3)"), "shape": (20,), "batch": 8}
 
 
@@ -237,7 +237,7 @@ def test_works():
 
 def test_every_network_of_the_works_can_be_composed():
     from nnjit import registry
-    from nnjit.network.graph import Graph
+    from nnjit.program.graph import Graph
 
     for work in works.WORKS:
         if work.layers:

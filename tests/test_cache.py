@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nnjit.kernels import cache, compiler
-from nnjit.kernels.compiler import Kernel, type_of
-from nnjit.network import assemble
-from nnjit.registry import compose
+from nnjit.kernels.compiler import cache
+from nnjit.kernels.compiler import kernel as compiler
+from nnjit.kernels.compiler.kernel import Kernel, type_of
+from nnjit.network import compose
+from nnjit.program import assemble
 from numba import types
 from numba.core.caching import IndexDataCacheFile
 
@@ -384,7 +385,7 @@ def test_a_program_is_kept_under_the_hash_of_its_kernels(module, monkeypatch, in
 
     monkeypatch.setattr(assemble, "_Functions", Seen)
     monkeypatch.setattr(assemble, "_assembled", kept)
-    monkeypatch.setattr("nnjit.network.schedule.INLINE", 10**9 if inline else 0)
+    monkeypatch.setattr("nnjit.program.schedule.INLINE", 10**9 if inline else 0)
     texts = set()
     for constant in ("FACTOR = 2.0", "FACTOR = 3.0", "FACTOR = 2.0"):
         module(constant=constant, text=LAYER)
@@ -416,7 +417,7 @@ def test_processes_that_start_at_once(tmp_path):
 
 def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
     """It finds the functions by name and leaves their code in the cache, the last one first."""
-    from nnjit.kernels import prepare
+    from nnjit.kernels.compiler import prepare
     from nnjit.kernels.cpu.conv_tiles import pack
     from nnjit.kernels.cpu.matrix import product
     from nnjit.kernels.cpu.padding import frame
@@ -437,7 +438,7 @@ def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
 
 def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
     """Every kind of argument by its letter; what it leaves in the cache is what this process would have made."""
-    from nnjit.kernels import prepare
+    from nnjit.kernels.compiler import prepare
     from nnjit.kernels.cpu import dropout
 
     real, whole = (types.Array(kind, 1, "C") for kind in (types.float64, types.int64))
@@ -446,7 +447,7 @@ def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
     x = np.ones(6)
     signature = tuple(map(type_of, (x, x, 0.5, True, 1, 0, 3)))
     name = prepare._called(dropout.forward, signature)
-    command = [sys.executable, "-m", "nnjit.kernels.prepare", "float64", name]
+    command = [sys.executable, "-m", "nnjit.kernels.compiler.prepare", "float64", name]
     environment = os.environ | {"NNJIT_CACHE_DIR": str(fresh)}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as helper:  # it ends with its input
         assert helper.wait() == 0

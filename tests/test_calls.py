@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from nnjit.errors import ShapeError, SpecError
 from nnjit.kernels import cpu
-from nnjit.kernels.compiler import Kernel
+from nnjit.kernels.compiler.kernel import Kernel
+from nnjit.kernels.counters import FAULT
 from nnjit.layers import elementwise, kernel
-from nnjit.network.program import Program
-from nnjit.network.state import FAULT, FAULTS, State
-from nnjit.registry import compose
+from nnjit.network import compose
+from nnjit.program.program import Program
+from nnjit.program.state import FAULTS, State
 from numba import cfunc, njit, prange, types
 from numba.core.errors import TypingError
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from nnjit import load, registry
 from nnjit.errors import RunExists, UsageError
-from nnjit.training import checkpoint
-from nnjit.training.run_directory import RunDirectory
+from nnjit.storage import checkpoint
+from nnjit.storage.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

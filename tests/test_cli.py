@@ -160,7 +160,7 @@ def test_cache_is_shown_and_cleared(here, monkeypatch):
 
 
 def test_compiling_is_told_only_when_it_takes_a_while(capsys, monkeypatch):
-    from nnjit.training import progress
+    from nnjit.launch import progress
 
     monkeypatch.setattr(progress, "PATIENCE", 0.05)
     for wait, expected in ((0.0, ""), (0.5, "compiling 12 kernels ...\n")):
@@ -177,7 +177,7 @@ def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
     from types import SimpleNamespace
 
     import rich.console
-    from nnjit.training.progress import LiveLine
+    from nnjit.launch.progress import LiveLine
 
     screen = io.StringIO()
     console = rich.console.Console(file=screen, force_terminal=True, width=100)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit import data, registry
 from nnjit.errors import NnjitError, SpecError, UsageError
-from nnjit.training import config_file, toml
+from nnjit.storage import toml
+from nnjit.training import config_file
 from nnjit.training.config import Config, build, of_fit, resolve
 from nnjit.training.fit import Settings
 

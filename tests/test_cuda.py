@@ -16,14 +16,15 @@ from nnjit import registry
 from nnjit.check.cases import cases
 from nnjit.check.runner import Run
 from nnjit.errors import DeviceError, SpecError
-from nnjit.kernels import driver, launch, tensor
-from nnjit.kernels.compiler import kernel
+from nnjit.kernels.compiler.kernel import kernel
 from nnjit.kernels.cuda import conv, dense, product, step
+from nnjit.kernels.gpu import driver, launch, tensor
 from nnjit.kernels.operations import operation
-from nnjit.network import device
-from nnjit.network.layer import Layer
-from nnjit.network.program import Program
-from nnjit.registry import builtin, compose
+from nnjit.layers.base import Layer
+from nnjit.network import compose
+from nnjit.program import device
+from nnjit.program.program import Program
+from nnjit.registry import builtin
 from nnjit.training.clip import Clip
 from numba import prange
 

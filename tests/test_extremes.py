@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit import registry
 from nnjit.errors import DivergenceError
-from nnjit.kernels.compiler import Kernel, kernel
+from nnjit.kernels.compiler.kernel import Kernel, kernel
+from nnjit.kernels.compiler.subnormal import exp, flush
+from nnjit.kernels.counters import STEP, STOP
 from nnjit.kernels.operations import operation
-from nnjit.kernels.subnormal import exp, flush
-from nnjit.network.state import STEP, STOP
 from nnjit.training.clip import Clip
 from numba import prange
 
@@ -322,7 +322,7 @@ def test_sums_are_vector_loops(file, name):
 
 def compiled_text(kernel, given):
     """LLVM's text of a kernel after optimisation; code from the disk cache has none."""
-    from nnjit.kernels.compiler import FLOATS, OPTIONS, type_of
+    from nnjit.kernels.compiler.kernel import FLOATS, OPTIONS, type_of
     from numba import njit, types
 
     signature = tuple(FLOATS[np.float32] if type(a) is float else type_of(a) for a in given.values())

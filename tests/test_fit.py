@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from nnjit import registry
 from nnjit.data.split import Split, spread
 from nnjit.errors import DivergenceError, SpecError
-from nnjit.training import checkpoint, fit
-from nnjit.training.progress import figures
-from nnjit.training.run_directory import RunDirectory
+from nnjit.launch.progress import figures
+from nnjit.storage import checkpoint
+from nnjit.storage.run_directory import RunDirectory
+from nnjit.training import fit
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 4)).astype(np.float32)

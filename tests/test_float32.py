@@ -9,8 +9,8 @@ from importlib import import_module
 import numpy as np
 import pytest
 from nnjit import registry
-from nnjit.kernels.compiler import Kernel
-from nnjit.kernels.elementwise import Formula
+from nnjit.kernels.compiler.elementwise import Formula
+from nnjit.kernels.compiler.kernel import Kernel
 from numba import types
 from numba.core import compiler, typed_passes
 from numba.core.registry import cpu_target

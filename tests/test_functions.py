@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from nnjit.kernels.compiler import kernel
-from nnjit.kernels.cpu.functions import NAMES
+from nnjit.kernels.compiler.functions import NAMES
+from nnjit.kernels.compiler.kernel import kernel
 from numba import prange
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from nnjit.errors import CheckpointError, RunExists
-from nnjit.training import checkpoint
-from nnjit.training.run_directory import RunDirectory
+from nnjit.storage import checkpoint
+from nnjit.storage.run_directory import RunDirectory
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 

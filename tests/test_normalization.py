@@ -8,7 +8,7 @@ import pytest
 from layer_runner import run
 from nnjit import registry
 from nnjit.errors import DivergenceError, SpecError
-from nnjit.network.state import STOP
+from nnjit.kernels.counters import STOP
 
 VECTORS = np.load(Path(__file__).parent / "vectors" / "training.npz")
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nnjit.errors import SpecError
 from nnjit.kernels.cpu import norm as cpu
 from nnjit.kernels.reference import norm as reference
-from nnjit.network.norms import combine, lp_norm
+from nnjit.program.norms import combine, lp_norm
 from numba import types
 
 PS = [0.5, 1.0, 2.0, 3.0, math.inf]

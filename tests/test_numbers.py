@@ -12,12 +12,12 @@ from nnjit import data, registry
 from nnjit.check.cases import cases
 from nnjit.data.split import Split
 from nnjit.errors import DivergenceError, NnjitError, ShapeError, SpecError
+from nnjit.kernels.counters import STOP
 from nnjit.layers import Layer, constant, elementwise
-from nnjit.network import memory
-from nnjit.network.norms import lp_norm
-from nnjit.network.program import Program
-from nnjit.network.state import STOP
-from nnjit.registry import compose
+from nnjit.network import compose
+from nnjit.program import memory
+from nnjit.program.norms import lp_norm
+from nnjit.program.program import Program
 from nnjit.training import clip
 from nnjit.training.fit import Settings
 from nnjit.training.schedules import Schedule

@@ -3,120 +3,92 @@
 import ast
 import json
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nnjit.registry import builtin
 
 ROOT = Path(__file__).resolve().parent.parent
-# Folders of a checkout that are no part of the package.
-APART = {"tests", "benchmarks", "examples", "docs", "build", "dist", "runs"}
-
-# Room or file -> rooms and files it may import, at the top or inside functions; the first line that fits counts.
-ALLOWED = {
-    "errors": set(),
-    "kernels": {"kernels", "errors"},
-    "registry/compose": {"registry", "network/network", "errors"},
-    "registry": {"registry", "errors"},
-    "network": {"network", "registry", "kernels", "errors"},
-    "layers": {"layers", "network/layer", "registry", "kernels", "errors"},
-    "data": {"data", "registry", "errors"},
-    "training": {"training", "network", "registry", "kernels", "data", "plots", "errors"},
-    "check": {"check", "network", "registry", "kernels", "errors"},
-    "bench": {"bench", "network", "registry", "kernels", "errors"},
-    "plots": {"plots", "errors"},
-    "__init__": set(),
+STRUCTURE = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "structure.py")))
+FILES = STRUCTURE.files()
+# Imports inside functions, each for the time of a start or because not every machine has CUDA. The commands are not
+# listed: each imports what it needs when it runs.
+LATE = {
+    ("check/kernels", "kernels/gpu/driver"),
+    ("check/kernels", "kernels/gpu/launch"),
+    ("check/kernels", "program/device"),
+    ("data/__init__", "data/csv_file"),
+    ("data/__init__", "data/npz"),
+    ("kernels/operations", "kernels/cpu/__init__"),
+    ("kernels/operations", "kernels/cuda/__init__"),
+    ("kernels/operations", "kernels/reference/__init__"),
+    ("network/network", "kernels/gpu/driver"),
+    ("program/program", "program/device"),
 }
-ALLOWED["cli"] = {*ALLOWED, "cli"}  # may import all
-# Against that direction, inside a method: a network trains and saves itself.
-HANDED_OVER = {("network/network", "training/fit"), ("network/network", "training/checkpoint")}
-# Inside functions only, where a circle would be otherwise.
-LATE = {("registry/__init__", "registry/compose"), ("training/fit", "training/config")}
-
-
-def files():
-    """Path without suffix, such as "network/plan", of every module of the package -> its tree."""
-    found = {}
-    for file in sorted(ROOT.rglob("*.py")):
-        place = file.relative_to(ROOT)
-        if place.parts[0] not in APART and not any(part[0] == "." for part in place.parts):
-            found[place.with_suffix("").as_posix()] = ast.parse(file.read_text(encoding="utf-8"))
-    return found
-
-
-FILES = files()
-
-
-def imports(name, top=False):
-    """Files of ours that a file imports; `top`: when it is imported itself."""
-    room = name.split("/")[:-1]
-    for node in _statements(FILES[name], top):
-        if isinstance(node, ast.Import):
-            assert not any(alias.name.split(".")[0] == "nnjit" for alias in node.names), f"{name}: import nnjit..."
-        elif node.level == 0:
-            assert node.module.split(".")[0] != "nnjit", f"{name}: imports inside the project are relative"
-        else:
-            base = [*room[: len(room) - node.level + 1], *(node.module.split(".") if node.module else [])]
-            for alias in node.names:
-                inner, package = "/".join([*base, alias.name]), "/".join([*base, "__init__"])
-                yield next((f for f in (inner, f"{inner}/__init__", "/".join(base)) if f in FILES), package)
-
-
-def _statements(node, top):
-    """Import statements; with `top` not those inside functions or for type checkers alone."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.Import, ast.ImportFrom)):
-            yield child
-        elif not (top and _runs_later(child)):
-            yield from _statements(child, top)
-
-
-def _runs_later(node):
-    inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-    return inside or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
-
-
-def matches(file, entry):
-    return file == entry or file.startswith(entry + "/")
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_imports_run_one_way(name):
-    allowed = next(rooms for entry, rooms in ALLOWED.items() if matches(name, entry))
-    for other in set(imports(name)) - {other for file, other in HANDED_OVER if file == name}:
-        assert any(matches(other, entry) for entry in allowed), f"{name} imports {other}"
+# Who may import a module by its name: what a user names, and the tables of names.
+BY_NAME = {"__init__", "registry/__init__", "registry/plugins", "registry/sources", "kernels/compiler/prepare"}
 
 
 def test_no_circle_of_imports():
-    """Imports inside functions count, but for the few that are listed above."""
-    late = HANDED_OVER | LATE
-    edges = {name: {other for other in imports(name) if (name, other) not in late} for name in FILES}
-    assert all(other in imports(name) and other not in imports(name, top=True) for name, other in late)
-    done, way = set(), []
-
-    def visit(name):
-        assert name not in way, " -> ".join([*way[way.index(name) :], name])
-        if name not in done:
-            way.append(name)
-            for other in sorted(edges[name]):
-                visit(other)
-            done.add(way.pop())
-
-    for name in FILES:
-        visit(name)
-    assert done == set(FILES)
+    assert STRUCTURE.circle(FILES) == []
 
 
-def test_the_scan_sees_imports():
-    """The tables above say nothing if the scan finds nothing."""
-    assert {"network/graph", "network/notation", "kernels/slots"} <= set(imports("network/plan"))
-    assert "network/assemble" in set(imports("network/program")) - set(imports("network/program", top=True))
-    assert "training/fit" in set(imports("network/network"))
-    assert "registry/__init__" in set(imports("network/graph"))
+def test_imports_run_downwards():
+    assert STRUCTURE.upward(FILES) == [] and STRUCTURE.homeless(FILES) == []
+
+
+def test_late_imports_are_listed():
+    late = {
+        (name, other)
+        for name in FILES
+        for other in set(STRUCTURE.imports(FILES, name)) - set(STRUCTURE.imports(FILES, name, top=True))
+        if not name.startswith("cli/")
+    }
+    assert late == LATE
+
+
+def test_a_circle_and_an_upward_import_are_seen():
+    """The tests above say nothing if the scan finds nothing."""
+    files = {"network/network": ast.parse("from ..program.graph import Graph"), "program/graph": ast.parse("x = 1")}
+    assert list(STRUCTURE.imports(files, "network/network")) == ["program/graph"]
+    assert STRUCTURE.circle(files) == STRUCTURE.upward(files) == []
+    files["program/graph"] = ast.parse("def late():\n    from ..network import network")
+    assert STRUCTURE.upward(files) == [("program/graph", "network/network")]
+    assert set(STRUCTURE.circle(files)) == {"network/network", "program/graph"}
+
+
+def test_imports_inside_the_project_are_relative():
+    for name, tree in FILES.items():
+        for node in ast.walk(tree):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+            assert not any(module.split(".")[0] == "nnjit" for module in modules), name
+
+
+def test_modules_are_named_in_the_tables_only():
+    """No other import by a string; the tables' targets are the arrows that the scan of imports does not see."""
+    found = {
+        name
+        for name, tree in FILES.items()
+        if any(
+            isinstance(node, (ast.Name, ast.Attribute))
+            and ast.unparse(node).split(".")[-1] in ("import_module", "__import__")
+            for node in ast.walk(tree)
+        )
+    }
+    assert found == BY_NAME
+
+
+def test_arrows_of_the_tables():
+    """From the registry, which is at the bottom, to what is registered."""
+    rooms = {STRUCTURE.room(target.partition(":")[0].removeprefix("nnjit.").replace(".", "/")) for target in TARGETS}
+    assert rooms == {"layers", "training", "data", "network"}
 
 
 def test_the_package_list_is_the_tree():
@@ -140,6 +112,7 @@ def test_no_place_of_this_machine_in_the_sources():
 
 
 TABLES = ("LAYERS", "LOSSES", "OPTIMIZERS", "SCHEDULES", "INITIALIZERS", "DATASETS")
+TARGETS = [*(target for table in TABLES for target in getattr(builtin, table).values()), builtin.COMPOSE]
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -11,7 +11,7 @@ from layer_runner import run
 from nnjit import registry
 from nnjit.check.promotion import promoted
 from nnjit.errors import ShapeError, SpecError
-from nnjit.kernels.compiler import Kernel
+from nnjit.kernels.compiler.kernel import Kernel
 from nnjit.kernels.cpu import conv, conv_transpose
 from nnjit.kernels.cpu import pooling as cpu
 from nnjit.kernels.reference import pooling as reference

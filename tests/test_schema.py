@@ -14,7 +14,7 @@ from nnjit.data.schema import Schema
 from nnjit.errors import CheckpointError, DataError, ShapeError
 from nnjit.plots import confusion
 from nnjit.plots.run_log import read
-from nnjit.training import checkpoint
+from nnjit.storage import checkpoint
 from PIL import Image
 
 KINDS = ("cat", "cow", "dog")

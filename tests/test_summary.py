@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from nnjit import registry
-from nnjit.network.program import Program
+from nnjit.program.program import Program
 
 
 def rows(net):

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from nnjit import registry
 from nnjit.errors import ConcurrencyError, NnjitError, ShapeError, UsageError
-from nnjit.kernels import cache
+from nnjit.kernels.compiler import cache
 from nnjit.layers import Layer, kernel
+from nnjit.network import compose
 from nnjit.network.arenas import LIMIT
 from nnjit.network.network import capacity
-from nnjit.registry import compose
 from numba import prange
 
 LAYERS = ["dense(6)", "batchnorm", "tanh", "dropout(0.3)", "dense(3)"]
@@ -449,7 +449,7 @@ for _ in range(20):
 
 def test_bits_without_threads(monkeypatch):
     """One block after the other, as in a forked process: what threads give."""
-    from nnjit.network import fork
+    from nnjit.program import fork
 
     x, y = samples(64)
 

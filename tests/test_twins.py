@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 
 import pytest
-from nnjit.kernels.compiler import Kernel
-from nnjit.kernels.launch import Launcher
+from nnjit.kernels.compiler.kernel import Kernel
+from nnjit.kernels.gpu.launch import Launcher
 from nnjit.kernels.operations import Operation
 from nnjit.registry import builtin, layers, losses
 

@@ -73,7 +73,7 @@ class Things:
     """Networks and programs that the calls of one child share."""
 
     def __init__(self):
-        from nnjit.registry import compose
+        from nnjit.network import compose
 
         layers = ["dense(4)", "tanh", "dense(3)"]
         self.net = compose(layers, (2,), dtype="float64", seed=1)
@@ -268,7 +268,7 @@ def jitted_call(rng, things, program, name):
 
 def prange_call(rng, things, program, name):
     """The same from the body of a parallel loop, which cannot raise: NaN, and the next call from Python says it."""
-    from nnjit.network.state import FAULT
+    from nnjit.kernels.counters import FAULT
 
     x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
     second = y if name == "predict" else (np.ones(3, np.int64) if program.labels else np.ones((3, 3)))
@@ -403,7 +403,7 @@ def fit_call(rng, things):
 
 def compose_call(rng, things):
     """compose and compile with a wrong option."""
-    from nnjit.registry import compose
+    from nnjit.network import compose
 
     specs = [
         "dense(3)", "dens(3)", "dense", "dense(0)", "dense(-1)", "dense(2.5)", "dense('a')", "conv(2, 3)",

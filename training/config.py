@@ -11,19 +11,17 @@
     optimizer = "adam(lr=3e-3)"
 """
 
-from functools import partial
-from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import registry
 from ..errors import NnjitError
-from ..network.memory import need
-from ..network.network import DEVICES, PRECISIONS, Network, unfit
+from ..program.precision import DEVICES, PRECISIONS, unfit
 from ..registry.specs import did_you_mean, either, quoted, shown, split
-from . import clip, metrics, toml
-from .fit import Settings
+from ..storage import toml
+from . import clip, metrics
+from .settings import Settings
 from .spec_check import Problems, check, check_fit, inside
 
 Count = Annotated[int, Field(ge=1)]
@@ -61,17 +59,23 @@ class Model(_Section):
 class Training(_Section):
     """How it is trained."""
 
-    loss: Any = Field(default="cross_entropy", description='a loss, such as "cross_entropy" or "huber(delta=0.5)"')
-    optimizer: Any = Field(default="adam(lr=3e-3)", description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
+    loss: Any = Field(default=Settings.loss, description='a loss, such as "cross_entropy" or "huber(delta=0.5)"')
+    optimizer: Any = Field(default=Settings.optimizer, description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
     schedule: Any = Field(
-        default="constant", description='a schedule of the learning rate, such as "cosine" or "step(every=5)"'
+        default=Settings.schedule, description='a schedule of the learning rate, such as "cosine" or "step(every=5)"'
     )
-    clip: Any = Field(default=None, description='a bound on the norm of the gradient, such as "norm(max=1.0, p=2)"')
-    epochs: Count = Field(default=10, description="a whole number from 1 on")
-    batch_size: int = Field(default=32, ge=0, description="a whole number from 1 on, or 0 for the whole set")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
-    norm: float = Field(default=2.0, gt=0, description="the p of the logged gradient norms, a number above 0 or inf")
-    metrics: list[str] = Field(default=[], description='a list of metrics, such as ["accuracy"]')
+    clip: Any = Field(
+        default=Settings.clip, description='a bound on the norm of the gradient, such as "norm(max=1.0, p=2)"'
+    )
+    epochs: Count = Field(default=Settings.epochs, description="a whole number from 1 on")
+    batch_size: int = Field(
+        default=Settings.batch_size, ge=0, description="a whole number from 1 on, or 0 for the whole set"
+    )
+    seed: int = Field(default=Settings.seed, ge=0, lt=2**31, description="a whole number from 0 to 2147483647")
+    norm: float = Field(
+        default=Settings.norm, gt=0, description="the p of the logged gradient norms, a number above 0 or inf"
+    )
+    metrics: list[str] = Field(default=list(Settings.metrics), description='a list of metrics, such as ["accuracy"]')
 
 
 class Run(_Section):
@@ -142,25 +146,6 @@ def resolve(table, where=""):
     written["clip"] = None if bound is None else f"norm(max={bound.max}, p={bound.p})"
     training = training.model_copy(update=written)
     return config.model_copy(update={"model": model, "data": {"name": dataset.spec()}, "training": training})
-
-
-def build(config, dataset, where=""):
-    """The untrained network of a resolved config for a data set.
-
-    Raises
-    ------
-    SpecError : what does not fit the data, with its path.
-    """
-    problems, shape = Problems(), tuple(dataset.input_shape)
-    if config.model.input_shape and tuple(config.model.input_shape) != shape:
-        problems.add("model.input_shape", f"the samples of {dataset.name} have shape {list(shape)}")
-    layers = [registry.create(spec) for spec in config.model.layers]
-    graph = check_fit(layers, shape, registry.losses.create(config.training.loss), problems)
-    if graph is not None:
-        _check_memory(graph, config, len(dataset.train), problems)
-    problems.report(where)
-    run = config.run
-    return Network(layers, shape, config.model.dtype, run.device, config.training.seed, run.precision)
 
 
 def of_fit(network, settings):
@@ -234,11 +219,3 @@ def _data_spec(table):
         if table.keys() == {key}:
             return table[key]
     return table
-
-
-def _check_memory(graph, config, samples, problems):
-    """Parameters, gradient and moments, and a batch of activations must fit into memory, before they are allocated."""
-    batch = min(config.training.batch_size or samples, samples)
-    numbers = 4 * graph.size + batch * sum(prod(value.shape) for value in graph.values)
-    size = numbers * (8 if config.model.dtype == "float64" else 4)
-    _attempt(partial(need, size), f"{graph.size} parameters and a batch of {batch} samples", "model.layers", problems)

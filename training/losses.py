@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import DataError, ShapeError, SpecError
-from ..kernels.compiler import Kernel
+from ..kernels.compiler.kernel import Kernel
 from ..kernels.operations import Operation, operation
 from ..registry import Options, losses
 

@@ -7,7 +7,8 @@ target : the same shape, or class numbers (N,)
 import numpy as np
 
 from ..errors import ShapeError, UnknownName
-from ..network.norms import lp_norm
+from ..program.norms import lp_norm
+from ..registry.specs import did_you_mean, shown
 
 
 def accuracy(y, target):
@@ -75,8 +76,6 @@ def get(name, loss=None):
     ------
     UnknownName : says the nearest names and all names.
     """
-    from ..registry.specs import did_you_mean, shown
-
     if not isinstance(name, str) or name not in METRICS:
         near = did_you_mean(name, METRICS) if isinstance(name, str) else ""
         raise UnknownName(f"no metric is called {shown(name)}{near}; known are {', '.join(METRICS)}")

@@ -2,14 +2,14 @@
 
 An optimizer names a kernel over flat arrays and the moments it keeps between steps. The kernel's arguments are bound
 by name: ``theta``, ``gradient`` (mean over the batch), the moments, ``rate`` (eta of this step), ``step`` (from 1), and
-the options. What the kernel stores it passes through `flush` (kernels/subnormal.py).
+the options. What the kernel stores it passes through `flush` (kernels/compiler/subnormal.py).
 """
 
 import math
 from typing import ClassVar
 
 from ..errors import SpecError
-from ..kernels.compiler import Kernel
+from ..kernels.compiler.kernel import Kernel
 from ..kernels.operations import Operation, operation
 from ..registry import Options, optimizers
 

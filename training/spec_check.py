@@ -5,7 +5,7 @@ import typing
 from inspect import signature
 
 from ..errors import NnjitError, SpecError
-from ..network.graph import Graph
+from ..program.graph import Graph
 from ..registry import initializers
 from ..registry.annotations import Misfit, describe, fit
 from ..registry.specs import did_you_mean, parse, quoted, shown

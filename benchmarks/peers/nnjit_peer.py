@@ -68,7 +68,7 @@ class PredictInLoop(Unit):
     units = 10
 
     def __init__(self, work, net, arrays):
-        from nnjit.network.program import Program
+        from nnjit.program.program import Program
         from numba import njit
 
         self.x = arrays["x"]
@@ -99,7 +99,7 @@ class Layer(Unit):
 
     def __init__(self, work, net, arrays):
         from nnjit.bench.probe import Probe
-        from nnjit.network.program import Program
+        from nnjit.program.program import Program
 
         self.work, self.net, self.arrays = work, net, arrays
         program = Program(net, work["loss"], work["optimizer"], work["batch"])

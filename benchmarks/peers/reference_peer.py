@@ -3,7 +3,7 @@
 import numpy as np
 from nnjit import registry
 from nnjit.bench.describe import describe
-from nnjit.network.program import Program
+from nnjit.program.program import Program
 
 
 def version():

@@ -6,7 +6,7 @@ unsigned (uintp), or Numba would test each for "counted from the end" and copy n
 
 from numba import prange, uintp
 
-from ..compiler import kernel
+from ..compiler.kernel import kernel
 
 
 @kernel

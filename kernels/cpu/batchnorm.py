@@ -9,7 +9,7 @@ reference/batchnorm.py.
 import numpy as np
 from numba import prange
 
-from ..compiler import kernel
+from ..compiler.kernel import kernel
 
 ROWS = 512  # samples whose sums are added up before they are added to the sum of all
 

@@ -19,7 +19,7 @@ from shapes). Indices that Numba would test for "counted from the end" are unsig
 
 from numba import prange, uintp
 
-from ..compiler import helper, kernel
+from ..compiler.kernel import helper, kernel
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_tiles import backward_input_tiles, backward_weight_tiles, block_of, blocks_of, forward_tiles
 from .padding import fold, pad, pad_maps

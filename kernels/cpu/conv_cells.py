@@ -10,7 +10,7 @@ Sizes are those of a sample and a group (see conv.py); W is taken in steps ws fr
 
 import numpy as np
 
-from ..compiler import array, helper, linked, places
+from ..compiler.kernel import array, helper, linked, places
 from .tile import numbers
 
 

@@ -15,7 +15,7 @@ backward_weight over filters, each a sum over the batch that one iteration owns.
 import numpy as np
 from numba import prange
 
-from ..compiler import array, helper, inlined, kernel, linked
+from ..compiler.kernel import array, helper, inlined, kernel, linked
 from .conv_cells import backward_input_cells, bounded, forward_cells, mend_weights
 from .conv_tiles import gather, plane_of_one, rows_of_taps
 from .padding import move, pad

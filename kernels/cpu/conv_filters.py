@@ -24,7 +24,7 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 
 from numba import prange
 
-from ..compiler import array, helper, inlined, kernel, linked, places
+from ..compiler.kernel import array, helper, inlined, kernel, linked, places
 from .conv import SAMPLE, SAMPLES, blocks, pad_share, share, splits
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_tiles import ALIVE, TERMS, classes, gather, met, remainder

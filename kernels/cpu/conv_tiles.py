@@ -16,7 +16,7 @@ column). ys of the result Y: from filter to filter, row to row. pr of the image 
 counts what is summed: maps, and taps in three dimensions.
 """
 
-from ..compiler import array, helper, inlined, linked, places
+from ..compiler.kernel import array, helper, inlined, linked, places
 from .matrix import product
 from .padding import frame, move
 from .tile import HIGH, REGISTERS, copy, fill, inner, lanes, load, numbers, outer, panel, store, strided, sums, zero

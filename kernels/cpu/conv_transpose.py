@@ -18,7 +18,7 @@ Indices are unsigned (uintp), or Numba would test each for "counted from the end
 
 from numba import prange, uintp
 
-from ..compiler import add, helper, kernel
+from ..compiler.kernel import add, helper, kernel
 from .conv_cells import bounded, forward_by_cells, mend_weights
 from .conv_tiles import forward_tiles
 from .padding import fold, pad_maps

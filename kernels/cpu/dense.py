@@ -8,7 +8,7 @@ Numba would test each for "counted from the end".
 
 from numba import prange, uintp
 
-from ..compiler import add, helper, kernel
+from ..compiler.kernel import add, helper, kernel
 from .matrix import ALONG, BESIDE, add_product_of_rows, product, shares
 from .tile import lanes, panel
 

@@ -7,7 +7,7 @@ numbers are uint64, since Numba makes a float of uint64 with int64. Sources are 
 import numpy as np
 from numba import njit, prange
 
-from ..compiler import kernel
+from ..compiler.kernel import kernel
 
 
 @njit

@@ -9,7 +9,7 @@ vector loops. Sources are in reference/layernorm.py.
 import numpy as np
 from numba import prange, uintp
 
-from ..compiler import kernel
+from ..compiler.kernel import kernel
 from .tile import panel
 
 ROWS = 512  # samples whose sums are added up before they are added to the sum of all

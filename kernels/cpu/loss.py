@@ -7,8 +7,8 @@ reference/loss.py. A label outside 0..C-1 gives NaN for its sample: a kernel can
 import numpy as np
 from numba import prange
 
-from ..compiler import kernel
-from ..subnormal import flush
+from ..compiler.kernel import kernel
+from ..compiler.subnormal import flush
 from .rows import largest
 
 

@@ -8,7 +8,7 @@ nearby cache again and again; so are the rows of A where their terms lie far apa
 (`_beside`), and what is left are dot products (`inner`).
 """
 
-from ..compiler import array, helper, inlined, linked
+from ..compiler.kernel import array, helper, inlined, linked
 from .tile import BYTES, HIGH, REGISTERS, copy, inner, lanes, load, outer, panel, store, sums, turn, zero
 
 DEEP = 24576 // (3 * BYTES)  # terms of a sum whose factors are packed at once: three vectors of each take 24 kB

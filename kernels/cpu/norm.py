@@ -6,7 +6,7 @@ Parallel plan: one iteration a chunk, since the program already divides theta in
 import numpy as np
 from numba import prange
 
-from ..compiler import kernel
+from ..compiler.kernel import kernel
 
 
 @kernel

@@ -7,7 +7,7 @@ before each dimension, `border` an index of geometry.BORDERS.
 from numba import uintp
 
 from .. import geometry
-from ..compiler import array, helper, inlined, linked
+from ..compiler.kernel import array, helper, inlined, linked
 from .tile import lanes, load, store, zero
 
 _source = helper(geometry.source)

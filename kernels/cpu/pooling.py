@@ -37,21 +37,8 @@ from math import inf, sqrt
 import numpy as np
 from numba import prange, uintp
 
-from ..compiler import inlined, kernel
-from .pooling_tiles import (
-    ROOM,
-    along,
-    collect,
-    divide,
-    down,
-    give,
-    lay,
-    pairs,
-    share_out,
-    spread,
-    top_pairs,
-    tops,
-)
+from ..compiler.kernel import inlined, kernel
+from .pooling_tiles import ROOM, along, collect, divide, down, give, lay, pairs, share_out, spread, top_pairs, tops
 from .tile import lanes, panel
 
 

@@ -11,22 +11,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from ..compiler import array, inlined, linked
-from .tile import (
-    Tile,
-    _lanes,
-    _of_vectors,
-    _word,
-    _Words,
-    halves,
-    interleave,
-    lanes,
-    load,
-    most,
-    store,
-    strided,
-    zero,
-)
+from ..compiler.kernel import array, inlined, linked
+from .tile import Tile, _lanes, _of_vectors, _word, _Words, halves, interleave, lanes, load, most, store, strided, zero
 
 ROOM = 2048  # numbers of a buffer
 

@@ -5,7 +5,7 @@ Parallel plan: every number by itself, over flat arrays; y may be x or skip.
 
 from numba import prange
 
-from ..compiler import kernel
+from ..compiler.kernel import kernel
 
 
 @kernel

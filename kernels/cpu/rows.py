@@ -5,7 +5,7 @@ Written as a scalar loop it waits four cycles for each comparison, as NaN keeps 
 
 from numba import uintp
 
-from ..compiler import helper
+from ..compiler.kernel import helper
 from .pooling_tiles import highest
 from .tile import lanes, load, most
 

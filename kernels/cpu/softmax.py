@@ -8,8 +8,8 @@ follow each other in memory, and the passes are vector loops.
 import numpy as np
 from numba import prange, uintp
 
-from ..compiler import kernel
-from ..subnormal import flush
+from ..compiler.kernel import kernel
+from ..compiler.subnormal import flush
 from .rows import largest
 
 

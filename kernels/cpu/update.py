@@ -8,8 +8,8 @@ Formulas and sources are in reference/update.py.
 import numpy as np
 from numba import prange
 
-from ..compiler import kernel
-from ..subnormal import flush
+from ..compiler.kernel import kernel
+from ..compiler.subnormal import flush
 
 
 @kernel

@@ -31,7 +31,7 @@ backward_weight over blocks of filters and maps, whose part of dW is a sum over 
 import numpy as np
 from numba import prange
 
-from ..compiler import array, helper, inlined, kernel, linked, places
+from ..compiler.kernel import array, helper, inlined, kernel, linked, places
 from .conv import SAMPLE, SAMPLES, blocks, held, share, splits
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_tiles import backward_input_tiles, forward_tiles

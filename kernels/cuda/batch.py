@@ -6,7 +6,7 @@ writes whole lines of memory. Every number of the target is written by one threa
 
 from numba import prange
 
-from ..compiler import kernel
+from ..compiler.kernel import kernel
 
 
 @kernel

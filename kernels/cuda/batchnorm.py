@@ -9,8 +9,8 @@ pass of its own, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. So
 import numpy as np
 from numba import cuda
 
-from ..device_code import SIMULATED, block_helper, block_kernel, real
-from ..launch import THREADS, launch, launcher
+from ..gpu.device_code import SIMULATED, block_helper, block_kernel, real
+from ..gpu.launch import THREADS, launch, launcher
 from .block import total
 
 WIDE = THREADS if SIMULATED else 1024  # threads of a block: there are few channels

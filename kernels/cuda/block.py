@@ -2,7 +2,7 @@
 
 from numba import cuda
 
-from ..device_code import block_helper
+from ..gpu.device_code import block_helper
 
 
 @block_helper

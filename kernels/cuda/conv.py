@@ -28,9 +28,9 @@ import numpy as np
 from numba import cuda, prange
 
 from .. import geometry
-from ..compiler import helper, kernel
-from ..device_code import block_kernel, real
-from ..launch import THREADS, launch, launcher, launches, table, workspace
+from ..compiler.kernel import helper, kernel
+from ..gpu.device_code import block_kernel, real
+from ..gpu.launch import THREADS, launch, launcher, launches, table, workspace
 from .block import total
 from .product import Factor, multiply
 

@@ -10,7 +10,7 @@ and dy in each other's place. Shapes: x (N, F, *out), y (N, C, *in), padded (N, 
 Parallel plan: conv.py. The gradient of b is conv.backward_bias.
 """
 
-from ..launch import launcher, launches, workspace
+from ..gpu.launch import launcher, launches, workspace
 from .conv import _fold, correlate, pad, products, spread
 
 

@@ -7,8 +7,8 @@ the batch: a thread owns an output and goes down the samples, its neighbours in 
 
 from numba import prange
 
-from ..compiler import kernel
-from ..launch import launcher, workspace
+from ..compiler.kernel import kernel
+from ..gpu.launch import launcher, workspace
 from .product import Factor, multiply
 
 ROWS = 512  # that are summed before they are added to the sum of all: a sum's error grows with its terms

@@ -9,9 +9,9 @@ in the warp read the features beside it. Sources are in reference/layernorm.py.
 import numpy as np
 from numba import cuda, prange
 
-from ..compiler import kernel
-from ..device_code import block_kernel, real
-from ..launch import THREADS, launch, launcher
+from ..compiler.kernel import kernel
+from ..gpu.device_code import block_kernel, real
+from ..gpu.launch import THREADS, launch, launcher
 from .block import total
 
 ROWS = 512  # samples whose sums are added up before they are added to the sum of all

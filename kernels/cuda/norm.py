@@ -8,9 +8,9 @@ of its own, a grid's width apart.
 import numpy as np
 from numba import cuda, prange
 
-from ..compiler import kernel
-from ..device_code import block_helper, block_kernel
-from ..launch import THREADS, launch, launcher
+from ..compiler.kernel import kernel
+from ..gpu.device_code import block_helper, block_kernel
+from ..gpu.launch import THREADS, launch, launcher
 from .block import largest, total
 
 

@@ -19,9 +19,9 @@ from math import inf, prod
 import numpy as np
 from numba import cuda, prange
 
-from ..compiler import kernel
-from ..device_code import block_helper, block_kernel, real
-from ..launch import GRID, THREADS, launch, launcher
+from ..compiler.kernel import kernel
+from ..gpu.device_code import block_helper, block_kernel, real
+from ..gpu.launch import GRID, THREADS, launch, launcher
 from .block import total
 
 

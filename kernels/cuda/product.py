@@ -14,7 +14,7 @@ registers: for each k it reads 2 side numbers of shared memory, four at a time, 
 reads few different rows of A and many columns of B; pieces are read from global memory along their contiguous
 direction, 128 bits at a time where addresses allow.
 
-With tensor cores (launch.precision, kernels/tensor.py) the plan is the same but for the middle: pieces lie line by line
+With tensor cores (launch.precision, kernels/gpu/tensor.py) the plan is the same but for the middle: pieces lie line by line
 in shared memory, rounded on their way there; a warp has a part of the tile, cut into 16 x 8 numbers, and for each step
 its lanes read the words of A and B that they hold (32 different banks) and add the products to their numbers of C.
 
@@ -33,10 +33,11 @@ import numpy as np
 from numba import cuda
 
 from ...errors import DeviceError
-from .. import geometry, tensor
-from ..device_code import SIMULATED, block_helper, block_kernel, real
-from ..launch import PRECISION, THREADS, address, blocks, completing, launch, table, workspace
-from ..vector import load4, store4
+from .. import geometry
+from ..gpu import tensor
+from ..gpu.device_code import SIMULATED, block_helper, block_kernel, real
+from ..gpu.launch import PRECISION, THREADS, address, blocks, completing, launch, table, workspace
+from ..gpu.vector import load4, store4
 
 BLOCKS = 128  # tiles below which smaller tiles, then shares of the sum are taken: about the processors of a large GPU
 MOST = 65535  # blocks in y and z of a grid

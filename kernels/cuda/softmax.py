@@ -7,8 +7,8 @@ times; neighbouring threads have neighbouring positions, so a warp reads whole l
 import numpy as np
 from numba import prange
 
-from ..compiler import kernel
-from ..subnormal import flush
+from ..compiler.kernel import kernel
+from ..compiler.subnormal import flush
 
 
 @kernel

@@ -11,12 +11,11 @@ chunks' sums, layer by layer, in fixed order; its first thread writes. The next 
 import numpy as np
 from numba import cuda
 
-from ..device_code import block_helper, block_kernel
-from ..launch import THREADS
+from ..counters import ROWS, STEP, STOP
+from ..gpu.device_code import block_helper, block_kernel
+from ..gpu.launch import THREADS
 from .block import largest, total
 from .norm import chunk_norm
-
-STEP, SEED, ROWS, STOP = range(4)  # places in State.counters, as in network/program.py
 
 
 @block_helper

@@ -6,7 +6,7 @@ gradients are summed over the batch. y and target are (N, F), F outputs a sample
 
 import numpy as np
 
-from ..subnormal import flush
+from ..compiler.subnormal import flush
 
 
 def quadratic(y, target, loss):

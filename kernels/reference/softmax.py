@@ -5,7 +5,7 @@ Arrays are (N, C, positions), with positions = prod(spatial), 1 for (N, C).
 
 import numpy as np
 
-from ..subnormal import flush
+from ..compiler.subnormal import flush
 
 
 def forward(x, y):

@@ -7,7 +7,7 @@ since g^2 alone overflows earlier. What is stored is flushed (subnormal.py).
 
 import numpy as np
 
-from ..subnormal import flush
+from ..compiler.subnormal import flush
 
 
 def gradient_descent(theta, gradient, rate, weight_decay):

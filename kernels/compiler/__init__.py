@@ -1,0 +1,1 @@
+"""What turns a function into a kernel of the CPU, and keeps its machine code."""

@@ -1,0 +1,167 @@
+"""Compiled code on disk, outside the source tree, keyed so that a stale entry cannot be loaded.
+
+Numba's own cache key sees a function's bytecode only. Here every compiled function carries a name that ends in a hash
+of all that decides its code (its source and that of what it calls, constants, options, signature, Numba's version and
+the modules that make code of sources); Numba adds the CPU. One signature a file, so processes that start at once write
+the same bytes.
+"""
+
+import atexit
+import functools
+import hashlib
+import os
+import pickle
+import secrets
+import shutil
+import tempfile
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+
+# In the key of what no text stands for: no other process has this word.
+UNCACHED = f"uncached_{secrets.token_hex(8)}_"
+
+_warned = False
+compiled = 0  # functions that this process had to compile
+
+
+def directory() -> Path:
+    """Where compiled code is kept: ``NNJIT_CACHE_DIR``, else the platform's user cache.
+
+    Where either needs a home directory and the user has none, a temporary directory of this process, with one warning.
+    """
+    chosen = os.environ.get("NNJIT_CACHE_DIR")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        from platformdirs import user_cache_path
+
+        path = user_cache_path("nnjit", appauthor=False)
+        if path.is_absolute():  # some versions leave the ~ of a user without home as it is
+            return path
+    except RuntimeError:
+        pass
+    return _temporary(f"NNJIT_CACHE_DIR={chosen}" if chosen else "NNJIT_CACHE_DIR is not set")
+
+
+@functools.cache
+def _temporary(why) -> Path:
+    """A directory that this process removes at its end."""
+    path = tempfile.mkdtemp(prefix="nnjit-")
+    atexit.register(_remove, path, os.getpid())
+    _warn(f"{why}, and there is no home directory; compiled code is kept in {path} until this process ends")
+    return Path(path)
+
+
+def _remove(path, process):
+    if os.getpid() == process:  # not in a fork
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def clear() -> int:
+    """Delete every compiled file; returns the number of bytes freed."""
+    folder = directory() / "compiled"
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) if folder.exists() else 0
+    shutil.rmtree(folder, ignore_errors=True)
+    return size
+
+
+def digest(*parts) -> str:
+    """Sixteen hex digits that stand for the texts given, for this Numba and for this nnjit's way of making code.
+
+    Where one of the texts holds `UNCACHED` they follow that word: what such a name is given to is kept off the disk.
+    """
+    text = "\0".join([numba.__version__, _machinery(), *map(str, parts)])
+    found = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return UNCACHED + found if UNCACHED in text else found
+
+
+@functools.cache
+def _machinery() -> str:
+    files = [
+        Path(__file__).with_name(f"{name}.py") for name in ("elementwise", "kernel", "reached", "source", "subnormal")
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+class _Locator:
+    def __init__(self):
+        self.path = str(directory() / "compiled")
+
+    @classmethod
+    def from_function(cls, py_func, py_file):
+        return cls()
+
+    def get_cache_path(self):
+        return self.path
+
+    def get_source_stamp(self):
+        return "in the name"
+
+    def get_disambiguator(self):
+        return "nnjit"
+
+    def ensure_cache_path(self):
+        os.makedirs(self.path, exist_ok=True)
+
+
+class _Impl(CompileResultCacheImpl):
+    _locator_classes: list = [_Locator]
+
+    def __init__(self, py_func):
+        self._lineno = py_func.__code__.co_firstlineno
+        self._locator = _Locator()
+        self._filename_base = self.get_filename_base(py_func.__name__, "")
+
+
+class _Files(IndexDataCacheFile):
+    """Machine code behind its own hash: a damaged file must never run."""
+
+    def _load_data(self, name):
+        data = Path(self._data_path(name)).read_bytes()
+        if hashlib.sha256(data[32:]).digest() != data[:32]:
+            raise ValueError(f"{name} is damaged")
+        return pickle.loads(data[32:])
+
+    def _save_data(self, name, data):
+        data = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(hashlib.sha256(data).digest() + data)
+
+
+class DiskCache(FunctionCache):
+    """Numba's cache in our directory; a read-only or full disk means compiling in memory, with one warning."""
+
+    _impl_class = _Impl
+
+    def __init__(self, py_func):
+        super().__init__(py_func)
+        source = self._impl.locator.get_source_stamp()
+        self._cache_file = _Files(self._cache_path, self._impl.filename_base, source)
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # a damaged file must never be worse than no file
+            _warn(f"cannot read compiled code from {self.cache_path} ({error}); compiling again")
+            with suppress(OSError):
+                self.flush()  # or saving would stumble over it again
+            return None
+
+    def save_overload(self, sig, data):
+        global compiled
+        compiled += 1
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:
+            _warn(f"cannot write compiled code to {self.cache_path} ({error}); compiling in memory")
+
+
+def _warn(text):
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(f"nnjit: {text}", RuntimeWarning, stacklevel=3)

@@ -1,0 +1,101 @@
+"""Scalar formulas: y = f(x) and its derivative, written once, made into kernels over flat arrays.
+
+A formula's first arguments are numbers of the layer's arrays (``x``; in the derivative ``x``, ``y`` or both), the rest
+are options. The derivative's names decide what the backward pass has to keep: one that binds only ``y`` frees ``x``.
+"""
+
+import ast
+import inspect
+import types as python_types
+
+from numba import njit, prange
+
+from . import source
+from .cache import digest
+from .functions import NAMES as FUNCTION_NAMES
+from .kernel import FUNCTIONS, FUNCTIONS_KEY, INLINED, Kernel
+from .subnormal import exp
+
+
+class Formula(Kernel):
+    """A kernel ``for i in prange(x.size): y[i] = f(x[i], ...)`` made from a scalar function."""
+
+    def __init__(self, function, inputs, output, factor=None):
+        super().__init__(function, form="flat")
+        given = self.arguments
+        self.scalars = tuple(name for name in given if name not in inputs)
+        taken = tuple(name for name in given if name in inputs)
+        names = [*taken, *((factor,) if factor else ()), output, *self.scalars]
+        self.arguments = tuple(names)
+        call = f"formula({', '.join(f'{n}[i]' if n in taken else n for n in given)})"
+        self.output, self.value = output, f"{factor}[i] * {call}" if factor else call
+        self.text = (
+            f"def kernel({', '.join(names)}):\n"
+            f"    for i in prange({output}.size):\n"
+            f"        {output}[i] = {self.value}\n"
+        )
+
+    def derivative(self, function):
+        """Decorator for f', a formula of ``x``, ``y`` or both; gives the kernel dx = dy f'."""
+        return Formula(function, ("x", "y"), "dx", "dy")
+
+    def plain(self):
+        """The kernel as plain Python, the reference of itself."""
+        namespace = {**self.function.__globals__, "_real": float, "_exp": exp}
+        definition = source.real(self.source.tree(), namespace, ("exp",))
+        formula = source.build(definition, self.function.__name__, self.source.file, namespace)
+        space = {"formula": formula, "prange": range}
+        exec(self.text, space)
+        return space["kernel"]
+
+    def _key(self):
+        return self.source.key() + self.text
+
+    def scalar(self, real, functions=()):
+        """The tree of the scalar function for numbers of the type `real`, and the names it knows; see `source.real`."""
+        namespace = {**self.function.__globals__, "_real": real}
+        return _all_real(source.real(self.source.tree(), namespace, functions)), namespace
+
+    def python(self, real):
+        definition, namespace = self.scalar(real, FUNCTION_NAMES)
+        definition = source.sums(definition)
+        namespace |= FUNCTIONS
+        formula = njit(**INLINED)(source.build(definition, definition.name, self.source.file, namespace))
+        kernel = ast.parse(self.text).body[0]
+        source.partition(kernel)
+        name = f"{self.source.label}_{digest(self._key(), real.__name__, FUNCTIONS_KEY)}"
+        space = {"formula": formula, "prange": prange, "__name__": self.function.__module__}
+        return source.build(kernel, name, self.source.file, space)
+
+
+class _WholeNumbers(ast.NodeTransformer):
+    """In a formula a whole number is a real one too, but not as an exponent (x ** 2 stays a product)."""
+
+    def visit_Constant(self, node):
+        if type(node.value) is int:
+            return ast.copy_location(ast.Call(ast.Name("_real", ast.Load()), [node], []), node)
+        return node
+
+    def visit_BinOp(self, node):
+        node.left = self.visit(node.left)
+        if not (isinstance(node.op, ast.Pow) and isinstance(node.right, ast.Constant)):
+            node.right = self.visit(node.right)
+        return node
+
+    def visit_Call(self, node):
+        if isinstance(node.func, ast.Name) and node.func.id == "_real":
+            return node
+        return self.generic_visit(node)
+
+
+def _all_real(definition):
+    definition.body = [_WholeNumbers().visit(statement) for statement in definition.body]
+    return definition
+
+
+def elementwise(function):
+    """Decorator for f, a scalar formula of ``x`` and options; gives the kernel y = f(x)."""
+    names = list(inspect.signature(function).parameters)
+    if not isinstance(function, python_types.FunctionType) or names[:1] != ["x"]:
+        raise TypeError(f"an elementwise formula takes x first, then options; {function!r} takes {names}")
+    return Formula(function, ("x",), "y")

@@ -1,0 +1,413 @@
+"""A kernel: a loop over arrays that is written once and compiled for the element type and ranks it meets.
+
+``@kernel`` marks a function with one top-level ``for i in prange(n)`` whose iterations are independent. Called from
+Python it compiles for the arguments and runs serially. The program binds it by symbol (slots.py): the machine code
+of the kernel is registered with LLVM under a name, and the program calls that name, so that compiling a program never
+compiles its kernels again.
+"""
+
+import inspect
+import operator
+import os
+import re
+from functools import cache as memoize
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock as COMPILING
+from numba.core.errors import NumbaError
+from numba.extending import intrinsic, overload
+
+from ...errors import NnjitError, SpecError
+from . import functions, reached, source
+from .cache import UNCACHED, DiskCache, digest
+from .subnormal import flush
+
+# What LLVM may change in floating-point arithmetic (docs/architecture.md has the table): a product and a sum may become
+# one fused operation, and the terms of ``total += term`` may be added in any order, so that sums vectorise.
+FAST = {"contract"}
+SUM = ["contract", "nsz", "reassoc"]
+FLOATS = {np.float32: types.float32, np.float64: types.float64}
+# Without Numba's reference counts: every array belongs to the caller, and a count costs an atomic operation.
+OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
+HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
+INLINED = {**HELPER, "forceinline": True}
+
+
+@intrinsic
+def add(typing, total, term):
+    """``total + term``, a step of a sum, whose terms may be added in any order: LLVM makes a vector loop of it."""
+    function = operator.iadd
+    found = typing.resolve_function_type(function, (total, term), {})
+    if found is None:  # tuples have no += of their own
+        function = operator.add
+        found = typing.resolve_function_type(function, (total, term), {})
+    if found is None:
+        return None
+
+    def generate(context, builder, sig, values):
+        values = [context.cast(builder, v, *kinds) for v, *kinds in zip(values, sig.args, found.args, strict=True)]
+        result = context.get_function(function, found)(builder, values)
+        if getattr(result, "opname", None) == "fadd":
+            result.flags = list(SUM)
+        return result
+
+    return found.return_type(total, term), generate
+
+
+def _add(total, term):
+    return total + term
+
+
+add.py_func = _add  # type: ignore[attr-defined]  # what it means in plain Python, as of tile.py's words
+
+
+@intrinsic
+def _flush(typing, x):
+    """`flush` of one number, as a comparison and a selection, so that loops around it vectorise."""
+
+    def generate(context, builder, sig, values):
+        size = context.get_function(abs, x(x))(builder, values)
+        below = builder.fcmp_ordered("<", size, context.get_constant(x, float(np.finfo(x.name).tiny)))
+        return builder.select(below, context.get_constant(x, 0.0), values[0])
+
+    return x(x), generate
+
+
+@overload(flush)
+def _flushed(x):
+    return (lambda x: _flush(x)) if x in FLOATS.values() else None
+
+
+FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # what np.exp is in kernels
+FUNCTIONS["_add"] = add
+FUNCTIONS_KEY = digest(inspect.getsource(functions))
+
+# One thread at a time compiles. It is Numba's own lock, since Numba calls us while it compiles, and we call Numba. A
+# process is forked between compilations: its child must find neither the lock taken nor half of a function.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=COMPILING.release)
+
+
+class once:
+    """A property that is worked out when it is first read, by one thread alone.
+
+    functools.cached_property has a lock of its own until Python 3.12, which a forked child might find taken.
+    """
+
+    def __init__(self, function):
+        self.function, self.name, self.__doc__ = function, function.__name__, function.__doc__
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        with COMPILING:
+            if self.name not in instance.__dict__:
+                instance.__dict__[self.name] = self.function(instance)
+            return instance.__dict__[self.name]
+
+
+def helper(function):
+    """A function that kernels call: compiled into them, never called from Python."""
+    return njit(**HELPER)(function)
+
+
+def inlined(function):
+    """A helper that becomes part of its callers: short work, for which passing many arguments would take longer."""
+    return njit(**INLINED)(function)
+
+
+def linked(function):
+    """A helper that kernels call by symbol: compiled once for an element type, however many kernels share it.
+
+    Arguments are flat arrays (annotated ``array``), of which it gets the address alone, tuples of whole numbers
+    (annotated with their length), tables of them (annotated ``places``) and whole numbers. It returns nothing. At least
+    one argument is an array: the element type is that of the first.
+    """
+    names, notes = list(inspect.signature(function).parameters), function.__annotations__
+    arrays = [name for name in names if notes.get(name) is array]
+    text = source.Source(function)
+
+    @COMPILING
+    @memoize
+    def register(real):
+        """Compile for an element type, or load from disk; the symbol and the signature."""
+        namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals, "_real": real, "_add": add}
+        name = f"{text.label}_{digest(text.key(), real.__name__, sorted(FAST))}"
+        text.register(real)
+        plain = source.build(source.sums(source.real(text.tree(), namespace)), name, text.file, namespace)
+        kinds = {name: types.UniTuple(types.intp, count) for name, count in notes.items() if isinstance(count, int)}
+        kinds |= {name: types.CPointer(types.intp) for name, note in notes.items() if note is places}
+        kinds |= dict.fromkeys(arrays, types.CPointer(FLOATS[real]))
+        signature = tuple(kinds.get(name, types.intp) for name in names)
+        return symbol(compiled(plain, signature, no_cpython_wrapper=True, no_cfunc_wrapper=True), signature), signature
+
+    def typed(typing, given):
+        kinds = dict(zip(names, given, strict=True))
+        if any(isinstance(kinds[name], types.Array) and kinds[name].ndim != 1 for name in arrays):
+            return None
+        real = next(real for real, kind in FLOATS.items() if kind is kinds[arrays[0]].dtype)
+        name, signature = register(real)
+
+        def generate(context, builder, sig, values):
+            values = [
+                builder.extract_value(value, 4) if isinstance(kind, types.Array) else value
+                for kind, value in zip(sig.args, values, strict=True)
+            ]
+            return call_symbol(context, builder, name, signature, values)
+
+        wanted = (k if isinstance(k, types.Array) else w for k, w in zip(given, signature, strict=True))
+        return types.none(*wanted), generate
+
+    space = {"typed": typed}
+    exec(f"def call(typing, {', '.join(names)}):\n    return typed(typing, ({', '.join(names)}))", space)
+    word = intrinsic(space["call"])
+    word.py_func, word.__doc__ = function, function.__doc__
+    function.register = register
+    return word
+
+
+class array:
+    """Annotation of `linked` functions: a flat array."""
+
+
+class places:
+    """Annotation of `linked` functions: whole numbers, those of the word `numbers`."""
+
+
+@COMPILING
+def compiled(function, signature, **options):
+    """A Numba dispatcher for one signature, taken from our disk cache when it is there.
+
+    `function.__name__` must carry a hash of all that decides the code but the options.
+
+    Raises
+    ------
+    NnjitError : Numba's compiler is switched off, or its threads cannot start.
+    """
+    need_compiler()
+    if options.get("parallel"):
+        start_threads()
+    options = {**OPTIONS, **options}
+    function.__name__ += "_" + digest(sorted((k, sorted(v) if k == "fastmath" else v) for k, v in options.items()))
+    function.__module__ = __name__  # Numba imports it when it loads the code; a plug-in's may have another name then
+    dispatcher = njit(**options)(function)
+    if UNCACHED not in function.__name__:
+        dispatcher._cache = DiskCache(function)
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher
+
+
+def need_compiler():
+    """Raise NnjitError where the environment switches Numba's compiler off."""
+    if numba.config.DISABLE_JIT:
+        raise NnjitError(
+            "NUMBA_DISABLE_JIT is set, so Numba compiles nothing and nnjit's kernels run compiled only; unset it (tools"
+            " that measure coverage work without it)"
+        )
+
+
+def start_threads():
+    """Start Numba's threads, if they do not run yet, and return how many there are.
+
+    Raises
+    ------
+    NnjitError : there is no threading layer as the environment wants it.
+    """
+    try:
+        return numba.get_num_threads()
+    except ValueError as error:
+        wanted, said = numba.config.THREADING_LAYER, " ".join(str(error).split()).rstrip(".")
+        raise NnjitError(
+            f"NUMBA_THREADING_LAYER is {wanted!r}, but Numba cannot start it: {said}; unset it, or choose"
+            " omp or workqueue"
+        ) from None
+
+
+def first_line(error):
+    """An exception in one line: of Numba's many the first that says something, and the place in the source."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failed in")]
+    place = re.search(r'File "(.*?)", line (\d+)', text)
+    return (lines[0] if lines else "") + (f" ({place[1]}, line {place[2]})" if place else "")
+
+
+def symbol(dispatcher, signature):
+    """Register the machine code of a dispatcher with LLVM; returns the name under which other code may call it."""
+    result = dispatcher.overloads[tuple(signature)]
+    name = "nnjit." + dispatcher.py_func.__name__
+    llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+    return name
+
+
+def external(name, signature, result=types.none):
+    """An intrinsic that calls the code registered as `name`; it must be registered before its caller is loaded."""
+
+    def generate(context, builder, sig, values):
+        return call_symbol(context, builder, name, signature, values, result)
+
+    # Numba wants an intrinsic's arguments spelled out.
+    names = ", ".join(f"a{i}" for i in range(len(signature)))
+    space = {"result": (result(*signature), generate)}
+    exec(f"def call(typing, {names}):\n    return result", space)
+    return intrinsic(space["call"])
+
+
+def call_symbol(context, builder, name, signature, values, result=types.none):
+    """Emit the call of a registered symbol in Numba's own calling convention; a list is an array, number by number.
+
+    Kernels raise nothing (`source.partition` sees to it), so the status that comes back is not looked at.
+    """
+    function_type = context.call_conv.get_function_type(result, signature)
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    place, error = (cgutils.alloca_once(builder, kind.pointee) for kind in function_type.args[:2])
+    flat = []
+    for kind, value in zip(signature, values, strict=True):
+        if isinstance(value, list):
+            flat += value
+        else:
+            _flatten(context.data_model_manager[kind].as_argument(builder, value), flat)
+    builder.call(function, [place, error, *flat])
+    if result is types.none:
+        return context.get_dummy_value()
+    return context.get_returned_value(builder, result, builder.load(place))
+
+
+def _flatten(values, into):
+    """Numba's nested argument tuples as one list."""
+    if isinstance(values, (tuple, list)):
+        for value in values:
+            _flatten(value, into)
+    else:
+        into.append(values)
+
+
+class Kernel:
+    """One function over arrays; `arguments` are the names by which a layer's arrays are bound to it."""
+
+    def __init__(self, function, form=None):
+        self.function, self.form = function, form
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.__wrapped__ = function
+        self.arguments = tuple(inspect.signature(function).parameters)
+        self._source = None
+        self._made = {}
+
+    def __getstate__(self):
+        return self.__dict__ | {"_made": {}}  # machine code is this process's own
+
+    def __repr__(self):
+        return f"<kernel {self.function.__module__}.{self.function.__qualname__}({', '.join(self.arguments)})>"
+
+    @property
+    def source(self):
+        if self._source is None:
+            made = source.Source(self.function)
+            if place := reached.raising(self.function):
+                raise SpecError(
+                    f"{self!r} has a raise or an assert ({place}), but a kernel cannot raise: check options in the"
+                    " layer's validate, and let the kernel write NaN where there is no right number"
+                )
+            self._source = made
+        return self._source
+
+    def python(self, real):
+        """The function that is compiled, for arrays of the NumPy type `real`, with `part` and `parts` at the end."""
+        namespace = {**self.function.__globals__, **FUNCTIONS, "_real": real}
+        self.source.register(real)
+        definition = source.sums(source.real(self.source.tree(), namespace, functions.NAMES))
+        if source.partition(definition) != 1:
+            raise SyntaxError(f"{self!r} must hold exactly one top-level 'for ... in prange(n)' loop")
+        name = f"{self.source.label}_{digest(self.source.key(), real.__name__, sorted(FAST), FUNCTIONS_KEY)}"
+        return source.build(definition, name, self.source.file, namespace)
+
+    def compile(self, signature, real):
+        """Machine code for a tuple of Numba types (without part and parts).
+
+        Raises
+        ------
+        NnjitError : Numba cannot compile it; one sentence with the place in the source.
+
+        Returns
+        -------
+        symbol : str
+            The name under which LLVM finds the code.
+        dispatcher
+            The same code, callable from Python with part and parts at the end.
+        """
+        signature = tuple(signature)
+        if (signature, real) in self._made:
+            return self._made[signature, real]
+        with COMPILING:
+            if (signature, real) not in self._made:  # not by another thread either
+                self._made[signature, real] = self._make(signature, real)
+        return self._made[signature, real]
+
+    def _make(self, signature, real):
+        try:
+            function = self.python(real)
+            function.__name__ += "_" + digest(signature)
+            function.__qualname__ = function.__name__
+            dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
+        except (NumbaError, SyntaxError) as error:
+            name = f"{self.function.__module__}.{self.function.__qualname__}"
+            raise NnjitError(f"{name} does not compile: {first_line(error)}") from None
+        return symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
+
+    def inlined(self, signature, real):
+        """The kernel as a dispatcher that the caller compiles into itself (for networks of a few numbers)."""
+        need_compiler()
+        if not self.function.__module__.startswith("nnjit."):
+            self.compile(signature, real)  # so that what is wrong with it is said of it, not of its caller
+        return _inlined(self, real)
+
+    def __call__(self, *arguments):
+        """Run on arrays, serially. Numbers take the float type of the first array that has one."""
+        reals = (a.dtype.type for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+        real = next(reals, np.float64)
+        signature = tuple(FLOATS[real] if type(a) is float else type_of(a) for a in arguments)
+        _, dispatcher = self.compile(signature, real)
+        dispatcher(*[real(a) if type(a) is float else a for a in arguments], 0, 1)
+
+
+@COMPILING
+@memoize
+def _inlined(kernel, real):
+    return njit(**INLINED)(kernel.python(real))
+
+
+def kernel(function=None, *, form=None):
+    """Mark a function with one top-level ``prange`` loop as a kernel (see `Kernel`).
+
+    ``@kernel`` gets arrays as they are, (N, C, *spatial); ``@kernel(form="channels")`` gets (N, C, positions) for any
+    number of spatial dimensions, ``form="matrix"`` (N, features) (see `slots.shaped`).
+    """
+    if function is None:
+        return lambda function: Kernel(function, form)
+    return Kernel(function, form)
+
+
+def type_of(value):
+    """The Numba type that a kernel argument is compiled for."""
+    if isinstance(value, np.ndarray):
+        return types.Array(types.float32 if value.dtype == np.float32 else _scalar(value.dtype), value.ndim, "C")
+    if isinstance(value, (bool, np.bool_)):
+        return types.boolean
+    if isinstance(value, (int, np.integer)):
+        return types.intp
+    if isinstance(value, (float, np.floating)):
+        return types.float64
+    if isinstance(value, tuple):
+        return types.UniTuple(types.intp, len(value))
+    raise TypeError(f"a kernel takes arrays, numbers and tuples of whole numbers, not {type(value).__name__}")
+
+
+def _scalar(dtype):
+    from numba.np.numpy_support import from_dtype
+
+    return from_dtype(dtype)

@@ -1,0 +1,111 @@
+"""With an empty cache: a second process compiles half of the functions that kernels share, then half of the kernels.
+
+    python -m nnjit.kernels.compiler.prepare float32 nnjit.kernels.cpu.conv_tiles:correlate nnjit.kernels.cpu.norm:scale:a1,f
+
+A kernel is followed by its signature: a5 is an array of five dimensions, w1 one of whole numbers, t3 a tuple of three,
+i, f, b a whole number, a number and a truth value.
+
+Numba compiles in one thread. Compiled code goes to the disk cache under the hash of its source, so two processes can
+work on one list from both ends: what the one finds there, the other has made. The second one ends with its standard
+input, and so with the process that started it, however that ends.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from importlib import import_module
+
+import numpy as np
+from numba import types
+
+from . import cache
+from .kernel import FLOATS
+
+
+@contextmanager
+def from_both_ends(functions, kernels, real):
+    """Within the block, `help()` starts a process that compiles `linked` functions, last first, if there are many.
+
+    Then it compiles kernels, pairs of a kernel and its signature, last first too. What it has not finished by the end
+    of the block is nobody's need any more.
+    """
+    process = None
+
+    def help():
+        nonlocal process
+        names = [name for name in map(_name, functions) if name]
+        after = [_called(kernel, signature) for kernel, signature in kernels]
+        if process is None and len(names) > 2 and sys.executable and (os.cpu_count() or 1) > 1:
+            command = [sys.executable, "-m", __name__, np.dtype(real).name, *reversed(names)]
+            command += [name for name in reversed(after) if name]
+            quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            try:
+                process = subprocess.Popen(
+                    command, **quiet, env=os.environ | {"NNJIT_CACHE_DIR": str(cache.directory())}
+                )
+            except OSError:  # then this process does it all
+                process = False
+
+    try:
+        yield help
+    finally:
+        if process:
+            process.kill()
+            process.wait()
+            process.stdin.close()
+
+
+def _name(function):
+    """Where another process finds a `linked` function; None if it is none of nnjit's own."""
+    if function.__module__.startswith("nnjit."):
+        for name, value in vars(sys.modules[function.__module__]).items():
+            if getattr(value, "py_func", None) is function:
+                return f"{function.__module__}:{name}"
+    return None
+
+
+def _called(kernel, signature):
+    """A kernel of nnjit's own files and its signature, as another process gets them; None if it is none."""
+    module = kernel.function.__module__
+    if module.startswith("nnjit.") and vars(sys.modules[module]).get(kernel.__name__) is kernel:
+        return f"{module}:{kernel.__name__}:{','.join(map(_letter, signature))}"
+    return None
+
+
+def _letter(kind):
+    if isinstance(kind, types.Array):
+        return f"{'w' if isinstance(kind.dtype, types.Integer) else 'a'}{kind.ndim}"
+    if isinstance(kind, types.UniTuple):
+        return f"t{kind.count}"
+    return "b" if kind is types.boolean else "i" if isinstance(kind, types.Integer) else "f"
+
+
+def _kind(text, real):
+    letter, count = text[0], int(text[1:] or 0)
+    if letter in "aw":
+        return types.Array(FLOATS[real] if letter == "a" else types.intp, count, "C")
+    return {"t": types.UniTuple(types.intp, count), "b": types.boolean, "i": types.intp, "f": FLOATS[real]}[letter]
+
+
+def _end_with_input():
+    """End this process when its standard input does: that is a pipe whose other end closes when the parent dies."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+def main(real, *names):
+    real = getattr(np, real)
+    for name in names:
+        module, attribute, *signature = name.split(":")
+        found = getattr(import_module(module), attribute)
+        if signature:
+            found.compile([_kind(text, real) for text in signature[0].split(",")], real)
+        else:
+            found.py_func.register(real)
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""What turns a function into a CUDA kernel, and launches it."""

@@ -1,0 +1,240 @@
+"""How a kernel runs on CUDA: bound once to its arrays, on a grid of threads.
+
+What runs comes from device_code.py: a `Kernel`, a loop whose iterations are independent, or a `block_kernel`, written
+for the threads of a block together. The twin of an operation in kernels/cuda is then a `launcher`: a function that
+takes the arrays and returns the launches, each a grid for one such kernel.
+
+A formula that reads what the kernel before has made is applied where that stores it (`fused`).
+
+Nothing is compiled when this file is imported, and nothing here needs a GPU before something is launched.
+"""
+
+import inspect
+import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import numpy as np
+from numba import cuda
+
+from ..compiler.elementwise import Formula
+from .device_code import SIMULATED, End, Now, extent, finishing, loop_kernel, stored_by
+
+THREADS = 4 if SIMULATED else 256  # of a block; the simulator starts a thread of the system for each
+GRID = 2 if SIMULATED else 1024  # blocks, at most, of a grid-stride loop
+PRECISION = ContextVar("precision", default="float32")  # of products: float32, or what a form of tensor.py rounds to
+
+
+@contextmanager
+def precision(name):
+    """Within, launches of products are made for this precision."""
+    token = PRECISION.set(name)
+    try:
+        yield
+    finally:
+        PRECISION.reset(token)
+
+
+@dataclass(eq=False)
+class Launch:
+    """One CUDA kernel with its grid and its arguments.
+
+    `completes` has a pair (array, again) for every array whose numbers it leaves final and could apply a formula to;
+    ``again(finish, kept, out, x, y)`` is the launch that does (see `fused`).
+    """
+
+    kernel: object
+    grid: tuple
+    threads: int
+    arguments: tuple
+    completes: tuple = ()
+
+    def on(self, stream=0):
+        """What is called with the arguments to launch it."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Grid size")  # Numba would have all grids large
+            return self.kernel[self.grid, self.threads, stream]
+
+    def __call__(self, stream=0):
+        self.on(stream)(*self.arguments)
+
+
+class Launcher:
+    """A twin in kernels/cuda that says itself which kernels run on which grid; called on arrays it runs them."""
+
+    form = None
+
+    def __init__(self, function):
+        self.function, self.__name__, self.__doc__ = function, function.__name__, function.__doc__
+        self.__wrapped__ = function
+        self.arguments = tuple(inspect.signature(function).parameters)
+
+    def __repr__(self):
+        return f"<launcher {self.function.__module__}.{self.__name__}({', '.join(self.arguments)})>"
+
+    def __call__(self, *arguments):
+        run(self, *arguments)
+
+
+def launcher(function):
+    """Decorator: a function from arrays and numbers to a list of `Launch`."""
+    return Launcher(function)
+
+
+def launches(kernel, arguments, flats=(), guarded=False):
+    """The launches of a kernel on arguments.
+
+    Parameters
+    ----------
+    kernel : Kernel or Launcher
+    arguments : sequence
+        Arrays (all of one floating-point type), numbers, tuples of whole numbers; `Now` where a kernel reads a number
+        itself (loops only).
+    flats : sequence of arrays
+        The counters, rates and log that `Now` refers to.
+    guarded : bool
+        A loop that does nothing while the stop flag, the fourth of the counters, is set.
+    """
+    if isinstance(kernel, Launcher):
+        return [launch for launch in kernel.function(*arguments) if launch is not None]
+    real = real_of(arguments)
+    now = tuple((name, value) for name, value in zip(kernel.arguments, arguments, strict=True) if type(value) is Now)
+    count = extent(kernel, real)(*map(_sample, arguments))
+    if count == 0:
+        return []
+    given = [_number(value, real) for value in arguments if type(value) is not Now]
+    read = flats if now or guarded else ()
+
+    def made(end=None, *more):
+        aligned = all(address(a) % 16 == 0 for a in (*arguments, *more) if getattr(a, "ndim", 0))
+        fours = isinstance(kernel, Formula) and aligned
+        code = loop_kernel(kernel, real, now, guarded, fours, end)
+        return Launch(code, (blocks(-(-count // 4) if fours else count),), THREADS, (*given, *more, *read))
+
+    if guarded:
+        return [made()]
+    return [_completing(made, stored_by(kernel, real), dict(zip(kernel.arguments, arguments, strict=True)))]
+
+
+def blocks(count):
+    """How many blocks of a grid-stride loop of so many iterations."""
+    return min(GRID, -(-count // THREADS))
+
+
+def launch(kernel, grid, threads, *arguments):
+    """A `Launch` of a block kernel; None for an empty grid."""
+    grid = grid if isinstance(grid, tuple) else (grid,)
+    if not min(grid):
+        return None
+    real = real_of(arguments)
+    given = tuple(_number(a, real) for a in arguments)
+
+    def made(end=None, *more):
+        return Launch(kernel.on(real, end), grid, threads, (*given, *more))
+
+    return _completing(made, kernel.stored, dict(zip(kernel.arguments, arguments, strict=True)))
+
+
+def completing(make, array):
+    """The launch that `make` makes, which completes an array and can be made again with a formula; see `Launch`."""
+    made = make()
+    made.completes = ((array, make),)
+    return made
+
+
+def _completing(make, names, arguments):
+    """The launch that ``make()`` makes, which completes the arguments of some names by statements of its own."""
+
+    def ending(name, array):
+        def again(finish, kept, *arrays):
+            return make(End(name, finish, kept), *(each.reshape(array.shape) for each in arrays))
+
+        return array, again
+
+    made = make()
+    made.completes = tuple(ending(name, arguments[name]) for name in names)
+    return made
+
+
+def fused(noted, formula, arguments, passing=()):
+    """Launches with a formula applied by those of them that complete what it reads; None where that cannot be.
+
+    So the formula costs no pass over memory of its own.
+
+    Parameters
+    ----------
+    noted : list of Launch
+        Those of the kernel before.
+    formula : Formula
+    arguments : sequence
+        The formula's; what it writes shares no memory with what the launches read.
+    passing : collection of str
+        Names of arguments that nobody else reads: they are not written then.
+    """
+    given = dict(zip(formula.arguments, arguments, strict=True))
+    if any(type(value) is Now for value in arguments):
+        return None
+    arrays = {name: value for name, value in given.items() if hasattr(value, "shape")}
+    out = arrays.pop(formula.output)
+    for name, array in arrays.items():
+        touching = [each for each in noted if any(_same(array, a) for a in each.arguments)]
+        ways = [[again for done, again in each.completes if _same(array, done)] for each in touching]
+        if touching and array.size == out.size and all(ways):
+            finish = finishing(formula, name, tuple((key, given[key]) for key in formula.scalars))
+            more = finish, name not in passing, out, arrays.get("x", out), arrays.get("y", out)
+            ends = {id(each): again for each, (again,) in zip(touching, ways, strict=True)}
+            return [ends[id(each)](*more) if id(each) in ends else each for each in noted]
+    return None
+
+
+def _same(array, other):
+    """Whether two arguments are the same numbers."""
+    return getattr(other, "ndim", 0) > 0 and array.size == other.size and address(array) == address(other)
+
+
+def run(kernel, *arguments):
+    """Run a kernel once on NumPy arrays: they are copied to the device and, written, back."""
+    there = {id(a): cuda.to_device(a) for a in arguments if isinstance(a, np.ndarray)}
+    for each in launches(kernel, [there.get(id(a), a) for a in arguments]):
+        each()
+    for array in arguments:
+        if isinstance(array, np.ndarray) and array.size:
+            array[...] = there[id(array)].copy_to_host()
+
+
+def real_of(arguments):
+    """The floating-point type of the first array that has one."""
+    return next((a.dtype.type for a in arguments if getattr(getattr(a, "dtype", None), "kind", "") == "f"), np.float64)
+
+
+def workspace(shape, like):
+    """An uninitialised array beside `like`, of its type and in its memory; it lives as long as its launch."""
+    return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else cuda.device_array(shape, like.dtype)
+
+
+def address(array):
+    """Where an array begins, on the device or, simulated, in memory."""
+    if isinstance(array, np.ndarray):
+        return array.ctypes.data
+    return array._ary.ctypes.data if SIMULATED else array.device_ctypes_pointer.value or 0
+
+
+def table(numbers, like, dtype=np.int32):
+    """Whole numbers that a kernel looks up, in the memory of `like`."""
+    numbers = np.ascontiguousarray(numbers, dtype)
+    return numbers if isinstance(like, np.ndarray) else cuda.to_device(numbers)
+
+
+def _number(value, real):
+    """Floats as the arrays' type."""
+    return real(value) if type(value) is float else value
+
+
+def _sample(value):
+    """What stands for an argument where only shapes matter: an array of zeros that takes no memory."""
+    if type(value) is Now:
+        return value.kind(1)
+    if hasattr(value, "shape") and not isinstance(value, np.generic):
+        return np.broadcast_to(np.zeros((), value.dtype), value.shape)
+    return value

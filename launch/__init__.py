@@ -1,0 +1,1 @@
+"""What the commands do: start, resume and report a run; open a saved network."""

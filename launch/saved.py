@@ -1,0 +1,125 @@
+"""A saved network with what is known about it: for `nnjit evaluate` and `nnjit predict`."""
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from .. import data
+from ..data.schema import Schema
+from ..errors import DataError, UsageError
+from ..network.compose import load
+from ..registry import load_plugin, losses
+from ..training import config_file
+from ..training.config import resolve
+from ..training.metrics import classes
+
+ROWS = 4096  # samples at a time
+
+
+def open_saved(model, plugins=()):
+    """Load a network.
+
+    Parameters
+    ----------
+    model : path
+        A run directory or a .safetensors file.
+    plugins : sequence of str
+        Plug-ins to load first.
+
+    Returns
+    -------
+    network : Network
+    config : Config or None
+        That of the run, if `model` is one whose data has a name.
+
+    Raises
+    ------
+    NnjitError
+    """
+    for plugin in plugins:
+        load_plugin(plugin)
+    network = load(model)
+    file = Path(model) / "config.toml"
+    table, where = config_file.read(file) if file.is_file() else ({}, "")
+    return network, resolve(table, where) if table.get("data") else None  # empty after Network.fit on arrays
+
+
+def choose(dataset, part=None):
+    """One split of a data set: "train" or "validation"; None: validation, if there is one.
+
+    Raises
+    ------
+    UsageError : there is no validation split.
+    """
+    if part == "validation" and dataset.validation is None:
+        raise UsageError(f"{dataset.name} has no validation samples; choose --split train")
+    return dataset.train if part == "train" or dataset.validation is None else dataset.validation
+
+
+def matched(network, dataset):
+    """Return the data set with the columns, classes and scale that the network was trained on.
+
+    Raises
+    ------
+    DataError
+        They do not fit; or the network knows no names of classes, and the data has another number of them.
+    """
+    known = network.trained_on or Schema()
+    names, outputs = dataset.class_names, network.output_shape
+    count = 2 if outputs == (1,) else outputs[0]
+    if known.classes is None and names is not None and len(names) != count and not _counted(names):
+        raise DataError(
+            f"{dataset.train.name}: it has {len(names)} classes with names ({', '.join(names[:8])}), but the network "
+            f"has {count}, whose names are not known"
+        )
+    return known.matched(dataset)
+
+
+def read_samples(network, path):
+    """Return the samples of a file without targets as a Split, `matched`; a row of a table takes the network's shape.
+
+    Raises
+    ------
+    DataError
+        The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
+        say by which factor it was trained on bytes.
+    """
+    dataset, shape = data.samples(path), network.input_shape
+    if dataset.train.holds_bytes and network.trained_on is None:
+        raise DataError(
+            f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "
+            "give real numbers, scaled as for training"
+        )
+    split = matched(network, dataset).train
+    if split.input_shape != shape and split.input_shape == (prod(shape),):
+        split = split.changed(shape=shape)
+    if split.input_shape != shape:
+        raise DataError(f"{path}: samples have shape {split.input_shape}, the network takes {shape}")
+    return split
+
+
+def outputs(network, split):
+    """F(x), some samples at a time."""
+    for first in range(0, len(split), ROWS):
+        yield network._apply(split.take(slice(first, first + ROWS), network.dtype)[0])
+
+
+def classifier(network, config, dataset):
+    """Return the function from outputs to the name of each sample's class, or its number; None without classes.
+
+    The run's loss, the names the network was trained on, or the data set says whether there are classes.
+    """
+    loss = None if config is None else losses.create(config.training.loss)
+    shape, names = network.output_shape, network.trained_on and network.trained_on.classes
+    if loss is not None and loss.independent and shape != (1,):  # a yes or no for each output
+        return None
+    if not (names or (loss is not None and loss.classification) or (dataset is not None and dataset.classes)):
+        return None
+    if names is None or len(names) != (2 if shape == (1,) else shape[0]):
+        return classes
+    return lambda y: np.array(names)[classes(y)]
+
+
+def _counted(names):
+    return list(names) == [str(i) for i in range(len(names))]

@@ -1,0 +1,117 @@
+"""What a layer is: its shapes, its parameters and its kernels.
+
+A layer is a class whose annotated attributes are its options and whose other attributes named ``forward`` and
+``backward_...`` are kernels. Arguments of kernels are bound by name:
+
+===========================  =======================================================================================
+``x``, ``y``                 input and output of the layer, (N, *shape)
+``dy``, ``dx``               dC/dy (given) and dC/dx (to be written)
+a parameter, ``d`` + it      ``W`` and ``dW``: the part of theta, and of its gradient (to be written, not added to)
+an option or scalar          a number, or a tuple of whole numbers (see `Layer.scalars`)
+a buffer                     saved but not learned (see `Layer.buffers`)
+a scratch array              kept from forward to backward (see `Layer.scratch`); ``d`` + it for its gradient
+``training``                 True in training, False in prediction
+``seed``                     a whole number that differs for every step and layer
+``first``                    the index in the batch of the first sample of this block
+===========================  =======================================================================================
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar
+
+from ..kernels.compiler.elementwise import elementwise
+from ..kernels.compiler.kernel import Kernel, kernel
+from ..kernels.operations import Operation, operation
+from ..registry import Options
+
+__all__ = ["Layer", "Parameter", "constant", "elementwise", "kernel", "operation", "weight", "zeros"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learned array: its shape, how it starts, and how many numbers flow in and out of one unit.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    start : spec or float
+        A registered initialiser, a number for every element, or None: what suits the activation that follows.
+    fan_in, fan_out : int
+        Inputs and outputs of one unit, for initialisers that scale by them.
+    """
+
+    shape: tuple
+    start: Any = None
+    fan_in: int = 1
+    fan_out: int = 1
+
+    @property
+    def size(self):
+        return prod(self.shape)
+
+
+def constant(value, shape):
+    """A parameter or buffer that starts as one number everywhere."""
+    return Parameter(tuple(shape), float(value))
+
+
+def zeros(shape):
+    """A parameter or buffer that starts as zero."""
+    return constant(0.0, shape)
+
+
+def weight(shape, fan_in, fan_out, init=None):
+    """A parameter drawn by a registered initialiser; None chooses by the activation that follows."""
+    return Parameter(tuple(shape), init, fan_in, fan_out)
+
+
+class Layer(Options):
+    """Base of all layers. Subclasses set kernels and override what differs from "same shape, no parameters"."""
+
+    forward: ClassVar[Kernel | Operation | None] = None
+    backward_input: ClassVar[Kernel | Operation | None] = None
+    couples_batch: ClassVar[bool] = False  # forward needs the whole batch at once (batch normalisation)
+    initializer: ClassVar[str | None] = None  # of an activation: what suits the weights before it
+
+    def kernel(self, attribute, in_shape):
+        """The kernel of an attribute for inputs of a shape: the same for all, unless a layer knows better."""
+        return getattr(self, attribute)
+
+    def output_shape(self, in_shape):
+        """Shape of the output without the batch; raises ShapeError for an input that cannot be."""
+        return in_shape
+
+    def parameters(self, in_shape):
+        """name -> Parameter, in the order in which they stand in theta."""
+        return {}
+
+    def buffers(self, in_shape):
+        """name -> Parameter: saved but not learned."""
+        return {}
+
+    def scratch(self, in_shape):
+        """name -> shape of an array kept from forward to backward; ("N", ...) has one row a sample."""
+        return {}
+
+    def scalars(self, in_shape):
+        """name -> number or tuple of whole numbers that kernels may bind; by default the options."""
+        return {k: v for k, v in self.options().items() if isinstance(v, (bool, int, float, tuple))}
+
+    def smallest_batch(self, in_shape):
+        """Samples that a training batch must have for the layer to learn from it; fewer cause a warning."""
+        return 1
+
+    def operations(self, in_shape):
+        """Multiplications of one sample's forward pass, for the cost model; by default one a number."""
+        return prod(self.output_shape(in_shape))
+
+    @classmethod
+    def gradients(cls):
+        """name -> kernel of every ``backward_...`` attribute that writes gradients of parameters."""
+        found = {}
+        for base in reversed(cls.__mro__):
+            for name, value in vars(base).items():
+                if name.startswith("backward_") and name != "backward_input":
+                    found[name] = value
+        return {name: value for name, value in found.items() if value is not None}

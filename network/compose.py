@@ -1,0 +1,73 @@
+"""From specs, or from a file, to a network."""
+
+from ..data.schema import Schema
+from ..errors import CheckpointError, NnjitError, SpecError, UnknownName
+from ..registry import layers as catalogue
+from ..registry.specs import split
+from ..storage.checkpoint import fill, read
+from .network import Network
+
+
+def compose(layers, input_shape, dtype="float32", device="cpu", seed=0, precision="float32"):
+    """Assemble named layers into a network.
+
+    Parameters
+    ----------
+    layers : list of specs, or one string with specs separated by white space
+        ``"conv(8, 3) relu flatten dense(10)"``, ``["relu", ("dense", {"units": 10})]``, instances.
+    input_shape : tuple of int
+        Without the batch: ``(C, *spatial)`` or ``(features,)``.
+    dtype : "float32" or "float64"
+    device : "cpu" or "cuda"
+    seed : int
+        Of the initial parameters.
+    precision : "float32", "tf32" or "bf16"
+        Of matrix products and convolutions on CUDA; see `Network`.
+
+    Raises
+    ------
+    SpecError, UnknownName, ShapeError, DeviceError
+    """
+    if isinstance(layers, str):
+        layers = split(layers)
+    if not isinstance(layers, (list, tuple)) or not layers:
+        raise SpecError(f"layers: expected a list of layer specs, got {layers!r}")
+    made = []
+    for position, spec in enumerate(layers, start=1):
+        try:
+            made.append(catalogue.create(spec))
+        except SpecError as error:
+            raise type(error)(f"layer {position}: {error}") from None
+    return Network(made, input_shape, dtype=dtype, device=device, seed=seed, precision=precision)
+
+
+def load(path):
+    """The network saved in a file, or in a run directory (the best, else the last).
+
+    Raises
+    ------
+    CheckpointError
+        Not a saved network; or a layer comes from a plug-in that is not loaded (its name and where it came from are
+        given: loading a file never imports code by itself).
+    """
+    tensors, about = read(path)
+    try:
+        network = compose(**about["network"])
+    except UnknownName as error:
+        plugins = about.get("plugins") or {}
+        missing = [f"{name} (from {where})" for name, where in plugins.items() if name not in catalogue.names()]
+        if not missing:
+            raise CheckpointError(f"{path}: {error}") from None
+        wanted = " ".join(f"--plugin {where}" for where in sorted({plugins[m.split(" ")[0]] for m in missing}))
+        raise CheckpointError(
+            f"{path}: needs plug-in layers that are not loaded: {', '.join(missing)}; give {wanted}"
+        ) from None
+    except (NnjitError, TypeError) as error:
+        raise CheckpointError(f"{path}: the network in it cannot be composed: {error}") from None
+    fill(network, tensors, path)
+    if (trained_on := about.get("trained_on")) is not None:
+        try:
+            network.trained_on = Schema.from_table(trained_on)
+        except (KeyError, TypeError, ValueError):
+            raise CheckpointError(f"{path}: what the network was trained on cannot be read") from None
+    return network

@@ -1,0 +1,171 @@
+"""A program's text compiled: kernels first, then each function of the text, each bound to the next by symbol.
+
+Kernels and functions are registered with LLVM under names that carry the hash of all that decides their code; what
+calls them compiles only a call. So a program compiles in the time of its own few lines, and a cached one loads in
+milliseconds. For tiny networks (schedule.inline) everything is compiled into one function instead.
+"""
+
+import ast
+
+from numba import njit, typeof, types
+
+from ..kernels.compiler import cache
+from ..kernels.compiler.cache import digest
+from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, compiled, external, symbol
+from ..kernels.compiler.prepare import from_both_ends
+from ..kernels.operations import Operation
+from . import writer
+from .fork import KEY as FORK_KEY
+from .fork import fork, split
+from .function import Function, Parameter
+from .graph import Ref
+from .slots import KEY as SLOTS_KEY
+from .slots import Slot
+
+_assembled: dict = {}  # key of a text -> its functions, which know no network: all that have the text share them
+
+
+@COMPILING
+def assemble(program):
+    """name -> callable, of predict, step and epoch as the program has them."""
+    plan, real = program.plan, program.dtype.type
+    inline, device = plan.inline, program.device
+    state = typeof(program.state)
+    flats = state.dtypes()
+    used = []
+
+    def kernel_of(binding, signature):  # Numba keeps it for ever, so it must not hold the program
+        kernel = _kernel(binding, device)
+        if inline:
+            dispatcher = kernel.inlined(signature, real)
+            used.append(dispatcher.py_func.__name__)
+            return dispatcher
+        name, _ = kernel.compile(signature, real)
+        used.append(name)
+        return name
+
+    # A kernel must be registered before code that calls it is loaded; first those that need no others.
+    bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
+    needed = {b: _kernel(b, device).source.linked() for b in dict.fromkeys(binding for binding, _ in bound)}
+    linked = list(dict.fromkeys(function for functions in needed.values() for function in functions))
+    late = [(_kernel(b, device), signature) for b, signature in bound if needed[b] and not inline]
+    with from_both_ends(linked, late, real) as help:
+        found = cache.compiled
+        for binding, signature in sorted(bound, key=lambda pair: len(needed[pair[0]]) > 0):
+            if needed[binding]:
+                for function in linked:
+                    function.register(real)
+            kernel_of(binding, signature)
+            if cache.compiled > found:
+                help()
+    key = digest(program.source, *sorted(set(used)), state, inline, FORK_KEY, SLOTS_KEY)
+    if key not in _assembled:
+        words = {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
+        space = program.namespace(words)
+        _assembled[key] = _Functions(program, space, state, key).build()
+    return _assembled[key]
+
+
+def _kernel(binding, device):
+    return binding.kernel.on(device) if isinstance(binding.kernel, Operation) else binding.kernel
+
+
+def _bound(program):
+    """Every binding with sample values of its arguments."""
+    plan = program.plan
+    real = FLOATS[program.dtype.type]
+    flat, whole = types.Array(real, 1, "C"), types.Array(types.int64, 1, "C")
+    ins, outs = plan.slot(Ref("value", 0)), plan.slot(Ref("value", plan.graph.output.index))
+    for call in [*writer._calls(plan), *([plan.clip] if program.loss is not None else [])]:
+        values = [call.values[name] for name in call.binding.names]
+        yield (
+            call.binding,
+            [plan.slot(v) if isinstance(v, Ref) else (v if isinstance(v, Slot) else _sample(v)) for v in values],
+        )
+    if program.loss is not None:
+        target = plan.slot(Ref("target", None))
+        yield plan.bindings["batch_gather"], [flat, whole, 0, 0, ins]
+        yield plan.bindings["batch_gather"], [whole if program.labels else flat, whole, 0, 0, target]
+    yield plan.bindings["batch_copy"], [flat, 0, ins]
+    yield plan.bindings["batch_put"], [outs, 0, flat]
+
+
+def _sample(value):
+    return value.sample() if hasattr(value, "sample") else value
+
+
+class _Functions:
+    """Compiles the functions of a text in the order in which they call each other."""
+
+    def __init__(self, program, space, state, key):
+        self.program, self.plan, self.space, self.state, self.key = program, program.plan, space, state, key
+
+    def build(self):
+        plan, program = self.plan, self.program
+        real, intp, boolean = FLOATS[program.dtype.type], types.intp, types.boolean
+        block, whole = (self.state, intp, intp, intp, boolean), (self.state, intp, intp, intp, boolean, intp)
+        ins, outs = (("N", *value.shape) for value in (plan.graph.input, plan.graph.output))
+        x = types.Array(real, len(ins), "C", readonly=True)  # what is only read may be a memory map or a buffer
+        y = types.Array(real, len(outs), "C")
+        order = types.Array(intp, 1, "C", readonly=True)
+        for i, region in enumerate(plan.regions, start=1):
+            self.bind(f"forward_{i}", whole if region.coupled else block)
+            if program.backward:
+                self.bind(f"backward_{i}", whole if region.coupled else block)
+        functions = {}
+        if program.loss is not None:
+            target = order if program.labels else types.Array(real, len(outs), "C", readonly=True)
+            wanted = ("N",) if program.labels else outs
+            self.bind("gradients", whole)
+            self.inline("extent", "cost", "record")
+            self.bind("measure", (self.state, intp, intp))
+            self.bind("descend", (self.state, intp, types.float64, intp, types.float64))
+            local = dict.fromkeys(("first", "N", "seed", "t"), intp) | dict.fromkeys(("rate", "clip"), types.float64)
+            self.fork("learn", local | {"s": self.state, "x": x, "targets": target, "order": order})
+            self.link("learn", (self.state, x, target, order, intp, intp), types.float64)
+            given = [Parameter("x", x, ins), Parameter("target", target, wanted)]
+            functions["step"] = self.entry("step", given, types.float64, plan.N)
+            given = [Parameter("x", x, ins), Parameter("targets", target, wanted), Parameter("order", order, ("K",))]
+            functions["epoch"] = self.entry("epoch", given, types.float64)
+        self.fork("predict", dict.fromkeys(("first", "N", "seed"), intp) | {"s": self.state, "x": x, "y": y})
+        functions["predict"] = self.entry("predict", [Parameter("x", x, ins), Parameter("y", y, outs)])
+        return functions
+
+    def named(self, name):
+        function = self.space[name]
+        function.__name__ = function.__qualname__ = f"{name}_{self.key}"
+        return function
+
+    def entry(self, name, arrays, result=types.none, largest=None):
+        """What is called from outside."""
+        shapes = self.plan.graph.input.shape, self.plan.graph.output.shape
+        parameters = [Parameter("state", self.state), *arrays]
+        return Function(name, self.named(name), parameters, result, self.program.layout, *shapes, largest)
+
+    def bind(self, name, signature):
+        """Link a function, or in a tiny network let it be inlined."""
+        if self.plan.inline:
+            self.inline(name)
+        else:
+            self.link(name, signature)
+
+    def link(self, name, signature, result=types.none):
+        """Compile a function and put the call of its symbol in its place; returns the symbol."""
+        # Never called from Python, so spared the wrappers for it.
+        wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        linked = symbol(compiled(self.named(name), signature, **wrappers), signature)
+        self.space[name] = external(linked, signature, result)
+        return linked
+
+    def fork(self, name, variables):
+        """Take the parallel loops out of a function, whose local variables are of the given types."""
+        function, tasks = split(self.program.source, name, set(variables))
+        file = self.space[name].__code__.co_filename
+        exec(compile(ast.Module([*tasks, function], []), file, "exec"), self.space)
+        for k, task in enumerate(tasks):
+            signature = (types.intp, *(variables[argument.arg] for argument in task.args.args[1:]))
+            self.space[f"{name}_fork_{k}"] = fork(self.link(task.name, signature), signature)
+
+    def inline(self, *names):
+        for name in names:
+            self.space[name] = njit(**INLINED)(self.space[name])

@@ -1,0 +1,172 @@
+"""What the kernels of a layer, a loss and an optimizer must write, judged by their arguments and their text.
+
+`graph` asks when a network is composed, `program` before it trains: what nothing writes would be trained on whatever
+was in memory, or not at all, without a word. Their options must be valid as kernels get them, too.
+"""
+
+import ast
+import copy
+import math
+
+import numpy as np
+
+from ..errors import NnjitError, SpecError
+from ..kernels.compiler.elementwise import Formula
+from ..kernels.compiler.kernel import Kernel
+
+ASKED = {"shape", "size", "ndim", "dtype", "strides", "itemsize", "nbytes"}  # attributes by which nothing is written
+
+
+def check_layer(node):
+    """Raise NnjitError unless forward writes y and every parameter has one gradient; `node` is one of the graph's."""
+    layer, name = node.layer, node.name
+    learned = [key for key, (_, parameter) in node.parameters.items() if parameter.size]
+    deltas = ["dy", "dx", *("d" + key for key in node.parameters)]
+    if node.skip is not None or getattr(layer, "alias", False):
+        if learned:
+            raise NnjitError(f"{name}: no kernel reads the parameter {learned[0]}; leave it out of parameters()")
+        return
+    if layer.forward is None:
+        raise NnjitError(f"{name}: the layer has no forward kernel")
+    known = names(node)
+    for attribute in ("forward", "backward_input", *type(layer).gradients()):
+        if getattr(layer, attribute) is not None:
+            check_names(name, attribute, getattr(layer, attribute), known)
+    _refuse(name, "forward", layer.forward, deltas, "which only a backward kernel has")
+    must_write(name, "forward", layer.forward, "y")
+    if layer.backward_input is not None:
+        reason = (
+            "which needs a kernel of its own, such as backward_parameters, for backward_input sees blocks of a batch"
+        )
+        _refuse(name, "backward_input", layer.backward_input, deltas[2:], reason)
+        must_write(name, "backward_input", layer.backward_input, "dx")
+    writers: dict[str, list] = {key: [] for key in node.parameters}
+    for attribute in type(layer).gradients():
+        kernel = getattr(layer, attribute)
+        _refuse(name, attribute, kernel, ["dx"], "which only backward_input writes")
+        written = [key for key in writers if "d" + key in kernel.arguments]
+        if not written:
+            raise NnjitError(f"{name}: {attribute} takes no gradient of a parameter, so it would never be called; it"
+                             f" takes {', '.join(kernel.arguments)}")  # fmt: skip
+        for key in written:
+            writers[key].append(attribute)
+            must_write(name, attribute, kernel, "d" + key)
+    for key in learned:
+        if key not in layer.forward.arguments:
+            raise NnjitError(f"{name}: forward does not read the parameter {key}, so nothing depends on it; take it as"
+                             " an argument, or leave it out of parameters()")  # fmt: skip
+        if not writers[key]:
+            raise NnjitError(
+                f"{name}: no kernel writes d{key}, so the parameter {key} would never be trained; write a kernel such"
+                f" as backward_parameters(x, dy, d{key}), or make {key} a buffer (in buffers()) if it is to stay fixed"
+            )
+        if len(writers[key]) > 1:
+            raise NnjitError(f"{name}: {' and '.join(writers[key])} all write d{key}, and only the last would count;"
+                             " let one kernel write it")  # fmt: skip
+
+
+def names(node):
+    """All that the kernels of a node's layer may take as arguments."""
+    layer, shape = node.layer, node.x.shape
+    arrays = [*node.parameters, *layer.scratch(shape)]
+    return ["x", "y", "dx", "dy", *(each for name in arrays for each in (name, "d" + name)), *node.buffers,
+            *layer.scalars(shape), "training", "seed", "first"]  # fmt: skip
+
+
+def check_names(owner, attribute, kernel, known):
+    """Raise NnjitError for an argument of a kernel that is none of the known names."""
+    for name in kernel.arguments:
+        if name not in known:
+            raise NnjitError(
+                f"{owner}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}"
+            )
+
+
+def check_rounded(owner, options, dtype):
+    """Raise SpecError unless options are valid when rounded to a network's dtype, as its kernels get them.
+
+    In float32 an epsilon of 1e-50 is 0, and a rate of dropout of 0.99999999999 is 1.
+    """
+    rounded = copy.copy(options)
+    for name, value in options.options().items():
+        if type(value) is float and math.isfinite(value):
+            setattr(rounded, name, as_dtype(f"{owner}: {name}", value, dtype))
+    try:
+        rounded.validate()
+    except SpecError as error:
+        raise SpecError(f"{error} (rounded to {dtype})") from None
+
+
+def as_dtype(name, value, dtype):
+    """A number rounded to a float dtype; SpecError where it would become infinite, 0 or inexact by being too small."""
+    least, most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+    if value == 0 or least <= abs(value) <= most:
+        return float(np.asarray(value, dtype))
+    raise SpecError(f"{name}: {dtype} cannot hold {value}, only 0 and magnitudes from {least:.3g} to {most:.3g}")
+
+
+def check_training(loss_name, loss, optimizer):
+    """Raise NnjitError unless the kernels of a loss write the loss and its gradient, and an update changes theta."""
+    for suffix in ("", "_labels"):
+        for attribute, output in (("forward" + suffix, "loss"), ("backward" + suffix, "dy")):
+            if getattr(loss, attribute, None) is not None:
+                must_write(loss_name, attribute, getattr(loss, attribute), output)
+    update = optimizer.update
+    must_write("optimizer", "update", update, "theta", kept=True)
+    for name in ("gradient", *optimizer.moments):
+        if name not in update.arguments:
+            raise NnjitError(f"optimizer: update does not take {name}; it takes {', '.join(update.arguments)}")
+
+
+def must_write(owner, attribute, kernel, output, kept=False):
+    """Raise NnjitError unless a kernel takes an array as `output` and writes it, as far as its text tells.
+
+    Adding to what it held is enough for an array that is `kept` from call to call.
+    """
+    if output not in kernel.arguments:
+        raise NnjitError(f"{owner}: {attribute} does not write {output}: it must be one of its arguments, which are"
+                         f" {', '.join(kernel.arguments)}")  # fmt: skip
+    if isinstance(kernel, Kernel) and not isinstance(kernel, Formula):
+        try:
+            tree = kernel.source.tree()
+        except SpecError:  # it has no text, which is said when it is compiled
+            return
+        found = _Written()
+        found.visit(tree)
+        if output not in (found.names | found.added if kept else found.names):
+            what = "only adds to" if output in found.added else "does not write"
+            raise NnjitError(f"{owner}: {attribute} {what} {output}, which holds whatever was in memory before; set all"
+                             f" of it, {output}[...] = ...")  # fmt: skip
+
+
+class _Written(ast.NodeVisitor):
+    """Names of arrays that a function may write: all it does more with than ask their shape and add to them."""
+
+    def __init__(self):
+        self.names, self.added = set(), set()
+
+    def visit_Name(self, node):
+        self.names.add(node.id)
+
+    def visit_Attribute(self, node):
+        if not (isinstance(node.value, ast.Name) and node.attr in ASKED):
+            self.generic_visit(node)
+
+    def visit_Call(self, node):
+        if not (isinstance(node.func, ast.Name) and node.func.id == "len"):
+            self.generic_visit(node)
+
+    def visit_AugAssign(self, node):
+        target = node.target
+        if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
+            self.added.add(target.value.id)
+            self.visit(target.slice)
+        else:
+            self.visit(target)
+        self.visit(node.value)
+
+
+def _refuse(name, attribute, kernel, names, reason):
+    for each in names:
+        if each in kernel.arguments:
+            raise NnjitError(f"{name}: {attribute} takes {each}, {reason}")

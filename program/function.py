@@ -1,0 +1,261 @@
+"""predict, step and epoch of a program as values: passed to jitted code, or called from Python.
+
+Numba calls its own first-class functions by a C address, which carries no exceptions. A `Function` has a Numba type
+instead, by name, element type and ranks, so that a user's cached code takes the functions of another network. Its value
+is the address of code in Numba's calling convention, the program's layout number and the sizes of a sample and of an
+output. A call hands on the status, and with it the exception.
+
+A refused call fills its output with NaN, notes the refusal in the state and raises. Directly in the body of a parallel
+loop Numba cannot raise: there the next call from Python raises instead.
+"""
+
+import warnings
+from math import nan
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import NumbaError, TypingError
+from numba.core.typing import signature as call_signature
+from numba.core.typing.typeof import Purpose
+from numba.extending import (
+    NativeValue,
+    lower_builtin,
+    make_attribute_wrapper,
+    models,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+from numba.np.numpy_support import as_dtype
+
+from ..errors import ShapeError
+from ..kernels.compiler.kernel import compiled, once
+from ..kernels.counters import FAULT
+from .state import FAULTS, READ_ONLY, WRONG_STATE, State
+
+PARALLEL = "__numba_parfor_gufunc"  # begins the names that Numba gives to the bodies of parallel loops
+
+
+class Parameter(NamedTuple):
+    """An argument of a program's function: the state, which has no shape, or an array."""
+
+    name: str
+    type: types.Type
+    shape: tuple | None = None  # "N" stands for the number of samples
+
+    def __str__(self):
+        if self.shape is None:
+            return "the program's state"
+        shape = ", ".join(map(str, self.shape)) + "," * (len(self.shape) == 1)
+        return f"{self.name} ({shape}) of {self.type.dtype}"
+
+    def misfit(self, array):
+        """What is wrong with an array from Python, in words; None if nothing is."""
+        if not isinstance(array, np.ndarray):
+            return f"got {_kind(array)}"
+        if array.dtype != as_dtype(self.type.dtype):
+            return f"got {array.dtype} {array.shape}; convert it with astype"
+        free = [i for i, size in enumerate(self.shape) if isinstance(size, str)]
+        if array.ndim != len(self.shape) or any(
+            array.shape[i] != size for i, size in enumerate(self.shape) if i not in free
+        ):
+            return f"got shape {array.shape}"
+        if not array.flags.c_contiguous:
+            return "got an array that is not C-contiguous; np.ascontiguousarray makes a copy that is"
+        if self.type.mutable and not array.flags.writeable:
+            return "got a read-only array, but the result is written into it"
+        return None
+
+
+class Function:
+    """A compiled function of a program. It is compiled, or loaded from disk, when it is first called or passed.
+
+    Parameters
+    ----------
+    name : str
+        "predict", "step" or "epoch".
+    function : function
+        What is compiled.
+    parameters : list of Parameter
+        The state first.
+    result : Numba type
+    layout : int
+        The number that a state must have.
+    input_shape, output_shape : tuple of int
+        Of a sample and of an output.
+    largest : int or None
+        The largest number of samples.
+    """
+
+    def __init__(self, name, function, parameters, result, layout, input_shape, output_shape, largest=None):
+        self.name, self.function, self.parameters, self.layout = name, function, tuple(parameters), layout
+        self.input_shape, self.output_shape, self.largest = tuple(input_shape), tuple(output_shape), largest
+        self.type = FunctionType(
+            str(self), [p.type for p in self.parameters], result, len(self.input_shape), len(self.output_shape)
+        )
+
+    def __str__(self):
+        return f"{self.name}({', '.join(p.name for p in self.parameters)})"
+
+    def __repr__(self):
+        return f"<{self}>"
+
+    @once
+    def dispatcher(self):
+        return compiled(self.function, tuple(p.type for p in self.parameters), no_cfunc_wrapper=True)
+
+    @once
+    def numbers(self):
+        """What compiled code gets: the address, the layout number, the sizes."""
+        (result,) = self.dispatcher.overloads.values()
+        address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+        return (address, self.layout, *self.input_shape, *self.output_shape)
+
+    def __call__(self, *arguments):
+        try:
+            if arguments[0].counters[FAULT]:
+                self._report(arguments[0])
+            return self.dispatcher(*arguments)
+        except ShapeError:
+            raise
+        except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, NumbaError) as error:
+            if arguments and type(arguments[0]) is State:
+                arguments[0].counters[FAULT] = 0  # this exception says it
+            wrong = self._wrong(arguments)
+            raise ShapeError(f"{self.name}: {wrong}" if wrong else str(error)) from None
+
+    def _report(self, state):
+        """Say that an earlier call in compiled code was refused: raise, or warn where it has raised."""
+        fault, state.counters[FAULT] = int(state.counters[FAULT]), 0
+        name, what = FAULTS[abs(fault) - 1].split()
+        earlier = f"an earlier call of {name} in compiled code was refused: its {what} did not fit"
+        if fault > 0:
+            raise ShapeError(f"{earlier}; it returned NaN, and this call of {self.name} was not made")
+        warnings.warn(earlier, RuntimeWarning, stacklevel=3)
+
+    def _wrong(self, arguments):
+        """What is wrong with arguments from Python, in words; None where only compiled code knows."""
+        if len(arguments) != len(self.parameters):
+            return f"expected {self}, got {len(arguments)} arguments"
+        state, *arrays = arguments
+        if not isinstance(state, State):
+            return f"expected the program's state first, got {_kind(state)}"
+        if state.layout != self.layout:
+            return WRONG_STATE
+        if not state.writable():
+            return READ_ONLY
+        for parameter, array in zip(self.parameters[1:], arrays, strict=True):
+            if wrong := parameter.misfit(array):
+                return f"expected {parameter}, {wrong}"
+        x, y = arrays[:2]
+        if len(x) != len(y):
+            return f"expected as many rows in {self.parameters[2].name} as in x, got {len(y)} and {len(x)}"
+        if self.largest and not 1 <= len(x) <= self.largest:
+            return f"expected 1 to {self.largest} samples, the program's batch, got {len(x)}"
+        return None
+
+
+def _kind(value):
+    return f"an object of type {type(value).__name__}"
+
+
+class FunctionType(types.Callable):
+    """A `Function` in jitted code, by name, types of the arguments and ranks of a sample and of an output."""
+
+    def __init__(self, name, parameters, result, input_rank, output_rank):
+        self.parameters, self.result, self.ranks = tuple(parameters), result, (input_rank, output_rank)
+        self.title = name
+        super().__init__(f"{name}: {', '.join(map(str, self.parameters))} -> {result}, ranks {self.ranks}")
+
+    @property
+    def key(self):
+        return self.title, self.parameters, self.result, self.ranks
+
+    def get_call_type(self, context, args, kws):
+        fits = len(args) == len(self.parameters) and not kws
+        if not fits or any(context.can_convert(a, p) is None for a, p in zip(args, self.parameters, strict=True)):
+            expected, got = (", ".join(map(_in_words, kinds)) for kinds in (self.parameters, (*args, *kws.values())))
+            raise TypingError(f"{self.title} takes, by position: {expected}; got {got}")
+        return call_signature(self.result, *self.parameters, recvr=self)
+
+    def get_call_signatures(self):
+        return [call_signature(self.result, *self.parameters)], False
+
+    def get_impl_key(self, sig):
+        return type(self)
+
+
+def _in_words(kind):
+    if not isinstance(kind, types.Array):
+        return str(kind)
+    layout = "" if kind.layout == "C" else " that is not C-contiguous"
+    return f"{'' if kind.mutable else 'a read-only '}{kind.dtype} array of rank {kind.ndim}{layout}"
+
+
+@register_model(FunctionType)
+class _FunctionModel(models.StructModel):
+    def __init__(self, manager, kind):
+        input_shape, output_shape = (types.UniTuple(types.intp, rank) for rank in kind.ranks)
+        members = [("address", types.intp), ("layout", types.int64)]
+        super().__init__(manager, kind, [*members, ("input_shape", input_shape), ("output_shape", output_shape)])
+
+
+for _member in ("layout", "input_shape", "output_shape"):
+    make_attribute_wrapper(FunctionType, _member, _member)
+
+
+@typeof_impl.register(Function)
+def _typeof(function, context):
+    if context.purpose is Purpose.constant:
+        raise TypingError(
+            f"{function} of a program cannot be a global or closure variable of jitted code, whose cache would keep the"
+            " address of a former network's code: pass it as an argument"
+        )
+    return function.type
+
+
+@unbox(FunctionType)
+def _unbox(kind, obj, c):
+    numbers = c.pyapi.object_getattr_string(obj, "numbers")  # compiles at the first time
+    function = cgutils.create_struct_proxy(kind)(c.context, c.builder)
+    failed = cgutils.is_null(c.builder, numbers)
+    with c.builder.if_then(c.builder.not_(failed)):
+        inputs, outputs = kind.ranks
+        values = c.unbox(types.UniTuple(types.int64, 2 + inputs + outputs), numbers).value
+        values = cgutils.unpack_tuple(c.builder, values)
+        function.address, function.layout = values[:2]
+        function.input_shape = cgutils.pack_array(c.builder, values[2 : 2 + inputs])
+        function.output_shape = cgutils.pack_array(c.builder, values[2 + inputs :])
+        c.pyapi.decref(numbers)
+    return NativeValue(function._getvalue(), is_error=failed)
+
+
+@lower_builtin(FunctionType, types.VarArg(types.Any))
+def _call(context, builder, sig, args):
+    """Call the code; hand its exception on, but not to Numba's body of a parallel loop, which cannot."""
+    kind, given = sig.args[0], sig.args[1:]
+    function = cgutils.create_struct_proxy(kind)(context, builder, args[0])
+    values = [
+        context.cast(builder, value, of, wanted)
+        for value, of, wanted in zip(args[1:], given, kind.parameters, strict=True)
+    ]
+    llvm_type = context.call_conv.get_function_type(kind.result, kind.parameters)
+    code = builder.inttoptr(function.address, llvm_type.as_pointer())
+    status, result = context.call_conv.call_function(builder, code, kind.result, kind.parameters, values)
+    if PARALLEL not in builder.function.name:
+        with cgutils.if_unlikely(builder, status.is_error):
+            _mark_as_raised(context, builder, values[0], kind.parameters[0])
+            context.call_conv.return_status_propagate(builder, status)
+    elif kind.result is types.float64:
+        result = builder.select(status.is_error, context.get_constant(types.float64, nan), result)
+    return result
+
+
+def _mark_as_raised(context, builder, state, kind):
+    """Negate the number of the refused call in the state."""
+    counters = cgutils.create_struct_proxy(kind)(context, builder, state).counters
+    data = cgutils.create_struct_proxy(types.Array(types.int64, 1, "C"))(context, builder, counters).data
+    place = builder.gep(data, [context.get_constant(types.intp, FAULT)])
+    builder.store(builder.neg(builder.load(place)), place)

@@ -1,0 +1,127 @@
+"""A list of layers unrolled: nodes in the order of execution, and where each parameter stands in theta."""
+
+import warnings
+from dataclasses import dataclass, field
+
+from ..errors import NnjitError, ShapeError, SpecError
+from ..layers.base import Layer, Parameter
+from ..registry import layers as catalogue
+from .duties import check_layer
+
+
+@dataclass(frozen=True)
+class Value:
+    """An activation: its number and its shape without the batch. Value 0 is the input."""
+
+    index: int
+    shape: tuple
+
+
+@dataclass
+class Node:
+    """One layer at its place, or the sum at the end of a residual (`skip` is then the value added)."""
+
+    layer: Layer
+    name: str
+    x: Value
+    y: Value
+    parameters: dict = field(default_factory=dict)  # name -> (offset in theta, Parameter)
+    buffers: dict = field(default_factory=dict)  # name -> (offset in the buffers, Parameter)
+    skip: Value | None = None
+    start: int = -1  # of a residual's sum: the index of the first node inside
+
+    @property
+    def kind(self):
+        """The registered name."""
+        return self.name.rpartition(".")[0].rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An array by what it is: ("value" | "delta", value index) or ("scratch" | "dscratch", (node index, name))."""
+
+    kind: str
+    key: object
+
+
+def is_alias(node):
+    """Whether the layer only names its input's memory anew (flatten, reshape, identity)."""
+    return getattr(node.layer, "alias", False)
+
+
+class Graph:
+    """Nodes of a network; `size` numbers are learned, `buffer_size` are saved but not learned."""
+
+    def __init__(self, layers, input_shape):
+        self.input = Value(0, tuple(input_shape))
+        self.values = [self.input]
+        self.nodes = []
+        self.size = self.buffer_size = 0
+        self.output = self._unroll(layers, self.input, "")
+
+    def _unroll(self, layers, x, prefix):
+        for position, layer in enumerate(layers, start=1):
+            name = f"{prefix}{catalogue.name_of(type(layer))}.{position}"
+            try:
+                x = self._add(layer, name, x)
+            except ShapeError as error:
+                raise ShapeError(f"{name}: {error}" if name not in str(error) else str(error)) from None
+        return x
+
+    def _value(self, shape):
+        if not all(isinstance(n, int) and n > 0 for n in shape):
+            raise ShapeError(f"every size of an activation must be a positive whole number, got {shape}")
+        self.values.append(Value(len(self.values), tuple(shape)))
+        return self.values[-1]
+
+    def _add(self, layer, name, x):
+        inner = layer.contents() if hasattr(layer, "contents") else None
+        if inner is not None:
+            start = len(self.nodes)
+            inside = self._unroll(inner, x, f"{name}.")
+            if inside.shape != x.shape:
+                raise ShapeError(f"a residual adds its input {x.shape} to its output {inside.shape}: they must agree")
+            node = Node(layer, name, inside, self._value(x.shape), skip=x, start=start)
+        else:
+            node = Node(layer, name, x, self._value(layer.output_shape(x.shape)))
+        for key, parameter in layer.parameters(x.shape).items():
+            _check(key, parameter, name)
+            node.parameters[key] = (self.size, parameter)
+            self.size += parameter.size
+        for key, parameter in layer.buffers(x.shape).items():
+            _check(key, parameter, name)
+            node.buffers[key] = (self.buffer_size, parameter)
+            self.buffer_size += parameter.size
+        check_layer(node)
+        self.nodes.append(node)
+        return node.y
+
+    def warn_of_batches(self, samples, what):
+        """Warn if a layer learns nothing from a training batch of so many samples; `what` says which batch that is."""
+        few = [node.name for node in self.nodes if samples < node.layer.smallest_batch(node.x.shape)]
+        if few:
+            warnings.warn(
+                f"{what} has one number for each channel of {', '.join(few)}, and one number has no variance: its "
+                "running statistics do not move and nothing before it learns from that batch; choose a batch size that "
+                "leaves two samples or more",
+                stacklevel=2,
+            )
+
+    def follower(self, node):
+        """The layer that reads what `node` writes, or None."""
+        return next((other.layer for other in self.nodes if other.x is node.y), None)
+
+
+# What kernels call other things by (layer.py), so no parameter or buffer can have these names.
+RESERVED = {"x", "y", "dx", "dy", "training", "seed", "first"}
+
+
+def _check(key, parameter, name):
+    if not isinstance(parameter, Parameter):
+        raise NnjitError(f"{name}: {key} must be made by weight(), constant() or zeros(), got {parameter!r}")
+    if not all(isinstance(n, int) and n >= 0 for n in parameter.shape):
+        raise ShapeError(f"{name}: the sizes of {key} must be whole numbers from 0 on, got {parameter.shape}")
+    if not key.isidentifier():
+        raise SpecError(f"{name}: the parameter name {key!r} is not an identifier")
+    if key in RESERVED:
+        raise SpecError(f"{name}: a parameter cannot be called {key!r}, which means something else to a kernel")

@@ -1,0 +1,238 @@
+"""The program of a network: a short Python text, in the lecture's notation, that is run in three ways.
+
+The text names every array and spells forward pass, backward pass and update out, one call an operation. With the NumPy
+reference kernels it is the oracle (`reference`); with the CPU kernels it runs call by call (`interpret`) or compiled,
+without an interpreter inside (`compile`). Nothing else in nnjit generates code.
+
+Notation (lecture): ``a1`` is the input x; ``z`` is an affine layer's output and ``a`` the activation after it, both
+with the same number l; ``delta`` = dC/dz, ``da`` = dC/da, per sample, without 1/N; W, b, dW, db as they are.
+"""
+
+import linecache
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+
+from ..errors import ShapeError, SpecError
+from ..kernels.compiler.cache import digest
+from ..kernels.compiler.elementwise import Formula
+from ..kernels.compiler.kernel import COMPILING
+from ..kernels.counters import HEAD, SEED
+from ..kernels.operations import Operation, operation
+from ..registry import losses, optimizers
+from ..registry.annotations import checked
+from ..registry.specs import shown
+from .assemble import assemble
+from .duties import as_dtype, check_rounded, check_training
+from .graph import Ref
+from .memory import aligned, need
+from .norms import check_p
+from .plan import Plan
+from .slots import part, rows, short
+from .state import State
+from .writer import write
+
+
+class Program:
+    """The training or prediction program of one network for one batch size.
+
+    Parameters
+    ----------
+    network : Network
+    loss, optimizer : specs or instances; None for prediction only
+    batch_size : int
+        The largest number of samples of a step; buffers are planned for it.
+    labels : bool or None
+        Whether targets are whole-number labels (N,) rather than values like the output; None: as the loss prefers.
+    clip : Clip or None
+        Clipping of the gradient by its norm.
+    rates : array or None
+        Learning rate of every step; None: the optimizer's own.
+    norm : float
+        The p of the logged gradient norms.
+    backward : bool
+        Without a loss: write ``forward`` and ``backward`` for `Network`, one block, instead of ``predict``.
+
+    Attributes
+    ----------
+    source : str
+        The text.
+    state : State
+        Shares theta, gradient and buffers with the network.
+    predict, step, epoch : compiled functions
+        ``predict(state, x, y)`` writes y; ``step(state, x, target)`` and ``epoch(state, x, targets, order)`` return the
+        mean loss. Pass them as arguments to your own jitted functions; on CUDA they are called from Python only.
+    """
+
+    @COMPILING  # so that a process is not forked in the midst of it
+    def __init__(self, network, loss=None, optimizer=None, batch_size=32, labels=None, clip=None, rates=None, norm=2.0,
+                 backward=False):  # fmt: skip
+        self.network, self.batch_size = network, checked("batch_size", batch_size, int, 1)
+        self.dtype, self.device = network.dtype, network.device
+        self.clip, self.norm = clip, self._norm(clip, norm)
+        self.loss = self.optimizer = None
+        self.labels, self.rates = False, np.zeros(1)
+        if loss is not None:
+            self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
+        self.backward = backward or loss is not None
+        self.plan = Plan(self)
+        for name in ("gather", "copy", "put"):
+            self.plan.bind(f"batch_{name}", operation(f"batch.{name}", form="flat"))
+        if self.device == "cuda":
+            from .device import twin  # numba.cuda is imported by those who use it
+
+            for binding in self.plan.bindings.values():
+                twin(binding)  # refuses what has no CUDA form
+        self.source = write(self.plan)
+        # What a state and the functions share: the text says where every array lies.
+        self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
+        self.input = self.plan.slot(Ref("value", 0))
+        self.output = self.plan.slot(Ref("value", network.graph.output.index))
+        self.input_gradient = self.plan.slot(Ref("delta", 0))
+        self.output_gradient = self.plan.slot(Ref("delta", network.graph.output.index))
+        need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
+        self.state = self.new_state(share=True)
+
+    def _learns(self, loss, optimizer, labels, rates):
+        loss.validate_shape(self.network.output_shape)
+        can = getattr(loss, "forward_labels", None) is not None
+        self.labels = can if labels is None else labels
+        self.loss_name = losses.name_of(type(loss))
+        if self.labels and not can:
+            raise ShapeError(f"{self.loss_name}: takes targets of the output's shape, not whole-number labels")
+        if not self.network.theta.size:
+            raise ShapeError("the network has no parameters, so there is nothing to train")
+        self.network.graph.warn_of_batches(self.batch_size, f"a training batch of {self.batch_size}")
+        check_training(self.loss_name, loss, optimizer)
+        check_rounded(self.loss_name, loss, self.dtype)
+        check_rounded("optimizer", optimizer, self.dtype)
+        self.loss, self.optimizer = loss, optimizer
+        self.rates = self._rates(optimizer.lr if rates is None else rates)
+
+    def _norm(self, clip, norm):
+        """The p of the norms that are logged: that of the clipping, if there is one."""
+        if clip is not None:
+            if not (hasattr(clip, "max") and hasattr(clip, "p")):
+                raise SpecError(f"clip: expected a Clip, as nnjit.training.clip.create makes it, got {shown(clip)}")
+            check_rounded("clip", clip, self.dtype)
+            norm = clip.p
+        norm = checked("norm", norm, float)
+        check_p(norm, "norm")
+        return norm if norm == np.inf else as_dtype("norm", norm, self.dtype)
+
+    def _rates(self, rates):
+        """The learning rates of all steps as an array."""
+        try:
+            found = np.atleast_1d(np.asarray(rates))
+            fits = found.ndim == 1 and found.size and found.dtype.kind in "iuf" and (found >= 0).all()
+            if fits and (found <= np.finfo(self.dtype).max).all():
+                return found.astype(np.float64)
+        except ValueError:  # rows of different lengths
+            pass
+        raise SpecError(f"rates: expected a learning rate from 0 on for every step that {self.dtype} can hold, got "
+                        f"{shown(rates)}")  # fmt: skip
+
+    @property
+    def largest_norm(self):
+        """The largest norm of the gradient with which a step is taken; beyond it, as for NaN, the stop flag is set.
+
+        Where moments hold squares of the gradient, these must not overflow; clipping comes before.
+        """
+        largest = np.finfo(np.float64).max
+        squared = np.sqrt(np.finfo(self.dtype).max)
+        if self.optimizer.squares and (self.clip is None or self.clip.max > squared):
+            largest = squared ** min(self.norm, 1.0)  # for p < 1 the norm is the sum of the powers itself
+        return float(largest)
+
+    @property
+    def layer_names(self):
+        """Names of the layers that have parameters, in depth order: the columns of the logged norms."""
+        return [name for name, _, _ in self.plan.segments]
+
+    def new_state(self, share=False):
+        """A state of its own for another thread: a copy of theta and the buffers, moments at zero."""
+        net, plan = self.network, self.plan
+        sizes = self._sizes()
+        new = {name: aligned(size, dtype) for name, (size, dtype) in sizes.items()}
+        new["rates"] = self.rates
+        new["counters"][SEED] = net.seed
+        new["counters"][HEAD : HEAD + plan.N] = np.arange(plan.N)
+        if share:
+            new |= {"theta": net.theta, "gradient": net.gradient, "buffers": net.running}
+        else:
+            new["theta"][:], new["buffers"][:] = net.theta, net.running
+        return State(**new, layout=self.layout)
+
+    def _sizes(self):
+        """Name -> number of elements and dtype of every array of a state."""
+        S, plan, dtype = self.network.theta.size, self.plan, self.dtype
+        moments = len(self.optimizer.moments) if self.optimizer else 0
+        return {
+            "theta": (S, dtype), "gradient": (S, dtype), "moments": (moments * S, dtype),
+            "buffers": (self.network.running.size, dtype), "arena": (plan.arena_size, dtype),
+            "rates": (self.rates.size, np.float64), "log": (plan.log_size, np.float64),
+            "counters": (plan.counters_size, np.int64),
+        }  # fmt: skip
+
+    def memory(self):
+        """Bytes of every array of a state, by name."""
+        return {name: size * np.dtype(dtype).itemsize for name, (size, dtype) in self._sizes().items()}
+
+    # -- three ways to run the text ----------------------------------------------------------------------------------
+
+    def reference(self):
+        """The text with the NumPy reference kernels; returns its functions."""
+        return self._in_python("reference")
+
+    def interpret(self):
+        """Make `run`: the text, line by line in Python, with the compiled kernels of the device."""
+        self.run = self._in_python("cpu") if self.device == "cpu" else self._on_device()
+        return self
+
+    @COMPILING
+    def compile(self):
+        """Compile the text, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
+        if self.device == "cuda":
+            self.run = self._on_device()
+            self.predict, self.step, self.epoch = self.run.predict, self.run.step, self.run.epoch
+            return self
+        for name, function in assemble(self).items():
+            setattr(self, name, function)
+        return self
+
+    def _on_device(self):
+        from .device import DeviceRun
+
+        return DeviceRun(self)
+
+    def hold(self):
+        """Within this context a GPU keeps what it learns, and calls do not copy it; `fetch` does."""
+        return self.run.hold(self.state) if self.device == "cuda" else nullcontext()
+
+    def fetch(self):
+        """Bring theta, gradient, moments and buffers of the state up to date; on the CPU they always are."""
+        if self.device == "cuda":
+            self.run.fetch(self.state)
+
+    def namespace(self, bindings):
+        """Run the text's definitions with the given kernels; returns its names."""
+        file = f"<nnjit program {digest(self.source)}>"
+        linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
+        space = {**bindings, "part": part, "rows": rows, "short": short, "np": np, "inf": float("inf"), "prange": range}
+        space |= {"__name__": __name__, "LAYOUT": self.layout}
+        exec(compile(self.source, file, "exec"), space)
+        return space
+
+    def _in_python(self, folder):
+        bound = {name: binding.python(_plain(binding.kernel, folder)) for name, binding in self.plan.bindings.items()}
+        return SimpleNamespace(**self.namespace(bound))
+
+
+def _plain(kernel, folder):
+    """A function over NumPy arrays for a kernel: the reference, or the device's, called from Python."""
+    if isinstance(kernel, Operation):
+        return kernel.on(folder)
+    if folder == "reference":
+        return kernel.plain() if isinstance(kernel, Formula) else kernel.function
+    return kernel

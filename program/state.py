@@ -1,0 +1,105 @@
+"""The arrays a program works on, and their type in jitted code.
+
+Numba freezes a global tuple of arrays: compiled code would keep a read-only copy of a network. So a State has a Numba
+type, by element type, which refuses to be a constant.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.core.typing.typeof import Purpose
+from numba.extending import NativeValue, make_attribute_wrapper, models, register_model, typeof_impl, unbox
+from numba.np.numpy_support import from_dtype
+
+MAX_SEED = 2**31 - 1
+# What was refused: the number in State.counters[FAULT] counts these from 1 on.
+FAULTS = (
+    "predict state", "predict arrays", "step state", "step arrays", "step labels",
+    "epoch state", "epoch arrays", "epoch labels", "epoch order",
+)  # fmt: skip
+WRONG_STATE = "the state belongs to another program; program.new_state() makes one"
+READ_ONLY = "the state is read-only, but programs write into it; copy.deepcopy makes one that is not"
+
+
+class State(namedtuple("State", "theta gradient moments buffers arena rates log counters layout")):
+    """The arrays a program works on; one state belongs to one thread. `Program.new_state` makes one.
+
+    theta, gradient (S,); moments (k S,) of the update rule; buffers; arena: activations and deltas; rates: the learning
+    rate of every step (the last one holds on); log (float64): rows of loss, rate, total norm and norms by layer, then
+    partial sums; counters (int64): step, seed, rows written, stop flag, refused call (see `FAULTS`), then the identity
+    order and the batch's labels. The stop flag says whether the loss or a gradient was not finite in the latest call of
+    `step` or `epoch`, which begins by clearing it; such a step is not counted, and the next call goes on from theta as
+    it is. `layout` is the number of the program's text and types: a function refuses a state
+    with another number.
+    """
+
+    __slots__ = ()
+
+    def _replace(self, **changes):
+        raise TypeError(
+            f"State: {', '.join(changes)} cannot be replaced, since compiled code relies on the sizes; write into the "
+            "arrays, as in state.theta[:] = values, or make a state with program.new_state()"
+        )
+
+    def writable(self):
+        """Whether compiled code may write into every array."""
+        return all(array.flags.writeable for array in self[:-1])
+
+
+class StateType(types.Type):
+    """A State in jitted code.
+
+    Not Numba's named tuple: a parallel loop takes those apart and puts together a plain one.
+    """
+
+    fields = State._fields
+
+    def __init__(self, real):
+        self.real = real
+        kinds = [real] * 5 + [types.float64] * 2 + [types.int64]
+        self.types = (*(types.Array(kind, 1, "C") for kind in kinds), types.int64)
+        super().__init__(f"State({real})")
+
+    @property
+    def key(self):
+        return self.real
+
+    def dtypes(self):
+        """Field -> element type, of the arrays."""
+        return {name: kind.dtype for name, kind in zip(self.fields, self.types, strict=True) if name != "layout"}
+
+
+@register_model(StateType)
+class _StateModel(models.StructModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, list(zip(kind.fields, kind.types, strict=True)))
+
+
+for _field in State._fields:
+    make_attribute_wrapper(StateType, _field, _field)
+
+
+@typeof_impl.register(State)
+def _typeof(state, context):
+    if context.purpose is Purpose.constant:
+        raise TypingError(
+            "a State cannot be a global or closure variable of jitted code, which would keep frozen copies of its"
+            " arrays: pass it as an argument (to a @cfunc, which cannot take one, that is not possible yet)"
+        )
+    if not state.writable():
+        raise TypingError(READ_ONLY)
+    return StateType(from_dtype(np.dtype(state.theta.dtype)))
+
+
+@unbox(StateType)
+def _unbox(kind, obj, c):
+    state = cgutils.create_struct_proxy(kind)(c.context, c.builder)
+    failed = cgutils.false_bit
+    for i, (field, of) in enumerate(zip(kind.fields, kind.types, strict=True)):
+        value = c.unbox(of, c.pyapi.tuple_getitem(obj, i))
+        setattr(state, field, value.value)
+        failed = c.builder.or_(failed, value.is_error)
+    return NativeValue(state._getvalue(), is_error=failed)

@@ -1,0 +1,175 @@
+"""Networks on disk: safetensors files, written so that a crash at any moment leaves the old file or the new one.
+
+Tensors: every parameter by its name, buffers as ``buffer:<name>``, moments of the update rule as ``moment:<k>``, and
+within an epoch theta at its beginning as ``epoch:theta``. The metadata entry ``nnjit`` is JSON: how to compose the
+network again, which plug-ins it needs, what it was trained on (see `data.schema`; missing in older files), and where
+training stood.
+"""
+
+import json
+import os
+import stat
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CheckpointError, UsageError
+from ..registry import layers as catalogue
+
+FORMAT = 1
+
+
+@contextmanager
+def atomic(path):
+    """A temporary file beside `path` to write to; it takes the name, complete and on disk, when the block ends.
+
+    A symbolic link stays: the file it leads to is written.
+
+    Raises
+    ------
+    UsageError : the folder is missing, or `path` is a directory, a device or a pipe.
+    """
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    mode = _mode(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder):
+    """Make a rename in this folder last through a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _mode(path):
+    """The permissions of a file to be written at `path`: those of the file it replaces, else what the umask leaves."""
+    try:
+        found = os.stat(path).st_mode
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: there is no folder {path.parent}") from None
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+    except OSError as error:  # a loop of links, a file in place of a folder
+        raise UsageError(f"{path}: cannot be written ({error.strerror})") from None
+    if not stat.S_ISREG(found):
+        kind = "a directory" if stat.S_ISDIR(found) else "a pipe" if stat.S_ISFIFO(found) else "a device or socket"
+        raise UsageError(f"{path} is {kind}, not a file that can be replaced; choose another name")
+    return stat.S_IMODE(found)
+
+
+def tensors_of(network, moments=(), epoch_theta=None):
+    """Everything of a network that a file holds, by name: views, not copies.
+
+    Parameters
+    ----------
+    network : Network
+    moments : sequence of ndarray (S,)
+    epoch_theta : ndarray (S,) or None
+        Theta at the beginning of the epoch, where it is not over.
+    """
+    tensors = dict(network.parameters) | {f"buffer:{name}": array for name, array in network.buffers.items()}
+    tensors |= {f"moment:{k}": moment for k, moment in enumerate(moments)}
+    return tensors if epoch_theta is None else tensors | {"epoch:theta": epoch_theta}
+
+
+def save(network, path, tensors=None, progress=None):
+    """Write a network, and with `progress` where its training stood.
+
+    Parameters
+    ----------
+    network : Network
+    path : path of the safetensors file; its folder must exist
+    tensors : dict or None
+        As `tensors_of` gives them, now or at a former time; None: parameters and buffers now.
+    progress : dict that JSON can hold
+
+    Raises
+    ------
+    UsageError : no file can be written there, see `atomic`.
+    """
+    from safetensors.numpy import save as serialize
+
+    tensors = tensors_of(network) if tensors is None else tensors
+    tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    description = network.description()
+    about = {
+        "format": FORMAT,
+        "network": {k: description[k] for k in ("layers", "input_shape", "dtype", "seed")},
+        "plugins": {name: p for name in description["names"] if (p := catalogue.plugin_of(name))},
+        "trained_on": network.trained_on and network.trained_on.table(),
+        "progress": progress or {},
+    }
+    with atomic(path) as file:
+        file.write(serialize(tensors, {"nnjit": json.dumps(about)}))
+
+
+def read(path):
+    """Tensors and description of a saved network; CheckpointError if it is none."""
+    from safetensors import SafetensorError, safe_open
+
+    path = _chosen(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: expected a saved network (.safetensors) or a run directory that holds one")
+    try:
+        with safe_open(path, "np") as file:
+            about = json.loads((file.metadata() or {}).get("nnjit", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from None
+    if not isinstance(about, dict) or "network" not in about:
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not one that nnjit wrote (no nnjit entry in its metadata)"
+        )
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format {about.get('format')}, this nnjit reads format {FORMAT}")
+    return tensors, about
+
+
+def _chosen(path):
+    """The file that a path means: itself, or in a run directory the best, else the last."""
+    path = Path(path)
+    if path.is_dir():
+        return next((path / f for f in ("best.safetensors", "last.safetensors") if (path / f).exists()), path)
+    return path
+
+
+def label(path):
+    """The file that `load` reads, and when it was written: "best.safetensors (epoch 7)"."""
+    path = _chosen(path)
+    return f"{path.name}{when(read(path)[1].get('progress'))}"
+
+
+def when(progress):
+    """When a checkpoint was taken, by its progress: " (epoch 7)"; "" for a network without training."""
+    if not progress:
+        return ""
+    within = f" and {progress['done']} steps" if progress["done"] else ""
+    return f" (epoch {progress['epoch']}{within})"
+
+
+def fill(network, tensors, path):
+    """Copy saved parameters and buffers into a network."""
+    wanted = dict(network.parameters) | {f"buffer:{name}": array for name, array in network.buffers.items()}
+    for name, array in wanted.items():
+        found = tensors.get(name)
+        if found is None or found.shape != array.shape or found.dtype != array.dtype:
+            came = "nothing" if found is None else f"{found.dtype} {found.shape}"
+            raise CheckpointError(f"{path}: {name} should be {array.dtype} {array.shape}, the file holds {came}")
+        array[...] = found

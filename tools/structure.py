@@ -1,0 +1,214 @@
+"""The structure of nnjit, counted from its source: `python tools/structure.py [--picture docs/rooms.svg] [--functions]`.
+
+Prints how many files lie in a circle of imports, which imports run against the order of the rooms, and how many
+functions of kernels/cpu exceed the measures of CONTRIBUTING.md. `--functions` names them. `--picture` draws the rooms.
+Imports inside functions count like all others.
+"""
+
+import argparse
+import ast
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Folders of a checkout that are no part of the package.
+APART = {"tests", "benchmarks", "examples", "docs", "tools", "build", "dist", "runs"}
+
+# Rooms from the lowest floor up. A file may import from its own room and from the floors below; rooms of one floor do
+# not know each other. A file that is named here is a room by itself.
+FLOORS = (
+    ("errors",),
+    ("registry", "plots", "kernels/geometry", "kernels/counters", "kernels/compiler"),
+    ("kernels/reference", "kernels/gpu"),
+    ("kernels/cpu",),
+    ("kernels/cuda",),
+    ("kernels/operations",),
+    ("layers", "data"),
+    ("program",),
+    ("storage",),
+    ("training",),
+    ("network",),
+    ("launch", "check", "bench"),
+    ("cli",),
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+PARAMETERS, NESTING, LINES, FILE_LINES = 8, 4, 50, 300  # the measures of kernels/cpu, at most
+
+
+def files(root=ROOT):
+    """Path without suffix, such as "program/plan", of every module of the package -> its syntax tree."""
+    found = {}
+    for file in sorted(root.rglob("*.py")):
+        place = file.relative_to(root)
+        if place.parts[0] not in APART and not any(part[0] == "." for part in place.parts):
+            found[place.with_suffix("").as_posix()] = ast.parse(file.read_text(encoding="utf-8"))
+    return found
+
+
+def imports(files, name, top=False):
+    """Files of the package that a file imports; `top`: only when it is imported itself."""
+    folder = name.split("/")[:-1]
+    for node in _statements(files[name], top):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*folder[: len(folder) - node.level + 1], *(node.module.split(".") if node.module else [])]
+            for alias in node.names:
+                inner, package = "/".join([*base, alias.name]), "/".join([*base, "__init__"])
+                yield next((f for f in (inner, f"{inner}/__init__", "/".join(base)) if f in files), package)
+
+
+def _statements(node, top):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.Import, ast.ImportFrom)):
+            yield child
+        elif not (top and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
+            yield from _statements(child, top)
+
+
+def room(name):
+    """The room of a file: the longest name in FLOORS that it begins with; None for the package's __init__."""
+    parts = name.removesuffix("/__init__").split("/")
+    return next((r for k in range(len(parts), 0, -1) if (r := "/".join(parts[:k])) in FLOOR), None)
+
+
+def circle(files):
+    """One circle of imports as a list of files, or []."""
+    edges = {name: sorted(set(imports(files, name)) & set(files)) for name in files}
+    done, way = set(), []
+
+    def visit(name):
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        way.append(name)
+        for other in edges[name]:
+            if other != name and (found := visit(other)):
+                return found
+        done.add(way.pop())
+        return []
+
+    return next((found for name in files if (found := visit(name))), [])
+
+
+def upward(files):
+    """Imports (file, imported file) that run against the order of the rooms."""
+    found = []
+    for name in files:
+        here = room(name)
+        for other in sorted(set(imports(files, name))):
+            there = room(other)
+            if here is None or there is None or there == here:
+                continue
+            if FLOOR[there] >= FLOOR[here]:
+                found.append((name, other))
+    return found
+
+
+def homeless(files):
+    """Files that stand in no room."""
+    return [name for name in files if room(name) is None and name != "__init__" and name != "kernels/__init__"]
+
+
+def functions(root=ROOT, folder="kernels/cpu"):
+    """(file, function, parameters, nesting, lines) of every function of a folder, inner functions too."""
+    found = []
+    for file in sorted((root / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                arguments = node.args
+                count = len(arguments.posonlyargs) + len(arguments.args) + len(arguments.kwonlyargs)
+                found.append((file.name, node.name, count, _depth(node), node.end_lineno - node.lineno + 1))
+    return found
+
+
+def _depth(node):
+    """How deep loops and branches lie inside one another; inner functions are counted by themselves."""
+    deepest = 0
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.Lambda)):
+            continue
+        inside = _depth(child)
+        if isinstance(child, (ast.For, ast.While, ast.If)):
+            elif_ = isinstance(node, ast.If) and isinstance(child, ast.If) and node.orelse == [child]
+            inside += not elif_
+        deepest = max(deepest, inside)
+    return deepest
+
+
+def beyond(found):
+    """Those of `functions` that exceed a measure."""
+    return [f for f in found if f[2] > PARAMETERS or f[3] > NESTING or f[4] > LINES]
+
+
+def long_files(root=ROOT, folder="kernels/cpu"):
+    """(file, lines) of those that are longer than the measure."""
+    sizes = [(file.name, len(file.read_text().splitlines())) for file in sorted((root / folder).glob("*.py"))]
+    return [(name, size) for name, size in sizes if size > FILE_LINES]
+
+
+def picture(files, path):
+    """Draw the rooms, floor by floor, with the number of files in each and an arrow for each room that another uses."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 9))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    place = {}
+    for number, rooms in enumerate(FLOORS):
+        for k, name in enumerate(rooms):
+            place[name] = ((k + 0.5) / len(rooms), number)
+    size = Counter(room(name) for name in files if not name.endswith("__init__"))
+    arrows = Counter()
+    for name in files:
+        for other in set(imports(files, name)):
+            if room(name) and room(other) and room(name) != room(other):
+                arrows[room(name), room(other)] += 1
+    for (a, b), count in arrows.items():
+        (x, y), (u, v) = place[a], place[b]
+        style = {"arrowstyle": "-|>", "color": "0.65", "linewidth": 0.4 + 0.25 * min(count, 10), "shrinkA": 16,
+                 "shrinkB": 16, "connectionstyle": f"arc3,rad={0.12 if x >= u else -0.12}"}  # fmt: skip
+        axes.annotate("", xy=(u, v), xytext=(x, y), arrowprops=style)
+    for name, (x, y) in place.items():
+        label = f"{name}\n{size[name]} file{'s' if size[name] != 1 else ''}"
+        axes.text(x, y, label, ha="center", va="center", fontsize=10,
+                  bbox={"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "0.2"})  # fmt: skip
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.6, len(FLOORS) - 0.4)
+    FigureCanvasSVG(figure)
+    text = Path(path)
+    figure.savefig(text, metadata={"Date": None})
+    text.write_text(re.sub(r"[ \t]+$", "", text.read_text(), flags=re.MULTILINE))
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the rooms as SVG")
+    parser.add_argument("--functions", action="store_true", help="name what exceeds the measures")
+    options = parser.parse_args(arguments)
+    found, loops = files(), functions()
+    way, against = circle(found), upward(found)
+    print(f"circle of imports: {' -> '.join([*way, way[0]]) if way else 'none'}")
+    print(f"imports against the order of the rooms: {len(against)}")
+    for name, other in against:
+        print(f"  {name} imports {other}")
+    print(f"kernels/cpu: {len(loops)} functions, {len(beyond(loops))} beyond {PARAMETERS} parameters, {NESTING} levels"
+          f" or {LINES} lines; {len(long_files())} files beyond {FILE_LINES} lines")  # fmt: skip
+    for k, (what, most) in enumerate((("parameters", PARAMETERS), ("levels", NESTING), ("lines", LINES)), start=2):
+        print(
+            f"  {what}: at most {max(f[k] for f in loops)}, {sum(f[k] > most for f in loops)} functions beyond {most}"
+        )
+    if options.functions:
+        for name, function, parameters, depth, lines in beyond(loops):
+            print(f"  {name}: {function}: {parameters} parameters, {depth} levels, {lines} lines")
+        for name, size in long_files():
+            print(f"  {name}: {size} lines")
+    if options.picture:
+        picture(found, options.picture)
+    return 1 if way or against else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

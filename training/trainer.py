@@ -1,0 +1,433 @@
+"""The training loop: epochs of the compiled program, a log, checkpoints, and a way back from every interruption.
+
+An epoch is one call of a compiled function where it is short; a long one is divided into calls of about `PAUSE` seconds
+between which progress is shown, signals are handled and checkpoints are written. The division changes no bit of the
+result. Checkpoints are written by time, every `KEEP` seconds; between two of them the state after the last whole epoch
+and the best parameters wait in memory.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..data.schema import Schema
+from ..data.split import spread
+from ..errors import DataError, DivergenceError, SpecError, UsageError
+from ..kernels.counters import ROWS, SEED, STEP, STOP
+from ..plots import picture
+from ..plots.run_log import read
+from ..program.memory import need
+from ..program.norms import lp_norm
+from ..program.program import Program
+from ..registry import losses, optimizers, schedules
+from ..storage.checkpoint import fill, tensors_of
+from ..storage.run_directory import RunDirectory
+from . import metrics as metric_functions
+from .clip import create as create_clip
+from .measure import measure, targets_for, try_metrics
+from .signals import Listening
+
+PAUSE = 0.2  # seconds between two looks at signals and progress
+KEEP = 4.0  # seconds from a checkpoint to the next; with a call of about PAUSE a kill loses less than 5 of training
+IN_MEMORY = 2**30  # bytes up to which a data set is converted once instead of batch by batch
+LOGGED = 2000  # step records of a run; with more steps, every k-th is logged
+SAMPLE = 1000  # training samples, at most, on which the metrics are measured at the end of an epoch
+
+
+@dataclass
+class History:
+    """What happened: `steps` and `epochs` are the records of the log."""
+
+    steps: list = field(default_factory=list)
+    epochs: list = field(default_factory=list)
+    interrupted: int | None = None  # the number of the signal that ended the run early
+
+    def add(self, records):
+        for record in records:
+            (self.epochs if record.get("epoch_end") else self.steps).append(record)
+
+    def column(self, name):
+        """One number an epoch, such as "val_accuracy"; NaN where an epoch lacks it."""
+        return np.array([record.get(name, math.nan) for record in self.epochs], dtype=float)
+
+
+class Trainer:
+    """Trains a network on splits; see `Settings`.
+
+    Parameters
+    ----------
+    network : Network
+    train, validation : Split, Split or None
+    settings : Settings
+    run : RunDirectory or None
+        Where to log and save.
+    reporter : object or None
+        Told what happens: begin(trainer), progress(epoch, done, steps, loss), epoch(record), end(history).
+    schema : Schema or None
+        Names and scale of the samples, kept with the network; None: arrays without names.
+    """
+
+    def __init__(self, network, train, validation, settings, run=None, reporter=None, schema=None):
+        self.network, self.settings = network, settings
+        self.run_directory, self.reporter = run, reporter
+        self.loss = losses.create(settings.loss)
+        self.optimizer = optimizers.create(settings.optimizer)
+        self.schedule = schedules.create(settings.schedule)
+        self.metrics = dict.fromkeys(("accuracy",) if self.loss.classification else ()) | dict.fromkeys(
+            settings.metrics
+        )
+        self.metrics = {name: metric_functions.get(name, self.loss) for name in self.metrics}
+        self.batch_size = min(settings.batch_size or len(train), len(train))
+        self.steps_per_epoch = -(-len(train) // self.batch_size)
+        self.total = self.steps_per_epoch * settings.epochs
+        self.schema = Schema.of(train) if schema is None else schema
+        self.train, self.validation = targets_for(train, network, self.loss), None
+        if validation is not None:
+            self.validation = self.schema.scaled(targets_for(validation, network, self.loss))
+        self.labels = self.train.y.ndim == 1
+        try_metrics(self.metrics, self.train, network)
+        if validation is not None:
+            try_metrics(self.metrics, self.validation, network)
+        # Rows are often sorted by class, so the first ones alone would say nothing.
+        self.sample = self.train if len(train) <= SAMPLE else self.train.part(spread(len(train), SAMPLE))
+        rates = self._rates()
+        self.program = Program(
+            network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=create_clip(settings.clip),
+            rates=rates, norm=settings.norm,
+        )  # fmt: skip
+        last = len(train) % self.batch_size
+        if last:
+            network.graph.warn_of_batches(last, f"the last batch ({last} of {len(train)} samples)")
+        self.history = History()
+        self.progress = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None, "seconds": 0.0}
+        self.progress |= {"epochs": settings.epochs, "batch_size": self.batch_size}
+        self._before = network.theta.copy()
+        self._unwritten = {}  # "best" and "last" -> tensors and progress that are newer than the file
+        self._signal = None
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def _rates(self):
+        """The learning rate of every step, or of all where they are one."""
+        steps = self.total if not isinstance(self.schedule, schedules.get("constant")) else 1
+        need(4 * 8 * steps, f"epochs: the learning rates of {steps} steps")
+        with np.errstate(all="ignore"):
+            factors = np.asarray(self.schedule.factor(np.arange(steps), self.total, self.steps_per_epoch), float)
+            rates = self.optimizer.lr * factors
+        if factors.shape != (steps,) or not (np.isfinite(rates) & (rates >= 0)).all():
+            name = schedules.name_of(type(self.schedule))
+            raise SpecError(f"schedule: {name} must give a finite factor from 0 on for each of the {steps} steps")
+        return rates
+
+    def compile(self):
+        """Compile the program, outside all timing."""
+        self.program.compile()
+
+    def record(self, path, config):
+        """Log and save into a new run directory.
+
+        Parameters
+        ----------
+        path : where; RunExists if there is something already
+        config : str
+            The resolved config, TOML.
+        """
+        self.progress["data"] = self._data()
+        self.run_directory = RunDirectory.create(path, config, self.network, self.program.source, self.progress)
+
+    def check(self, progress):
+        """Refuse to continue a checkpoint as another training than it was.
+
+        Raises
+        ------
+        DataError : the data changed; says what of it.
+        UsageError : the batch size changed, or the learning rates of the steps that are done would have been others.
+        """
+        if "data" in progress:
+            for part, now in self._data().items():
+                _same_data(part, progress["data"][part], now)
+        epochs, batch_size = progress.get("epochs"), progress.get("batch_size", self.batch_size)
+        if batch_size != self.batch_size:
+            raise UsageError(
+                f"training.batch_size: the run was trained in batches of {batch_size}, and cannot be continued in "
+                f"batches of {self.batch_size}"
+            )
+        done = progress["step"]
+        if not done or epochs in (None, self.settings.epochs):
+            return
+        steps = np.arange(done + 1)
+        former = self.optimizer.lr * self.schedule.factor(steps, self.steps_per_epoch * epochs, self.steps_per_epoch)
+        rates = self.optimizer.lr * self.schedule.factor(steps, self.total, self.steps_per_epoch)
+        if not np.allclose(former[:done], rates[:done], rtol=1e-9, atol=0):
+            more = self.settings.epochs
+            way = f"continue it with --epochs {epochs}, or " if progress["epoch"] < epochs else ""
+            raise UsageError(
+                f"training.epochs: the schedule {schedules.name_of(type(self.schedule))} depends on the number of "
+                f"epochs: with {more} instead of {epochs} the learning rate would jump from {former[done - 1]:.4g} to "
+                f"{rates[done]:.4g} at step {done + 1}; {way}start a new run with --epochs {more}"
+            )
+
+    def resume(self, tensors, progress):
+        """Continue from a checkpoint's tensors and progress; the log is cut off behind it."""
+        fill(self.network, tensors, "checkpoint")
+        self.progress = {**progress, "epochs": self.settings.epochs, "batch_size": self.batch_size}
+        moments = self._moments()
+        for k, moment in enumerate(moments):
+            moment[:] = tensors.get(f"moment:{k}", 0)
+        if self.run_directory is not None:
+            self.history.add(self.run_directory.rewind(self.progress["step"], self.progress["epoch"]))
+        self._before = tensors.get("epoch:theta", self.network.theta).copy()
+
+    def run(self):
+        """Train to the last epoch, or until a signal; returns the History, which names the signal.
+
+        Raises
+        ------
+        DivergenceError : the loss or a gradient is NaN or infinite; says the step and the layer.
+        """
+        if not hasattr(self.program, "epoch"):
+            self.compile()
+        self.network.trained_on = self.schema.after(self.network.trained_on)
+        state = self.program.state
+        state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
+        state.counters[STOP] = 0
+        self._load()
+        self._written = time.perf_counter()
+        self._began = self._written - self.progress["seconds"]
+        self._tell("begin", self)
+        with Listening(self), self.program.hold():
+            try:
+                while self.progress["epoch"] < self.settings.epochs and self._signal is None:
+                    self._epoch()
+                self._write()
+            except Exception:  # a divergence above all; a second signal ends at once
+                self._write()
+                raise
+            finally:
+                if self.run_directory is not None:
+                    self.run_directory.close()
+        self.history.interrupted = self._signal
+        self._tell("end", self.history)
+        return self.history
+
+    def _load(self):
+        """Data that fits is converted once; a GPU keeps it or streams it, so it gets all, converted as it is read."""
+        self._x = self._y = None
+        if self.network.device == "cuda":
+            self._x, self._y = self.train.converted(self.network.dtype)
+        elif self.train.nbytes(self.network.dtype) <= IN_MEMORY:
+            self._x, self._y = self.train.take(slice(None), self.network.dtype)
+
+    def _epoch(self):
+        epoch, N = self.progress["epoch"] + 1, len(self.train)
+        # Keyed by seed and epoch, so a resumed epoch goes through the samples in the same order.
+        order = np.random.Generator(np.random.Philox(key=[self.settings.seed, epoch])).permutation(N)
+        if self.batch_size == N:
+            order = np.arange(N)
+        if self.progress["done"] == 0:
+            self._before = self.network.theta.copy()
+        steps = 1
+        while self.progress["done"] < self.steps_per_epoch and self._signal is None:
+            begin = self.progress["done"]
+            steps = min(steps, self.steps_per_epoch - begin, 1000)
+            began = time.perf_counter()
+            self._steps(epoch, order[begin * self.batch_size : (begin + steps) * self.batch_size], steps)
+            took = time.perf_counter() - began
+            steps = max(1, int(steps * min(PAUSE / max(took, 1e-6), 16)))
+            if self.progress["done"] < self.steps_per_epoch and self._due():
+                self.program.fetch()
+                self._save()
+        self.program.fetch()
+        if self.progress["done"] < self.steps_per_epoch:
+            return self._save()
+        self._finish(epoch)
+
+    def _steps(self, epoch, order, steps):
+        """Some steps by the compiled program, and their records."""
+        program, state, before = self.program, self.program.state, self.progress["step"]
+        if self._x is None:
+            x, y = self.train.take(order, self.network.dtype)
+            order = np.arange(len(order))
+        else:
+            x, y = self._x, self._y
+        row = int(state.counters[ROWS])
+        program.epoch(state, x, y, order)
+        if state.counters[STOP]:
+            self._diverged(epoch, before + int(state.counters[ROWS]) - row)
+        self.progress["step"] += steps
+        self.progress["done"] += steps
+        for k in range(steps):  # step by step, or the bits would depend on how many are taken at once
+            samples = min(self.batch_size, len(order) - k * self.batch_size)
+            self.progress["loss_sum"] += self._logged(row + k) * samples
+        self.progress["seconds"] = time.perf_counter() - self._began
+        every = max(1, -(-self.total // LOGGED))
+        records = [
+            self._record(epoch, before + k + 1, row + k) for k in range(steps) if (before + k) % every == 0
+        ]  # fmt: skip
+        self._log(records)
+        self._tell("progress", epoch, self.progress["done"], self.steps_per_epoch, self._logged(row + steps - 1))
+
+    def _logged(self, row):
+        """The loss in a row of the program's log."""
+        plan = self.program.plan
+        return float(self.program.state.log[(row % plan.log_rows) * plan.log_width])
+
+    def _record(self, epoch, step, row):
+        plan, log = self.program.plan, self.program.state.log
+        at = (row % plan.log_rows) * plan.log_width
+        loss, rate, total, *layers = log[at : at + plan.log_width].tolist()
+        return {
+            "epoch": epoch, "step": step, "seconds": round(self.progress["seconds"], 4), "loss": loss, "lr": rate,
+            "gradient_norm": total, "gradient_norms": dict(zip(self.program.layer_names, layers, strict=True)),
+        }  # fmt: skip
+
+    def _finish(self, epoch):
+        """The end of an epoch: validation, its record, checkpoints."""
+        if not np.isfinite(self.network.theta).all():  # no loss of this epoch has seen it
+            raise DivergenceError(
+                f"theta is not finite after step {self.progress['step']} (epoch {epoch}); choose a smaller learning"
+                " rate"
+            )
+        record = self._record(epoch, self.progress["step"], int(self.program.state.counters[ROWS]) - 1)
+        record["loss"] = self.progress["loss_sum"] / len(self.train)
+        record |= self._measure_sample()
+        if self.validation is not None:
+            record |= self._validate()
+        record["update_ratios"] = self._update_ratios()
+        record["seconds"] = round(time.perf_counter() - self._began, 4)
+        record["epoch_end"] = True
+        measured = record.get("val_loss", record["loss"])
+        best = math.isfinite(measured) and (self.progress["best"] is None or measured < self.progress["best"])
+        self.progress |= {"epoch": epoch, "done": 0, "loss_sum": 0.0, "seconds": record["seconds"]}
+        if best:
+            self.progress["best"] = measured
+        self._log([record])
+        self._save(best)
+        self._tell("epoch", record)
+
+    def _measure_sample(self):
+        """The metrics on the training data, or on a sample; `metric_samples` is then how many samples that has."""
+        if not self.metrics:
+            return {}
+        x, target = self.sample.take(slice(None), self.network.dtype)
+        y = self._predict(x)
+        found = {name: metric(y, target) for name, metric in self.metrics.items()}
+        return found if self.sample is self.train else found | {"metric_samples": len(self.sample)}
+
+    def _validate(self):
+        """Loss and metrics on the validation set, streamed."""
+        found = measure(self._predict, self.validation, self.loss, self.metrics, self.network)
+        if "confusion" in found and self.schema.classes is not None:
+            found["classes"] = list(self.schema.classes)
+        return {f"val_{name}": value for name, value in found.items()}
+
+    def _predict(self, x):
+        y = np.empty((len(x), *self.network.output_shape), self.network.dtype)
+        self.program.predict(self.program.state, np.ascontiguousarray(x, self.network.dtype), y)
+        return y
+
+    def _update_ratios(self):
+        """||theta_end - theta_start|| / ||theta_start|| of every layer over the epoch."""
+        ratios = {}
+        for name, lo, hi in self.program.plan.segments:
+            start, end = self._before[lo:hi].astype(float), self.network.theta[lo:hi]
+            size = lp_norm(start)  # not NumPy's: BLAS has threads, which a fork may freeze
+            ratios[name] = lp_norm(end - start) / size if size else None
+        return ratios
+
+    def _diverged(self, epoch, step):
+        state = self.program.state
+        record = self._record(epoch, step, int(state.counters[ROWS]) - 1)
+        self._log([record])
+        norms, most = record["gradient_norms"], self.program.largest_norm
+        bad = [name for name, norm in norms.items() if not math.isfinite(norm)]
+        where = f"first in the gradient of {bad[-1]}" if bad else "in the loss"
+        what = "the loss is not finite" if not math.isfinite(record["loss"]) else "a gradient is not finite"
+        if math.isfinite(record["loss"]) and math.isfinite(record["gradient_norm"]):
+            where = f"largest in the gradient of {max(norms, key=norms.get)}"
+            what = f"the norm of the gradient is above {most:.1e}, and the squares that the optimizer keeps overflow"
+        kept = ""
+        if self.run_directory is not None:
+            kept = f"; the last good checkpoint is {self.run_directory.path / 'last.safetensors'}"
+        raise DivergenceError(
+            f"{what} at step {step} (epoch {epoch}), {where}; a smaller learning rate or "
+            f'clip="norm(max=1)" usually helps{kept}'
+        )
+
+    def _moments(self):
+        S = self.network.theta.size
+        return [self.program.state.moments[k * S : (k + 1) * S] for k in range(len(self.optimizer.moments))]
+
+    def _save(self, best=False):
+        """Write the state to disk where it is time or an epoch is not over; else keep a copy until it is time."""
+        if self.run_directory is None:
+            return
+        within = self.progress["done"] > 0
+        now = within or self._due()
+        keep = (lambda arrays: arrays) if now else (lambda arrays: {name: a.copy() for name, a in arrays.items()})
+        if best:
+            self._unwritten["best"] = keep(tensors_of(self.network)), dict(self.progress)
+        start = self._before if within else None
+        self._unwritten["last"] = keep(tensors_of(self.network, self._moments(), start)), dict(self.progress)
+        if now:
+            self._write()
+
+    def _due(self):
+        return self.run_directory is not None and time.perf_counter() - self._written >= KEEP
+
+    def _write(self):
+        """Write what is newer than the files; the best first, since a resume from the former last finds it again."""
+        for name in ("best", "last"):
+            if name in self._unwritten:
+                self.run_directory.checkpoint(name, self.network, *self._unwritten[name])
+                del self._unwritten[name]
+        self._written = time.perf_counter()
+
+    def _data(self):
+        """Fingerprints of the data, to compare when the run is resumed."""
+        parts = {"training": self.train, "validation": self.validation}
+        return {name: None if split is None else split.fingerprint() for name, split in parts.items()}
+
+    def _log(self, records):
+        self.history.add(records)
+        if self.run_directory is not None and records:
+            self.run_directory.append(records)
+
+    def _tell(self, what, *details):
+        if self.reporter is not None:
+            getattr(self.reporter, what)(*details)
+
+
+def run_and_draw(trainer):
+    """Train, and draw loss and gradient norms into the run directory, also when training diverged."""
+    try:
+        history = trainer.run()
+    except DivergenceError:
+        _draw(trainer.run_directory.path)
+        raise
+    _draw(trainer.run_directory.path)
+    return history
+
+
+def _draw(path):
+    log = read(path)
+    for name in ("loss", "gradient_norms"):
+        if picture(name).has_data(log):
+            picture(name).draw([log], path / f"{name}.png")
+
+
+def _same_data(part, former, now):
+    """DataError where the data of a run is not what it was; `former` and `now` are fingerprints or None."""
+    former, now = former or {"rows": 0}, now or {"rows": 0}
+    changed = [key for key in former if former[key] != now.get(key)]
+    if not changed:
+        return
+    what = {
+        "rows": f"it has {now['rows']} rows, and had {former['rows']}",
+        "samples": "the contents of its samples are not the same",
+        "targets": "the contents of its labels or targets are not the same",
+    }
+    why = what.get(changed[0], f"its {changed[0]} is {now.get(changed[0])}, and was {former[changed[0]]}")
+    raise DataError(f"the {part} data changed since the run began: {why}; start a new run, or bring the data back")
