@@ -29,11 +29,11 @@ def describe(layers, shape, prefix=""):
         kind = catalogue.name_of(type(layer))
         name, out = f"{prefix}{kind}.{position}", layer.output_shape(tuple(shape))
         row = {"name": name, "kind": kind, "in": list(shape), "out": list(out), "options": _plain(layer.options())}
-        if hasattr(layer, "window"):
-            window = layer.window(tuple(shape))
+        window = layer.window(tuple(shape))
+        if window is not None:
             row |= {key: [*getattr(window, key)] for key in ("kernel", "stride", "dilation")}
             row["padding"] = [list(pair) for pair in window.padding]
-        if hasattr(layer, "contents"):
+        if layer.inner is not None:
             row["layers"] = describe(layer.contents(), shape, f"{name}.")
         rows.append(row)
         shape = out

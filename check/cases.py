@@ -88,7 +88,7 @@ def cases(name):
         The layer cannot be imported, takes none of the common shapes, or has an option whose value cannot be guessed.
     """
     cls = catalogue.get(name)
-    if getattr(cls, "check_cases", None):
+    if cls.check_cases:
         try:
             return [(spec, tuple(shape)) for spec, shape in cls.check_cases]
         except (TypeError, ValueError):

@@ -72,7 +72,12 @@ class Layer(Options):
     forward: ClassVar[Kernel | Operation | None] = None
     backward_input: ClassVar[Kernel | Operation | None] = None
     couples_batch: ClassVar[bool] = False  # forward needs the whole batch at once (batch normalisation)
+    alias: ClassVar[bool] = False  # output and input are the same memory, in another shape; such a layer has no kernels
+    inner: ClassVar[str | None] = None  # of a container: the option that holds the specs of the layers inside
+    add: ClassVar[Operation | None] = None  # of a container: the kernel of the sum of its input and the layers' output
     initializer: ClassVar[str | None] = None  # of an activation: what suits the weights before it
+    reads_channels: ClassVar[bool] = True  # whether it matters which axis of the input holds the channels
+    check_cases: ClassVar[list | None] = None  # (spec, input shape) pairs for `nnjit check`; None: it finds some
 
     def kernel(self, attribute, in_shape):
         """The kernel of an attribute for inputs of a shape: the same for all, unless a layer knows better."""
@@ -97,6 +102,30 @@ class Layer(Options):
     def scalars(self, in_shape):
         """name -> number or tuple of whole numbers that kernels may bind; by default the options."""
         return {k: v for k, v in self.options().items() if isinstance(v, (bool, int, float, tuple))}
+
+    def contents(self) -> list["Layer"]:
+        """The layers inside a container; of any other layer none."""
+        return []
+
+    def window(self, in_shape):
+        """The `geometry.Window` that slides over the input; None for a layer without one."""
+        return None
+
+    def sees(self, in_shape):
+        """Which input cells an output cell depends on, for the column "sees" of the summary.
+
+        Returns
+        -------
+        Window : those in the window
+        "same" : those at the same position
+        "all" : every cell
+        "varies" : it differs from cell to cell
+        """
+        return self.window(in_shape) or ("same" if self.alias or self.output_shape(in_shape) == in_shape else "all")
+
+    def connections(self, in_shape):
+        """How many numbers of the dense matrix that a linear layer stands for are not zero; None: it is not linear."""
+        return None
 
     def smallest_batch(self, in_shape):
         """Samples that a training batch must have for the layer to learn from it; fewer cause a warning."""

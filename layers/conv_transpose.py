@@ -69,6 +69,9 @@ class ConvTranspose(Conv):
     def operations(self, in_shape):
         return self.filters // self.groups * prod(self.window(in_shape).kernel) * prod(in_shape)
 
+    def sees(self, in_shape):
+        return "varies"
+
     def connections(self, in_shape):
         """How many numbers of the dense matrix that this layer stands for are not zero by its structure."""
         conv = Conv(in_shape[0], self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.border)

@@ -18,6 +18,7 @@ class Dense(Layer):
     backward_input = operation("dense.backward_input")
     backward_weight = operation("dense.backward_weight")
     backward_bias = operation("dense.backward_bias")
+    reads_channels = False
 
     def validate(self):
         checked("dense: units", self.units, int, 1)
@@ -32,4 +33,7 @@ class Dense(Layer):
         return {"W": W, "b": zeros((self.units if self.bias else 0,))}
 
     def operations(self, in_shape):
+        return self.units * in_shape[0]
+
+    def connections(self, in_shape):
         return self.units * in_shape[0]

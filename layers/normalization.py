@@ -64,6 +64,9 @@ class LayerNorm(Layer):
     def validate(self):
         _check_epsilon("layernorm", self.epsilon)
 
+    def sees(self, in_shape):
+        return "all"
+
     def parameters(self, in_shape):
         return {"gain": constant(1.0, in_shape), "offset": zeros(in_shape)}
 

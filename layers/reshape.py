@@ -13,6 +13,7 @@ class Flatten(Layer):
 
     forward = None
     alias = True
+    reads_channels = False
 
     def output_shape(self, in_shape):
         return (math.prod(in_shape),)
@@ -29,6 +30,7 @@ class Reshape(Layer):
 
     forward = None
     alias = True
+    reads_channels = False
 
     def validate(self):
         sizes = self._sizes()

@@ -15,6 +15,7 @@ class Residual(Layer):
 
     layers: list | tuple
 
+    inner = "layers"
     add = operation("residual.add", form="flat")
 
     def validate(self):

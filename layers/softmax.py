@@ -10,3 +10,6 @@ class Softmax(Layer):
 
     forward = operation("softmax.forward", form="channels")
     backward_input = operation("softmax.backward_input", form="channels")
+
+    def sees(self, in_shape):
+        return "all" if len(in_shape) == 1 else "same"

@@ -212,7 +212,7 @@ class Network:
         for index, node in enumerate(self.graph.nodes):
             rng = np.random.Generator(np.random.Philox(key=[seed, index]))
             follower = self.graph.follower(node)
-            suits = getattr(follower, "initializer", None) or "glorot"
+            suits = (follower and follower.initializer) or "glorot"
             for flat, arrays in ((self.theta, node.parameters), (self.running, node.buffers)):
                 for key, (offset, parameter) in arrays.items():
                     drawn = _draw(f"{node.name}.{key}", parameter, rng, suits, self.dtype)

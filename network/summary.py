@@ -65,17 +65,12 @@ def _chain(node, chain):
 
     "all" once every number depends on every other, "-" behind a transposed convolution, where it differs by cell.
     """
-    layer, shape = node.layer, node.x.shape
-    if getattr(layer, "alias", False) or node.skip is not None:
+    seen = "same" if node.skip is not None else node.layer.sees(node.x.shape)
+    if seen == "same":
         return chain  # a residual's branch sees at least what the way around it sees
-    if hasattr(layer, "window"):
-        if isinstance(chain, str):
-            return chain
-        window = layer.window(shape)
-        cells = tuple(zip(window.kernel, window.stride, window.dilation, strict=True))
-        return "-" if "output_padding" in layer.options() else (*chain, cells)
-    mixes = node.kind == "layernorm" or (node.kind == "softmax" and len(shape) == 1)
-    return "all" if mixes or node.y.shape != shape else chain
+    if seen == "all" or isinstance(chain, str):
+        return "all" if seen == "all" else chain
+    return "-" if seen == "varies" else (*chain, tuple(zip(seen.kernel, seen.stride, seen.dilation, strict=True)))
 
 
 def _field(chain, rank):
@@ -86,8 +81,5 @@ def _field(chain, rank):
 
 def _share(node):
     """Non-zeros of the matrix that a linear layer stands for, as text."""
-    whole = prod(node.x.shape) * prod(node.y.shape)
-    if hasattr(node.layer, "connections"):
-        return f"{100 * node.layer.connections(node.x.shape) / whole:.3g} %"
-    weights = node.parameters.get("W")
-    return "100 %" if weights is not None and weights[1].size == whole else "-"
+    connections = node.layer.connections(node.x.shape)
+    return "-" if connections is None else f"{100 * connections / (prod(node.x.shape) * prod(node.y.shape)):.3g} %"

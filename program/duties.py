@@ -22,7 +22,7 @@ def check_layer(node):
     layer, name = node.layer, node.name
     learned = [key for key, (_, parameter) in node.parameters.items() if parameter.size]
     deltas = ["dy", "dx", *("d" + key for key in node.parameters)]
-    if node.skip is not None or getattr(layer, "alias", False):
+    if node.skip is not None or layer.alias:
         if learned:
             raise NnjitError(f"{name}: no kernel reads the parameter {learned[0]}; leave it out of parameters()")
         return

@@ -46,7 +46,7 @@ class Ref:
 
 def is_alias(node):
     """Whether the layer only names its input's memory anew (flatten, reshape, identity)."""
-    return getattr(node.layer, "alias", False)
+    return node.layer.alias
 
 
 class Graph:
@@ -75,10 +75,9 @@ class Graph:
         return self.values[-1]
 
     def _add(self, layer, name, x):
-        inner = layer.contents() if hasattr(layer, "contents") else None
-        if inner is not None:
+        if layer.inner is not None:
             start = len(self.nodes)
-            inside = self._unroll(inner, x, f"{name}.")
+            inside = self._unroll(layer.contents(), x, f"{name}.")
             if inside.shape != x.shape:
                 raise ShapeError(f"a residual adds its input {x.shape} to its output {inside.shape}: they must agree")
             node = Node(layer, name, inside, self._value(x.shape), skip=x, start=start)

@@ -4,7 +4,9 @@ import shutil
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from nnjit import data, registry
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -36,3 +38,67 @@ def test_a_network_in_a_jitted_simulation(example, capsys):
     assert abs(jitted.true_path(1.0, 0.0, 5000)).max() > 0.9
     assert jitted.main() < 0.15
     assert "5000 steps" in capsys.readouterr().out
+
+
+@pytest.fixture
+def plugin():
+    """Loads an example as a plug-in; its name is free again afterwards."""
+    loaded = []
+
+    def load(kind, name, file):
+        registry.load_plugin(str(EXAMPLES / f"{file}.py"))
+        loaded.append((getattr(registry, kind), name))
+
+    yield load
+    for catalogue, name in loaded:
+        catalogue.unregister(name)
+
+
+def learned(loss="mse", optimizer="adam(lr=0.01)", schedule="constant", init=None):
+    """The loss of a network of 3-6-1 after each epoch of fitting a sine."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (64, 3)).astype(np.float32)
+    y = np.sin(x.sum(axis=1, keepdims=True))
+    net = registry.compose([("dense", {"units": 6, "init": init}), "tanh", "dense(1)"], (3,))
+    return net, net.fit(x, y, loss=loss, optimizer=optimizer, schedule=schedule, epochs=20, batch_size=8).column("loss")
+
+
+def test_a_loss(plugin):
+    plugin("losses", "log_cosh", "loss")
+    net, curve = learned(loss="log_cosh")
+    assert curve[-1] < curve[0] / 5
+    x, y = np.array([[0.1, 0.2, 0.3]]), np.array([[2.0]])
+    expected = np.log(np.cosh(net.predict(x).astype(float) - y)).sum()
+    assert net.evaluate(x, y, loss="log_cosh")["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_optimizer(plugin):
+    plugin("optimizers", "sign_sgd", "optimizer")
+    _, curve = learned(optimizer="sign_sgd(lr=0.01)")
+    assert curve[-1] < curve[0] / 5
+
+
+def test_a_schedule(plugin):
+    plugin("schedules", "inverse_sqrt", "schedule")
+    factors = registry.schedules.create("inverse_sqrt(4)").factor(np.array([0, 4, 16]), 20, 5)
+    np.testing.assert_allclose(factors, [1, 1, 0.5])
+    _, curve = learned(schedule="inverse_sqrt(first=4)")
+    assert curve[-1] < curve[0]
+
+
+def test_an_initializer(plugin):
+    plugin("initializers", "orthogonal", "initializer")
+    net = registry.compose(["dense(6, init='orthogonal')"], (3,))
+    W = net.parameters["dense.1.W"]
+    np.testing.assert_allclose(W.T @ W, np.eye(3), atol=1e-6)
+
+
+def test_a_reader(plugin):
+    plugin("datasets", "spirals", "reader")
+    dataset = data.load("spirals(count=50)")
+    assert (len(dataset.train), len(dataset.validation), dataset.classes) == (40, 10, 2)
+
+
+def test_a_layer(plugin):
+    plugin("layers", "affine", "affine")
+    np.testing.assert_array_equal(registry.compose("affine(2.0)", (3,)).predict(np.ones((1, 3))), np.full((1, 3), 2.0))

@@ -7,7 +7,6 @@ import numpy as np
 from ..data.split import check_channels
 from ..errors import DataError, NnjitError, ShapeError, SpecError
 from ..kernels.operations import Operation
-from ..registry import layers as catalogue
 from ..registry import losses
 from . import metrics as metric_functions
 from .losses import check_labels
@@ -65,8 +64,7 @@ def _mean_loss(loss, y, target):
 
 def targets_for(split, network, loss):
     """Return the split with targets as the loss takes them; raise where they do not fit the network and the loss."""
-    first = catalogue.name_of(type(network.layers[0])) if network.layers else "reshape"
-    if first not in ("flatten", "reshape", "dense"):  # to those the place of the channels makes no difference
+    if network.layers and network.layers[0].reads_channels:
         check_channels(split.input_shape, split.name)
     if tuple(split.input_shape) != network.input_shape:
         raise ShapeError(

@@ -5,6 +5,7 @@ import typing
 from inspect import signature
 
 from ..errors import NnjitError, SpecError
+from ..layers.base import Layer
 from ..program.graph import Graph
 from ..registry import initializers
 from ..registry.annotations import Misfit, describe, fit
@@ -57,7 +58,7 @@ def check(catalogue, spec, path, problems):
         if name not in known:
             takes = f"; {wanted.name} takes {', '.join(known) or 'no options'}"
             problems.add(inside(path, name), "unknown option" + (did_you_mean(name, known) or takes))
-        elif _fits(cls, name, value, f"{path}.{name}", problems) and hasattr(cls, "contents"):
+        elif _fits(cls, name, value, f"{path}.{name}", problems) and name == _inner(cls):
             for i, inner in enumerate(value if isinstance(value, (list, tuple)) else []):  # a container of layers
                 check(catalogue, inner, f"{path}.{name}[{i}]", problems)
     if len(problems) > before:
@@ -66,6 +67,11 @@ def check(catalogue, spec, path, problems):
         return cls(*wanted.args, **wanted.kwargs)
     except NnjitError as error:
         return problems.add(path, error)
+
+
+def _inner(cls):
+    """The option of a container that holds layers."""
+    return cls.inner if issubclass(cls, Layer) else None
 
 
 def check_fit(layers, input_shape, loss, problems):

@@ -1,0 +1,21 @@
+"""A data set of one's own, for ``nnjit run --plugin examples/reader.py``: two spirals of points in the plane."""
+
+import numpy as np
+from nnjit.data import Dataset, Split
+from nnjit.registry import Options, datasets
+
+
+@datasets.register("spirals")
+class Spirals(Options):
+    """Points of two spirals that wind around each other; the label says which. x (count, 2), y (count,)."""
+
+    count: int = 400
+    seed: int = 0
+
+    def load(self):
+        rng = np.random.default_rng(self.seed)
+        y = np.arange(self.count) % 2
+        angle = 3 * np.pi * np.sqrt(rng.random(self.count))
+        x = np.column_stack([np.cos(angle + np.pi * y), np.sin(angle + np.pi * y)]) * angle[:, None] / (3 * np.pi)
+        held = self.count // 5
+        return Dataset("spirals", Split(x[held:], y[held:], name="spirals"), Split(x[:held], y[:held], name="spirals"))
