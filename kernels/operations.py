@@ -39,7 +39,7 @@ class Operation:
         return tuple(inspect.signature(self.on("reference")).parameters)
 
     def on(self, folder):
-        """The function of `folder`: "reference", "cpu" or "cuda", which takes the CPU's where it has no file of its own.
+        """The function of a folder: "reference", "cpu", or "cuda", which takes the CPU's file where it has none.
 
         The folders are imported when they are named: numba.cuda takes a second, and not every machine has it.
         """

@@ -430,12 +430,12 @@ class Network:
 
         Notes
         -----
-        SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the step at hand: the checkpoint and the pictures are
-        written where there is an `output`, and then the signal goes to the handler that was there before, as if it had come
-        just then. So Ctrl-C raises KeyboardInterrupt, SIGTERM and SIGHUP end the process unless the caller has a handler of
-        his own; where that returns, so does `fit`, and `History.interrupted` is the signal's number. A second signal goes
-        to the former handler at once. An ignored signal stays ignored. In any other thread than the main one Python allows
-        no handlers: signals then do not end `fit`.
+        SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the step at hand: the checkpoint and the pictures
+        are written where there is an `output`, and then the signal goes to the handler that was there before. So
+        Ctrl-C raises KeyboardInterrupt, and SIGTERM and SIGHUP end the process unless the caller has a handler; where
+        that handler returns, so does `fit`, and `History.interrupted` is the signal's number. A second signal goes to
+        the former handler at once. An ignored signal stays ignored. Python allows handlers in the main thread only:
+        in another thread signals do not end `fit`.
         """
         settings = Settings(loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metric_names(metrics))
         held = None if validation is None else Split(*validation, name="validation")

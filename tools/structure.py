@@ -1,4 +1,4 @@
-"""The structure of nnjit, counted from its source: `python tools/structure.py [--picture docs/rooms.svg] [--functions]`.
+"""The structure of nnjit, counted from its source: `python tools/structure.py [--functions] [--picture FILE]`.
 
 Prints how many files lie in a circle of imports, which imports run against the order of the rooms, and how many
 functions of kernels/cpu exceed the measures of CONTRIBUTING.md. `--functions` names them. `--picture` draws the rooms.
@@ -7,7 +7,6 @@ Imports inside functions count like all others.
 
 import argparse
 import ast
-import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -22,8 +21,7 @@ FLOORS = (
     ("errors",),
     ("registry", "plots", "kernels/geometry", "kernels/counters", "kernels/compiler"),
     ("kernels/reference", "kernels/gpu"),
-    ("kernels/cpu",),
-    ("kernels/cuda",),
+    ("kernels/cpu", "kernels/cuda"),
     ("kernels/operations",),
     ("layers", "data"),
     ("program",),
@@ -149,38 +147,41 @@ def long_files(root=ROOT, folder="kernels/cpu"):
 
 
 def picture(files, path):
-    """Draw the rooms, floor by floor, with the number of files in each and an arrow for each room that another uses."""
+    """Draw the rooms, floor by floor, and who uses whom; an arrow that follows from two others is left out."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 9))
+    figure = Figure(figsize=(8, 8))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     place = {}
     for number, rooms in enumerate(FLOORS):
-        for k, name in enumerate(rooms):
-            place[name] = ((k + 0.5) / len(rooms), number)
+        for k, name in enumerate(rooms):  # a room alone on its floor stands to the left or right, so arrows pass it
+            place[name] = ((k + 0.5) / len(rooms) if len(rooms) > 1 else 0.43 + 0.14 * (number % 2), number)
     size = Counter(room(name) for name in files if not name.endswith("__init__"))
-    arrows = Counter()
-    for name in files:
-        for other in set(imports(files, name)):
-            if room(name) and room(other) and room(name) != room(other):
-                arrows[room(name), room(other)] += 1
-    for (a, b), count in arrows.items():
-        (x, y), (u, v) = place[a], place[b]
-        style = {"arrowstyle": "-|>", "color": "0.65", "linewidth": 0.4 + 0.25 * min(count, 10), "shrinkA": 16,
-                 "shrinkB": 16, "connectionstyle": f"arc3,rad={0.12 if x >= u else -0.12}"}  # fmt: skip
-        axes.annotate("", xy=(u, v), xytext=(x, y), arrowprops=style)
+    for above, below in _needed(files):
+        arrow = {"arrowstyle": "-|>", "color": "0.5", "shrinkA": 18, "shrinkB": 20}
+        axes.annotate("", xy=place[below], xytext=place[above], arrowprops=arrow)
     for name, (x, y) in place.items():
         label = f"{name}\n{size[name]} file{'s' if size[name] != 1 else ''}"
-        axes.text(x, y, label, ha="center", va="center", fontsize=10,
-                  bbox={"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "0.2"})  # fmt: skip
+        box = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "0.2"}
+        axes.text(x, y, label, ha="center", va="center", fontsize=9, bbox=box)
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.6, len(FLOORS) - 0.4)
     FigureCanvasSVG(figure)
-    text = Path(path)
-    figure.savefig(text, metadata={"Date": None})
-    text.write_text(re.sub(r"[ \t]+$", "", text.read_text(), flags=re.MULTILINE))
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _needed(files):
+    """Pairs of rooms of which the first uses the second, and by no way round."""
+    uses = {name: set() for name in FLOOR}
+    for name in files:
+        here = room(name)
+        uses.get(here, set()).update(room(other) for other in imports(files, name) if room(other) not in (None, here))
+    below = {}
+    for name in sorted(uses, key=FLOOR.get):  # from the lowest floor up
+        below[name] = uses[name].union(*(below[other] for other in uses[name]))
+    return [(a, b) for a in uses for b in sorted(uses[a]) if not any(b in below[c] for c in uses[a] - {b})]
 
 
 def main(arguments=None):

@@ -1,6 +1,7 @@
 """With an empty cache: a second process compiles half of the functions that kernels share, then half of the kernels.
 
-    python -m nnjit.kernels.compiler.prepare float32 nnjit.kernels.cpu.conv_tiles:correlate nnjit.kernels.cpu.norm:scale:a1,f
+    python -m nnjit.kernels.compiler.prepare float32 nnjit.kernels.cpu.conv_tiles:correlate \\
+        nnjit.kernels.cpu.norm:scale:a1,f
 
 A kernel is followed by its signature: a5 is an array of five dimensions, w1 one of whole numbers, t3 a tuple of three,
 i, f, b a whole number, a number and a truth value.

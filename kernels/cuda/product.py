@@ -14,9 +14,9 @@ registers: for each k it reads 2 side numbers of shared memory, four at a time, 
 reads few different rows of A and many columns of B; pieces are read from global memory along their contiguous
 direction, 128 bits at a time where addresses allow.
 
-With tensor cores (launch.precision, kernels/gpu/tensor.py) the plan is the same but for the middle: pieces lie line by line
-in shared memory, rounded on their way there; a warp has a part of the tile, cut into 16 x 8 numbers, and for each step
-its lanes read the words of A and B that they hold (32 different banks) and add the products to their numbers of C.
+With tensor cores (launch.precision, kernels/gpu/tensor.py) the plan is the same but for the middle: pieces lie line by
+line in shared memory, rounded on their way there; a warp has a part of the tile, cut into 16 x 8 numbers, and for each
+step its lanes read the words of A and B that they hold (32 different banks) and add the products to their numbers of C.
 
 What follows the sum, the bias and a formula that a later kernel would apply (launch.fused), is done by the thread that
 has the number in a register.
