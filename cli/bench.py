@@ -4,15 +4,8 @@ import sys
 
 import click
 
-# Option -> where its value goes in the config.
-PLACES = {
-    "layers": ("model", "layers"),
-    "input_shape": ("model", "input_shape"),
-    "data": ("data",),
-    "loss": ("training", "loss"),
-    "optimizer": ("training", "optimizer"),
-    "batch_size": ("training", "batch_size"),
-}
+from . import options
+
 OTHERS = 0.05  # of the processors, from which on times are not to be believed
 HEAD = ["layer", "output", "forward us", "backward us", "GFLOP/s", "of peak", "torch forward", "backward", "ratio"]
 
@@ -25,7 +18,7 @@ HEAD = ["layer", "output", "forward us", "backward us", "GFLOP/s", "of peak", "t
 @click.option("--loss", metavar="SPEC", help="Such as cross_entropy.")
 @click.option("--optimizer", metavar="SPEC", help='Such as "adam(lr=1e-3)".')
 @click.option("--batch-size", type=int, help="Samples of a step; 0: the whole set.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 @click.option(
     "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
 )
@@ -49,17 +42,10 @@ def _resolve(config, plugin, assignments, given):
     from ..launch import launch
     from ..network.network import Network
     from ..registry import create
-    from ..training import config_file
-    from ..training.config import build
 
-    table, where = ({}, "") if config is None else config_file.read(config)
-    for name, value in given.items():
-        if name == "input_shape":
-            value = _sizes(value)
-        config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
-    for assignment in assignments:
-        config_file.override(table, assignment)
-    config_file.add_plugins(table, plugin)
+    if "input_shape" in given:
+        given["input_shape"] = _sizes(given["input_shape"])
+    table, where = options.config_table(config, given, assignments, plugin)
     made = launch.read_config(table, where)
     if made.run.device != "cpu":
         raise UsageError("run.device: nnjit bench measures the CPU; benchmarks/gpu.py measures a GPU")
@@ -68,7 +54,7 @@ def _resolve(config, plugin, assignments, given):
     batch, model, samples = made.training.batch_size, made.model, None
     if "data" in given or model.input_shape is None:
         dataset = data.load(made.data["name"])
-        network, samples = build(made, dataset, where), len(dataset.train)
+        network, samples = launch.build(made, dataset, where), len(dataset.train)
     else:
         layers = [create(spec) for spec in model.layers]
         network = Network(layers, tuple(model.input_shape), model.dtype, made.run.device, made.training.seed)

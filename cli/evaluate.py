@@ -2,6 +2,7 @@
 
 import click
 
+from . import options
 from .text import aligned
 
 
@@ -13,14 +14,14 @@ from .text import aligned
 )
 @click.option("--loss", metavar="SPEC", help="Loss to measure. Default: that of the run, if MODEL is one.")
 @click.option("--metrics", metavar="NAMES", help="Such as accuracy,l2. Default: accuracy where the data has classes.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 def evaluate(model, data, part, loss, metrics, plugin):
     """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""
     from .. import data as datasets
     from ..errors import UsageError
     from ..launch.saved import choose, matched, open_saved
     from ..storage.checkpoint import label
-    from ..training.fit import evaluate_split
+    from ..training.measure import evaluate_split
 
     network, config = open_saved(model, plugin)
     if data is None and config is None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("predict")
 @click.argument("model", metavar="MODEL")
@@ -16,7 +18,7 @@ import click
     "--input", "file", type=click.Path(path_type=Path), metavar="FILE", help="Samples: .npz (array x) or .csv."
 )
 @click.option("--output", default="-", metavar="FILE", help="A .csv or .npz file. Default: -, CSV on standard output.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 def predict(model, data, part, file, output, plugin):
     """Apply MODEL, a .safetensors file or a run directory (its best parameters), to samples.
 

@@ -6,19 +6,8 @@ from pathlib import Path
 
 import click
 
-# Option -> where its value goes in the config.
-PLACES = {
-    "layers": ("model", "layers"),
-    "data": ("data",),
-    "loss": ("training", "loss"),
-    "optimizer": ("training", "optimizer"),
-    "epochs": ("training", "epochs"),
-    "batch_size": ("training", "batch_size"),
-    "seed": ("training", "seed"),
-    "device": ("run", "device"),
-    "precision": ("run", "precision"),
-    "threads": ("run", "threads"),
-}
+from . import options
+
 ON_RESUME = ("epochs", "threads", "device", "precision")  # what may be given anew when a run is continued
 
 
@@ -36,7 +25,7 @@ ON_RESUME = ("epochs", "threads", "device", "precision")  # what may be given an
 @click.option("--seed", type=int, help="Of initial parameters, order of samples and dropout.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to make.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 @click.option(
     "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
 )
@@ -58,14 +47,8 @@ def run(config, output, resume, plugin, assignments, **options):
 
 def _start(config, output, plugin, assignments, given):
     from ..launch import launch
-    from ..training import config_file
 
-    table, where = ({}, "") if config is None else config_file.read(config)
-    for name, value in given.items():
-        config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
-    for assignment in assignments:
-        config_file.override(table, assignment)
-    config_file.add_plugins(table, plugin)
+    table, where = options.config_table(config, given, assignments, plugin)
     return _conclude(launch.start(table, output, where))
 
 
