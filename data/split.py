@@ -79,7 +79,7 @@ class Split:
 
     @property
     def holds_bytes(self):
-        """Whether x is stored as bytes, such as the pixels of pictures."""
+        """True if x is stored as bytes, such as the pixels of images."""
         return self._stored.dtype == np.uint8
 
     def magnitude(self):

@@ -59,7 +59,7 @@ def thin(x, y, bins=2000):
 
 
 def wants_log(*curves):
-    """Whether the axis should be logarithmic: all finite values positive, the largest over ten times the smallest."""
+    """Return whether to use a logarithmic axis: all finite values positive, the largest over ten times the smallest."""
     values = np.concatenate([np.asarray(y, dtype=np.float64).ravel() for y in curves] or [np.empty(0)])
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() > 0 and values.max() / 10 > values.min())

@@ -32,7 +32,7 @@ class Source:
         return reduce(getattr, attributes.split("."), import_module(module))
 
     def names(self, cls: type) -> bool:
-        """Whether `cls` comes from this source, decided without imports."""
+        """Return whether `cls` comes from this source, decided without imports."""
         module, _, attributes = self.target.partition(":")
         if attributes != cls.__qualname__:
             return False
@@ -79,7 +79,7 @@ def _entry_points(group, path):
 
 
 def same_class(one: type, other: type) -> bool:
-    """Whether two classes are the same class defined twice: a reloaded module, a notebook cell run again."""
+    """Return whether two classes are the same class defined twice: a reloaded module, a notebook cell run again."""
     if one is other:
         return True
     if one.__qualname__ != other.__qualname__:

@@ -73,7 +73,7 @@ def translated(doing):
 
 
 def of_driver(error):
-    """Whether the CUDA driver or its bindings raised an error, rather than a compiler."""
+    """Return whether the CUDA driver or its bindings raised an error, rather than a compiler."""
     kind = type(error)
     return kind.__module__.startswith(("numba.cuda.cudadrv", "cuda.")) and kind.__name__ != "NvvmError"
 

@@ -189,7 +189,7 @@ def fused(noted, formula, arguments, passing=()):
 
 
 def _same(array, other):
-    """Whether two arguments are the same array."""
+    """Return whether two arguments are the same array."""
     return getattr(other, "ndim", 0) > 0 and array.size == other.size and address(array) == address(other)
 
 
