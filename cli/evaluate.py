@@ -8,12 +8,14 @@ from .text import aligned
 
 @click.command("evaluate")
 @click.argument("model", metavar="MODEL")
-@click.option("--data", metavar="SPEC", help="Data to measure on. Default: that of the run, if MODEL is one.")
+@click.option("--data", metavar="SPEC", help="Data set to measure on. Default: that of the run, if MODEL is one.")
 @click.option(
-    "--split", "part", type=click.Choice(["validation", "train"]), help="Default: validation, if there is one."
+    "--split", "part", type=click.Choice(["validation", "train"]), help="Split. Default: validation, if there is one."
 )
 @click.option("--loss", metavar="SPEC", help="Loss to measure. Default: that of the run, if MODEL is one.")
-@click.option("--metrics", metavar="NAMES", help="Such as accuracy,l2. Default: accuracy where the data has classes.")
+@click.option(
+    "--metrics", metavar="NAMES", help="Metrics, such as accuracy,l2. Default: accuracy if the data has classes."
+)
 @options.plugin
 def evaluate(model, data, part, loss, metrics, plugin):
     """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""

@@ -1,4 +1,4 @@
-"""`nnjit init config` and `nnjit init layer NAME`: files to start from."""
+"""`nnjit init config` and `nnjit init layer NAME`: template files."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "affine.py"  # t
 
 @click.group("init")
 def init():
-    """Write files to start from; nothing is overwritten."""
+    """Write template files; existing files are never overwritten."""
 
 
 @init.command("config")
 @click.argument("path", default="nnjit.toml", metavar="[PATH]")
 def config(path):
-    """Write a commented config, nnjit.toml or PATH (- is standard output); it is that of `nnjit run` alone."""
+    """Write the default config of `nnjit run` with comments to nnjit.toml or PATH (- is standard output)."""
     text = config_text()
     if path == "-":
         click.echo(text, nl=False)
@@ -26,13 +26,15 @@ def config(path):
 
 @init.command("layer")
 @click.argument("name")
-@click.option("--output", type=click.Path(path_type=Path), default=".", metavar="DIR", help="Where. Default: here.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=".", metavar="DIR", help="Directory. Default: the current one."
+)
 def layer(name, output):
-    """Write the skeleton of a layer of your own, NAME.py, and its test, which passes as it is."""
+    """Write a template for a new layer, NAME.py, and a test that passes unchanged."""
     from ..errors import DuplicateName
     from ..registry import layers
 
-    layers.register(name)  # refuses what cannot be a name; nothing is registered without a class
+    layers.register(name)  # refuses an invalid name; without a class it registers nothing
     if name in layers.names():
         raise DuplicateName(f"there is a layer {name!r} already; choose another name")
     words = {"affine": name, "Affine": "".join(word.title() for word in name.split("_")) or "Mine"}
@@ -43,12 +45,12 @@ def layer(name, output):
 
 
 def config_text():
-    """The default config, every option with a comment that says what it takes."""
+    """Return the default config as TOML, with a comment that describes each option."""
     from ..storage import toml
     from ..training.config import Config
 
     defaults = Config()
-    lines = ["# A run of nnjit. What is left out has the value that stands here."]
+    lines = ["# A run of nnjit. An option that is left out has the value shown here."]
     for section in Config.model_fields:
         lines += ["", f"[{section}]"]
         values = getattr(defaults, section)
@@ -67,7 +69,7 @@ def config_text():
 
 
 def _write(files):
-    """Write texts to files of which none exists; all or, if one cannot be written, none."""
+    """Write texts to new files: all of them, or none if one cannot be written."""
     from ..errors import UsageError
 
     for path in files:

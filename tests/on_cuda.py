@@ -782,7 +782,7 @@ def test_certification_asks_cuda_too(monkeypatch):
     def lost(x, W, b, y):
         raise CudaAPIError("[999] CUDA_ERROR_UNKNOWN")
 
-    for wrong, said in ((careless, r"y\[.*, the reference gives"), (lost, r"cannot run: the GPU reports \[999\]")):
+    for wrong, said in ((careless, r"y\[.*, the reference gives"), (lost, r"cannot run: .*\[999\]")):
         monkeypatch.setattr(dense, "forward", launch.launcher(wrong))
         (row,) = certify(["dense"]).rows
         assert list(row.failures) == ["cuda"] and re.search(said, row.failures["cuda"][0]), row.failures
@@ -852,7 +852,7 @@ class CudaAPIError(Exception):
     [
         (
             "[700] CUDA_ERROR_ILLEGAL_ADDRESS",
-            r"the GPU reports \[700\] CUDA_ERROR_ILLEGAL_ADDRESS; what it held is lost",
+            r"\[700\] CUDA_ERROR_ILLEGAL_ADDRESS; .*lost",
         ),
         ("[2] CUDA_ERROR_OUT_OF_MEMORY", "the GPU has not enough free memory; a smaller batch_size needs less"),
     ],
