@@ -23,7 +23,7 @@ plugin = click.option(
 
 
 def config_table(config, given, assignments, plugins):
-    """The table of a config file with what the command line changes in it, and what errors call the file.
+    """Return the table of a config file with the changes of the command line, and what errors call the file.
 
     Parameters
     ----------
