@@ -85,7 +85,7 @@ class _Arithmetic:
         return self.builder.bitcast(shifted, self.format.float)
 
     def exp(self, x):
-        """Return 2^n (1 + q); 2^n in two factors, since it may overflow where exp does not; 0 or infinity beyond `exact`."""
+        """Return 2^n (1 + q), 2^n in two factors that cannot overflow; beyond `exact` return 0 or infinity."""
         n, q = self.split(x)
         half = self.builder.ashr(n, self.format.int(1))
         first, second = self.power(half), self.power(self.builder.sub(n, half))
