@@ -3,14 +3,17 @@
 An option of a reader called ``path`` or ``..._path`` is a path: a run's written config holds it as an absolute one.
 """
 
+import os
+
 from ..errors import DataError
 from ..registry import datasets
+from ..registry.options import SpecLike
 from .split import Dataset, Split
 
 __all__ = ["Dataset", "Split", "load", "samples"]
 
 
-def load(spec):
+def load(spec: SpecLike | Dataset) -> Dataset:
     """The `Dataset` that a spec names: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
 
     Raises
@@ -31,7 +34,7 @@ def load(spec):
     return dataset
 
 
-def samples(path):
+def samples(path: str | os.PathLike[str]) -> Dataset:
     """Samples without targets, from a .npz or .csv file, as a `Dataset` whose targets mean nothing.
 
     Raises

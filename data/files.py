@@ -1,6 +1,7 @@
 """Finding and opening a user's files, with one sentence for each way that can fail."""
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from ..errors import DataError
 from ..registry.specs import did_you_mean
 
 
-def find(path, kind="file"):
+def find(path: str | os.PathLike[str], kind: str = "file") -> Path:
     """`path` (~/ is the home directory, a relative path starts at the current one) as a Path that exists.
 
     `kind` is "file", "folder" or "any"; a file must not be empty. DataError names the nearest file of the same folder.
@@ -27,7 +28,7 @@ def find(path, kind="file"):
 
 
 @contextmanager
-def reading(path):
+def reading(path: object) -> Iterator[None]:
     """Turn what the operating system says while `path` is read into a DataError."""
     try:
         yield
@@ -35,6 +36,6 @@ def reading(path):
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
     """What a library said about a file, as a part of one sentence."""
     return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -4,11 +4,15 @@
 """
 
 import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownName
 
@@ -32,11 +36,11 @@ class RunLog:
 
     directory: Path
     name: str
-    steps: list
-    epochs: list
+    steps: list[dict[str, Any]]
+    epochs: list[dict[str, Any]]
     unreadable: int = 0
 
-    def series(self, key, of="steps", x="step"):
+    def series(self, key: str, of: str = "steps", x: str = "step") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The values logged under `key`, and where.
 
         Parameters
@@ -62,17 +66,17 @@ class RunLog:
         xs, ys = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
         return xs, ys
 
-    def training_loss(self):
+    def training_loss(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(step, loss) of the logged steps, or of the epochs where no step was logged."""
         steps = self.series("loss")
         return steps if len(steps[0]) else self.series("loss", of="epochs")
 
-    def layers(self, key, of="steps"):
+    def layers(self, key: str, of: str = "steps") -> list[str]:
         """Names of the layers in the tables logged under `key`, in depth order."""
         tables = (record[key] for record in getattr(self, of) if isinstance(record.get(key), dict))
         return list(dict.fromkeys(name for table in tables for name in table))
 
-    def best_epoch(self, having="val_loss"):
+    def best_epoch(self, having: str = "val_loss") -> dict[str, Any] | None:
         """The epoch record of lowest validation loss among those with the key `having`; the first of equals.
 
         Without any validation loss the last such record, and None if there is none.
@@ -84,7 +88,11 @@ class RunLog:
         return candidates[-1] if candidates else None
 
 
-def read(run_dir):
+PathLike: TypeAlias = str | os.PathLike[str]
+Runs: TypeAlias = Sequence[PathLike | RunLog]
+
+
+def read(run_dir: PathLike | RunLog) -> RunLog:
     """Read a run directory; a RunLog is passed through.
 
     A torn last line is ignored. A run that was killed and resumed may have logged some steps twice: what was
@@ -111,7 +119,8 @@ def read(run_dir):
     lines = text.split("\n")  # what follows the last line end is nothing, or torn
     records = [_record(line) for line in lines]
     unreadable = sum(record is None and bool(line.strip()) for record, line in zip(records[:-1], lines, strict=False))
-    steps, epochs = [], []
+    steps: list[dict[str, Any]] = []
+    epochs: list[dict[str, Any]] = []
     for record in records:
         if record is None:
             continue
@@ -125,7 +134,7 @@ def read(run_dir):
     return RunLog(directory, directory.resolve().name, steps, epochs, unreadable)
 
 
-def read_all(run_dirs, has_data, needs):
+def read_all(run_dirs: Runs, has_data: Callable[[RunLog], bool], needs: str) -> list[RunLog]:
     """Read the runs of one picture, and keep those that have its data.
 
     Runs of the same name are told apart by their paths. Raises DataError, naming what the picture `needs`, when
