@@ -1,8 +1,8 @@
-"""Every error nnjit raises on purpose: one sentence that says what was expected, what came, and what to do."""
+"""The errors of nnjit: each message is one sentence that says what was expected, what came, and what to do."""
 
 
 class NnjitError(Exception):
-    """Base of all nnjit errors; the command line prints its text without a traceback and exits with 1."""
+    """Base of all nnjit errors; the command line prints the message without a traceback and exits with status 1."""
 
     exit_status = 1
 
@@ -14,7 +14,7 @@ class UsageError(NnjitError):
 
 
 class UnknownName(UsageError, LookupError):
-    """No such name in a registry, an option table or a run log."""
+    """A name is not in a registry, an option table or a run log."""
 
 
 class DuplicateName(UsageError):
@@ -30,11 +30,11 @@ class ShapeError(UsageError, ValueError):
 
 
 class ConcurrencyError(UsageError, RuntimeError):
-    """Two threads at once do what only one may do at a time."""
+    """Two threads at once run an operation that only one thread may run at a time."""
 
 
 class RunExists(UsageError):
-    """The run directory holds a run already."""
+    """The run directory already holds a run."""
 
 
 class DataError(NnjitError, ValueError):
@@ -46,7 +46,7 @@ class CheckpointError(NnjitError):
 
 
 class DeviceError(NnjitError):
-    """The device is missing, or a layer has no form for it."""
+    """The device is missing, or a layer has no implementation for it."""
 
 
 class DivergenceError(NnjitError):

@@ -1,65 +1,52 @@
-"""`nnjit bench [CONFIG.toml]`: where the time of a network goes, and what of the machine it uses."""
+"""`nnjit bench [CONFIG.toml]`: the time of each layer, and the share of the machine's peak speed."""
 
 import sys
 
 import click
 
-# Option -> where its value goes in the config.
-PLACES = {
-    "layers": ("model", "layers"),
-    "input_shape": ("model", "input_shape"),
-    "data": ("data",),
-    "loss": ("training", "loss"),
-    "optimizer": ("training", "optimizer"),
-    "batch_size": ("training", "batch_size"),
-}
-OTHERS = 0.05  # of the processors, from which on times are not to be believed
+from . import options
+
+OTHERS = 0.05  # share of the CPU used by other processes, above which times are unreliable
 HEAD = ["layer", "output", "forward us", "backward us", "GFLOP/s", "of peak", "torch forward", "backward", "ratio"]
 
 
 @click.command("bench")
 @click.argument("config", required=False, metavar="[CONFIG.toml]")
-@click.option("--layers", metavar="SPECS", help='Such as "conv(8,3) relu maxpool(2) flatten dense(10)".')
-@click.option("--input-shape", metavar="SIZES", help="Of a sample, such as 1,28,28; else the data's.")
-@click.option("--data", metavar="SPEC", help="Only its input shape is used: what is measured is the same for all data.")
-@click.option("--loss", metavar="SPEC", help="Such as cross_entropy.")
-@click.option("--optimizer", metavar="SPEC", help='Such as "adam(lr=1e-3)".')
-@click.option("--batch-size", type=int, help="Samples of a step; 0: the whole set.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@click.option("--layers", metavar="SPECS", help='Layers, such as "conv(8,3) relu maxpool(2) flatten dense(10)".')
+@click.option("--input-shape", metavar="SIZES", help="Shape of a sample, such as 1,28,28. Default: that of the data.")
+@click.option("--data", metavar="SPEC", help="Data set; only its input shape is used.")
+@click.option("--loss", metavar="SPEC", help="Loss, such as cross_entropy.")
+@click.option("--optimizer", metavar="SPEC", help='Optimizer, such as "adam(lr=1e-3)".')
+@click.option("--batch-size", type=int, help="Samples per step; 0 means the whole set.")
+@options.plugin
 @click.option(
     "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
 )
 def bench(config, plugin, assignments, **options):
-    """Time each layer's kernels as the training program runs them, a whole step and a prediction.
+    """Time the kernels of each layer as the training program runs them, a training step and a prediction.
 
-    Shares are of this machine's own peak, measured on the spot. Beside it the same by PyTorch, if it is installed, in a
-    process of its own; a ratio above 1 means that nnjit is faster. Without arguments: the network of `nnjit run`.
+    Shares refer to the peak speed of this machine, measured now. If PyTorch is installed, a separate process times the
+    same network with it; a ratio above 1 means that nnjit is faster. Default: the network of `nnjit run`.
     """
     network, training = _resolve(config, plugin, assignments, {k: v for k, v in options.items() if v is not None})
     from ..bench.layers import bench
 
-    found = bench(network, *training, progress=_show if sys.stderr.isatty() else None)
-    _print(network, found, training[2])
+    loss, optimizer, batch_size = training
+    found = bench(network, loss, optimizer, batch_size, progress=_show if sys.stderr.isatty() else None)
+    _print(network, found, batch_size)
 
 
 def _resolve(config, plugin, assignments, given):
-    """The network, and loss, optimizer and batch size, checked as `nnjit run` would check them."""
+    """Return the network, and (loss, optimizer, batch size), checked as `nnjit run` checks them."""
     from .. import data
     from ..errors import UsageError
     from ..launch import launch
     from ..network.network import Network
     from ..registry import create
-    from ..training import config_file
-    from ..training.config import build
 
-    table, where = ({}, "") if config is None else config_file.read(config)
-    for name, value in given.items():
-        if name == "input_shape":
-            value = _sizes(value)
-        config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
-    for assignment in assignments:
-        config_file.override(table, assignment)
-    config_file.add_plugins(table, plugin)
+    if "input_shape" in given:
+        given["input_shape"] = _sizes(given["input_shape"])
+    table, where = options.config_table(config, given, assignments, plugin)
     made = launch.read_config(table, where)
     if made.run.device != "cpu":
         raise UsageError("run.device: nnjit bench measures the CPU; benchmarks/gpu.py measures a GPU")
@@ -68,7 +55,7 @@ def _resolve(config, plugin, assignments, given):
     batch, model, samples = made.training.batch_size, made.model, None
     if "data" in given or model.input_shape is None:
         dataset = data.load(made.data["name"])
-        network, samples = build(made, dataset, where), len(dataset.train)
+        network, samples = launch.build(made, dataset, where), len(dataset.train)
     else:
         layers = [create(spec) for spec in model.layers]
         network = Network(layers, tuple(model.input_shape), model.dtype, made.run.device, made.training.seed)
@@ -78,7 +65,7 @@ def _resolve(config, plugin, assignments, given):
 
 
 def _sizes(text):
-    """ "1,28,28" or "1x28x28" as a list of whole numbers."""
+    """Read "1,28,28" or "1x28x28" as a list of whole numbers."""
     from ..errors import UsageError
     from ..registry.specs import quoted
 
@@ -101,7 +88,7 @@ def _print(network, found, batch):
     click.echo(f"\nbatch of {batch}, {network.dtype}; {processor()}")
     click.echo(f"peak {found.peak / 1e9:.0f} GFLOP/s, memory {found.bandwidth / 1e9:.1f} GB/s (triad), measured now")
     if (found.others or 0.0) > OTHERS:
-        click.echo(f"others used {100 * found.others:.0f} % of the processors meanwhile: measure again when they rest")
+        click.echo(f"other processes used {100 * found.others:.0f} % of the CPU; rerun on an idle machine")
     click.echo(f"torch {torch['version']}, eager, the better memory format" if "version" in torch else torch["why"])
 
 
@@ -120,7 +107,7 @@ def _total(name, seconds, flops, peak, theirs):
 
 
 def _us(seconds):
-    """Microseconds with three figures; "-" where nothing is computed."""
+    """Format seconds as microseconds with three digits; "-" for zero or None."""
     if not seconds:
         return "-"
     us = seconds * 1e6
@@ -136,5 +123,5 @@ def _number(value):
 
 
 def _show(words):
-    """One line on a terminal, rewritten by the next."""
+    """Write one line on a terminal, which the next call rewrites."""
     click.echo(f"\r\x1b[Kmeasuring: {words}" if words != "PyTorch" else "\r\x1b[K", nl=False, err=True)

@@ -6,7 +6,7 @@ import click
 @click.group("cache", invoke_without_command=True)
 @click.pass_context
 def cache(ctx):
-    """Print where compiled code is kept. NNJIT_CACHE_DIR moves it."""
+    """Print the directory of compiled code. Set NNJIT_CACHE_DIR to move it."""
     from ..kernels.compiler.cache import directory
 
     if ctx.invoked_subcommand is None:
@@ -15,7 +15,7 @@ def cache(ctx):
 
 @cache.command("clear")
 def clear():
-    """Delete all compiled code; it is compiled again when it is needed."""
+    """Delete all compiled code; nnjit recompiles it when needed."""
     from ..kernels.compiler.cache import clear, directory
 
     click.echo(f"{directory()}: {clear() / 1e6:.1f} MB freed")

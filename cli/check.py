@@ -1,21 +1,25 @@
-"""`nnjit check [NAME...]`: certify layers, plug-ins included."""
+"""`nnjit check [NAME...]`: certify layers, including plug-ins."""
 
 import sys
 from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("check")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
-@click.option("--draw", type=click.Path(path_type=Path), metavar="PATH", help="Picture of the Taylor slopes to write.")
+@options.plugin
+@click.option(
+    "--draw", type=click.Path(path_type=Path), metavar="PATH", help="Write a plot of the Taylor slopes to this file."
+)
 def check(names, plugin, draw):
-    """Certify layers: gradients by differences, Taylor slope, compiled kernels against the reference, threads, shapes.
+    """Certify layers: finite differences, Taylor slope, compiled kernels against the reference, threads, shapes.
 
-    CUDA is asked where there is a GPU, and in Numba's simulator with NUMBA_ENABLE_CUDASIM=1, which takes its time.
+    CUDA is checked if there is a GPU, and in Numba's simulator if NUMBA_ENABLE_CUDASIM=1, which is slow.
 
-    NAME may be a pattern, such as 'conv*'; without one every layer is certified. Exit status 1 on any failure.
+    NAME may be a pattern, such as 'conv*'. Default: all layers. The exit status is 1 if any check fails.
     """
     from ..check import certify
     from ..registry import load_plugin
@@ -32,7 +36,7 @@ def check(names, plugin, draw):
 
 
 def _show(done, total, name):
-    """One line on a terminal, rewritten and taken away by the last."""
+    """Write one line on a terminal, which the next call rewrites and the last call erases."""
     click.echo(f"\r\x1b[Kcertifying {name}, {done + 1} of {total}", nl=False, err=True)
     if done + 1 == total:
         click.echo("\r\x1b[K", nl=False, err=True)

@@ -2,30 +2,34 @@
 
 import click
 
+from . import options
 from .text import aligned
 
 
 @click.command("evaluate")
 @click.argument("model", metavar="MODEL")
-@click.option("--data", metavar="SPEC", help="Data to measure on. Default: that of the run, if MODEL is one.")
+@click.option("--data", metavar="SPEC", help="Data set to measure on. Default: that of the run, if MODEL is one.")
 @click.option(
-    "--split", "part", type=click.Choice(["validation", "train"]), help="Default: validation, if there is one."
+    "--split", "part", type=click.Choice(["validation", "train"]), help="Split. Default: validation, if there is one."
 )
 @click.option("--loss", metavar="SPEC", help="Loss to measure. Default: that of the run, if MODEL is one.")
-@click.option("--metrics", metavar="NAMES", help="Such as accuracy,l2. Default: accuracy where the data has classes.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@click.option(
+    "--metrics", metavar="NAMES", help="Metrics, such as accuracy,l2. Default: accuracy if the data has classes."
+)
+@options.plugin
 def evaluate(model, data, part, loss, metrics, plugin):
     """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""
     from .. import data as datasets
     from ..errors import UsageError
     from ..launch.saved import choose, matched, open_saved
     from ..storage.checkpoint import label
-    from ..training.fit import evaluate_split
+    from ..training.measure import evaluate_split
 
     network, config = open_saved(model, plugin)
     if data is None and config is None:
         raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
-    dataset = matched(network, datasets.load(data or config.data["name"]))
+    source = data or (config.data["name"] if config is not None else "")
+    dataset = matched(network, datasets.load(source))
     split = choose(dataset, part)
     loss = loss or (config.training.loss if config else None)
     found = evaluate_split(network, split, loss, metrics.replace(",", " ").split() if metrics else None)

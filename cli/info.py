@@ -1,15 +1,25 @@
-"""`nnjit info`: what this installation computes with."""
+"""`nnjit info`: versions and hardware of this installation."""
 
 import click
 
 from .text import aligned
 
-SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve")  # what vector loops use
+SIMD = (
+    "sse4.2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "neon",
+    "sve",
+)  # instruction sets that matter to vector loops
 
 
 @click.command("info")
 def info():
-    """Versions, threads, threading layer, processor, CUDA devices and cache."""
+    """Print versions, threads, threading layer, processor, CUDA devices and cache."""
     import platform
     import sys
     from importlib.metadata import version
@@ -39,7 +49,7 @@ def info():
 
 
 def _threads():
-    """Number of threads and their layer, or why there are none."""
+    """Return the number of threads and the threading layer, or the reason why there are none."""
     import numba
 
     from ..errors import NnjitError
@@ -53,7 +63,7 @@ def _threads():
 
 
 def _cuda():
-    """Names of the CUDA devices and how training steps run there, or why there are none."""
+    """List the CUDA devices and how training steps run on them, or the reason why there are none."""
     from ..errors import DeviceError
 
     try:
@@ -69,5 +79,5 @@ def _cuda():
         return [("cuda devices", ", ".join(names)), ("cuda steps", driver.steps(add))]
     except DeviceError as error:
         return [("cuda devices", f"none ({str(error).removeprefix('device cuda: ')})")]
-    except Exception as error:  # a driver that is there but broken
+    except Exception as error:  # an installed but broken driver
         return [("cuda devices", f"none ({type(error).__name__}: {error})")]

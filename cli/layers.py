@@ -1,7 +1,8 @@
-"""`nnjit layers [NAME]`: the registry as a table, or one entry explained."""
+"""`nnjit layers [NAME]`: the registry as a table, or the documentation of one entry."""
 
 import click
 
+from . import options
 from .text import aligned, table
 
 KINDS = ("layers", "losses", "optimizers", "schedules", "initializers", "datasets")
@@ -9,10 +10,10 @@ KINDS = ("layers", "losses", "optimizers", "schedules", "initializers", "dataset
 
 @click.command("layers")
 @click.argument("name", required=False)
-@click.option("--kind", type=click.Choice(KINDS), default="layers", help="What to list. Default: layers.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@click.option("--kind", type=click.Choice(KINDS), default="layers", help="Kind of names to list. Default: layers.")
+@options.plugin
 def layers(name, kind, plugin):
-    """List what a config can name, or explain NAME: options, shapes, formula, source file, devices.
+    """List the names that a config can use, or document NAME: options, shapes, formula, source file, devices.
 
     NAME may be a pattern, such as 'conv*'.
     """
@@ -38,7 +39,7 @@ def layers(name, kind, plugin):
 
 
 def _find_all(catalogue, names):
-    """What is known about the names that can be imported; the others are in `catalogue.broken()` afterwards."""
+    """Find the names that can be imported; `catalogue.broken()` reports the others."""
     from ..errors import UsageError
 
     found = []
@@ -51,7 +52,7 @@ def _find_all(catalogue, names):
 
 
 def _parameters(cls):
-    """(name, type in words, default as a spec writes it or None) of every option."""
+    """List (name, type in words, default as a spec writes it or None) of every option."""
     import typing
     from inspect import Parameter, signature
 
@@ -66,7 +67,7 @@ def _parameters(cls):
 
 
 def _plain(default):
-    """A default; what a default_factory makes is made."""
+    """Return a default value; call a default_factory."""
     return default() if callable(default) else default
 
 
@@ -75,7 +76,7 @@ def _form(cls):
 
 
 def _explain(found):
-    """Everything about one entry, as text."""
+    """Format the documentation of one entry."""
     options = [(name, default or "must be given", kind) for name, kind, default in _parameters(found.cls)]
     facts = [("source", f"{found.file}:{found.line}" if found.file else found.module), ("from", found.source)]
     if found.aliases:
@@ -91,7 +92,7 @@ def _explain(found):
 
 
 def _kernels(cls):
-    """name -> kernel, of every kernel among the attributes of a class."""
+    """Map names to kernels, for every kernel among the attributes of a class."""
     from ..kernels.compiler.elementwise import Formula
     from ..kernels.compiler.kernel import Kernel
     from ..kernels.operations import Operation
@@ -104,11 +105,11 @@ def _kernels(cls):
 def _where(kernel):
     from ..kernels.operations import Operation
 
-    return f"kernels/*/{kernel.file}.py" if isinstance(kernel, Operation) else "written in the class"
+    return f"kernels/*/{kernel.file}.py" if isinstance(kernel, Operation) else "defined in the class"
 
 
 def _devices(kernels):
-    """The devices that have all operations; kernels written in a class run on all of them."""
+    """List the devices that have all operations; kernels defined in a class run on every device."""
     from ..kernels.operations import Operation
     from ..network.network import DEVICES
 

@@ -1,4 +1,4 @@
-"""`nnjit VERB ...`: a verb is a module of this folder; it imports what it needs when it runs, for a quick --help."""
+"""`nnjit VERB ...`: each verb is a module of this folder and imports its dependencies late, for a fast --help."""
 
 import os
 import sys
@@ -20,19 +20,19 @@ from .predict import predict
 from .run import run
 from .show import show
 
-# Verb -> what `nnjit --help` says of it.
+# Verb -> its line in `nnjit --help`.
 VERBS = {
-    "run": "Train a network; without arguments, a small one on the embedded digits.",
-    "plot": "Draw loss, metrics, gradient norms and more of one or several runs.",
-    "layers": "List what a config can name: layers, losses, optimizers, ...; explain one.",
+    "run": "Train a network; without arguments, a small one on the bundled digits.",
+    "plot": "Plot loss, metrics, gradient norms and more of one or more runs.",
+    "layers": "List the names a config can use: layers, losses, optimizers, ...; document one.",
     "check": "Certify layers: gradients, kernels against their reference, threads, shapes.",
-    "bench": "Time each layer of a network, beside the machine's peak and PyTorch.",
+    "bench": "Time each layer of a network; compare with the machine's peak and PyTorch.",
     "evaluate": "Measure loss and metrics of a saved network on data.",
     "predict": "Apply a saved network to data.",
-    "show": "Summary, resolved config or program of a run or a config.",
-    "init": "Write a starting config, or the skeleton of a layer of your own.",
-    "info": "Versions, threads, processor and cache of this installation.",
-    "cache": "Where compiled code is kept; empty it.",
+    "show": "Print the summary, resolved config or program of a run or a config.",
+    "init": "Write a template config, or a template for a new layer.",
+    "info": "Print versions, threads, processor and cache of this installation.",
+    "cache": "Print the directory of compiled code, or clear it.",
 }
 
 COMMANDS = {
@@ -41,16 +41,16 @@ COMMANDS = {
 
 
 class Verbs(click.Group):
-    """The group of all verbs, and what becomes of their errors."""
+    """The group of all verbs; turns their errors into messages and exit statuses."""
 
-    def main(self, args=None, prog_name="nnjit", **extra):
-        """Run a verb and exit: 0, 1 for what went wrong, 2 for a wrong request, 128 + n after signal n.
+    def main(self, args=None, prog_name="nnjit", **extra):  # type: ignore[override]  # click overloads it by its mode
+        """Run a verb and exit with 0 for success, 1 for a failure, 2 for a wrong request, 128 + n after signal n.
 
-        Whatever is the request's or the machine's fault ends in one sentence on standard error.
+        Errors of the request or the machine print one sentence on standard error.
         """
         try:
             status = super().main(args, prog_name, **{**extra, "standalone_mode": False})
-            sys.stdout.flush()  # here, where a full disk can still be told
+            sys.stdout.flush()  # here, where a full disk can still be reported
         except click.ClickException as error:
             error.show()
             status = error.exit_code
@@ -87,20 +87,20 @@ class Verbs(click.Group):
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nnjit")
 def nnjit():
-    """Neural networks whose every kernel is a Numba-compiled loop that a person can read.
+    """Neural networks in which every kernel is a Numba-compiled loop that a person can read.
 
-    `nnjit run` trains a small network on embedded data and draws what happened.
+    `nnjit run` trains a small network on bundled data and plots the run.
     """
 
 
 def main():
-    """The entry point of the `nnjit` script."""
+    """Run the `nnjit` script."""
     _open_closed()
     nnjit.main()
 
 
 def _open_closed():
-    """Open the null device where a standard stream is closed (``>&-``), or the next file would take its number."""
+    """Open the null device for a closed standard stream (``>&-``), or the next file would get its descriptor."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -118,7 +118,7 @@ def _fail(sentence, status=1):
 
 
 def _let_go(status=1):
-    """Give up what standard output still holds if it cannot be written."""
+    """Discard the buffer of standard output if it cannot be written."""
     from ..launch.progress import discard
 
     try:

@@ -1,4 +1,4 @@
-"""`nnjit plot RUN...`: pictures from the logs of one or several runs."""
+"""`nnjit plot RUN...`: plots from the logs of one or more runs."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import click
     multiple=True,
     metavar="PICTURE",
     help="loss, metrics, gradient_norms, update_ratio, filters or confusion; may be repeated. "
-    "Default: all that the runs have data for.",
+    "Default: all plots that the runs have data for.",
 )
 @click.option(
     "--output",
@@ -21,11 +21,11 @@ import click
     help="A directory, or a file name for a single picture. Default: the run's own directory, or the current one "
     "for several runs.",
 )
-@click.option("--format", "suffix", type=click.Choice(["png", "svg", "pdf"]), help="Default: png.")
+@click.option("--format", "suffix", type=click.Choice(["png", "svg", "pdf"]), help="File format. Default: png.")
 def plot(runs, what, output, suffix):
-    """Draw the loss, metrics, gradient norms, update ratios, filters and confusion matrix of runs.
+    """Plot the loss, metrics, gradient norms, update ratios, filters and confusion matrix of runs.
 
-    Several runs share each picture. Prints the path of every file written.
+    Several runs share each plot. Prints the path of every file written.
     """
     from ..errors import DataError
     from ..plots import PICTURES, picture
@@ -34,12 +34,12 @@ def plot(runs, what, output, suffix):
     logs = [read(run) for run in dict.fromkeys(runs)]
     for log in logs:
         if log.unreadable:
-            click.echo(f"{log.directory}: {log.unreadable} unreadable lines of the log were left out", err=True)
+            click.echo(f"{log.directory}: {log.unreadable} unreadable lines of the log were skipped", err=True)
     pictures = {name.replace("-", "_"): picture(name) for name in what or PICTURES}
     if not what:
         pictures = {name: module for name, module in pictures.items() if any(map(module.has_data, logs))}
     if not pictures:
-        raise DataError(f"{', '.join(str(log.directory) for log in logs)}: the log holds nothing to draw")
+        raise DataError(f"{', '.join(str(log.directory) for log in logs)}: the log holds nothing to plot")
     for (name, module), target in zip(pictures.items(), _targets(pictures, logs, output, suffix), strict=True):
         click.echo(module.draw(logs, target))
         for log in logs:
@@ -48,7 +48,7 @@ def plot(runs, what, output, suffix):
 
 
 def _targets(pictures, logs, output, suffix):
-    """The file for each picture. A name with a suffix of letters is a file, unless a directory has that name."""
+    """List the file for each plot. A name with a suffix of letters is a file, unless a directory has that name."""
     from ..errors import UsageError
     from ..plots.theme import check_format
 

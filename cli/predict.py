@@ -5,23 +5,27 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("predict")
 @click.argument("model", metavar="MODEL")
-@click.option("--data", metavar="SPEC", help="A data set, such as digits.")
+@click.option("--data", metavar="SPEC", help="Data set, such as digits.")
 @click.option(
-    "--split", "part", type=click.Choice(["validation", "train"]), help="Default: validation, if there is one."
+    "--split", "part", type=click.Choice(["validation", "train"]), help="Split. Default: validation, if there is one."
 )
 @click.option(
     "--input", "file", type=click.Path(path_type=Path), metavar="FILE", help="Samples: .npz (array x) or .csv."
 )
-@click.option("--output", default="-", metavar="FILE", help="A .csv or .npz file. Default: -, CSV on standard output.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@click.option(
+    "--output", default="-", metavar="FILE", help="File to write, .csv or .npz. Default: -, CSV on standard output."
+)
+@options.plugin
 def predict(model, data, part, file, output, plugin):
     """Apply MODEL, a .safetensors file or a run directory (its best parameters), to samples.
 
-    Writes y = F(x), a row a sample, and before it the class where MODEL or the data set knows classes: its name, or its
-    number where it has none.
+    Writes y = F(x), one row per sample. If MODEL or the data set has classes, the first column is the predicted class:
+    its name, or its number if it has no name.
     """
     if (data is None) == (file is None):
         raise click.UsageError("give either --data SPEC or --input FILE")
@@ -53,7 +57,7 @@ def predict(model, data, part, file, output, plugin):
 
 
 class _Text:
-    """Lets csv write text to a binary file."""
+    """A text writer for csv around a binary file."""
 
     def __init__(self, file):
         self.write = lambda text: file.write(text.encode())

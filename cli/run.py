@@ -1,4 +1,4 @@
-"""`nnjit run [CONFIG.toml]`: assemble, train, log, checkpoint, draw."""
+"""`nnjit run [CONFIG.toml]`: assemble, train, log, checkpoint, plot."""
 
 import shlex
 import signal
@@ -6,44 +6,33 @@ from pathlib import Path
 
 import click
 
-# Option -> where its value goes in the config.
-PLACES = {
-    "layers": ("model", "layers"),
-    "data": ("data",),
-    "loss": ("training", "loss"),
-    "optimizer": ("training", "optimizer"),
-    "epochs": ("training", "epochs"),
-    "batch_size": ("training", "batch_size"),
-    "seed": ("training", "seed"),
-    "device": ("run", "device"),
-    "precision": ("run", "precision"),
-    "threads": ("run", "threads"),
-}
-ON_RESUME = ("epochs", "threads", "device", "precision")  # what may be given anew when a run is continued
+from . import options
+
+ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may change when a run is continued
 
 
 @click.command("run")
 @click.argument("config", required=False, metavar="[CONFIG.toml]")
-@click.option("--layers", metavar="SPECS", help='Such as "conv(8,3) relu maxpool(2) flatten dense(10)".')
+@click.option("--layers", metavar="SPECS", help='Layers, such as "conv(8,3) relu maxpool(2) flatten dense(10)".')
 @click.option("--data", metavar="SPEC", help="digits, ten_points, idx(path='DIR'), npz(...), csv(...), images(...).")
-@click.option("--loss", metavar="SPEC", help="Such as cross_entropy.")
-@click.option("--optimizer", metavar="SPEC", help='Such as "sgd(lr=0.1, momentum=0.9)".')
-@click.option("--epochs", type=int, help="How often to go through the data.")
-@click.option("--batch-size", type=int, help="Samples of a step; 0: the whole set.")
+@click.option("--loss", metavar="SPEC", help="Loss, such as cross_entropy.")
+@click.option("--optimizer", metavar="SPEC", help='Optimizer, such as "sgd(lr=0.1, momentum=0.9)".')
+@click.option("--epochs", type=int, help="Number of passes over the data.")
+@click.option("--batch-size", type=int, help="Samples per step; 0 means the whole set.")
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
-@click.option("--precision", metavar="NAME", help="Of products on a GPU: float32, tf32 or bf16.")
-@click.option("--threads", type=int, help="At most as many as there are. The result does not depend on it.")
-@click.option("--seed", type=int, help="Of initial parameters, order of samples and dropout.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to make.")
+@click.option("--precision", metavar="NAME", help="Precision of GPU matrix products: float32, tf32 or bf16.")
+@click.option("--threads", type=int, help="Number of threads, at most those of the machine; results do not change.")
+@click.option("--seed", type=int, help="Random seed for initialization, shuffling and dropout.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 @click.option(
     "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
 )
 def run(config, output, resume, plugin, assignments, **options):
-    """Train a network and draw what happened; without arguments, a small CNN on the embedded digits.
+    """Train a network and plot the run; without arguments, a small CNN on the bundled digits.
 
-    CONFIG.toml may be - for standard input. Everything is checked before anything is written.
+    CONFIG.toml may be - for standard input. The config is checked completely before anything is written.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if resume is None:
@@ -58,14 +47,8 @@ def run(config, output, resume, plugin, assignments, **options):
 
 def _start(config, output, plugin, assignments, given):
     from ..launch import launch
-    from ..training import config_file
 
-    table, where = ({}, "") if config is None else config_file.read(config)
-    for name, value in given.items():
-        config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
-    for assignment in assignments:
-        config_file.override(table, assignment)
-    config_file.add_plugins(table, plugin)
+    table, where = options.config_table(config, given, assignments, plugin)
     return _conclude(launch.start(table, output, where))
 
 
@@ -76,7 +59,7 @@ def _resume(path, plugin, given):
 
 
 def _conclude(trainer):
-    """Say where the run is, how it ended and how good the last and the best parameters are; the exit status."""
+    """Report where the run is, how it ended and the metrics of the last and best parameters; return the exit status."""
     from ..launch.progress import Output, complain, figures
     from ..storage import checkpoint
 

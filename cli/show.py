@@ -1,22 +1,24 @@
-"""`nnjit show RUN_OR_CONFIG`: what a run was, or what a config would be."""
+"""`nnjit show RUN_OR_CONFIG`: summary, config and program of a run or a config."""
 
 from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("show")
 @click.argument("what", metavar="RUN_OR_CONFIG")
-@click.option("--program", is_flag=True, help="The generated source instead.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@click.option("--program", is_flag=True, help="Print the generated source instead.")
+@options.plugin
 def show(what, program, plugin):
-    """Print summary and resolved config of a run directory or a config (- is standard input), or the program."""
+    """Print the summary and resolved config of a run directory or a config (- is standard input), or the program."""
     texts = _of_run(Path(what)) if Path(what).is_dir() else _of_config(what, plugin)
     click.echo(texts["program.py"] if program else f"{texts['summary.txt']}\n\n{texts['config.toml']}")
 
 
 def _of_run(path):
-    """The texts that a run directory holds: neither network nor plug-ins are needed."""
+    """Read the texts in a run directory; needs neither the network nor its plug-ins."""
     from ..errors import CheckpointError
     from ..storage.run_directory import RunDirectory
 
@@ -31,7 +33,7 @@ def _of_run(path):
 
 
 def _of_config(path, plugins):
-    """The texts that `nnjit run` would write for a config."""
+    """Return the texts that `nnjit run` would write for a config."""
     from ..launch import launch
     from ..training import config_file
 

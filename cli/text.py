@@ -1,4 +1,4 @@
-"""How verbs print tables: by rich on a terminal, as plain aligned text into a file or pipe."""
+"""Tables of text: rich on a terminal, plain aligned text in a file or pipe."""
 
 import sys
 
@@ -6,7 +6,7 @@ import click
 
 
 def table(head, rows):
-    """Print rows of texts under a head."""
+    """Print rows of texts under a header."""
     if sys.stdout.isatty():
         from rich import box
         from rich.console import Console
@@ -21,7 +21,7 @@ def table(head, rows):
 
 
 def aligned(rows):
-    """Rows of texts in columns, as one text; the last column is as long as it is."""
+    """Align rows of texts in columns and join them to one text; the last column is not padded."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     widths[-1] = 0
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
@@ -30,4 +30,4 @@ def aligned(rows):
 def _literal(cell):
     from rich.text import Text
 
-    return Text(cell)  # "[1, 8, 8]" is no markup
+    return Text(cell)  # "[1, 8, 8]" is not markup

@@ -1,6 +1,6 @@
-"""Data sets: the embedded ones, readers for files, and what a reader of one's own hands over (`Split`, `Dataset`).
+"""Data sets: bundled sets, readers for files, and the types that a reader returns (`Split`, `Dataset`).
 
-An option of a reader called ``path`` or ``..._path`` is a path: a run's written config holds it as an absolute one.
+A reader's option named ``path`` or ``..._path`` is a path; a run writes it to its config as an absolute path.
 """
 
 import os
@@ -14,14 +14,14 @@ __all__ = ["Dataset", "Split", "load", "samples"]
 
 
 def load(spec: SpecLike | Dataset) -> Dataset:
-    """The `Dataset` that a spec names: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
+    """Load the `Dataset` of a spec: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
 
     Raises
     ------
     UnknownName, SpecError
-        No such reader, or an option it does not have.
+        There is no such reader, or it has no such option.
     DataError
-        The files are missing, damaged or of another kind, or a plug-in's reader returned something else.
+        The files are missing, damaged or of another kind, or a plug-in's reader did not return a `Dataset`.
     """
     if isinstance(spec, Dataset):
         return spec
@@ -35,14 +35,14 @@ def load(spec: SpecLike | Dataset) -> Dataset:
 
 
 def samples(path: str | os.PathLike[str]) -> Dataset:
-    """Samples without targets, from a .npz or .csv file, as a `Dataset` whose targets mean nothing.
+    """Read samples without targets from a .npz or .csv file, as a `Dataset` with dummy targets.
 
     Raises
     ------
     DataError
         The file is missing, damaged or of another kind.
     """
-    from . import csv_file, npz  # NumPy waits until data is read
+    from . import csv_file, npz  # import NumPy only when data is read
 
     readers = {".npz": npz.samples, ".csv": csv_file.samples}
     suffix = next((suffix for suffix in readers if str(path).lower().endswith(suffix)), None)

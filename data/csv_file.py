@@ -1,16 +1,16 @@
 """CSV, a table as text: a header row, one sample a row, one column with the label.
 
-The file is read row by row into flat arrays of numbers (8 bytes a cell), never held as text. What is read:
+The file is read row by row into flat arrays of numbers (8 bytes per cell), never held as text. Rules:
 
-* Text in UTF-8, with or without a byte order mark. Commas separate cells, and a cell may stand in double quotes (RFC
-  4180; what Python's `csv` refuses when strict is refused). Spaces and tabs around a cell do not count; empty lines are
+* Text is UTF-8, with or without a byte order mark. Commas separate cells, and a cell may be in double quotes (RFC 4180;
+  the reader refuses what Python's strict `csv` refuses). Spaces and tabs around a cell are stripped; empty lines are
   skipped.
-* The first line names the columns. Each name is there and there once, since columns are matched by name. A first line
-  with a number in it is taken for data without a header, and refused.
-* A number is a decimal number such as -1, 2.5, .5 or 1e-3, and finite: no underscores, no hexadecimal, no other digits
-  than 0 to 9.
+* The first line names the columns. Each column has a unique name, since columns are matched by name. A first line that
+  contains a number counts as data without a header and is refused.
+* A number is a finite decimal number such as -1, 2.5, .5 or 1e-3: no underscores, no hexadecimal, no digits other than
+  0 to 9.
 * Labels are whole numbers from 0 or words. Two spellings of one number in a column (1 and 01, 1 and 1.0) are refused.
-  So are labels that stand for a missing one (empty, NA, NaN, null).
+  So are labels that mean a missing value (empty, NA, NaN, null).
 """
 
 import csv
@@ -30,7 +30,7 @@ from .split import MOST_LABEL, Dataset, Split, check_share
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-NO_NUMBER = re.compile(r"[^0-9eE+\-. \t,]")  # what float() may take, but no number of ours holds
+NO_NUMBER = re.compile(r"[^0-9eE+\-. \t,]")  # characters that float() may accept but our numbers do not contain
 MISSING = (
     "",
     "NA",
@@ -39,18 +39,18 @@ MISSING = (
     "<NA>",
     "null",
     "NULL",
-)  # labels that stand for none, as pandas writes and reads them
+)  # labels that mean a missing value, as pandas writes and reads them
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 BLANK = " \t"
 
 
 @datasets.register("csv")
 class CSV(Options):
-    """A table separated by commas; `label` is the name of the label's column or its index (0 the first, -1 the last).
+    """A comma-separated table; `label` is the name of the label column or its index (0 the first, -1 the last).
 
-    The first line names the columns. All other columns are numbers, the features: x is (N, features). With
-    target="class" the labels are whole numbers from 0, or words, which become classes in alphabetical order; with
-    target="value" they are real numbers to be predicted, y is (N, 1). The share `validation` of the rows is held out.
+    The first line names the columns. All other columns are numeric features: x is (N, features). With target="class"
+    labels are whole numbers from 0, or words, which become classes in alphabetical order; with target="value" they are
+    real numbers to predict, y is (N, 1). The share `validation` of the rows is held out.
     """
 
     path: str
@@ -62,7 +62,7 @@ class CSV(Options):
         check_share(self.validation)
 
     def load(self) -> Dataset:
-        """The data set; DataError, in one sentence, for a file that is missing, damaged or of another kind."""
+        """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path)
         columns, x, y, first_lines = _read_table(path, self.label, as_values=self.target == "value")
         names = None
@@ -74,17 +74,17 @@ class CSV(Options):
 
 
 def samples(path: str | os.PathLike[str]) -> Dataset:
-    """A table without labels: all columns are features, and the targets of the `Dataset` are 0."""
+    """Read a table without labels: all columns are features, and the targets of the `Dataset` are 0."""
     path = find(path)
     columns, x, _, _ = _read_table(path, None, as_values=False)
     return Dataset("csv", Split(x, np.zeros((len(x), 1)), name=str(path)), columns=columns)
 
 
 def _read_table(path, label, as_values):
-    """The table as (names of the features, x, y, first_lines).
+    """Read the table as (names of the features, x, y, first_lines).
 
-    x is (N, features); y is (N, 1) values, or (N,) positions in first_lines, which has for each label, in the order
-    they come in, its text and the line it first stands on. Without a label column (None) y is zeros.
+    x is (N, features); y is (N, 1) values, or (N,) positions in first_lines, which lists the text of each label and the
+    line of its first occurrence, in file order. Without a label column (None) y is zeros.
     """
     features, y = array("d"), array("d" if as_values else "q")
     position: dict[str, int] = {}
@@ -120,7 +120,7 @@ def _read_table(path, label, as_values):
 
 
 def _header(path, cells, label):
-    """The names of the columns."""
+    """Return the names of the columns."""
     names = [cell.strip(BLANK) for cell in cells]
     if not any(names):
         raise DataError(f"{path} is empty: its first line should name the columns")
@@ -144,7 +144,7 @@ def _header(path, cells, label):
 
 
 def _label_column(path, names, label):
-    """Index of the label's column."""
+    """Index of the label column."""
     if isinstance(label, int) and -len(names) <= label < len(names):
         return label % len(names)
     if label in names:
@@ -156,11 +156,11 @@ def _label_column(path, names, label):
 
 
 def _numbers(path, line, names, cells):
-    """The features of one row, each finite."""
-    if not NO_NUMBER.search(",".join(cells)):  # of these characters float() takes numbers of ours only
+    """Parse the features of one row, each finite."""
+    if not NO_NUMBER.search(",".join(cells)):  # from the remaining characters float() accepts only valid numbers
         try:
             numbers = array("d", map(float, cells))
-            if isfinite(sum(numbers)):  # one look at the row; where the sum overflows each cell is looked at
+            if isfinite(sum(numbers)):  # one test per row; if the sum overflows, each cell is tested
                 return numbers
         except ValueError:
             pass
@@ -168,7 +168,7 @@ def _numbers(path, line, names, cells):
 
 
 def _number(path, line, name, cell):
-    """One cell as a finite number."""
+    """Parse one cell as a finite number."""
     cell = cell.strip(BLANK)
     if not _is_number(cell) or not isfinite(float(cell)):
         what = f"{_short([cell])} is not a finite number" if cell else "the cell is empty"
@@ -177,7 +177,7 @@ def _number(path, line, name, cell):
 
 
 def _classes(path, first_lines):
-    """(the class of each label text, the names of the classes where the labels are words)."""
+    """Return (the class of each label text, the names of the classes, or None for numeric labels)."""
     for text, line in first_lines:
         if text in MISSING or NOT_FINITE.fullmatch(text):
             what = f"the label {_short([text])} stands for a missing one" if text else "the label is empty"

@@ -1,4 +1,4 @@
-"""The UCI handwritten digits, embedded; where they come from and how they were divided stands in digits.md."""
+"""The UCI handwritten digits, bundled; digits.md states their source and split."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from .split import Dataset, Split
 class Digits(Options):
     """1,797 handwritten digits 8x8 (Alpaydin and Kaynak, 1998): 1,437 to train with and 360 to validate.
 
-    x is (N, 1, 8, 8), pixels 0..16 scaled to 0..1; y is the digit, 0 to 9. The split is stored, always the same.
+    x is (N, 1, 8, 8), pixels 0..16 scaled to 0..1; y is the digit, 0 to 9. The split is stored and never changes.
     """
 
     def load(self) -> Dataset:
-        """The data set."""
+        """Load the data set."""
         with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as stored:
             train, validation = (
                 Split(stored[f"x_{part}"], stored[f"y_{part}"], scale=1 / 16, name=f"digits ({part})")

@@ -1,4 +1,4 @@
-"""Finding and opening a user's files, with one sentence for each way that can fail."""
+"""Find and open a user's files; each failure has a one-sentence error."""
 
 import os
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from ..registry.specs import did_you_mean
 
 
 def find(path: str | os.PathLike[str], kind: str = "file") -> Path:
-    """`path` (~/ is the home directory, a relative path starts at the current one) as a Path that exists.
+    """Return `path` as a Path that exists; ~/ is the home directory, a relative path starts at the current one.
 
-    `kind` is "file", "folder" or "any"; a file must not be empty. DataError names the nearest file of the same folder.
+    `kind` is "file", "folder" or "any"; a file must not be empty. DataError names the nearest file in the same folder.
     """
     found = Path(os.path.expanduser(path)) if str(path).startswith("~/") else Path(path)
-    if not os.path.exists(found):  # unlike Path.exists it answers for impossible names too
+    if not os.path.exists(found):  # unlike Path.exists it also accepts impossible names
         names = os.listdir(found.parent) if os.path.isdir(found.parent) else []
         raise DataError(f"there is no file or folder {str(path)[:200]!r}{did_you_mean(found.name, names)}")
     if kind == "folder" and not found.is_dir():
@@ -29,7 +29,7 @@ def find(path: str | os.PathLike[str], kind: str = "file") -> Path:
 
 @contextmanager
 def reading(path: object) -> Iterator[None]:
-    """Turn what the operating system says while `path` is read into a DataError."""
+    """Convert an OSError while `path` is read into a DataError."""
     try:
         yield
     except OSError as error:
@@ -37,5 +37,5 @@ def reading(path: object) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """What a library said about a file, as a part of one sentence."""
+    """Format a library's error message as part of one sentence."""
     return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -2,7 +2,7 @@
 
 Header: two zero bytes, one byte for the element type, one for the number of dimensions, then each dimension as an
 unsigned 32-bit number (Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, section "File
-formats"). Plain files are memory-mapped; files compressed with gzip are read into memory, bytes staying bytes.
+formats"). Plain files are memory-mapped; gzip-compressed files are read into memory as bytes.
 """
 
 import gzip
@@ -28,12 +28,12 @@ MOST_DIMENSIONS = 8
 
 @datasets.register("idx")
 class IDX(Options):
-    """Images and labels in IDX files, compressed with gzip or not.
+    """Images and labels in IDX files, plain or gzip-compressed.
 
-    `path` is a folder that holds them under the usual names (train-images-idx3-ubyte, train-labels-idx1-ubyte,
-    t10k-... or test-..., with or without .gz and further words), or the images file itself, its labels beside it.
+    `path` is a folder with the usual file names (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-... or
+    test-..., with or without .gz and further words), or the images file, with its labels in the same folder.
     Images (N, H, W) become (N, 1, H, W); bytes are scaled to 0..1. The t10k or test files are the validation set;
-    where there are none, the share `validation` of the images is held out.
+    without them the share `validation` of the images is held out.
     """
 
     path: str
@@ -43,7 +43,7 @@ class IDX(Options):
         check_share(self.validation)
 
     def load(self) -> Dataset:
-        """The data set; DataError, in one sentence, for a file that is missing, damaged or of another kind."""
+        """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path, "any")
         if path.is_file():
             train, test = _pair(path), None
@@ -56,7 +56,7 @@ class IDX(Options):
                 )
             test_images = _images_in(path, "t10k") or _images_in(path, "test")
             train, test = _pair(images), None
-            if test_images not in (None, images):  # "latest-train-images" has the word test too
+            if test_images not in (None, images):  # "latest-train-images" also contains the word test
                 test = _pair(test_images)
         if test is None:
             train, test = train.hold_out(self.validation)
@@ -64,7 +64,7 @@ class IDX(Options):
 
 
 def read_idx(path: Path) -> NDArray[Any]:
-    """The array in one IDX file: a read-only memory map, or an array where the file is compressed."""
+    """Read the array in one IDX file: a read-only memory map, or an array if the file is compressed."""
     with reading(path), open(path, "rb") as file:
         packed = file.read(2) == GZIP
     if not packed:
@@ -112,7 +112,7 @@ def _check_length(path, size, dtype, shape):
 
 
 def _images_in(folder, word):
-    """The one images file of `folder` whose name has `word` before 'images'; a plain file goes before its .gz."""
+    """Find the images file of `folder` whose name has `word` before 'images'; prefer a plain file to its .gz."""
     with reading(folder):
         paths = sorted(path for path in folder.glob(f"*{word}*images*") if path.is_file())
     paths = [path for path in paths if not (path.suffix == ".gz" and path.with_suffix("") in paths)]
@@ -123,7 +123,7 @@ def _images_in(folder, word):
 
 
 def _labels_beside(images):
-    """train-images-idx3-ubyte.gz -> train-labels-idx1-ubyte.gz, or the same without (or with) .gz."""
+    """Find the labels of an images file: train-images-idx3-ubyte -> train-labels-idx1-ubyte, with or without .gz."""
     if "images" not in images.name:
         raise DataError(f"{images}: the name of an images file must hold the word 'images', to find its labels by")
     name = re.sub(r"idx\d", "idx1", images.name.replace("images", "labels"))
@@ -135,7 +135,7 @@ def _labels_beside(images):
 
 
 def _pair(images):
-    """Images and their labels as a Split."""
+    """Read images and their labels as a Split."""
     labels = _labels_beside(images)
     x, y = read_idx(find(images)), read_idx(find(labels))
     if x.ndim < 2:

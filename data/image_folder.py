@@ -1,4 +1,4 @@
-"""A folder of images, one sub-folder a class. Decoded images are held in memory as bytes, C * H * W each."""
+"""A folder of images, one sub-folder per class. Decoded images are kept in memory, C * H * W bytes each."""
 
 from pathlib import Path
 
@@ -11,19 +11,19 @@ from .split import Dataset, Split, check_share
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEEP = ("F", "I")  # modes of pixels that do not fit in a byte
-TRAINING = ("train", "training")  # usual names of the folders of a divided set, whatever their case
+TRAINING = ("train", "training")  # usual folder names of a split set, in any case
 VALIDATION = (("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
 
 
 @datasets.register("images")
 class Images(Options):
-    """A folder with one sub-folder a class, or with train/ and validation/ (or val/, test/, ...) of such folders.
+    """A folder with one sub-folder per class, or with train/ and validation/ (or val/, test/, ...) of such folders.
 
-    Classes are the sub-folders' names in alphabetical order. Images become (C, H, W), three colours or with `gray`
-    one, turned as their EXIF orientation says and scaled to 0..1; transparency is dropped. They must all have one size
-    unless `size` = (H, W) is given, to which they are resized (bilinear). Without a folder for validation the share
-    `validation` of the images is held out. Hidden files and folders and __MACOSX are passed over, and files that are no
-    images; images anywhere but directly in a class's folder are refused. Needs pillow.
+    Classes are the sub-folder names in alphabetical order. Images become (C, H, W), with three colours, or one with
+    `gray`, rotated by their EXIF orientation and scaled to 0..1; transparency is dropped. All images must have the same
+    size unless `size` = (H, W) is given, to which they are resized (bilinear). Without a validation folder the share
+    `validation` of the images is held out. Hidden files and folders, __MACOSX and files other than images are skipped;
+    images anywhere but directly in a class folder are refused. Needs pillow.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Images(Options):
         check_share(self.validation)
 
     def load(self) -> Dataset:
-        """The data set; DataError, in one sentence, for a folder or an image that is missing or damaged."""
+        """Load the data set; DataError for a folder or an image that is missing or damaged."""
         folder = find(self.path, "folder")
         parts = {path.name.lower(): path for path in _entries(folder) if path.is_dir()}
         divided = {name: path for name, path in parts.items() if any(map(Path.is_dir, _entries(path)))}
@@ -46,7 +46,7 @@ class Images(Options):
             for name in parts.keys() - {*TRAINING, *sum(VALIDATION, ())}:  # it may be a class, and "train" another
                 if images := _images(parts[name]):
                     raise DataError(f"{images[0]} lies in neither the training nor the validation folder of {folder}")
-        names = _class_names(training or folder)  # a folder "train" without folders is a class
+        names = _class_names(training or folder)  # a folder "train" without sub-folders is a class
         train = self._read(training or folder, names, names)
         held = next(filter(None, (_one_of(parts, group) for group in VALIDATION)), None) if training else None
         if held is None:
@@ -59,7 +59,7 @@ class Images(Options):
         return Dataset("images", train, validation, class_names=names)
 
     def _read(self, folder, names, there):
-        """All images in the folders of the classes that are there as a Split; labels are places in names."""
+        """Read all images in the class folders `there` as a Split; labels are positions in names."""
         paths, labels = [], []
         for name in there:
             if below := next(filter(None, map(_first_image, filter(Path.is_dir, _entries(folder / name)))), None):
@@ -84,7 +84,7 @@ class Images(Options):
         return Split(x, np.array(labels), scale=1 / 255, name=str(folder))
 
     def _decode(self, path):
-        """One image as bytes (C, H, W)."""
+        """Read one image as bytes (C, H, W)."""
         try:
             from PIL import Image, ImageOps
         except ImportError as error:
@@ -95,7 +95,7 @@ class Images(Options):
                 image: Image.Image = file
                 if not mode.startswith(DEEP):
                     image = ImageOps.exif_transpose(file).convert("L" if self.gray else "RGB")
-        except Exception as error:  # each of pillow's decoders fails in its own way on a damaged file
+        except Exception as error:  # pillow's decoders raise various errors for a damaged file
             raise DataError(f"{path} is damaged or no image: {reason(error)}") from error
         if mode.startswith(DEEP):
             raise DataError(f"{path} has pixels of mode {mode}, but only images of 8 bits a channel are read")
@@ -106,13 +106,13 @@ class Images(Options):
 
 
 def _entries(folder):
-    """What a folder holds, sorted, without hidden files and what macOS puts into archives."""
+    """List the entries of a folder, sorted, without hidden files and macOS archive metadata."""
     with reading(folder):
         return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
 
 
 def _one_of(folders, names):
-    """The folder that has one of the names, or None."""
+    """Return the folder that has one of the names, or None."""
     found = [folders[name] for name in names if name in folders]
     if len(found) > 1:
         raise DataError(f"{found[0]} and {found[1]} are both there, but one of them was expected")
@@ -120,7 +120,7 @@ def _one_of(folders, names):
 
 
 def _class_names(folder):
-    """Names of the class folders, sorted."""
+    """List the names of the class folders, sorted."""
     if stray := _images(folder):
         raise DataError(f"{stray[0]} lies outside of the folders of the classes")
     names = tuple(path.name for path in _entries(folder) if path.is_dir())
@@ -130,12 +130,12 @@ def _class_names(folder):
 
 
 def _images(folder):
-    """The images directly in a folder, sorted."""
+    """List the images directly in a folder, sorted."""
     return [path for path in _entries(folder) if path.suffix.lower() in SUFFIXES and not path.is_dir()]
 
 
 def _first_image(folder):
-    """An image somewhere below a folder, or None."""
+    """Find an image at any depth below a folder, or None."""
     found = _images(folder)
     return found[0] if found else next(filter(None, map(_first_image, filter(Path.is_dir, _entries(folder)))), None)
 

@@ -1,4 +1,4 @@
-"""NPZ, NumPy's archive of named arrays. The arrays are loaded into memory as they are, bytes staying bytes."""
+"""NPZ, NumPy's archive of named arrays. Arrays are loaded into memory without conversion; bytes stay bytes."""
 
 import os
 import zipfile
@@ -16,12 +16,11 @@ VALIDATION = (("x_val", "y_val"), ("x_test", "y_test"))
 
 @datasets.register("npz")
 class NPZ(Options):
-    """Arrays x and y (or x_train and y_train) in an NPZ file, and perhaps x_val and y_val (or x_test and y_test).
+    """Arrays x and y (or x_train and y_train) in an NPZ file, optionally x_val and y_val (or x_test and y_test).
 
     x is (N, C, *spatial) or (N, features); bytes are scaled to 0..1, and bytes of shape (N, H, W) become
-    (N, 1, H, W). Channels in the last place, (N, H, W, C) with C = 1, 3 or 4, are refused. y is (N,) or (N, 1) whole
-    numbers, the labels, or real numbers, the targets. Without arrays for validation the share `validation` of the
-    samples is held out.
+    (N, 1, H, W). Channels last, (N, H, W, C) with C = 1, 3 or 4, is refused. y is (N,) or (N, 1): whole numbers are
+    labels, real numbers are targets. Without validation arrays the share `validation` of the samples is held out.
     """
 
     path: str
@@ -31,7 +30,7 @@ class NPZ(Options):
         check_share(self.validation)
 
     def load(self) -> Dataset:
-        """The data set; DataError, in one sentence, for a file that is missing, damaged or of another kind."""
+        """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path)
         arrays = _read_arrays(path, {name for pair in TRAINING + VALIDATION for name in pair})
         train = _split(path, arrays, TRAINING)
@@ -44,7 +43,7 @@ class NPZ(Options):
 
 
 def samples(path: str | os.PathLike[str]) -> Dataset:
-    """Samples without targets, the array x or the only one of the archive; the targets of the `Dataset` are 0."""
+    """Read samples without targets, the array x or the only array; the targets of the `Dataset` are 0."""
     path = find(path)
     arrays = _read_arrays(path, None)
     name = next(iter(arrays)) if len(arrays) == 1 else "x"
@@ -54,9 +53,9 @@ def samples(path: str | os.PathLike[str]) -> Dataset:
 
 
 def _read_arrays(path, wanted):
-    """The `wanted` arrays of the archive (None: all) by name; pickled objects are refused, as reading them runs code.
+    """Read the `wanted` arrays of the archive (None: all) by name; refuse pickled objects, whose reading runs code.
 
-    What is not wanted is None.
+    Other arrays are None.
     """
     with reading(path), open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
@@ -71,7 +70,7 @@ def _read_arrays(path, wanted):
 
 
 def _split(path, arrays, pairs):
-    """The first of the pairs (x, y) that is there, or None."""
+    """Return the first of the pairs (x, y) in the archive as a Split, or None."""
     for x, y in pairs:
         if (x in arrays) != (y in arrays):
             missing, there = (y, x) if x in arrays else (x, y)
@@ -84,7 +83,7 @@ def _split(path, arrays, pairs):
 
 
 def _as_split(path, names, x, y):
-    """Samples and targets (None: there are none, so they are 0) as a Split."""
+    """Make a Split of samples and targets (None: there are no targets; they become 0)."""
     if not isinstance(x, np.ndarray):
         raise DataError(f"{path}: {names.split(',')[0]} must be a NumPy array, but it is a plain file in the archive")
     x = as_samples(x)

@@ -1,12 +1,12 @@
-"""What a network was trained on, kept with it, so that later data is matched by name and scale and not by luck.
+"""The schema of a network's training data, stored with it, so that later data is matched by name and scale.
 
-One rule for all that is given to `predict` and `evaluate`, and for validation data:
+The same rules hold for `predict`, `evaluate` and validation data:
 
 * Columns and classes that have names on both sides are matched by name.
-* Bytes, for a network trained on bytes, are multiplied by the factor of training, such as 1/255.
-* All other numbers are taken as they are, and must fit: their root mean square is at most `TOO_LARGE` times the largest
-  magnitude of training. Where a network trained on bytes gets other numbers, or one trained on others gets bytes, the
-  largest magnitude is also at least `TOO_SMALL` of it (or all numbers are 0).
+* Bytes are multiplied by the training factor, such as 1/255, if the network was trained on bytes.
+* All other numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest
+  magnitude of training. If a network trained on bytes gets other numbers, or the reverse, the largest magnitude must
+  also be at least `TOO_SMALL` times that of training (unless all numbers are 0).
 """
 
 from collections.abc import Mapping
@@ -22,25 +22,25 @@ from .split import Dataset, Split, sum_of_squares
 
 TOO_LARGE = 4.0
 TOO_SMALL = 1 / 8
-LISTED = 8  # names, at most, in a sentence
+LISTED = 8  # maximum number of names in an error message
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a network was trained on; without arguments nothing is known, and everything fits.
+    """The properties of a network's training data; without arguments nothing is known, and all data fits.
 
     Attributes
     ----------
     columns : tuple of str or None
         Names of the features, in the order of the network's inputs.
     classes : tuple of str or None
-        Names of the classes, in the order of the network's outputs; None where they are numbers from 0.
+        Names of the classes, in the order of the network's outputs; None if they are numbers from 0.
     holds_bytes : bool
         Whether the samples were bytes.
     scale : float
-        What they were multiplied by.
+        Factor that the samples were multiplied by.
     largest : float
-        The largest magnitude of a number after that; 0 if nothing is known.
+        Largest magnitude after scaling; 0 if unknown.
     """
 
     columns: tuple[str, ...] | None = None
@@ -58,30 +58,30 @@ class Schema:
     def of(
         cls, split: Split, columns: tuple[str, ...] | None = None, classes: tuple[str, ...] | None = None
     ) -> "Schema":
-        """The schema of a training split."""
+        """Return the schema of a training split."""
         if classes is not None and tuple(classes) == tuple(map(str, range(len(classes)))):
             classes = None
         return cls(columns, classes, bool(split.holds_bytes), split.scale, split.magnitude()[0])
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Schema":
-        """What `table` wrote; ValueError or TypeError if it did not."""
+        """Read the output of `table`; ValueError or TypeError for anything else."""
         columns, classes = (table[key] and tuple(map(str, table[key])) for key in ("columns", "classes"))
         scale, largest = (float(table[key]) for key in ("scale", "largest"))
         return cls(columns, classes, bool(table["holds_bytes"]), scale, largest)
 
     def table(self) -> dict[str, Any]:
-        """The attributes, for JSON."""
+        """Return the attributes, for JSON."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
 
     def after(self, former: "Schema | None") -> "Schema":
-        """This schema for a network that was trained on `former` (None: on nothing) before."""
+        """Return this schema for a network trained before on `former` (None: not trained)."""
         if former is None or (former.holds_bytes, former.scale) != (self.holds_bytes, self.scale):
             return self
         return replace(self, largest=max(self.largest, former.largest))
 
     def matched(self, dataset: Dataset) -> Dataset:
-        """The `Dataset` with columns and classes in the order of training, at the scale of training.
+        """Return the `Dataset` with columns and classes in the order of training, at the scale of training.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Schema:
         return replace(dataset, train=train, validation=validation, columns=columns, class_names=names)
 
     def scaled(self, split: Split) -> Split:
-        """A `Split` at the scale of training; DataError if its numbers do not fit."""
+        """Return a `Split` at the scale of training; DataError if its numbers do not fit."""
         if self.holds_bytes and split.holds_bytes:
             split = split.changed(scale=self.scale)
         if self.largest:
@@ -116,26 +116,26 @@ class Schema:
         return split
 
     def scaled_array(self, x: Any, dtype: DTypeLike) -> Any:
-        """The samples x at the scale of training, for a network of `dtype`; DataError if they do not fit."""
+        """Return the samples x at the scale of training, for a network of `dtype`; DataError if they do not fit."""
         if not isinstance(x, np.ndarray):
             try:
                 x = np.asarray(x)
             except (TypeError, ValueError):
-                return x  # no array, as the network will say
-        if x.dtype == dtype:  # the usual case, decided in a microsecond: a root mean square in between proves the fit
+                return x  # not an array; the network raises the error
+        if x.dtype == dtype:  # the usual case, decided in a microsecond: a root mean square in range proves the fit
             flat, (least, most) = x.ravel(), self._squares
             if least * x.size <= sum_of_squares(flat) <= most * x.size:
                 return x
         mixed = self.holds_bytes != (x.dtype == np.uint8)
         if self.holds_bytes and not mixed:
             x = np.multiply(x, self.scale, dtype=dtype, casting="unsafe")
-        if self.largest and x.size and x.dtype.kind in "biuf":  # whatever is wrong with others, the scale is not
+        if self.largest and x.size and x.dtype.kind in "biuf":  # other dtypes are refused later, not for their scale
             numbers = np.abs(x.astype(np.float64))
             self._check(float(numbers.max()), (sum_of_squares(numbers.ravel()) / x.size) ** 0.5, mixed, "x")
         return x
 
     def _check(self, largest, mean, mixed, name):
-        if largest == 0 or not largest < np.inf:  # NaN and infinity are no matter of scale
+        if largest == 0 or not largest < np.inf:  # NaN and infinity are not errors of scale
             return
         if mean > self.largest * TOO_LARGE or (mixed and largest < self.largest * TOO_SMALL):
             factor = f"multiplied by {self.scale:.6g}" if self.scale != 1 else "as they were"
@@ -147,7 +147,7 @@ class Schema:
             )
 
     def _columns(self, dataset, columns):
-        """For each column of training its place in the data."""
+        """List the position in the data of each training column."""
         place = {name: i for i, name in enumerate(columns)}
         mine = self.columns or ()
         known = set(mine)
@@ -161,7 +161,7 @@ class Schema:
         return [place[name] for name in mine]
 
     def _relabelled(self, splits, names):
-        """The splits with labels that count the classes of training."""
+        """Return the splits with labels renumbered to the classes of training."""
         mine = self.classes or ()
         unknown = [name for name in names if name not in mine]
         if unknown:

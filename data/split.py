@@ -1,7 +1,7 @@
-"""Samples and their targets: what every reader hands over and training takes batches from.
+"""Samples and their targets: every reader returns them, and training takes batches from them.
 
-Arrays are kept as they were stored (bytes stay bytes, a memory map stays on disk); conversion to the network's
-dtype happens in `Split.take`, batch by batch.
+Arrays keep their stored form (bytes stay bytes, a memory map stays on disk); `Split.take` converts them to the
+network's dtype, batch by batch.
 """
 
 import copy
@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ..errors import DataError, SpecError
 from ..registry.annotations import checked
 
-CHUNK = 1 << 20  # numbers looked at in one go by the check for NaN: 8 MB of float64
-HASHED = 1 << 24  # bytes of samples, and of targets, at most, that a fingerprint hashes
-LOOKED = 1 << 28  # numbers from which on `Split.magnitude` looks at a part only
+CHUNK = 1 << 20  # numbers per chunk of the check for NaN: 8 MB of float64
+HASHED = 1 << 24  # bytes of samples, and of targets, that a fingerprint hashes at most
+LOOKED = 1 << 28  # numbers above which `Split.magnitude` reads only every k-th chunk
 MOST_LABEL = 2**31 - 1
 Rows: TypeAlias = slice | Sequence[int] | NDArray[Any]
 
@@ -30,18 +30,18 @@ class Split:
 
     Parameters
     ----------
-    x : array (N, *shape), any real dtype; may be a memory map, which is then read batch by batch.
-    y : whole numbers (N,) are labels, kept as int64; real numbers (N, ...) are targets, kept as they are.
+    x : array (N, *shape), any real dtype; a memory map is read batch by batch.
+    y : whole numbers (N,) are labels, stored as int64; real numbers (N, ...) are targets, stored unchanged.
     scale : float
-        Factor on every number of x when samples are taken, 1/255 for bytes.
+        Factor applied to x when samples are taken, 1/255 for bytes.
     name : str
-        What error sentences call this data, a file's name as a rule.
+        Name of this data in error messages, usually a file name.
 
     Raises
     ------
     DataError
-        No sample, different lengths, a dtype that is not numeric, NaN, infinity or a negative label (the first such
-        row is named).
+        No sample, different lengths, a dtype that is not numeric, NaN, infinity or a negative label (the message names
+        the first such row).
     """
 
     def __init__(self, x: ArrayLike, y: ArrayLike, scale: float = 1.0, name: str = "the data") -> None:
@@ -74,7 +74,7 @@ class Split:
 
     @property
     def x(self) -> NDArray[Any]:
-        """The samples (N, *shape) as stored, not scaled; a part of a larger array is copied, so prefer `take`."""
+        """The samples (N, *shape) as stored, not scaled; a part of a larger array is a copy, so prefer `take`."""
         return self._stored if self._rows is None else self._stored[self._rows]
 
     @property
@@ -84,13 +84,13 @@ class Split:
 
     @property
     def holds_bytes(self) -> bool:
-        """Whether x is stored as bytes, such as the pixels of pictures."""
+        """True if x is stored as bytes, such as the pixels of images."""
         return self._stored.dtype == np.uint8
 
     def magnitude(self) -> tuple[float, float]:
         """Return (largest magnitude, root mean square) of the stored numbers, multiplied by `scale`.
 
-        Of more than `LOOKED` numbers every k-th chunk is read, and only once.
+        Only every k-th chunk of more than `LOOKED` numbers is read; the result is cached.
         """
         if self._magnitude is None:
             self._magnitude = self._measured()
@@ -112,7 +112,7 @@ class Split:
         return len(self.y)
 
     def take(self, rows: Rows, dtype: DTypeLike) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Some samples, converted: C-contiguous, writable copies.
+        """Return some samples, converted: C-contiguous, writable copies.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class Split:
         return x[rows], y[rows]
 
     def converted(self, dtype: DTypeLike) -> "tuple[Converted, Converted]":
-        """All samples and targets as `take` gives them, each an array that is converted where it is read."""
+        """Return all samples and targets as two array-likes that convert the indexed rows, like `take`."""
 
         def samples(rows):
             stored = rows if self._rows is None else self._rows[rows]
@@ -147,21 +147,21 @@ class Split:
         return Converted(samples, shape, too_large), Converted(targets, self.y.shape, too_large)
 
     def nbytes(self, dtype: DTypeLike) -> int:
-        """Bytes that all samples and targets take once converted to `dtype`."""
+        """Size in bytes of all samples and targets, converted to `dtype`."""
         numbers = len(self) * int(np.prod(self.input_shape, dtype=np.int64))
         return numbers * np.dtype(dtype).itemsize + self.y.size * (8 if self.y.ndim == 1 else np.dtype(dtype).itemsize)
 
     def part(self, rows: Rows) -> "Split":
-        """The samples `rows` (as for `take`) as a Split of their own; x is shared, not copied."""
+        """Return the samples `rows` (as for `take`) as a new Split; x is shared, not copied."""
         part, chosen = copy.copy(self), np.arange(len(self))[rows]
         part._rows = chosen if self._rows is None else self._rows[chosen]
         part.y = self.y[chosen]
         return part
 
     def fingerprint(self) -> dict[str, Any]:
-        """Number, form and contents of samples and targets, to compare a split with a later one.
+        """Return number, form and a hash of samples and targets, to compare a split with a later one.
 
-        Up to 16 MB of samples and of targets are hashed whole; in larger arrays 16 MB of rows, spread over all.
+        Arrays of up to 16 MB are hashed completely, larger ones by 16 MB of rows spread over all.
 
         Returns
         -------
@@ -185,7 +185,7 @@ class Split:
         columns: Sequence[int] | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> "Split":
-        """The same samples with other labels or targets, scale, order of the columns of x, or shape of a sample."""
+        """Return a copy with other labels or targets, scale, order of the columns of x, or shape of a sample."""
         changed = copy.copy(self)
         if y is not None:
             changed.y = y
@@ -198,10 +198,10 @@ class Split:
         return changed
 
     def hold_out(self, share: float) -> "tuple[Split, Split | None]":
-        """(training, validation): `share` of the samples held out, always the same ones; 0 gives (self, None).
+        """Return (training, validation): `share` of the samples held out, always the same ones; 0 gives (self, None).
 
-        The rows with the smallest hashes of their numbers are held out: a draw without a generator whose stream might
-        change, and, unlike every k-th row, one that no order of the classes in a file falls in step with.
+        The rows with the smallest hashes of their row numbers are held out. So the draw does not depend on a random
+        generator whose stream may change, and, unlike every k-th row, cannot align with a pattern of the classes.
         """
         check_share(share)
         if share == 0:
@@ -210,13 +210,13 @@ class Split:
         if n < 2:
             raise DataError(f"{self.name} holds one sample, which cannot be divided; use validation=0")
         held = min(max(round(share * n), 1), n - 1)
-        order = np.argsort(hashed(np.arange(n)))  # no two hashes are equal: each step can be undone
+        order = np.argsort(hashed(np.arange(n)))  # all hashes differ: each step of the hash is invertible
         return self.part(np.sort(order[held:])), self.part(np.sort(order[:held]))
 
 
 @dataclass(frozen=True)
 class Converted:
-    """Samples or targets of a Split: `converted[rows]` reads some, with the errors of `Split.take`."""
+    """Samples or targets of a Split: `converted[rows]` reads some rows and raises the errors of `Split.take`."""
 
     read: Callable[[Any], NDArray[Any]]
     shape: tuple[int, ...]
@@ -235,11 +235,11 @@ class Converted:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a reader returns: a training split, perhaps a validation split, and what the labels mean.
+    """The result of a reader: a training split, an optional validation split, and the meaning of the labels.
 
-    `classes` is the number of classes where y holds labels (0 to classes - 1), found from the labels when it is not
-    given, and None where y holds targets; `class_names` has one name a class. `columns` has one name a feature where
-    samples are rows of a table. DataError when these do not agree.
+    `classes` is the number of classes if y holds labels (0 to classes - 1), by default derived from the labels, and
+    None if y holds targets; `class_names` has one name per class. `columns` has one name per feature if samples are
+    rows of a table. DataError if these do not agree.
     """
 
     name: str
@@ -273,7 +273,7 @@ class Dataset:
                 )
 
     def _count_classes(self, splits):
-        """Largest label + 1, unless that is more than the samples could ever teach."""
+        """Return the largest label + 1; DataError if there are more classes than samples can support."""
         largest, samples = max(int(split.y.max()) for split in splits), sum(len(split) for split in splits)
         if largest >= max(samples, FEW_SAMPLES):
             raise DataError(
@@ -289,7 +289,7 @@ class Dataset:
 
 
 def check_channels(shape: tuple[int, ...], name: object) -> None:
-    """DataError where samples of this shape look like pictures with their channels last: (H, W, 1), 3 or 4 for 1."""
+    """Raise DataError if samples of this shape look like images with channels last: (H, W, 1), (H, W, 3), (H, W, 4)."""
     if len(shape) > 2 and shape[-1] in (1, 3, 4) and min(shape[:-1]) > 4:
         axes = ", ".join(map(str, (0, len(shape), *range(1, len(shape)))))
         raise DataError(
@@ -299,28 +299,28 @@ def check_channels(shape: tuple[int, ...], name: object) -> None:
 
 
 def check_share(validation: Any) -> None:
-    """SpecError unless it is a share of samples that can be held out; for a reader's `validate`."""
+    """Raise SpecError unless `validation` is a share from 0 to below 1; for a reader's `validate`."""
     number = isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool)
     if not number or not 0 <= validation < 1:
         raise SpecError(f"validation: expected the share of samples to hold out, from 0 to below 1, got {validation}")
 
 
 def as_samples(array: NDArray[Any]) -> NDArray[Any]:
-    """Samples as a network takes them: (N,) gains a feature axis, bytes (N, H, W) are pictures and gain a channel."""
+    """Return samples in network form: (N,) gains a feature axis, bytes (N, H, W) are images and gain a channel."""
     if array.ndim == 1:
         return array[:, None]
     return array[:, None] if array.ndim == 3 and array.dtype == np.uint8 else array
 
 
 def as_targets(array: NDArray[Any]) -> NDArray[Any]:
-    """Labels (N,) or targets (N, ...): whole numbers (N, 1) are a column of labels, real numbers (N,) are targets."""
+    """Return labels (N,) or targets (N, ...): whole numbers (N, 1) become labels, real numbers (N,) targets (N, 1)."""
     if array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] == 1:
         return array[:, 0]
     return array[:, None] if array.dtype.kind == "f" and array.ndim == 1 else array
 
 
 def hashed(i: NDArray[Any]) -> NDArray[np.uint64]:
-    """Row numbers from 0 as 64 well-mixed bits: the sequence of SplitMix64 from seed 0.
+    """Hash row numbers from 0 to 64 bits: the sequence of SplitMix64 from seed 0.
 
     G. L. Steele, D. Lea, C. H. Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014,
     doi:10.1145/2660193.2660195.
@@ -334,19 +334,19 @@ def hashed(i: NDArray[Any]) -> NDArray[np.uint64]:
 def spread(n: int, count: int) -> NDArray[np.int64]:
     """Choose `count` of n row numbers, always the same: one from each of `count` equal spans.
 
-    Its place within the span is hashed, so that no order of the rows falls in step with the choice.
+    The position within the span is hashed, so that no order of the rows aligns with the choice.
     """
     ends = np.arange(count + 1) * n // count
     return ends[:-1] + (hashed(np.arange(count)) % np.diff(ends).astype(np.uint64)).astype(np.int64)
 
 
 def sum_of_squares(x: NDArray[Any]) -> float:
-    """||x||^2 of a vector, without BLAS, whose threads a fork may freeze."""
+    """Return ||x||^2 of a vector, without BLAS, whose threads may deadlock after a fork."""
     return float(np.einsum("i,i", x, x))
 
 
 def _check_labels(y, name):
-    """DataError for labels (N,) of whole numbers that count no classes."""
+    """Raise DataError for integer labels (N,) that are not class numbers."""
     if y.min() < 0:
         row = int((y < 0).argmax())
         hint = "; for labels -1 and 1 use (y + 1) // 2" if np.isin(y, (-1, 1)).all() else ""
@@ -360,12 +360,12 @@ def _check_labels(y, name):
 
 
 def _copy(array, rows, dtype, scale=1.0):
-    part = np.asarray(array)[rows]  # asarray: a plain view of a memory map, Numba takes no other kind
+    part = np.asarray(array)[rows]  # asarray: Numba accepts only a plain view of a memory map
     if scale != 1.0:
         return np.multiply(part, scale, dtype=dtype, order="C", casting="unsafe")
     if isinstance(rows, slice):
         return part.astype(dtype, order="C")
-    return np.ascontiguousarray(part, dtype)  # a fancy index has copied already
+    return np.ascontiguousarray(part, dtype)  # a fancy index has already copied
 
 
 def _first_row_not_finite(array):

@@ -1,1 +1,1 @@
-"""What the commands do: start, resume and report a run; open a saved network."""
+"""The work of the commands: start, resume and report a run; open a saved network."""

@@ -1,8 +1,8 @@
-"""What a person sees of a training: one live line on a terminal, one line an epoch elsewhere.
+"""Progress of a training run: one live line on a terminal, one line per epoch elsewhere.
 
-A reporter is told what happens: ``compiling(done, total)`` before training (from no kernel to all), then
-``begin(trainer)``, ``progress(epoch, done, steps, loss)`` now and then, ``epoch(record)`` after each, ``end(history)``.
-It is used as a context, so that whatever ends the training leaves the terminal in order.
+The trainer calls a reporter's ``compiling(done, total)`` before training (from 0 kernels to all), ``begin(trainer)``,
+``progress(epoch, done, steps, loss)`` from time to time, ``epoch(record)`` after each epoch and ``end(history)``.
+A reporter is a context manager: it restores the terminal however training ends.
 """
 
 import os
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any, cast
 
-PATIENCE = 1.0  # seconds: what is loaded from disk needs no line that says "compiling"
+PATIENCE = 1.0  # seconds before the line "compiling": loading kernels from disk takes less
 
 
 class Output:
-    """Standard output until it fails; then a sentence on standard error, and a run goes on without it.
+    """Standard output until it fails; then one message on standard error, and the run continues without it.
 
-    Its reader may leave (`nnjit run | head -1`), its disk may be full, its terminal may be closed.
+    The reader may exit (`nnjit run | head -1`), the disk may be full, the terminal may be closed.
     """
 
     def __init__(self):
@@ -36,19 +36,19 @@ class Output:
     def _try(self, act, *arguments):
         try:
             return act(*arguments)
-        except (OSError, ValueError) as error:  # ValueError: it is closed
+        except (OSError, ValueError) as error:  # ValueError: the stream is closed
             discard(self.stream)
             complain(f"standard output: {getattr(error, 'strerror', None) or error}; the run goes on without it")
 
 
 def discard(stream: Any) -> None:
-    """Send what a stream still holds, and all that follows, to the null device: Python flushes it once more at exit."""
+    """Send the buffer of a stream and all later output to the null device, since Python flushes again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def complain(sentence: object) -> None:
-    """Print a sentence on standard error, if that is still there."""
+    """Print a message on standard error, if it is still open."""
     try:
         print(f"nnjit: {sentence}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -56,12 +56,12 @@ def complain(sentence: object) -> None:
 
 
 def reporter() -> "Lines | LiveLine":
-    """The reporter that suits standard output."""
+    """Return the reporter for the kind of standard output."""
     return LiveLine() if sys.stdout.isatty() else Lines()
 
 
 class Lines:
-    """One plain line an epoch."""
+    """One plain line per epoch."""
 
     def __enter__(self):
         self.epochs, self._later, self.out = "?", None, Output()
@@ -100,7 +100,7 @@ class Lines:
 
 
 class LiveLine:
-    """One line that is rewritten: epoch, step, loss, and what the last validation gave."""
+    """One line that is rewritten: epoch, step, loss and the results of the last validation."""
 
     def __enter__(self):
         from rich.console import Console
@@ -141,7 +141,7 @@ class LiveLine:
 
 
 def figures(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of an epoch that are worth a place in a line: losses, and the metrics of the best data there is.
+    """Return the numbers of an epoch to print: losses, and validation metrics (training metrics where there are none).
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def figures(record: Mapping[str, Any]) -> dict[str, float]:
     Returns
     -------
     dict : name -> float, the training loss first
-        The name says so where a metric was measured on a sample of the training data: "accuracy (1000 samples)".
+        The name tells if a metric was measured on a sample of the training data: "accuracy (1000 samples)".
     """
     about = {"epoch", "step", "seconds", "lr", "gradient_norm", "loss", "val_loss"}
     some = f" ({record['metric_samples']} samples)" if "metric_samples" in record else ""

@@ -1,4 +1,4 @@
-"""Pictures from run directories: they read the log and saved tensors, never a network, and need no display."""
+"""Plots of run directories: they read the log and saved tensors, never a network, and need no display."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,12 +8,12 @@ from ..errors import UnknownName
 from . import confusion, filters, gradient_norms, loss, metrics, update_ratio
 from .run_log import PathLike, Runs
 
-# Name -> what it shows. Its module holds `draw(run_dirs, output)`, `has_data(run)` and `NEEDS`.
+# Name -> description. Its module defines `draw(run_dirs, output)`, `has_data(run)` and `NEEDS`.
 PICTURES = {
     "loss": "training and validation loss by step, the best epoch marked",
     "metrics": "accuracy and every other metric by epoch",
     "gradient_norms": "norm of the gradient before clipping, by layer and in total",
-    "update_ratio": "how far each layer moved in an epoch, relative to its size",
+    "update_ratio": "change of each layer over an epoch, relative to its norm",
     "filters": "the weights of the first convolution",
     "confusion": "true against predicted classes on the validation set",
 }
@@ -29,12 +29,12 @@ _MODULES = {
 
 
 def picture(name: str) -> ModuleType:
-    """The module that draws the picture `name`; hyphens may stand for underscores.
+    """Return the module that draws the plot `name`; hyphens may replace underscores.
 
     Raises
     ------
     UnknownName
-        With the nearest name and all names.
+        There is no such plot; the message lists the nearest name and all names.
     """
     key = name.replace("-", "_")
     if key not in PICTURES:
@@ -45,16 +45,16 @@ def picture(name: str) -> ModuleType:
 
 
 def draw(run_dirs: Runs, name: str, output: PathLike) -> Path:
-    """Draw one picture of one or several runs.
+    """Draw one plot of one or more runs.
 
     Parameters
     ----------
     run_dirs : sequence of paths (or RunLog objects)
-        One picture compares them all.
+        The plot compares them all.
     name : str
         One of `PICTURES`.
     output : path
-        The file to write; its suffix (.png, .svg, .pdf) says the format. Replaced in one move if it exists.
+        The file to write, atomically; its suffix (.png, .svg, .pdf) sets the format.
 
     Returns
     -------
@@ -64,6 +64,6 @@ def draw(run_dirs: Runs, name: str, output: PathLike) -> Path:
     Raises
     ------
     UnknownName, DataError
-        No such picture or run; a run without the data the picture needs.
+        There is no such plot or run, or no run has the data that the plot needs.
     """
     return picture(name).draw(run_dirs, output)

@@ -1,8 +1,8 @@
-"""One curve a layer against depth and time: the frame of gradient_norms.png and update_ratio.png.
+"""One curve per layer over time: the common part of gradient_norms.png and update_ratio.png.
 
-Up to ten layers are named in a legend; beyond that a stepped colour bar, first layer on top, names them in order, so
-that thirty layers stay readable. Values of zero have no place on a logarithmic axis: they are drawn as triangles on a
-floor below everything else, never dropped.
+A legend names up to ten layers; for more, a stepped colour bar names them in order, first layer on top, so that thirty
+layers stay readable. Zeros, which a logarithmic axis cannot show, are drawn as triangles on a floor below all other
+values, never dropped.
 """
 
 import numpy as np
@@ -15,16 +15,16 @@ LEGEND_LAYERS = 10
 
 
 def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="step", before=None):
-    """Draw a panel a run.
+    """Draw one panel per run.
 
     Parameters
     ----------
     key : str
-        The table of the log records, layer -> value.
+        The key of a table in the log records, layer -> value.
     of : "steps" or "epochs"
-        Which records; epochs also where a run logged no steps.
+        Which records to use; epochs are the fallback for a run without steps.
     total : str, optional
-        The key of a value that sums up the layers, drawn black.
+        The key of a value for all layers together, drawn black.
     x : str
         The key of the abscissa, also its label.
     before : function (axes, run) -> legend entries, optional
@@ -39,7 +39,7 @@ def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="s
     # A name in the colour bar takes 0.13 inch.
     height = min(max(4.5 if rows == 1 else 3.4, 0.13 * most + 0.9 if most > LEGEND_LAYERS else 0.22 * most + 1.2), 9.0)
     with page(output, 8.5 * columns, height * rows) as figure:
-        # Subfigures, so that each panel keeps the room that its own names take.
+        # Subfigures give each panel the space for its own names.
         parts = figure.subfigures(rows, columns, squeeze=False).ravel()[: len(runs)]
         positive = [y[np.isfinite(y) & (y > 0)] for group in (*map(dict.values, curves), totals) for _, y in group]
         lowest = min((y.min() for y in positive if len(y)), default=None)
@@ -54,7 +54,7 @@ def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="s
             whole_numbers(axes.xaxis)
             if floor is not None:
                 axes.set_yscale("log")
-        # One range for all runs. (A y axis shared between subfigures would draw the page again at each change.)
+        # One range for all runs. (A y axis shared between subfigures would redraw the page at each change.)
         low, high = np.transpose([axes.get_ylim() for axes in panels])
         for axes in panels:
             axes.set_ylim(low.min(), high.max())
@@ -63,7 +63,7 @@ def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="s
 
 
 def _curves(run, key, of, x):
-    """{layer: (x, y)} in depth order."""
+    """Map layers to (x, y), in depth order."""
     of = of if run.layers(key, of) else "epochs"
     return {layer: run.series(f"{key}/{layer}", of=of, x=x) for layer in run.layers(key, of)}
 
@@ -76,14 +76,14 @@ def _total(run, total, of, x):
 
 
 def _paint(axes, curves, total, floor, entries):
-    """The curves of one run over what `entries` describes, and their legend or colour bar."""
+    """Draw the curves of one run over the guides in `entries`, and their legend or colour bar."""
     many = len(curves) > LEGEND_LAYERS
     colours = depth_colours(len(curves))
     zero = None
     named = []
     for (layer, curve), colour in zip(curves.items(), colours, strict=True):
         style = {"color": colour, "linewidth": 1.1 if many else 1.5}
-        # Thirty noisy curves hide each other; the total, drawn raw, shows every outlier of a layer.
+        # Thirty noisy curves hide each other; the raw total still shows every outlier of a layer.
         named.append((_line(axes, curve, floor, layer, raw=not many, **style), plain(layer, 30)))
         x, y = curve
         if floor is not None and (y == 0).any():
@@ -106,7 +106,7 @@ def _paint(axes, curves, total, floor, entries):
 
 
 def _line(axes, curve, floor, gid, raw=True, **style):
-    """One curve: the running mean, and where that differs from the values those too, faint. Returns the line."""
+    """Draw the running mean of a curve, and the raw values, faint, where they differ; return the line."""
     x, y = curve
     window = window_for(len(x))
     mean = y
@@ -120,12 +120,12 @@ def _line(axes, curve, floor, gid, raw=True, **style):
 
 
 def _above(y, curve, floor):
-    """The curve, interrupted on a logarithmic axis where y is zero: there a triangle stands on the floor."""
+    """Return the curve with NaN where y is zero on a logarithmic axis; a triangle on the floor marks these points."""
     return curve if floor is None else np.where(y == 0, np.nan, curve)
 
 
 def _legend_below(axes, entries):
-    """A legend in one row half an inch below the axes, whose right side the colour bar has."""
+    """Draw a one-row legend half an inch below the axes, since the colour bar is on the right."""
     from matplotlib.transforms import ScaledTranslation
 
     if entries:
@@ -135,7 +135,7 @@ def _legend_below(axes, entries):
 
 
 def _depth_bar(axes, names, colours):
-    """A stepped colour bar with a name a step, the first layer on top; every k-th name if they would touch."""
+    """Draw a stepped colour bar with one name per step, the first layer on top; every k-th name if they would touch."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap
 

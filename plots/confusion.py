@@ -1,6 +1,6 @@
-"""confusion.png: true against predicted classes on the validation set, of the best epoch.
+"""confusion.png: true against predicted classes on the validation set, in the best epoch.
 
-The numbers are counts; the colour is the share of the row, so that rare classes are seen as well as common ones.
+The numbers are counts; the colour is the share of the row, so that rare classes are as visible as common ones.
 """
 
 from pathlib import Path
@@ -20,12 +20,12 @@ def has_data(run: RunLog) -> bool:
 
 
 def matrix(run):
-    """(counts, classes, record) of the best epoch that logged a confusion matrix.
+    """Return (counts, classes, record) of the best epoch that logged a confusion matrix.
 
     counts : (K, K) int64, rows true, columns predicted
     classes : list of K names
 
-    Raises DataError if the logged table is not square or holds anything but counts.
+    Raises DataError if the logged table is not a square table of counts.
     """
     record = run.best_epoch(having="val_confusion")
     table = record["val_confusion"]
@@ -37,7 +37,9 @@ def matrix(run):
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
-        raise DataError(f"{run.directory / LOG}: val_confusion of step {record['step']} is no square table of counts")
+        raise DataError(
+            f"{run.directory / LOG}: val_confusion of step {record['step']} is not a square table of counts"
+        )
     classes = record.get("val_classes")
     if not isinstance(classes, list) or len(classes) != len(counts):
         classes = range(len(counts))
@@ -45,7 +47,7 @@ def matrix(run):
 
 
 def draw(run_dirs: Runs, output: PathLike) -> Path:
-    """Draw the confusion matrix, a panel a run, into the file `output`, and return its path."""
+    """Draw the confusion matrix, one panel per run, into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     columns = min(len(runs), 2)
     rows = -(-len(runs) // columns)
@@ -69,7 +71,7 @@ def _paint(axes, run, counts, classes, record):
 
     total = counts.sum(axis=1, keepdims=True)
     share = counts / np.maximum(total, 1)  # a class without samples is a row of zeros
-    # The square root lets a few confusions show beside a strong diagonal.
+    # The square root keeps rare confusions visible next to a strong diagonal.
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=1.0), interpolation="nearest")
     size = len(counts)
     every = -(-size // MOST_NUMBERS)

@@ -1,7 +1,7 @@
-"""filters.png: the weights W (n, m, k_1, ..., k_d) of the first convolution, from best.safetensors or else the last.
+"""filters.png: the weights W (n, m, k_1, ..., k_d) of the first convolution, from best or else last.safetensors.
 
-n output maps, m input maps. With two dimensions each filter is a tile; with three and more its middle slice is shown;
-with one it is a line over the kernel's cells. One colour scale for all, symmetric about zero.
+n output maps, m input maps. A filter of two dimensions is a tile; one of three or more shows its middle slice; one of
+one dimension is a line over the kernel's cells. All share one colour scale, symmetric about zero.
 """
 
 import re
@@ -22,9 +22,9 @@ def has_data(run: RunLog) -> bool:
 
 
 def first_convolution(run):
-    """(file, name, weights) of the convolution nearest the input, or None if the run saved none.
+    """Return (file, name, weights) of the convolution nearest the input, or None if the run saved none.
 
-    The parameter names say the depth: `conv.1.W`, `residual.3.conv.1.W`; a convolution's W has three axes or more.
+    The parameter names give the depth: `conv.1.W`, `residual.3.conv.1.W`; a convolution's W has three axes or more.
     Raises DataError for a damaged file.
     """
     from safetensors import SafetensorError, safe_open
@@ -49,7 +49,7 @@ def first_convolution(run):
 
 
 def draw(run_dirs: Runs, output: PathLike) -> Path:
-    """Draw the first convolution's weights, a panel a run, into the file `output`, and return its path."""
+    """Draw the weights of the first convolution, one panel per run, into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     shown = [first_convolution(run) for run in runs]
     heights = [_height(weights[:MOST_MAPS, :MOST_INPUTS]) for _, _, weights in shown]
@@ -75,7 +75,7 @@ def draw(run_dirs: Runs, output: PathLike) -> Path:
 
 
 def _grid(weights):
-    """(blocks, rows, columns): output maps side by side, wrapped into blocks, in each a row an input map."""
+    """Return (blocks, rows, columns): output maps side by side, wrapped into blocks with one row per input map."""
     n, m = weights.shape[:2]
     rows = m if weights.ndim > 3 else 1
     columns = min(n, int(np.ceil(np.sqrt(2 * n * rows))))
@@ -83,13 +83,13 @@ def _grid(weights):
 
 
 def _height(weights):
-    """Inches for one run."""
+    """Height of one run's panel in inches."""
     blocks, rows, columns = _grid(weights)
     return float(np.clip(6.8 * blocks * rows / columns + 0.25 * blocks, 2.0, 12.0)) + 0.7
 
 
 def _tiles(part, weights):
-    """One image of all filters (n, m, k_1, k_2); the number of the output map above each column of a block."""
+    """Draw all filters (n, m, k_1, k_2), with the number of the output map above each column of a block."""
     from matplotlib.collections import PolyCollection
 
     n, m, k1, k2 = weights.shape
@@ -118,7 +118,7 @@ def _tiles(part, weights):
 
 
 def _lines(part, weights):
-    """A small panel an output map, a line an input map, for weights (n, m, k)."""
+    """Draw weights (n, m, k): one small panel per output map, one line per input map."""
     n, m, k = weights.shape
     rows, _, columns = _grid(weights)
     panels = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)

@@ -1,4 +1,4 @@
-"""gradient_norms.png: the norm of the gradient before clipping, a line a layer in order of depth, and the total."""
+"""gradient_norms.png: the norm of the gradient before clipping, one line per layer in depth order, and the total."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def has_data(run: RunLog) -> bool:
 
 
 def draw(run_dirs: Runs, output: PathLike) -> Path:
-    """Draw the gradient norms, a panel a run, into the file `output`, and return its path.
+    """Draw the gradient norms, one panel per run, into the file `output`; return its path.
 
     The total is the norm of the concatenated gradient, so no layer exceeds it (for p >= 1).
     """

@@ -1,7 +1,7 @@
 """loss.png: the training loss, raw and smoothed, and the validation loss, by step.
 
-Nothing is clipped: the axis always holds every finite value, and where a value was not finite a cross stands at the
-top. The axis is logarithmic when all values are positive and span more than a decade (`series.wants_log`).
+Nothing is clipped: the axis contains every finite value, and a cross at the top marks a value that is not finite. The
+axis is logarithmic if all values are positive and span more than a decade (`series.wants_log`).
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def has_data(run: RunLog) -> bool:
 
 
 def draw(run_dirs: Runs, output: PathLike) -> Path:
-    """Draw the losses of one or several runs into the file `output`, and return its path."""
+    """Draw the losses of one or more runs into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     with page(output, 8.5, max(4.5, 0.4 * len(runs) + 1.5)) as figure:
         axes = figure.add_subplot()
@@ -41,7 +41,7 @@ def draw(run_dirs: Runs, output: PathLike) -> Path:
 
 
 def _paint(axes, run, colour, val_colour):
-    """Draw one run; returns its legend entries."""
+    """Draw one run; return its legend entries."""
     entries = []
     x, y = run.training_loss()
     if len(x):
@@ -50,7 +50,7 @@ def _paint(axes, run, colour, val_colour):
             unit = "step" if (np.diff(x) == 1).all() else "logged step"
             raw, window = f"training, each {unit}", window_for(len(x))
         light = {"linewidth": 0.8, "alpha": 0.35} if window > 1 else {}
-        # A single point has no line to see.
+        # A single point has no visible line.
         (line,) = axes.plot(*thin(x, y), color=colour, marker="o" if len(x) < 3 else "", gid="raw", **light)
         entries.append((line, raw))
         if window > 1:
@@ -77,11 +77,11 @@ def _paint(axes, run, colour, val_colour):
 
 
 def _compare(axes, runs):
-    """Draw several runs, one colour each; returns legend entries: first the runs, then what the strokes mean."""
+    """Draw several runs, one colour each; return legend entries: first the runs, then the line styles."""
     from matplotlib.lines import Line2D
 
     entries: list[tuple] = []
-    strokes: dict[str, Any] = {}  # what the legend says about a kind of line, and such a line
+    strokes: dict[str, Any] = {}  # legend text of a line style -> a line of that style
     for run, colour in zip(runs, run_colours(len(runs)), strict=True):
         label = plain(run.name)
         for handle, text in _paint(axes, run, colour, colour):

@@ -1,4 +1,4 @@
-"""metrics.png: accuracy and every other metric by epoch, a panel a metric, training and validation."""
+"""metrics.png: accuracy and every other metric by epoch, one panel per metric, training and validation."""
 
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from .theme import PALETTE, legend, mark_not_finite, page, plain, run_colours, w
 
 NEEDS = "accuracy or another metric in the epoch lines of log.jsonl"
 
-# What an epoch line holds besides metrics; the losses have their own picture.
+# Keys of an epoch line that are not metrics; the losses have their own plot.
 _NOT_METRICS = {"epoch", "step", "seconds", "loss", "val_loss", "lr", "gradient_norm", "epoch_end", "metric_samples"}
 
 
 def names(run):
-    """The metrics of a run in the order they were logged, without the prefix `val_`."""
+    """List the metrics of a run in the order they were logged, without the prefix `val_`."""
     found: dict[str, None] = {}
     for record in run.epochs:
         for key, value in record.items():
@@ -29,7 +29,7 @@ def has_data(run: RunLog) -> bool:
 
 
 def draw(run_dirs: Runs, output: PathLike) -> Path:
-    """Draw the metrics of one or several runs into the file `output`, and return its path."""
+    """Draw the metrics of one or more runs into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     metrics = list(dict.fromkeys(name for run in runs for name in names(run)))
     height = max(4.5 if len(metrics) == 1 else 3.2, 0.55 * len(runs) + 1.2)
@@ -46,7 +46,7 @@ def draw(run_dirs: Runs, output: PathLike) -> Path:
 
 
 def _paint(axes, runs, metric):
-    """The curves of one metric; training solid, validation dashed. Returns legend entries."""
+    """Draw one metric, training solid, validation dashed; return legend entries."""
     from matplotlib.lines import Line2D
 
     alone = len(runs) == 1

@@ -1,6 +1,6 @@
 """Read the log of a run: steps and epochs as arrays.
 
-`log.jsonl` holds one JSON object a line. A line with `"epoch_end": true` sums up an epoch, any other is one step.
+`log.jsonl` holds one JSON object per line. A line with `"epoch_end": true` summarizes an epoch; any other is one step.
 """
 
 import json
@@ -21,7 +21,7 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class RunLog:
-    """What a run wrote down.
+    """The log of a run.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class RunLog:
     name : str
         The directory's own name.
     steps, epochs : list of dict
-        Records as logged, each with an integer `step` that rises from one record to the next.
+        Records as logged, each with an integer `step` that increases from one record to the next.
     unreadable : int
-        Lines in the middle of the log that are no record (a line torn at the very end is not counted).
+        Lines in the middle of the log that are not records (an incomplete last line is not counted).
     """
 
     directory: Path
@@ -41,7 +41,7 @@ class RunLog:
     unreadable: int = 0
 
     def series(self, key: str, of: str = "steps", x: str = "step") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The values logged under `key`, and where.
+        """Return the values logged under `key`, with their abscissas.
 
         Parameters
         ----------
@@ -54,8 +54,7 @@ class RunLog:
         Returns
         -------
         x, y : float64 arrays of equal length
-            Records without the key are left out; a value that was logged but is not finite is NaN (a JSON null)
-            or infinite.
+            Records without the key are omitted; a logged value that is not finite is NaN (a JSON null) or infinite.
         """
         outer, _, layer = key.partition("/")
         pairs = []
@@ -67,7 +66,7 @@ class RunLog:
         return xs, ys
 
     def training_loss(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(step, loss) of the logged steps, or of the epochs where no step was logged."""
+        """Return (step, loss) of the logged steps, or of the epochs if no step was logged."""
         steps = self.series("loss")
         return steps if len(steps[0]) else self.series("loss", of="epochs")
 
@@ -77,9 +76,9 @@ class RunLog:
         return list(dict.fromkeys(name for table in tables for name in table))
 
     def best_epoch(self, having: str = "val_loss") -> dict[str, Any] | None:
-        """The epoch record of lowest validation loss among those with the key `having`; the first of equals.
+        """Return the epoch record with the lowest validation loss among those with the key `having`; the first of ties.
 
-        Without any validation loss the last such record, and None if there is none.
+        Without any validation loss return the last such record, and None if there is none.
         """
         candidates = [record for record in self.epochs if record.get(having) is not None]
         scored = [record for record in candidates if np.isfinite(_number(record.get("val_loss")))]
@@ -93,17 +92,17 @@ Runs: TypeAlias = Sequence[PathLike | RunLog]
 
 
 def read(run_dir: PathLike | RunLog) -> RunLog:
-    """Read a run directory; a RunLog is passed through.
+    """Read a run directory; a RunLog is returned unchanged.
 
-    A torn last line is ignored. A run that was killed and resumed may have logged some steps twice: what was
-    logged later counts.
+    An incomplete last line is ignored. A run that was killed and resumed may have logged some steps twice; the later
+    records replace the earlier ones.
 
     Raises
     ------
     UnknownName
         No such directory.
     DataError
-        The directory holds no log, or a log without a single record.
+        The directory holds no log, or the log has no record.
     """
     if isinstance(run_dir, RunLog):
         return run_dir
@@ -116,7 +115,7 @@ def read(run_dir: PathLike | RunLog) -> RunLog:
     except OSError as error:
         raise DataError(f"{directory / LOG}: cannot be read ({error.strerror})") from None
 
-    lines = text.split("\n")  # what follows the last line end is nothing, or torn
+    lines = text.split("\n")  # the part after the last line end is empty or incomplete
     records = [_record(line) for line in lines]
     unreadable = sum(record is None and bool(line.strip()) for record, line in zip(records[:-1], lines, strict=False))
     steps: list[dict[str, Any]] = []
@@ -125,7 +124,7 @@ def read(run_dir: PathLike | RunLog) -> RunLog:
         if record is None:
             continue
         ends_epoch = record.get("epoch_end") is True
-        # Steps at or after this one were logged before a kill and done again since.
+        # Steps at or after this one were logged before a kill and repeated since.
         _forget(steps, record["step"] + ends_epoch)
         _forget(epochs, record["step"])
         (epochs if ends_epoch else steps).append(record)
@@ -135,27 +134,27 @@ def read(run_dir: PathLike | RunLog) -> RunLog:
 
 
 def read_all(run_dirs: Runs, has_data: Callable[[RunLog], bool], needs: str) -> list[RunLog]:
-    """Read the runs of one picture, and keep those that have its data.
+    """Read the runs of one plot, and keep those that have its data.
 
-    Runs of the same name are told apart by their paths. Raises DataError, naming what the picture `needs`, when
+    Runs with equal names are labelled by their paths. Raises DataError, which names the data that the plot `needs`, if
     no run has it.
     """
     runs = [read(run_dir) for run_dir in run_dirs]
     kept = [run for run in runs if has_data(run)]
     if not kept:
         listed = ", ".join(str(run.directory) for run in runs) or "no run given"
-        raise DataError(f"{listed}: nothing to draw, the picture needs {needs}")
+        raise DataError(f"{listed}: nothing to draw, the plot needs {needs}")
     names = [run.name for run in kept]
     return [run if names.count(run.name) == 1 else replace(run, name=str(run.directory)) for run in kept]
 
 
 def _number(value):
-    """A logged number as float; anything else (null, text) as NaN."""
+    """Convert a logged number to float; anything else (null, text) to NaN."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
 
 
 def _record(line):
-    """The record on a line, or None if the line is no whole record."""
+    """Parse the record on a line; None if the line is not a complete record."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -170,7 +169,7 @@ def _forget(records, step):
 
 
 def _not_a_run(directory):
-    """The sentence for a directory without a log, with the runs it may have been meant for."""
+    """Return the error message for a directory without a log, with the runs that may have been meant."""
     inside = _runs_in(directory)
     beside = _runs_in(directory.absolute().parent)
     near = get_close_matches(directory.absolute().name, [path.name for path in beside], n=3, cutoff=0.5)

@@ -1,22 +1,22 @@
-"""What is done to a curve before it is drawn: smoothing, thinning, the choice of the scale. NumPy only."""
+"""Preparation of curves: smoothing, thinning, the choice of the scale. NumPy only."""
 
 import numpy as np
 
 
 def window_for(count):
-    """Points in the running mean of a curve of `count` points: about a fortieth, odd, from 1 (short) to 501."""
+    """Window in points for the running mean of `count` points: about a fortieth, odd, from 1 (short curve) to 501."""
     return 1 if count < 20 else min(max(count // 40, 5), 500) | 1
 
 
 def running_mean(y, window):
-    """Centred running mean; it does not lag behind the curve as an exponential average does.
+    """Centred running mean, which does not lag behind the curve as an exponential average does.
 
     Parameters
     ----------
     y : (n,) array
-        Values that are not finite do not enter the mean.
+        Values that are not finite are excluded from the mean.
     window : int
-        An odd number of points; near the ends only those that exist are taken.
+        An odd number of points; near the ends only the existing points are used.
 
     Returns
     -------
@@ -31,18 +31,18 @@ def running_mean(y, window):
 
 
 def thin(x, y, bins=2000):
-    """Fewer points that make the same picture: of each bin the smallest and the largest value, so no outlier is lost.
+    """Reduce a curve to fewer points with the same plot: the minimum and maximum of each bin, so no outlier is lost.
 
     Parameters
     ----------
     x, y : (n,) arrays
     bins : int
-        Curves of up to 4 * bins points are returned as they are.
+        Curves of up to 4 * bins points are returned unchanged.
 
     Returns
     -------
     x, y : arrays of at most 3 * bins + 2 points, in the order of x
-        A bin with values that are not finite keeps one of them, so that the line is still interrupted there.
+        A bin with values that are not finite keeps one of them, so that the line still has a gap there.
     """
     if len(x) <= 4 * bins:
         return x, y
@@ -59,7 +59,7 @@ def thin(x, y, bins=2000):
 
 
 def wants_log(*curves):
-    """The rule for a logarithmic axis: all finite values positive, the largest over ten times the smallest."""
+    """Return whether to use a logarithmic axis: all finite values positive, the largest over ten times the smallest."""
     values = np.concatenate([np.asarray(y, dtype=np.float64).ravel() for y in curves] or [np.empty(0)])
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() > 0 and values.max() / 10 > values.min())

@@ -1,6 +1,6 @@
-"""Taylor remainders of layers, a panel a layer: |C(v + h p) - C(v) - h grad C . p| must fall with slope 2 as h halves.
+"""Taylor remainders, one panel per layer: |C(v + h p) - C(v) - h grad C . p| must fall with slope 2 as h halves.
 
-Remainders are drawn relative to that of the largest step, so that all panels share their axes and one line of slope 2.
+Remainders are relative to that of the largest step, so that all panels share their axes and one line of slope 2.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from ..errors import DataError
 from .run_log import PathLike
 from .theme import PALETTE, page, plain
 
-SLOPE = 0.1  # farther from 2 than this is marked
+SLOPE = 0.1  # largest deviation from slope 2 that is not marked
 GREY = "0.55"
 
 
 def draw(remainders: Mapping[str, tuple[Any, Any, float]], output: PathLike) -> Path:
-    """Draw the remainders into the file `output` (.png, .svg or .pdf), and return its path.
+    """Draw the remainders into the file `output` (.png, .svg or .pdf); return its path.
 
     Parameters
     ----------

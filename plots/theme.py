@@ -1,7 +1,7 @@
-"""The look all pictures share, and how they reach the disk.
+"""The common style of all plots, and writing them to disk.
 
-Figures are made without pyplot, inside a style context: neither the user's figures nor the user's matplotlib
-settings are touched, no display is needed, and a user's own style does not change these pictures.
+Figures are made without pyplot, inside a style context: they change neither the user's figures nor matplotlib settings,
+need no display, and ignore the user's style.
 """
 
 import os
@@ -38,19 +38,19 @@ STYLE = {
     "legend.fontsize": 9,
     "legend.borderaxespad": 0.0,
     "lines.linewidth": 1.6,
-    "svg.hashsalt": "nnjit",  # the same picture gives the same file
+    "svg.hashsalt": "nnjit",  # equal plots give equal files
 }
 
 
 @contextmanager
 def page(output, width=8.0, height=4.5):
-    """A figure to draw on, written to `output` in one move when the block ends.
+    """Yield a figure, and write it to `output` atomically when the block ends.
 
     Parameters
     ----------
     output : path ending in .png, .svg or .pdf
     width, height : float
-        Inches, at 160 dots an inch.
+        Size in inches, at 160 dots per inch.
 
     Yields
     ------
@@ -59,7 +59,7 @@ def page(output, width=8.0, height=4.5):
     Raises
     ------
     UsageError
-        Another suffix.
+        The suffix is not one of these.
     NnjitError
         The file cannot be written.
     """
@@ -78,7 +78,7 @@ def page(output, width=8.0, height=4.5):
 
 
 def check_format(path: str | os.PathLike[str]) -> str:
-    """The format named by the suffix of `path`: "png", "svg" or "pdf"; UsageError for any other."""
+    """Return the format of the suffix of `path`: "png", "svg" or "pdf"; UsageError for any other."""
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
         came = f"got .{suffix}" if suffix else "got no suffix"
@@ -87,13 +87,13 @@ def check_format(path: str | os.PathLike[str]) -> str:
 
 
 def _write(figure, target, suffix):
-    # Dates would make two equal pictures differ.
+    # Dates would make the files of two equal plots differ.
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         try:
             with warnings.catch_warnings():
-                # A run's name in a script the font lacks is drawn as boxes, which is no reason to talk.
+                # A run name in a script that the font lacks is drawn as boxes, which deserves no warning.
                 warnings.filterwarnings("ignore", message="Glyph .* missing from")
                 figure.savefig(temporary, format=suffix, metadata=undated)
             os.replace(temporary, target)
@@ -104,7 +104,7 @@ def _write(figure, target, suffix):
 
 
 def plain(text, longest=36):
-    """User text as a label: dollar signs are no mathematics, long text is shortened in the middle."""
+    """Convert user text to a label: escape dollar signs, shorten long text in the middle."""
     text = "".join(c if c.isprintable() else "?" for c in str(text))
     if len(text) > longest:
         text = f"{text[: longest // 2 - 1]}…{text[-longest // 2 :]}"
@@ -112,27 +112,27 @@ def plain(text, longest=36):
 
 
 def run_colours(count):
-    """One colour a run: the palette, and beyond its end a dark-to-light scale."""
+    """List one colour per run: the palette, or a dark-to-light scale if it is too short."""
     return list(PALETTE[:count]) if count <= len(PALETTE) else depth_colours(count)
 
 
 def depth_colours(count):
-    """`count` colours from dark (the first layer) to light, even in lightness, for colour-blind readers too."""
+    """List `count` colours from dark (first layer) to light, perceptually uniform and safe for colour blindness."""
     import matplotlib
 
     scale = matplotlib.colormaps["viridis"]
-    return [scale(0.83 * i / max(count - 1, 1)) for i in range(count)]  # its light end is too faint on white
+    return [scale(0.83 * i / max(count - 1, 1)) for i in range(count)]  # the light end is too faint on white
 
 
 def legend(axes, entries):
-    """A legend right of the axes, where it covers no data. `entries`: list of (handle, label)."""
+    """Draw a legend right of the axes, where it covers no data. `entries`: list of (handle, label)."""
     handles = [handle for handle, _ in entries]
     labels = [f" {label}" if label.startswith("_") else label for _, label in entries]  # matplotlib hides "_name"
     return axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1.0))
 
 
 def mark_not_finite(axes, x, colour):
-    """Crosses along the top edge where a value was NaN or infinite; returns the handle, or None for no such x."""
+    """Draw crosses along the top edge at x, where values are NaN or infinite; return the handle, or None for no x."""
     if not len(x):
         return None
     line = axes.plot(
@@ -150,21 +150,21 @@ def mark_not_finite(axes, x, colour):
 
 
 def whole_numbers(axis):
-    """Ticks of a step or epoch axis only at whole numbers."""
+    """Place the ticks of a step or epoch axis only at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def log_scale(axes):
-    """Make the y axis logarithmic, once the curves are drawn; readable numbers where few powers of ten are in view."""
+    """Make the y axis logarithmic after the curves are drawn, with plain numbers if few powers of ten are visible."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     if low < 1e-4 or high > 1e5 or high > 400 * low:
         return
-    # 1, 2, 5, 10 over a decade or two; below a decade the ticks of a linear axis.
+    # Ticks at 1, 2, 5, 10 over a decade or two; linear ticks below a decade.
     locator = LogLocator(subs=(1.0, 2.0, 5.0)) if high > 8 * low else MaxNLocator(nbins=6, steps=[1, 2, 5, 10])
     axes.yaxis.set_major_locator(locator)
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:.6g}"))

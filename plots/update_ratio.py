@@ -1,8 +1,8 @@
 """update_ratio.png: ||theta_end - theta_start|| / ||theta_start|| of each layer over an epoch.
 
-The rule of thumb, a ratio near 1e-3, is meant for a single step (Karpathy, CS231n notes, "Ratio of weights:updates").
-n such steps move a layer by sqrt(n) * 1e-3 if their directions are independent and by n * 1e-3 if they agree: the
-grey band.
+The rule of thumb, a ratio near 1e-3, refers to a single step (Karpathy, CS231n notes, "Ratio of weights:updates"). n
+such steps move a layer by sqrt(n) * 1e-3 if their directions are independent and by n * 1e-3 if they agree; the grey
+band shows this range.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def has_data(run: RunLog) -> bool:
 
 
 def draw(run_dirs: Runs, output: PathLike) -> Path:
-    """Draw the update ratios, a panel a run, into the file `output`, and return its path."""
+    """Draw the update ratios, one panel per run, into the file `output`; return its path."""
     by_layer.draw(
         run_dirs,
         output,

@@ -1,4 +1,4 @@
-"""The registry: names for layers, losses, optimizers, schedules, initializers and data sets, and what is made of them.
+"""The registry: names of layers, losses, optimizers, schedules, initializers and data sets, and their creation.
 
 ::
 
@@ -15,8 +15,8 @@
 """
 
 if __name__ == "registry":
-    # In a checkout the folder is importable as `registry` too. That name must lead to the very module that
-    # nnjit.registry is: a second one would be an empty registry. So would second copies of its submodules be.
+    # In a checkout the folder can also be imported as `registry`. That name must refer to the same module as
+    # nnjit.registry, and its submodules likewise: a second copy would be an empty registry.
     import sys
     from importlib import abc, import_module, machinery, util
     from pathlib import Path
@@ -32,7 +32,7 @@ if __name__ == "registry":
             spec.loader_state = module.__spec__
             return module
 
-        def exec_module(self, module):  # it has run already; importing under this name must not rename it
+        def exec_module(self, module):  # it has already run; importing under this name must not rename it
             module.__spec__ = module.__spec__.loader_state
 
     if "nnjit" not in sys.modules and util.find_spec("nnjit") is None:  # a checkout that was never installed
@@ -57,7 +57,7 @@ else:
     if TYPE_CHECKING:  # what `__getattr__` loads, for type checkers; this import never runs
         from ..network.compose import compose
 
-    if "layers" not in globals():  # a reload keeps what was registered
+    if "layers" not in globals():  # a reload keeps the registered names
         layers = Catalogue("layer", "nnjit.layers", builtin.LAYERS)
         losses = Catalogue("loss", "nnjit.losses", builtin.LOSSES)
         optimizers = Catalogue("optimizer", "nnjit.optimizers", builtin.OPTIMIZERS)
@@ -65,7 +65,7 @@ else:
         initializers = Catalogue("initializer", "nnjit.initializers", builtin.INITIALIZERS)
         datasets = Catalogue("dataset", "nnjit.datasets", builtin.DATASETS)
 
-    # Layers are what most people register: their catalogue's methods are the module's functions.
+    # Layers are registered most often, so the methods of their catalogue are functions of this module.
     register, unregister, names = layers.register, layers.unregister, layers.names
     get, find, create = layers.get, layers.find, layers.create
     name_of, plugin_of = layers.name_of, layers.plugin_of

@@ -1,4 +1,4 @@
-"""Does a value fit a type annotation? What an option accepts, and how an error says it."""
+"""Match values with type annotations: the values an option accepts, and their description in errors."""
 
 import math
 import types
@@ -10,7 +10,7 @@ from .specs import MAX_BITS, did_you_mean, either, shown
 
 
 class Misfit(Exception):
-    """The value does not fit; `hint` ends the sentence about it."""
+    """The value does not fit; `hint` is appended to the error message."""
 
     def __init__(self, hint: str = ""):
         super().__init__(hint)
@@ -18,10 +18,10 @@ class Misfit(Exception):
 
 
 def fit(value: Any, annotation: Any) -> Any:
-    """The value as the annotation would have it (3 as 3.0 for a float, a list as a tuple), or Misfit.
+    """Convert a value to the annotated type (3 to 3.0 for a float, a list to a tuple), or raise Misfit.
 
-    Understood are int, float (whole numbers and inf too, not nan), bool, str, None, tuple, list, dict with or without
-    element types, unions, Literal, Any; any other class means an instance of it. bool is never a number here.
+    Annotations may be int, float (also whole numbers and inf, not nan), bool, str, None, tuple, list, dict with or
+    without element types, unions, Literal, Any; any other class means an instance of it. bool is never a number here.
     """
     value = _python(value)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -59,7 +59,7 @@ def fit(value: Any, annotation: Any) -> Any:
 
 
 def checked(name: str, value: Any, annotation: Any, low: float = -math.inf, high: float = math.inf) -> Any:
-    """An argument as its annotation would have it (NumPy's numbers become Python's), a number from `low` to `high`.
+    """Convert an argument to its annotation (NumPy numbers become Python's); check a number from `low` to `high`.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def checked(name: str, value: Any, annotation: Any, low: float = -math.inf, high
 
 
 def describe(annotation: Any) -> str:
-    """What `fit` accepts, in words: "a whole number or a tuple of whole numbers"."""
+    """Describe the values that `fit` accepts: "a whole number or a tuple of whole numbers"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in _WORDS:
         return _WORDS[annotation]
@@ -116,7 +116,7 @@ def _require(condition, value=None):
 
 
 def _python(value):
-    """A NumPy scalar as Python's; told by its module's name, since NumPy must not be imported here."""
+    """Convert a NumPy scalar, recognized by its module's name, since NumPy must not be imported here."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         return value.item()
     return value
@@ -130,7 +130,7 @@ def _real(value):
 
 
 def _fit_union(value, members):
-    """The member that keeps the value's type if there is one, else the first that takes it."""
+    """Fit the value to the member that keeps its type if there is one, else to the first that accepts it."""
     results = []
     for member in members:
         try:
@@ -144,7 +144,7 @@ def _fit_union(value, members):
 
 
 def _fit_sequence(value, kind, arguments):
-    if not arguments:  # TOML has lists only: inside a tuple they are tuples too
+    if not arguments:  # TOML has only lists: inside a tuple they become tuples too
         return _tuples(value) if kind is tuple else [_python(item) for item in value]
     if kind is tuple and arguments[-1] is not ...:
         _require(len(value) == len(arguments))

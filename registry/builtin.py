@@ -1,11 +1,11 @@
-"""The names nnjit comes with: kind -> name -> "module:Class", read exactly like a plug-in's entry point.
+"""The built-in names: kind -> name -> "module:Class", read like a plug-in's entry point.
 
-A table instead of imports, so that listing names loads no layer. A test compares it with the files.
+A table replaces imports so that listing names loads no layer. A test compares it with the files.
 """
 
 
 def _table(module: str, classes: str) -> dict[str, str]:
-    """``"relu=ReLU elu=ELU"`` of one module as name -> target."""
+    """Map names to targets, from ``"relu=ReLU elu=ELU"`` of one module."""
     pairs = (pair.split("=") for pair in classes.split())
     return {name: f"{module}:{attribute}" for name, attribute in pairs}
 

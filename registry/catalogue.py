@@ -1,8 +1,8 @@
-"""One catalogue for each kind of thing a user can name: layers, losses, optimizers, schedules, initializers, datasets.
+"""Catalogues of names, one per kind: layers, losses, optimizers, schedules, initializers, datasets.
 
-A name leads to a class in one of three ways: the class was registered in this process, nnjit's own table names it, or
-an installed plug-in's entry point does. The last two are imported when first named. nnjit's own names win over entry
-points; a class registered here wins over both, and needs ``force=True`` to take a name that is in use.
+A name refers to a class in one of three ways: the class was registered in this process, the built-in table names it, or
+an entry point of an installed plug-in does. The last two are imported on first use. Built-in names take precedence over
+entry points; a class registered in this process takes precedence over both, and needs ``force=True`` to replace a name.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ Class = TypeVar("Class", bound=type)
 
 
 class Found(NamedTuple):
-    """What is known about a registered name without making an instance."""
+    """The facts about a registered name that need no instance."""
 
     name: str
     cls: type
@@ -35,12 +35,12 @@ class Found(NamedTuple):
 
 
 class Catalogue:
-    """Names of one kind and the classes they stand for.
+    """The names of one kind and their classes.
 
     Parameters
     ----------
-    kind : the word used in errors and as the key of a table spec, such as "layer".
-    group : the entry-point group that plug-ins use, such as "nnjit.layers".
+    kind : the word in errors and the key of a table spec, such as "layer".
+    group : the entry-point group of plug-ins, such as "nnjit.layers".
     builtin : name -> "module:Class", read like entry points.
     """
 
@@ -64,14 +64,14 @@ class Catalogue:
         return f"Catalogue({self.kind!r}, {self.group!r})"
 
     def register(self, name: str, *, aliases: Iterable[str] = (), force: bool = False) -> Callable[[Class], Class]:
-        """Class decorator that gives a class its name; the class comes back unchanged.
+        """Return a class decorator that registers a class under a name and returns it unchanged.
 
         Registering the same class again (a reload, a notebook cell run twice) replaces it quietly.
 
         Raises
         ------
-        DuplicateName : another class has one of the names and `force` is False; nothing is registered then.
-        SpecError : a name that no spec could contain, or something that is not a class with options.
+        DuplicateName : another class has one of the names and `force` is False; then nothing is registered.
+        SpecError : the name cannot occur in a spec, or the object is not a class with options.
         """
         if isinstance(aliases, str):
             raise SpecError(f"aliases of {self.kind} {shown(name)} are a tuple of names, got {shown(aliases)}")
@@ -86,7 +86,7 @@ class Catalogue:
             for each in names:
                 self._bind(each, cls)
             known = NAMES.setdefault(cls, {})
-            if self._classes.get(known.get(self, name)) is not cls:  # its former name is gone
+            if self._classes.get(known.get(self, name)) is not cls:  # its former name was removed
                 known[self] = name
             known.setdefault(self, name)
             return cls
@@ -94,7 +94,7 @@ class Catalogue:
         return decorate
 
     def unregister(self, name: str) -> None:
-        """Forget a name, and only that one: an alias is an entry of its own. Any class may take the name again."""
+        """Remove one name; aliases are separate entries and stay. Any class may take the name again."""
         if self._holder(name) is None:
             raise self._unknown(name)
         self._settle(name)
@@ -102,17 +102,17 @@ class Catalogue:
         self._hidden.add(name)
 
     def names(self, pattern: str = "*") -> list[str]:
-        """All names that match a shell pattern (``conv*``), sorted, plug-ins included; nothing is imported."""
+        """List all names that match a shell pattern (``conv*``), sorted, including plug-ins; imports nothing."""
         known = {*self._builtin, *self._declared()} - self._hidden | self._classes.keys()
         return sorted(name for name in known if fnmatchcase(name, pattern))
 
     def get(self, name: str) -> type[Any]:
-        """The class of a name, imported now if need be.
+        """Return the class of a name, imported now if necessary.
 
         Raises
         ------
-        UnknownName : says the nearest names, all names, and how to load a plug-in.
-        UsageError : the plug-in that declares the name fails to import; says which and why.
+        UnknownName : states the nearest names, all names, and how to load a plug-in.
+        UsageError : the plug-in that declares the name fails to import; states which and why.
         DuplicateName : two installed plug-ins declare the name.
         """
         holder = self._holder(name)
@@ -133,7 +133,7 @@ class Catalogue:
         return self._classes[name]
 
     def find(self, name: str) -> Found:
-        """Where a name comes from: file, line, docstring, aliases, source. Imports the class."""
+        """Find the origin of a name: file, line, docstring, aliases, source. Imports the class."""
         import inspect
 
         cls = self.get(name)
@@ -146,7 +146,7 @@ class Catalogue:
         return Found(name, cls, cls.__module__, file, line, doc, others, self._source(name, cls))
 
     def create(self, spec: Any) -> Any:
-        """Make the instance a spec describes; an instance is returned as it is.
+        """Make the instance that a spec describes; return an instance unchanged.
 
         Raises SpecError for a spec that cannot be read or options that do not fit, and what `get` raises.
         """
@@ -160,7 +160,7 @@ class Catalogue:
         return self.get(wanted.name)(*wanted.args, **wanted.kwargs)
 
     def name_of(self, cls: type) -> str:
-        """The name a class was first registered under: the one in parameter names, configs and saved networks."""
+        """Return the first registered name of a class, which parameter names, configs and saved networks use."""
         try:
             return NAMES[cls][self]
         except KeyError:
@@ -169,11 +169,11 @@ class Catalogue:
             ) from None
 
     def plugin_of(self, name_or_class: str | type) -> str | None:
-        """What ``--plugin`` needs to be given so that a name is known; None for nnjit's own classes."""
+        """Return the ``--plugin`` value that makes a name known; None for built-in classes."""
         return sources.plugin_of(self.get(name_or_class) if isinstance(name_or_class, str) else name_or_class)
 
     def broken(self) -> dict[str, str]:
-        """Name -> what is wrong, for plug-ins that failed when named or whose entry points cannot be used."""
+        """Map names to errors, for plug-ins that failed to import or whose entry points are unusable."""
         found, unusable = sources.entry_points(self.group)
         reasons = dict(unusable)
         for name, candidates in found.items():
@@ -187,7 +187,7 @@ class Catalogue:
         return sources.entry_points(self.group)[0]
 
     def _holder(self, name):
-        """The class of a name, the Source it would be imported from, or None."""
+        """Return the class of a name, the Source it would be imported from, or None."""
         if not isinstance(name, str):
             raise SpecError(f"the name of {self.one} is text, got {shown(name)}")
         if name in self._classes or name in self._hidden:
@@ -208,7 +208,7 @@ class Catalogue:
         return any(source.names(cls) for source in ([holder] if holder else self._declared().get(name, [])))
 
     def _make_room(self, name, cls, force):
-        """See to it that `cls` may take the name."""
+        """Check that `cls` may take the name; with `force`, settle its present holder first."""
         if force:
             self._settle(name)
             return
@@ -224,7 +224,7 @@ class Catalogue:
             )
 
     def _settle(self, name):
-        """Import whoever has the name now, so that its own @register has run before the name changes hands."""
+        """Import the present holder of the name, so that its @register runs before the name is reassigned."""
         with suppress(UsageError):
             self.get(name)
 
@@ -263,7 +263,7 @@ class Catalogue:
 
 @contextmanager
 def restored_on_error():
-    """What a module registers before it fails to import is taken back, in every catalogue."""
+    """Undo, in every catalogue, the registrations of a module that fails to import."""
     import sys
 
     before = {catalogue: (dict(catalogue._classes), set(catalogue._hidden)) for catalogue in Catalogue._all}

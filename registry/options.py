@@ -1,11 +1,11 @@
-"""Options: the annotated attributes of a registered class, checked by type when an instance is made.
+"""Options: the annotated attributes of a registered class, checked by type when an instance is created.
 
 ::
 
     @register("affine")
     class Affine(Layer):
-        start: float = 1.0          # an option; without a default it must be given
-        layout = "any"              # no annotation: no option
+        start: float = 1.0          # an option; required if it has no default
+        layout = "any"              # without annotation: not an option
 
     Affine(2), Affine(start=2.0), registry.create("affine(start=2)")
 """
@@ -22,17 +22,17 @@ from .annotations import Misfit, describe, fit
 from .sources import NAMES
 from .specs import Spec, did_you_mean, literal, quoted, shown
 
-# What `create` takes: text, a (name, options) pair, a table, a Spec or an instance.
+# The forms of a spec that `create` takes: text, a (name, options) pair, a table, a Spec or an instance.
 SpecLike: TypeAlias = Union[str, tuple[str, dict[str, Any]], list[Any], dict[str, Any], Spec, "Options"]
 
 
 @typing.dataclass_transform(eq_default=False, field_specifiers=(dataclasses.field,))
 class Options:
-    """Base of everything that can be registered.
+    """Base of all classes that can be registered.
 
     The annotated attributes of a subclass are its options, those of its bases first; positional arguments follow this
-    order. NumPy scalars become Python's, a list becomes a tuple where a tuple is annotated, and so on; a value of
-    another type is a SpecError. ``ClassVar`` and attributes without annotation are no options.
+    order. NumPy scalars become Python numbers, a list becomes a tuple if a tuple is annotated, and so on; a value of
+    another type is a SpecError. ``ClassVar`` and attributes without annotation are not options.
     """
 
     __signature__: typing.ClassVar[Signature]
@@ -44,7 +44,7 @@ class Options:
         for name in _fields(cls):
             if any(callable(vars(base).get(name)) and not _is_option(base, name) for base in cls.__mro__[1:]):
                 raise SpecError(f"{cls.__name__}: an option cannot be called {name!r}, a method of its base class")
-        cls.__doc__ = doc  # a missing one is not made up
+        cls.__doc__ = doc  # a missing docstring stays missing
         try:
             cls.__signature__ = Signature([_parameter(field) for field in _fields(cls).values()])
         except ValueError:
@@ -63,16 +63,16 @@ class Options:
             raise SpecError(f"{_name(cls)}: {error}") from error
 
     def validate(self) -> None:
-        """Check the values of the options against each other; a subclass raises SpecError. Called last on creation."""
+        """Check the options against each other and raise SpecError; subclasses override it. Called last on creation."""
 
     def options(self) -> dict[str, Any]:
-        """The options and their values now, in order."""
+        """Return the options and their current values, in order."""
         return {name: getattr(self, name) for name in _fields(type(self))}
 
     def spec(self) -> str:
-        """The spec that makes an equal instance: ``"conv(filters=8, kernel_size=3)"``; defaults are left out.
+        """Return the spec of an equal instance: ``"conv(filters=8, kernel_size=3)"``; defaults are omitted.
 
-        Raises SpecError for an option that holds what no spec can say, such as an array.
+        Raises SpecError for an option whose value no spec can express, such as an array.
         """
         cls, parts = type(self), []
         for name, field in _fields(cls).items():
@@ -87,7 +87,7 @@ class Options:
     def __repr__(self) -> str:
         try:
             return self.spec()
-        except (SpecError, AttributeError):  # a repr shows what there is, half-made instances included
+        except (SpecError, AttributeError):  # a repr must also work for incomplete instances
             return object.__repr__(self)
 
 
@@ -100,7 +100,7 @@ def _fields(cls) -> Mapping[str, dataclasses.Field]:
 
 
 def _name(cls):
-    """The registered name for errors and specs, of whatever kind; else the class's own."""
+    """Return the registered name of a class of any kind, for errors and specs; else its Python name."""
     return next(iter(NAMES.get(cls, {}).values()), cls.__name__)
 
 
@@ -111,7 +111,7 @@ def _parameter(field):
 
 
 def _by_name(cls, fields, args, options):
-    """Options given by position and by name as one mapping; SpecError for unknown, missing and superfluous ones."""
+    """Merge positional and named options into one mapping; SpecError for unknown, missing and extra ones."""
     form = f"{_name(cls)}{_form(fields)}"
     if len(args) > len(fields):
         raise SpecError(f"{_name(cls)}: got {len(args)} values; the form is {form}")
@@ -135,7 +135,7 @@ def _required(field):
 
 
 def _form(fields):
-    """``(filters, kernel_size, stride=1)``"""
+    """Format the options as ``(filters, kernel_size, stride=1)``."""
     return "(" + ", ".join(n if _required(f) else f"{n}={_shown_default(f)}" for n, f in fields.items()) + ")"
 
 
@@ -158,7 +158,7 @@ def _checked(cls, field, value):
 
 
 def _default(cls, field):
-    """The default as its own annotation would have it (0 of a float is 0.0); the author's word counts otherwise."""
+    """Return the default converted to its annotation (0 of a float is 0.0); unchanged if it does not fit."""
     value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     try:
         return fit(value, _annotation(cls, field))
@@ -167,7 +167,7 @@ def _default(cls, field):
 
 
 def _default_text(cls, field):
-    """The default as a spec would write it, None where there is nothing to write."""
+    """Return the default as a spec writes it, or None if it cannot be written."""
     if _required(field):
         return None
     try:
@@ -177,7 +177,7 @@ def _default_text(cls, field):
 
 
 def _annotation(cls, field):
-    """The annotation as a type; a text (``from __future__ import annotations``) is looked up where it was written."""
+    """Return the annotation as a type; resolve a string (``from __future__ import annotations``) in its own module."""
     owner = next(base for base in cls.__mro__ if field.name in get_annotations(base))
     module = sys.modules.get(owner.__module__)
     holder = type("holder", (), {"__annotations__": {field.name: field.type}})

@@ -1,4 +1,4 @@
-"""Plug-ins loaded by hand: ``--plugin FILE_OR_MODULE``. Importing one runs its ``@register``."""
+"""Plug-ins loaded with ``--plugin FILE_OR_MODULE``. Importing one runs its ``@register``."""
 
 import os
 import re
@@ -18,12 +18,12 @@ from .specs import shown
 def load_plugin(file_or_module: str | os.PathLike[str]) -> ModuleType:
     """Import a Python file (``"path/to/file.py"``) or a module (``"package.module"``) and return it.
 
-    The same plug-in twice is imported once. A plug-in that fails leaves no name behind.
+    A plug-in given twice is imported once. A plug-in that fails registers no names.
 
     Raises
     ------
-    UsageError : one sentence with the plug-in, what went wrong, and the file and line where it did; a DuplicateName
-        or other NnjitError that the plug-in runs into keeps its class.
+    UsageError : one sentence with the plug-in, the error, and its file and line; a DuplicateName or other NnjitError
+        raised by the plug-in keeps its class.
     """
     given = os.fspath(file_or_module)
     is_file = given.endswith(".py") or os.sep in given or "/" in given
@@ -45,7 +45,7 @@ def _import_file(given):
     if path.suffix != ".py":
         raise UsageError("a plug-in file ends in .py")
     path = path.resolve()
-    name = "nnjit_plugin_" + re.sub(r"\W", "_", path.stem)  # no other module is called so
+    name = "nnjit_plugin_" + re.sub(r"\W", "_", path.stem)  # a prefix that no other module has
     held = sys.modules.get(name)
     if held is not None and held.__file__ != str(path):  # the same file name in two folders
         name += f"_{crc32(os.fsencode(path)):08x}"
@@ -55,7 +55,7 @@ def _import_file(given):
     spec = spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # a .py file always has them
     module = module_from_spec(spec)
-    sys.modules[name] = module  # found by inspect, by pickle and by Numba's cache
+    sys.modules[name] = module  # for inspect, pickle and Numba's cache
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -71,7 +71,7 @@ def _import_module(given):
         return import_module(given)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{given}.".startswith(f"{error.name}."):
-            raise  # the plug-in was found; something it imports was not
+            raise  # the plug-in was found, but not a module that it imports
         file = Path(*given.split(".")).with_suffix(".py")
         hint = f"; did you mean the file {file}?" if file.is_file() else "; is it installed in this environment?"
         raise UsageError(f"no module named {error.name}{hint}") from None

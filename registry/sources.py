@@ -1,4 +1,4 @@
-"""Where registered classes come from: a "module:Class" text, an installed plug-in's entry point, a plug-in file."""
+"""Origins of registered classes: a "module:Class" text, an entry point of an installed plug-in, a plug-in file."""
 
 import sys
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from weakref import WeakKeyDictionary
 
 from ..errors import NnjitError
 
-# Class -> {catalogue: the name it was first registered under}. A mapping, since an attribute would be inherited.
+# Class -> {catalogue: its first registered name}. A mapping, since subclasses would inherit an attribute.
 NAMES: WeakKeyDictionary[type, dict] = WeakKeyDictionary()
 
-# Module name -> what the user gave to load it with (--plugin FILE_OR_MODULE).
+# Module name -> the --plugin value that loaded it (FILE_OR_MODULE).
 PLUGINS: dict[str, str] = {}
 
 
@@ -22,29 +22,29 @@ class Source:
     """A class that has not been imported yet."""
 
     target: str  # "package.module:Class"
-    plugin: str | None = None  # the distribution that declares it; None for nnjit's own table
+    plugin: str | None = None  # the distribution that declares it; None for the built-in table
 
     def __str__(self) -> str:
         return f"plug-in {self.plugin} ({self.target})" if self.plugin else self.target
 
     def load(self) -> Any:
-        """Import the module and take the class out of it; any exception of that module passes through."""
+        """Import the module and return the class; any exception of that module propagates."""
         module, _, attributes = self.target.partition(":")
         return reduce(getattr, attributes.split("."), import_module(module))
 
     def names(self, cls: type) -> bool:
-        """Whether this is where `cls` comes from, judged without importing anything."""
+        """Return whether `cls` comes from this source, decided without imports."""
         module, _, attributes = self.target.partition(":")
         if attributes != cls.__qualname__:
             return False
-        # An entry point may name a package that takes the class from one of its own modules.
+        # An entry point may name a package that imports the class from one of its modules.
         return module == cls.__module__ or (self.plugin is not None and _top(module) == _top(cls.__module__))
 
 
 def entry_points(group: str) -> tuple[dict[str, list[Source]], dict[str, str]]:
-    """Names that installed distributions declare under a group, and what is wrong with those that cannot be used.
+    """Return the names that installed distributions declare under a group, and the errors of unusable ones.
 
-    Nothing is imported. A name with two sources is left for whoever asks for it.
+    Nothing is imported. A name with two sources is an error only when it is looked up.
     """
     found: dict[str, list[Source]] = {}
     broken = {}
@@ -64,12 +64,12 @@ def entry_points(group: str) -> tuple[dict[str, list[Source]], dict[str, str]]:
 
 @cache
 def _entry_points(group, path):
-    """The entry points of a group reachable from sys.path (an argument, so that a changed path is searched again)."""
+    """List the entry points of a group on sys.path (an argument, so that a changed path is searched again)."""
     from importlib import metadata
 
     try:
         return tuple(metadata.entry_points(group=group))
-    except Exception:  # one unreadable entry_points.txt must not hide every other distribution's
+    except Exception:  # one unreadable entry_points.txt must not hide those of other distributions
         points: list[Any] = []
         for distribution in metadata.distributions():
             try:
@@ -80,7 +80,7 @@ def _entry_points(group, path):
 
 
 def same_class(one: type, other: type) -> bool:
-    """Whether two classes are one class defined twice: a module reloaded, a notebook cell run again."""
+    """Return whether two classes are the same class defined twice: a reloaded module, a notebook cell run again."""
     if one is other:
         return True
     if one.__qualname__ != other.__qualname__:
@@ -90,16 +90,16 @@ def same_class(one: type, other: type) -> bool:
 
 
 def described(cls: type) -> str:
-    """``module:Class`` with its file, for an error."""
+    """Format ``module:Class`` with its file, for an error."""
     file = _file(cls)
     return f"{cls.__module__}:{cls.__qualname__}" + (f" in {file}" if file else "")
 
 
 def plugin_of(cls: type) -> str | None:
-    """What to give to ``--plugin`` so that `cls` is registered; None for nnjit's own.
+    """Return the ``--plugin`` value that registers `cls`; None for built-in classes.
 
-    What the user gave when the plug-in was loaded so, else the module of the class; for a class defined in a script
-    the script's path, for one defined at a prompt ``"__main__"``.
+    It is the user's value if the plug-in was loaded with --plugin, else the module of the class; for a class defined in
+    a script the script's path, for one defined at a prompt ``"__main__"``.
     """
     module, given = cls.__module__, given_by_user(cls)
     if given is not None:
@@ -112,13 +112,13 @@ def plugin_of(cls: type) -> str | None:
 
 
 def given_by_user(cls: type) -> str | None:
-    """The plug-in loaded by hand that brought `cls`, or None."""
+    """Return the --plugin value that loaded `cls`, or None."""
     parts = cls.__module__.split(".")
     return next((PLUGINS[name] for i in range(len(parts), 0, -1) if (name := ".".join(parts[:i])) in PLUGINS), None)
 
 
 def reason(error: BaseException) -> str:
-    """One line that says why an import failed and where: the plug-in's last line on the way to the error."""
+    """Format in one line why an import failed and where: the plug-in's last line in the traceback."""
     if isinstance(error, NnjitError):
         return str(error)
     if isinstance(error, SyntaxError):

@@ -1,11 +1,11 @@
-"""Specs: how a user writes a layer, a loss or a data set down. Text is read as data and never evaluated.
+"""Specs: the notation for a layer, a loss or a data set. Text is parsed as data and never evaluated.
 
-Four forms say the same thing::
+Four equivalent forms::
 
     "conv(8, 3, padding='same')"                              call form; without options just "relu"
     ("conv", {"filters": 8, "kernel_size": 3})                a pair
     {"layer": "conv", "filters": 8, "kernel_size": 3}         a table, as in TOML; the key is the kind's word, or "name"
-    Spec("conv", (8, 3), {"padding": "same"})                 what all of them become
+    Spec("conv", (8, 3), {"padding": "same"})                 the result of parsing any of them
 """
 
 import ast
@@ -18,9 +18,9 @@ from typing import Any
 
 from ..errors import SpecError
 
-MAX_LENGTH = 10_000  # characters of one spec; far beyond any layer, far below what could exhaust the parser
-MAX_DEPTH = 20  # brackets inside brackets
-MAX_BITS = 64  # no option is a whole number beyond 64 bits, and Python refuses to print very long ones
+MAX_LENGTH = 10_000  # characters of one spec: far above any layer, far below the limit of the parser
+MAX_DEPTH = 20  # levels of nested brackets
+MAX_BITS = 64  # bits of a whole number: no option needs more, and Python refuses to print very long ones
 
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
@@ -45,11 +45,11 @@ def parse(spec: Any, kind: str = "layer") -> Spec:
     Parameters
     ----------
     spec : str, (str, dict) pair, dict or Spec
-    kind : the word under which a table gives the name ("layer", "loss", ...); "name" serves as well.
+    kind : the key of the name in a table ("layer", "loss", ...); "name" works too.
 
     Raises
     ------
-    SpecError : one sentence that quotes the spec and says what is wrong with it.
+    SpecError : one sentence that quotes the spec and states the error.
     """
     if isinstance(spec, Spec):
         return spec
@@ -71,7 +71,7 @@ def parse(spec: Any, kind: str = "layer") -> Spec:
 def split(text: str) -> list[str]:
     """Split ``"conv(8, 3) relu, dense(10)"`` at white space and commas outside brackets and quotes.
 
-    Raises SpecError for brackets or quotes that do not match, or that stand where a name should begin.
+    Raises SpecError for brackets or quotes that do not match, or that occur where a name should begin.
     """
     pieces, start = [], 0
     for position, character, depth in _scan(text, length=10 * MAX_LENGTH):
@@ -91,7 +91,7 @@ def literal(value: Any) -> str:
     Raises SpecError for a value that has no such form (an array, a function, nan).
     """
     if isinstance(value, float) and not math.isnan(value):
-        return repr(float(value))  # inf is written inf, which a spec may say
+        return repr(float(value))  # inf is written inf, which a spec may contain
     if value is None or isinstance(value, (bool, int, str)):
         return repr(value)
     if isinstance(value, tuple):
@@ -108,25 +108,25 @@ def literal(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """How a value is quoted in an error: short, printable whatever it holds, with its type."""
+    """Format a value for an error: short, always printable, with its type."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
         return f"a whole number of {value.bit_length()} bits"
     try:
         text = quoted(value) if isinstance(value, str) else _SHORT.repr(value)
-    except Exception:  # somebody's __repr__; an error about a value must not fail on the value
+    except Exception:  # a foreign __repr__ failed; an error about a value must not fail on the value
         return f"a {type(value).__name__}"
     return text if value is None else f"{text} ({type(value).__name__})"
 
 
 def quoted(text: str) -> str:
-    """Text of the user's in double quotes, shortened, its unprintable characters escaped."""
+    """Quote user text: in double quotes, shortened, with unprintable characters escaped."""
     return f'"{_SHORT.repr(text)[1:-1]}"'
 
 
 def nearest(word: str, choices: Iterable[str]) -> list[str]:
-    """Up to three of the choices that the word may have been meant for, best first; case and "_" do not count."""
+    """List up to three choices close to the word, best first; case and "_" are ignored."""
     from difflib import get_close_matches
 
     plain: dict[str, str] = {}
@@ -137,13 +137,13 @@ def nearest(word: str, choices: Iterable[str]) -> list[str]:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """``"; did you mean a, b or c?"``, or nothing when no choice is near."""
+    """Return ``"; did you mean a, b or c?"``, or an empty string if no choice is close."""
     near = nearest(word, choices)
     return f"; did you mean {either(near)}?" if near else ""
 
 
 def either(words: Iterable[str]) -> str:
-    """``"a, b or c"``"""
+    """Join words as ``"a, b or c"``."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 
@@ -195,7 +195,7 @@ def _scan(text, length=MAX_LENGTH):
 
 
 def _parse_call(text, kind):
-    for _ in _scan(text):  # bounds and balance first: then Python's parser meets nothing it could choke on
+    for _ in _scan(text):  # check length and balance first, so that Python's parser cannot fail on them
         pass
     try:
         with warnings.catch_warnings():
@@ -228,7 +228,7 @@ def _call(node):
 
 
 def _value(node, option=""):
-    """The value of a literal's syntax tree; `option` only helps the error along."""
+    """Return the value of a literal's syntax tree; `option` is a prefix of error messages."""
     match node:
         case ast.Constant(value=bool() | str() | float() | None as value):
             return value

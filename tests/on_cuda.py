@@ -26,15 +26,15 @@ from nnjit.kernels.cuda import dense, product
 from nnjit.kernels.gpu import launch, tensor
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
-from nnjit.network import compose
 from nnjit.program import device
 from nnjit.program.graph import Ref
 from nnjit.program.plan import Plan
 from nnjit.program.program import Program
-from nnjit.registry import builtin
+from nnjit.registry import builtin, compose
 from nnjit.storage import checkpoint
 from nnjit.training.clip import Clip
-from nnjit.training.fit import Settings, Trainer
+from nnjit.training.settings import Settings
+from nnjit.training.trainer import Trainer
 from numba import njit, prange
 from window_vectors import cases as windows
 from window_vectors import near
@@ -782,7 +782,7 @@ def test_certification_asks_cuda_too(monkeypatch):
     def lost(x, W, b, y):
         raise CudaAPIError("[999] CUDA_ERROR_UNKNOWN")
 
-    for wrong, said in ((careless, r"y\[.*, the reference gives"), (lost, r"cannot run: the GPU reports \[999\]")):
+    for wrong, said in ((careless, r"y\[.*, the reference gives"), (lost, r"cannot run: .*\[999\]")):
         monkeypatch.setattr(dense, "forward", launch.launcher(wrong))
         (row,) = certify(["dense"]).rows
         assert list(row.failures) == ["cuda"] and re.search(said, row.failures["cuda"][0]), row.failures
@@ -852,7 +852,7 @@ class CudaAPIError(Exception):
     [
         (
             "[700] CUDA_ERROR_ILLEGAL_ADDRESS",
-            r"the GPU reports \[700\] CUDA_ERROR_ILLEGAL_ADDRESS; what it held is lost",
+            r"\[700\] CUDA_ERROR_ILLEGAL_ADDRESS; .*lost",
         ),
         ("[2] CUDA_ERROR_OUT_OF_MEMORY", "the GPU has not enough free memory; a smaller batch_size needs less"),
     ],

@@ -129,7 +129,7 @@ def test_without_torch(here, monkeypatch):
     assert lines["dense.1"][1:] == ["2", "1.00", "3.00", "4.0", "40", "%", "-", "-", "-"]
     assert lines["odd.2"][1:] == ["2", *7 * ["-"]]
     assert lines["a training step"][3:6] == ["8.00", "2.0", "20"] and "PyTorch is not installed" in text
-    assert "others used 30 % of the processors" in text
+    assert "used 30 % of the CPU" in text
 
 
 @pytest.mark.parametrize(

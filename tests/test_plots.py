@@ -490,7 +490,7 @@ def test_filters_of_one_dimension_are_lines_and_of_three_middle_slices(run, tmp_
 
 def test_filters_without_a_convolution_or_of_a_damaged_file(run, tmp_path):
     save_file({"dense.1.W": np.ones((3, 2))}, run / "last.safetensors")
-    with pytest.raises(DataError, match=r"digits: nothing to draw, the picture needs .*weights of a convolution"):
+    with pytest.raises(DataError, match=r"digits: nothing to draw, .* best\.safetensors .*weights of a convolution"):
         filters.draw([run], tmp_path / "f.png")
     (run / "best.safetensors").write_bytes(b"\x10")
     with pytest.raises(DataError, match=r"best\.safetensors: expected saved tensors"):
@@ -514,7 +514,7 @@ def test_confusion_draws_counts_of_the_best_epoch_and_shares_of_the_row(run, tmp
 @pytest.mark.parametrize("table", [[[1, 2]], [[1, 2], [3]], [[1, -1], [0, 1]], [["a"]], 3, [[0.5]], [[None]], []])
 def test_confusion_refuses_what_is_no_square_table_of_counts(tmp_path, table):
     run = write(tmp_path / "a", [{"step": 7, "epoch": 1, "epoch_end": True, "val_confusion": table}])
-    with pytest.raises(DataError, match=r"log\.jsonl: val_confusion of step 7 is no square table of counts"):
+    with pytest.raises(DataError, match=r"log\.jsonl: val_confusion of step 7 .* square table of counts"):
         confusion.draw([run], tmp_path / "c.png")
 
 
@@ -655,7 +655,7 @@ def test_plot_into_a_new_directory_or_a_file(run, tmp_path):
     "arguments, kind, sentence",
     [
         (["--what", "los"], UnknownName, "unknown picture 'los'; did you mean loss"),
-        (["--what", "filters"], DataError, "nothing to draw, the picture needs best.safetensors"),
+        (["--what", "filters"], DataError, "needs best.safetensors"),
         (["--output", "x.png"], UsageError, "is one file for 5 pictures"),
         (["--what", "loss", "--output", "x.jpg"], UsageError, "must end in .png, .svg or .pdf, got .jpg"),
         (["--what", "loss", "--output", "x.png", "--format", "svg"], UsageError, "name different formats"),

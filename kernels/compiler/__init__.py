@@ -1,1 +1,1 @@
-"""What turns a function into a kernel of the CPU, and keeps its machine code."""
+"""Compilation of functions to CPU kernels, and the cache of their machine code."""

@@ -1,9 +1,9 @@
 """Compiled code on disk, outside the source tree, keyed so that a stale entry cannot be loaded.
 
-Numba's own cache key sees a function's bytecode only. Here every compiled function carries a name that ends in a hash
-of all that decides its code (its source and that of what it calls, constants, options, signature, Numba's version and
-the modules that make code of sources); Numba adds the CPU. One signature a file, so processes that start at once write
-the same bytes.
+Numba's own cache key covers only a function's bytecode. Here the name of every compiled function ends in a hash of
+everything that determines its code (its source and that of its callees, constants, options, signature, Numba's version
+and the modules that generate code from sources); Numba adds the CPU. Each file holds one signature, so processes that
+start at once write the same bytes.
 """
 
 import atexit
@@ -21,7 +21,7 @@ from pathlib import Path
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
-# In the key of what no text stands for: no other process has this word.
+# Part of the key of an object without a textual form; unique to this process.
 UNCACHED = f"uncached_{secrets.token_hex(8)}_"
 
 _warned = False
@@ -29,9 +29,9 @@ compiled = 0  # functions that this process had to compile
 
 
 def directory() -> Path:
-    """Where compiled code is kept: ``NNJIT_CACHE_DIR``, else the platform's user cache.
+    """Return the directory of compiled code: ``NNJIT_CACHE_DIR``, else the platform's user cache.
 
-    Where either needs a home directory and the user has none, a temporary directory of this process, with one warning.
+    If it needs a home directory and the user has none, use a temporary directory of this process, with one warning.
     """
     chosen = os.environ.get("NNJIT_CACHE_DIR")
     try:
@@ -40,7 +40,7 @@ def directory() -> Path:
         from platformdirs import user_cache_path
 
         path = user_cache_path("nnjit", appauthor=False)
-        if path.is_absolute():  # some versions leave the ~ of a user without home as it is
+        if path.is_absolute():  # some versions do not expand the ~ of a user without home
             return path
     except RuntimeError:
         pass
@@ -49,7 +49,7 @@ def directory() -> Path:
 
 @functools.cache
 def _temporary(why) -> Path:
-    """A directory that this process removes at its end."""
+    """Create a directory that this process removes at its end."""
     path = tempfile.mkdtemp(prefix="nnjit-")
     atexit.register(_remove, path, os.getpid())
     _warn(f"{why}, and there is no home directory; compiled code is kept in {path} until this process ends")
@@ -62,7 +62,7 @@ def _remove(path, process):
 
 
 def clear() -> int:
-    """Delete every compiled file; returns the number of bytes freed."""
+    """Delete every compiled file; return the number of bytes freed."""
     folder = directory() / "compiled"
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) if folder.exists() else 0
     shutil.rmtree(folder, ignore_errors=True)
@@ -70,9 +70,9 @@ def clear() -> int:
 
 
 def digest(*parts) -> str:
-    """Sixteen hex digits that stand for the texts given, for this Numba and for this nnjit's way of making code.
+    """Hash texts, Numba's version and nnjit's code generator to sixteen hex digits.
 
-    Where one of the texts holds `UNCACHED` they follow that word: what such a name is given to is kept off the disk.
+    If a text contains `UNCACHED`, that word precedes the digits, and code with such a name is not stored on disk.
     """
     text = "\0".join([numba.__version__, _machinery(), *map(str, parts)])
     found = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -118,7 +118,7 @@ class _Impl(CompileResultCacheImpl):
 
 
 class _Files(IndexDataCacheFile):
-    """Machine code behind its own hash: a damaged file must never run."""
+    """Files of machine code with a hash in front: a damaged file must never run."""
 
     def _load_data(self, name):
         data = Path(self._data_path(name)).read_bytes()
@@ -145,10 +145,10 @@ class DiskCache(FunctionCache):
     def load_overload(self, sig, target_context):
         try:
             return super().load_overload(sig, target_context)
-        except Exception as error:  # a damaged file must never be worse than no file
+        except Exception as error:  # treat a damaged file like a missing one
             _warn(f"cannot read compiled code from {self.cache_path} ({error}); compiling again")
             with suppress(OSError):
-                self.flush()  # or saving would stumble over it again
+                self.flush()  # otherwise saving would fail on it again
             return None
 
     def save_overload(self, sig, data):

@@ -1,7 +1,8 @@
-"""Scalar formulas: y = f(x) and its derivative, written once, made into kernels over flat arrays.
+"""Scalar formulas y = f(x) and their derivatives, written once and turned into kernels over flat arrays.
 
-A formula's first arguments are numbers of the layer's arrays (``x``; in the derivative ``x``, ``y`` or both), the rest
-are options. The derivative's names decide what the backward pass has to keep: one that binds only ``y`` frees ``x``.
+The first arguments of a formula are numbers of the layer's arrays (``x``; in the derivative ``x``, ``y`` or both), the
+rest are options. The derivative's arguments determine the arrays that the backward pass keeps: one that takes only
+``y`` frees ``x``.
 """
 
 import ast
@@ -36,11 +37,11 @@ class Formula(Kernel):
         )
 
     def derivative(self, function):
-        """Decorator for f', a formula of ``x``, ``y`` or both; gives the kernel dx = dy f'."""
+        """Turn f', a formula of ``x``, ``y`` or both, into the kernel dx = dy f'; a decorator."""
         return Formula(function, ("x", "y"), "dx", "dy")
 
     def plain(self):
-        """The kernel as plain Python, the reference of itself."""
+        """Return the kernel in plain Python, which serves as its reference."""
         namespace = {**self.function.__globals__, "_real": float, "_exp": exp}
         definition = source.real(self.source.tree(), namespace, ("exp",))
         formula = source.build(definition, self.function.__name__, self.source.file, namespace)
@@ -52,7 +53,7 @@ class Formula(Kernel):
         return self.source.key() + self.text
 
     def scalar(self, real, functions=()):
-        """The tree of the scalar function for numbers of the type `real`, and the names it knows; see `source.real`."""
+        """Return the tree of the scalar function for numbers of type `real`, and its namespace; see `source.real`."""
         namespace = {**self.function.__globals__, "_real": real}
         return _all_real(source.real(self.source.tree(), namespace, functions)), namespace
 
@@ -69,7 +70,7 @@ class Formula(Kernel):
 
 
 class _WholeNumbers(ast.NodeTransformer):
-    """In a formula a whole number is a real one too, but not as an exponent (x ** 2 stays a product)."""
+    """Whole numbers in a formula become real ones, except exponents (x ** 2 stays a product)."""
 
     def visit_Constant(self, node):
         if type(node.value) is int:
@@ -94,7 +95,7 @@ def _all_real(definition):
 
 
 def elementwise(function):
-    """Decorator for f, a scalar formula of ``x`` and options; gives the kernel y = f(x)."""
+    """Turn f, a scalar formula of ``x`` and options, into the kernel y = f(x); a decorator."""
     names = list(inspect.signature(function).parameters)
     if not isinstance(function, python_types.FunctionType) or names[:1] != ["x"]:
         raise TypeError(f"an elementwise formula takes x first, then options; {function!r} takes {names}")

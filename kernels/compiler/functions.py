@@ -1,10 +1,9 @@
-"""exp, expm1 and tanh as plain arithmetic, so that LLVM makes vector loops of formulas that use them.
+"""Functions exp, expm1 and tanh as plain arithmetic, so that LLVM vectorises loops over formulas that use them.
 
 x = n ln 2 + r with a whole n and |r| <= ln 2 / 2; then exp(x) = 2^n (1 + q), where q = r + r^2/2! + ... is the Taylor
-polynomial of exp(r) - 1, whose first left-out term is below half a unit in the last place. 2^n is written into the
-exponent bits. Calls of the C library would do the same one number at a time. Errors stay below 2 units in the last
-place, 5 for expm1 and tanh; infinities and NaN come out as they should; where exp
-would be subnormal it is 0.
+polynomial of exp(r) - 1, whose first omitted term is below half a unit in the last place. 2^n is written into the
+exponent bits. The C library would compute one number at a time. Errors stay below 2 units in the last place, 5 for
+expm1 and tanh; infinities and NaN are correct; a subnormal exp becomes 0.
 """
 
 import math
@@ -18,14 +17,14 @@ from numba.extending import intrinsic
 
 @dataclass(frozen=True)
 class _Format:
-    """What the formulas need to know of a floating-point type."""
+    """The constants of the formulas for a floating-point type."""
 
     bits: int
-    mantissa: int  # bits of it
-    terms: int  # of the polynomial
-    ln2: tuple  # ln 2 = a short number, whose products with n are exact, + the rest
-    exact: tuple  # the least and the largest x for which exp(x) is a normal number
-    overflow: float  # from here on exp is infinite
+    mantissa: int  # bits of the mantissa
+    terms: int  # terms of the polynomial
+    ln2: tuple  # ln 2 = a short number, whose products with n are exact, + the remainder
+    exact: tuple  # smallest and largest x for which exp(x) is a normal number
+    overflow: float  # exp is infinite from here on
 
     @property
     def float(self):
@@ -36,7 +35,7 @@ class _Format:
         return ir.IntType(self.bits)
 
 
-LN2_SHORT = 0.693145751953125  # 16 bits of ln 2
+LN2_SHORT = 0.693145751953125  # ln 2 to 16 bits
 FORMATS = {
     types.float32: _Format(
         32, 23, 7, (LN2_SHORT, 1.4286068203094172e-06), (-87.33654022216797, 88.72283172607422), 89.0
@@ -48,7 +47,7 @@ FORMATS = {
 
 
 class _Arithmetic:
-    """LLVM for the formulas on one number, in fused steps: Numba's fast-math flags may regroup what is not fused."""
+    """LLVM code of the formulas for one number, in fused steps: Numba's fast-math flags may regroup unfused ones."""
 
     def __init__(self, builder, format):
         self.builder, self.format = builder, format
@@ -62,31 +61,31 @@ class _Arithmetic:
         return self.builder.call(function, arguments)
 
     def clamp(self, x, low, high):
-        """x between two bounds; NaN stays."""
+        """Clamp x between two bounds; NaN stays NaN."""
         for bound, beyond in ((low, "<"), (high, ">")):
             x = self.builder.select(self.builder.fcmp_ordered(beyond, x, self.number(bound)), self.number(bound), x)
         return x
 
     def split(self, x):
-        """n and q with exp(x) = 2^n (1 + q)."""
+        """Return n and q with exp(x) = 2^n (1 + q)."""
         n = self.call("rint", self.builder.fmul(x, self.number(1 / math.log(2))))
         r = x
         for part in self.format.ln2:
             r = self.call("fma", n, self.number(-part), r)
         q, power = [self.number(1 / math.factorial(k + 1)) for k in range(self.format.terms)], r
-        while len(q) > 1:  # a + b r + c r^2 + d r^3 = (a + b r) + (c + d r) r^2: a tree has fewer steps that wait
+        while len(q) > 1:  # a + b r + c r^2 + d r^3 = (a + b r) + (c + d r) r^2: a tree has fewer dependent steps
             pairs = [self.call("fma", b, power, a) for a, b in zip(q[::2], q[1::2], strict=False)]
             q, power = pairs + q[2 * len(pairs) :], self.builder.fmul(power, power)
         return self.builder.fptosi(n, self.format.int), self.builder.fmul(q[0], r)
 
     def power(self, n):
-        """2^n for an n whose power is a normal number."""
+        """Return 2^n, for n such that it is a normal number."""
         bias = self.format.int((1 << (self.format.bits - self.format.mantissa - 2)) - 1)
         shifted = self.builder.shl(self.builder.add(n, bias), self.format.int(self.format.mantissa))
         return self.builder.bitcast(shifted, self.format.float)
 
     def exp(self, x):
-        """(1 + q) with n added to its exponent bits; outside `exact` there is no normal number to write them into."""
+        """Return 1 + q with n added to its exponent bits; outside the range `exact` return 0 or infinity."""
         n, q = self.split(x)
         bits = self.builder.bitcast(self.builder.fadd(q, self.number(1.0)), self.format.int)
         bits = self.builder.add(bits, self.builder.shl(n, self.format.int(self.format.mantissa)))
@@ -97,7 +96,7 @@ class _Arithmetic:
         return value
 
     def expm1(self, x):
-        n, q = self.split(self.clamp(x, -40.0, self.format.overflow))  # exp(-40) is nothing beside 1
+        n, q = self.split(self.clamp(x, -40.0, self.format.overflow))  # exp(-40) is negligible against 1
         half = self.power(self.builder.sub(n, self.format.int(1)))
         value = self.call("fma", half, q, self.builder.fsub(half, self.number(0.5)))
         value = self.builder.fmul(value, self.number(2.0))
@@ -105,7 +104,7 @@ class _Arithmetic:
         return self.builder.select(tiny, x, value)
 
     def tanh(self, x):
-        """-t / (2 + t) with t = exp(-2 |x|) - 1, and the sign of x."""
+        """Return -t / (2 + t) with t = exp(-2 |x|) - 1, and the sign of x."""
         n, q = self.split(self.clamp(self.builder.fmul(self.call("fabs", x), self.number(-2.0)), -40.0, 0.0))
         power = self.power(n)
         t = self.call("fma", power, q, self.builder.fsub(power, self.number(1.0)))

@@ -1,9 +1,9 @@
-"""A kernel: a loop over arrays that is written once and compiled for the element type and ranks it meets.
+"""Kernels: loops over arrays, written once and compiled for each element type and rank.
 
-``@kernel`` marks a function with one top-level ``for i in prange(n)`` whose iterations are independent. Called from
-Python it compiles for the arguments and runs serially. The program binds it by symbol (slots.py): the machine code
-of the kernel is registered with LLVM under a name, and the program calls that name, so that compiling a program never
-compiles its kernels again.
+``@kernel`` marks a function with one top-level ``for i in prange(n)`` with independent iterations. Called from Python,
+it compiles for the arguments and runs serially. The program binds it by symbol (slots.py): the machine code of the
+kernel is registered with LLVM under a name, and the program calls that name, so compiling a program never recompiles
+its kernels.
 """
 
 import inspect
@@ -26,23 +26,23 @@ from . import functions, reached, source
 from .cache import UNCACHED, DiskCache, digest
 from .subnormal import flush
 
-# What LLVM may change in floating-point arithmetic (docs/architecture.md has the table): a product and a sum may become
-# one fused operation, and the terms of ``total += term`` may be added in any order, so that sums vectorise.
+# Permitted changes to floating-point arithmetic (table in docs/architecture.md): LLVM may fuse a product and a sum, and
+# may add the terms of ``total += term`` in any order, so that sums vectorise.
 FAST = {"contract"}
 SUM = ["contract", "nsz", "reassoc"]
 FLOATS = {np.float32: types.float32, np.float64: types.float64}
-# Without Numba's reference counts: every array belongs to the caller, and a count costs an atomic operation.
+# No reference counts by Numba: every array belongs to the caller, and a count costs an atomic operation.
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
-HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels only
+HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called only by kernels
 INLINED = {**HELPER, "forceinline": True}
 
 
 @intrinsic
 def add(typing, total, term):
-    """``total + term``, a step of a sum, whose terms may be added in any order: LLVM makes a vector loop of it."""
+    """Add a term to a sum whose terms may be added in any order, so that LLVM vectorises the loop."""
     function = operator.iadd
     found = typing.resolve_function_type(function, (total, term), {})
-    if found is None:  # tuples have no += of their own
+    if found is None:  # tuples have no +=
         function = operator.add
         found = typing.resolve_function_type(function, (total, term), {})
     if found is None:
@@ -62,12 +62,12 @@ def _add(total, term):
     return total + term
 
 
-add.py_func = _add  # type: ignore[attr-defined]  # what it means in plain Python, as of tile.py's words
+add.py_func = _add  # type: ignore[attr-defined]  # its twin in plain Python, as for the words of tile.py
 
 
 @intrinsic
 def _flush(typing, x):
-    """`flush` of one number, as a comparison and a selection, so that loops around it vectorise."""
+    """Flush one number with a comparison and a selection, so that loops around it vectorise."""
 
     def generate(context, builder, sig, values):
         size = context.get_function(abs, x(x))(builder, values)
@@ -82,20 +82,20 @@ def _flushed(x):
     return (lambda x: _flush(x)) if x in FLOATS.values() else None
 
 
-FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # what np.exp is in kernels
+FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # replacements of np.exp etc.
 FUNCTIONS["_add"] = add
 FUNCTIONS_KEY = digest(inspect.getsource(functions))
 
-# One thread at a time compiles. It is Numba's own lock, since Numba calls us while it compiles, and we call Numba. A
-# process is forked between compilations: its child must find neither the lock taken nor half of a function.
+# One thread at a time compiles, under Numba's own lock, since Numba calls nnjit while compiling and nnjit calls Numba.
+# A fork waits for compilations: the child must find neither a held lock nor half a function.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=COMPILING.acquire, after_in_parent=COMPILING.release, after_in_child=COMPILING.release)
 
 
 class once:
-    """A property that is worked out when it is first read, by one thread alone.
+    """A property computed on first access, by one thread only.
 
-    functools.cached_property has a lock of its own until Python 3.12, which a forked child might find taken.
+    functools.cached_property has a separate lock until Python 3.12, which a forked child might find held.
     """
 
     def __init__(self, function):
@@ -111,21 +111,21 @@ class once:
 
 
 def helper(function):
-    """A function that kernels call: compiled into them, never called from Python."""
+    """Mark a function that is compiled into the kernels that call it, never called from Python."""
     return njit(**HELPER)(function)
 
 
 def inlined(function):
-    """A helper that becomes part of its callers: short work, for which passing many arguments would take longer."""
+    """Mark a helper that is always inlined: a short one, for which passing its arguments would take longer."""
     return njit(**INLINED)(function)
 
 
 def linked(function):
-    """A helper that kernels call by symbol: compiled once for an element type, however many kernels share it.
+    """Mark a helper that kernels call by symbol: compiled once per element type, for any number of kernels.
 
-    Arguments are flat arrays (annotated ``array``), of which it gets the address alone, tuples of whole numbers
-    (annotated with their length), tables of them (annotated ``places``) and whole numbers. It returns nothing. At least
-    one argument is an array: the element type is that of the first.
+    Arguments are flat arrays (annotated ``array``), passed as addresses, tuples of whole numbers (annotated with their
+    length), tables of them (annotated ``places``) and whole numbers. It returns nothing. At least one argument is an
+    array; the first one determines the element type.
     """
     names, notes = list(inspect.signature(function).parameters), function.__annotations__
     arrays = [name for name in names if notes.get(name) is array]
@@ -134,7 +134,7 @@ def linked(function):
     @COMPILING
     @memoize
     def register(real):
-        """Compile for an element type, or load from disk; the symbol and the signature."""
+        """Compile for an element type, or load from disk; return the symbol and the signature."""
         namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals, "_real": real, "_add": add}
         name = f"{text.label}_{digest(text.key(), real.__name__, sorted(FAST))}"
         text.register(real)
@@ -175,25 +175,25 @@ class array:
 
 
 class places:
-    """Annotation of `linked` functions: whole numbers, those of the word `numbers`."""
+    """Annotation of `linked` functions: a table of whole numbers, made by the word `numbers`."""
 
 
 @COMPILING
 def compiled(function, signature, **options):
-    """A Numba dispatcher for one signature, taken from our disk cache when it is there.
+    """Return a Numba dispatcher for one signature, loaded from the disk cache if possible.
 
-    `function.__name__` must carry a hash of all that decides the code but the options.
+    `function.__name__` must contain a hash of everything that determines the code except the options.
 
     Raises
     ------
-    NnjitError : Numba's compiler is switched off, or its threads cannot start.
+    NnjitError : Numba's compiler is disabled, or its threads cannot start.
     """
     need_compiler()
     if options.get("parallel"):
         start_threads()
     options = {**OPTIONS, **options}
     function.__name__ += "_" + digest(sorted((k, sorted(v) if k == "fastmath" else v) for k, v in options.items()))
-    function.__module__ = __name__  # Numba imports it when it loads the code; a plug-in's may have another name then
+    function.__module__ = __name__  # Numba imports it when loading the code; a plug-in's module may be renamed by then
     dispatcher = njit(**options)(function)
     if UNCACHED not in function.__name__:
         dispatcher._cache = DiskCache(function)
@@ -203,7 +203,7 @@ def compiled(function, signature, **options):
 
 
 def need_compiler():
-    """Raise NnjitError where the environment switches Numba's compiler off."""
+    """Raise NnjitError if the environment disables Numba's compiler."""
     if numba.config.DISABLE_JIT:
         raise NnjitError(
             "NUMBA_DISABLE_JIT is set, so Numba compiles nothing and nnjit's kernels run compiled only; unset it (tools"
@@ -212,11 +212,11 @@ def need_compiler():
 
 
 def start_threads():
-    """Start Numba's threads, if they do not run yet, and return how many there are.
+    """Start Numba's threads, if they do not run yet, and return their number.
 
     Raises
     ------
-    NnjitError : there is no threading layer as the environment wants it.
+    NnjitError : the threading layer that the environment requests is missing.
     """
     try:
         return numba.get_num_threads()
@@ -229,7 +229,7 @@ def start_threads():
 
 
 def first_line(error):
-    """An exception in one line: of Numba's many the first that says something, and the place in the source."""
+    """Format an exception in one line: the first informative line of Numba's message, and the source location."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Failed in")]
     place = re.search(r'File "(.*?)", line (\d+)', text)
@@ -237,7 +237,7 @@ def first_line(error):
 
 
 def symbol(dispatcher, signature):
-    """Register the machine code of a dispatcher with LLVM; returns the name under which other code may call it."""
+    """Register the machine code of a dispatcher with LLVM; return the symbol by which other code may call it."""
     result = dispatcher.overloads[tuple(signature)]
     name = "nnjit." + dispatcher.py_func.__name__
     llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
@@ -245,12 +245,12 @@ def symbol(dispatcher, signature):
 
 
 def external(name, signature, result=types.none):
-    """An intrinsic that calls the code registered as `name`; it must be registered before its caller is loaded."""
+    """Return an intrinsic that calls the symbol `name`, which must be registered before its caller is loaded."""
 
     def generate(context, builder, sig, values):
         return call_symbol(context, builder, name, signature, values, result)
 
-    # Numba wants an intrinsic's arguments spelled out.
+    # An intrinsic needs named arguments.
     names = ", ".join(f"a{i}" for i in range(len(signature)))
     space = {"result": (result(*signature), generate)}
     exec(f"def call(typing, {names}):\n    return result", space)
@@ -258,9 +258,9 @@ def external(name, signature, result=types.none):
 
 
 def call_symbol(context, builder, name, signature, values, result=types.none):
-    """Emit the call of a registered symbol in Numba's own calling convention; a list is an array, number by number.
+    """Emit the call of a registered symbol in Numba's calling convention; a list holds the members of an array struct.
 
-    Kernels raise nothing (`source.partition` sees to it), so the status that comes back is not looked at.
+    Kernels cannot raise (`reached.raising` refuses it), so the returned status is ignored.
     """
     function_type = context.call_conv.get_function_type(result, signature)
     function = cgutils.get_or_insert_function(builder.module, function_type, name)
@@ -278,7 +278,7 @@ def call_symbol(context, builder, name, signature, values, result=types.none):
 
 
 def _flatten(values, into):
-    """Numba's nested argument tuples as one list."""
+    """Flatten Numba's nested argument tuples into one list."""
     if isinstance(values, (tuple, list)):
         for value in values:
             _flatten(value, into)
@@ -287,7 +287,7 @@ def _flatten(values, into):
 
 
 class Kernel:
-    """One function over arrays; `arguments` are the names by which a layer's arrays are bound to it."""
+    """A function over arrays; a layer's arrays are bound to it by the names in `arguments`."""
 
     def __init__(self, function, form=None):
         self.function, self.form = function, form
@@ -299,7 +299,7 @@ class Kernel:
         self._made = {}
 
     def __getstate__(self):
-        return self.__dict__ | {"_made": {}}  # machine code is this process's own
+        return self.__dict__ | {"_made": {}}  # machine code belongs to this process
 
     def __repr__(self):
         return f"<kernel {self.function.__module__}.{self.function.__qualname__}({', '.join(self.arguments)})>"
@@ -317,7 +317,7 @@ class Kernel:
         return self._source
 
     def python(self, real):
-        """The function that is compiled, for arrays of the NumPy type `real`, with `part` and `parts` at the end."""
+        """Return the function to compile, for arrays of type `real`; its last arguments are `part` and `parts`."""
         namespace = {**self.function.__globals__, **FUNCTIONS, "_real": real}
         self.source.register(real)
         definition = source.sums(source.real(self.source.tree(), namespace, functions.NAMES))
@@ -327,24 +327,24 @@ class Kernel:
         return source.build(definition, name, self.source.file, namespace)
 
     def compile(self, signature, real):
-        """Machine code for a tuple of Numba types (without part and parts).
+        """Compile for a tuple of Numba types (without part and parts).
 
         Raises
         ------
-        NnjitError : Numba cannot compile it; one sentence with the place in the source.
+        NnjitError : Numba cannot compile it; one sentence with the source location.
 
         Returns
         -------
         symbol : str
-            The name under which LLVM finds the code.
+            The name of the code in LLVM.
         dispatcher
-            The same code, callable from Python with part and parts at the end.
+            The same code, callable from Python with part and parts as last arguments.
         """
         signature = tuple(signature)
         if (signature, real) in self._made:
             return self._made[signature, real]
         with COMPILING:
-            if (signature, real) not in self._made:  # not by another thread either
+            if (signature, real) not in self._made:  # another thread may have made it meanwhile
                 self._made[signature, real] = self._make(signature, real)
         return self._made[signature, real]
 
@@ -360,14 +360,14 @@ class Kernel:
         return symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
 
     def inlined(self, signature, real):
-        """The kernel as a dispatcher that the caller compiles into itself (for networks of a few numbers)."""
+        """Return the kernel as a dispatcher that is inlined into the caller (for tiny networks)."""
         need_compiler()
         if not self.function.__module__.startswith("nnjit."):
-            self.compile(signature, real)  # so that what is wrong with it is said of it, not of its caller
+            self.compile(signature, real)  # so that errors name the kernel, not its caller
         return _inlined(self, real)
 
     def __call__(self, *arguments):
-        """Run on arrays, serially. Numbers take the float type of the first array that has one."""
+        """Run serially on arrays. Numbers take the type of the first float array."""
         reals = (a.dtype.type for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f")
         real = next(reals, np.float64)
         signature = tuple(FLOATS[real] if type(a) is float else type_of(a) for a in arguments)
@@ -384,7 +384,7 @@ def _inlined(kernel, real):
 def kernel(function=None, *, form=None):
     """Mark a function with one top-level ``prange`` loop as a kernel (see `Kernel`).
 
-    ``@kernel`` gets arrays as they are, (N, C, *spatial); ``@kernel(form="channels")`` gets (N, C, positions) for any
+    ``@kernel`` gets arrays unchanged, (N, C, *spatial); ``@kernel(form="channels")`` gets (N, C, positions) for any
     number of spatial dimensions, ``form="matrix"`` (N, features) (see `slots.shaped`).
     """
     if function is None:
@@ -393,7 +393,7 @@ def kernel(function=None, *, form=None):
 
 
 def type_of(value):
-    """The Numba type that a kernel argument is compiled for."""
+    """Return the Numba type of a kernel argument."""
     if isinstance(value, np.ndarray):
         return types.Array(types.float32 if value.dtype == np.float32 else _scalar(value.dtype), value.ndim, "C")
     if isinstance(value, (bool, np.bool_)):

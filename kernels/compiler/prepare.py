@@ -1,14 +1,14 @@
-"""With an empty cache: a second process compiles half of the functions that kernels share, then half of the kernels.
+"""A helper process for an empty cache: it compiles half of the functions that kernels share, then half of the kernels.
 
     python -m nnjit.kernels.compiler.prepare float32 nnjit.kernels.cpu.conv_tiles:correlate \\
         nnjit.kernels.cpu.norm:scale:a1,f
 
-A kernel is followed by its signature: a5 is an array of five dimensions, w1 one of whole numbers, t3 a tuple of three,
-i, f, b a whole number, a number and a truth value.
+A signature follows each kernel: a5 is an array of five dimensions, w1 a one-dimensional array of whole numbers, t3 a
+tuple of three, i, f, b a whole number, a float and a bool.
 
 Numba compiles in one thread. Compiled code goes to the disk cache under the hash of its source, so two processes can
-work on one list from both ends: what the one finds there, the other has made. The second one ends with its standard
-input, and so with the process that started it, however that ends.
+work on one list from both ends and load each other's results. The helper ends with its standard input, and so with the
+process that started it, however that ends.
 """
 
 import os
@@ -27,10 +27,10 @@ from .kernel import FLOATS
 
 @contextmanager
 def from_both_ends(functions, kernels, real):
-    """Within the block, `help()` starts a process that compiles `linked` functions, last first, if there are many.
+    """Yield `help`, a function that starts a process to compile `linked` functions, last first, if there are many.
 
-    Then it compiles kernels, pairs of a kernel and its signature, last first too. What it has not finished by the end
-    of the block is nobody's need any more.
+    Then the process compiles kernels, pairs of a kernel and its signature, last first too. It is killed when the block
+    ends.
     """
     process = None
 
@@ -46,7 +46,7 @@ def from_both_ends(functions, kernels, real):
                 process = subprocess.Popen(
                     command, **quiet, env=os.environ | {"NNJIT_CACHE_DIR": str(cache.directory())}
                 )
-            except OSError:  # then this process does it all
+            except OSError:  # then this process compiles everything
                 process = False
 
     try:
@@ -59,7 +59,7 @@ def from_both_ends(functions, kernels, real):
 
 
 def _name(function):
-    """Where another process finds a `linked` function; None if it is none of nnjit's own."""
+    """Return the import name of a `linked` function for another process; None if it is not nnjit's."""
     if function.__module__.startswith("nnjit."):
         for name, value in vars(sys.modules[function.__module__]).items():
             if getattr(value, "py_func", None) is function:
@@ -68,7 +68,7 @@ def _name(function):
 
 
 def _called(kernel, signature):
-    """A kernel of nnjit's own files and its signature, as another process gets them; None if it is none."""
+    """Return the import name of a kernel and its signature for another process; None if it is not nnjit's."""
     module = kernel.function.__module__
     if module.startswith("nnjit.") and vars(sys.modules[module]).get(kernel.__name__) is kernel:
         return f"{module}:{kernel.__name__}:{','.join(map(_letter, signature))}"
@@ -91,7 +91,7 @@ def _kind(text, real):
 
 
 def _end_with_input():
-    """End this process when its standard input does: that is a pipe whose other end closes when the parent dies."""
+    """End this process with its standard input, a pipe whose other end closes when the parent dies."""
     os.read(0, 1)
     os._exit(1)
 

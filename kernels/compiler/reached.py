@@ -1,7 +1,7 @@
-"""What the code of a function depends on: its text, and every function, class and value that the text reaches.
+"""Dependencies of a function's code: its text, and every function, class and value that the text refers to.
 
-The disk cache's key is made of these texts. A value that cannot be told by a text (an object of a foreign kind, a
-pointer) makes the key one of this process only: then nothing is read from disk and nothing is written.
+The disk cache's key is a hash of these texts. A value without a textual form (an object of a foreign kind, a pointer)
+makes the key specific to this process: then nothing is read from or written to disk.
 """
 
 import ast
@@ -22,7 +22,7 @@ from numba.core.types import Type
 from ...errors import SpecError
 from .cache import UNCACHED
 
-# Their versions are in the key as Python's and Numba's.
+# Modules that the versions of Python and Numba cover.
 FOREIGN = {"numba", "numpy", "llvmlite", *sys.stdlib_module_names}
 PLAIN = (bool, int, float, complex, str, bytes, range, slice, type(None), type(...))
 TOLD_BY_REPR = (
@@ -38,16 +38,16 @@ TOLD_BY_REPR = (
 
 
 def texts(function, seen):
-    """Yield the text of `function` and of all of the user's own that it reaches by globals, closures and defaults.
+    """Yield the text of `function` and of all user code that it reaches by globals, closures and defaults.
 
-    A helper stands for its whole file: what an overload or a factory there does cannot be seen from outside. Beside
-    its text stands its bytecode, which differs where the file was changed after it had been imported.
+    A helper contributes its whole file, since the effect of an overload or a factory there is not visible from outside.
+    Its bytecode is included, because it differs from the text if the file was changed after the import.
     """
     function = getattr(function, "py_func", function)
     if function in seen:
         return
     seen.add(function)
-    with suppress(OSError):  # made by exec or lambda: Numba compiles its bytecode
+    with suppress(OSError):  # made by exec or lambda: Numba compiles the bytecode
         yield text(function)
     yield from _bytecode(function.__code__)
     yield from _told((function.__defaults__, function.__kwdefaults__), (), seen)
@@ -62,9 +62,9 @@ def texts(function, seen):
 
 
 def _told(value, names, seen, module=None):
-    """Texts that stand for a value; `names` are those of the code that reaches it, `module` is where the code is."""
+    """Yield texts that represent a value; `names` occur in the code that reaches it, `module` contains that code."""
     inner = getattr(value, "py_func", value)
-    inner = getattr(inner, "_defn", inner)  # an @intrinsic holds its definition so
+    inner = getattr(inner, "_defn", inner)  # the definition of an @intrinsic
     kind = type(value)
     if kind in PLAIN:
         yield f"{kind.__name__} {value!r}"
@@ -79,7 +79,7 @@ def _told(value, names, seen, module=None):
             yield from texts(inner, seen)
     elif isinstance(value, python_types.ModuleType):
         yield from _module(value, seen)
-        if not _foreign(value.__name__):  # what its text computes is not told by its text
+        if not _foreign(value.__name__):  # the text does not show the values that it computes
             for name in sorted(set(names) & vars(value).keys()):
                 if (id(value), name) not in seen:
                     seen.add((id(value), name))
@@ -105,11 +105,11 @@ def _told(value, names, seen, module=None):
         else:
             for part in (kind, *parts) if not _foreign(kind.__module__) else parts:
                 yield from _told(part, (), seen)
-        seen.discard(id(value))  # it only keeps a value that holds itself from being told for ever
+        seen.discard(id(value))  # `seen` only stops the recursion of a value that contains itself
 
 
 def _parts(value):
-    """The values of which a value is made, in an order that is the same in every process; None if that is not known."""
+    """List the parts of a value, in the same order in every process; None if they are unknown."""
     if isinstance(value, dict):
         return [part for item in value.items() for part in item]
     if isinstance(value, (set, frozenset)):
@@ -129,14 +129,14 @@ def _parts(value):
     return None
 
 
-# What the interpreter adds to a class, and what decides no code.
+# Attributes that the interpreter adds to a class, and those without effect on code.
 UNTOLD = {"__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__", "__static_attributes__"}
 UNTOLD |= {"__dataclass_fields__", "__dataclass_params__", "__annotations__", "__abstractmethods__", "_abc_impl"}
 UNTOLD |= {"__orig_bases__", "__parameters__", "__slots__", "__match_args__", "__annotate_func__", "__type_params__"}
 
 
 def _class(cls, seen):
-    """The name of a class; of the user's own its bases and all that it holds, as it is and not as it is written."""
+    """Yield the name of a class; for user classes also the bases and all current attribute values."""
     yield f"{cls.__module__}.{cls.__qualname__}"
     if _foreign(cls.__module__) or cls in seen:
         return
@@ -188,29 +188,29 @@ def _bytecode(code):
 
 
 def _module(module, seen):
-    """The text of a module, once."""
+    """Yield the text of a module, once."""
     if module is None or module in seen or _foreign(module.__name__):
         return
     seen.add(module)
     if getattr(module, "__file__", None):
         try:
             yield text(module)
-        except OSError:  # compiled, not written in Python
+        except OSError:  # an extension module
             yield f"{UNCACHED} {id(module)}"
 
 
 @functools.cache
 def text(function_or_module):
-    """The source text; OSError where there is none."""
+    """Return the source text; OSError if there is none."""
     return textwrap.dedent("".join(lines(function_or_module)[0]))
 
 
 def written(function):
-    """Source lines of a function that a kernel is made of, and the number of the first.
+    """Return the source lines of a kernel function, and the number of the first line.
 
     Raises
     ------
-    SpecError : the text cannot be read, or is not that of this function.
+    SpecError : the text cannot be read, or belongs to another function.
     """
     name = f"{function.__module__}.{function.__qualname__}"
     try:
@@ -234,9 +234,9 @@ def written(function):
 
 
 def raising(function, seen=()):
-    """Return where a function that is compiled, or one that it calls, first has a raise or an assert; None: nowhere.
+    """Return the location of the first raise or assert in a compiled function or its callees, or None.
 
-    A plain function that it calls may stand for an overload and then holds ``raise NotImplementedError``.
+    A plain callee may be the stub of an overload, which contains ``raise NotImplementedError``.
     """
     found, first = lines(function)
     for node in ast.walk(ast.parse(textwrap.dedent("".join(found)))):
@@ -262,11 +262,11 @@ def _arguments(code):
     return code.co_varnames[: code.co_argcount]
 
 
-_files: dict = {}  # path -> its lines, and where the function that begins in a line ends
+_files: dict = {}  # path -> its lines, and a table: first line of a function -> last line
 
 
 def lines(function_or_module):
-    """Source lines, and the number of the first. `inspect` reads a file token by token, which is slow."""
+    """Return the source lines, and the number of the first. `inspect` tokenizes the file, which is slow."""
     if isinstance(function_or_module, python_types.FunctionType):
         file, first = function_or_module.__code__.co_filename, function_or_module.__code__.co_firstlineno
         found = linecache.getlines(file, function_or_module.__globals__)
@@ -278,7 +278,7 @@ def lines(function_or_module):
 
 
 def _ends(text):
-    """First line of every function, its decorators included -> its last line."""
+    """Map the first line of every function, including decorators, to its last line."""
     ends, open_ = {}, [ast.parse(text)]
     while open_:
         node = open_.pop()

@@ -1,13 +1,13 @@
-"""From the kernel a person wrote to the function that is compiled: five small rewrites of its syntax tree.
+"""Five syntax-tree rewrites that turn a kernel's source into the function to compile.
 
 1. ``for i in prange(n)`` runs from ``n * _part // _parts`` to ``n * (_part + 1) // _parts``: one compilation serves
-   serial runs (part 0 of 1), threads (each takes its part), and any number of parts gives the same bits.
+   serial runs (part 0 of 1) and threads (one part each), and any number of parts gives the same bits.
 2. A float literal or a global float becomes ``_real(...)``, the type of the arrays, so that a float32 kernel is not
    promoted to float64; ``float(...)`` means the same.
-3. np.exp and its like become the device's own functions, where it has faster ones.
-4. ``total += term`` becomes ``total = _add(total, term)``, a sum whose order LLVM may choose: nothing else may be
-   regrouped, so that a formula is computed as it is written.
-5. The function gets a name that carries the hash of everything that decides its code.
+3. np.exp and similar functions become the device's versions, if it has faster ones.
+4. ``total += term`` becomes ``total = _add(total, term)``, a sum whose order LLVM may choose. LLVM may regroup nothing
+   else, so that a formula is computed as written.
+5. The name of the function gets a hash of everything that determines its code.
 """
 
 import ast
@@ -22,7 +22,7 @@ from . import cache, reached
 
 
 class Source:
-    """The text and tree of one function, and the hash of all that it refers to; SpecError where there is no text."""
+    """The text and tree of a function, and the hash of everything it refers to; SpecError if there is no text."""
 
     def __init__(self, function):
         self.function = function
@@ -36,7 +36,7 @@ class Source:
         )
 
     def tree(self):
-        """A fresh tree of the function definition, without decorators."""
+        """Parse the function definition to a new tree, without decorators."""
         definition = ast.parse(self.text).body[0]
         ast.increment_lineno(definition, self.first_line - 1)
         definition.decorator_list = []
@@ -46,11 +46,11 @@ class Source:
         return definition
 
     def key(self):
-        """Hash of this source and, through its globals, of every function, constant and helper it uses."""
+        """Hash this source and, through its globals, every function, constant and helper it uses."""
         return cache.digest(*reached.texts(self.function, set()))
 
     def linked(self):
-        """The `linked` functions that this one reaches, in the order of the text."""
+        """List the `linked` functions that this one reaches, in the order of the text."""
         seen: set = set()
         for _ in reached.texts(self.function, seen):
             pass
@@ -58,13 +58,13 @@ class Source:
         return sorted(found, key=lambda function: (function.__module__, function.__code__.co_firstlineno))
 
     def register(self, real):
-        """Register the `linked` functions that this one reaches: before its own code is loaded, they must be known."""
+        """Register the `linked` functions that this one reaches, as required before its code is loaded."""
         for function in self.linked():
             function.register(real)
 
 
 class _Real(ast.NodeTransformer):
-    """Rewrites 2 and 3: floats take the type of the arrays, functions those of the device."""
+    """Rewrites 2 and 3: floats take the type of the arrays; functions become the device's."""
 
     def __init__(self, namespace, functions):
         self.namespace, self.functions = namespace, functions
@@ -100,7 +100,7 @@ class _Real(ast.NodeTransformer):
 
 
 def real(definition, namespace, functions=()):
-    """Rewrites 2 and 3 on the body of a definition; argument names hide globals of the same name.
+    """Apply rewrites 2 and 3 to the body of a definition; argument names hide globals of the same name.
 
     A function np.f or math.f whose name is among `functions` becomes _f, which the namespace must hold.
     """
@@ -112,7 +112,7 @@ def real(definition, namespace, functions=()):
 
 
 class _Sums(ast.NodeTransformer):
-    """Rewrite 4; the target is a variable: what is added to an array is a sum in memory, in the order of the loops."""
+    """Rewrite 4, for variables only: terms added to an array element keep the order of the loops."""
 
     def visit_AugAssign(self, statement):
         name = statement.target
@@ -123,12 +123,12 @@ class _Sums(ast.NodeTransformer):
 
 
 def sums(definition):
-    """Rewrite 4 on a definition; the namespace must hold ``_add``."""
+    """Apply rewrite 4 to a definition; the namespace must contain ``_add``."""
     return ast.fix_missing_locations(_Sums().visit(definition))
 
 
 def partition(definition):
-    """Rewrite 1; returns how many top-level prange loops there were."""
+    """Apply rewrite 1; return the number of top-level prange loops."""
     found, body = 0, []
     for statement in definition.body:
         if (
@@ -148,7 +148,7 @@ def partition(definition):
 
 
 def _share(loop):
-    """``for i in prange(n)`` as the part's share. LLVM must see that i is not negative, or it does not vectorise."""
+    """Restrict ``for i in prange(n)`` to one part. LLVM must see that i is not negative, or it does not vectorise."""
     n, i = ast.unparse(loop.iter.args[0]), ast.unparse(loop.target)
     text = f"""
 _first = max(({n}) * _part // _parts, 0)

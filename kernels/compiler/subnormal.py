@@ -1,16 +1,16 @@
-"""Subnormal numbers are stored as 0: one rule for the reference, CPU and CUDA.
+"""Flushing of subnormal numbers to 0: one rule for the reference, CPU and CUDA.
 
 Below the smallest normal number (1.2e-38 in float32) some processors take a hundred times as long for an operation, and
-decaying moments never leave that range: 0.9 of a few smallest units is rounded up to as many. So the update rules,
-softmax, gelu and the gradients of the losses that hold exponentials store `flush` of what they compute, and ``np.exp``
-in kernels and formulas is `exp`.
+decaying moments never leave that range: 0.9 times a few smallest units is rounded up again. So the update rules,
+softmax, gelu and the gradients of losses that contain exponentials store `flush` of their results, and ``np.exp`` in
+kernels and formulas is `exp`.
 """
 
 import numpy as np
 
 
 def flush(x):
-    """Return x, or 0 where |x| is below the smallest normal number of its type; infinities and NaN stay.
+    """Return x, or 0 if |x| is below the smallest normal number of its type; infinities and NaN stay.
 
     Kernels and formulas may call it: compiled, it is a comparison and a selection, without a branch.
     """

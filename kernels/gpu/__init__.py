@@ -1,1 +1,1 @@
-"""What turns a function into a CUDA kernel, and launches it."""
+"""Compilation of functions to CUDA kernels, and their launches."""

@@ -1,17 +1,17 @@
-"""From the source of a kernel to a CUDA kernel: rewrites of the syntax tree.
+"""Syntax-tree rewrites that turn the source of a kernel into a CUDA kernel.
 
-A `Kernel` (compiler.py) is a loop whose iterations are independent. On CUDA ``for i in prange(n)`` becomes a
-grid-stride loop: thread t of T does i = t, t + T, t + 2 T, ... What a loop cannot say (sums over a block of threads,
-tiles in shared memory) is written for the threads of a block and marked `block_kernel`.
+A `Kernel` (compiler/kernel.py) is a loop with independent iterations. On CUDA ``for i in prange(n)`` becomes a
+grid-stride loop: thread t of T executes i = t, t + T, t + 2 T, ... Code that a loop cannot express (sums over a block
+of threads, tiles in shared memory) is written for the threads of a block and marked `block_kernel`.
 
-A formula may be applied where a kernel stores what the formula reads (`End`): the store's statement is rewritten, so
-the number need not go through memory.
+A formula may be an epilogue (`End`), applied where a kernel stores the formula's input: the store statement is
+rewritten, so the number does not go through memory.
 
 Three more rewrites: floats take the type of the arrays (source.py), NumPy's scalar functions become those of the CUDA
-maths library, and a number that changes from step to step (`Now`) is read from the device's memory, so that a launch
-which is bound to its arrays never has to be bound again.
+math library, and a number that changes from step to step (`Now`) is read from device memory, so that a launch is bound
+to its arrays only once.
 
-Nothing is compiled before something is launched (launch.py), and nothing here needs a GPU.
+Kernels are compiled at their first launch (launch.py); nothing here needs a GPU.
 """
 
 import ast
@@ -37,15 +37,15 @@ from .vector import load4, store4
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 INLINED = {} if SIMULATED else {"forceinline": True}
 real = None  # in a block kernel: the floating-point type of the arrays
-# NumPy's scalar functions that CUDA has under the same name in math; there they keep float32.
+# NumPy's scalar functions that CUDA provides under the same name in math; there they keep float32.
 MATH = {"exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "sin", "cos", "tan", "sinh", "cosh", "tanh"}
 MATH |= {"floor", "ceil", "isnan", "isinf", "isfinite"}
-SHAPE = {"shape", "size", "ndim", "dtype"}  # of an array: what can be asked without reading it
+SHAPE = {"shape", "size", "ndim", "dtype"}  # attributes of an array that do not read its numbers
 
 
 @dataclass(frozen=True)
 class Now:
-    """A number that a kernel reads from the device when it runs.
+    """A number that a kernel reads from device memory when it runs.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Now:
 
 @memoize
 def loop_kernel(kernel, real, now, guarded, fours, end=None):
-    """The CUDA kernel of a `Kernel`: its loop strides over the grid."""
+    """Return the CUDA kernel of a `Kernel`, as a grid-stride loop."""
     definition, namespace = _definition(kernel, real)
     if fours:
         definition = ast.parse(_by_fours(kernel, end)).body[0]
@@ -83,7 +83,7 @@ def loop_kernel(kernel, real, now, guarded, fours, end=None):
 
 
 def _by_fours(kernel, end):
-    """A formula's loop with 128-bit loads and stores, which hide the latency of memory."""
+    """Return the text of a formula's loop with 128-bit loads and stores, which hide the latency of memory."""
     head, _, body = kernel.text.strip().splitlines()
     written, value = kernel.output, kernel.value
     read = dict.fromkeys(re.findall(r"(\w+)\[i\]", value))
@@ -111,7 +111,7 @@ def _by_fours(kernel, end):
 
 @memoize
 def extent(kernel, real):
-    """The number of iterations, as a Python function of the kernel's arguments: what precedes the loop, then n."""
+    """Return a Python function from the kernel's arguments to its number of iterations n."""
     definition, namespace = _definition(kernel, real)
     body = []
     for statement in definition.body:
@@ -130,7 +130,7 @@ def extent(kernel, real):
 
 
 def _definition(kernel, real):
-    """A fresh tree of a kernel with its floats typed, and the names it knows."""
+    """Return a new tree of a kernel with typed floats, and its namespace."""
     if isinstance(kernel, Formula):
         return ast.parse(kernel.text).body[0], {"formula": _scalar(kernel, real)}
     namespace = {**kernel.function.__globals__, "_real": real, "_exp": exp}
@@ -142,14 +142,14 @@ def _definition(kernel, real):
 
 @memoize
 def _scalar(formula, real):
-    """A formula's scalar function, for the device."""
+    """Return a formula's scalar function for the device."""
     definition, namespace = formula.scalar(real, ("exp",))
     return cuda.jit(device=True)(_built(definition, formula.source, {**namespace, "_real": real, "_exp": exp}, real))
 
 
 @dataclass(frozen=True)
 class End:
-    """What is done where a kernel stores into its argument `name`: the formula; `kept`: the number is stored too."""
+    """An epilogue: a formula applied where a kernel stores its argument `name`; `kept`: also store the number."""
 
     name: str
     finish: object
@@ -158,14 +158,14 @@ class End:
 
 @memoize
 def stored_by(kernel, real):
-    """Names of the arrays that a `Kernel` only stores into; see `_only_stored`."""
+    """List the arrays that a `Kernel` only stores into; see `_only_stored`."""
     return _only_stored(_definition(kernel, real)[0])
 
 
 def _only_stored(definition):
-    """Names of arguments of which a kernel sets numbers, ``name[i] = ...``, and does nothing else but ask their shape.
+    """List the arguments of which a kernel only sets numbers, ``name[i] = ...``, and reads the shape.
 
-    A number's last value is then the kernel's result, whoever sets it, and a formula may be applied to each.
+    The last value of a number is then the kernel's result, and a formula may be applied to each store.
     """
     arguments = [a.arg for a in definition.args.args]
     named = {name: 0 for name in arguments}
@@ -181,7 +181,7 @@ def _only_stored(definition):
 
 
 def _target(statement):
-    """The array of ``array[i] = ...``, or None."""
+    """Return the array of ``array[i] = ...``, or None."""
     (target, *others) = statement.targets
     plain = not others and isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name)
     return target.value.id if plain else None
@@ -204,7 +204,7 @@ class _Ended(ast.NodeTransformer):
 
 
 def _ended(definition, end):
-    """A definition that applies a formula where it stores, with three more arguments: what is written and read."""
+    """Add an epilogue to a definition, with three more arguments: the formula's output and inputs."""
     definition.args.args += [ast.copy_location(ast.arg(name), definition) for name in ("_out", "_x", "_y")]
     return ast.fix_missing_locations(_Ended(end).visit(definition))
 
@@ -215,7 +215,7 @@ def _is_loop(statement):
 
 
 def _reading(definition, now, guarded):
-    """A definition that reads the numbers `now` from three more arguments, the flat arrays of the state."""
+    """Make a definition read the numbers `now` from three more arguments, the flat arrays of the state."""
     if not now and not guarded:
         return definition
     names = dict(now)
@@ -259,15 +259,15 @@ class BlockKernel:
 
     @cached_property
     def stored(self):
-        """Names of the arrays that it only stores into; see `_only_stored`."""
+        """The arrays that it only stores into; see `_only_stored`."""
         return _only_stored(self.source.tree())
 
 
 def block_kernel(function=None, *, registers=None):
-    """Decorator: code for the threads of a block, with `cuda.threadIdx` and shared memory; see `launch`.
+    """Mark a function as code for the threads of a block, with `cuda.threadIdx` and shared memory; see `launch`.
 
-    Float literals and ``float(...)`` have the arrays' type, which is called ``real`` (imported from here).
-    `registers` is the most that a thread may have.
+    Float literals and ``float(...)`` have the arrays' type, which is named ``real`` (imported from here).
+    `registers` is the maximum number of registers per thread.
     """
     if function is None:
         return lambda function: BlockKernel(function, registers=registers)
@@ -275,14 +275,14 @@ def block_kernel(function=None, *, registers=None):
 
 
 def block_helper(function):
-    """Decorator: code that block kernels call, on every thread."""
+    """Mark a function that block kernels call on every thread."""
     return BlockKernel(function, device=True)
 
 
 class Finish(BlockKernel):
-    """A formula as the last act of a kernel: a function (z, x, y, at), z the number that one of its arrays would hold.
+    """A formula as an epilogue: a device function (z, x, y, at), z the number that the kernel would store.
 
-    `options` are constants in it, as the network has them.
+    `options` are compiled into it as constants.
     """
 
     def __init__(self, formula, name, options):
@@ -306,7 +306,7 @@ def finishing(formula, name, options):
 
 
 def _compiled(definition, owner, real, namespace, device=False):
-    """A kernel that is compiled when it is first launched."""
+    """Return a kernel that is compiled at its first launch."""
     function = _built(definition, owner.source, {**namespace, "_real": real, "_whole": np.int64}, real)
     if device:
         return cuda.jit(device=True, **INLINED)(function)
@@ -315,7 +315,7 @@ def _compiled(definition, owner, real, namespace, device=False):
 
 
 def _built(definition, origin, namespace, real=None):
-    """The Python function of a tree, with what it calls turned into functions of the device."""
+    """Return the Python function of a tree; the functions it calls become device functions."""
     if SIMULATED:
         namespace = {name: _simulator if value is cuda else value for name, value in namespace.items()}
     else:
@@ -327,7 +327,7 @@ def _built(definition, origin, namespace, real=None):
 
 
 def _on_device(value, real):
-    """A function that kernels call, for the device."""
+    """Convert a function that kernels call to a device function."""
     if isinstance(value, BlockKernel):
         return value.on(real) if value.device else value
     if isinstance(value, CPUDispatcher):
@@ -337,7 +337,7 @@ def _on_device(value, real):
 
 @memoize
 def _subnormal(function, real):
-    """`flush` or `exp` of one number; for the CPU they are in compiler.py and cpu/functions.py."""
+    """Return `flush` or `exp` of one number; the CPU's are in compiler/kernel.py and compiler/functions.py."""
     zero, least = real(0), np.finfo(real).tiny
     flushed = cuda.jit(device=True, **INLINED)(lambda x: zero if abs(x) < least else x)
     return flushed if function is flush else cuda.jit(device=True, **INLINED)(lambda x: flushed(math.exp(x)))
@@ -351,9 +351,9 @@ def _helper(function, real):
 
 
 class _Simulator:
-    """The device that a simulated thread is on.
+    """The device of the current simulated thread.
 
-    Numba puts it into a function's globals and takes it out at the end, from under other threads in the same function.
+    Numba sets it in a function's globals and removes it at the end, while other threads may still run that function.
     """
 
     def __getattr__(self, name):
@@ -370,7 +370,7 @@ if SIMULATED:
     _lock = threading.Lock()
 
     def _shared(self, shape, dtype):
-        """One array for all threads that come to a line; the simulator's own looks and makes it without a lock."""
+        """Return one array for all threads that reach a line, under a lock that the simulator's version lacks."""
         frame = sys._getframe(1)
         with _lock:
             place = frame.f_code.co_filename, frame.f_lineno
@@ -381,12 +381,12 @@ if SIMULATED:
 
 @cuda.jit(device=True)
 def _sign(x):
-    """1, 0 or -1 in the type of x; NaN stays."""
+    """Return 1, 0 or -1 in the type of x; NaN for NaN."""
     return x if x == 0 or x != x else math.copysign(x / x, x)
 
 
 class _Device(ast.NodeTransformer):
-    """NumPy's scalar functions as CUDA's; shared arrays begin where 128-bit loads may (the simulator knows neither)."""
+    """NumPy's scalar functions become CUDA's; shared arrays are aligned for 128-bit loads (not in the simulator)."""
 
     def __init__(self, namespace):
         self.namespace = namespace

@@ -1,4 +1,4 @@
-"""The CUDA driver as nnjit uses it: is it there, sequences of launches, and its errors in one sentence each."""
+"""The CUDA driver: its availability, sequences of launches, and its errors in one sentence each."""
 
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -14,11 +14,11 @@ from .tensor import NEEDS
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
 KNOWN = "numba.cuda knows arithmetic, comparisons, indices and the functions of math"
-TOO_OLD = ("UNSUPPORTED_PTX_VERSION", "INSUFFICIENT_DRIVER", "SYSTEM_DRIVER_MISMATCH")  # in what such a driver says
+TOO_OLD = ("UNSUPPORTED_PTX_VERSION", "INSUFFICIENT_DRIVER", "SYSTEM_DRIVER_MISMATCH")  # errors of an old driver
 
 
 def require(precision="float32"):
-    """DeviceError, with what to do, unless there is a GPU that can be used (or the simulator) in a precision."""
+    """Raise DeviceError, with a remedy, unless a usable GPU (or the simulator) supports the precision."""
     if SIMULATED:
         return
     if find_spec("numba_cuda") is None:
@@ -39,7 +39,7 @@ def require(precision="float32"):
 
 
 def missing():
-    """Why no GPU can be used, in a few words."""
+    """Return a short reason why no GPU can be used."""
     said = " ".join(str(cuda.cuda_error() or "").split())
     if "cannot be found" in said or "could not be found" in said:
         return "there is no NVIDIA driver on this machine"
@@ -52,7 +52,7 @@ def missing():
 
 @contextmanager
 def translated(doing):
-    """Turn the errors of Numba and the driver into a DeviceError that says what was being done."""
+    """Convert errors of Numba and the driver to a DeviceError that names the operation."""
     try:
         yield
     except MemoryError as error:
@@ -69,18 +69,18 @@ def translated(doing):
                 f"{doing}: the NVIDIA driver is too old for the installed numba-cuda ({first_line(error)});"
                 ' pip install "numba-cuda[cu12]" is for drivers of CUDA 12'
             ) from None
-        raise DeviceError(f"{doing}: the GPU reports {first_line(error)}; what it held is lost") from None
+        raise DeviceError(f"{doing}: CUDA error {first_line(error)}; data on the GPU was lost") from None
 
 
 def of_driver(error):
-    """Whether the CUDA driver, or what calls it, raised an error; a compiler that gave up is not meant."""
+    """Return whether the CUDA driver or its bindings raised an error, rather than a compiler."""
     kind = type(error)
     return kind.__module__.startswith(("numba.cuda.cudadrv", "cuda.")) and kind.__name__ != "NvvmError"
 
 
 @contextmanager
 def formed(name):
-    """Turn what is wrong with a kernel's code into a DeviceError that says what can be written."""
+    """Convert errors in a kernel's code to a DeviceError that states the supported language."""
     try:
         with translated("device cuda"):
             yield
@@ -88,21 +88,21 @@ def formed(name):
         if not isinstance(error.__cause__, NumbaError):
             raise
         raise DeviceError(f"{name} has no CUDA form: {first_line(error.__cause__)}; {KNOWN}") from error.__cause__
-    except Exception as error:  # a compiler fails in many ways
+    except Exception as error:  # compilers raise many kinds of errors
         raise DeviceError(f"{name} has no CUDA form: {first_line(error)}; {KNOWN}") from error
 
 
 def first_line(error):
-    """The first line of a message that says something."""
+    """Return the first informative line of a message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Failed in")]
     return lines[0].rstrip(" :") if lines else type(error).__name__
 
 
 class Sequence:
-    """Launches in their order, bound to their arrays once, and run as often as wanted.
+    """Launches in order, bound to their arrays once, and run any number of times.
 
-    Where driver and package allow they are captured as a CUDA graph, which the driver starts as a whole; else they are
-    launched one by one. `why` says which: None for a graph, or what was in the way.
+    If driver and package support it, they are captured as a CUDA graph, which the driver starts as a whole; otherwise
+    they are launched one by one. `why` is None for a graph, else the reason against it.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Sequence:
 
     def __call__(self):
         self.bind()
-        if SIMULATED:  # a simulated kernel remembers its last grid only
+        if SIMULATED:  # a simulated kernel stores only its last grid
             for launch in self.launches:
                 launch(self.stream)
         elif self._graph is not None:
@@ -134,23 +134,23 @@ class Sequence:
                 call(*arguments)
 
     def bind(self):
-        """Compile, bind and capture; done once, at the first call at the latest."""
+        """Compile, bind and capture; runs once, at the first call at the latest."""
         if self._calls is not None:
             return
         self._calls = [(launch.on(self.stream), launch.arguments) for launch in self.launches]
         if SIMULATED:
             self.why = "the simulator has no graphs"
             return
-        self.compile()  # nothing may be loaded while a graph is captured
+        self.compile()  # no code may be loaded while a graph is captured
         try:
             self._graph, self._core = captured(self.launches, self.stream)
             self.why = None
-        except Exception as error:  # an older driver or package: launches one by one do the same
+        except Exception as error:  # an older driver or package: launch one by one instead
             self.why = first_line(error)
 
 
 def captured(launches, stream):
-    """The launches as an executable graph, and the stream as cuda.core knows it."""
+    """Return the launches as an executable graph, and the stream as a cuda.core object."""
     from cuda.core import Device, Stream
 
     device = Device()
@@ -166,7 +166,7 @@ def captured(launches, stream):
 
 
 def steps(add):
-    """How this machine runs a training step, for `nnjit info`, tried with a kernel ``add(x, y, z)``."""
+    """Describe how this machine runs a training step, for `nnjit info`, by a trial with a kernel ``add(x, y, z)``."""
     numbers = cuda.device_array(1, "float32")
     trial = Sequence(launches(add, (numbers, numbers, numbers)), cuda.stream())
     trial()

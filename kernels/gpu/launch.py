@@ -1,12 +1,12 @@
-"""How a kernel runs on CUDA: bound once to its arrays, on a grid of threads.
+"""Launches of kernels on CUDA: a kernel bound to its arrays, on a grid of threads.
 
-What runs comes from device_code.py: a `Kernel`, a loop whose iterations are independent, or a `block_kernel`, written
-for the threads of a block together. The twin of an operation in kernels/cuda is then a `launcher`: a function that
-takes the arrays and returns the launches, each a grid for one such kernel.
+The kernels come from device_code.py: a `Kernel`, a loop with independent iterations, or a `block_kernel`, written for
+the threads of a block together. In the second case the twin of an operation in kernels/cuda is a `launcher`: a function
+that takes the arrays and returns the launches, each a grid for one such kernel.
 
-A formula that reads what the kernel before has made is applied where that stores it (`fused`).
+A formula that reads the result of the kernel before is applied where that kernel stores it (`fused`).
 
-Nothing is compiled when this file is imported, and nothing here needs a GPU before something is launched.
+Importing this file compiles nothing, and nothing here needs a GPU before the first launch.
 """
 
 import inspect
@@ -21,14 +21,14 @@ from numba import cuda
 from ..compiler.elementwise import Formula
 from .device_code import SIMULATED, End, Now, extent, finishing, loop_kernel, stored_by
 
-THREADS = 4 if SIMULATED else 256  # of a block; the simulator starts a thread of the system for each
-GRID = 2 if SIMULATED else 1024  # blocks, at most, of a grid-stride loop
-PRECISION = ContextVar("precision", default="float32")  # of products: float32, or what a form of tensor.py rounds to
+THREADS = 4 if SIMULATED else 256  # threads per block; the simulator starts a system thread for each
+GRID = 2 if SIMULATED else 1024  # maximum number of blocks of a grid-stride loop
+PRECISION = ContextVar("precision", default="float32")  # precision of products: float32, or a form of tensor.py
 
 
 @contextmanager
 def precision(name):
-    """Within, launches of products are made for this precision."""
+    """Make the launches of products inside the block for this precision."""
     token = PRECISION.set(name)
     try:
         yield
@@ -40,8 +40,8 @@ def precision(name):
 class Launch:
     """One CUDA kernel with its grid and its arguments.
 
-    `completes` has a pair (array, again) for every array whose numbers it leaves final and could apply a formula to;
-    ``again(finish, kept, out, x, y)`` is the launch that does (see `fused`).
+    `completes` has a pair (array, again) for every array that can take an epilogue, because the launch stores its final
+    numbers; ``again(finish, kept, out, x, y)`` makes the launch with the epilogue (see `fused`).
     """
 
     kernel: object
@@ -51,9 +51,9 @@ class Launch:
     completes: tuple = ()
 
     def on(self, stream=0):
-        """What is called with the arguments to launch it."""
+        """Return the configured kernel, to call with the arguments."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Grid size")  # Numba would have all grids large
+            warnings.filterwarnings("ignore", "Grid size")  # Numba warns of small grids
             return self.kernel[self.grid, self.threads, stream]
 
     def __call__(self, stream=0):
@@ -61,7 +61,7 @@ class Launch:
 
 
 class Launcher:
-    """A twin in kernels/cuda that says itself which kernels run on which grid; called on arrays it runs them."""
+    """A twin in kernels/cuda that chooses kernels and grids; called on arrays, it runs them."""
 
     form = None
 
@@ -78,23 +78,23 @@ class Launcher:
 
 
 def launcher(function):
-    """Decorator: a function from arrays and numbers to a list of `Launch`."""
+    """Mark a function from arrays and numbers to a list of `Launch`."""
     return Launcher(function)
 
 
 def launches(kernel, arguments, flats=(), guarded=False):
-    """The launches of a kernel on arguments.
+    """Return the launches of a kernel on arguments.
 
     Parameters
     ----------
     kernel : Kernel or Launcher
     arguments : sequence
-        Arrays (all of one floating-point type), numbers, tuples of whole numbers; `Now` where a kernel reads a number
-        itself (loops only).
+        Arrays (all of one floating-point type), numbers, tuples of whole numbers; `Now` for a number that the kernel
+        reads from the state (loops only).
     flats : sequence of arrays
         The counters, rates and log that `Now` refers to.
     guarded : bool
-        A loop that does nothing while the stop flag, the fourth of the counters, is set.
+        Whether the loop does nothing while the stop flag, the fourth counter, is set.
     """
     if isinstance(kernel, Launcher):
         return [launch for launch in kernel.function(*arguments) if launch is not None]
@@ -118,12 +118,12 @@ def launches(kernel, arguments, flats=(), guarded=False):
 
 
 def blocks(count):
-    """How many blocks of a grid-stride loop of so many iterations."""
+    """Return the number of blocks for a grid-stride loop of `count` iterations."""
     return min(GRID, -(-count // THREADS))
 
 
 def launch(kernel, grid, threads, *arguments):
-    """A `Launch` of a block kernel; None for an empty grid."""
+    """Return the `Launch` of a block kernel; None for an empty grid."""
     grid = grid if isinstance(grid, tuple) else (grid,)
     if not min(grid):
         return None
@@ -137,14 +137,14 @@ def launch(kernel, grid, threads, *arguments):
 
 
 def completing(make, array):
-    """The launch that `make` makes, which completes an array and can be made again with a formula; see `Launch`."""
+    """Build the launch and record that `array` can take a fused epilogue; see `Launch`."""
     made = make()
     made.completes = ((array, make),)
     return made
 
 
 def _completing(make, names, arguments):
-    """The launch that ``make()`` makes, which completes the arguments of some names by statements of its own."""
+    """Build the launch and record which outputs can take a fused epilogue."""
 
     def ending(name, array):
         def again(finish, kept, *arrays):
@@ -158,19 +158,19 @@ def _completing(make, names, arguments):
 
 
 def fused(noted, formula, arguments, passing=()):
-    """Launches with a formula applied by those of them that complete what it reads; None where that cannot be.
+    """Return the launches with a formula as epilogue of those that store its input; None if that is impossible.
 
-    So the formula costs no pass over memory of its own.
+    So the formula needs no separate pass over memory.
 
     Parameters
     ----------
     noted : list of Launch
-        Those of the kernel before.
+        The launches of the kernel before.
     formula : Formula
     arguments : sequence
-        The formula's; what it writes shares no memory with what the launches read.
+        The formula's arguments; its output shares no memory with the inputs of the launches.
     passing : collection of str
-        Names of arguments that nobody else reads: they are not written then.
+        Names of arguments that no other kernel reads; they are not written.
     """
     given = dict(zip(formula.arguments, arguments, strict=True))
     if any(type(value) is Now for value in arguments):
@@ -189,12 +189,12 @@ def fused(noted, formula, arguments, passing=()):
 
 
 def _same(array, other):
-    """Whether two arguments are the same numbers."""
+    """Return whether two arguments are the same array."""
     return getattr(other, "ndim", 0) > 0 and array.size == other.size and address(array) == address(other)
 
 
 def run(kernel, *arguments):
-    """Run a kernel once on NumPy arrays: they are copied to the device and, written, back."""
+    """Run a kernel once on NumPy arrays, which are copied to the device and back."""
     there = {id(a): cuda.to_device(a) for a in arguments if isinstance(a, np.ndarray)}
     for each in launches(kernel, [there.get(id(a), a) for a in arguments]):
         each()
@@ -204,35 +204,35 @@ def run(kernel, *arguments):
 
 
 def real_of(arguments):
-    """The floating-point type of the first array that has one."""
+    """Return the floating-point type of the first float array; float64 if there is none."""
     return next((a.dtype.type for a in arguments if getattr(getattr(a, "dtype", None), "kind", "") == "f"), np.float64)
 
 
 def workspace(shape, like):
-    """An uninitialised array beside `like`, of its type and in its memory; it lives as long as its launch."""
+    """Allocate an uninitialised array of the type and memory kind of `like`; it lives as long as its launch."""
     return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else cuda.device_array(shape, like.dtype)
 
 
 def address(array):
-    """Where an array begins, on the device or, simulated, in memory."""
+    """Address of an array, on the device or, in the simulator, in host memory."""
     if isinstance(array, np.ndarray):
         return array.ctypes.data
     return array._ary.ctypes.data if SIMULATED else array.device_ctypes_pointer.value or 0
 
 
 def table(numbers, like, dtype=np.int32):
-    """Whole numbers that a kernel looks up, in the memory of `like`."""
+    """Lookup table of whole numbers, in the memory kind of `like`."""
     numbers = np.ascontiguousarray(numbers, dtype)
     return numbers if isinstance(like, np.ndarray) else cuda.to_device(numbers)
 
 
 def _number(value, real):
-    """Floats as the arrays' type."""
+    """Convert floats to the arrays' type."""
     return real(value) if type(value) is float else value
 
 
 def _sample(value):
-    """What stands for an argument where only shapes matter: an array of zeros that takes no memory."""
+    """Return a placeholder for an argument of which only the shape matters: an array of zeros that takes no memory."""
     if type(value) is Now:
         return value.kind(1)
     if hasattr(value, "shape") and not isinstance(value, np.generic):

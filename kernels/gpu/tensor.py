@@ -2,17 +2,16 @@
 
     C (16 x 8) += A (16 x k) B (k x 8)        k = 8 for tf32, 16 for bf16
 
-Numbers are rounded to 10 (tf32) or 7 (bf16) bits behind the point and kept as words of 32 bits, one tf32 or two bf16
-that follow each other along k; so both take 8 words of k. What a lane of the warp holds (PTX ISA, "Matrix Fragments for
+Numbers are rounded to 10 (tf32) or 7 (bf16) bits of mantissa and stored as 32-bit words, one tf32 or two bf16 numbers
+adjacent along k; so both take 8 words of k. The words of each lane of the warp (PTX ISA, "Matrix Fragments for
 mma.m16n8k8" and "m16n8k16"), with g = lane // 4 and q = lane % 4:
 
     A  word 0: row g, word q of k     1: row g + 8, q     2: row g, q + 4     3: row g + 8, q + 4
     B  word 0: word q of k, column g                      1: q + 4, column g
     C  number 0: row g, column 2 q    1: row g, 2 q + 1   2: row g + 8, 2 q   3: row g + 8, 2 q + 1
 
-The instruction is `mma.sync` as inline PTX; it needs compute capability 8.0. In the simulator, where warps do not
-exist, the lanes lay their words side by side and meet at a barrier, and `whole` computes from them what the instruction
-does.
+The instruction is `mma.sync` as inline PTX; it needs compute capability 8.0. In the simulator, which has no warps, the
+lanes store their words, wait at a barrier, and `whole` computes the result of the instruction from them.
 """
 
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 from numba import config
 
-NEEDS = (8, 0)  # compute capability
+NEEDS = (8, 0)  # minimum compute capability, for tf32 and bf16 products
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a number is rounded: the type that holds it, how many fill a word, and their names in PTX."""
+    """A rounded number format: its storage type, the numbers per word, and the PTX names."""
 
     name: str
     type: object
@@ -42,7 +41,7 @@ FORMS = {
 if getattr(config, "ENABLE_CUDASIM", False):
 
     def rounding(form):
-        """The function that rounds a float32: tf32 to the nearest, halves away from zero; bf16 halves to even."""
+        """Return the rounding function for float32: to nearest, ties away from zero (tf32) or to even (bf16)."""
 
         def rounded(x):
             bits = int(np.float32(x).view(np.uint32))
@@ -53,17 +52,17 @@ if getattr(config, "ENABLE_CUDASIM", False):
         return rounded
 
     def word(array, i):
-        """The 32 bits from array[i] on."""
+        """Return the 32 bits that start at array[i]."""
         return array[i] if array.dtype.itemsize == 4 else np.uint32(int(array[i]) | int(array[i + 1]) << 16)
 
     def numbers(form, words):
-        """The float32 that words hold, along a new last axis."""
+        """Unpack words to float32 numbers along a new last axis."""
         words = np.asarray(words, np.uint32)
         parts = [words] if form.each == 1 else [words << 16, words & 0xFFFF0000]
         return np.stack(parts, axis=-1).astype(np.uint32).view(np.float32)
 
     def whole(form, a, b, c):
-        """What a warp's lanes get: a (32, 4), b (32, 2) words and c (32, 4) float32 become (32, 4) float32."""
+        """Compute the results of a warp: a (32, 4), b (32, 2) words and c (32, 4) float32 to (32, 4) float32."""
         g, q, half = np.arange(32) // 4, np.arange(32) % 4, np.arange(form.each)
         a, b, c = numbers(form, a), numbers(form, b), np.asarray(c, np.float32)
         A, B, C = np.zeros((16, 8 * form.each)), np.zeros((8 * form.each, 8)), np.zeros((16, 8))
@@ -75,11 +74,11 @@ if getattr(config, "ENABLE_CUDASIM", False):
         C = (C + A @ B).astype(np.float32)
         return np.stack([C[g + i // 2 * 8, 2 * q + i % 2] for i in range(4)], axis=-1)
 
-    _lanes: dict[int, tuple] = {}  # thread -> what it brings
-    _found: dict[int, np.ndarray] = {}  # first thread of a warp -> what its lanes get
+    _lanes: dict[int, tuple] = {}  # thread -> its words
+    _found: dict[int, np.ndarray] = {}  # first thread of a warp -> the results of its lanes
 
     def multiplying(form):
-        """The function mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3) of the lanes of a warp, all of which come here."""
+        """Return the function mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3), which all lanes of a warp must call."""
 
         def mma(*given):
             from numba.cuda.simulator import kernel
@@ -106,7 +105,7 @@ else:
     _float, _bits = ir.FloatType(), ir.IntType(32)
 
     def rounding(form):
-        """The function that rounds a float32: tf32 to the nearest, halves away from zero; bf16 halves to even."""
+        """Return the rounding function for float32: to nearest, ties away from zero (tf32) or to even (bf16)."""
         held = ir.IntType(32 // form.each)
 
         @intrinsic
@@ -121,7 +120,7 @@ else:
 
     @intrinsic
     def word(typing, array, i):
-        """The 32 bits from array[i] on."""
+        """Return the 32 bits that start at array[i]."""
 
         def generate(context, builder, signature, values):
             data = context.make_array(signature.args[0])(context, builder, values[0]).data
@@ -131,7 +130,7 @@ else:
         return types.uint32(array, types.intp), generate
 
     def multiplying(form):
-        """The function mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3) of the lanes of a warp, all of which come here."""
+        """Return the function mma(a0, a1, a2, a3, b0, b1, c0, c1, c2, c3), which all lanes of a warp must call."""
 
         @intrinsic
         def mma(typing, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
@@ -142,7 +141,7 @@ else:
                     f"mma.sync.aligned.{form.product} {{$0,$1,$2,$3}}, {{$4,$5,$6,$7}}, {{$8,$9}}, {{$10,$11,$12,$13}};"
                 )
                 code = ir.InlineAsm(function, code, "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f", side_effect=True)
-                found = builder.call(code, values, attrs=["convergent"])  # never moved to where lanes part
+                found = builder.call(code, values, attrs=["convergent"])  # never moved into divergent code
                 lanes = [builder.extract_value(found, k) for k in range(4)]
                 return context.make_tuple(builder, signature.return_type, lanes)
 

@@ -1,9 +1,9 @@
-"""Four neighbouring numbers at once: 128-bit loads and stores of float32, which LLVM never makes of single ones.
+"""Vectors of four adjacent numbers: 128-bit loads and stores of float32, which LLVM never makes from scalar ones.
 
-Shorter numbers take fewer bits, float64 two accesses.
+Shorter types take fewer bits, float64 takes two accesses.
 
-`i` must be a multiple of four from the beginning of an allocation, or of a shared array. The simulator takes them one
-by one.
+`i` must be a multiple of four from the start of an allocation or of a shared array. The simulator accesses the numbers
+one by one.
 """
 
 from numba import config
@@ -11,11 +11,11 @@ from numba import config
 if getattr(config, "ENABLE_CUDASIM", False):
 
     def load4(array, i):
-        """The numbers array[i : i + 4] as a tuple."""
+        """Load array[i : i + 4] as a tuple."""
         return array[i], array[i + 1], array[i + 2], array[i + 3]
 
     def store4(array, i, a, b, c, d):
-        """array[i : i + 4] = a, b, c, d."""
+        """Store a, b, c, d to array[i : i + 4]."""
         array[i], array[i + 1], array[i + 2], array[i + 3] = a, b, c, d
 
 else:
@@ -24,7 +24,7 @@ else:
     from numba.cuda.extending import intrinsic
 
     def _address(context, builder, array, value, i):
-        """A pointer to a vector of four, its type, and the bytes that its address is a multiple of."""
+        """Return a pointer to a vector of four, its type, and its alignment in bytes."""
         data = context.make_array(array)(context, builder, value).data
         vector = ir.VectorType(context.get_data_type(array.dtype), 4)
         pointer = builder.bitcast(builder.gep(data, [i]), ir.PointerType(vector, data.type.addrspace))
@@ -35,7 +35,7 @@ else:
 
     @intrinsic
     def load4(typing, array, i):
-        """The numbers array[i : i + 4] as a tuple."""
+        """Load array[i : i + 4] as a tuple."""
 
         def generate(context, builder, signature, values):
             pointer, _, align = _address(context, builder, signature.args[0], *values)
@@ -47,7 +47,7 @@ else:
 
     @intrinsic
     def store4(typing, array, i, a, b, c, d):
-        """array[i : i + 4] = a, b, c, d."""
+        """Store a, b, c, d to array[i : i + 4]."""
 
         def generate(context, builder, signature, values):
             pointer, kind, align = _address(context, builder, signature.args[0], *values[:2])
