@@ -41,13 +41,13 @@ from .state import State
 from .writer import write
 
 if TYPE_CHECKING:
-    from functools import cached_property as once  # what `once` is to a type checker
+    from functools import cached_property as once  # the same for a type checker
 else:
     from ..kernels.compiler.kernel import once
 
 
 class NetworkLike(Protocol):
-    """What programs, files and training ask of a network; `nnjit.Network` has it."""
+    """The attributes of a network that programs, files and training use; `nnjit.Network` has them."""
 
     seed: int
     trained_on: Schema | None

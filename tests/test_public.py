@@ -1,4 +1,4 @@
-"""What is public: docs/api.md against what can be imported, and its type annotations."""
+"""The public interface: docs/api.md against the importable names, and their type annotations."""
 
 import ast
 import inspect
@@ -33,7 +33,7 @@ FOR_TYPES = {
 
 
 def _tables():
-    """Of docs/api.md: first cell of a row -> the names in its second cell."""
+    """Read docs/api.md: first cell of a row -> the names in its second cell."""
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("## Classes to derive from")[0]
     rows = re.findall(r"^\| `([\w.]+)`[^|]*\| (`.*) \|$", text, re.MULTILINE)
     return {first: re.findall(r"`(\w+)`", names) for first, names in rows}
@@ -131,7 +131,7 @@ def test_imports_for_type_checkers():
 
 
 def test_a_program_has_its_functions_from_the_start():
-    """Without a call of `compile`; what a program cannot do is no attribute, and says why."""
+    """No call of `compile` is needed; a program without a loss has no step, and says why."""
     net = registry.compose("dense(2)", (3,))
     program = net.compile("mse", "sgd", batch_size=2)
     assert {"predict", "step", "epoch", "run"} <= set(dir(program))
