@@ -124,7 +124,7 @@ class Network:
             from ..kernels.gpu.driver import require  # numba.cuda is imported by those who use it
 
             require(precision)
-        self.seed = checked("seed", seed, int, 0, MAX_SEED)
+        self.seed: int = checked("seed", seed, int, 0, MAX_SEED)
         self.input_shape = _shape(input_shape)
         self.layers = list(layers)
         self.dtype, self.device, self.precision = np.dtype(dtype), device, precision
@@ -136,17 +136,17 @@ class Network:
             most = max(self.graph.nodes, key=lambda node: sum(p.size for _, p in node.parameters.values())).name
             what = f"layers: {self.graph.size} parameters, most of them in {most}, and their gradients"
             need(numbers * self.dtype.itemsize, what)
-        self.output_shape = self.graph.output.shape
+        self.output_shape: tuple[int, ...] = self.graph.output.shape
         self.trained_on: Schema | None = None
         self._allocate()
         self.initialize(self.seed)
 
-    def _allocate(self):
+    def _allocate(self) -> None:
         """The vectors, their views, and what runs the network in this process."""
         self._outputs = prod(self.output_shape)
-        self.theta = aligned(self.graph.size, self.dtype)
-        self.gradient = aligned(self.graph.size, self.dtype)
-        self.running = aligned(self.graph.buffer_size, self.dtype)
+        self.theta: NDArray[Any] = aligned(self.graph.size, self.dtype)
+        self.gradient: NDArray[Any] = aligned(self.graph.size, self.dtype)
+        self.running: NDArray[Any] = aligned(self.graph.buffer_size, self.dtype)
         self.parameters = Views(self.theta, self._places("parameters"))
         self.gradients = Views(self.gradient, self._places("parameters"))
         self.buffers = Views(self.running, self._places("buffers"))
@@ -155,7 +155,7 @@ class Network:
         self._renew()
         _networks.add(self)
 
-    def _renew(self):
+    def _renew(self) -> None:
         """Make the locks again: after a fork a thread that is gone may hold them."""
         self._trainer: int | None = None  # the thread in `fit`
         self._learning = threading.RLock()  # of the gradient
@@ -209,8 +209,8 @@ class Network:
     def __repr__(self) -> str:
         return f"Network({[layer.spec() for layer in self.layers]}, input_shape={self.input_shape})"
 
-    def _places(self, what):
-        places = {}
+    def _places(self, what: str) -> dict[str, tuple[int, tuple[int, ...]]]:
+        places: dict[str, tuple[int, tuple[int, ...]]] = {}
         for node in self.graph.nodes:
             for key, (offset, parameter) in getattr(node, what).items():
                 if parameter.size:
@@ -561,7 +561,7 @@ def capacity(count: Any) -> int | None:
     return power if 4 * count > 3 * power or power < 4 else 3 * power // 4
 
 
-def _shape(shape):
+def _shape(shape: Any) -> tuple[int, ...]:
     sizes = shape.tolist() if isinstance(shape, np.ndarray) else shape
     sizes = sizes if isinstance(sizes, (list, tuple)) else (sizes,)
     try:

@@ -128,7 +128,8 @@ class Program:
         backward: bool = False,
     ) -> None:
         with COMPILING:  # so that a process is not forked in the midst of it
-            self.network, self.batch_size = network, checked("batch_size", batch_size, int, 1)
+            self.network = network
+            self.batch_size: int = checked("batch_size", batch_size, int, 1)
             self.dtype, self.device = network.dtype, network.device
             self.clip, self.norm = clip, self._norm(clip, norm)
             self.loss: Any = None
@@ -145,7 +146,7 @@ class Program:
 
                 for binding in self.plan.bindings.values():
                     twin(binding)  # refuses what has no CUDA form
-            self.source = write(self.plan)
+            self.source: str = write(self.plan)
             # What a state and the functions share: the text says where every array lies.
             self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
             self.input = self.plan.slot(Ref("value", 0))
