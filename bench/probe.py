@@ -73,9 +73,9 @@ class Probe:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 called = node.func.id
                 if called in self.program.plan.bindings:
-                    node.number = len(self.lines)
+                    number = node.number = len(self.lines)  # type: ignore[attr-defined]  # a mark on the tree
                     given = {k.arg: ast.unparse(k.value) for k in node.keywords}
-                    self.lines.append(Line(node.number, name, called, given, _owner(owners, called, given)))
+                    self.lines.append(Line(number, name, called, given, _owner(owners, called, given)))
                 elif called in self.functions and called not in self.spans:
                     self._visit(called, owners)
         self.spans[name] = (first, len(self.lines) - 1)

@@ -4,6 +4,8 @@ So every question about a kernel is asked where its arguments are the real ones,
 nothing for the next: a call is run as often as there are questions, and only its serial result goes on.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import config
 
@@ -17,7 +19,7 @@ from ..program.slots import Slot, shaped
 
 GUARD = 32  # numbers before and after every copy
 # NaN with a payload of its own: no arithmetic makes it, so cells nobody wrote can be told from computed NaN.
-MARKS = {np.float32: np.uint32(0x7FC5C5C5), np.float64: np.uint64(0x7FF8C5C5C5C5C5C5)}
+MARKS: dict[type, Any] = {np.float32: np.uint32(0x7FC5C5C5), np.float64: np.uint64(0x7FF8C5C5C5C5C5C5)}
 
 
 class Run:
