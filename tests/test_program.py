@@ -597,6 +597,43 @@ def test_names_follow_the_lecture():
         assert calls[name] == arguments
 
 
+def test_a_table_first_and_memory_last():
+    """A row for each layer with the equations of its calls; then functions; no array is defined before their end."""
+    program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)
+    head, lines = ast.get_docstring(ast.parse(program.source)), program.source.splitlines()
+    table = re.sub(r"\s+", " ", head)
+    for node in program.network.graph.nodes:
+        assert f" {node.name} {node.y.shape} " in table
+    for call in program.plan.calls()[: -len(program.plan.chunk_norm + program.plan.update_chunk)]:
+        assert " ".join(call.equation.split()) in table
+        assert sum(f" {call.binding.name}(" in line for line in lines) == 1, "each call stands once"
+    definitions = [i for i, line in enumerate(lines) if re.match(r"\w+ = (part|rows|block)\(", line)]
+    last = max(i for i, line in enumerate(lines) if line.startswith("def "))
+    assert len(definitions) == len(program.plan.variables) and min(definitions) > last
+    assert program.source.count("SCRATCH = ") == 1 and not re.search(r"(counters|log|arena)\[\d", program.source)
+
+
+@pytest.mark.parametrize("one, two", [("leaky_relu(0.1)", "leaky_relu(0.2)"), ("dropout(0.1)", "dropout(0.2)")])
+def test_an_option_is_in_the_text(one, two):
+    """Though no call passes it: the text is the key under which compiled programs are kept."""
+    texts = [program_of(f"dense(3) {spec} dense(2)", (3,)).source for spec in (one, two)]
+    assert texts[0] != texts[1]
+    assert len({re.sub(r"0\.[12]\b", "", text) for text in texts}) == 1
+
+
+def test_layers_that_end_a_network():
+    """An affine layer is z, and its gradient delta; any other layer is a."""
+    for spec, named in {
+        "tanh dense(2)": "z3",
+        "dense(2)": "z2",
+        "dense(2) tanh": "a2",
+        "dense(2) softmax": "a3",
+    }.items():
+        program = program_of(spec, (4,))
+        assert re.search(rf"quadratic_backward\(s, n0, n1, {named}, target, d", program.source), spec
+        assert (f"delta{named[1]} = {named} - t" in program.source) == (named[0] == "z")
+
+
 def times(name, *names):
     """Register a layer y = x p1 p2 ... under a name, its parameters under names."""
     arguments = ", ".join(names)
