@@ -60,9 +60,9 @@ class Call:
     """One call of a kernel: its arguments by name, and the ways to run it."""
 
     def __init__(self, run, call, direction):
-        self.run, self.name = run, call.binding.name
+        self.run, self.name = run, call.binding.title
         self.kernel, self.form = call.binding.kernel, call.binding.form
-        self.by_sample = call.phase == "block"  # one row a sample: may run on a block of samples
+        self.by_sample = not call.split  # one row a sample: may run on a block of samples
         self.values = {name: self._resolved(call.values[name]) for name in call.binding.names}
         kinds = {name: getattr(call.values[name], "kind", None) for name in call.binding.names}
         self.scratch = [name for name, kind in kinds.items() if kind in ("scratch", "dscratch")]
@@ -90,7 +90,8 @@ class Call:
             if isinstance(value, Slot):
                 value = self._view(value, n0, run.N if n1 is None else n1)
             elif isinstance(value, Var):
-                value = eval(value.text, {**run.space, "n0": n0})  # a text of the plan's own, such as "seed + 1"
+                known = {**run.space, "n0": n0}[value.name]
+                value = known + value.plus if value.plus else known  # a bool stays one
             found[name] = run.real(value) if type(value) is float else value
         return found
 

@@ -24,7 +24,7 @@ from ..kernels.compiler.cache import digest
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import COMPILING
 from ..kernels.counters import HEAD, SEED
-from ..kernels.operations import Operation, operation
+from ..kernels.operations import Operation
 from ..layers.base import Layer
 from ..registry import losses, optimizers
 from ..registry.annotations import checked
@@ -36,7 +36,7 @@ from .graph import Graph, Ref
 from .memory import aligned, need
 from .norms import check_p
 from .plan import Plan
-from .slots import part, rows, short
+from .slots import block, part, rows
 from .state import State
 from .writer import write
 
@@ -139,8 +139,6 @@ class Program:
                 self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
             self.backward = backward or loss is not None
             self.plan = Plan(self)
-            for name in ("gather", "copy", "put"):
-                self.plan.bind(f"batch_{name}", operation(f"batch.{name}", form="flat"))
             if self.device == "cuda":
                 from .device import twin  # numba.cuda is imported by those who use it
 
@@ -308,7 +306,7 @@ class Program:
         """Run the text's definitions with the given kernels; returns its names."""
         file = f"<nnjit program {digest(self.source)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
-        space = {**bindings, "part": part, "rows": rows, "short": short, "np": np, "inf": float("inf"), "prange": range}
+        space = {**bindings, "part": part, "rows": rows, "block": block, "np": np, "inf": float("inf"), "prange": range}
         space |= {"__name__": __name__, "LAYOUT": self.layout}
         exec(compile(self.source, file, "exec"), space)
         return space
