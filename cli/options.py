@@ -1,4 +1,4 @@
-"""What several commands share: options, and where their values go in the config."""
+"""Options of several commands, and the places of their values in the config."""
 
 import click
 
