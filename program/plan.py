@@ -144,7 +144,7 @@ class Plan:
         node = self.graph.nodes[index]
         shape = node.x.shape
         kernel = node.layer.kernel(attribute, shape)
-        known = {"x": Ref("value", node.x.index), "y": Ref("value", node.y.index)}
+        known: dict = {"x": Ref("value", node.x.index), "y": Ref("value", node.y.index)}
         known |= {"dx": Ref("delta", node.x.index), "dy": Ref("delta", node.y.index)}
         for name, (offset, parameter) in node.parameters.items():
             known[name] = part("theta", offset, parameter.shape)
@@ -303,7 +303,7 @@ class Plan:
 
     def _used_names(self):
         """Array -> variable of those that the text names, in the order of their first use."""
-        found = {Ref("value", 0): self.names[Ref("value", 0)]}
+        found: dict[Ref | Slot, str] = {Ref("value", 0): self.names[Ref("value", 0)]}
         for call in self.calls():
             for value in call.values.values():
                 if isinstance(value, (Ref, Slot)):
@@ -369,7 +369,9 @@ class Plan:
         if self.program.backward:
             always |= {self._root(Ref("delta", self.graph.output.index))}
             always |= {self._root(Ref("delta", 0))} if self.program.loss is None else set()
-        lives, loops, kept, before = {}, {}, set(), 0
+        lives: dict = {}
+        loops: dict = {}
+        kept, before = set(), 0
         calls = self._in_order()
         for time, (call, loop) in enumerate(calls):
             # On CUDA a formula may be fused with the call before it, which then writes what the formula would.
@@ -447,7 +449,8 @@ def _regions(graph, alone):
 
     One with which a residual begins follows a region on blocks, even an empty one: there the two deltas are added.
     """
-    regions, starts = [], {node.start for node in graph.nodes if node.skip is not None}
+    regions: list[Region] = []
+    starts = {node.start for node in graph.nodes if node.skip is not None}
     for index, node in enumerate(graph.nodes):
         coupled = (node.layer.couples_batch or index in alone) and node.skip is None
         if coupled and index in starts and (not regions or regions[-1].coupled):
@@ -466,7 +469,8 @@ def _up(size):
 
 def _pack(items):
     """First fit of (life, size) intervals: those whose lives overlap do not overlap in memory."""
-    placed, width = {}, 0
+    placed: dict = {}
+    width = 0
     for ref, ((first, last), size) in sorted(items.items(), key=lambda item: (item[1][0][0], str(item[0]))):
         at = 0
         busy = [(placed[o], items[o][1]) for o in placed if items[o][0][0] <= last and first <= items[o][0][1]]

@@ -166,7 +166,7 @@ def _head(plan):
 def _table(plan):
     """Return a row for each layer: its name, shape and equations."""
     forward = {call.node: call for region in plan.regions for call in region.forward}
-    backward = {}
+    backward: dict[int | None, list] = {}
     if plan.program.backward:
         for each in plan.backward_lists():
             for call in each.calls:
@@ -192,7 +192,7 @@ def _table(plan):
 
 def _joined(equations, room):
     """Return equations in as few lines as hold them, none broken."""
-    lines = []
+    lines: list[str] = []
     for equation in equations:
         equation = " ".join(equation.split())
         if lines and len(lines[-1]) + 2 + len(equation) <= room:
@@ -247,7 +247,7 @@ def _equal(values, comment=""):
 
 def _options(plan):
     """Return comments that say which options the calls hold; those of a layer have the same."""
-    found = {}
+    found: dict[str, dict] = {}
     for call in plan.calls():
         name, options = call.binding.name.removesuffix(f"_{call.attribute}"), call.binding.options
         if any(repr(found.get(name, {}).get(key, value)) != repr(value) for key, value in options.items()):
@@ -273,7 +273,7 @@ def _memory(plan):
         "log": "Norms",
         "whole": "Whole arrays, for the update",
     }
-    groups = {key: [] for key in titles}
+    groups: dict[str, list] = {key: [] for key in titles}
     for value, name in plan.variables.items():
         slot = value if isinstance(value, Slot) else plan.slot(value)
         if slot is None:
