@@ -169,7 +169,7 @@ def linked(function):
 
 
 def _annotated(note, element):
-    """The Numba type of an argument of a `linked` function by its annotation and the type of the arrays' elements."""
+    """Return the Numba type of an argument of a `linked` function, by its annotation and the arrays' element type."""
     if note is None:
         return types.intp
     if isinstance(note, int):

@@ -1,4 +1,6 @@
-"""The words of the register tile on views: with them a matrix product reads as mathematics::
+"""The words of the register tile on views.
+
+With them a matrix product reads as mathematics::
 
     tile = zeros(C, 4, 2)                               # 4 rows of 2 vectors, in registers
     for k in range(K):
