@@ -42,7 +42,7 @@ def bench(config, plugin, assignments, **options):
     _print(network, found, training[2])
 
 
-def _resolve(config, plugin, assignments, given):
+def _resolve(config, plugin, assignments, overrides):
     """Return the network, and (loss, optimizer, batch size), checked as `nnjit run` checks them."""
     from .. import data
     from ..errors import UsageError
@@ -52,23 +52,23 @@ def _resolve(config, plugin, assignments, given):
     from ..training import config_file
     from ..training.config import build
 
-    table, where = ({}, "") if config is None else config_file.read(config)
-    for name, value in given.items():
+    table, source_name = ({}, "") if config is None else config_file.read(config)
+    for name, value in overrides.items():
         if name == "input_shape":
             value = _sizes(value)
         config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
     for assignment in assignments:
         config_file.override(table, assignment)
     config_file.add_plugins(table, plugin)
-    made = launch.read_config(table, where)
+    made = launch.read_config(table, source_name)
     if made.run.device != "cpu":
         raise UsageError("run.device: nnjit bench measures the CPU; benchmarks/gpu.py measures a GPU")
     if made.run.threads is not None:
         launch.use_threads(made.run.threads)
     batch, model, samples = made.training.batch_size, made.model, None
-    if "data" in given or model.input_shape is None:
+    if "data" in overrides or model.input_shape is None:
         dataset = data.load(made.data["name"])
-        network, samples = build(made, dataset, where), len(dataset.train)
+        network, samples = build(made, dataset, source_name), len(dataset.train)
     else:
         layers = [create(spec) for spec in model.layers]
         network = Network(layers, tuple(model.input_shape), model.dtype, made.run.device, made.training.seed)
