@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import NnjitError, UnknownName
 from ..kernels.compiler.kernel import first_line, need_compiler
-from ..network import compose
+from ..registry import compose
 from ..registry import layers as catalogue
 from .cases import BATCHES, cases
 from .derivatives import STEPS, Cost, differences, hint, remainders

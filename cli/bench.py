@@ -4,15 +4,8 @@ import sys
 
 import click
 
-# Option -> path of its value in the config.
-PLACES = {
-    "layers": ("model", "layers"),
-    "input_shape": ("model", "input_shape"),
-    "data": ("data",),
-    "loss": ("training", "loss"),
-    "optimizer": ("training", "optimizer"),
-    "batch_size": ("training", "batch_size"),
-}
+from . import options
+
 OTHERS = 0.05  # share of the CPU used by other processes, above which times are unreliable
 HEAD = ["layer", "output", "forward us", "backward us", "GFLOP/s", "of peak", "torch forward", "backward", "ratio"]
 
@@ -25,7 +18,7 @@ HEAD = ["layer", "output", "forward us", "backward us", "GFLOP/s", "of peak", "t
 @click.option("--loss", metavar="SPEC", help="Loss, such as cross_entropy.")
 @click.option("--optimizer", metavar="SPEC", help='Optimizer, such as "adam(lr=1e-3)".')
 @click.option("--batch-size", type=int, help="Samples per step; 0 means the whole set.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 @click.option(
     "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
 )
@@ -49,17 +42,10 @@ def _resolve(config, plugin, assignments, overrides):
     from ..launch import launch
     from ..network.network import Network
     from ..registry import create
-    from ..training import config_file
-    from ..training.config import build
 
-    table, source_name = ({}, "") if config is None else config_file.read(config)
-    for name, value in overrides.items():
-        if name == "input_shape":
-            value = _sizes(value)
-        config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
-    for assignment in assignments:
-        config_file.override(table, assignment)
-    config_file.add_plugins(table, plugin)
+    if "input_shape" in overrides:
+        overrides["input_shape"] = _sizes(overrides["input_shape"])
+    table, source_name = options.config_table(config, overrides, assignments, plugin)
     made = launch.read_config(table, source_name)
     if made.run.device != "cpu":
         raise UsageError("run.device: nnjit bench measures the CPU; benchmarks/gpu.py measures a GPU")
@@ -68,7 +54,7 @@ def _resolve(config, plugin, assignments, overrides):
     batch, model, samples = made.training.batch_size, made.model, None
     if "data" in overrides or model.input_shape is None:
         dataset = data.load(made.data["name"])
-        network, samples = build(made, dataset, source_name), len(dataset.train)
+        network, samples = launch.build(made, dataset, source_name), len(dataset.train)
     else:
         layers = [create(spec) for spec in model.layers]
         network = Network(layers, tuple(model.input_shape), model.dtype, made.run.device, made.training.seed)

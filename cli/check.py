@@ -5,10 +5,12 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("check")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 @click.option(
     "--draw", type=click.Path(path_type=Path), metavar="PATH", help="Write a plot of the Taylor slopes to this file."
 )

@@ -2,6 +2,7 @@
 
 import click
 
+from . import options
 from .text import aligned
 
 
@@ -15,14 +16,14 @@ from .text import aligned
 @click.option(
     "--metrics", metavar="NAMES", help="Metrics, such as accuracy,l2. Default: accuracy if the data has classes."
 )
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 def evaluate(model, data, part, loss, metrics, plugin):
     """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""
     from .. import data as datasets
     from ..errors import UsageError
     from ..launch.saved import choose, matched, open_saved
     from ..storage.checkpoint import label
-    from ..training.fit import evaluate_split
+    from ..training.measure import evaluate_split
 
     network, config = open_saved(model, plugin)
     if data is None and config is None:

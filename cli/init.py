@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "affine.py"  # the layer to start from
+
 
 @click.group("init")
 def init():
@@ -35,8 +37,8 @@ def layer(name, output):
     layers.register(name)  # refuses an invalid name; without a class it registers nothing
     if name in layers.names():
         raise DuplicateName(f"there is a layer {name!r} already; choose another name")
-    words = {"NAME": name, "CLASS": "".join(word.title() for word in name.split("_")) or "Mine"}
-    files = {output / f"{name}.py": LAYER, output / f"test_{name}.py": TEST}
+    words = {"affine": name, "Affine": "".join(word.title() for word in name.split("_")) or "Mine"}
+    files = {output / f"{name}.py": EXAMPLE.read_text(encoding="utf-8"), output / f"test_{name}.py": TEST}
     _write({path: _filled(text, words) for path, text in files.items()})
     for path, what in zip(files, (f"nnjit check {name} --plugin", "pytest"), strict=True):
         click.echo(f"{path}: try {what} {path}")
@@ -92,64 +94,7 @@ def _filled(text, words):
     return text
 
 
-LAYER = '''"""The layer `NAME`, a plug-in of nnjit.
-
-    nnjit run --plugin NAME.py --layers "NAME flatten dense(10)"
-"""
-
-from nnjit.layers import Layer, constant, kernel, zeros
-from nnjit.registry import register
-from numba import prange
-
-
-@register("NAME")
-class CLASS(Layer):
-    """y = gain * x + offset for each channel. (N, C, *spatial) -> same shape."""
-
-    start: float = 1.0  # annotated attributes are the options, checked by type
-
-    def parameters(self, in_shape):
-        return {"gain": constant(self.start, (in_shape[0],)), "offset": zeros((in_shape[0],))}
-
-    # Arguments are bound by name: x, y, their gradients dx, dy, the parameters, "d" + a parameter, the options.
-    # A kernel holds one top-level prange loop; its iterations may run in any order, so no two write the same element.
-
-    @kernel
-    def forward(x, gain, offset, y):
-        N, C = x.shape[:2]
-        S = x.size // (N * C)
-        x3, y3 = x.reshape((N, C, S)), y.reshape((N, C, S))
-        for n in prange(N):
-            for c in range(C):
-                for s in range(S):
-                    y3[n, c, s] = gain[c] * x3[n, c, s] + offset[c]
-
-    @kernel
-    def backward_input(gain, dy, dx):
-        N, C = dy.shape[:2]
-        S = dy.size // (N * C)
-        dy3, dx3 = dy.reshape((N, C, S)), dx.reshape((N, C, S))
-        for n in prange(N):
-            for c in range(C):
-                for s in range(S):
-                    dx3[n, c, s] = gain[c] * dy3[n, c, s]
-
-    @kernel
-    def backward_parameters(x, dy, dgain, doffset):
-        N, C = x.shape[:2]
-        S = x.size // (N * C)
-        x3, dy3 = x.reshape((N, C, S)), dy.reshape((N, C, S))
-        for c in prange(C):  # a gradient that sums over the batch is a loop over the parameter's own index
-            g, o = 0.0, 0.0
-            for n in range(N):
-                for s in range(S):
-                    g += dy3[n, c, s] * x3[n, c, s]
-                    o += dy3[n, c, s]
-            dgain[c] = g
-            doffset[c] = o
-'''
-
-TEST = '''"""The layer `NAME`: its formula, and its certificate."""
+TEST = '''"""The layer `affine`: its formula, and its certificate."""
 
 from pathlib import Path
 
@@ -157,18 +102,18 @@ import numpy as np
 from nnjit import registry
 from nnjit.check import certify
 
-registry.load_plugin(Path(__file__).with_name("NAME.py"))
+registry.load_plugin(Path(__file__).with_name("affine.py"))
 
 
 def test_formula():
-    net = registry.compose(["NAME(start=2.0)"], input_shape=(3, 4, 5), dtype="float64")
-    net.parameters["NAME.1.offset"][...] = [1.0, 2.0, 3.0]
+    net = registry.compose(["affine(start=2.0)"], input_shape=(3, 4, 5), dtype="float64")
+    net.parameters["affine.1.offset"][...] = [1.0, 2.0, 3.0]
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5))
     expected = 2.0 * x + np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
     np.testing.assert_allclose(net.forward(x), expected, rtol=1e-12)
 
 
 def test_certificate():
-    report = certify(["NAME"])
+    report = certify(["affine"])
     assert not report.failed, report.table()
 '''

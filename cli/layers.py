@@ -2,6 +2,7 @@
 
 import click
 
+from . import options
 from .text import aligned, table
 
 KINDS = ("layers", "losses", "optimizers", "schedules", "initializers", "datasets")
@@ -10,7 +11,7 @@ KINDS = ("layers", "losses", "optimizers", "schedules", "initializers", "dataset
 @click.command("layers")
 @click.argument("name", required=False)
 @click.option("--kind", type=click.Choice(KINDS), default="layers", help="Kind of names to list. Default: layers.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 def layers(name, kind, plugin):
     """List the names that a config can use, or document NAME: options, shapes, formula, source file, devices.
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("predict")
 @click.argument("model", metavar="MODEL")
@@ -18,7 +20,7 @@ import click
 @click.option(
     "--output", default="-", metavar="FILE", help="File to write, .csv or .npz. Default: -, CSV on standard output."
 )
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 def predict(model, data, part, file, output, plugin):
     """Apply MODEL, a .safetensors file or a run directory (its best parameters), to samples.
 

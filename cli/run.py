@@ -6,19 +6,8 @@ from pathlib import Path
 
 import click
 
-# Option -> path of its value in the config.
-PLACES = {
-    "layers": ("model", "layers"),
-    "data": ("data",),
-    "loss": ("training", "loss"),
-    "optimizer": ("training", "optimizer"),
-    "epochs": ("training", "epochs"),
-    "batch_size": ("training", "batch_size"),
-    "seed": ("training", "seed"),
-    "device": ("run", "device"),
-    "precision": ("run", "precision"),
-    "threads": ("run", "threads"),
-}
+from . import options
+
 ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may change when a run is continued
 
 
@@ -36,7 +25,7 @@ ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may cha
 @click.option("--seed", type=int, help="Random seed for initialization, shuffling and dropout.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 @click.option(
     "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
 )
@@ -58,14 +47,8 @@ def run(config, output, resume, plugin, assignments, **options):
 
 def _start(config, output, plugin, assignments, overrides):
     from ..launch import launch
-    from ..training import config_file
 
-    table, source_name = ({}, "") if config is None else config_file.read(config)
-    for name, value in overrides.items():
-        config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
-    for assignment in assignments:
-        config_file.override(table, assignment)
-    config_file.add_plugins(table, plugin)
+    table, source_name = options.config_table(config, overrides, assignments, plugin)
     return _conclude(launch.start(table, output, source_name))
 
 

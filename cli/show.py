@@ -4,11 +4,13 @@ from pathlib import Path
 
 import click
 
+from . import options
+
 
 @click.command("show")
 @click.argument("what", metavar="RUN_OR_CONFIG")
 @click.option("--program", is_flag=True, help="Print the generated source instead.")
-@click.option("--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated.")
+@options.plugin
 def show(what, program, plugin):
     """Print the summary and resolved config of a run directory or a config (- is standard input), or the program."""
     texts = _of_run(Path(what)) if Path(what).is_dir() else _of_config(what, plugin)

@@ -1,4 +1,7 @@
-"""A layer in 20 lines, for ``nnjit run --plugin examples/affine.py``: y = gain x + offset for each channel."""
+"""The layer `affine`, a plug-in of nnjit: y = gain x + offset for each channel.
+
+nnjit run --plugin affine.py --layers "affine flatten dense(10)"
+"""
 
 from nnjit.layers import Layer, constant, kernel, zeros
 from nnjit.registry import register
@@ -9,10 +12,14 @@ from numba import prange
 class Affine(Layer):
     """y = gain * x + offset for each channel. (N, C, *spatial) -> same shape."""
 
-    start: float = 1.0
+    start: float = 1.0  # annotated attributes are the options, checked by type
 
     def parameters(self, in_shape):
         return {"gain": constant(self.start, (in_shape[0],)), "offset": zeros((in_shape[0],))}
+
+    # Arguments are bound by name: x, y, their gradients dx, dy, the parameters, "d" + a parameter, the options. With
+    # form="channels" arrays are (N, C, positions). A kernel holds one top-level prange loop; its iterations may run in
+    # any order, so each writes elements of its own.
 
     @kernel(form="channels")
     def forward(x, gain, offset, y):
@@ -33,7 +40,7 @@ class Affine(Layer):
     @kernel(form="channels")
     def backward_parameters(x, dy, dgain, doffset):
         N, C, P = x.shape
-        for c in prange(C):
+        for c in prange(C):  # a gradient that sums over the batch is a loop over the parameter's own index
             g, o = 0.0, 0.0
             for n in range(N):
                 for p in range(P):

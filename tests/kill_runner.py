@@ -16,7 +16,7 @@ import nnjit.network.assemble  # noqa: F401
 from nnjit.launch import launch
 from nnjit.launch.progress import Lines
 from nnjit.storage import checkpoint, run_directory
-from nnjit.training import fit
+from nnjit.training import trainer
 
 # Whatever a checkpoint must bring back is in it: moments, running means, the dropout's masks, a rate for every step.
 CONFIG = {
@@ -107,10 +107,10 @@ def run(path, resume=False, step=None, moment=None, trace=None, keep=0):
     With `keep` = 0 seconds there is a checkpoint after each call of the compiled epoch: after the first step of an
     epoch and at its end, or with `step` after each step.
     """
-    launch.run_and_draw = fit.Trainer.run  # pictures take longer than all the rest
+    launch.run_and_draw = trainer.Trainer.run  # pictures take longer than all the rest
     launch.reporter = lambda: Killer(step)
-    fit.KEEP = keep
-    fit.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, and progress is told after each
+    trainer.KEEP = keep
+    trainer.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, and progress is told after each
     checkpoint.os = run_directory.os = Watched(moment, trace)
     if resume:
         launch.resume(path)

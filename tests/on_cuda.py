@@ -26,15 +26,15 @@ from nnjit.kernels.cuda import dense, product
 from nnjit.kernels.gpu import launch, tensor
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
-from nnjit.network import compose
 from nnjit.program import device
 from nnjit.program.graph import Ref
 from nnjit.program.plan import Plan
 from nnjit.program.program import Program
-from nnjit.registry import builtin
+from nnjit.registry import builtin, compose
 from nnjit.storage import checkpoint
 from nnjit.training.clip import Clip
-from nnjit.training.fit import Settings, Trainer
+from nnjit.training.settings import Settings
+from nnjit.training.trainer import Trainer
 from numba import njit, prange
 from window_vectors import cases as windows
 from window_vectors import near

@@ -15,8 +15,8 @@ import pytest
 from nnjit.kernels.compiler import cache
 from nnjit.kernels.compiler import kernel as compiler
 from nnjit.kernels.compiler.kernel import Kernel, type_of
-from nnjit.network import compose
 from nnjit.program import assemble
+from nnjit.registry import compose
 from numba import types
 from numba.core.caching import IndexDataCacheFile
 

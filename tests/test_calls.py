@@ -17,9 +17,9 @@ from nnjit.kernels import cpu
 from nnjit.kernels.compiler.kernel import Kernel
 from nnjit.kernels.counters import FAULT
 from nnjit.layers import elementwise, kernel
-from nnjit.network import compose
 from nnjit.program.program import Program
 from nnjit.program.state import FAULTS, State
+from nnjit.registry import compose
 from numba import cfunc, njit, prange, types
 from numba.core.errors import TypingError
 

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit import data, registry
 from nnjit.errors import NnjitError, SpecError, UsageError
+from nnjit.launch.launch import build
 from nnjit.storage import toml
 from nnjit.training import config_file
-from nnjit.training.config import Config, build, of_fit, resolve
-from nnjit.training.fit import Settings
+from nnjit.training.config import Config, of_fit, resolve
+from nnjit.training.settings import Settings
 
 EXAMPLE = """
 [model]

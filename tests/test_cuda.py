@@ -21,10 +21,9 @@ from nnjit.kernels.cuda import conv, dense, product, step
 from nnjit.kernels.gpu import driver, launch, tensor
 from nnjit.kernels.operations import operation
 from nnjit.layers.base import Layer
-from nnjit.network import compose
 from nnjit.program import device
 from nnjit.program.program import Program
-from nnjit.registry import builtin
+from nnjit.registry import builtin, compose
 from nnjit.training.clip import Clip
 from numba import prange
 

@@ -5,7 +5,7 @@ import pytest
 from nnjit import registry
 from nnjit.errors import NnjitError
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
-from nnjit.network import compose
+from nnjit.registry import compose
 from nnjit.training.losses import Loss, losses
 from nnjit.training.optimizers import Optimizer, optimizers
 from numba import prange

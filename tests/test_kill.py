@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nnjit
 import pytest
 from nnjit.errors import CheckpointError, RunExists
 from nnjit.storage import checkpoint
@@ -74,7 +75,7 @@ def readable(path):
     """What a user or a program may do with a run at any moment; returns the records of its log."""
     directory = RunDirectory.open(path)
     for file in path.glob("*.safetensors"):
-        checkpoint.load(file)
+        nnjit.load(file)
     text = (path / "log.jsonl").read_text()
     records = directory.records()
     assert len(records) >= text.count("\n"), "a line that was ended is whole"

@@ -11,9 +11,9 @@ from itertools import product
 import numpy as np
 import pytest
 from nnjit import data
-from nnjit.network import compose
 from nnjit.program import schedule
 from nnjit.program.program import Program
+from nnjit.registry import compose
 
 LAYERS = ["dense(2)", "sigmoid", "dense(3)", "sigmoid", "dense(2)", "sigmoid"]
 L = 4

@@ -5,8 +5,8 @@ import pytest
 from nnjit import registry
 from nnjit.errors import DeviceError, NnjitError, ShapeError, SpecError, UnknownName
 from nnjit.layers import Layer, constant, kernel, zeros
-from nnjit.network import compose
 from nnjit.network.network import Network
+from nnjit.registry import compose
 from numba import prange
 
 

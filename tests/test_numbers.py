@@ -14,13 +14,13 @@ from nnjit.data.split import Split
 from nnjit.errors import DivergenceError, NnjitError, ShapeError, SpecError
 from nnjit.kernels.counters import STOP
 from nnjit.layers import Layer, constant, elementwise
-from nnjit.network import compose
 from nnjit.program import memory
 from nnjit.program.norms import lp_norm
 from nnjit.program.program import Program
+from nnjit.registry import compose
 from nnjit.training import clip
-from nnjit.training.fit import Settings
 from nnjit.training.schedules import Schedule
+from nnjit.training.settings import Settings
 
 NEVER = [math.nan, True, "3", None, 1j, [1], {}, (), object()]  # for any number
 ODD = [math.nan, math.inf, -math.inf, -1, 0, 1e400, True, "3", 2**31, 2**63 - 1, 2**64, 10**30, 10**400, 1e-50, -1e-50,

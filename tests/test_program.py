@@ -17,12 +17,12 @@ from nnjit import data, registry
 from nnjit.errors import NnjitError, ShapeError, SpecError
 from nnjit.kernels.counters import HEAD, ROWS, STEP, STOP
 from nnjit.layers import Layer, constant, kernel
-from nnjit.network import compose
 from nnjit.program import plan as plans
 from nnjit.program import schedule
 from nnjit.program.program import Program
 from nnjit.program.slots import Binding, Slot
 from nnjit.program.state import State
+from nnjit.registry import compose
 from nnjit.training.clip import Clip
 from nnjit.training.losses import Quadratic
 from numba import prange

@@ -15,9 +15,10 @@ from nnjit import registry
 from nnjit.errors import ConcurrencyError, NnjitError, ShapeError, UsageError
 from nnjit.kernels.compiler import cache
 from nnjit.layers import Layer, kernel
-from nnjit.network import compose
 from nnjit.network.arenas import LIMIT
 from nnjit.network.network import capacity
+from nnjit.registry import compose
+from nnjit.training.trainer import Trainer
 from numba import prange
 
 LAYERS = ["dense(6)", "batchnorm", "tanh", "dropout(0.3)", "dense(3)"]
@@ -151,7 +152,7 @@ def paused(monkeypatch):
     class Paused:
         def __init__(self, where, name, call):
             self.inside, self.go, self.former = threading.Event(), threading.Event(), getattr(where, name)
-            monkeypatch.setattr(where, name, self.wait)
+            monkeypatch.setattr(where, name, lambda *given, **options: self.wait(*given, **options))
             self.thread = threading.Thread(target=call)
 
         def wait(self, *given, **options):
@@ -172,11 +173,9 @@ def paused(monkeypatch):
 
 
 def test_one_training_at_a_time(paused):
-    import nnjit.training.fit as module
-
     net, (x, y) = network(), samples(9)
     net.forward(x)
-    with paused(module, "fit", lambda: net.fit(x, y, epochs=1)):
+    with paused(Trainer, "run", lambda: net.fit(x, y, epochs=1)):
         with pytest.raises(ConcurrencyError, match="fit: another thread"):
             net.fit(x, y, epochs=1)
         with pytest.raises(ConcurrencyError, match=r"backward: another thread.*copy\.deepcopy"):
@@ -190,10 +189,8 @@ def test_one_training_at_a_time(paused):
 
 
 def test_a_fit_within_a_fit_is_refused(monkeypatch):
-    import nnjit.training.fit as module
-
     net, (x, y) = network(), samples(9)
-    monkeypatch.setattr(module, "fit", lambda *given, **options: net.fit(x, y))
+    monkeypatch.setattr(Trainer, "run", lambda trainer: net.fit(x, y))
     with pytest.raises(ConcurrencyError, match="while a fit of the same network runs"):
         net.fit(x, y)
 

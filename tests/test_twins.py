@@ -18,11 +18,13 @@ def files(folder):
     found = {}
     for file in sorted((KERNELS / folder).glob("*.py")):
         body = ast.parse(file.read_text(encoding="utf-8")).body
+        shared = [node for node in body if isinstance(node, ast.ImportFrom) and node.module == f"cpu.{file.stem}"]
         definitions = [node for node in body if isinstance(node, ast.FunctionDef) and node.name[0] != "_"]
         if folder != "reference":
             definitions = [node for node in definitions if is_kernel(node)]
         if definitions:  # else a module of helpers
             found[file.stem] = {node.name: node for node in definitions}
+            found[file.stem] |= {a.name: FILES["cpu"][file.stem][a.name] for node in shared for a in node.names}
     return found
 
 
@@ -39,10 +41,13 @@ def marks(definition):
     return [ast.unparse(decorator).split("(")[0] for decorator in definition.decorator_list]
 
 
-FILES = {folder: files(folder) for folder in ("reference", *DEVICES)}
+FILES: dict = {}
+for folder in ("reference", *DEVICES):
+    FILES[folder] = files(folder)
 OTHER = {file: "conv" for file in ("winograd", "conv_filters", "conv_depthwise")}  # other algorithms for some functions
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
-TWINS = [(folder, file) for folder in DEVICES for file in FILES["reference"]]
+SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA as they are
+TWINS = [(folder, file) for folder in DEVICES for file in FILES[folder]]
 
 
 def test_there_are_kernels():
@@ -52,7 +57,27 @@ def test_there_are_kernels():
 
 @pytest.mark.parametrize("folder", DEVICES)
 def test_same_files(folder):
-    assert list(FILES[folder]) == list(FILES["reference"])
+    shared = SHARED if folder == "cuda" else set()
+    assert set(FILES[folder]) == set(FILES["reference"]) - shared
+
+
+def test_a_kernel_that_is_the_same_on_both_devices_stands_once():
+    """No function of kernels/cuda has the body of its twin in kernels/cpu."""
+    for file, functions in FILES["cuda"].items():
+        for name, definition in functions.items():
+            twin = FILES["cpu"][file][name]
+            assert definition is twin or body(definition) != body(twin), f"{file}.{name}"
+
+
+def body(definition):
+    """The statements, without the docstring."""
+    return [ast.unparse(node) for node in definition.body[bool(ast.get_docstring(definition)) :]]
+
+
+@pytest.mark.parametrize("file", sorted(SHARED))
+def test_shared_kernels_are_loops(file):
+    assert all(is_loop(definition) for definition in FILES["cpu"][file].values())
+    assert Operation(f"{file}.{next(iter(FILES['cpu'][file]))}").on("cuda") is not None
 
 
 @pytest.mark.parametrize("folder, file", TWINS)

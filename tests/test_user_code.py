@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from nnjit.network import compose
 from nnjit.program.program import Program
+from nnjit.registry import compose
 
 # What a user would write: a simulation that asks a network, and one that also trains it on the way.
 USER = '''

@@ -73,7 +73,7 @@ class Things:
     """Networks and programs that the calls of one child share."""
 
     def __init__(self):
-        from nnjit.network import compose
+        from nnjit.registry import compose
 
         layers = ["dense(4)", "tanh", "dense(3)"]
         self.net = compose(layers, (2,), dtype="float64", seed=1)
@@ -403,7 +403,7 @@ def fit_call(rng, things):
 
 def compose_call(rng, things):
     """compose and compile with a wrong option."""
-    from nnjit.network import compose
+    from nnjit.registry import compose
 
     specs = [
         "dense(3)", "dens(3)", "dense", "dense(0)", "dense(-1)", "dense(2.5)", "dense('a')", "conv(2, 3)",

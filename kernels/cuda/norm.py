@@ -6,9 +6,9 @@ of its own, a grid's width apart.
 """
 
 import numpy as np
-from numba import cuda, prange
+from numba import cuda
 
-from ..compiler.kernel import kernel
+from ..cpu.norm import scale  # noqa: F401 - the same on both devices
 from ..gpu.device_code import block_helper, block_kernel
 from ..gpu.launch import THREADS, launch, launcher
 from .block import largest, total
@@ -18,13 +18,6 @@ from .block import largest, total
 def partial(g, sums, index, p):
     """sums[index] = sum |g_i|^p over this chunk of the gradient, max |g_i| for p = inf; summed in float64."""
     yield launch(_partial, 1, THREADS, g, sums, index, p)
-
-
-@kernel
-def scale(g, factor):
-    """g <- factor g: the 1/N of (4) and (5), or clipping."""
-    for i in prange(g.size):
-        g[i] *= factor
 
 
 @block_kernel
