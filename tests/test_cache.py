@@ -24,7 +24,7 @@ KERNEL = """
 import math
 import numpy as np
 from numba import njit, prange
-from nnjit.kernels.compiler import kernel
+from nnjit.kernels.compiler.kernel import kernel
 
 {constant}
 TABLE = np.array([1.0, 2.0])
@@ -237,7 +237,7 @@ USES = """
 import dataclasses, enum, functools, types, typing
 import numpy as np
 from numba import njit, prange
-from nnjit.kernels.compiler import kernel
+from nnjit.kernels.compiler.kernel import kernel
 
 VALUE = {constant}
 {helper}
@@ -262,7 +262,7 @@ def test_keys_are_the_same_in_every_process(tmp_path):
     code = """
 import importlib, pkgutil
 from nnjit.kernels import cache, cpu
-from nnjit.kernels.compiler import Kernel
+from nnjit.kernels.compiler.kernel import Kernel
 modules = [importlib.import_module(f"nnjit.kernels.cpu.{each.name}") for each in pkgutil.iter_modules(cpu.__path__)]
 modules += [cls for cls in vars(importlib.import_module("nnjit.layers.activations")).values() if isinstance(cls, type)]
 keys = [kernel.source.key() for module in modules for kernel in vars(module).values() if isinstance(kernel, Kernel)]
@@ -294,7 +294,7 @@ def test_two_versions_of_a_file_in_two_processes(tmp_path):
 import enum, os, typing
 import numpy as np
 from numba import njit, prange
-from nnjit.kernels.compiler import kernel
+from nnjit.kernels.compiler.kernel import kernel
 import settings_of_test_cache as settings
 class Mode(enum.IntEnum):
     LOW = {value}
