@@ -1,6 +1,12 @@
 """nnjit: neural networks whose every kernel is a Numba-compiled loop that a person can read."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what `__getattr__` loads, for type checkers; nothing of it runs
+    from . import errors, registry
+    from .network.compose import compose, load
+    from .network.network import Network
 
 __version__ = "0.1.0"
 
@@ -16,7 +22,7 @@ _PUBLIC = {
 __all__ = ["Network", "compose", "errors", "load", "registry"]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'nnjit' has no attribute {name!r}")
     module, attribute = _PUBLIC[name]
@@ -27,5 +33,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})

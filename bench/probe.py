@@ -17,10 +17,8 @@ from ..kernels.compiler.kernel import OPTIONS
 from ..kernels.counters import HEAD, STEP, STOP
 from ..kernels.operations import Operation
 from ..program.assemble import _bound
-from ..program.graph import Ref
-from ..program.slots import part
 
-ROOT = "learn"  # the text's function that does one training step
+ROOT = "train_step"  # the text's function that does one training step
 
 
 @dataclass(frozen=True)
@@ -30,13 +28,8 @@ class Line:
     number: int
     function: str
     kernel: str
-    arguments: dict
     node: str | None
-
-    @property
-    def direction(self):
-        """ "forward", "backward_input", "backward_weight", ... of a layer; "" of anything else."""
-        return self.kernel.partition("_")[2] if self.node else ""
+    direction: str  # "forward", "backward_input", "backward_weight", "add", ... of a layer; "" of anything else
 
 
 class Probe:
@@ -59,25 +52,26 @@ class Probe:
         tree = ast.parse(program.source)
         self.functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         self.lines, self.spans = [], {}
-        owners = _owners(program)
-        self._visit(ROOT, owners)
+        nodes, calls = program.network.graph.nodes, program.plan.calls()
+        known = {call.binding.name: call for call in calls if call.node is not None}
+        self._owners = {name: (nodes[call.node].name, call.attribute) for name, call in known.items()}
+        self._visit(ROOT)
         text = ast.unparse(ast.fix_missing_locations(_Numbered(self).visit(tree)))
         self._compile(text)
         self.x, self.target, self.N = np.ascontiguousarray(x), np.ascontiguousarray(target), len(x)
         self.restore()
 
-    def _visit(self, name, owners):
+    def _visit(self, name):
         """Number the calls of a function, and of those it calls, in order; each function has a span of numbers."""
         first = len(self.lines)
         for node in ast.walk(self.functions[name]):  # outermost first; within a level in order
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 called = node.func.id
                 if called in self.program.plan.bindings:
-                    node.number = len(self.lines)
-                    given = {k.arg: ast.unparse(k.value) for k in node.keywords}
-                    self.lines.append(Line(node.number, name, called, given, _owner(owners, called, given)))
+                    number = node.number = len(self.lines)  # type: ignore[attr-defined]  # a mark on the tree
+                    self.lines.append(Line(number, name, called, *self._owners.get(called, (None, ""))))
                 elif called in self.functions and called not in self.spans:
-                    self._visit(called, owners)
+                    self._visit(called)
         self.spans[name] = (first, len(self.lines) - 1)
 
     def _compile(self, text):
@@ -94,9 +88,7 @@ class Probe:
             kernel_of(binding, binding.signature(values, flats, real))
         former, program.source = program.source, text
         try:
-            space = program.namespace(
-                {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
-            )
+            space = program.namespace({name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()})
         finally:
             program.source = former
         space["prange"] = numba_prange
@@ -104,12 +96,12 @@ class Probe:
         for name in self.functions:
             options = {"parallel": parallel and name == ROOT}
             space[name] = njit(**{**OPTIONS, **options})(space[name])
-        learn = space[ROOT]
+        train_step = space[ROOT]
 
         @njit
         def repeat(s, x, targets, order, N, first, last, times):
             for _ in range(times):
-                learn(s, x, targets, order, 0, N, first, last)
+                train_step(s, x, targets, order, 0, N, first, last)
 
         self._repeat = repeat
 
@@ -203,31 +195,3 @@ class _Numbered(ast.NodeTransformer):
                 lo, hi = self.probe.spans.get(inner.func.id, (0, -1))
                 found += range(lo, hi + 1)
         return found
-
-
-def _owners(program):
-    """Kind, and variables by which a call is known to be a node's: its parameters first, else dy, else y."""
-    plan, found = program.plan, []
-    for node in program.network.graph.nodes:
-        own = set()
-        for flat in ("theta", "gradient"):
-            own |= {plan.names.get(part(flat, offset, p.shape)) for offset, p in node.parameters.values() if p.size}
-        y, dy = (plan.names.get(Ref(kind, node.y.index)) for kind in ("value", "delta"))
-        found.append((node.name, own - {None}, y, dy))
-    return found
-
-
-def _owner(owners, called, given):
-    values = set(given.values())
-    for name, own, _, _ in owners:
-        if own & values:
-            return name
-    for key, place in (("dy", 3), ("y", 2)):
-        for owner in owners:
-            if given.get(key) is not None and given[key] == owner[place] and called.startswith(_kind(owner[0])):
-                return owner[0]
-    return None
-
-
-def _kind(name):
-    return name.split(".")[-2]

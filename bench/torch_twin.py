@@ -36,7 +36,7 @@ def layer(row):
 
 def parameters(module, rows):
     """Map nnjit's parameter names to the tensors of a module made by `build`."""
-    found = {}
+    found: dict = {}
     for child, row in zip(module, rows, strict=True):
         if "layers" in row:
             found |= parameters(child.inner, row["layers"])

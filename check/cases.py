@@ -12,12 +12,16 @@ from ..registry import layers as catalogue
 
 BATCHES = (1, 5)  # five: one more than kernels take at once
 
-ANY = [("", (1,)), ("", (7,)), ("", (2, 3, 5))]  # a layer without options that takes any shape
+ANY: list[tuple[str, tuple[int, ...]]] = [
+    ("", (1,)),
+    ("", (7,)),
+    ("", (2, 3, 5)),
+]  # a layer without options that takes any shape
 COMMON = [(3,), (2, 5), (2, 5, 4), (2, 3, 4, 3)]
 
 # Layer -> its options and an input shape. Sizes of 1, primes, strides that leave a rest, every border; and numbers
 # of rows and columns that fill the register tiles of dense and conv and leave a rest.
-CASES = {
+CASES: dict[str, list[tuple[str, tuple[int, ...]]]] = {
     "dense": [("(1)", (1,)), ("(3)", (3,)), ("(5, bias=False)", (7,)), ("(6)", (101,))],
     "conv": [
         ("(1, 1)", (1, 1)),

@@ -1,6 +1,8 @@
 """Certify layers: each on its cases, with a batch of one and of five, in float32 and float64."""
 
 import re
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +21,7 @@ SLOPE = 0.1  # how far the Taylor slope may be from 2
 KINKS = 0.3  # the largest share of derivatives that may be skipped
 
 
-def certify(names=None, progress=None):
+def certify(names: Iterable[str] | None = None, progress: Callable[[int, int, str], object] | None = None) -> Report:
     """Certify registered layers, those of installed or loaded plug-ins included.
 
     Parameters
@@ -51,13 +53,13 @@ def certify(names=None, progress=None):
 
 def _chosen(names):
     """The layers to certify, a class once whatever aliases it has; a plug-in that cannot be imported fails alone."""
-    found = []
+    found: list[str] = []
     for name in ["*"] if names is None else names:
         matching = catalogue.names(name) if re.search(r"[*?\[]", name) else [name]
         if not matching:
             raise UnknownName(f"no layer matches {name!r}; known are {', '.join(catalogue.names())}")
         found += matching
-    chosen = {}
+    chosen: dict[object, str] = {}
     for name in dict.fromkeys(found):
         try:
             cls = catalogue.get(name)
@@ -69,7 +71,7 @@ def _chosen(names):
     return list(chosen.values())
 
 
-def certify_layer(name):
+def certify_layer(name: str) -> Row:
     """The `Row` of one layer; whatever its author's code raises becomes a sentence."""
     row = Row(name)
     try:
@@ -127,7 +129,7 @@ class _Case:
         for network in (self.network, self.single):
             for training in (True, False):
                 run = Run(network, self.x, self.target, training)
-                examine(run, lambda *found, n=network: self.answer(*found, kind=f", {n.dtype}"))
+                examine(run, partial(self.answer, kind=f", {network.dtype}"))
 
     def shapes(self):
         """Finite output; the same for input that is not contiguous, and for a sample alone."""

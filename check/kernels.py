@@ -72,7 +72,7 @@ def _examine_call(call, answer):
 
 def _writes(call, marked, clean, answer):
     """Outputs are written whole, whatever they held; inputs and what lies beside an array stay as they are."""
-    faults = [f"writes beyond the ends of {name}" for name in marked.crossed()]
+    faults: list[str | None] = [f"writes beyond the ends of {name}" for name in marked.crossed()]
     before = call.copies()
     for name in call.inputs:
         if not same_bits(clean[name], before[name]).all():

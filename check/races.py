@@ -16,7 +16,7 @@ class Log:
     """Which iteration wrote and which read each element, by (array, element); conflicts as they come."""
 
     def __init__(self):
-        self.iteration = OUTSIDE
+        self.iteration: int | str = OUTSIDE
         self.writers, self.readers, self.later_readers = {}, {}, {}
         self.found = {}  # array -> sentence
 

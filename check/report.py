@@ -1,8 +1,10 @@
 """What a certification found: a table of verdicts and a sentence for each failure."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Column -> the question it answers.
 COLUMNS = {
@@ -40,17 +42,17 @@ class Row:
     """
 
     name: str
-    failures: dict = field(default_factory=dict)
-    asked: set = field(default_factory=set)
-    steps: np.ndarray | None = None
-    remainder: np.ndarray | None = None
+    failures: dict[str, list[str]] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    steps: NDArray[Any] | None = None
+    remainder: NDArray[Any] | None = None
     slope: float = float("nan")
     derivatives: int = 0
     kinks: int = 0
-    notes: list = field(default_factory=list)
-    _told: set = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    _told: set[tuple[str, str]] = field(default_factory=set)
 
-    def answer(self, column, place, part, sentence=None):
+    def answer(self, column: str, place: str, part: str, sentence: str | None = None) -> None:
         """Take down the answer to a column's question about a part (a kernel, an array) of the layer.
 
         Without a sentence it passed. Of each part the first failure is kept: the same in other cases are its echoes.
@@ -60,17 +62,17 @@ class Row:
             self._told.add((column, part))
             self.failures.setdefault(column, []).append(": ".join(filter(None, (place, part, sentence))))
 
-    def verdict(self, column):
+    def verdict(self, column: str) -> str:
         """ "PASS", "FAIL" or "-"."""
         if column in self.failures:
             return "FAIL"
         return "PASS" if column in self.asked else "-"
 
     @property
-    def failed(self):
+    def failed(self) -> bool:
         return bool(self.failures)
 
-    def cell(self, column):
+    def cell(self, column: str) -> str:
         """The verdict as the table shows it, the Taylor slope with its number."""
         verdict = self.verdict(column)
         return f"{verdict} {self.slope:.2f}" if column == "taylor" and np.isfinite(self.slope) else verdict
@@ -85,28 +87,28 @@ class Report:
     rows : list of Row
     """
 
-    rows: list = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     @property
-    def failed(self):
+    def failed(self) -> bool:
         """Whether any layer failed any question."""
         return any(row.failed for row in self.rows)
 
     @property
-    def messages(self):
+    def messages(self) -> list[str]:
         """One sentence for each failure."""
         return [text for row in self.rows for texts in row.failures.values() for text in texts]
 
     @property
-    def notes(self):
+    def notes(self) -> list[str]:
         return [text for row in self.rows for text in row.notes]
 
     @property
-    def remainders(self):
+    def remainders(self) -> dict[str, tuple[Any, Any, float]]:
         """name -> (steps, remainder, slope) of the Taylor check, for `plots.taylor.draw`."""
         return {r.name: (r.steps, r.remainder, r.slope) for r in self.rows if r.remainder is not None}
 
-    def table(self):
+    def table(self) -> str:
         """Plain aligned text: a row a layer, then the failures and notes."""
         head = ["layer", *COLUMNS]
         body = [[row.name, *map(row.cell, COLUMNS)] for row in self.rows]

@@ -4,6 +4,8 @@ So every question about a kernel is asked where its arguments are the real ones,
 nothing for the next: a call is run as often as there are questions, and only its serial result goes on.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import config
 
@@ -17,7 +19,7 @@ from ..program.slots import Slot, shaped
 
 GUARD = 32  # numbers before and after every copy
 # NaN with a payload of its own: no arithmetic makes it, so cells nobody wrote can be told from computed NaN.
-MARKS = {np.float32: np.uint32(0x7FC5C5C5), np.float64: np.uint64(0x7FF8C5C5C5C5C5C5)}
+MARKS: dict[type, Any] = {np.float32: np.uint32(0x7FC5C5C5), np.float64: np.uint64(0x7FF8C5C5C5C5C5C5)}
 
 
 class Run:
@@ -58,9 +60,9 @@ class Call:
     """One call of a kernel: its arguments by name, and the ways to run it."""
 
     def __init__(self, run, call, direction):
-        self.run, self.name = run, call.binding.name
+        self.run, self.name = run, call.binding.title
         self.kernel, self.form = call.binding.kernel, call.binding.form
-        self.by_sample = call.phase == "block"  # one row a sample: may run on a block of samples
+        self.by_sample = not call.split  # one row a sample: may run on a block of samples
         self.values = {name: self._resolved(call.values[name]) for name in call.binding.names}
         kinds = {name: getattr(call.values[name], "kind", None) for name in call.binding.names}
         self.scratch = [name for name, kind in kinds.items() if kind in ("scratch", "dscratch")]
@@ -88,7 +90,8 @@ class Call:
             if isinstance(value, Slot):
                 value = self._view(value, n0, run.N if n1 is None else n1)
             elif isinstance(value, Var):
-                value = eval(value.text, {**run.space, "n0": n0})  # a text of the plan's own, such as "seed + 1"
+                known = {**run.space, "n0": n0}[value.name]
+                value = known + value.plus if value.plus else known  # a bool stays one
             found[name] = run.real(value) if type(value) is float else value
         return found
 

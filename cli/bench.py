@@ -31,8 +31,9 @@ def bench(config, plugin, assignments, **options):
     network, training = _resolve(config, plugin, assignments, {k: v for k, v in options.items() if v is not None})
     from ..bench.layers import bench
 
-    found = bench(network, *training, progress=_show if sys.stderr.isatty() else None)
-    _print(network, found, training[2])
+    loss, optimizer, batch_size = training
+    found = bench(network, loss, optimizer, batch_size, progress=_show if sys.stderr.isatty() else None)
+    _print(network, found, batch_size)
 
 
 def _resolve(config, plugin, assignments, overrides):

@@ -28,7 +28,8 @@ def evaluate(model, data, part, loss, metrics, plugin):
     network, config = open_saved(model, plugin)
     if data is None and config is None:
         raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
-    dataset = matched(network, datasets.load(data or config.data["name"]))
+    source = data or (config.data["name"] if config is not None else "")
+    dataset = matched(network, datasets.load(source))
     split = choose(dataset, part)
     loss = loss or (config.training.loss if config else None)
     found = evaluate_split(network, split, loss, metrics.replace(",", " ").split() if metrics else None)

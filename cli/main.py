@@ -43,7 +43,7 @@ COMMANDS = {
 class Verbs(click.Group):
     """The group of all verbs; turns their errors into messages and exit statuses."""
 
-    def main(self, args=None, prog_name="nnjit", **extra):
+    def main(self, args=None, prog_name="nnjit", **extra):  # type: ignore[override]  # click overloads it by its mode
         """Run a verb and exit with 0 for success, 1 for a failure, 2 for a wrong request, 128 + n after signal n.
 
         Errors of the request or the machine print one sentence on standard error.

@@ -3,14 +3,17 @@
 A reader's option named ``path`` or ``..._path`` is a path; a run writes it to its config as an absolute path.
 """
 
+import os
+
 from ..errors import DataError
 from ..registry import datasets
+from ..registry.options import SpecLike
 from .split import Dataset, Split
 
 __all__ = ["Dataset", "Split", "load", "samples"]
 
 
-def load(spec):
+def load(spec: SpecLike | Dataset) -> Dataset:
     """Load the `Dataset` of a spec: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
 
     Raises
@@ -31,7 +34,7 @@ def load(spec):
     return dataset
 
 
-def samples(path):
+def samples(path: str | os.PathLike[str]) -> Dataset:
     """Read samples without targets from a .npz or .csv file, as a `Dataset` with dummy targets.
 
     Raises

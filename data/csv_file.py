@@ -14,6 +14,7 @@ The file is read row by row into flat arrays of numbers (8 bytes per cell), neve
 """
 
 import csv
+import os
 import re
 from array import array
 from math import isfinite
@@ -57,10 +58,10 @@ class CSV(Options):
     target: Literal["class", "value"] = "class"
     validation: float = 0.1
 
-    def validate(self):
+    def validate(self) -> None:
         check_share(self.validation)
 
-    def load(self):
+    def load(self) -> Dataset:
         """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path)
         columns, x, y, first_lines = _read_table(path, self.label, as_values=self.target == "value")
@@ -72,7 +73,7 @@ class CSV(Options):
         return Dataset("csv", train, validation, class_names=names, columns=columns)
 
 
-def samples(path):
+def samples(path: str | os.PathLike[str]) -> Dataset:
     """Read a table without labels: all columns are features, and the targets of the `Dataset` are 0."""
     path = find(path)
     columns, x, _, _ = _read_table(path, None, as_values=False)
@@ -86,7 +87,8 @@ def _read_table(path, label, as_values):
     line of its first occurrence, in file order. Without a label column (None) y is zeros.
     """
     features, y = array("d"), array("d" if as_values else "q")
-    position, first_lines = {}, []
+    position: dict[str, int] = {}
+    first_lines: list[tuple[str, int]] = []
     with reading(path), open(path, newline="", encoding="utf-8-sig") as file:
         rows = csv.reader(file, strict=True)
         try:
@@ -194,7 +196,7 @@ def _classes(path, first_lines):
         names = sorted(text for text, _ in words)
         code = {name: i for i, name in enumerate(names)}
         return np.array([code[text] for text, _ in words]), tuple(names)
-    spelled = {}
+    spelled: dict[float, tuple[str, int]] = {}
     for text, line in numbers:
         value = float(text)
         if not (value.is_integer() and 0 <= value <= MOST_LABEL):

@@ -15,7 +15,7 @@ class Digits(Options):
     x is (N, 1, 8, 8), pixels 0..16 scaled to 0..1; y is the digit, 0 to 9. The split is stored and never changes.
     """
 
-    def load(self):
+    def load(self) -> Dataset:
         """Load the data set."""
         with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as stored:
             train, validation = (

@@ -1,6 +1,7 @@
 """Find and open a user's files; each failure has a one-sentence error."""
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from ..errors import DataError
 from ..registry.specs import did_you_mean
 
 
-def find(path, kind="file"):
+def find(path: str | os.PathLike[str], kind: str = "file") -> Path:
     """Return `path` as a Path that exists; ~/ is the home directory, a relative path starts at the current one.
 
     `kind` is "file", "folder" or "any"; a file must not be empty. DataError names the nearest file in the same folder.
@@ -27,7 +28,7 @@ def find(path, kind="file"):
 
 
 @contextmanager
-def reading(path):
+def reading(path: object) -> Iterator[None]:
     """Convert an OSError while `path` is read into a DataError."""
     try:
         yield
@@ -35,6 +36,6 @@ def reading(path):
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
     """Format a library's error message as part of one sentence."""
     return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -10,8 +10,11 @@ import math
 import re
 import struct
 import zlib
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import Options, datasets
@@ -36,10 +39,10 @@ class IDX(Options):
     path: str
     validation: float = 0.1
 
-    def validate(self):
+    def validate(self) -> None:
         check_share(self.validation)
 
-    def load(self):
+    def load(self) -> Dataset:
         """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path, "any")
         if path.is_file():
@@ -60,7 +63,7 @@ class IDX(Options):
         return Dataset("idx", train, test)
 
 
-def read_idx(path):
+def read_idx(path: Path) -> NDArray[Any]:
     """Read the array in one IDX file: a read-only memory map, or an array if the file is compressed."""
     with reading(path), open(path, "rb") as file:
         packed = file.read(2) == GZIP

@@ -31,12 +31,12 @@ class Images(Options):
     gray: bool = False
     validation: float = 0.1
 
-    def validate(self):
+    def validate(self) -> None:
         if self.size is not None and min(self.size) < 1:
             raise SpecError(f"images: size: expected (height, width), both at least 1, got {self.size}")
         check_share(self.validation)
 
-    def load(self):
+    def load(self) -> Dataset:
         """Load the data set; DataError for a folder or an image that is missing or damaged."""
         folder = find(self.path, "folder")
         parts = {path.name.lower(): path for path in _entries(folder) if path.is_dir()}
@@ -90,10 +90,11 @@ class Images(Options):
         except ImportError as error:
             raise DataError('reading images needs pillow: pip install "nnjit[images]"') from error
         try:
-            with Image.open(path) as image:
-                mode = image.mode
+            with Image.open(path) as file:
+                mode = file.mode
+                image: Image.Image = file
                 if not mode.startswith(DEEP):
-                    image = ImageOps.exif_transpose(image).convert("L" if self.gray else "RGB")
+                    image = ImageOps.exif_transpose(file).convert("L" if self.gray else "RGB")
         except Exception as error:  # pillow's decoders raise various errors for a damaged file
             raise DataError(f"{path} is damaged or not an image: {reason(error)}") from error
         if mode.startswith(DEEP):

@@ -1,5 +1,6 @@
 """NPZ, NumPy's archive of named arrays. Arrays are loaded into memory without conversion; bytes stay bytes."""
 
+import os
 import zipfile
 
 import numpy as np
@@ -25,10 +26,10 @@ class NPZ(Options):
     path: str
     validation: float = 0.1
 
-    def validate(self):
+    def validate(self) -> None:
         check_share(self.validation)
 
-    def load(self):
+    def load(self) -> Dataset:
         """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path)
         arrays = _read_arrays(path, {name for pair in TRAINING + VALIDATION for name in pair})
@@ -41,7 +42,7 @@ class NPZ(Options):
         return Dataset("npz", train, validation)
 
 
-def samples(path):
+def samples(path: str | os.PathLike[str]) -> Dataset:
     """Read samples without targets, the array x or the only array; the targets of the `Dataset` are 0."""
     path = find(path)
     arrays = _read_arrays(path, None)

@@ -9,13 +9,16 @@ The same rules hold for `predict`, `evaluate` and validation data:
   also be at least `TOO_SMALL` times that of training (unless all numbers are 0).
 """
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..errors import DataError
 from ..registry.specs import did_you_mean
-from .split import sum_of_squares
+from .split import Dataset, Split, sum_of_squares
 
 TOO_LARGE = 4.0
 TOO_SMALL = 1 / 8
@@ -45,36 +48,39 @@ class Schema:
     holds_bytes: bool = False
     scale: float = 1.0
     largest: float = 0.0
+    _squares: tuple[float, float] = field(init=False, repr=False, compare=False)  # of numbers that fit
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         least, most = self.largest * TOO_SMALL * self.holds_bytes, self.largest * TOO_LARGE or np.inf
         object.__setattr__(self, "_squares", (least * least, most * most))
 
     @classmethod
-    def of(cls, split, columns=None, classes=None):
+    def of(
+        cls, split: Split, columns: tuple[str, ...] | None = None, classes: tuple[str, ...] | None = None
+    ) -> "Schema":
         """Return the schema of a training split."""
         if classes is not None and tuple(classes) == tuple(map(str, range(len(classes)))):
             classes = None
         return cls(columns, classes, bool(split.holds_bytes), split.scale, split.magnitude()[0])
 
     @classmethod
-    def from_table(cls, table):
+    def from_table(cls, table: Mapping[str, Any]) -> "Schema":
         """Read the output of `table`; ValueError or TypeError for anything else."""
-        names = {key: table[key] and tuple(map(str, table[key])) for key in ("columns", "classes")}
-        numbers = {key: float(table[key]) for key in ("scale", "largest")}
-        return cls(**names, **numbers, holds_bytes=bool(table["holds_bytes"]))
+        columns, classes = (table[key] and tuple(map(str, table[key])) for key in ("columns", "classes"))
+        scale, largest = (float(table[key]) for key in ("scale", "largest"))
+        return cls(columns, classes, bool(table["holds_bytes"]), scale, largest)
 
-    def table(self):
+    def table(self) -> dict[str, Any]:
         """Return the attributes, for JSON."""
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
 
-    def after(self, former):
+    def after(self, former: "Schema | None") -> "Schema":
         """Return this schema for a network trained before on `former` (None: not trained)."""
         if former is None or (former.holds_bytes, former.scale) != (self.holds_bytes, self.scale):
             return self
         return replace(self, largest=max(self.largest, former.largest))
 
-    def matched(self, dataset):
+    def matched(self, dataset: Dataset) -> Dataset:
         """Return the `Dataset` with columns and classes in the order of training, at the scale of training.
 
         Raises
@@ -98,10 +104,10 @@ class Schema:
                 f"{_listed(self.classes)}"
             )
         splits = [self.scaled(split) for split in splits]
-        train, validation = [*splits, None][:2]
+        train, validation = splits[0], splits[1] if len(splits) > 1 else None
         return replace(dataset, train=train, validation=validation, columns=columns, class_names=names)
 
-    def scaled(self, split):
+    def scaled(self, split: Split) -> Split:
         """Return a `Split` at the scale of training; DataError if its numbers do not fit."""
         if self.holds_bytes and split.holds_bytes:
             split = split.changed(scale=self.scale)
@@ -109,7 +115,7 @@ class Schema:
             self._check(*split.magnitude(), self.holds_bytes != split.holds_bytes, split.name)
         return split
 
-    def scaled_array(self, x, dtype):
+    def scaled_array(self, x: Any, dtype: DTypeLike) -> Any:
         """Return the samples x at the scale of training, for a network of `dtype`; DataError if they do not fit."""
         if not isinstance(x, np.ndarray):
             try:
@@ -143,21 +149,23 @@ class Schema:
     def _columns(self, dataset, columns):
         """List the position in the data of each training column."""
         place = {name: i for i, name in enumerate(columns)}
-        known = set(self.columns)
-        missing = [name for name in self.columns if name not in place]
+        mine = self.columns or ()
+        known = set(mine)
+        missing = [name for name in mine if name not in place]
         extra = [name for name in columns if name not in known]
         if missing or extra:
             wrong = [f"missing: {_listed(missing)}"] * bool(missing) + [f"unknown: {_listed(extra)}"] * bool(extra)
             raise DataError(f"{dataset.train.name}: the columns are not those of training ({'; '.join(wrong)})")
-        return [place[name] for name in self.columns]
+        return [place[name] for name in mine]
 
     def _relabelled(self, splits, names):
         """Return the splits with labels renumbered to the classes of training."""
-        unknown = [name for name in names if name not in self.classes]
+        mine = self.classes or ()
+        unknown = [name for name in names if name not in mine]
         if unknown:
-            hint = did_you_mean(unknown[0], self.classes) or f"; it knows {_listed(self.classes)}"
+            hint = did_you_mean(unknown[0], mine) or f"; it knows {_listed(mine)}"
             raise DataError(f"{splits[0].name}: the network was not trained on the class {_listed(unknown)}{hint}")
-        places = np.array([self.classes.index(name) for name in names])
+        places = np.array([mine.index(name) for name in names])
         return [split.changed(y=places[split.y]) for split in splits]
 
 

@@ -5,11 +5,13 @@ network's dtype, batch by batch.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import DataError, SpecError
 from ..registry.annotations import checked
@@ -18,6 +20,8 @@ CHUNK = 1 << 20  # numbers per chunk of the check for NaN: 8 MB of float64
 HASHED = 1 << 24  # bytes of samples, and of targets, that a fingerprint hashes at most
 LOOKED = 1 << 28  # numbers above which `Split.magnitude` reads only every k-th chunk
 MOST_LABEL = 2**31 - 1
+Rows: TypeAlias = slice | Sequence[int] | NDArray[Any]
+
 FEW_SAMPLES = 1000  # below this a set may have more classes than samples
 
 
@@ -40,7 +44,7 @@ class Split:
         the first such row).
     """
 
-    def __init__(self, x, y, scale=1.0, name="the data"):
+    def __init__(self, x: ArrayLike, y: ArrayLike, scale: float = 1.0, name: str = "the data") -> None:
         if not 0 < abs(checked("scale", scale, float)) < np.inf:
             raise SpecError(f"scale: expected a finite number other than 0, got {scale}")
         x, y = np.asanyarray(x), np.asarray(y)
@@ -63,35 +67,37 @@ class Split:
                 raise DataError(f"{name}: row {row} of {letter} (counted from 0) holds NaN or infinity")
         if y.ndim == 1 and y.dtype.kind != "b":
             _check_labels(y, name)
-        self._stored, self._rows, self.scale, self.name = x, None, float(scale), name
+        self._stored, self.scale, self.name = x, float(scale), name
+        self._rows: NDArray[Any] | None = None
         self.y = y.astype(np.int64) if y.ndim == 1 else y
-        self._magnitude = None
+        self._magnitude: tuple[float, float] | None = None
 
     @property
-    def x(self):
+    def x(self) -> NDArray[Any]:
         """The samples (N, *shape) as stored, not scaled; a part of a larger array is a copy, so prefer `take`."""
         return self._stored if self._rows is None else self._stored[self._rows]
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample, (C, *spatial) or (features,)."""
         return self._stored.shape[1:]
 
     @property
-    def holds_bytes(self):
+    def holds_bytes(self) -> bool:
         """True if x is stored as bytes, such as the pixels of images."""
         return self._stored.dtype == np.uint8
 
-    def magnitude(self):
+    def magnitude(self) -> tuple[float, float]:
         """Return (largest magnitude, root mean square) of the stored numbers, multiplied by `scale`.
 
         Only every k-th chunk of more than `LOOKED` numbers is read; the result is cached.
         """
         if self._magnitude is None:
             self._magnitude = self._measured()
-        return tuple(number * self.scale for number in self._magnitude)
+        largest, mean = self._magnitude
+        return largest * self.scale, mean * self.scale
 
-    def _measured(self):
+    def _measured(self) -> tuple[float, float]:
         largest, squares = 0.0, 0.0
         step = max(1, CHUNK // max(1, self._stored[0].size))
         count = 0
@@ -102,10 +108,10 @@ class Split:
                 squares += sum_of_squares(chunk.ravel())
         return largest, (squares / count) ** 0.5
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.y)
 
-    def take(self, rows, dtype):
+    def take(self, rows: Rows, dtype: DTypeLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return some samples, converted: C-contiguous, writable copies.
 
         Parameters
@@ -123,9 +129,10 @@ class Split:
         DataError
             A number is too large for `dtype`.
         """
-        return tuple(each[rows] for each in self.converted(dtype))
+        x, y = self.converted(dtype)
+        return x[rows], y[rows]
 
-    def converted(self, dtype):
+    def converted(self, dtype: DTypeLike) -> "tuple[Converted, Converted]":
         """Return all samples and targets as two array-likes that convert the indexed rows, like `take`."""
 
         def samples(rows):
@@ -136,22 +143,22 @@ class Split:
             return _copy(self.y, rows, np.int64 if self.y.ndim == 1 else dtype)
 
         too_large = f"{self.name} holds a number too large for {np.dtype(dtype)}"
-        shapes = ((len(self), *self.input_shape), self.y.shape)
-        return tuple(Converted(read, shape, too_large) for read, shape in zip((samples, targets), shapes, strict=True))
+        shape = (len(self), *self.input_shape)
+        return Converted(samples, shape, too_large), Converted(targets, self.y.shape, too_large)
 
-    def nbytes(self, dtype):
+    def nbytes(self, dtype: DTypeLike) -> int:
         """Size in bytes of all samples and targets, converted to `dtype`."""
         numbers = len(self) * int(np.prod(self.input_shape, dtype=np.int64))
         return numbers * np.dtype(dtype).itemsize + self.y.size * (8 if self.y.ndim == 1 else np.dtype(dtype).itemsize)
 
-    def part(self, rows):
+    def part(self, rows: Rows) -> "Split":
         """Return the samples `rows` (as for `take`) as a new Split; x is shared, not copied."""
-        part, rows = copy.copy(self), np.arange(len(self))[rows]
-        part._rows = rows if self._rows is None else self._rows[rows]
-        part.y = self.y[rows]
+        part, chosen = copy.copy(self), np.arange(len(self))[rows]
+        part._rows = chosen if self._rows is None else self._rows[chosen]
+        part.y = self.y[chosen]
         return part
 
-    def fingerprint(self):
+    def fingerprint(self) -> dict[str, Any]:
         """Return number, form and a hash of samples and targets, to compare a split with a later one.
 
         Arrays of up to 16 MB are hashed completely, larger ones by 16 MB of rows spread over all.
@@ -161,7 +168,7 @@ class Split:
         dict that JSON can hold
         """
         forms = {"sample": (self._stored, self.input_shape), "target": (self.y, self.y.shape[1:])}
-        found: dict = {"rows": len(self)}
+        found: dict[str, Any] = {"rows": len(self)}
         found |= {f"{name} form": f"{array.dtype} {shape}" for name, (array, shape) in forms.items()}
         found["scale"] = self.scale
         for name, array, rows in (("samples", self._stored, self._rows), ("targets", self.y, None)):
@@ -171,7 +178,13 @@ class Split:
             found[name] = blake2b(np.ascontiguousarray(parts).tobytes(), digest_size=16).hexdigest()
         return found
 
-    def changed(self, y=None, scale=None, columns=None, shape=None):
+    def changed(
+        self,
+        y: NDArray[Any] | None = None,
+        scale: float | None = None,
+        columns: Sequence[int] | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> "Split":
         """Return a copy with other labels or targets, scale, order of the columns of x, or shape of a sample."""
         changed = copy.copy(self)
         if y is not None:
@@ -184,7 +197,7 @@ class Split:
             changed._stored = self._stored.reshape(-1, *shape)
         return changed
 
-    def hold_out(self, share):
+    def hold_out(self, share: float) -> "tuple[Split, Split | None]":
         """Return (training, validation): `share` of the samples held out, always the same ones; 0 gives (self, None).
 
         The rows with the smallest hashes of their row numbers are held out. So the draw does not depend on a random
@@ -205,14 +218,14 @@ class Split:
 class Converted:
     """Samples or targets of a Split: `converted[rows]` reads some rows and raises the errors of `Split.take`."""
 
-    read: Callable
-    shape: tuple
+    read: Callable[[Any], NDArray[Any]]
+    shape: tuple[int, ...]
     too_large: str
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
         try:
             with np.errstate(over="raise"):
                 return self.read(rows)
@@ -236,7 +249,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         splits = [split for split in (self.train, self.validation) if split is not None]
         for what in ("input_shape", "target_shape"):
             shapes = [split.y.shape[1:] if what == "target_shape" else split.input_shape for split in splits]
@@ -248,14 +261,15 @@ class Dataset:
             object.__setattr__(self, "classes", len(self.class_names))
         elif self.classes is None:
             object.__setattr__(self, "classes", self._count_classes(splits))
+        classes = self.classes or 0
         for split in splits:
-            wrong = split.y >= self.classes
+            wrong = split.y >= classes
             if wrong.any():
                 first = int(wrong.argmax())
                 row = first if split._rows is None else split._rows[first]
                 raise DataError(
                     f"{split.name}: the label of row {row} (counted from 0) is {split.y[first]}, but labels are whole "
-                    f"numbers from 0 to {self.classes - 1}"
+                    f"numbers from 0 to {classes - 1}"
                 )
 
     def _count_classes(self, splits):
@@ -269,12 +283,12 @@ class Dataset:
         return largest + 1
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample, (C, *spatial) or (features,)."""
         return self.train.input_shape
 
 
-def check_channels(shape, name):
+def check_channels(shape: tuple[int, ...], name: object) -> None:
     """Raise DataError if samples of this shape look like images with channels last: (H, W, 1), (H, W, 3), (H, W, 4)."""
     if len(shape) > 2 and shape[-1] in (1, 3, 4) and min(shape[:-1]) > 4:
         axes = ", ".join(map(str, (0, len(shape), *range(1, len(shape)))))
@@ -284,28 +298,28 @@ def check_channels(shape, name):
         )
 
 
-def check_share(validation):
+def check_share(validation: Any) -> None:
     """Raise SpecError unless `validation` is a share from 0 to below 1; for a reader's `validate`."""
     number = isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool)
     if not number or not 0 <= validation < 1:
         raise SpecError(f"validation: expected the share of samples to hold out, from 0 to below 1, got {validation}")
 
 
-def as_samples(array):
+def as_samples(array: NDArray[Any]) -> NDArray[Any]:
     """Return samples in network form: (N,) gains a feature axis, bytes (N, H, W) are images and gain a channel."""
     if array.ndim == 1:
         return array[:, None]
     return array[:, None] if array.ndim == 3 and array.dtype == np.uint8 else array
 
 
-def as_targets(array):
+def as_targets(array: NDArray[Any]) -> NDArray[Any]:
     """Return labels (N,) or targets (N, ...): whole numbers (N, 1) become labels, real numbers (N,) targets (N, 1)."""
     if array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] == 1:
         return array[:, 0]
     return array[:, None] if array.dtype.kind == "f" and array.ndim == 1 else array
 
 
-def hashed(i):
+def hashed(i: NDArray[Any]) -> NDArray[np.uint64]:
     """Hash row numbers from 0 to 64 bits: the sequence of SplitMix64 from seed 0.
 
     G. L. Steele, D. Lea, C. H. Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014,
@@ -317,7 +331,7 @@ def hashed(i):
     return z ^ (z >> np.uint64(31))
 
 
-def spread(n, count):
+def spread(n: int, count: int) -> NDArray[np.int64]:
     """Choose `count` of n row numbers, always the same: one from each of `count` equal spans.
 
     The position within the span is hashed, so that no order of the rows aligns with the choice.
@@ -326,7 +340,7 @@ def spread(n, count):
     return ends[:-1] + (hashed(np.arange(count)) % np.diff(ends).astype(np.uint64)).astype(np.int64)
 
 
-def sum_of_squares(x):
+def sum_of_squares(x: NDArray[Any]) -> float:
     """Return ||x||^2 of a vector, without BLAS, whose threads may deadlock after a fork."""
     return float(np.einsum("i,i", x, x))
 

@@ -14,7 +14,7 @@ class TenPoints(Options):
     for Applied Mathematicians, SIAM Review 61(4), 2019, doi:10.1137/18M1165748, section 6.
     """
 
-    def load(self):
+    def load(self) -> Dataset:
         """Load the data set; nothing is held out."""
         x1 = [0.1, 0.3, 0.1, 0.6, 0.4, 0.6, 0.5, 0.9, 0.4, 0.7]
         x2 = [0.1, 0.4, 0.5, 0.9, 0.2, 0.3, 0.6, 0.2, 0.4, 0.6]

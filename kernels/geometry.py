@@ -197,7 +197,7 @@ class Window:
     def input(self, spatial, output_padding):
         """Sizes of the smallest input with an output of these sizes, plus `output_padding` cells after."""
         rows = zip(spatial, self.kernel, self.stride, self.dilation, self.padding, output_padding, strict=True)
-        return tuple(transposed_size(*row, name=f"{self.name}: kernel") for row in rows)
+        return tuple(transposed_size(*row, name=f"{self.name}: kernel") for row in rows)  # type: ignore[misc]  # zip of six
 
     def padded(self, spatial):
         """Sizes of the padded input."""

@@ -2,6 +2,7 @@
 
 import inspect
 from functools import cached_property
+from typing import Any
 
 
 class Operation:
@@ -44,10 +45,15 @@ class Operation:
         The folders are imported when they are named: numba.cuda takes a second, and not every machine has it.
         """
         file = self.files.get(folder, self.file)
+        found: Any
         if folder == "reference":
-            from . import reference as found
+            from . import reference
+
+            found = reference
         elif folder == "cpu":
-            from . import cpu as found
+            from . import cpu
+
+            found = cpu
         else:
             from . import cpu, cuda
 

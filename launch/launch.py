@@ -1,14 +1,17 @@
 """A run from its config to its pictures: what `nnjit run` does."""
 
 import os
+from collections.abc import Sequence
 from itertools import count
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numba
 
 from .. import data
 from ..data.schema import Schema
+from ..data.split import Dataset
 from ..errors import CheckpointError, RunExists, SpecError, UsageError
 from ..kernels.compiler.kernel import start_threads
 from ..network.network import Network
@@ -17,13 +20,13 @@ from ..registry import create, datasets, losses, parse
 from ..storage import checkpoint
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
-from ..training.config import resolve
+from ..training.config import Config, resolve
 from ..training.spec_check import Problems, check_fit
 from ..training.trainer import Trainer, run_and_draw
 from .progress import reporter
 
 
-def start(table, output=None, where=""):
+def start(table: dict[str, Any], output: str | os.PathLike[str] | None = None, where: str = "") -> Trainer:
     """Train anew; nothing is written before everything that can be refused has been refused.
 
     Parameters
@@ -59,7 +62,14 @@ def start(table, output=None, where=""):
         return _train(trainer)
 
 
-def resume(path, plugins=(), epochs=None, threads=None, device=None, precision=None):
+def resume(
+    path: str | os.PathLike[str],
+    plugins: Sequence[str] = (),
+    epochs: int | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+) -> Trainer:
     """Continue a run where its last checkpoint left it, bit for bit on the same device.
 
     Parameters
@@ -109,13 +119,13 @@ def resume(path, plugins=(), epochs=None, threads=None, device=None, precision=N
         return _train(trainer)
 
 
-def read_config(table, where=""):
+def read_config(table: dict[str, Any], where: str = "") -> Config:
     """The resolved config of a table, its plug-ins imported."""
     config_file.load_plugins(table)
     return resolve(table, where)
 
 
-def prepare(config, where="", told=None):
+def prepare(config: Config, where: str = "", told: Any = None) -> tuple[Trainer, Config]:
     """A trainer, not compiled yet, and the config with the input shape that the data has and absolute paths."""
     if config.run.threads is not None:
         use_threads(config.run.threads)
@@ -134,7 +144,7 @@ def prepare(config, where="", told=None):
     return trainer, config.model_copy(update=update)
 
 
-def build(config, dataset, where=""):
+def build(config: Config, dataset: Dataset, where: str = "") -> Network:
     """The untrained network of a resolved config for a data set.
 
     Raises
@@ -178,13 +188,13 @@ def _absolute_data(spec):
 
 def _compile(trainer, told):
     """Outside of every timing."""
-    kernels = len(trainer.program.plan.bindings)
+    kernels = len({binding.kernel for binding in trainer.program.plan.bindings.values()})
     told.compiling(0, kernels)
     trainer.compile()
     told.compiling(kernels, kernels)
 
 
-def use_threads(number):
+def use_threads(number: int) -> None:
     """Run on that many threads; UsageError where this process has fewer."""
     there = numba.config.NUMBA_NUM_THREADS
     if number > there:

@@ -8,7 +8,9 @@ A reporter is a context manager: it restores the terminal however training ends.
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import IO, Any, cast
 
 PATIENCE = 1.0  # seconds before the line "compiling": loading kernels from disk takes less
 
@@ -39,13 +41,13 @@ class Output:
             complain(f"standard output: {getattr(error, 'strerror', None) or error}; the run goes on without it")
 
 
-def discard(stream):
+def discard(stream: Any) -> None:
     """Send the buffer of a stream and all later output to the null device, since Python flushes again at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def complain(sentence):
+def complain(sentence: object) -> None:
     """Print a message on standard error, if it is still open."""
     try:
         print(f"nnjit: {sentence}", file=sys.stderr, flush=True)
@@ -53,7 +55,7 @@ def complain(sentence):
         discard(sys.stderr)
 
 
-def reporter():
+def reporter() -> "Lines | LiveLine":
     """Return the reporter for the kind of standard output."""
     return LiveLine() if sys.stdout.isatty() else Lines()
 
@@ -105,7 +107,7 @@ class LiveLine:
         from rich.progress import BarColumn, Progress, TextColumn
 
         columns = TextColumn("{task.description}"), BarColumn(10), TextColumn("{task.fields[said]}")
-        self.bar = Progress(*columns, console=Console(file=Output()), refresh_per_second=5)
+        self.bar = Progress(*columns, console=Console(file=cast(IO[str], Output())), refresh_per_second=5)
         self.bar.start()
         self.task = self.bar.add_task("preparing", total=None, said="")
         self.epochs, self.last = "?", ""
@@ -138,7 +140,7 @@ class LiveLine:
         self.bar.update(self.task, description=description, completed=done, total=total, said=said)
 
 
-def figures(record):
+def figures(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of an epoch to print: losses, and validation metrics (training metrics where there are none).
 
     Parameters

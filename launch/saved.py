@@ -1,23 +1,29 @@
 """A saved network with what is known about it: for `nnjit evaluate` and `nnjit predict`."""
 
+import os
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import data
 from ..data.schema import Schema
+from ..data.split import Dataset, Split
 from ..errors import DataError, UsageError
 from ..network.compose import load
+from ..network.network import Network
 from ..registry import load_plugin, losses
 from ..training import config_file
-from ..training.config import resolve
+from ..training.config import Config, resolve
 from ..training.metrics import classes
 
 ROWS = 4096  # samples at a time
 
 
-def open_saved(model, plugins=()):
+def open_saved(model: str | os.PathLike[str], plugins: Sequence[str] = ()) -> tuple[Network, Config | None]:
     """Load a network.
 
     Parameters
@@ -45,7 +51,7 @@ def open_saved(model, plugins=()):
     return network, resolve(table, where) if table.get("data") else None  # empty after Network.fit on arrays
 
 
-def choose(dataset, part=None):
+def choose(dataset: Dataset, part: str | None = None) -> Split:
     """One split of a data set: "train" or "validation"; None: validation, if there is one.
 
     Raises
@@ -57,7 +63,7 @@ def choose(dataset, part=None):
     return dataset.train if part == "train" or dataset.validation is None else dataset.validation
 
 
-def matched(network, dataset):
+def matched(network: Network, dataset: Dataset) -> Dataset:
     """Return the data set with the columns, classes and scale that the network was trained on.
 
     Raises
@@ -76,7 +82,7 @@ def matched(network, dataset):
     return known.matched(dataset)
 
 
-def read_samples(network, path):
+def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
     """Return the samples of a file without targets as a Split, `matched`; a row of a table takes the network's shape.
 
     Raises
@@ -99,19 +105,22 @@ def read_samples(network, path):
     return split
 
 
-def outputs(network, split):
+def outputs(network: Network, split: Split) -> Iterator[NDArray[Any]]:
     """F(x), some samples at a time."""
     for first in range(0, len(split), ROWS):
         yield network._apply(split.take(slice(first, first + ROWS), network.dtype)[0])
 
 
-def classifier(network, config, dataset):
+def classifier(
+    network: Network, config: Config | None, dataset: Dataset | None
+) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
     """Return the function from outputs to the name of each sample's class, or its number; None without classes.
 
     The run's loss, the names the network was trained on, or the data set says whether there are classes.
     """
     loss = None if config is None else losses.create(config.training.loss)
-    shape, names = network.output_shape, network.trained_on and network.trained_on.classes
+    shape = network.output_shape
+    names = None if network.trained_on is None else network.trained_on.classes
     if loss is not None and loss.independent and shape != (1,):  # a yes or no for each output
         return None
     if not (names or (loss is not None and loss.classification) or (dataset is not None and dataset.classes)):

@@ -16,14 +16,17 @@ a scratch array              kept from forward to backward (see `Layer.scratch`)
 ===========================  =======================================================================================
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ..kernels.compiler.elementwise import elementwise
 from ..kernels.compiler.kernel import Kernel, kernel
+from ..kernels.geometry import Window
 from ..kernels.operations import Operation, operation
 from ..registry import Options
+from ..registry.options import SpecLike
 
 __all__ = ["Layer", "Parameter", "constant", "elementwise", "kernel", "operation", "weight", "zeros"]
 
@@ -41,27 +44,27 @@ class Parameter:
         Inputs and outputs of one unit, for initialisers that scale by them.
     """
 
-    shape: tuple
+    shape: tuple[int, ...]
     start: Any = None
     fan_in: int = 1
     fan_out: int = 1
 
     @property
-    def size(self):
+    def size(self) -> int:
         return prod(self.shape)
 
 
-def constant(value, shape):
+def constant(value: float, shape: Sequence[int]) -> Parameter:
     """A parameter or buffer that starts as one number everywhere."""
     return Parameter(tuple(shape), float(value))
 
 
-def zeros(shape):
+def zeros(shape: Sequence[int]) -> Parameter:
     """A parameter or buffer that starts as zero."""
     return constant(0.0, shape)
 
 
-def weight(shape, fan_in, fan_out, init=None):
+def weight(shape: Sequence[int], fan_in: int, fan_out: int, init: SpecLike | None = None) -> Parameter:
     """A parameter drawn by a registered initialiser; None chooses by the activation that follows."""
     return Parameter(tuple(shape), init, fan_in, fan_out)
 
@@ -77,29 +80,30 @@ class Layer(Options):
     add: ClassVar[Operation | None] = None  # of a container: the kernel of the sum of its input and the layers' output
     initializer: ClassVar[str | None] = None  # of an activation: what suits the weights before it
     reads_channels: ClassVar[bool] = True  # whether it matters which axis of the input holds the channels
-    check_cases: ClassVar[list | None] = None  # (spec, input shape) pairs for `nnjit check`; None: it finds some
+    # (spec, input shape) pairs for `nnjit check`; None: it finds some
+    check_cases: ClassVar[Sequence[tuple[Any, tuple[int, ...]]] | None] = None
 
-    def kernel(self, attribute, in_shape):
+    def kernel(self, attribute: str, in_shape: tuple[int, ...]) -> Kernel | Operation:
         """The kernel of an attribute for inputs of a shape: the same for all, unless a layer knows better."""
         return getattr(self, attribute)
 
-    def output_shape(self, in_shape):
+    def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the output without the batch; raises ShapeError for an input that cannot be."""
         return in_shape
 
-    def parameters(self, in_shape):
+    def parameters(self, in_shape: tuple[int, ...]) -> dict[str, Parameter]:
         """name -> Parameter, in the order in which they stand in theta."""
         return {}
 
-    def buffers(self, in_shape):
+    def buffers(self, in_shape: tuple[int, ...]) -> dict[str, Parameter]:
         """name -> Parameter: saved but not learned."""
         return {}
 
-    def scratch(self, in_shape):
+    def scratch(self, in_shape: tuple[int, ...]) -> dict[str, tuple[int | str, ...]]:
         """name -> shape of an array kept from forward to backward; ("N", ...) has one row a sample."""
         return {}
 
-    def scalars(self, in_shape):
+    def scalars(self, in_shape: tuple[int, ...]) -> dict[str, Any]:
         """name -> number or tuple of whole numbers that kernels may bind; by default the options."""
         return {k: v for k, v in self.options().items() if isinstance(v, (bool, int, float, tuple))}
 
@@ -107,11 +111,11 @@ class Layer(Options):
         """The layers inside a container; of any other layer none."""
         return []
 
-    def window(self, in_shape):
+    def window(self, in_shape: tuple[int, ...]) -> Window | None:
         """The `geometry.Window` that slides over the input; None for a layer without one."""
         return None
 
-    def sees(self, in_shape):
+    def sees(self, in_shape: tuple[int, ...]) -> Window | Literal["same", "all", "varies"]:
         """Which input cells an output cell depends on, for the column "sees" of the summary.
 
         Returns
@@ -123,20 +127,20 @@ class Layer(Options):
         """
         return self.window(in_shape) or ("same" if self.alias or self.output_shape(in_shape) == in_shape else "all")
 
-    def connections(self, in_shape):
+    def connections(self, in_shape: tuple[int, ...]) -> int | None:
         """How many numbers of the dense matrix that a linear layer stands for are not zero; None: it is not linear."""
         return None
 
-    def smallest_batch(self, in_shape):
+    def smallest_batch(self, in_shape: tuple[int, ...]) -> int:
         """Samples that a training batch must have for the layer to learn from it; fewer cause a warning."""
         return 1
 
-    def operations(self, in_shape):
+    def operations(self, in_shape: tuple[int, ...]) -> int:
         """Multiplications of one sample's forward pass, for the cost model; by default one a number."""
         return prod(self.output_shape(in_shape))
 
     @classmethod
-    def gradients(cls):
+    def gradients(cls) -> dict[str, Kernel | Operation]:
         """name -> kernel of every ``backward_...`` attribute that writes gradients of parameters."""
         found = {}
         for base in reversed(cls.__mro__):

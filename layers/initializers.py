@@ -1,9 +1,10 @@
 """How parameters start. Drawn in float64 and rounded, so that float32 and float64 networks start alike."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from ..errors import SpecError
 from ..registry import Options, initializers
@@ -12,7 +13,9 @@ from ..registry import Options, initializers
 class Initializer(Options):
     """Base of initialisers; a subclass draws an array for one parameter."""
 
-    def draw(self, rng, shape, fan_in, fan_out, dtype):
+    def draw(
+        self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int, dtype: DTypeLike
+    ) -> NDArray[Any]:
         """Starting values.
 
         Parameters

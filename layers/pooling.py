@@ -32,8 +32,9 @@ class Pooling(Layer):
         return self._window(spatial_rank(name_of(type(self)), in_shape))
 
     def _window(self, rank):
-        stride = self.size if self.stride is None else self.stride
-        return geometry.Window.of(name_of(type(self)), rank, self.size, stride, self.padding, option="size")
+        size, stride, padding = (getattr(self, name) for name in ("size", "stride", "padding"))  # of the subclass
+        stride = size if stride is None else stride
+        return geometry.Window.of(name_of(type(self)), rank, size, stride, padding, option="size")
 
     def output_shape(self, in_shape):
         window = self.window(in_shape)

@@ -1,14 +1,27 @@
 """From specs, or from a file, to a network."""
 
+import os
+from collections.abc import Sequence
+
+from numpy.typing import DTypeLike
+
 from ..data.schema import Schema
 from ..errors import CheckpointError, NnjitError, SpecError, UnknownName
 from ..registry import layers as catalogue
+from ..registry.options import SpecLike
 from ..registry.specs import split
 from ..storage.checkpoint import fill, read
 from .network import Network
 
 
-def compose(layers, input_shape, dtype="float32", device="cpu", seed=0, precision="float32"):
+def compose(
+    layers: str | Sequence[SpecLike],
+    input_shape: int | Sequence[int],
+    dtype: DTypeLike = "float32",
+    device: str = "cpu",
+    seed: int = 0,
+    precision: str = "float32",
+) -> Network:
     """Assemble named layers into a network.
 
     Parameters
@@ -41,7 +54,7 @@ def compose(layers, input_shape, dtype="float32", device="cpu", seed=0, precisio
     return Network(made, input_shape, dtype=dtype, device=device, seed=seed, precision=precision)
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> Network:
     """The network saved in a file, or in a run directory (the best, else the last).
 
     Raises

@@ -4,18 +4,23 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ..data.schema import Schema
 from ..data.split import Split
 from ..errors import ConcurrencyError, DeviceError, ShapeError, SpecError, UsageError
 from ..kernels.compiler.kernel import COMPILING
+from ..layers.base import Layer
 from ..program.duties import check_rounded
+from ..program.function import Function
 from ..program.graph import Graph
 from ..program.memory import aligned, need
 from ..program.precision import DEVICES, DTYPES, unfit
@@ -24,12 +29,13 @@ from ..program.state import MAX_SEED
 from ..registry import initializers
 from ..registry import layers as catalogue
 from ..registry.annotations import checked
+from ..registry.options import SpecLike
 from ..registry.specs import shown
 from ..storage.checkpoint import save
 from ..training.config import of_fit
 from ..training.measure import evaluate_split, metric_names
 from ..training.settings import Settings
-from ..training.trainer import Trainer, run_and_draw
+from ..training.trainer import History, Trainer, run_and_draw
 from .arenas import Arenas
 from .summary import summary
 
@@ -41,23 +47,23 @@ LOCKS = ("_learning", "_statistics", "_copying", "_on_device")
 PRIVATE = ("_programs", "_arenas", "_own", "_trainer", *LOCKS)
 
 
-class Views(Mapping):
+class Views(Mapping[str, NDArray[Any]]):
     """Ordered names of arrays that are views into one flat vector; ``views[name][...] = ...`` writes through."""
 
-    def __init__(self, flat, places):
+    def __init__(self, flat: NDArray[Any], places: Mapping[str, tuple[int, tuple[int, ...]]]) -> None:
         self._flat, self._places = flat, places
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> NDArray[Any]:
         offset, shape = self._places[name]
         return self._flat[offset : offset + prod(shape)].reshape(shape)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._places)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "{" + ", ".join(f"{name}: {shape}" for name, (_, shape) in self._places.items()) + "}"
 
 
@@ -98,7 +104,15 @@ class Network:
     (``copy.deepcopy``, pickle) is independent: it has a theta of its own.
     """
 
-    def __init__(self, layers, input_shape, dtype="float32", device="cpu", seed=0, precision="float32"):
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_shape: int | Sequence[int],
+        dtype: DTypeLike = "float32",
+        device: str = "cpu",
+        seed: int = 0,
+        precision: str = "float32",
+    ) -> None:
         dtype = getattr(dtype, "__name__", None) or str(dtype)
         if dtype not in DTYPES:
             raise SpecError(f"dtype: expected float32 or float64, got {dtype}")
@@ -110,7 +124,7 @@ class Network:
             from ..kernels.gpu.driver import require  # numba.cuda is imported by those who use it
 
             require(precision)
-        self.seed = checked("seed", seed, int, 0, MAX_SEED)
+        self.seed: int = checked("seed", seed, int, 0, MAX_SEED)
         self.input_shape = _shape(input_shape)
         self.layers = list(layers)
         self.dtype, self.device, self.precision = np.dtype(dtype), device, precision
@@ -122,36 +136,37 @@ class Network:
             most = max(self.graph.nodes, key=lambda node: sum(p.size for _, p in node.parameters.values())).name
             what = f"layers: {self.graph.size} parameters, most of them in {most}, and their gradients"
             need(numbers * self.dtype.itemsize, what)
-        self.output_shape = self.graph.output.shape
-        self.trained_on = None
+        self.output_shape: tuple[int, ...] = self.graph.output.shape
+        self.trained_on: Schema | None = None
         self._allocate()
         self.initialize(self.seed)
 
-    def _allocate(self):
+    def _allocate(self) -> None:
         """The vectors, their views, and what runs the network in this process."""
         self._outputs = prod(self.output_shape)
-        self.theta = aligned(self.graph.size, self.dtype)
-        self.gradient = aligned(self.graph.size, self.dtype)
-        self.running = aligned(self.graph.buffer_size, self.dtype)
+        self.theta: NDArray[Any] = aligned(self.graph.size, self.dtype)
+        self.gradient: NDArray[Any] = aligned(self.graph.size, self.dtype)
+        self.running: NDArray[Any] = aligned(self.graph.buffer_size, self.dtype)
         self.parameters = Views(self.theta, self._places("parameters"))
         self.gradients = Views(self.gradient, self._places("parameters"))
         self.buffers = Views(self.running, self._places("buffers"))
-        self._programs, self._arenas, self._own = {}, Arenas(), threading.local()
+        self._programs: dict[tuple[bool, int], Program] = {}
+        self._arenas, self._own = Arenas(), threading.local()
         self._renew()
         _networks.add(self)
 
-    def _renew(self):
+    def _renew(self) -> None:
         """Make the locks again: after a fork a thread that is gone may hold them."""
-        self._trainer = None  # the thread in `fit`
+        self._trainer: int | None = None  # the thread in `fit`
         self._learning = threading.RLock()  # of the gradient
         self._statistics = threading.Lock()  # of the buffers, for a training pass
         self._copying = threading.Lock()  # of the buffers, for a copy
-        self._on_device = threading.RLock() if self.device == "cuda" else nullcontext()
+        self._on_device: AbstractContextManager[Any] = threading.RLock() if self.device == "cuda" else nullcontext()
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in (*VIEWS, *PRIVATE, "graph")}
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         vectors = {name: state[name] for name in VIEWS.values()}
         self.__dict__.update({name: value for name, value in state.items() if name not in vectors})
         self.graph = Graph(self.layers, self.input_shape)
@@ -159,7 +174,7 @@ class Network:
         for name, values in vectors.items():
             setattr(self, name, values)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         made = name in self.__dict__
         if made and name in VIEWS.values():
             self._write(name, value)
@@ -191,18 +206,18 @@ class Network:
             raise ShapeError(f"{expected}, got {values[np.isinf(new) & np.isfinite(values)][0]}")
         vector[:] = new
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Network({[layer.spec() for layer in self.layers]}, input_shape={self.input_shape})"
 
-    def _places(self, what):
-        places = {}
+    def _places(self, what: str) -> dict[str, tuple[int, tuple[int, ...]]]:
+        places: dict[str, tuple[int, tuple[int, ...]]] = {}
         for node in self.graph.nodes:
             for key, (offset, parameter) in getattr(node, what).items():
                 if parameter.size:
                     places[f"{node.name}.{key}"] = (offset, parameter.shape)
         return places
 
-    def initialize(self, seed):
+    def initialize(self, seed: int) -> None:
         """Draw all parameters anew and reset the buffers.
 
         An initialiser left open is chosen by the activation that follows: He before ReLU and its kin, LeCun before
@@ -220,7 +235,7 @@ class Network:
 
     # -- running -----------------------------------------------------------------------------------------------------
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> NDArray[Any]:
         """F(x), kept for `backward`.
 
         Parameters
@@ -249,7 +264,7 @@ class Network:
         own.last = arena, len(x), training
         return program.output.of(state, 0, len(x)).copy()
 
-    def backward(self, dy):
+    def backward(self, dy: ArrayLike) -> NDArray[Any]:
         """From dC/dy of this thread's last `forward` to dC/dx; fills `gradient` (sums over the batch, without 1/N).
 
         Parameters
@@ -271,7 +286,7 @@ class Network:
         program, state = arena.program, arena.state
         dy = self._batch(dy, self.output_shape, "dy", count)
         with self._alone("backward"), self._on_device:
-            if self.device == "cuda" and program.kept() is not arena:
+            if self.device == "cuda" and program.kept is not None and program.kept() is not arena:
                 raise ConcurrencyError(
                     "backward: another thread has called forward since, and a GPU keeps the last pass only; take "
                     "turns, or give each thread a copy.deepcopy of the network"
@@ -280,7 +295,7 @@ class Network:
             program.run.backward(state, count, self.seed, training)
         return program.input_gradient.of(state, 0, count).copy()
 
-    def predict(self, x, batch_size=64):
+    def predict(self, x: ArrayLike, batch_size: int = 64) -> NDArray[Any]:
         """F(x) for any number of samples, by the compiled program.
 
         A trained network takes x at the scale of training: bytes (uint8) where it was trained on bytes, which are then
@@ -290,7 +305,7 @@ class Network:
             x = self.trained_on.scaled_array(x, self.dtype)
         return self._apply(x, batch_size)
 
-    def _apply(self, x, batch_size=64):
+    def _apply(self, x: ArrayLike, batch_size: int = 64) -> NDArray[Any]:
         """`predict` of samples that are at the scale of training."""
         if type(batch_size) is not int or batch_size < 1:
             batch_size = checked("batch_size", batch_size, int, 1)
@@ -304,7 +319,8 @@ class Network:
             with self._copying:
                 arena.state.buffers[:] = self.running
         # The arrays fit, so the compiled code is called without the checks of a call from outside.
-        run = program.predict.dispatcher if self.device == "cpu" else partial(self._in_turn, program.predict)
+        function = program.predict
+        run = function.dispatcher if isinstance(function, Function) else partial(self._in_turn, function)
         if program.batch_size == batch_size or len(x) <= batch_size:
             run(arena.state, x, y)
         else:  # the program would divide the samples into batches of its own size
@@ -351,30 +367,38 @@ class Network:
         finally:
             self._learning.release()
 
-    def compile(self, loss=Settings.loss, optimizer=Settings.optimizer, batch_size=Settings.batch_size, labels=None,
-                clip=None, rates=None, norm=Settings.norm):  # fmt: skip
+    def compile(
+        self,
+        loss: SpecLike | None = Settings.loss,
+        optimizer: SpecLike | None = Settings.optimizer,
+        batch_size: int = Settings.batch_size,
+        labels: bool | None = None,
+        clip: Any = None,
+        rates: ArrayLike | None = None,
+        norm: float = Settings.norm,
+    ) -> Program:
         """The training program of this network, compiled; see `Program` for the parameters.
 
         Its `state` shares theta, gradient and buffers with the network.
         """
         return Program(self, loss, optimizer, batch_size, labels, clip, rates, norm).compile()
 
-    def _program(self, predict, count):
+    def _program(self, predict: bool, count: int) -> Program:
         """The prediction program, compiled, or forward and backward, interpreted, for so many samples or some more."""
         found = self._programs.get((predict, count))
         if found is not None and type(count) is int:  # True equals 1
             return found
         size = capacity(count)
         if size is None:
-            Program(self, batch_size=count)  # which refuses it
+            size = checked("batch_size", count, int, 1)  # which refuses it
         with COMPILING:
             if (predict, size) not in self._programs:
                 program = Program(self, batch_size=size, backward=not predict)
                 self._programs[predict, size] = program.compile() if predict else program.interpret()
-                program.state = None  # each call has an arena
+                del program.state  # each call has an arena
             return self._programs[predict, size]
 
-    def _batch(self, array, shape, name, count=None):
+    def _batch(self, array: Any, shape: tuple[int, ...], name: str, count: int | None = None) -> NDArray[Any]:
         try:
             if type(array) is np.ndarray and array.dtype == self.dtype:
                 array = np.ascontiguousarray(array)
@@ -392,9 +416,22 @@ class Network:
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def fit(self, x, y, loss=Settings.loss, optimizer=Settings.optimizer, schedule=Settings.schedule,
-            clip=Settings.clip, epochs=Settings.epochs, batch_size=Settings.batch_size, validation=None,
-            seed=Settings.seed, norm=Settings.norm, metrics=Settings.metrics, output=None):  # fmt: skip
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        loss: SpecLike = Settings.loss,
+        optimizer: SpecLike = Settings.optimizer,
+        schedule: SpecLike = Settings.schedule,
+        clip: SpecLike | None = Settings.clip,
+        epochs: int = Settings.epochs,
+        batch_size: int = Settings.batch_size,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        seed: int = Settings.seed,
+        norm: float = Settings.norm,
+        metrics: Iterable[str] = Settings.metrics,
+        output: str | os.PathLike[str] | None = None,
+    ) -> History:
         """Train on arrays.
 
         Parameters
@@ -455,7 +492,9 @@ class Network:
             signal.raise_signal(history.interrupted)
         return history
 
-    def evaluate(self, x, y, loss=None, metrics=None):
+    def evaluate(
+        self, x: ArrayLike, y: ArrayLike, loss: SpecLike | None = None, metrics: Iterable[str] | None = None
+    ) -> dict[str, float]:
         """Mean loss (with a `loss` spec) and metrics on arrays.
 
         Parameters
@@ -478,13 +517,13 @@ class Network:
         """
         return evaluate_split(self, Split(x, y, name="x, y"), loss, metrics)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, buffers and the description of the network to a safetensors file."""
         save(self, Path(path))
 
     # -- description -------------------------------------------------------------------------------------------------
 
-    def description(self):
+    def description(self) -> dict[str, Any]:
         """What `compose` needs to make this network again."""
         return {
             "layers": [layer.spec() for layer in self.layers],
@@ -494,15 +533,15 @@ class Network:
             "names": sorted({catalogue.name_of(type(node.layer)) for node in self.graph.nodes}),
         }
 
-    def summary(self):
+    def summary(self) -> str:
         """A table: layer, output shape, parameters, multiplications, receptive field, share of non-zeros."""
         return summary(self)
 
 
-_networks: weakref.WeakSet = weakref.WeakSet()
+_networks: weakref.WeakSet[Network] = weakref.WeakSet()
 
 
-def _after_fork():
+def _after_fork() -> None:
     for network in list(_networks):
         network._renew()
 
@@ -511,7 +550,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def capacity(count):
+def capacity(count: Any) -> int | None:
     """The batch size of the program that serves `count` samples, 2^k or 3 * 2^k, so that there are few programs.
 
     None if `count` is no positive whole number.
@@ -522,7 +561,7 @@ def capacity(count):
     return power if 4 * count > 3 * power or power < 4 else 3 * power // 4
 
 
-def _shape(shape):
+def _shape(shape: Any) -> tuple[int, ...]:
     sizes = shape.tolist() if isinstance(shape, np.ndarray) else shape
     sizes = sizes if isinstance(sizes, (list, tuple)) else (sizes,)
     try:

@@ -3,6 +3,7 @@
 from math import prod
 
 from ..kernels.geometry import receptive_field
+from ..program.program import NetworkLike
 
 HEAD = ("layer", "output", "parameters", "FLOPs", "sees", "non-zero")
 NOTE = (
@@ -11,7 +12,7 @@ NOTE = (
 )
 
 
-def summary(network):
+def summary(network: NetworkLike) -> str:
     """The table as plain text, one row a layer and one of totals.
 
     Parameters
@@ -70,7 +71,7 @@ def _chain(node, chain):
         return chain  # a residual's branch sees at least what the way around it sees
     if seen == "all" or isinstance(chain, str):
         return "all" if seen == "all" else chain
-    return "-" if seen == "varies" else (*chain, tuple(zip(seen.kernel, seen.stride, seen.dilation, strict=True)))
+    return "-" if isinstance(seen, str) else (*chain, tuple(zip(seen.kernel, seen.stride, seen.dilation, strict=True)))
 
 
 def _field(chain, rank):

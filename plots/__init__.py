@@ -1,9 +1,12 @@
 """Plots of run directories: they read the log and saved tensors, never a network, and need no display."""
 
 from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
 
 from ..errors import UnknownName
 from . import confusion, filters, gradient_norms, loss, metrics, update_ratio
+from .run_log import PathLike, Runs
 
 # Name -> description. Its module defines `draw(run_dirs, output)`, `has_data(run)` and `NEEDS`.
 PICTURES = {
@@ -25,7 +28,7 @@ _MODULES = {
 }
 
 
-def picture(name):
+def picture(name: str) -> ModuleType:
     """Return the module that draws the plot `name`; hyphens may replace underscores.
 
     Raises
@@ -41,7 +44,7 @@ def picture(name):
     return _MODULES[key]
 
 
-def draw(run_dirs, name, output):
+def draw(run_dirs: Runs, name: str, output: PathLike) -> Path:
     """Draw one plot of one or more runs.
 
     Parameters

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .run_log import LOG, read_all
+from .run_log import LOG, PathLike, RunLog, Runs, read_all
 from .theme import page, plain
 
 NEEDS = "val_confusion in the epoch lines of log.jsonl (a classification with validation data)"
 MOST_NUMBERS = 25
 
 
-def has_data(run):
+def has_data(run: RunLog) -> bool:
     return run.best_epoch(having="val_confusion") is not None
 
 
@@ -46,7 +46,7 @@ def matrix(run):
     return counts, [plain(name, 20) for name in classes], record
 
 
-def draw(run_dirs, output):
+def draw(run_dirs: Runs, output: PathLike) -> Path:
     """Draw the confusion matrix, one panel per run, into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     columns = min(len(runs), 2)

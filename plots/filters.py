@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .run_log import read_all
+from .run_log import PathLike, RunLog, Runs, read_all
 from .theme import depth_colours, legend, page, plain
 
 NEEDS = "best.safetensors or last.safetensors with the weights of a convolution"
 MOST_MAPS, MOST_INPUTS = 64, 8
 
 
-def has_data(run):
+def has_data(run: RunLog) -> bool:
     return first_convolution(run) is not None
 
 
@@ -48,7 +48,7 @@ def first_convolution(run):
     return None
 
 
-def draw(run_dirs, output):
+def draw(run_dirs: Runs, output: PathLike) -> Path:
     """Draw the weights of the first convolution, one panel per run, into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     shown = [first_convolution(run) for run in runs]

@@ -5,21 +5,22 @@ axis is logarithmic if all values are positive and span more than a decade (`ser
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .run_log import read_all
+from .run_log import PathLike, RunLog, Runs, read_all
 from .series import running_mean, thin, wants_log, window_for
 from .theme import PALETTE, legend, log_scale, mark_not_finite, page, plain, run_colours, whole_numbers
 
 NEEDS = "a training or validation loss in log.jsonl"
 
 
-def has_data(run):
+def has_data(run: RunLog) -> bool:
     return bool(len(run.training_loss()[0]) or len(run.series("val_loss", of="epochs")[0]))
 
 
-def draw(run_dirs, output):
+def draw(run_dirs: Runs, output: PathLike) -> Path:
     """Draw the losses of one or more runs into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     with page(output, 8.5, max(4.5, 0.4 * len(runs) + 1.5)) as figure:
@@ -79,7 +80,8 @@ def _compare(axes, runs):
     """Draw several runs, one colour each; return legend entries: first the runs, then the line styles."""
     from matplotlib.lines import Line2D
 
-    entries, strokes = [], {}  # strokes: legend text of a line style -> a line of that style
+    entries: list[tuple] = []
+    strokes: dict[str, Any] = {}  # legend text of a line style -> a line of that style
     for run, colour in zip(runs, run_colours(len(runs)), strict=True):
         label = plain(run.name)
         for handle, text in _paint(axes, run, colour, colour):

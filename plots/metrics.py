@@ -1,10 +1,11 @@
 """metrics.png: accuracy and every other metric by epoch, one panel per metric, training and validation."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .run_log import read_all
+from .run_log import PathLike, RunLog, Runs, read_all
 from .theme import PALETTE, legend, mark_not_finite, page, plain, run_colours, whole_numbers
 
 NEEDS = "accuracy or another metric in the epoch lines of log.jsonl"
@@ -15,7 +16,7 @@ _NOT_METRICS = {"epoch", "step", "seconds", "loss", "val_loss", "lr", "gradient_
 
 def names(run):
     """List the metrics of a run in the order they were logged, without the prefix `val_`."""
-    found = {}
+    found: dict[str, None] = {}
     for record in run.epochs:
         for key, value in record.items():
             if key not in _NOT_METRICS and (value is None or isinstance(value, int | float)):
@@ -23,11 +24,11 @@ def names(run):
     return list(found)
 
 
-def has_data(run):
+def has_data(run: RunLog) -> bool:
     return bool(names(run))
 
 
-def draw(run_dirs, output):
+def draw(run_dirs: Runs, output: PathLike) -> Path:
     """Draw the metrics of one or more runs into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     metrics = list(dict.fromkeys(name for run in runs for name in names(run)))
@@ -49,7 +50,8 @@ def _paint(axes, runs, metric):
     from matplotlib.lines import Line2D
 
     alone = len(runs) == 1
-    entries, strokes = [], {}
+    entries: list[tuple] = []
+    strokes: dict[str, Any] = {}
     for run, colour in zip(runs, run_colours(len(runs)), strict=True):
         last = []
         for kind, key, dash in (("training", metric, "-"), ("validation", f"val_{metric}", "--")):

@@ -4,11 +4,15 @@
 """
 
 import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownName
 
@@ -32,11 +36,11 @@ class RunLog:
 
     directory: Path
     name: str
-    steps: list
-    epochs: list
+    steps: list[dict[str, Any]]
+    epochs: list[dict[str, Any]]
     unreadable: int = 0
 
-    def series(self, key, of="steps", x="step"):
+    def series(self, key: str, of: str = "steps", x: str = "step") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the values logged under `key`, with their abscissas.
 
         Parameters
@@ -61,17 +65,17 @@ class RunLog:
         xs, ys = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
         return xs, ys
 
-    def training_loss(self):
+    def training_loss(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (step, loss) of the logged steps, or of the epochs if no step was logged."""
         steps = self.series("loss")
         return steps if len(steps[0]) else self.series("loss", of="epochs")
 
-    def layers(self, key, of="steps"):
+    def layers(self, key: str, of: str = "steps") -> list[str]:
         """Names of the layers in the tables logged under `key`, in depth order."""
         tables = (record[key] for record in getattr(self, of) if isinstance(record.get(key), dict))
         return list(dict.fromkeys(name for table in tables for name in table))
 
-    def best_epoch(self, having="val_loss"):
+    def best_epoch(self, having: str = "val_loss") -> dict[str, Any] | None:
         """Return the epoch record with the lowest validation loss among those with the key `having`; the first of ties.
 
         Without any validation loss return the last such record, and None if there is none.
@@ -83,7 +87,11 @@ class RunLog:
         return candidates[-1] if candidates else None
 
 
-def read(run_dir):
+PathLike: TypeAlias = str | os.PathLike[str]
+Runs: TypeAlias = Sequence[PathLike | RunLog]
+
+
+def read(run_dir: PathLike | RunLog) -> RunLog:
     """Read a run directory; a RunLog is returned unchanged.
 
     An incomplete last line is ignored. A run that was killed and resumed may have logged some steps twice; the later
@@ -110,7 +118,8 @@ def read(run_dir):
     lines = text.split("\n")  # the part after the last line end is empty or incomplete
     records = [_record(line) for line in lines]
     unreadable = sum(record is None and bool(line.strip()) for record, line in zip(records[:-1], lines, strict=False))
-    steps, epochs = [], []
+    steps: list[dict[str, Any]] = []
+    epochs: list[dict[str, Any]] = []
     for record in records:
         if record is None:
             continue
@@ -124,7 +133,7 @@ def read(run_dir):
     return RunLog(directory, directory.resolve().name, steps, epochs, unreadable)
 
 
-def read_all(run_dirs, has_data, needs):
+def read_all(run_dirs: Runs, has_data: Callable[[RunLog], bool], needs: str) -> list[RunLog]:
     """Read the runs of one plot, and keep those that have its data.
 
     Runs with equal names are labelled by their paths. Raises DataError, which names the data that the plot `needs`, if

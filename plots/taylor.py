@@ -3,18 +3,21 @@
 Remainders are relative to that of the largest step, so that all panels share their axes and one line of slope 2.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
+from .run_log import PathLike
 from .theme import PALETTE, page, plain
 
 SLOPE = 0.1  # largest deviation from slope 2 that is not marked
 GREY = "0.55"
 
 
-def draw(remainders, output):
+def draw(remainders: Mapping[str, tuple[Any, Any, float]], output: PathLike) -> Path:
     """Draw the remainders into the file `output` (.png, .svg or .pdf); return its path.
 
     Parameters

@@ -77,7 +77,7 @@ def page(output, width=8.0, height=4.5):
         _write(figure, target, suffix)
 
 
-def check_format(path):
+def check_format(path: str | os.PathLike[str]) -> str:
     """Return the format of the suffix of `path`: "png", "svg" or "pdf"; UsageError for any other."""
     suffix = Path(path).suffix.lower().removeprefix(".")
     if suffix not in FORMATS:

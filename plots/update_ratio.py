@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from . import by_layer
+from .run_log import PathLike, RunLog, Runs
 
 NEEDS = "update_ratios in the epoch lines of log.jsonl"
 GUIDE = 1e-3
 
 
-def has_data(run):
+def has_data(run: RunLog) -> bool:
     return bool(run.layers("update_ratios", of="epochs"))
 
 
-def draw(run_dirs, output):
+def draw(run_dirs: Runs, output: PathLike) -> Path:
     """Draw the update ratios, one panel per run, into the file `output`; return its path."""
     by_layer.draw(
         run_dirs,

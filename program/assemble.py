@@ -14,13 +14,12 @@ from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, compiled, external, symbol
 from ..kernels.compiler.prepare import from_both_ends
 from ..kernels.operations import Operation
-from . import writer
 from .fork import KEY as FORK_KEY
 from .fork import fork, split
 from .function import Function, Parameter
 from .graph import Ref
+from .plan import Var
 from .slots import KEY as SLOTS_KEY
-from .slots import Slot
 
 _assembled: dict = {}  # key of a text -> its functions, which know no network: all that have the text share them
 
@@ -46,9 +45,11 @@ def assemble(program):
 
     # A kernel must be registered before code that calls it is loaded; first those that need no others.
     bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
-    needed = {b: _kernel(b, device).source.linked() for b in dict.fromkeys(binding for binding, _ in bound)}
-    linked = list(dict.fromkeys(function for functions in needed.values() for function in functions))
-    late = [(_kernel(b, device), signature) for b, signature in bound if needed[b] and not inline]
+    kernels = {binding: _kernel(binding, device) for binding, _ in bound}
+    by_kernel = {kernel: kernel.source.linked() for kernel in dict.fromkeys(kernels.values())}
+    needed = {binding: by_kernel[kernel] for binding, kernel in kernels.items()}
+    linked = list(dict.fromkeys(function for functions in by_kernel.values() for function in functions))
+    late = [(kernels[b], signature) for b, signature in bound if needed[b] and not inline]
     with from_both_ends(linked, late, real) as help:
         found = cache.compiled
         for binding, signature in sorted(bound, key=lambda pair: len(needed[pair[0]]) > 0):
@@ -60,7 +61,7 @@ def assemble(program):
                 help()
     key = digest(program.source, *sorted(set(used)), state, inline, FORK_KEY, SLOTS_KEY)
     if key not in _assembled:
-        words = {name: b.compiled(kernel_of, real, flats, name in plan.parted) for name, b in plan.bindings.items()}
+        words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
         space = program.namespace(words)
         _assembled[key] = _Functions(program, space, state, key).build()
     return _assembled[key]
@@ -76,11 +77,11 @@ def _bound(program):
     real = FLOATS[program.dtype.type]
     flat, whole = types.Array(real, 1, "C"), types.Array(types.int64, 1, "C")
     ins, outs = plan.slot(Ref("value", 0)), plan.slot(Ref("value", plan.graph.output.index))
-    for call in [*writer._calls(plan), *([plan.clip] if program.loss is not None else [])]:
+    for call in plan.calls():
         values = [call.values[name] for name in call.binding.names]
         yield (
             call.binding,
-            [plan.slot(v) if isinstance(v, Ref) else (v if isinstance(v, Slot) else _sample(v)) for v in values],
+            [plan.slot(v) if isinstance(v, Ref) else v.kind() if isinstance(v, Var) else v for v in values],
         )
     if program.loss is not None:
         target = plan.slot(Ref("target", None))
@@ -88,10 +89,6 @@ def _bound(program):
         yield plan.bindings["batch_gather"], [whole if program.labels else flat, whole, 0, 0, target]
     yield plan.bindings["batch_copy"], [flat, 0, ins]
     yield plan.bindings["batch_put"], [outs, 0, flat]
-
-
-def _sample(value):
-    return value.sample() if hasattr(value, "sample") else value
 
 
 class _Functions:
@@ -108,21 +105,20 @@ class _Functions:
         x = types.Array(real, len(ins), "C", readonly=True)  # what is only read may be a memory map or a buffer
         y = types.Array(real, len(outs), "C")
         order = types.Array(intp, 1, "C", readonly=True)
-        for i, region in enumerate(plan.regions, start=1):
-            self.bind(f"forward_{i}", whole if region.coupled else block)
-            if program.backward:
-                self.bind(f"backward_{i}", whole if region.coupled else block)
+        for each in [*plan.forward_lists(), *(plan.backward_lists() if program.backward else [])]:
+            self.bind(each.name, whole if each.split else block)
         functions = {}
         if program.loss is not None:
             target = order if program.labels else types.Array(real, len(outs), "C", readonly=True)
             wanted = ("N",) if program.labels else outs
-            self.bind("gradients", whole)
-            self.inline("extent", "cost", "record")
-            self.bind("measure", (self.state, intp, intp))
-            self.bind("descend", (self.state, intp, types.float64, intp, types.float64))
-            local = dict.fromkeys(("first", "N", "seed", "t"), intp) | dict.fromkeys(("rate", "clip"), types.float64)
-            self.fork("learn", local | {"s": self.state, "x": x, "targets": target, "order": order})
-            self.link("learn", (self.state, x, target, order, intp, intp), types.float64)
+            self.inline("chunk_bounds", "cost", "record")
+            self.bind("chunk_norm", (self.state, intp, intp))
+            self.bind("update_chunk", (self.state, intp, types.float64, intp, types.float64))
+            local = dict.fromkeys(("first", "N", "seed", "steps"), intp) | dict.fromkeys(
+                ("rate", "clip"), types.float64
+            )
+            self.fork("train_step", local | {"s": self.state, "x": x, "targets": target, "order": order})
+            self.link("train_step", (self.state, x, target, order, intp, intp), types.float64)
             given = [Parameter("x", x, ins), Parameter("target", target, wanted)]
             functions["step"] = self.entry("step", given, types.float64, plan.N)
             given = [Parameter("x", x, ins), Parameter("targets", target, wanted), Parameter("order", order, ("K",))]

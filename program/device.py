@@ -4,8 +4,8 @@ The text's functions (`forward_1`, `backward_1`, `gradients`, ...) call kernels 
 instead of making it, with its arrays already cut out of the device's memory. What comes out for a batch of N samples is
 a `Sequence`, captured as a CUDA graph where that can be done, and a step is one call of it. Numbers that change from
 step to step (learning rate, seed, position in the data) the kernels read from the state on the device, so nothing is
-bound twice and the host neither waits nor copies between the steps of an epoch. The end of a step (`measure`, `record`,
-`descend` in the text, chunk by chunk) is three launches over the whole of theta (kernels/cuda/step.py).
+bound twice and the host neither waits nor copies between the steps of an epoch. The end of a step (`chunk_norm`,
+`record`, `update_chunk` in the text, chunk by chunk) is three launches over the whole of theta (kernels/cuda/step.py).
 
 Between calls the arrays of `State` in host memory hold the truth: a call copies them in and the results out. Within
 `hold` the device holds it, and `fetch` copies it out.
@@ -36,7 +36,7 @@ SLAB = 64 * 2**20  # bytes of samples that are streamed at once
 LEARNED = ("theta", "gradient", "moments", "buffers")  # what a call copies in and out
 SEED = Now(
     f"(_counters[{counters.SEED}] * 1000003 + _counters[{counters.STEP}]) * 1009"
-)  # as the text's `learn` has it
+)  # as the text's `train_step` has it
 # After `record`, which counts the step: its number from 1 on, and its learning rate.
 STEP = Now(f"_counters[{counters.STEP}]")
 RATE = Now(f"_rates[min(_counters[{counters.STEP}] - 1, _rates.size - 1)]", float)
@@ -50,12 +50,12 @@ def twin(binding):
             return kernel.on("cuda")
         except (ImportError, AttributeError):
             raise DeviceError(
-                f"{binding.name}: the operation {kernel.name} has no CUDA form; add a function {kernel.function} to"
+                f"{binding.title}: the operation {kernel.name} has no CUDA form; add a function {kernel.function} to"
                 f" kernels/cuda/{kernel.file}.py"
             ) from None
     if not isinstance(kernel, Kernel):
         raise DeviceError(
-            f"{binding.name}: {kernel!r} has no CUDA form; write it as a loop under @kernel or @elementwise"
+            f"{binding.title}: {kernel!r} has no CUDA form; write it as a loop under @kernel or @elementwise"
         )
     return kernel
 
@@ -119,8 +119,8 @@ class DeviceRun:
         """The binding for text whose calls are noted, each as a list of launches; a formula joins the call before."""
         kernel = self._kernels[binding.name]
 
-        def call(s, n0, n1, *values, part=0, parts=1, **named):
-            values = [*values, *(named[name] for name in binding.names[len(values) :])]
+        def call(s, n0, n1, *given):
+            values = binding.values(given)
             arrays = [self._array(value, binding.form, n1) for value in values]
             if isinstance(kernel, Formula) and self._noted:
                 given = zip(binding.names, values, strict=True)
@@ -129,7 +129,7 @@ class DeviceRun:
                 if together is not None:
                     self._noted[-1] = together
                     return
-            with precision(self.program.network.precision), formed(binding.name):
+            with precision(self.program.network.precision), formed(binding.title):
                 self._noted.append(launches(kernel, arrays, self._flats))
 
         return call
@@ -144,7 +144,7 @@ class DeviceRun:
         size = prod(shape)
         if size == 0:
             return workspace(shape, flat)
-        first = value.offset + (value.local * n if value.rows else 0)
+        first = value.first(0, n)
         return flat[first : first + size].reshape(shape)
 
     def _note(self, calls):
@@ -158,13 +158,12 @@ class DeviceRun:
         return [each for call in self._noted for each in call]
 
     def _forward(self, N, seed, training):
-        for i, region in enumerate(self.plan.regions, start=1):
-            yield (f"forward_{i}", 0, N, seed, training, *((0,) if region.coupled else ()))
+        for each in self.plan.forward_lists():
+            yield (each.name, 0, N, seed, training, *((0,) if each.split else ()))
 
     def _backward(self, N, seed, training):
-        for i, region in reversed(list(enumerate(self.plan.regions, start=1))):
-            yield (f"backward_{i}", 0, N, seed, training, *((0,) if region.coupled else ()))
-        yield ("gradients", 0, N, seed, training, 0)
+        for each in self.plan.backward_lists():
+            yield (each.name, 0, N, seed, training, *((0,) if each.split else ()))
 
     def _sequence(self, key, make):
         """The sequence under a key, made once."""
@@ -181,13 +180,13 @@ class DeviceRun:
         target_slot = plan.slot(Ref("target", None))
         self._noted = []
         for source, slot in ((x, program.input), (targets, target_slot)):
-            gather(self.state, 0, N, source=source, order=order, first=position, width=slot.size, batch=slot)
+            gather(self.state, 0, N, source, order, position, slot.size, slot)
         load = self._launches()
         compute = self._note([*self._forward(N, SEED, True), *self._backward(N, SEED, True)])
         return load + compute + self._end(N)
 
     def _end(self, N):
-        """measure, record, descend."""
+        """chunk_norm, record, update_chunk."""
         plan, program, state = self.plan, self.program, self.state
         extents = [
             (lo, min(lo + plan.chunk, hi)) for _, begin, hi in plan.segments for lo in range(begin, hi, plan.chunk)
@@ -202,19 +201,19 @@ class DeviceRun:
             launch(measure, len(extents), THREADS, state.gradient, state.log, bounds, 1.0 / N, norm[0], plan.sums),
             launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, sizes, places, *norm),
         ]  # fmt: skip
-        whole, symbols = program.network.theta.size, {"rate": RATE, "t + 1": STEP}
+        whole, known = program.network.theta.size, {"rate": RATE, "steps": STEP}
 
         def arguments(call):
             values = (call.values[name] for name in call.binding.names)
-            values = (symbols.get(v.text, v) if isinstance(v, Var) else v for v in values)
+            values = (known.get(v.name, v) if isinstance(v, Var) else v for v in values)
             return [self._array(value, call.binding.form, whole) for value in values]
 
         if clip is not None:
             factor = Now(f"_log[{self._clip}]", float)
-            found += launches(self._kernels["norm_scale"], [state.gradient, factor], self._flats, guarded=True)
-        return found + launches(
-            self._kernels[plan.update.binding.name], arguments(plan.update), self._flats, guarded=True
-        )
+            kernel = self._kernels["clip_gradient"]
+            found += launches(kernel, [state.gradient, factor], self._flats, guarded=True)
+        update = plan.update_chunk[-1]
+        return found + launches(self._kernels[update.binding.name], arguments(update), self._flats, guarded=True)
 
     # -- the calls ---------------------------------------------------------------------------------------------------
 

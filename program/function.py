@@ -10,8 +10,9 @@ loop Numba cannot raise: there the next call from Python raises instead.
 """
 
 import warnings
+from collections.abc import Callable, Sequence
 from math import nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
@@ -43,24 +44,23 @@ class Parameter(NamedTuple):
 
     name: str
     type: types.Type
-    shape: tuple | None = None  # "N" stands for the number of samples
+    shape: tuple[int | str, ...] | None = None  # "N" stands for the number of samples
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.shape is None:
             return "the program's state"
         shape = ", ".join(map(str, self.shape)) + "," * (len(self.shape) == 1)
         return f"{self.name} ({shape}) of {self.type.dtype}"
 
-    def misfit(self, array):
+    def misfit(self, array: Any) -> str | None:
         """What is wrong with an array from Python, in words; None if nothing is."""
         if not isinstance(array, np.ndarray):
             return f"got {_kind(array)}"
         if array.dtype != as_dtype(self.type.dtype):
             return f"got {array.dtype} {array.shape}; convert it with astype"
-        free = [i for i, size in enumerate(self.shape) if isinstance(size, str)]
-        if array.ndim != len(self.shape) or any(
-            array.shape[i] != size for i, size in enumerate(self.shape) if i not in free
-        ):
+        wanted = self.shape or ()
+        free = [i for i, size in enumerate(wanted) if isinstance(size, str)]
+        if array.ndim != len(wanted) or any(array.shape[i] != size for i, size in enumerate(wanted) if i not in free):
             return f"got shape {array.shape}"
         if not array.flags.c_contiguous:
             return "got an array that is not C-contiguous; np.ascontiguousarray makes a copy that is"
@@ -89,17 +89,27 @@ class Function:
         The largest number of samples.
     """
 
-    def __init__(self, name, function, parameters, result, layout, input_shape, output_shape, largest=None):
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        parameters: Sequence[Parameter],
+        result: types.Type,
+        layout: int,
+        input_shape: Sequence[int],
+        output_shape: Sequence[int],
+        largest: int | None = None,
+    ) -> None:
         self.name, self.function, self.parameters, self.layout = name, function, tuple(parameters), layout
         self.input_shape, self.output_shape, self.largest = tuple(input_shape), tuple(output_shape), largest
         self.type = FunctionType(
             str(self), [p.type for p in self.parameters], result, len(self.input_shape), len(self.output_shape)
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name}({', '.join(p.name for p in self.parameters)})"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<{self}>"
 
     @once
@@ -113,7 +123,7 @@ class Function:
         address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
         return (address, self.layout, *self.input_shape, *self.output_shape)
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments: Any) -> Any:
         try:
             if arguments[0].counters[FAULT]:
                 self._report(arguments[0])

@@ -1,15 +1,50 @@
-"""Names of the program's variables, after the lecture.
+"""Names and equations of the program, after the lecture (docs/lecture.md).
 
 The input is a1. An affine layer with the activation after it is one l: its output is z[l], the activation's a[l]; any
-other layer has an l of its own. delta[l] = dC/dz[l], da[l] = dC/da[l]; parameters, buffers and scratch arrays carry
-their layer's l.
+other layer has an l of its own. The affine layer that ends the network is z too: its activation is part of the loss, or
+there is none. delta[l] = dC/dz[l], da[l] = dC/da[l]; parameters, buffers and scratch arrays carry their layer's l.
 """
 
 import re
 
 from ..kernels.compiler.elementwise import Formula
+from ..kernels.operations import Operation
 from .graph import Ref, is_alias
 from .slots import part
+from .state import FAULTS
+
+# Equations of operations of kernels/, in the names of the kernel's arguments; t is the target, ' the derivative, o the
+# product number by number, * the convolution of arrays of maps. Sums run over the samples of the batch.
+EQUATIONS = {
+    "dense.forward": "{y} = {W} {x} + {b}",
+    "dense.backward_input": "{dx} = {W}^T {dy}",
+    "dense.backward_weight": "{dW} = sum {dy} {x}^T",
+    "dense.backward_bias": "{db} = sum {dy}",
+    "conv.forward": "{y} = {W} * {x} + {b}",
+    "conv.backward_input": "{dx} = {W}^T * {dy}",
+    "conv.backward_weight": "{dW} = sum {dy} * {x}",
+    "conv.backward_bias": "{db} = sum {dy}",
+    "conv_transpose.forward": "{y} = {W}^T * {x} + {b}",
+    "conv_transpose.backward_input": "{dx} = {W} * {dy}",
+    "conv_transpose.backward_weight": "{dW} = sum {x} * {dy}",
+    "residual.add": "{y} = {x} + {skip}",
+    "loss.quadratic": "{loss} = 1/2 ||t - {y}||_2^2",
+    "loss.quadratic_backward": "{dy} = {y} - t",
+    "loss.cross_entropy": "{loss} = -sum t log softmax({y})",
+    "loss.cross_entropy_backward": "{dy} = softmax({y}) - t",
+    "loss.cross_entropy_labels": "{loss} = -log softmax({y})[t]",
+    "loss.cross_entropy_labels_backward": "{dy} = softmax({y}) - t",
+    "update.gradient_descent": "{theta} = {theta} - eta {gradient}",
+}
+
+# Names that the text itself uses: its functions, constants and local variables, and what it finds around it.
+OWN = """
+    gradients chunk_bounds chunk_norm update_chunk cost record train_step step epoch predict forward backward update
+    BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK
+    LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LAYOUT np inf prange range min max float part rows block
+    ValueError s x y n0 n1 N seed training first order targets label total share norm row rate clip steps lo hi c k i p
+    q w C t sums"""
+RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 
 
 def identifier(name):
@@ -18,26 +53,79 @@ def identifier(name):
     return name if name[:1].isalpha() else f"_{name}"
 
 
-def variables(graph):
-    """Ref or Slot -> variable name."""
-    names = {Ref("value", 0): "a1", Ref("delta", 0): "da1", Ref("loss", None): "C_i", Ref("target", None): "target"}
-    l, open_affine = 1, False
-    for index, node in enumerate(graph.nodes):
-        follower = graph.follower(node)
-        affine = bool(node.parameters) and isinstance(getattr(follower, "forward", None), Formula)
-        if not open_affine:
+def numbers(graph):
+    """(l, whether the output is z[l]) of every node."""
+    found, l, is_open = [], 1, False
+    for node in graph.nodes:
+        if not is_open:
             l += 1
-        letter = "z" if affine else "a"
-        names[Ref("value", node.y.index)] = f"{letter}{l}"
-        names[Ref("delta", node.y.index)] = f"delta{l}" if affine else f"da{l}"
+        follower = graph.follower(node)
+        last = node.y is graph.output and not isinstance(node.layer.forward, Formula)
+        is_open = bool(node.parameters) and isinstance(getattr(follower, "forward", None), Formula)
+        found.append((l, is_open or (last and bool(node.parameters))))
+    return found
+
+
+def variables(graph, more=()):
+    """Ref or Slot -> variable name, each name once; `more` are further (Slot, name) pairs."""
+    wanted = [(Ref("value", 0), "a1"), (Ref("delta", 0), "da1"), (Ref("loss", None), "C_i")]
+    wanted += [(Ref("target", None), "target"), *more]
+    for index, (node, (l, is_z)) in enumerate(zip(graph.nodes, numbers(graph), strict=True)):
+        wanted.append((Ref("value", node.y.index), f"z{l}" if is_z else f"a{l}"))
+        wanted.append((Ref("delta", node.y.index), f"delta{l}" if is_z else f"da{l}"))
         for name, (offset, parameter) in node.parameters.items():
-            names[part("theta", offset, parameter.shape)] = f"{name}{l}"
-            names[part("gradient", offset, parameter.shape)] = f"d{name}{l}"
+            wanted.append((part("theta", offset, parameter.shape), f"{name}{l}"))
+            wanted.append((part("gradient", offset, parameter.shape), f"d{name}{l}"))
         for name, (offset, parameter) in node.buffers.items():
-            names[part("buffers", offset, parameter.shape)] = f"{name}{l}"
+            wanted.append((part("buffers", offset, parameter.shape), f"{name}{l}"))
         if not is_alias(node):
             for name in node.layer.scratch(node.x.shape):
-                names[Ref("scratch", (index, name))] = f"{name}{l}"
-                names[Ref("dscratch", (index, name))] = f"d{name}{l}"
-        open_affine = affine
+                wanted.append((Ref("scratch", (index, name)), f"{name}{l}"))
+                wanted.append((Ref("dscratch", (index, name)), f"d{name}{l}"))
+    names, taken = {}, set(RESERVED)
+    for key, name in wanted:
+        while name in taken or re.fullmatch(r"(forward|backward)_\d+", name):
+            name += "_"
+        taken.add(name)
+        names[key] = name
     return names
+
+
+def call_name(kind, l, attribute):
+    """What a layer's call is named: ``conv2_forward``."""
+    kind = identifier(kind)
+    return f"{kind}{'_' * kind[-1:].isdigit()}{l}_{attribute}"
+
+
+def known_equation(kernel, names):
+    """The equation of an operation of kernels/ in variable names; None of any other kernel."""
+    known = EQUATIONS.get(kernel.name) if isinstance(kernel, Operation) else None
+    return known and known.format_map(names)
+
+
+def equation(kind, attribute, kernel, names, parameters=()):
+    """The equation that a call stands for.
+
+    Parameters
+    ----------
+    kind, attribute : str
+        Registered name of the layer, loss or optimizer, and which of its kernels it is.
+    kernel : Kernel or Operation
+    names : dict
+        Variable names by argument names.
+    parameters : sequence of str
+        Those of the layer that have numbers.
+    """
+    known = known_equation(kernel, names)
+    if known is not None:
+        return known if "b" in parameters or "b" not in names else known.removesuffix(f" + {names['b']}")
+    listed = ", ".join(names[name] for name in parameters)
+    x, y, dy = (names.get(name, name) for name in ("x", "y", "dy"))
+    if attribute == "forward":
+        return f"{y} = {kind}({', '.join([x, *([listed] if listed else [])])})"
+    if attribute == "backward_input":
+        product = f" o {dy}" if isinstance(kernel, Formula) else f"^T {dy}"
+        return f"{names['dx']} = {kind}'({x}){product}"
+    written = [name for name in parameters if "d" + name in kernel.arguments]
+    gradients = ", ".join(names["d" + name] for name in written)
+    return f"{gradients} = sum (d {y} / d {', '.join(names[name] for name in written)})^T {dy}"

@@ -16,35 +16,57 @@ from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.counters import HEAD
 from ..kernels.operations import operation
+from ..registry import optimizers
 from . import schedule
 from .duties import check_names
 from .graph import Ref, is_alias
-from .notation import identifier, variables
-from .slots import Binding, Desk, Slot, part, rows, short
+from .notation import call_name, equation, identifier, known_equation, numbers, variables
+from .slots import Binding, Scratch, Slot, block, part, rows
 
 LINE = 16  # arrays begin at multiples of this many numbers, so that vectors do not cross cache lines
 
 
 @dataclass(frozen=True)
 class Var:
-    """A variable of the program's text as a kernel argument; `kind` is int, float, bool or a Numba type."""
+    """A variable of the program's text, plus a whole number, as a kernel argument; `kind` is int, float or bool."""
 
-    text: str
-    kind: object = int
+    name: str
+    kind: type = int
+    plus: int = 0
 
-    def sample(self):
-        return self.kind() if self.kind in (int, float, bool) else self.kind
+    @property
+    def text(self):
+        return f"{self.name} + {self.plus}" if self.plus else self.name
 
 
 @dataclass
 class Call:
-    """One call of a kernel: its binding, its arguments by name, and the formula it stands for."""
+    """One call of a kernel.
+
+    Parameters
+    ----------
+    binding : Binding
+    values : dict
+        Its arguments by name.
+    equation : str
+        What it computes, with the lecture's number.
+    node : int or None
+        The graph's node that it is for.
+    attribute : str
+        Which of the node's kernels it is.
+    split : bool
+        Whether the kernel's own loop is divided into parts, on the whole batch; else it runs on blocks of samples.
+    when : str
+        A condition in the text, or "".
+    """
 
     binding: Binding
     values: dict
-    comment: str = ""
-    parted: bool = False
-    phase: str = "block"
+    equation: str = ""
+    node: int | None = None
+    attribute: str = ""
+    split: bool = False
+    when: str = ""
 
 
 @dataclass
@@ -57,6 +79,15 @@ class Region:
     backward: list = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class CallList:
+    """A function of the text that is one list of calls; `split` as in `Call`."""
+
+    name: str
+    calls: list
+    split: bool = False
+
+
 class Plan:
     """See the module's docstring. `program` gives the network, loss, optimizer and batch size."""
 
@@ -64,7 +95,9 @@ class Plan:
         self.program, self.graph = program, program.network.graph
         self.N = program.batch_size
         self.bindings = {}
-        self.names = variables(self.graph)
+        self.flats = self._flats()
+        self.names = variables(self.graph, [(slot, name) for name, slot in self.flats.items()])
+        self._taken, self._numbers = set(self.names.values()), numbers(self.graph)
         self.segments = [
             (node.name, *_extent(node)) for node in self.graph.nodes if any(p.size for _, p in node.parameters.values())
         ]
@@ -87,28 +120,26 @@ class Plan:
         if program.backward:
             self._backward()
         self.slots = self._layout()
-        if training:
-            self._update()
+        self._data()
+        self.chunk_norm, self.update_chunk = self._update() if training else ([], [])
+        self.variables = self._used_names()
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
-    def bind(self, name, kernel):
-        """The binding of a kernel under a name of the text; one name, one kernel."""
-        name = identifier(name)
-        while name in self.bindings:
-            if self.bindings[name].kernel == kernel:
-                return self.bindings[name]
-            name += "_"
+    def call(self, name, title, kernel, values, equation="", **more):
+        """A call of a kernel, its numbers bound; `more` as in `Call`."""
         for argument in kernel.arguments:
             if argument in ("s", "n0", "n1", "part", "parts"):
-                raise NnjitError(f"{name}: a kernel argument cannot be called {argument!r}, a name of the program")
-        self.bindings[name] = Binding(name, kernel, kernel.arguments, kernel.form)
-        return self.bindings[name]
+                raise NnjitError(f"{title}: a kernel argument cannot be called {argument!r}, a name of the program")
+        values = {k: values[k] for k in kernel.arguments}
+        options = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, tuple))}
+        binding = Binding(name, title, kernel, options, self.parts if more.get("split") else None)
+        while binding.name in self.bindings or binding.name in self._taken:
+            binding.name += "_"
+        self.bindings[binding.name] = binding
+        return Call(binding, values, equation, **more)
 
-    def call(self, name, kernel, values, comment="", **more):
-        return Call(self.bind(name, kernel), {k: values[k] for k in kernel.arguments}, comment, **more)
-
-    def _of_node(self, index, attribute, comment):
+    def _of_node(self, index, attribute, suffix="", split=False):
         """The call of one of a node's kernels, its arguments bound by name."""
         node = self.graph.nodes[index]
         shape = node.x.shape
@@ -123,26 +154,35 @@ class Plan:
         for name in node.layer.scratch(shape):
             known[name] = Ref("scratch", (index, name))
             known["d" + name] = Ref("dscratch", (index, name))
+        names = {key: self.names[value] for key, value in known.items()}
         known |= node.layer.scalars(shape)
-        known |= {"training": Var("training", bool), "seed": Var(f"seed + {index + 1}"), "first": Var("n0")}
+        known |= {"training": Var("training", bool), "seed": Var("seed", plus=index + 1), "first": Var("n0")}
         check_names(node.name, attribute, kernel, known)
-        return self.call(f"{node.kind}_{attribute}", kernel, known, comment)
+        learned = [name for name, (_, parameter) in node.parameters.items() if parameter.size]
+        text = equation(identifier(node.kind), attribute, kernel, names, learned) + suffix
+        return self._node_call(index, attribute, kernel, known, text, split=split)
+
+    def _node_call(self, index, attribute, kernel, values, text, split=False):
+        kind = self.graph.nodes[index].kind
+        name = call_name(kind, self._numbers[index][0], attribute)
+        title = identifier(f"{kind}_{attribute}")
+        return self.call(name, title, kernel, values, text, node=index, attribute=attribute, split=split)
 
     def _forward(self):
         for region in self.regions:
             for index in region.nodes:
                 node = self.graph.nodes[index]
-                y = self.names[Ref("value", node.y.index)]
                 if node.skip is not None:
                     values = {"x": Ref("value", node.x.index), "skip": Ref("value", node.skip.index)}
                     values["y"] = Ref("value", node.y.index)
-                    text = f"{y} = {self.names[values['x']]} + {self.names[values['skip']]}"
-                    region.forward.append(self.call("residual_add", node.layer.add, values, text))
+                    region.forward.append(self._add(index, values, "add"))
                 elif not is_alias(node):
-                    text = f"{y} = {_formula(self, node)}"
-                    region.forward.append(self._of_node(index, "forward", text))
-            if region.coupled:
-                _whole(region.forward)
+                    region.forward.append(self._of_node(index, "forward", split=region.coupled))
+
+    def _add(self, index, values, of, suffix=""):
+        """The sum of a residual: of its values, or of the two deltas where it begins."""
+        x, skip, y = (self.names[values[key]] for key in ("x", "skip", "y"))
+        return self._node_call(index, of, self.graph.nodes[index].layer.add, values, f"{y} = {x} + {skip}{suffix}")
 
     def _loss(self):
         program, region = self.program, self.regions[-1]
@@ -151,11 +191,13 @@ class Plan:
         target = Ref("target", None)
         values = {"y": Ref("value", output), "dy": Ref("delta", output), "target": target, "loss": Ref("loss", None)}
         values |= {k: v for k, v in loss.options().items() if isinstance(v, (bool, int, float))}
-        name = identifier(program.loss_name)
-        region.backward.append(
-            self.call(f"{name}_forward", getattr(loss, "forward" + suffix), values, "C_i of every sample (1)")
-        )
-        region.backward.append(self.call(f"{name}_backward", getattr(loss, "backward" + suffix), values, "(2)"))
+        kind = identifier(program.loss_name)
+        names = {k: self.names[v] for k, v in values.items() if isinstance(v, Ref)}
+        general = f"C_i = {kind}({names['y']}, t)", f"{names['dy']} = dC_i/d{names['y']}"
+        for attribute, text, number in zip(("forward", "backward"), general, (1, 2), strict=True):
+            kernel, name = getattr(loss, attribute + suffix), f"{kind}_{attribute}"
+            text = f"{known_equation(kernel, names) or text}  ({number})"
+            region.backward.append(self.call(name, name, kernel, values, text, attribute=attribute))
 
     def _which_need_gradients(self):
         """Values before which something is learned (or all, for Network.backward): their deltas are needed."""
@@ -173,58 +215,101 @@ class Plan:
                     continue
                 if node.skip is None and not is_alias(node):
                     self._backward_of(index, node, region)
-                for other in self.graph.nodes:  # where a residual begins, the deltas of both its ways meet
+                for end, other in enumerate(self.graph.nodes):  # where a residual begins, the deltas of both ways meet
                     if other.skip is not None and other.start == index and other.skip.index in self.learned:
                         dx, dy = Ref("delta", other.skip.index), Ref("delta", other.y.index)
                         branch = dy if self._doubles(other) else dx
                         values = {"x": branch, "skip": dy, "y": dx}
-                        text = f"{self.names[dx]} = {self.names[branch]} + {self.names[dy]}"
                         # Two loops that are parted alike may not follow each other without a barrier.
                         where = before if region.coupled else region
-                        where.backward.append(self.call("residual_add", other.layer.add, values, text))
-            if region.coupled:
-                _whole(region.backward)
+                        where.backward.append(self._add(end, values, "backward_add", "  (3)"))
 
     def _backward_of(self, index, node, region):
-        delta = self.names[Ref("delta", node.y.index)]
         if node.x.index in self.learned:
             if node.layer.backward_input is None:
                 raise NnjitError(f"{node.name}: the layer has no backward_input, so nothing before it can be trained")
-            text = f"{self.names[Ref('delta', node.x.index)]} from {delta} (3)"
-            region.backward.append(self._of_node(index, "backward_input", text))
+            last = node.y is self.graph.output and isinstance(node.layer.forward, Formula)
+            number = "  (2)" if last and self.program.loss is not None else "  (3)"
+            region.backward.append(self._of_node(index, "backward_input", number, region.coupled))
         for attribute in type(node.layer).gradients():
             written = [k for k in getattr(node.layer, attribute).arguments if k[:1] == "d" and k[1:] in node.parameters]
             if all(node.parameters[k[1:]][1].size == 0 for k in written):
                 continue
-            equation = "(4)" if written == ["db"] else "(5)"
-            text = f"{', '.join(self._variable(node, k) for k in written)} from {delta} {equation}"
-            call = self._of_node(index, attribute, text)
-            call.parted, call.phase = True, "gradients"
-            self.gradients.append(call)
+            number = "  (4)" if written == ["db"] else "  (5)"
+            self.gradients.append(self._of_node(index, attribute, number, True))
 
-    def _variable(self, node, name):
-        offset, parameter = node.parameters[name[1:]]
-        return self.names[part("gradient", offset, parameter.shape)]
+    def _flats(self):
+        """theta, its gradient and the moments as whole arrays, by name."""
+        optimizer, S = self.program.optimizer, self.program.network.theta.size
+        if optimizer is None:
+            return {}
+        found = {"theta": rows("theta", 0, ()), "gradient": rows("gradient", 0, ())}
+        return found | {name: rows("moments", k * S, ()) for k, name in enumerate(optimizer.moments)}
+
+    def _data(self):
+        """Bind what brings samples into the batch and results out of it."""
+        for name in ("batch_gather", "batch_copy", "batch_put"):
+            self.bindings[name] = Binding(name, name, operation(name.replace("_", "."), form="flat"))
 
     def _update(self):
-        optimizer = self.program.optimizer
-        S = self.program.network.theta.size
-        known = {"theta": rows("theta", 0, ()), "gradient": rows("gradient", 0, ())}
-        for k, name in enumerate(optimizer.moments):
-            known[name] = rows("moments", k * S, ())
+        """The calls on a chunk of theta: those before its norm is known, and those after."""
+        optimizer, p = self.program.optimizer, self.program.norm
+        known = dict(self.flats)
         known |= {k: v for k, v in optimizer.options().items() if isinstance(v, (bool, int, float))}
-        known |= {"rate": Var("rate", float), "step": Var("t + 1")}
-        self.names |= {slot: name for name, slot in known.items() if isinstance(slot, Slot)}
+        known |= {"rate": Var("rate", float), "step": Var("steps", plus=1)}
         sums = part("log", self.sums, (max(self.first_chunk[-1], 1),))
         self.names[sums] = "sums"
-        g = known["gradient"]
+        g, scale = self.flats["gradient"], operation("norm.scale")
         mean = {"g": g, "factor": Var("1.0 / N", float)}
-        norm = {"g": g, "sums": sums, "index": Var("c"), "p": self.program.norm}
-        self.scale = self.call("norm_scale", operation("norm.scale"), mean, "the mean over the batch: 1/N of (4), (5)")
-        self.clip = self.call("norm_scale", operation("norm.scale"), {"g": g, "factor": Var("clip", float)}, "clipping")
-        self.measure = self.call("norm_partial", operation("norm.partial"), norm, "this chunk's share of the norms")
+        text = "gradient = gradient / N: 1/N of (4) and (5)"
+        before = [self.call("mean_gradient", "norm_scale", scale, mean, text, when="N > 1")] if self.N > 1 else []
+        share = "max |gradient|" if p == float("inf") else f"sum |gradient|^{p:g}"
+        norm = {"g": g, "sums": sums, "index": Var("c"), "p": p}
+        before.append(self.call("norm_partial", "norm_partial", operation("norm.partial"), norm, f"sums[c] = {share}"))
+        factor = {"g": g, "factor": Var("clip", float)}
+        after = []
+        if self.program.clip is not None:
+            after.append(self.call("clip_gradient", "norm_scale", scale, factor, "gradient = clip gradient"))
         check_names("optimizer", "update", optimizer.update, known)
-        self.update = self.call("update", optimizer.update, known, "the update rule")
+        names = {name: name for name in self.flats}
+        kind = identifier(optimizers.name_of(type(optimizer)))
+        text = known_equation(optimizer.update, names) or f"theta = {kind}(theta, gradient, eta)"
+        after.append(self.call("update", "update", optimizer.update, known, text))
+        return before, after
+
+    def forward_lists(self):
+        """The forward pass: a function for each region."""
+        regions = enumerate(self.regions, start=1)
+        return [CallList(f"forward_{i}", region.forward, region.coupled) for i, region in regions]
+
+    def backward_lists(self):
+        """The backward pass: a function for each region, from the last to the first, and the gradients."""
+        regions = reversed(list(enumerate(self.regions, start=1)))
+        found = [CallList(f"backward_{i}", region.backward, region.coupled) for i, region in regions]
+        return [*found, CallList("gradients", self.gradients, True)]
+
+    def lists(self):
+        """Every function of the text that is one list of calls, in the text's order."""
+        found = self.forward_lists()
+        if self.program.backward:
+            found += self.backward_lists()
+        if self.program.loss is not None:
+            found += [CallList("chunk_norm", self.chunk_norm), CallList("update_chunk", self.update_chunk)]
+        return found
+
+    def calls(self):
+        """All calls of `lists`."""
+        return [call for each in self.lists() for call in each.calls]
+
+    def _used_names(self):
+        """Array -> variable of those that the text names, in the order of their first use."""
+        found = {Ref("value", 0): self.names[Ref("value", 0)]}
+        for call in self.calls():
+            for value in call.values.values():
+                if isinstance(value, (Ref, Slot)):
+                    found.setdefault(value, self.names[value])
+        output = Ref("value", self.graph.output.index)
+        return {**found, output: self.names[output]}
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -295,9 +380,9 @@ class Plan:
                     root = self._root(value)
                     lives[root] = (lives.get(root, begin)[0], time)
                     loops[root] = (loops[root][0] if root in loops else begin[1], loop)
-                    if call.phase != "block" or not self._shape(root)[1]:
+                    if call.split or not self._shape(root)[1]:
                         kept.add(root)
-        if self.blocks > 1:  # a worker's desk is for one loop
+        if self.blocks > 1:  # scratch memory is for one loop
             kept |= {root for root, (first, last) in loops.items() if first < last}
         for ref in always:
             if ref in lives or ref.kind in ("value", "delta"):
@@ -315,10 +400,11 @@ class Plan:
             shape, by_row = self._shape(ref)
             places[ref] = (rows if by_row else part)("arena", at, shape)
         width, local = _pack({r: (lives[r], _up(prod(self._shape(r)[0]))) for r in lives if r not in kept})
-        desk = Desk(width * self.samples, self.samples, self.workers)
+        scratch = Scratch(size, width * self.samples, self.samples, self.workers)
         for ref, at in local.items():
-            places[ref] = short("arena", size, self._shape(ref)[0], at, *desk)
-        self.arena_size = size + desk.room * desk.workers
+            places[ref] = block(scratch, at, self._shape(ref)[0])
+        self.scratch = scratch
+        self.arena_size = size + scratch.size * scratch.workers
         self.counters_size = self._counters() + self.N
         chunks = [-(-(hi - lo) // self.chunk) for _, lo, hi in self.segments]
         self.first_chunk = [0, *np.cumsum(chunks, dtype=int).tolist()]
@@ -350,12 +436,6 @@ class Plan:
         return slot if ref.kind in ("loss", "target") or ref == root else with_(slot, shape=self._shape(ref)[0])
 
 
-def _formula(plan, node):
-    x = plan.names[Ref("value", node.x.index)]
-    weights = [plan.names[part("theta", o, p.shape)] for o, p in node.parameters.values() if p.size]
-    return f"{node.kind}({', '.join([x, *weights])})"
-
-
 def _extent(node):
     """First and last place of a node's parameters in theta."""
     offsets = [(offset, offset + p.size) for offset, p in node.parameters.values()]
@@ -378,11 +458,6 @@ def _regions(graph, alone):
     if not regions or regions[-1].coupled:
         regions.append(Region([], False))
     return regions
-
-
-def _whole(calls):
-    for call in calls:
-        call.parted, call.phase = True, "whole"
 
 
 def _up(size):

@@ -9,29 +9,76 @@ with the same number l; ``delta`` = dC/dz, ``da`` = dC/da, per sample, without 1
 """
 
 import linecache
-from contextlib import nullcontext
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from ..data.schema import Schema
 from ..errors import ShapeError, SpecError
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import COMPILING
 from ..kernels.counters import HEAD, SEED
-from ..kernels.operations import Operation, operation
+from ..kernels.operations import Operation
+from ..layers.base import Layer
 from ..registry import losses, optimizers
 from ..registry.annotations import checked
+from ..registry.options import SpecLike
 from ..registry.specs import shown
 from .assemble import assemble
 from .duties import as_dtype, check_rounded, check_training
-from .graph import Ref
+from .graph import Graph, Ref
 from .memory import aligned, need
 from .norms import check_p
 from .plan import Plan
-from .slots import part, rows, short
+from .slots import block, part, rows
 from .state import State
 from .writer import write
+
+if TYPE_CHECKING:
+    from functools import cached_property as once  # the same for a type checker
+else:
+    from ..kernels.compiler.kernel import once
+
+
+class NetworkLike(Protocol):
+    """The attributes of a network that programs, files and training use; `nnjit.Network` has them."""
+
+    seed: int
+    trained_on: Schema | None
+
+    @property
+    def layers(self) -> list[Layer]: ...
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def input_shape(self) -> tuple[int, ...]: ...
+    @property
+    def output_shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def theta(self) -> NDArray[Any]: ...
+    @property
+    def gradient(self) -> NDArray[Any]: ...
+    @property
+    def running(self) -> NDArray[Any]: ...
+    @property
+    def parameters(self) -> Mapping[str, NDArray[Any]]: ...
+    @property
+    def buffers(self) -> Mapping[str, NDArray[Any]]: ...
+    def description(self) -> dict[str, Any]: ...
+    def summary(self) -> str: ...
+    def _apply(self, x: ArrayLike) -> NDArray[Any]: ...
 
 
 class Program:
@@ -61,38 +108,52 @@ class Program:
     state : State
         Shares theta, gradient and buffers with the network.
     predict, step, epoch : compiled functions
-        ``predict(state, x, y)`` writes y; ``step(state, x, target)`` and ``epoch(state, x, targets, order)`` return the
-        mean loss. Pass them as arguments to your own jitted functions; on CUDA they are called from Python only.
+        Compiled when one of them is first read, or by `compile`. ``predict(state, x, y)`` writes y;
+        ``step(state, x, target)`` and ``epoch(state, x, targets, order)`` return the mean loss. Pass them as arguments
+        to your own jitted functions; on CUDA they are called from Python only.
+    run : namespace
+        The functions of the text for calls from Python, made when it is first read, or by `interpret`.
     """
 
-    @COMPILING  # so that a process is not forked in the midst of it
-    def __init__(self, network, loss=None, optimizer=None, batch_size=32, labels=None, clip=None, rates=None, norm=2.0,
-                 backward=False):  # fmt: skip
-        self.network, self.batch_size = network, checked("batch_size", batch_size, int, 1)
-        self.dtype, self.device = network.dtype, network.device
-        self.clip, self.norm = clip, self._norm(clip, norm)
-        self.loss = self.optimizer = None
-        self.labels, self.rates = False, np.zeros(1)
-        if loss is not None:
-            self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
-        self.backward = backward or loss is not None
-        self.plan = Plan(self)
-        for name in ("gather", "copy", "put"):
-            self.plan.bind(f"batch_{name}", operation(f"batch.{name}", form="flat"))
-        if self.device == "cuda":
-            from .device import twin  # numba.cuda is imported by those who use it
+    def __init__(
+        self,
+        network: NetworkLike,
+        loss: SpecLike | None = None,
+        optimizer: SpecLike | None = None,
+        batch_size: int = 32,
+        labels: bool | None = None,
+        clip: Any = None,
+        rates: ArrayLike | None = None,
+        norm: float = 2.0,
+        backward: bool = False,
+    ) -> None:
+        with COMPILING:  # so that a process is not forked in the midst of it
+            self.network = network
+            self.batch_size: int = checked("batch_size", batch_size, int, 1)
+            self.dtype, self.device = network.dtype, network.device
+            self.clip, self.norm = clip, self._norm(clip, norm)
+            self.loss: Any = None
+            self.optimizer: Any = None
+            self.labels, self.rates = False, np.zeros(1)
+            if loss is not None:
+                self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
+            self.backward = backward or loss is not None
+            self.plan = Plan(self)
+            if self.device == "cuda":
+                from .device import twin  # numba.cuda is imported by those who use it
 
-            for binding in self.plan.bindings.values():
-                twin(binding)  # refuses what has no CUDA form
-        self.source = write(self.plan)
-        # What a state and the functions share: the text says where every array lies.
-        self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
-        self.input = self.plan.slot(Ref("value", 0))
-        self.output = self.plan.slot(Ref("value", network.graph.output.index))
-        self.input_gradient = self.plan.slot(Ref("delta", 0))
-        self.output_gradient = self.plan.slot(Ref("delta", network.graph.output.index))
-        need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
-        self.state = self.new_state(share=True)
+                for binding in self.plan.bindings.values():
+                    twin(binding)  # refuses what has no CUDA form
+            self.source: str = write(self.plan)
+            # What a state and the functions share: the text says where every array lies.
+            self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
+            self.input = self.plan.slot(Ref("value", 0))
+            self.output = self.plan.slot(Ref("value", network.graph.output.index))
+            self.input_gradient = self.plan.slot(Ref("delta", 0))
+            self.output_gradient = self.plan.slot(Ref("delta", network.graph.output.index))
+            need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
+            self.state = self.new_state(share=True)
+            self.kept: weakref.ref | None = None  # the arena whose forward pass the memory of a GPU holds
 
     def _learns(self, loss, optimizer, labels, rates):
         loss.validate_shape(self.network.output_shape)
@@ -134,7 +195,7 @@ class Program:
                         f"{shown(rates)}")  # fmt: skip
 
     @property
-    def largest_norm(self):
+    def largest_norm(self) -> float:
         """The largest norm of the gradient with which a step is taken; beyond it, as for NaN, the stop flag is set.
 
         Where moments hold squares of the gradient, these must not overflow; clipping comes before.
@@ -146,11 +207,11 @@ class Program:
         return float(largest)
 
     @property
-    def layer_names(self):
+    def layer_names(self) -> list[str]:
         """Names of the layers that have parameters, in depth order: the columns of the logged norms."""
         return [name for name, _, _ in self.plan.segments]
 
-    def new_state(self, share=False):
+    def new_state(self, share: bool = False) -> State:
         """A state of its own for another thread: a copy of theta and the buffers, moments at zero."""
         net, plan = self.network, self.plan
         sizes = self._sizes()
@@ -175,51 +236,77 @@ class Program:
             "counters": (plan.counters_size, np.int64),
         }  # fmt: skip
 
-    def memory(self):
+    def memory(self) -> dict[str, int]:
         """Bytes of every array of a state, by name."""
         return {name: size * np.dtype(dtype).itemsize for name, (size, dtype) in self._sizes().items()}
 
     # -- three ways to run the text ----------------------------------------------------------------------------------
 
-    def reference(self):
+    def reference(self) -> SimpleNamespace:
         """The text with the NumPy reference kernels; returns its functions."""
         return self._in_python("reference")
 
-    def interpret(self):
-        """Make `run`: the text, line by line in Python, with the compiled kernels of the device."""
-        self.run = self._in_python("cpu") if self.device == "cpu" else self._on_device()
+    def interpret(self) -> "Program":
+        """Make `run` now."""
+        _ = self.run
         return self
 
-    @COMPILING
-    def compile(self):
-        """Compile the text, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
-        if self.device == "cuda":
-            self.run = self._on_device()
-            self.predict, self.step, self.epoch = self.run.predict, self.run.step, self.run.epoch
-            return self
-        for name, function in assemble(self).items():
-            setattr(self, name, function)
+    def compile(self) -> "Program":
+        """Compile the text now, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
+        _ = self._functions
         return self
 
-    def _on_device(self):
+    @once
+    def run(self) -> Any:
+        """The text, line by line in Python, with the compiled kernels of the device."""
+        if self.device == "cpu":
+            return self._in_python("cpu")
         from .device import DeviceRun
 
         return DeviceRun(self)
 
-    def hold(self):
+    @once
+    def _functions(self) -> dict[str, Callable[..., Any]]:
+        """Name -> function, of those that the program has."""
+        if self.device == "cpu":
+            return assemble(self)
+        names = ("predict", "step", "epoch") if self.loss is not None else ("predict",)
+        return {name: getattr(self.run, name) for name in names}
+
+    @once
+    def predict(self) -> Callable[..., Any]:
+        """``predict(state, x, y)`` writes y = F(x)."""
+        return self._functions["predict"]
+
+    @once
+    def step(self) -> Callable[..., float]:
+        """``step(state, x, target)`` updates theta by one batch and returns its mean loss."""
+        return self._trains("step")
+
+    @once
+    def epoch(self) -> Callable[..., float]:
+        """``epoch(state, x, targets, order)`` takes a step on every batch of `order` and returns the mean loss."""
+        return self._trains("epoch")
+
+    def _trains(self, name):
+        if name not in self._functions:
+            raise AttributeError(f"{name}: this program has no loss and no optimizer, so it can only predict")
+        return self._functions[name]
+
+    def hold(self) -> AbstractContextManager[Any]:
         """Within this context a GPU keeps what it learns, and calls do not copy it; `fetch` does."""
         return self.run.hold(self.state) if self.device == "cuda" else nullcontext()
 
-    def fetch(self):
+    def fetch(self) -> None:
         """Bring theta, gradient, moments and buffers of the state up to date; on the CPU they always are."""
         if self.device == "cuda":
             self.run.fetch(self.state)
 
-    def namespace(self, bindings):
+    def namespace(self, bindings: Mapping[str, Any]) -> dict[str, Any]:
         """Run the text's definitions with the given kernels; returns its names."""
         file = f"<nnjit program {digest(self.source)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
-        space = {**bindings, "part": part, "rows": rows, "short": short, "np": np, "inf": float("inf"), "prange": range}
+        space = {**bindings, "part": part, "rows": rows, "block": block, "np": np, "inf": float("inf"), "prange": range}
         space |= {"__name__": __name__, "LAYOUT": self.layout}
         exec(compile(self.source, file, "exec"), space)
         return space

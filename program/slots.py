@@ -1,9 +1,10 @@
 """Where an array of the program lives, and how a kernel is called on it.
 
 A slot says: this part of that flat array, at this offset, with this shape. The program's text names slots
-(``W2 = part("theta", 0, (10, 64))``) and calls kernels on them (``dense_forward(s, n0, n1, x=a1, W=W2, b=b2, y=z2)``);
-`s` is the state (a tuple of a few flat arrays), n0 and n1 the block of samples. A kernel's binding turns the slots into
-arrays: in plain Python by slicing, in compiled code by an address and sizes, all known when the program is compiled.
+(``W2 = part("theta", 0, (10, 64))``) and calls kernels on them (``dense2_forward(s, n0, n1, a1, W2, b2, z2)``); `s` is
+the state (a tuple of a few flat arrays), n0 and n1 the block of samples. The binding of a call holds the options of the
+kernel and turns the slots into arrays: in plain Python by slicing, in compiled code by an address and sizes, all known
+when the program is compiled.
 """
 
 import inspect
@@ -25,20 +26,21 @@ from ..kernels.compiler.kernel import FLOATS, call_symbol
 KEY = digest(inspect.getsource(sys.modules[__name__]))  # the code of a program depends on this file
 
 
-class Desk(NamedTuple):
-    """Where workers keep what they need for one block only: the next block finds the place still in the cache.
+class Scratch(NamedTuple):
+    """Memory of the workers, reused by consecutive blocks so that it stays in the cache.
 
-    Block p is of the samples from p * samples on; worker p % workers has it, whose desk begins at the worker's number
-    times `room`.
+    Block p holds the samples from p * samples on, and worker p % workers has it. A worker has `size` numbers of the
+    arena; those of the first worker begin at `offset`.
     """
 
-    room: int
+    offset: int
+    size: int
     samples: int
     workers: int
 
     def of(self, n0):
-        """Where the desk of the block from sample n0 on begins."""
-        return n0 // self.samples % self.workers * self.room
+        """Where the scratch memory of the block from sample n0 on begins."""
+        return self.offset + n0 // self.samples % self.workers * self.size
 
 
 @dataclass(frozen=True)
@@ -50,21 +52,20 @@ class Slot:
     flat : str
         Field of the state.
     offset : int
-        Index of the first number.
+        Index of the first number; in scratch memory that of a block of one sample, to be multiplied by n1 - n0.
     shape : tuple of int
         Without the sample axis when `rows` is set.
     rows : bool
         One row a sample: the array of a block is ``(n1 - n0, *shape)``, and those of all blocks follow each other.
-    desk : Desk or None
-        A short-lived array of rows lies on the desk of the worker that has the block, at ``local * (n1 - n0)``.
+    scratch : Scratch or None
+        Where an array of rows lies that is needed for one block only.
     """
 
     flat: str
     offset: int
     shape: tuple
     rows: bool = False
-    desk: "Desk | None" = None
-    local: int = 0
+    scratch: "Scratch | None" = None
 
     @property
     def size(self):
@@ -75,19 +76,25 @@ class Slot:
         return len(self.shape) + self.rows
 
     def __str__(self):
-        if not self.rows:
-            return f"part({self.flat!r}, {self.offset}, {self.shape})"
-        if self.desk is None:
-            return f"rows({self.flat!r}, {self.offset}, {self.shape})"
-        return f"short({self.flat!r}, {self.offset}, {self.shape}, {self.local}, *{tuple(self.desk)})"
+        return self.text(self.scratch and tuple(self.scratch))
+
+    def text(self, scratch="SCRATCH"):
+        """The definition in the program's text, where the scratch memory has a name."""
+        if self.scratch is not None:
+            return f"block({scratch}, {self.offset}, {self.shape})"
+        return f"{'rows' if self.rows else 'part'}({self.flat!r}, {self.offset}, {self.shape})"
+
+    def first(self, n0, n1):
+        """Index of the first number of the samples n0 to n1."""
+        if self.scratch is not None:
+            return self.scratch.of(n0) + self.offset * (n1 - n0)
+        return self.offset + (n0 * self.size if self.rows else 0)
 
     def of(self, state, n0=0, n1=0):
         """The array itself, as a view of the state."""
-        flat = getattr(state, self.flat)
-        if not self.rows:
-            return flat[self.offset : self.offset + self.size].reshape(self.shape)
-        first = self.offset + (n0 * self.size if self.desk is None else self.desk.of(n0) + self.local * (n1 - n0))
-        return flat[first : first + (n1 - n0) * self.size].reshape(n1 - n0, *self.shape)
+        lead = (n1 - n0,) if self.rows else ()
+        first = self.first(n0, n1)
+        return getattr(state, self.flat)[first : first + prod((*lead, *self.shape))].reshape(*lead, *self.shape)
 
 
 def part(flat, offset, shape):
@@ -100,9 +107,9 @@ def rows(flat, offset, shape):
     return Slot(flat, offset, tuple(shape), True)
 
 
-def short(flat, offset, shape, local, *desk):
-    """An array with one row a sample that lives only while its block is worked on (see `Slot` and `Desk`)."""
-    return Slot(flat, offset, tuple(shape), True, Desk(*desk), local)
+def block(scratch, offset, shape):
+    """An array with one row a sample that lives only while its block is worked on (see `Slot` and `Scratch`)."""
+    return Slot("arena", offset, tuple(shape), True, Scratch(*scratch))
 
 
 def shaped(slot, form):
@@ -157,20 +164,32 @@ def array_type(slot, form, state_dtypes):
 
 
 class Binding:
-    """A kernel as the program's text calls it: ``name(s, n0, n1, <arguments by name>)``.
+    """A kernel as one call of the program's text has it: ``name(s, n0, n1, <arrays and variables by position>)``.
 
     Parameters
     ----------
-    kernel : Kernel or function
+    name : str
+        In the text.
+    title : str
+        In messages: the layer's registered name and the kernel's.
+    kernel : Kernel or Operation
         A function over arrays.
-    names : tuple of str
-        The kernel's argument names.
-    form : None, "flat" or int
-        How slots are shaped for this kernel (see `shaped`).
+    options : dict
+        Arguments that are the same in every call, by name; they are not in the text.
+    parts : int or None
+        Into how many parts the kernel's own loop is divided: the call takes the number of the part last. None: it is
+        not.
     """
 
-    def __init__(self, name, kernel, names, form=None):
-        self.name, self.kernel, self.names, self.form = name, kernel, tuple(names), form
+    def __init__(self, name, title, kernel, options=None, parts=None):
+        self.name, self.title, self.kernel, self.parts = name, title, kernel, parts
+        self.names, self.form, self.options = tuple(kernel.arguments), kernel.form, dict(options or {})
+        self.free = tuple(name for name in self.names if name not in self.options)
+
+    def values(self, given):
+        """All arguments of the kernel in its order, from those of a call."""
+        free = iter(given)
+        return [self.options[name] if name in self.options else next(free) for name in self.names]
 
     def arrays(self, state, n0, n1, values):
         for value in values:
@@ -184,10 +203,9 @@ class Binding:
     def python(self, function):
         """The binding for text that runs in plain Python; `function` gets the arrays."""
 
-        def call(s, n0, n1, *values, part=0, parts=1, **named):
-            values = [*values, *(named[name] for name in self.names[len(values) :])]
-            if part == 0:
-                function(*self.arrays(s, n0, n1, values))
+        def call(s, n0, n1, *given):
+            if self.parts is None or given[-1] == 0:  # the first part does it all
+                function(*self.arrays(s, n0, n1, self.values(given)))
 
         return call
 
@@ -208,7 +226,7 @@ class Binding:
                 signature.append(types.intp if isinstance(value, int) else real)
         return tuple(signature)
 
-    def compiled(self, kernel_of, real, state_dtypes, parted=False):
+    def compiled(self, kernel_of, real, state_dtypes):
         """The binding for text that Numba compiles.
 
         Parameters
@@ -216,34 +234,40 @@ class Binding:
         kernel_of : callable
             From the kernel's signature to the LLVM symbol to call, or to a dispatcher to inline.
         """
-        binding = self
+        binding, options = self, self.options
+        free = ["s", "n0", "n1", *self.free, *(() if self.parts is None else ("part",))]
 
-        def typed(typing, given, has_part):
-            values = [_python_value(v) for v in given[3 : 3 + len(binding.names)]]
+        def typed(typing, given):
+            known = dict(zip(free, given, strict=True))
+            values = [options[n] if n in options else _python_value(known[n]) for n in binding.names]
             signature = binding.signature(values, state_dtypes, real)
+            wanted = dict(zip(binding.names, signature, strict=True))
             target = kernel_of(binding, signature)
             inner = (*signature, types.intp, types.intp)
             if not isinstance(target, str):
                 dispatcher = types.Dispatcher(target)
                 inner_sig = typing.resolve_function_type(dispatcher, inner, {})
             casts = [
-                g if isinstance(g, (_SlotType, types.Array)) else want
-                for g, want in zip(given[3:], (*signature, types.intp, types.intp), strict=False)
+                kind if isinstance(kind, (_SlotType, types.Array)) else wanted.get(name, types.intp)
+                for name, kind in zip(free[3:], given[3:], strict=True)
             ]
             sig = types.none(given[0], types.intp, types.intp, *casts)
 
             def generate(context, builder, sig, args):
-                n0, n1 = args[1], args[2]
-                values = []
-                for given, value, want in zip(sig.args[3:], args[3:], signature, strict=False):
-                    if isinstance(given, _SlotType):
-                        slot, form = given.slot, binding.form
+                kinds, found = dict(zip(free, sig.args, strict=True)), dict(zip(free, args, strict=True))
+                n0, n1, values = found["n0"], found["n1"], []
+                for name, want in wanted.items():
+                    if name in options:
+                        values.append(_constant(context, builder, options[name], want))
+                    elif isinstance(kinds[name], _SlotType):
+                        slot, form = kinds[name].slot, binding.form
                         values.append(_array(context, builder, sig.args[0], args[0], slot, form, n0, n1, want))
-                    elif isinstance(given, types.Array) and given.ndim != want.ndim:
-                        values.append(_flat(context, builder, value, want))
+                    elif isinstance(kinds[name], types.Array) and kinds[name].ndim != want.ndim:
+                        values.append(_flat(context, builder, found[name], want))
                     else:
-                        values.append(value)
-                values += args[-2:] if has_part else [context.get_constant(types.intp, n) for n in (0, 1)]
+                        values.append(found[name])
+                parts = context.get_constant(types.intp, binding.parts or 1)
+                values += [found.get("part", context.get_constant(types.intp, 0)), parts]
                 if isinstance(target, str):
                     call_symbol(context, builder, target, inner, values)
                 else:
@@ -256,11 +280,16 @@ class Binding:
 
             return sig, generate
 
-        names = ["s", "n0", "n1", *self.names, *(("part", "parts") if parted else ())]
-        space = {"typed": typed, "parted": parted}
-        arguments = ", ".join(names)
-        exec(f"def {self.name}(typing, {arguments}):\n    return typed(typing, ({arguments}), parted)", space)
+        space = {"typed": typed}
+        exec(f"def {self.name}(typing, {', '.join(free)}):\n    return typed(typing, ({', '.join(free)}))", space)
         return intrinsic(space[self.name])
+
+
+def _constant(context, builder, value, kind):
+    """LLVM: an option, rounded to the element type as a number in the text would be."""
+    if isinstance(value, float):
+        return context.cast(builder, context.get_constant(types.float64, value), types.float64, kind)
+    return context.get_constant_generic(builder, kind, value)
 
 
 def _python_value(numba_type):
@@ -290,13 +319,13 @@ def _array(context, builder, state_type, state, slot, form, n0, n1, array):
     else:
         n = builder.sub(n1, n0)
         first = constant(slot.offset)
-        if slot.desk is None:
+        if slot.scratch is None:
             first = builder.add(first, builder.mul(n0, constant(slot.size)))
         else:
-            block = builder.udiv(n0, constant(slot.desk.samples))
-            worker = builder.urem(block, constant(slot.desk.workers))
-            first = builder.add(first, builder.mul(worker, constant(slot.desk.room)))
-            first = builder.add(first, builder.mul(n, constant(slot.local)))
+            number = builder.udiv(n0, constant(slot.scratch.samples))
+            worker = builder.urem(number, constant(slot.scratch.workers))
+            first = builder.add(constant(slot.scratch.offset), builder.mul(worker, constant(slot.scratch.size)))
+            first = builder.add(first, builder.mul(n, constant(slot.offset)))
         count = builder.mul(n, constant(slot.size)) if slot.size != 1 else n
         lead = [n]
     if _flattened(slot, form):

@@ -4,7 +4,7 @@ Numba freezes a global tuple of arrays: compiled code would keep a read-only cop
 type, by element type, which refuses to be a constant.
 """
 
-from collections import namedtuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numba import types
@@ -13,6 +13,7 @@ from numba.core.errors import TypingError
 from numba.core.typing.typeof import Purpose
 from numba.extending import NativeValue, make_attribute_wrapper, models, register_model, typeof_impl, unbox
 from numba.np.numpy_support import from_dtype
+from numpy.typing import NDArray
 
 MAX_SEED = 2**31 - 1
 # What was refused: the number in State.counters[FAULT] counts these from 1 on.
@@ -24,7 +25,19 @@ WRONG_STATE = "the state belongs to another program; program.new_state() makes o
 READ_ONLY = "the state is read-only, but programs write into it; copy.deepcopy makes one that is not"
 
 
-class State(namedtuple("State", "theta gradient moments buffers arena rates log counters layout")):
+class _Fields(NamedTuple):
+    theta: NDArray[Any]
+    gradient: NDArray[Any]
+    moments: NDArray[Any]
+    buffers: NDArray[Any]
+    arena: NDArray[Any]
+    rates: NDArray[np.float64]
+    log: NDArray[np.float64]
+    counters: NDArray[np.int64]
+    layout: int
+
+
+class State(_Fields):
     """The arrays a program works on; one state belongs to one thread. `Program.new_state` makes one.
 
     theta, gradient (S,); moments (k S,) of the update rule; buffers; arena: activations and deltas; rates: the learning
@@ -38,13 +51,13 @@ class State(namedtuple("State", "theta gradient moments buffers arena rates log 
 
     __slots__ = ()
 
-    def _replace(self, **changes):
+    def _replace(self, **changes: Any) -> NoReturn:
         raise TypeError(
             f"State: {', '.join(changes)} cannot be replaced, since compiled code relies on the sizes; write into the "
             "arrays, as in state.theta[:] = values, or make a state with program.new_state()"
         )
 
-    def writable(self):
+    def writable(self) -> bool:
         """Whether compiled code may write into every array."""
         return all(array.flags.writeable for array in self[:-1])
 
@@ -60,7 +73,7 @@ class StateType(types.Type):
     def __init__(self, real):
         self.real = real
         kinds = [real] * 5 + [types.float64] * 2 + [types.int64]
-        self.types = (*(types.Array(kind, 1, "C") for kind in kinds), types.int64)
+        self.types: tuple[Any, ...] = (*(types.Array(kind, 1, "C") for kind in kinds), types.int64)
         super().__init__(f"State({real})")
 
     @property

@@ -1,383 +1,486 @@
-"""The text of a program from its plan: what a person reads, and what is compiled."""
+"""The text of a program from its plan: what a person reads, and what is compiled.
+
+A function of the text is a `Text`: its name, its arguments, and a body of lines, calls and indented bodies. `_written`
+writes any of them. What a network decides are lists of calls (`Plan.lists`); around them stand the functions that every
+program has: a step, an epoch, a prediction.
+"""
 
 import sys
+from dataclasses import dataclass, field
+from math import inf, prod
+from textwrap import wrap
 
 from ..kernels.counters import FAULT, HEAD, ROWS, SEED, STEP, STOP
-from .graph import Ref
-from .plan import Var
+from .graph import Ref, is_alias
+from .plan import Call, Var
 from .slots import Slot
 from .state import FAULTS, WRONG_STATE
 
 FINITE = sys.float_info.max
+WIDTH = 116  # columns of the text, as far as it can be broken
+
+
+@dataclass
+class Text:
+    """A function of the text; an item of the body is a line, a `Call`, or a list that is indented."""
+
+    name: str
+    arguments: str
+    body: list = field(default_factory=list)
+    title: str = ""
+    block: tuple = ("n0", "n1")  # between which numbers the calls work
 
 
 def write(plan):
-    """The source. Block functions take (s, n0, n1, seed, training), whole ones a part as well."""
-    lines = _header(plan) + _arrays(plan)
+    """Return the source: a table, constants, functions, and where every array lies."""
     program = plan.program
-    for i, region in enumerate(plan.regions, start=1):
-        lines += _function(f"forward_{i}", region.forward, plan, region.coupled)
-    if program.backward:
-        for i, region in reversed(list(enumerate(plan.regions, start=1))):
-            lines += _function(f"backward_{i}", region.backward, plan, region.coupled)
-        lines += _function("gradients", plan.gradients, plan, True)
+    texts = [
+        Text(each.name, "s, n0, n1, seed, training" + ", part" * each.split, each.calls)
+        for each in [*plan.forward_lists(), *(plan.backward_lists() if program.backward else [])]
+    ]
     if program.loss is not None:
-        lines += _training(plan)
+        texts += [*_update(plan), _step(plan), *_entries(plan)]
     elif program.backward:
-        lines += _by_hand(plan)
+        texts += _by_hand(plan)
     if program.loss is not None or not program.backward:
-        lines += _predict(plan)
-    return "\n".join(lines) + "\n"
+        texts.append(_predict(plan))
+    lines = [*_head(plan), *_constants(plan)]
+    for text in texts:
+        lines += ["", "", *_written(text, plan)]
+    return "\n".join([*lines, "", "", *_options(plan), *_memory(plan)]) + "\n"
 
 
-def _header(plan):
+# -- one function ------------------------------------------------------------------------------------------------------
+
+
+def _written(text, plan):
+    """Return the lines of a function."""
+    rows = list(_rows(text.body or ["pass"], plan, text.block, 1))
+    column = max([len(line) for line, comment in rows if comment and len(line) + len(comment) <= WIDTH], default=0)
+    lines = [f"def {text.name}({text.arguments}):", *([f'    """{text.title}"""'] if text.title else [])]
+    for line, comment in rows:
+        if comment and max(len(line), column) + len(comment) > WIDTH:
+            lines.append(f"{line[: len(line) - len(line.lstrip())]}# {comment}")
+        lines.append(line)
+        if comment and max(len(line), column) + len(comment) <= WIDTH:
+            lines[-1] = f"{line:<{column}}  # {comment}"
+    return lines
+
+
+def _rows(body, plan, block, depth):
+    """(line, comment) of every item of a body."""
+    indent = "    " * depth
+    for item in body:
+        if isinstance(item, list):
+            yield from _rows(item, plan, block, depth + 1)
+        elif isinstance(item, Call):
+            if item.when:
+                yield f"{indent}if {item.when}:", ""
+            yield f"{indent}{'    ' if item.when else ''}{_call(item, plan, block)}", item.equation
+        else:
+            yield f"{indent}{item}", ""
+
+
+def _call(call, plan, block):
+    given = [_value(call.values[name], plan) for name in call.binding.free]
+    return f"{call.binding.name}({', '.join(['s', *block, *given, *(['part'] if call.split else [])])})"
+
+
+def _value(value, plan):
+    return value.text if isinstance(value, Var) else plan.variables[value]
+
+
+def _passes(plan, lists, training, indented=()):
+    """Return a body that runs lists of calls one after the other, each in its loop.
+
+    Parameters
+    ----------
+    lists : list of CallList or list
+        A list in its place holds lines and `CallList` that share one loop over blocks.
+    """
+    body = []
+    for each in lists:
+        if isinstance(each, list):
+            lines = [_run(part, training) if not isinstance(part, str) else part for part in each]
+            body += _blocks(plan, lines)
+        elif each.split and each.calls:
+            body += _parts(plan, each, training)
+        elif each.calls:
+            body += _blocks(plan, [_run(each, training)])
+    return body
+
+
+def _run(each, training):
+    return f"{each.name}(s, n0, n1, seed, {training})"
+
+
+def _blocks(plan, lines):
+    """Return a body that runs lines on every block of samples."""
+    if plan.blocks == 1:
+        return ["n0, n1 = 0, N", *lines]
+    block = ["n0, n1 = SAMPLES * p, min(SAMPLES * (p + 1), N)", "if n0 < n1:", lines]
+    return ["for w in prange(WORKERS):", ["for p in range(w, BLOCKS, WORKERS):", block]]
+
+
+def _parts(plan, each, training):
+    """Return a body that runs calls in parts of their own loops."""
+    if plan.parts == 1:
+        return [f"{each.name}(s, 0, N, seed, {training}, 0)"]
+    return ["for q in prange(PARTS):", [f"{each.name}(s, 0, N, seed, {training}, q)"]]
+
+
+def _between(lists, first, last):
+    """Put lines before and after lists of calls, in the loops that run on blocks."""
+    found = [each if each.split else ([each] if each.calls else []) for each in lists]
+    if lists[0].split:
+        found = [first, *found]
+    else:
+        found[0] = [*first, *found[0]]
+    found[-1] = [*found[-1], *last]  # the last region is never split
+    return [each for each in found if each]
+
+
+# -- the head ----------------------------------------------------------------------------------------------------------
+
+
+def _head(plan):
     program, network = plan.program, plan.program.network
     how = [f"{network.theta.size} parameters in {program.dtype.name}", f"batches of {plan.N}"]
     if program.loss is not None:
         specs = [program.loss.spec(), program.optimizer.spec()]
         how += [spec.replace("\\", "").replace('"', "'") for spec in specs]  # a text among them ends no docstring
-    lines = [f'"""nnjit program: {", ".join(how)}.', ""]
-    lines += [f"{network.input_shape!s:>16}  input"]
-    lines += [f"{node.y.shape!s:>16}  {node.name}" for node in plan.graph.nodes]
     ways = "serial" if plan.blocks == 1 else f"{plan.blocks} blocks of {plan.samples} samples"
-    lines += ["", f"Schedule: {ways}, loops over parameters in {plan.parts} part{'s' * (plan.parts > 1)}.", '"""', ""]
-    constants = f"BLOCKS, SAMPLES, WORKERS, PARTS = {plan.blocks}, {plan.samples}, {plan.workers}, {plan.parts}"
-    return [*lines, constants, ""]
-
-
-def _arrays(plan):
-    """One definition an array: where it lives in the state and its shape."""
-    lines, taken = [], {*plan.bindings, *_function_names(plan)}
-    plan.variables = {}
-    plan.parted = {call.binding.name for call in _calls(plan) if call.parted}  # these take a part in every call
-    for call in _calls(plan):
-        for value in call.values.values():
-            slot = plan.slot(value) if isinstance(value, Ref) else value
-            if isinstance(slot, Slot) and value not in plan.variables:
-                name = plan.names[value]
-                while name in taken:
-                    name += "_"
-                taken.add(name)
-                plan.variables[value] = name
-                lines.append(f"{name} = {slot}")
-    for name, ref in (("a1", Ref("value", 0)), ("output", Ref("value", plan.graph.output.index))):
-        if plan.slot(ref) is not None and name not in taken:
-            lines.append(f"{name} = {plan.slot(ref)}")
-            plan.variables[ref] = plan.variables.get(ref, name)
-    if plan.program.loss is not None:
-        plan.variables.setdefault(Ref("target", None), "target")
-    return [*lines, ""]
-
-
-def _function_names(plan):
-    """Names that functions of the text have."""
-    names = ["gradients", "extent", "measure", "descend", "cost", "record", "learn", "step", "epoch", "predict"]
-    return [*names, *(f"{way}_{i}" for way in ("forward", "backward") for i in range(1, len(plan.regions) + 1))]
-
-
-def _calls(plan):
-    for region in plan.regions:
-        yield from region.forward
-    for region in reversed(plan.regions):
-        yield from region.backward
-    yield from plan.gradients
-    if plan.program.loss is not None:
-        yield from (plan.scale, plan.measure, plan.update)
-
-
-def _line(call, plan, n0="n0", n1="n1", part="part"):
-    given = ", ".join(f"{name}={_text(value, plan)}" for name, value in call.values.items())
-    whole = ", part=0, parts=1" if call.binding.name in plan.parted else ""
-    parts = f", part={part}, parts=PARTS" if call.parted else whole
-    text = f"    {call.binding.name}(s, {n0}, {n1}, {given}{parts})"
-    return f"{text}  # {call.comment}" if call.comment else text
-
-
-def _text(value, plan):
-    if isinstance(value, (Slot, Ref)):
-        return plan.variables[value]
-    return value.text if isinstance(value, Var) else repr(value)
-
-
-def _function(name, calls, plan, parted):
-    part = ", part" if parted else ""
-    body = [_line(call, plan) for call in calls] or ["    pass"]
-    return ["", f"def {name}(s, n0, n1, seed, training{part}):", *body, ""]
-
-
-def _loop(plan, lines, indent="    "):
-    """Lines on every block of samples."""
-    if plan.blocks == 1:
-        return [f"{indent}n0, n1 = 0, N", *(indent + line for line in lines)]
     return [
-        f"{indent}for w in prange(WORKERS):",
-        f"{indent}    for p in range(w, BLOCKS, WORKERS):",
-        f"{indent}        n0, n1 = SAMPLES * p, min(SAMPLES * (p + 1), N)",
-        f"{indent}        if n0 < n1:",
-        *(f"{indent}            {line}" for line in lines),
+        f'"""nnjit program: {", ".join(how)}.',
+        "",
+        *_table(plan),
+        "",
+        "Notation and equations (1) to (5) are those of docs/lecture.md; all but sums are of one sample. delta = dC/dz",
+        "and da = dC/da, t is the target, ' a derivative, o the product number by number, * a convolution.",
+        f"Schedule: {ways}, loops over parameters in {plan.parts} part{'s' * (plan.parts > 1)}.",
+        '"""',
+        "",
     ]
 
 
-def _parts(plan, line, indent="    "):
-    """A line on every part of its own loops."""
-    if plan.parts == 1:
-        return [f"{indent}{line.format(part=0)}"]
-    return [f"{indent}for q in prange(PARTS):", f"{indent}    {line.format(part='q')}"]
-
-
-def _forward(plan, training, first=(), last=(), indent="    "):
-    """Lines of the forward pass; `first` and `last` join the first and last region on blocks."""
-    lines, blocks = [], [i for i, r in enumerate(plan.regions) if not r.coupled]
-    if plan.regions[0].coupled and first:
-        lines += _loop(plan, first, indent)
-        first = ()
-    for i, region in enumerate(plan.regions):
-        if region.coupled:
-            lines += _parts(plan, f"forward_{i + 1}(s, 0, N, seed, {training}, {{part}})", indent)
-        else:
-            own = [*(first if i == blocks[0] else ())]
-            if region.forward:
-                own.append(f"forward_{i + 1}(s, n0, n1, seed, {training})")
-            own += last if i == blocks[-1] else ()
-            lines += _loop(plan, own, indent) if own else []
-    return lines
-
-
-def _backward(plan, skip_last, training="True", indent="    "):
+def _table(plan):
+    """Return a row for each layer: its name, shape and equations."""
+    forward = {call.node: call for region in plan.regions for call in region.forward}
+    backward = {}
+    if plan.program.backward:
+        for each in plan.backward_lists():
+            for call in each.calls:
+                backward.setdefault(call.node, []).append(call.equation)
+    rows = [("layer", "shape", "forward", ["backward"]), ("input", str(plan.graph.input.shape), "a1 = x", [])]
+    for index, node in enumerate(plan.graph.nodes):
+        x, y = (plan.names[Ref("value", value.index)] for value in (node.x, node.y))
+        text = f"{y} = {x}, in its shape" if is_alias(node) else forward[index].equation
+        rows.append((node.name, str(node.y.shape), text, backward.get(index, [])))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    if plan.program.loss is not None:
+        one, delta = backward[None]
+        rows.append(("loss", "", " ".join(one.split()), [delta]))
+        rows.append(("update", "", plan.update_chunk[-1].equation, []))
     lines = []
-    for i, region in reversed(list(enumerate(plan.regions))):
-        if not region.backward or (skip_last and i == len(plan.regions) - 1):
-            continue
-        if region.coupled:
-            lines += _parts(plan, f"backward_{i + 1}(s, 0, N, seed, {training}, {{part}})", indent)
-        else:
-            lines += _loop(plan, [f"backward_{i + 1}(s, n0, n1, seed, {training})"], indent)
-    if plan.gradients:
-        lines += _parts(plan, f"gradients(s, 0, N, seed, {training}, {{part}})", indent)
+    for *cells, equations in rows:
+        begin = "    " + "   ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+        room = max(WIDTH - len(begin) - 3, 40)
+        for k, line in enumerate(_joined(equations, room) or [""]):
+            lines.append(f"{begin if k == 0 else ' ' * len(begin)}   {line}".rstrip())
     return lines
 
 
-def _by_hand(plan):
-    """For Network.forward and Network.backward."""
+def _joined(equations, room):
+    """Return equations in as few lines as hold them, none broken."""
+    lines = []
+    for equation in equations:
+        equation = " ".join(equation.split())
+        if lines and len(lines[-1]) + 2 + len(equation) <= room:
+            lines[-1] += f", {equation}"
+        else:
+            lines.append(equation)
+    return lines
+
+
+def _constants(plan):
+    program = plan.program
+    sizes = {"BATCH": plan.N, "INPUTS": prod(plan.graph.input.shape), "OUTPUTS": prod(plan.graph.output.shape)}
+    if program.loss is not None:
+        sizes["TARGETS"] = 1 if program.labels else sizes["OUTPUTS"]
+    ways = {"BLOCKS": plan.blocks, "SAMPLES": plan.samples, "WORKERS": plan.workers, "PARTS": plan.parts}
+    lines = [
+        _equal(sizes, "the largest batch; numbers of a sample"),
+        _equal(ways, "blocks of samples, and who works on them; parts of other loops"),
+    ]
+    if program.loss is None and program.backward:
+        return lines
+    places = {"STEP": STEP, "SEED": SEED, "ROWS": ROWS, "STOP": STOP, "FAULT": FAULT, "HEAD": HEAD}
+    faults = {_fault(name): k for k, name in enumerate(FAULTS, start=1)}
+    if program.loss is None:
+        places = {"FAULT": FAULT}
+        faults = {name: k for name, k in faults.items() if name.startswith("PREDICT")}
+    lines += [_equal(places, "places in s.counters"), "# What a refused call leaves in s.counters[FAULT]:"]
+    lines += [_equal(dict(part)) for part in (list(faults.items())[k : k + 5] for k in range(0, len(faults), 5))]
+    if program.loss is None:
+        return lines
+    largest, p = program.largest_norm, program.norm
+    power = largest if p == inf or p <= 1 else min(largest**p, FINITE) if largest < FINITE else FINITE
     return [
-        "", "def forward(s, N, seed, training):", *(_forward(plan, "training") or ["    pass"]), "",
-        "", "def backward(s, N, seed, training):", *(_backward(plan, False, "training") or ["    pass"]), "",
+        *lines,
+        _equal({"LOSSES": plan.slot(Ref("loss", None)).offset}, "of s.arena: C_i of the batch"),
+        _equal({"LOG_ROWS": plan.log_rows, "LOG_WIDTH": plan.log_width, "SUMS": plan.sums}, "of s.log; sums of chunks"),
+        f"LARGEST, POWER = {largest!r}, {power!r}  # the largest norm of a step, and its power p",
+        "# theta in chunks, each of one layer: layer k owns chunks FIRST[k] to FIRST[k + 1], from BOUNDS[k] on.",
+        _equal({"LAYERS": len(plan.segments), "CHUNK": plan.chunk}),
+        f"BOUNDS = ({', '.join(str(lo) for _, lo, _ in plan.segments)}, {program.network.theta.size})",
+        f"FIRST = ({', '.join(map(str, plan.first_chunk))})",
+    ]
+
+
+def _equal(values, comment=""):
+    line = f"{', '.join(values)} = {', '.join(map(str, values.values()))}"
+    return f"{line}  # {comment}" if comment else line
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+def _options(plan):
+    """Return comments that say which options the calls hold; those of a layer have the same."""
+    found = {}
+    for call in plan.calls():
+        name, options = call.binding.name.removesuffix(f"_{call.attribute}"), call.binding.options
+        if any(repr(found.get(name, {}).get(key, value)) != repr(value) for key, value in options.items()):
+            name = call.binding.name
+        found.setdefault(name, {}).update(options)
+    lines = []
+    for name, options in found.items():
+        if options:
+            text = ", ".join(f"{option}={value!r}" for option, value in options.items())
+            lines += wrap(f"#   {name}: {text}", WIDTH, subsequent_indent="#       ", break_long_words=False)
+    return ["# Options, which the calls hold themselves:", *lines, ""] if lines else []
+
+
+def _memory(plan):
+    """Return the definition of every array: where it lies in the state, and its shape."""
+    titles = {
+        "theta": "Parameters",
+        "gradient": "Gradients",
+        "buffers": "Saved, not learned",
+        "arena": "Activations and deltas of a batch",
+        "scratch": "Activations and deltas of a block of samples, in a worker's memory: begin, size, samples, workers",
+        "counters": "Labels of a batch",
+        "log": "Norms",
+        "whole": "Whole arrays, for the update",
+    }
+    groups = {key: [] for key in titles}
+    for value, name in plan.variables.items():
+        slot = value if isinstance(value, Slot) else plan.slot(value)
+        if slot is None:
+            continue
+        key = "scratch" if slot.scratch else "whole" if slot in plan.flats.values() else slot.flat
+        groups[key].append(f"{name} = {slot.text()}")
+    lines = ["# Where every array lies in the state: part(flat array, first number, shape), rows: of every sample."]
+    if groups["scratch"]:
+        groups["scratch"].insert(0, f"SCRATCH = {tuple(plan.scratch)}")
+    for key, definitions in groups.items():
+        if definitions:
+            lines += [f"# {titles[key]}", *definitions]
+    return lines
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+
+def _update(plan):
+    """Return what is done to theta, chunk by chunk, and what is logged."""
+    p = plan.program.norm
+    root = "share" if p == inf or p < 1 else ("np.sqrt(share)" if p == 2 else f"share ** {1 / p!r}")
+    join = "np.maximum({0}, s.log[SUMS + c])" if p == inf else "{0} + s.log[SUMS + c]"
+    losses = plan.slot(Ref("loss", None))
+    bounds = "lo, hi = chunk_bounds(c)"
+    return [
+        Text("chunk_bounds", "c", [
+            "k = 0",
+            "while FIRST[k + 1] <= c:",
+            ["k += 1"],
+            "lo = BOUNDS[k] + (c - FIRST[k]) * CHUNK",
+            "return lo, min(lo + CHUNK, BOUNDS[k + 1])",
+        ], "The part of theta that chunk c owns."),
+        Text("chunk_norm", "s, c, N", [bounds, *plan.chunk_norm], "The mean gradient of chunk c, and its norm.",
+             ("lo", "hi")),
+        Text("update_chunk", "s, c, rate, steps, clip", [
+            "if not s.log[SUMS + c] <= POWER:",
+            ["return"],
+            bounds,
+            *plan.update_chunk,
+        ], "The update rule on chunk c, unless its gradient is not finite.", ("lo", "hi")),
+        Text("cost", "s, N", [
+            "total = 0.0",
+            "for i in range(N):",
+            [f"total += s.{losses.flat}[LOSSES + i]"],
+            "return total / N",
+        ], "C = 1/N sum C_i  (1)"),
+        Text("record", "s, C, rate", [
+            "row = (s.counters[ROWS] % LOG_ROWS) * LOG_WIDTH",
+            "s.counters[ROWS] += 1",
+            "s.log[row], s.log[row + 1] = C, rate",
+            "total = 0.0",
+            "for k in range(LAYERS):",
+            [
+                "share = 0.0",
+                "for c in range(FIRST[k], FIRST[k + 1]):",
+                [f"share = {join.format('share')}", f"total = {join.format('total')}"],
+                f"s.log[row + 3 + k] = {root}",
+            ],
+            f"s.log[row + 2] = {root.replace('share', 'total')}",
+            "return s.log[row + 2]",
+        ], "A row of the log: loss, rate, norm of the gradient in total and by layer; returns the total."),
     ]  # fmt: skip
 
 
-def _predict(plan):
-    width, out = plan.graph.input, plan.graph.output
-    n, m = _size(width.shape), _size(out.shape)
-    return [
-        "",
-        "def predict(s, x, y):",
-        '    """y = F(x), batch by batch."""',
-        *_guard("predict", plan, "y", out.shape),
-        "    seed = 0",
-        f"    for first in range(0, x.shape[0], {plan.N}):",
-        f"        N = min({plan.N}, x.shape[0] - first)",
-        *_forward(
-            plan,
-            "False",
-            [f"batch_copy(s, n0, n1, source=x, at=(first + n0) * {n}, batch={_input(plan)})"],
-            [f"batch_put(s, n0, n1, batch={_output(plan)}, at=(first + n0) * {m}, target=y)"],
-            "        ",
-        ),
-        "",
+def _step(plan):
+    N = plan.N
+    batch, target = (plan.variables[ref] for ref in (Ref("value", 0), Ref("target", None)))
+    load = [
+        f"batch_gather(s, n0, n1, x, order, first + n0, INPUTS, {batch})",
+        f"batch_gather(s, n0, n1, targets, order, first + n0, TARGETS, {target})",
     ]
+    last, *backward = plan.backward_lists()
+    passes = _between(plan.forward_lists(), load, [last])
+    return Text("train_step", "s, x, targets, order, first, N", [
+        *(["N = 1"] if N == 1 else []),  # a constant: loops over the batch go
+        "steps = s.counters[STEP]",
+        "seed = (s.counters[SEED] * 1000003 + steps) * 1009",
+        "rate = s.rates[min(steps, s.rates.size - 1)]",
+        *_passes(plan, [*passes, *backward], "True"),
+        "C = cost(s, N)",
+        *_chunks(plan),
+        "s.counters[STEP] = steps + 1",
+        "return C",
+    ], "One step of gradient descent on the samples order[first : first + N]; returns their mean loss.")  # fmt: skip
+
+
+def _chunks(plan):
+    """Return the update of theta chunk by chunk; two passes when the norm must be known before (clipping)."""
+    total = plan.first_chunk[-1]
+    each = f"for c in {'prange' if plan.parts > 1 and total > 1 else 'range'}({total}):"
+    stop = ["if not norm <= LARGEST or not np.isfinite(C):", ["s.counters[STOP] = 1", "return np.nan"]]
+    clip = plan.program.clip
+    if clip is None:
+        return [
+            "if not np.isfinite(C):",
+            [
+                f"for c in range({total}):", ["chunk_norm(s, c, N)"],
+                "record(s, C, rate)", "s.counters[STOP] = 1", "return C",
+            ],
+            each, ["chunk_norm(s, c, N)", "update_chunk(s, c, rate, steps, 1.0)"],
+            "norm = record(s, C, rate)", *stop,
+        ]  # fmt: skip
+    return [
+        each, ["chunk_norm(s, c, N)"],
+        "norm = record(s, C, rate)", *stop,
+        f"clip = min(1.0, {clip.max!r} / norm) if norm > 0.0 else 1.0",
+        each, ["update_chunk(s, c, rate, steps, clip)"],
+    ]  # fmt: skip
+
+
+def _entries(plan):
+    """Return step and epoch."""
+    N, labels = plan.N, plan.program.labels
+    shape = () if labels else plan.graph.output.shape
+    step = [
+        *_guard("step", plan, "target", shape, N),
+        *(["for label in target:", _label_guard("step", "label", plan)] if labels else []),
+        "s.counters[STOP] = 0",
+        "return train_step(s, x, target, s.counters[HEAD : HEAD + BATCH], 0, x.shape[0])",
+    ]
+    epoch = [
+        *_guard("epoch", plan, "targets", shape),
+        "if order.size == 0:",
+        _refuse("epoch order", "order must hold at least one index"),
+        "for i in order:",
+        [
+            "if not 0 <= i < x.shape[0]:",
+            _refuse("epoch order", "order must hold indices of samples of x"),
+            *_label_guard("epoch", "targets[i]", plan),
+        ],
+        "s.counters[STOP] = 0",
+        "total = 0.0",
+        "for first in range(0, order.size, BATCH):",
+        [
+            "N = min(BATCH, order.size - first)",
+            "total += N * train_step(s, x, targets, order, first, N)",
+            "if s.counters[STOP]:",
+            ["return np.nan"],
+        ],
+        "return total / order.size",
+    ]
+    return [
+        Text("step", "s, x, target", step,
+             "One step on one batch; returns its mean loss, NaN where a gradient is not finite."),
+        Text("epoch", "s, x, targets, order", epoch,
+             "One step on every batch of `order`; returns the mean loss. Stops where one of them is not finite."),
+    ]  # fmt: skip
+
+
+# -- other ways to use a network ---------------------------------------------------------------------------------------
+
+
+def _by_hand(plan):
+    """Return forward and backward of a whole batch, for Network.forward and Network.backward."""
+    return [
+        Text("forward", "s, N, seed, training", _passes(plan, plan.forward_lists(), "training")),
+        Text("backward", "s, N, seed, training", _passes(plan, plan.backward_lists(), "training")),
+    ]
+
+
+def _predict(plan):
+    batch, output = (plan.variables[Ref("value", value.index)] for value in (plan.graph.input, plan.graph.output))
+    load = [f"batch_copy(s, n0, n1, x, (first + n0) * INPUTS, {batch})"]
+    give = [f"batch_put(s, n0, n1, {output}, (first + n0) * OUTPUTS, y)"]
+    return Text("predict", "s, x, y", [
+        *_guard("predict", plan, "y", plan.graph.output.shape),
+        "seed = 0",
+        "for first in range(0, x.shape[0], BATCH):",
+        ["N = min(BATCH, x.shape[0] - first)", *_passes(plan, _between(plan.forward_lists(), load, give), "False")],
+    ], "y = F(x), batch by batch.")  # fmt: skip
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 
 def _guard(function, plan, name, shape, largest=None):
-    """Lines that refuse a state or arrays which do not fit; compiled code would read and write beyond them."""
+    """Return lines that refuse a state or arrays which do not fit; compiled code would read and write beyond them."""
     batch = lambda n, shape: f"({n}, {', '.join(map(str, shape))})" if shape else f"({n},)"  # noqa: E731
     x, most = plan.graph.input.shape, f", N from 1 to {largest}" if largest else ""
-    size = f" or not 1 <= x.shape[0] <= {largest}" if largest else ""
+    size = " or not 1 <= x.shape[0] <= BATCH" if largest else ""
     return [
-        "    if s.layout != LAYOUT:",
-        *_refuse(f"{function} state", WRONG_STATE),
-        f"    if x.shape[1:] != {x} or {name}.shape != {batch('x.shape[0]', shape)}{size}:",
-        *_refuse(f"{function} arrays", f"expected x {batch('N', x)} and {name} {batch('N', shape)}{most}"),
+        "if s.layout != LAYOUT:",
+        _refuse(f"{function} state", WRONG_STATE),
+        f"if x.shape[1:] != {x} or {name}.shape != {batch('x.shape[0]', shape)}{size}:",
+        _refuse(f"{function} arrays", f"expected x {batch('N', x)} and {name} {batch('N', shape)}{most}"),
     ]
 
 
-def _refuse(fault, sentence, indent="        "):
-    """Lines that fill the output with NaN, note the refusal in the state, and raise."""
+def _refuse(fault, sentence):
+    """Return lines that fill the output with NaN, note the refusal in the state, and raise."""
     function = fault.split()[0]
     return [
-        *([f"{indent}y[...] = np.nan"] if function == "predict" else []),
-        f"{indent}s.counters[{FAULT}] = {1 + FAULTS.index(fault)}",
-        f'{indent}raise ValueError("{function}: {sentence}")',
+        *(["y[...] = np.nan"] if function == "predict" else []),
+        f"s.counters[FAULT] = {_fault(fault)}",
+        f'raise ValueError("{function}: {sentence}")',
     ]
 
 
-def _label_guard(function, label, plan, indent="    "):
-    """Lines that refuse a label outside of the classes, where targets are labels."""
+def _fault(fault):
+    return fault.upper().replace(" ", "_")
+
+
+def _label_guard(function, label, plan):
+    """Return lines that refuse a label outside of the classes, where targets are labels."""
     if not plan.program.labels:
         return []
     classes = plan.graph.output.shape[0]
     sentence = f"labels are whole numbers from 0 to {classes - 1}"
-    return [
-        f"{indent}if not 0 <= {label} < {classes}:",
-        *_refuse(f"{function} labels", sentence, indent + "    "),
-    ]
-
-
-def _size(shape):
-    size = 1
-    for n in shape:
-        size *= n
-    return size
-
-
-def _input(plan):
-    return plan.variables[Ref("value", 0)]
-
-
-def _output(plan):
-    return plan.variables[Ref("value", plan.graph.output.index)]
-
-
-def _training(plan):
-    program, N = plan.program, plan.N
-    n = _size(plan.graph.input.shape)
-    target_shape = () if program.labels else plan.graph.output.shape
-    m = _size(target_shape)
-    p = program.norm
-    root = "share" if p == float("inf") or p < 1 else ("np.sqrt(share)" if p == 2 else f"share ** {1 / p!r}")
-    join = "np.maximum({0}, s.log[SUMS + c])" if p == float("inf") else "{0} + s.log[SUMS + c]"
-    largest = program.largest_norm
-    power = largest if p == float("inf") or p <= 1 else min(largest**p, FINITE) if largest < FINITE else FINITE
-    target = plan.variables[Ref("target", None)]
-    C = plan.slot(Ref("loss", None))
-    load = [
-        f"batch_gather(s, n0, n1, source=x, order=order, first=first + n0, width={n}, batch={_input(plan)})",
-        f"batch_gather(s, n0, n1, source=targets, order=order, first=first + n0, width={m}, batch={target})",
-    ]
-    last = len(plan.regions)
-    clip = program.clip
-    return [
-        "",
-        "# theta in chunks, each of one layer: layer k owns chunks FIRST[k] to FIRST[k + 1], from BOUNDS[k] on.",
-        f"BOUNDS = ({', '.join(str(lo) for _, lo, _ in plan.segments)}, {program.network.theta.size})",
-        f"FIRST = ({', '.join(map(str, plan.first_chunk))},)",
-        f"LAYERS, CHUNK, ROWS, WIDTH, SUMS = {len(plan.segments)}, {plan.chunk}, {plan.log_rows}, {plan.log_width}, {plan.sums}",  # noqa: E501
-        f"LARGEST, POWER = {largest!r}, {power!r}  # no step is taken with a gradient of a larger norm; its power",
-        "",
-        "",
-        "def extent(c):",
-        '    """The part of theta that chunk c owns."""',
-        "    k = 0",
-        "    while FIRST[k + 1] <= c:",
-        "        k += 1",
-        "    lo = BOUNDS[k] + (c - FIRST[k]) * CHUNK",
-        "    return lo, min(lo + CHUNK, BOUNDS[k + 1])",
-        "",
-        "",
-        "def measure(s, c, N):",
-        "    lo, hi = extent(c)",
-        *([] if N == 1 else ["    if N > 1:", "    " + _line(plan.scale, plan, "lo", "hi")]),
-        _line(plan.measure, plan, "lo", "hi"),
-        "",
-        "",
-        "def descend(s, c, rate, t, clip):",
-        "    if not s.log[SUMS + c] <= POWER:",
-        "        return",
-        "    lo, hi = extent(c)",
-        *([_line(plan.clip, plan, "lo", "hi")] if clip else []),
-        _line(plan.update, plan, "lo", "hi"),
-        "",
-        "",
-        "def cost(s, N):",
-        '    """C, the mean of the samples\' losses (1)."""',
-        "    total = 0.0",
-        "    for i in range(N):",
-        f"        total += s.{C.flat}[{C.offset} + i]",
-        "    return total / N",
-        "",
-        "",
-        "def record(s, C, rate):",
-        '    """A row of the log: loss, rate, norm of the gradient in total and by layer; returns the total."""',
-        f"    row = (s.counters[{ROWS}] % ROWS) * WIDTH",
-        f"    s.counters[{ROWS}] += 1",
-        "    s.log[row], s.log[row + 1] = C, rate",
-        "    total = 0.0",
-        "    for k in range(LAYERS):",
-        "        share = 0.0",
-        "        for c in range(FIRST[k], FIRST[k + 1]):",
-        f"            share = {join.format('share')}",
-        f"            total = {join.format('total')}",
-        f"        s.log[row + 3 + k] = {root}",
-        f"    s.log[row + 2] = {root.replace('share', 'total')}",
-        "    return s.log[row + 2]",
-        "",
-        "",
-        "def learn(s, x, targets, order, first, N):",
-        '    """One step of gradient descent on the samples order[first : first + N]; returns their mean loss."""',
-        *(["    N = 1"] if N == 1 else []),  # a constant: loops over the batch go
-        f"    t = s.counters[{STEP}]",
-        f"    seed = (s.counters[{SEED}] * 1000003 + t) * 1009",
-        "    rate = s.rates[min(t, s.rates.size - 1)]",
-        *_forward(plan, "True", load, [f"backward_{last}(s, n0, n1, seed, True)"]),
-        *_backward(plan, True),
-        "    C = cost(s, N)",
-        *_chunks(plan),
-        f"    s.counters[{STEP}] = t + 1",
-        "    return C",
-        "",
-        "",
-        "def step(s, x, target):",
-        '    """One step on one batch; returns its mean loss, NaN where a gradient is not finite."""',
-        *_guard("step", plan, "target", target_shape, N),
-        *(["    for label in target:", *_label_guard("step", "label", plan, "        ")] if program.labels else []),
-        f"    s.counters[{STOP}] = 0",
-        f"    return learn(s, x, target, s.counters[{HEAD}:{HEAD + N}], 0, x.shape[0])",
-        "",
-        "",
-        "def epoch(s, x, targets, order):",
-        '    """One step on every batch of `order`; returns the mean loss. Stops where one of them is not finite."""',
-        *_guard("epoch", plan, "targets", target_shape),
-        "    if order.size == 0:",
-        *_refuse("epoch order", "order must hold at least one index"),
-        "    for i in order:",
-        "        if not 0 <= i < x.shape[0]:",
-        *_refuse("epoch order", "order must hold indices of samples of x", "            "),
-        *_label_guard("epoch", "targets[i]", plan, "        "),
-        f"    s.counters[{STOP}] = 0",
-        "    total = 0.0",
-        f"    for first in range(0, order.size, {N}):",
-        f"        N = min({N}, order.size - first)",
-        "        total += N * learn(s, x, targets, order, first, N)",
-        f"        if s.counters[{STOP}]:",
-        "            return np.nan",
-        "    return total / order.size",
-        "",
-    ]
-
-
-def _chunks(plan):
-    """The update of theta chunk by chunk; two passes when the norm must be known before (clipping)."""
-    total = plan.first_chunk[-1]
-    head = "for c in prange" if plan.parts > 1 and total > 1 else "for c in range"
-    stop = [
-        "    if not norm <= LARGEST or not np.isfinite(C):",
-        f"        s.counters[{STOP}] = 1",
-        "        return np.nan",
-    ]
-    bad = [
-        "    if not np.isfinite(C):",
-        f"        for c in range({total}):",
-        "            measure(s, c, N)",
-        "        record(s, C, rate)",
-        f"        s.counters[{STOP}] = 1",
-        "        return C",
-    ]
-    clip = plan.program.clip
-    if clip is None:
-        update = [f"    {head}({total}):", "        measure(s, c, N)", "        descend(s, c, rate, t, 1.0)"]
-        return [*bad, *update, "    norm = record(s, C, rate)", *stop]
-    return [
-        f"    {head}({total}):", "        measure(s, c, N)",
-        "    norm = record(s, C, rate)", *stop,
-        f"    clip = min(1.0, {clip.max!r} / norm) if norm > 0.0 else 1.0",
-        f"    {head}({total}):", "        descend(s, c, rate, t, clip)",
-    ]  # fmt: skip
+    return [f"if not 0 <= {label} < {classes}:", _refuse(f"{function} labels", sentence)]

@@ -45,12 +45,17 @@ if __name__ == "registry":
     sys.meta_path.insert(0, _SameModule())
     sys.modules[__name__] = import_module("nnjit.registry")
 else:
+    from typing import TYPE_CHECKING, Any
+
     from . import builtin
     from .catalogue import Catalogue, Found
     from .options import Options
     from .plugins import load_plugin
     from .sources import Source
     from .specs import Spec, parse, split
+
+    if TYPE_CHECKING:  # what `__getattr__` loads, for type checkers; this import never runs
+        from ..network.compose import compose
 
     if "layers" not in globals():  # a reload keeps the registered names
         layers = Catalogue("layer", "nnjit.layers", builtin.LAYERS)
@@ -90,10 +95,10 @@ else:
         "unregister",
     ]
 
-    def __dir__():
+    def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> Any:
         """Load `compose` on first use: it imports the network, which imports this module."""
         if name != "compose":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -46,7 +46,7 @@ class Catalogue:
 
     _all: WeakSet["Catalogue"] = WeakSet()
 
-    def __init__(self, kind: str, group: str, builtin: Mapping[str, str] | None = None):
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str] | None = None) -> None:
         self.kind = kind
         self.group = group
         self._builtin = {name: Source(target) for name, target in (builtin or {}).items()}
@@ -60,7 +60,7 @@ class Catalogue:
         """The kind with its article."""
         return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Catalogue({self.kind!r}, {self.group!r})"
 
     def register(self, name: str, *, aliases: Iterable[str] = (), force: bool = False) -> Callable[[Class], Class]:

@@ -15,12 +15,15 @@ import sys
 import typing
 from collections.abc import Mapping
 from inspect import Parameter, Signature, get_annotations
-from typing import Any
+from typing import Any, TypeAlias, Union
 
 from ..errors import NnjitError, SpecError
 from .annotations import AnnotationError, coerce, describe
 from .sources import NAMES
-from .specs import did_you_mean, literal, quoted, shown
+from .specs import Spec, did_you_mean, literal, quoted, shown
+
+# The forms of a spec that `create` takes: text, a (name, options) pair, a table, a Spec or an instance.
+SpecLike: TypeAlias = Union[str, tuple[str, dict[str, Any]], list[Any], dict[str, Any], Spec, "Options"]
 
 
 @typing.dataclass_transform(eq_default=False, field_specifiers=(dataclasses.field,))
@@ -32,7 +35,9 @@ class Options:
     another type is a SpecError. ``ClassVar`` and attributes without annotation are not options.
     """
 
-    def __init_subclass__(cls, **kwargs):
+    __signature__: typing.ClassVar[Signature]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         doc = cls.__doc__
         dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
@@ -41,11 +46,11 @@ class Options:
                 raise SpecError(f"{cls.__name__}: an option cannot be called {name!r}, a method of its base class")
         cls.__doc__ = doc  # a missing docstring stays missing
         try:
-            cls.__signature__ = Signature([_parameter(field) for field in dataclasses.fields(cls)])
+            cls.__signature__ = Signature([_parameter(field) for field in _fields(cls).values()])
         except ValueError:
             raise SpecError(f"{cls.__name__}: an option without default follows one that has a default") from None
 
-    def __init__(self, /, *args: Any, **options: Any):
+    def __init__(self, /, *args: Any, **options: Any) -> None:
         cls, fields = type(self), _fields(type(self))
         given = _by_name(cls, fields, args, options)
         for name, field in fields.items():
@@ -79,7 +84,7 @@ class Options:
                 parts.append(f"{name}={text}")
         return f"{_name(cls)}({', '.join(parts)})" if parts else _name(cls)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         try:
             return self.spec()
         except (SpecError, AttributeError):  # a repr must also work for incomplete instances

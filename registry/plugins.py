@@ -53,6 +53,7 @@ def _import_file(given):
     if held is not None:
         return held
     spec = spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # a .py file always has them
     module = module_from_spec(spec)
     sys.modules[name] = module  # for inspect, pickle and Numba's cache
     try:

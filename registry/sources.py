@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..errors import NnjitError
@@ -23,10 +24,10 @@ class Source:
     target: str  # "package.module:Class"
     plugin: str | None = None  # the distribution that declares it; None for the built-in table
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"plug-in {self.plugin} ({self.target})" if self.plugin else self.target
 
-    def load(self):
+    def load(self) -> Any:
         """Import the module and return the class; any exception of that module propagates."""
         module, _, attributes = self.target.partition(":")
         return reduce(getattr, attributes.split("."), import_module(module))
@@ -69,7 +70,7 @@ def _entry_points(group, path):
     try:
         return tuple(metadata.entry_points(group=group))
     except Exception:  # one unreadable entry_points.txt must not hide those of other distributions
-        points = []
+        points: list[Any] = []
         for distribution in metadata.distributions():
             try:
                 points.extend(distribution.entry_points.select(group=group))

@@ -33,7 +33,7 @@ class Spec:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
 
-    def __str__(self):
+    def __str__(self) -> str:
         options = [literal(value) for value in self.args]
         options += [f"{name}={literal(value)}" for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(options)})" if options else self.name

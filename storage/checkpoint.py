@@ -10,19 +10,23 @@ import json
 import os
 import stat
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import CheckpointError, UsageError
+from ..program.program import NetworkLike
 from ..registry import layers as catalogue
 
 FORMAT = 1
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A temporary file beside `path` to write to; it takes the name, complete and on disk, when the block ends.
 
     A symbolic link stays: the file it leads to is written.
@@ -47,7 +51,7 @@ def atomic(path):
     sync_folder(path.parent)
 
 
-def sync_folder(folder):
+def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make a rename in this folder last through a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -74,7 +78,9 @@ def _mode(path):
     return stat.S_IMODE(found)
 
 
-def tensors_of(network, moments=(), epoch_theta=None):
+def tensors_of(
+    network: NetworkLike, moments: Sequence[NDArray[Any]] = (), epoch_theta: NDArray[Any] | None = None
+) -> dict[str, NDArray[Any]]:
     """Everything of a network that a file holds, by name: views, not copies.
 
     Parameters
@@ -89,7 +95,12 @@ def tensors_of(network, moments=(), epoch_theta=None):
     return tensors if epoch_theta is None else tensors | {"epoch:theta": epoch_theta}
 
 
-def save(network, path, tensors=None, progress=None):
+def save(
+    network: NetworkLike,
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, NDArray[Any]] | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> None:
     """Write a network, and with `progress` where its training stood.
 
     Parameters
@@ -120,12 +131,12 @@ def save(network, path, tensors=None, progress=None):
         file.write(serialize(tensors, {"nnjit": json.dumps(about)}))
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Tensors and description of a saved network; CheckpointError if it is none."""
     from safetensors import SafetensorError, safe_open
 
-    path = _chosen(path)
-    if not path.is_file():
+    path = chosen = _chosen(path)
+    if not chosen.is_file():
         raise CheckpointError(f"{path}: expected a saved network (.safetensors) or a run directory that holds one")
     try:
         with safe_open(path, "np") as file:
@@ -142,7 +153,7 @@ def read(path):
     return tensors, about
 
 
-def _chosen(path):
+def _chosen(path: str | os.PathLike[str]) -> Path:
     """The file that a path means: itself, or in a run directory the best, else the last."""
     path = Path(path)
     if path.is_dir():
@@ -150,13 +161,13 @@ def _chosen(path):
     return path
 
 
-def label(path):
+def label(path: str | os.PathLike[str]) -> str:
     """The file that `load` reads, and when it was written: "best.safetensors (epoch 7)"."""
-    path = _chosen(path)
-    return f"{path.name}{when(read(path)[1].get('progress'))}"
+    file = _chosen(path)
+    return f"{file.name}{when(read(file)[1].get('progress'))}"
 
 
-def when(progress):
+def when(progress: Mapping[str, Any] | None) -> str:
     """When a checkpoint was taken, by its progress: " (epoch 7)"; "" for a network without training."""
     if not progress:
         return ""
@@ -164,7 +175,7 @@ def when(progress):
     return f" (epoch {progress['epoch']}{within})"
 
 
-def fill(network, tensors, path):
+def fill(network: NetworkLike, tensors: Mapping[str, NDArray[Any]], path: object) -> None:
     """Copy saved parameters and buffers into a network."""
     wanted = dict(network.parameters) | {f"buffer:{name}": array for name, array in network.buffers.items()}
     for name, array in wanted.items():

@@ -12,9 +12,14 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import IO, Any
+
+from numpy.typing import NDArray
 
 from ..errors import CheckpointError, RunExists
+from ..program.program import NetworkLike
 from . import checkpoint
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # what a rename to a name that another process took fails with
@@ -23,12 +28,19 @@ TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # what a rename to a nam
 class RunDirectory:
     """A run on disk; made by `create` or `open`."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._log = None
+        self._log: IO[str] | None = None
 
     @classmethod
-    def create(cls, path, config, network, source, progress):
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        config: str,
+        network: NetworkLike,
+        source: str,
+        progress: Mapping[str, Any],
+    ) -> "RunDirectory":
         """Make a new run: its texts and the checkpoint of the untrained network.
 
         Parameters
@@ -79,7 +91,7 @@ class RunDirectory:
         checkpoint.sync_folder(place.parent)
         return run
 
-    def refuse_existing(self):
+    def refuse_existing(self) -> Path:
         """RunExists unless the directory can be made, or is there and empty; returns it without symbolic links."""
         place = Path(os.path.realpath(self.path))
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
@@ -91,7 +103,7 @@ class RunDirectory:
         return RunExists(f"{self.path}: exists already; choose another directory{way}")
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
         """An existing run; CheckpointError if the directory is none."""
         path = Path(path)
         missing = [f for f in ("config.toml", "last.safetensors") if not (path / f).is_file()]
@@ -100,10 +112,10 @@ class RunDirectory:
         return cls(path)
 
     @property
-    def config(self):
+    def config(self) -> str:
         return (self.path / "config.toml").read_text()
 
-    def records(self):
+    def records(self) -> list[dict[str, Any]]:
         """The log's objects; a torn last line is left out."""
         found = []
         for line in (self.path / "log.jsonl").read_text(errors="replace").splitlines():
@@ -113,26 +125,28 @@ class RunDirectory:
                 break
         return found
 
-    def rewind(self, step, epoch):
+    def rewind(self, step: int, epoch: int) -> list[dict[str, Any]]:
         """Cut the log off behind a step, the one the checkpoint was taken at, and epochs that were not complete."""
         kept = [r for r in self.records() if r["step"] <= step and not (r.get("epoch_end") and r["epoch"] > epoch)]
         with checkpoint.atomic(self.path / "log.jsonl") as file:
             file.write("".join(map(_line, kept)).encode())
         return kept
 
-    def append(self, records):
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write records to the log, each a line."""
         if self._log is None:
             self._log = open(self.path / "log.jsonl", "a")  # noqa: SIM115 - open as long as the run
         self._log.write("".join(map(_line, records)))
         self._log.flush()
 
-    def close(self):
+    def close(self) -> None:
         if self._log is not None:
             self._log.close()
             self._log = None
 
-    def checkpoint(self, name, network, tensors, progress):
+    def checkpoint(
+        self, name: str, network: NetworkLike, tensors: Mapping[str, NDArray[Any]], progress: Mapping[str, Any]
+    ) -> None:
         """Write a checkpoint, "best" or "last"."""
         checkpoint.save(network, self.path / f"{name}.safetensors", tensors, progress)
 

@@ -2,13 +2,15 @@
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import SpecError
 
 WIDTH = 100  # characters; a longer list takes one line an item
 
 
-def write(table):
+def write(table: Mapping[str, Any]) -> str:
     """The text of a table; its tables become sections, what lies deeper stands in line. None is left out.
 
     Raises
@@ -26,7 +28,7 @@ def _lines(table):
     return "".join(f"{_key(key)} = {value(item)}\n" for key, item in table.items() if item is not None)
 
 
-def value(item):
+def value(item: Any) -> str:
     """The text of one value."""
     if isinstance(item, bool):
         return str(item).lower()

@@ -47,7 +47,10 @@ def files(root=ROOT):
 
 
 def imports(files, name, top=False):
-    """Files of the package that a file imports; `top`: only when it is imported itself."""
+    """Files of the package that a file imports; `top`: only when it is imported itself.
+
+    What stands under ``if TYPE_CHECKING:`` never runs and is left out; tests/test_public.py lists it.
+    """
     folder = name.split("/")[:-1]
     for node in _statements(files[name], top):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -59,7 +62,9 @@ def imports(files, name, top=False):
 
 def _statements(node, top):
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, (ast.Import, ast.ImportFrom)):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            yield from _statements(ast.Module(child.orelse, []), top)
+        elif isinstance(child, (ast.Import, ast.ImportFrom)):
             yield child
         elif not (top and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))):
             yield from _statements(child, top)

@@ -4,6 +4,7 @@ import math
 
 from ..errors import SpecError
 from ..registry import Options, parse
+from ..registry.options import SpecLike
 
 
 class Clip(Options):
@@ -12,14 +13,14 @@ class Clip(Options):
     max: float = 1.0
     p: float = 2.0
 
-    def validate(self):
+    def validate(self) -> None:
         if not 0 < self.max < math.inf:
             raise SpecError(f"clip: max must be a finite number above 0, got {self.max}")
         if not self.p >= 1:
             raise SpecError(f"clip: p must be at least 1 (inf included), got {self.p}")
 
 
-def create(spec):
+def create(spec: SpecLike | None) -> Clip | None:
     """A Clip from ``norm(max=..., p=...)``; None stays None."""
     if spec is None or isinstance(spec, Clip):
         return spec

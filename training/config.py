@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .. import registry
 from ..errors import NnjitError
 from ..program.precision import DEVICES, PRECISIONS, unfit
+from ..program.program import NetworkLike
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from ..storage import toml
 from . import clip, metrics
@@ -95,17 +96,17 @@ class Config(_Section):
     training: Training = Field(default=Training(), description="a section [training]")
     run: Run = Field(default=Run(), description="a section [run]")
 
-    def text(self):
+    def text(self) -> str:
         """The config as TOML."""
         return toml.write(self.model_dump())
 
-    def settings(self):
+    def settings(self) -> Settings:
         """What the `Trainer` wants."""
         values = self.training.model_dump()
         return Settings(**{**values, "metrics": tuple(values["metrics"])})
 
 
-def resolve(table, where=""):
+def resolve(table: dict[str, Any], where: str = "") -> Config:
     """Check a table as a whole, fill in what it leaves out and write every spec as the registry does.
 
     Parameters
@@ -148,10 +149,10 @@ def resolve(table, where=""):
     return config.model_copy(update={"model": model, "data": {"name": dataset.spec()}, "training": training})
 
 
-def of_fit(network, settings):
+def of_fit(network: NetworkLike, settings: Settings) -> str:
     """The config of `Network.fit`: its data are arrays, which no config can name."""
-    model = Model(layers=[layer.spec() for layer in network.layers], input_shape=list(network.input_shape),
-                  dtype=network.dtype.name)  # fmt: skip
+    composed = {"layers": [layer.spec() for layer in network.layers], "input_shape": list(network.input_shape)}
+    model = Model.model_validate(composed | {"dtype": network.dtype.name})
     specs = {key: _spec(getattr(settings, key)) for key in ("loss", "optimizer", "schedule", "clip")}
     numbers = {"epochs": settings.epochs, "batch_size": settings.batch_size, "seed": settings.seed}
     training = Training(**specs, **numbers, norm=float(settings.norm), metrics=list(settings.metrics))
@@ -169,7 +170,8 @@ def _attempt(make, value, path, problems):
     try:
         return make(value)
     except NnjitError as error:
-        return problems.add(path, error)
+        problems.add(path, error)
+        return None
 
 
 def _split_layers(table, problems):
@@ -188,7 +190,8 @@ def _structure(table, problems):
         return Config.model_validate(table)
     except ValidationError as errors:
         table = {key: dict(value) if isinstance(value, dict) else value for key, value in table.items()}
-        for (section, *keys), kind in {error["loc"][:2]: error["type"] for error in errors.errors()}.items():
+        for (place, *keys), kind in {error["loc"][:2]: error["type"] for error in errors.errors()}.items():
+            section = str(place)
             if keys:
                 _say(problems, kind, keys[0], Config.model_fields[section].annotation, table[section], section)
                 del table[section][keys[0]]

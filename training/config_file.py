@@ -5,7 +5,9 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
 from ..registry import load_plugin
@@ -13,7 +15,7 @@ from ..registry.specs import did_you_mean, quoted, shown, split
 from .config import Config
 
 
-def read(path):
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     """The table in a TOML file ("-" is standard input), and what errors call the file.
 
     Raises
@@ -37,7 +39,7 @@ def read(path):
         raise UsageError(f"{name} cannot be read as TOML: brackets lie too deep inside one another") from None
 
 
-def override(table, assignment):
+def override(table: dict[str, Any], assignment: str) -> None:
     """Apply ``section.key=value`` or ``model.layers[1]=value``; the value is TOML, and bare words are text.
 
     Raises
@@ -55,14 +57,14 @@ def override(table, assignment):
     assign(table, [int(key[1:-1]) if key[0] == "[" else key for key in keys], _value(text.strip()))
 
 
-def assign(table, keys, value):
+def assign(table: Any, keys: Sequence[str | int], value: Any) -> None:
     """Put a value where the keys lead; on the way what is missing is filled in by its default.
 
     Raises
     ------
     UsageError : the way leads through something that is not a table or a list, or beyond a list's end.
     """
-    default = Config().model_dump()
+    default: Any = Config().model_dump()
     for i, key in enumerate(keys):
         so_far = _path(keys[:i]) or "the config"
         if isinstance(key, int):
@@ -81,26 +83,26 @@ def assign(table, keys, value):
         table = table[key]
 
 
-def add_plugins(table, plugins):
+def add_plugins(table: dict[str, Any], plugins: Iterable[str]) -> None:
     """Name more plug-ins in the table, where a run from the written config will find them."""
     run = table.setdefault("run", {}) if plugins else None
     if isinstance(run, dict) and isinstance(run.setdefault("plugins", []), list):
         run["plugins"] += [plugin for plugin in plugins if plugin not in run["plugins"]]
 
 
-def load_plugins(table):
+def load_plugins(table: dict[str, Any]) -> None:
     """Import the plug-ins that a table names; what is not a list of texts is left for `resolve` to refuse."""
     for plugin in _named(table):
         load_plugin(plugin)
 
 
-def absolute(path):
+def absolute(path: str) -> str:
     """A path that is there as an absolute one, ``~`` the home directory; any other text as it is."""
     found = os.path.expanduser(path) if path.startswith("~/") else path
     return os.path.abspath(found) if os.path.exists(found) else path
 
 
-def need_plugins(table, given, where):
+def need_plugins(table: dict[str, Any], given: Sequence[str], where: str) -> None:
     """Import the plug-ins that the user gave; UsageError for one that the table names and the user did not."""
     for plugin in given:
         load_plugin(plugin)

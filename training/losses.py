@@ -11,9 +11,10 @@ A loss of one's own names two kernels with the same arguments as these, its opti
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, ShapeError, SpecError
 from ..kernels.compiler.kernel import Kernel
@@ -34,10 +35,10 @@ class Loss(Options):
     classification: ClassVar[bool] = False  # outputs are scores of classes, so accuracy says something
     independent: ClassVar[bool] = False  # each output is the logit of a yes or no; classes do not exclude each other
 
-    def validate_shape(self, out_shape):
+    def validate_shape(self, out_shape: tuple[int, ...]) -> None:
         """Raise ShapeError for an output shape (without the batch) that the loss cannot take."""
 
-    def targets(self, y, out_shape):
+    def targets(self, y: NDArray[Any], out_shape: tuple[int, ...]) -> NDArray[Any]:
         """Return the targets in the form the kernels take.
 
         Parameters
@@ -62,7 +63,7 @@ class Loss(Options):
         return y
 
 
-def check_labels(y, outputs):
+def check_labels(y: NDArray[Any], outputs: int) -> None:
     """Raise ShapeError for labels (N,) beyond the classes of this number of outputs; one output tells two classes."""
     classes, largest = max(outputs, 2), int(y.max())
     if largest >= classes:

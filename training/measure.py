@@ -1,20 +1,26 @@
 """Loss and metrics of a network on data."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..data.split import check_channels
+from ..data.split import Split, check_channels
 from ..errors import DataError, NnjitError, ShapeError, SpecError
 from ..kernels.operations import Operation
+from ..program.program import NetworkLike
 from ..registry import losses
+from ..registry.options import SpecLike
 from . import metrics as metric_functions
-from .losses import check_labels
+from .losses import Loss, check_labels
 
 CONFUSED = 30  # classes, at most, for which the confusion matrix is logged
 
 
-def evaluate_split(net, split, loss=None, metrics=None):
+def evaluate_split(
+    net: NetworkLike, split: Split, loss: SpecLike | None = None, metrics: Iterable[str] | None = None
+) -> dict[str, float]:
     """Mean loss (with a `loss` spec) and metrics of a network on a Split, a part at a time; see `Network.evaluate`."""
     made = losses.create(loss) if loss is not None else None
     split = targets_for(split, net, made)
@@ -31,9 +37,17 @@ def evaluate_split(net, split, loss=None, metrics=None):
     return {name: value for name, value in found.items() if name not in ("confusion",)}
 
 
-def measure(predict, split, loss, metrics, network, rows=4096):
+def measure(
+    predict: Callable[[NDArray[Any]], NDArray[Any]],
+    split: Split,
+    loss: Loss | None,
+    metrics: Mapping[str, Callable[[Any, Any], float]],
+    network: NetworkLike,
+    rows: int = 4096,
+) -> dict[str, Any]:
     """Means over a split of the loss and the metrics, and the confusion matrix of a classifier."""
-    sums, confusion = {}, None
+    sums: dict[str, float] = {}
+    confusion = None
     outputs = network.output_shape
     for begin in range(0, len(split), rows):
         x, target = split.take(slice(begin, min(begin + rows, len(split))), network.dtype)
@@ -62,7 +76,7 @@ def _mean_loss(loss, y, target):
     return float(values["loss"].mean())
 
 
-def targets_for(split, network, loss):
+def targets_for(split: Split, network: NetworkLike, loss: Loss | None) -> Split:
     """Return the split with targets as the loss takes them; raise where they do not fit the network and the loss."""
     if network.layers and network.layers[0].reads_channels:
         check_channels(split.input_shape, split.name)
@@ -81,14 +95,14 @@ def targets_for(split, network, loss):
         raise type(error)(f"{split.name}: {error}") from None
 
 
-def metric_names(metrics):
+def metric_names(metrics: Any) -> tuple[str, ...]:
     """Names of metrics as a tuple; a single text would be taken letter by letter."""
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
         raise SpecError(f'metrics: expected a list of names, such as ["accuracy"], got {metrics!r}')
     return tuple(metrics)
 
 
-def try_metrics(functions, split, network):
+def try_metrics(functions: Mapping[str, Callable[[Any, Any], float]], split: Split, network: NetworkLike) -> None:
     """Refuse a metric that does not fit the outputs and targets, by trying it on two samples before any training."""
     _, target = split.take(slice(0, 2), network.dtype)
     for name, metric in functions.items():

@@ -4,14 +4,19 @@ y : (N, *shape), outputs of the network
 target : the same shape, or class numbers (N,)
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ShapeError, UnknownName
 from ..program.norms import lp_norm
 from ..registry.specs import did_you_mean, shown
+from .losses import Loss
 
 
-def accuracy(y, target):
+def accuracy(y: NDArray[Any], target: ArrayLike) -> float:
     """Share of samples of the right class.
 
     The class is the largest output along axis 1; of a single output (a logit, as binary_cross_entropy takes it) it is
@@ -29,31 +34,36 @@ def accuracy(y, target):
     return float(np.mean(classes(y) == _target_classes(y, target)))
 
 
-def binary_accuracy(y, target):
+def binary_accuracy(y: NDArray[Any], target: ArrayLike) -> float:
     """Share of outputs on the right side: logits above 0 where the target is above 1/2, and below where it is not."""
     target = _checked(y, target)
     return float(np.mean((np.reshape(y, target.shape) > 0) == (target > 0.5)))
 
 
-def l1(y, target):
+def l1(y: NDArray[Any], target: ArrayLike) -> float:
     """Mean over samples of ||y - t||_1."""
     return _error_norm(y, target, 1.0)
 
 
-def l2(y, target):
+def l2(y: NDArray[Any], target: ArrayLike) -> float:
     """Mean over samples of ||y - t||_2."""
     return _error_norm(y, target, 2.0)
 
 
-def linf(y, target):
+def linf(y: NDArray[Any], target: ArrayLike) -> float:
     """Mean over samples of max |y - t|."""
     return _error_norm(y, target, np.inf)
 
 
-METRICS = {"accuracy": accuracy, "l1": l1, "l2": l2, "linf": linf}
+METRICS: dict[str, Callable[[NDArray[Any], ArrayLike], float]] = {
+    "accuracy": accuracy,
+    "l1": l1,
+    "l2": l2,
+    "linf": linf,
+}
 
 
-def _class_accuracy(y, target):
+def _class_accuracy(y: NDArray[Any], target: ArrayLike) -> float:
     """Accuracy under a loss that is no classification, where one output is no logit."""
     if _single(y):
         raise ShapeError(
@@ -62,7 +72,7 @@ def _class_accuracy(y, target):
     return accuracy(y, target)
 
 
-def get(name, loss=None):
+def get(name: str, loss: Loss | None = None) -> Callable[[NDArray[Any], ArrayLike], float]:
     """The function of a metric.
 
     Parameters
@@ -84,7 +94,7 @@ def get(name, loss=None):
     return binary_accuracy if loss.independent else accuracy if loss.classification else _class_accuracy
 
 
-def classes(y):
+def classes(y: ArrayLike) -> NDArray[np.int64]:
     """The class each sample is taken for: (N,) from (N, C), (N, *spatial) from (N, C, *spatial); 0 or 1 from (N, 1)."""
     y = np.asarray(y)
     if _single(y):
@@ -92,7 +102,7 @@ def classes(y):
     return y.argmax(axis=1)
 
 
-def confusion_matrix(y, target, count=None):
+def confusion_matrix(y: NDArray[Any], target: ArrayLike, count: int | None = None) -> NDArray[np.int64]:
     """How often class i (row) was taken for class j (column).
 
     Parameters
@@ -123,7 +133,7 @@ def _error_norm(y, target, p):
     return float(np.mean([lp_norm(row, p) for row in e])) if len(e) else float("nan")
 
 
-def _target_classes(y, target):
+def _target_classes(y: NDArray[Any], target: NDArray[Any]) -> NDArray[np.int64]:
     """Class numbers of targets of either form."""
     if target.ndim < np.ndim(y):
         return target.astype(np.int64)
@@ -136,7 +146,7 @@ def _single(y):
     return np.ndim(y) == 1 or np.shape(y)[1:] == (1,)
 
 
-def _checked(y, target):
+def _checked(y: NDArray[Any], target: ArrayLike) -> NDArray[Any]:
     """The target as an array; ShapeError unless it is like y, or class numbers for it."""
     target, shape = np.asarray(target), np.shape(y)
     if not shape or target.shape not in (shape, shape[:1] + shape[2:]):

@@ -28,7 +28,7 @@ class Optimizer(Options):
         False  # whether moments hold squares: a gradient whose square overflows then stops the run
     )
 
-    def validate(self):
+    def validate(self) -> None:
         _within(self, "lr", self.lr, 0, math.inf)
 
 
@@ -53,11 +53,11 @@ class SGD(Optimizer):
             raise SpecError("sgd: nesterov needs a momentum above 0, such as momentum=0.9")
 
     @property
-    def update(self):
+    def update(self):  # type: ignore[override]  # a property, as `Optimizer` allows
         return operation("update.sgd" if self.momentum else "update.gradient_descent")
 
     @property
-    def moments(self):
+    def moments(self):  # type: ignore[override]
         return ("velocity",) if self.momentum else ()
 
 

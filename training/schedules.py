@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import SpecError
 from ..registry import Options, schedules
@@ -12,7 +13,7 @@ from ..registry import Options, schedules
 class Schedule(Options):
     """Base of schedules."""
 
-    def factor(self, steps, total, steps_per_epoch):
+    def factor(self, steps: NDArray[Any], total: int, steps_per_epoch: int) -> NDArray[Any]:
         """Factors of the learning rate.
 
         Parameters

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from typing import Any
 
 
 class Listening:
@@ -10,10 +11,11 @@ class Listening:
     Only in the main thread, where Python allows it. A signal that is ignored (nohup) stays ignored.
     """
 
-    def __init__(self, trainer):
-        self.trainer, self.former = trainer, {}
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.former: dict[int, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
@@ -21,11 +23,11 @@ class Listening:
                 if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self.former[number] = signal.signal(number, self.hear)
 
-    def hear(self, number, frame):
+    def hear(self, number: int, frame: Any) -> None:
         self.trainer._signal = number
         self.__exit__()
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         for number, handler in self.former.items():
             signal.signal(number, handler)
         self.former = {}

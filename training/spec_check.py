@@ -2,25 +2,27 @@
 
 import re
 import typing
+from collections.abc import Sequence
 from inspect import signature
+from typing import Any
 
 from ..errors import NnjitError, SpecError
 from ..layers.base import Layer
 from ..program.graph import Graph
-from ..registry import initializers
+from ..registry import Catalogue, initializers
 from ..registry.annotations import AnnotationError, coerce, describe
 from ..registry.specs import did_you_mean, parse, quoted, shown
 
 
-class Problems(list):
+class Problems(list[str]):
     """Sentences ``path: what is wrong``, each once."""
 
-    def add(self, path, what):
+    def add(self, path: str, what: object) -> None:
         line = f"{path}: {what}"
         if line not in self:
             self.append(line)
 
-    def report(self, where):
+    def report(self, where: str) -> None:
         """Raise SpecError if there are any; `where` is the file's name, or ""."""
         if len(self) == 1:
             raise SpecError(f"{where}: {self[0]}" if where else self[0])
@@ -30,13 +32,13 @@ class Problems(list):
             )
 
 
-def inside(path, key):
+def inside(path: str, key: str) -> str:
     """The path of a key: ``training.epochs``; a key that is no plain word in quotes."""
     word = key if key.isascii() and key.isidentifier() else quoted(key)
     return f"{path}.{word}" if path else word
 
 
-def check(catalogue, spec, path, problems):
+def check(catalogue: Catalogue, spec: Any, path: str, problems: Problems) -> Any:
     """The instance a spec describes, or None after writing down all that is wrong with it.
 
     Parameters
@@ -51,7 +53,8 @@ def check(catalogue, spec, path, problems):
         wanted = parse(spec, catalogue.kind)
         cls = catalogue.get(wanted.name)
     except NnjitError as error:
-        return problems.add(path, error)
+        problems.add(path, error)
+        return None
     known = list(signature(cls).parameters)
     before = len(problems)
     for name, value in {**dict(zip(known, wanted.args, strict=False)), **wanted.kwargs}.items():
@@ -66,7 +69,8 @@ def check(catalogue, spec, path, problems):
     try:
         return cls(*wanted.args, **wanted.kwargs)
     except NnjitError as error:
-        return problems.add(path, error)
+        problems.add(path, error)
+        return None
 
 
 def _inner(cls):
@@ -74,7 +78,7 @@ def _inner(cls):
     return cls.inner if issubclass(cls, Layer) else None
 
 
-def check_fit(layers, input_shape, loss, problems):
+def check_fit(layers: Sequence[Layer], input_shape: Sequence[int], loss: Any, problems: Problems) -> Graph | None:
     """Whether the shapes of layer instances compose, end in what the loss takes (None: any), and can be initialised.
 
     Returns the `Graph`, or None.
@@ -82,9 +86,11 @@ def check_fit(layers, input_shape, loss, problems):
     try:
         graph = Graph(layers, input_shape)
     except NnjitError as error:
-        return problems.add(_place(str(error)), error)
+        problems.add(_place(str(error)), error)
+        return None
     except OverflowError:
-        return problems.add("model.layers", "the sizes are beyond what a computer can count")
+        problems.add("model.layers", "the sizes are beyond what a computer can count")
+        return None
     for node in graph.nodes:
         for name, (_, parameter) in node.parameters.items():
             if parameter.size and parameter.start is not None and not isinstance(parameter.start, float):

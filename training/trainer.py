@@ -7,26 +7,31 @@ and the best parameters wait in memory.
 """
 
 import math
+import os
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.schema import Schema
-from ..data.split import spread
+from ..data.split import Split, spread
 from ..errors import DataError, DivergenceError, SpecError, UsageError
 from ..kernels.counters import ROWS, SEED, STEP, STOP
 from ..plots import picture
 from ..plots.run_log import read
 from ..program.memory import need
 from ..program.norms import lp_norm
-from ..program.program import Program
+from ..program.program import NetworkLike, Program
 from ..registry import losses, optimizers, schedules
 from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
 from . import metrics as metric_functions
 from .clip import create as create_clip
 from .measure import measure, targets_for, try_metrics
+from .settings import Settings
 from .signals import Listening
 
 PAUSE = 0.2  # seconds between two looks at signals and progress
@@ -40,15 +45,15 @@ SAMPLE = 1000  # training samples, at most, on which the metrics are measured at
 class History:
     """What happened: `steps` and `epochs` are the records of the log."""
 
-    steps: list = field(default_factory=list)
-    epochs: list = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
     interrupted: int | None = None  # the number of the signal that ended the run early
 
-    def add(self, records):
+    def add(self, records: Iterable[dict[str, Any]]) -> None:
         for record in records:
             (self.epochs if record.get("epoch_end") else self.steps).append(record)
 
-    def column(self, name):
+    def column(self, name: str) -> NDArray[np.float64]:
         """One number an epoch, such as "val_accuracy"; NaN where an epoch lacks it."""
         return np.array([record.get(name, math.nan) for record in self.epochs], dtype=float)
 
@@ -69,27 +74,34 @@ class Trainer:
         Names and scale of the samples, kept with the network; None: arrays without names.
     """
 
-    def __init__(self, network, train, validation, settings, run=None, reporter=None, schema=None):
+    def __init__(
+        self,
+        network: NetworkLike,
+        train: Split,
+        validation: Split | None,
+        settings: Settings,
+        run: RunDirectory | None = None,
+        reporter: Any = None,
+        schema: Schema | None = None,
+    ) -> None:
         self.network, self.settings = network, settings
         self.run_directory, self.reporter = run, reporter
         self.loss = losses.create(settings.loss)
         self.optimizer = optimizers.create(settings.optimizer)
         self.schedule = schedules.create(settings.schedule)
-        self.metrics = dict.fromkeys(("accuracy",) if self.loss.classification else ()) | dict.fromkeys(
-            settings.metrics
-        )
-        self.metrics = {name: metric_functions.get(name, self.loss) for name in self.metrics}
+        measured = dict.fromkeys([*(("accuracy",) if self.loss.classification else ()), *settings.metrics])
+        self.metrics = {name: metric_functions.get(name, self.loss) for name in measured}
         self.batch_size = min(settings.batch_size or len(train), len(train))
         self.steps_per_epoch = -(-len(train) // self.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
         self.schema = Schema.of(train) if schema is None else schema
-        self.train, self.validation = targets_for(train, network, self.loss), None
+        self.train = targets_for(train, network, self.loss)
+        self.validation: Split | None = None
         if validation is not None:
             self.validation = self.schema.scaled(targets_for(validation, network, self.loss))
         self.labels = self.train.y.ndim == 1
-        try_metrics(self.metrics, self.train, network)
-        if validation is not None:
-            try_metrics(self.metrics, self.validation, network)
+        for split in filter(None, (self.train, self.validation)):
+            try_metrics(self.metrics, split, network)
         # Rows are often sorted by class, so the first ones alone would say nothing.
         self.sample = self.train if len(train) <= SAMPLE else self.train.part(spread(len(train), SAMPLE))
         rates = self._rates()
@@ -101,11 +113,11 @@ class Trainer:
         if last:
             network.graph.warn_of_batches(last, f"the last batch ({last} of {len(train)} samples)")
         self.history = History()
-        self.progress = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None, "seconds": 0.0}
-        self.progress |= {"epochs": settings.epochs, "batch_size": self.batch_size}
+        self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None}
+        self.progress |= {"seconds": 0.0, "epochs": settings.epochs, "batch_size": self.batch_size}
         self._before = network.theta.copy()
-        self._unwritten = {}  # "best" and "last" -> tensors and progress that are newer than the file
-        self._signal = None
+        self._unwritten: dict[str, tuple] = {}  # "best" and "last" -> tensors and progress that are newer than the file
+        self._signal: int | None = None
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -121,11 +133,11 @@ class Trainer:
             raise SpecError(f"schedule: {name} must give a finite factor from 0 on for each of the {steps} steps")
         return rates
 
-    def compile(self):
-        """Compile the program, outside all timing."""
+    def compile(self) -> None:
+        """Compile the program, outside all timing; `run` does it where nobody has."""
         self.program.compile()
 
-    def record(self, path, config):
+    def record(self, path: str | os.PathLike[str], config: str) -> None:
         """Log and save into a new run directory.
 
         Parameters
@@ -137,7 +149,7 @@ class Trainer:
         self.progress["data"] = self._data()
         self.run_directory = RunDirectory.create(path, config, self.network, self.program.source, self.progress)
 
-    def check(self, progress):
+    def check(self, progress: Mapping[str, Any]) -> None:
         """Refuse to continue a checkpoint as another training than it was.
 
         Raises
@@ -169,7 +181,7 @@ class Trainer:
                 f"{rates[done]:.4g} at step {done + 1}; {way}start a new run with --epochs {more}"
             )
 
-    def resume(self, tensors, progress):
+    def resume(self, tensors: Mapping[str, NDArray[Any]], progress: Mapping[str, Any]) -> None:
         """Continue from a checkpoint's tensors and progress; the log is cut off behind it."""
         fill(self.network, tensors, "checkpoint")
         self.progress = {**progress, "epochs": self.settings.epochs, "batch_size": self.batch_size}
@@ -180,15 +192,14 @@ class Trainer:
             self.history.add(self.run_directory.rewind(self.progress["step"], self.progress["epoch"]))
         self._before = tensors.get("epoch:theta", self.network.theta).copy()
 
-    def run(self):
+    def run(self) -> History:
         """Train to the last epoch, or until a signal; returns the History, which names the signal.
 
         Raises
         ------
         DivergenceError : the loss or a gradient is NaN or infinite; says the step and the layer.
         """
-        if not hasattr(self.program, "epoch"):
-            self.compile()
+        self.compile()
         self.network.trained_on = self.schema.after(self.network.trained_on)
         state = self.program.state
         state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
@@ -214,7 +225,8 @@ class Trainer:
 
     def _load(self):
         """Data that fits is converted once; a GPU keeps it or streams it, so it gets all, converted as it is read."""
-        self._x = self._y = None
+        self._x: Any = None
+        self._y: Any = None
         if self.network.device == "cuda":
             self._x, self._y = self.train.converted(self.network.dtype)
         elif self.train.nbytes(self.network.dtype) <= IN_MEMORY:
@@ -318,6 +330,7 @@ class Trainer:
 
     def _validate(self):
         """Loss and metrics on the validation set, streamed."""
+        assert self.validation is not None
         found = measure(self._predict, self.validation, self.loss, self.metrics, self.network)
         if "confusion" in found and self.schema.classes is not None:
             found["classes"] = list(self.schema.classes)
@@ -380,7 +393,7 @@ class Trainer:
     def _write(self):
         """Write what is newer than the files; the best first, since a resume from the former last finds it again."""
         for name in ("best", "last"):
-            if name in self._unwritten:
+            if self.run_directory is not None and name in self._unwritten:
                 self.run_directory.checkpoint(name, self.network, *self._unwritten[name])
                 del self._unwritten[name]
         self._written = time.perf_counter()
@@ -400,14 +413,16 @@ class Trainer:
             getattr(self.reporter, what)(*details)
 
 
-def run_and_draw(trainer):
+def run_and_draw(trainer: Trainer) -> History:
     """Train, and draw loss and gradient norms into the run directory, also when training diverged."""
+    assert trainer.run_directory is not None
+    path = trainer.run_directory.path
     try:
         history = trainer.run()
     except DivergenceError:
-        _draw(trainer.run_directory.path)
+        _draw(path)
         raise
-    _draw(trainer.run_directory.path)
+    _draw(path)
     return history
 
 

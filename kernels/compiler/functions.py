@@ -85,11 +85,11 @@ class _Arithmetic:
         return self.builder.bitcast(shifted, self.format.float)
 
     def exp(self, x):
-        """Return 1 + q with n added to its exponent bits; outside the range `exact` return 0 or infinity."""
+        """Return 2^n (1 + q), 2^n in two factors that cannot overflow; beyond `exact` return 0 or infinity."""
         n, q = self.split(x)
-        bits = self.builder.bitcast(self.builder.fadd(q, self.number(1.0)), self.format.int)
-        bits = self.builder.add(bits, self.builder.shl(n, self.format.int(self.format.mantissa)))
-        value = self.builder.bitcast(bits, self.format.float)
+        half = self.builder.ashr(n, self.format.int(1))
+        first, second = self.power(half), self.power(self.builder.sub(n, half))
+        value = self.builder.fmul(self.call("fma", first, q, first), second)
         for bound, beyond, result in zip(self.format.exact, ("<", ">"), (0.0, math.inf), strict=True):
             outside = self.builder.fcmp_ordered(beyond, x, self.number(bound))
             value = self.builder.select(outside, self.number(result), value)

@@ -123,12 +123,13 @@ def inlined(function):
 def linked(function):
     """Mark a helper that kernels call by symbol: compiled once per element type, for any number of kernels.
 
-    Arguments are flat arrays (annotated ``array``), passed as addresses, tuples of whole numbers (annotated with their
-    length), tables of them (annotated ``places``) and whole numbers. It returns nothing. At least one argument is an
-    array; the first one determines the element type.
+    Annotations say what its arguments are: flat arrays (``array``), passed as addresses, views of matrices (``View``),
+    tuples of whole numbers (their length), named tuples of them (the class), tables of them (``places``); the others
+    are whole numbers. It returns nothing. At least one argument is an array or a view; the first one determines the
+    element type.
     """
     names, notes = list(inspect.signature(function).parameters), function.__annotations__
-    arrays = [name for name in names if notes.get(name) is array]
+    arrays = [name for name in names if notes.get(name) is array or hasattr(notes.get(name), "argument_type")]
     text = source.Source(function)
 
     @COMPILING
@@ -139,10 +140,7 @@ def linked(function):
         name = f"{text.label}_{digest(text.key(), real.__name__, sorted(FAST))}"
         text.register(real)
         plain = source.build(source.sums(source.real(text.tree(), namespace)), name, text.file, namespace)
-        kinds = {name: types.UniTuple(types.intp, count) for name, count in notes.items() if isinstance(count, int)}
-        kinds |= {name: types.CPointer(types.intp) for name, note in notes.items() if note is places}
-        kinds |= dict.fromkeys(arrays, types.CPointer(FLOATS[real]))
-        signature = tuple(kinds.get(name, types.intp) for name in names)
+        signature = tuple(_annotated(notes.get(name), FLOATS[real]) for name in names)
         return symbol(compiled(plain, signature, no_cpython_wrapper=True, no_cfunc_wrapper=True), signature), signature
 
     def typed(typing, given):
@@ -168,6 +166,21 @@ def linked(function):
     word.py_func, word.__doc__ = function, function.__doc__
     function.register = register
     return word
+
+
+def _annotated(note, element):
+    """Return the Numba type of an argument of a `linked` function, from its annotation and the element type."""
+    if note is None:
+        return types.intp
+    if isinstance(note, int):
+        return types.UniTuple(types.intp, note)
+    if note is array:
+        return types.CPointer(element)
+    if note is places:
+        return types.CPointer(types.intp)
+    if hasattr(note, "_fields"):
+        return types.NamedUniTuple(types.intp, len(note._fields), note)
+    return note.argument_type(element)
 
 
 class array:

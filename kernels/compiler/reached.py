@@ -51,6 +51,8 @@ def texts(function, seen):
         yield text(function)
     yield from _bytecode(function.__code__)
     yield from _told((function.__defaults__, function.__kwdefaults__), (), seen)
+    if hasattr(function, "register"):  # `linked`: annotations are the types of its arguments
+        yield from _told(function.__annotations__, (), seen)
     names = _names(function.__code__)
     reached = {name: function.__globals__[name] for name in names if name in function.__globals__}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):

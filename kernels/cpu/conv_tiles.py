@@ -20,6 +20,8 @@ from ..compiler.kernel import array, helper, inlined, linked, places
 from .matrix import product
 from .padding import frame, move
 from .tile import HIGH, REGISTERS, copy, fill, inner, lanes, load, numbers, outer, panel, store, strided, sums, zero
+from .view import View
+from .words import ADD, ZERO
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
 
@@ -196,7 +198,8 @@ def correlate(N, F, P: array, p, pn, image: 4, stride: 3, dilation: 3, W: array,
                 for f in range(F):
                     for i in range(ys[0]):
                         Y[y + n * yn + f * ys[0] + i] = B[b + f]
-            product(F, m, ys[0], W, w, ws[0], ws[1], P, p + n * pn, ys[0], Y, y + n * yn, ys[0], begin == 1)
+            image, result = View(P, ys[0], 1, p + n * pn), View(Y, ys[0], 1, y + n * yn)
+            product(View(W, ws[0], ws[1], w), image, result, F, ys[0], m, ZERO if begin == 1 else ADD)
         return
     T, V, terms = panel(P, ROOM), panel(P, WEIGHTS), numbers(TERMS)
     packed = packs(F, KH, stride[2], OW, L)

@@ -9,8 +9,11 @@ Numba would test each for "counted from the end".
 from numba import prange, uintp
 
 from ..compiler.kernel import add, helper, kernel
-from .matrix import ALONG, BESIDE, add_product_of_rows, product, shares
+from .matrix import product, shares
+from .matrix_transposed import LEAST_COLUMNS, TRANSPOSE_FROM, add_product_transposed
 from .tile import lanes, panel
+from .view import View
+from .words import ZERO
 
 COLUMNS = 64  # whose sums are taken at once, row after row
 ROWS = 512  # that are summed before they are added to the sum of all: a sum's error grows with its terms
@@ -35,7 +38,7 @@ def forward(x, W, b, y):
     """y (N, n) = x (N, m) W^T + b, with W (n, m) and b (n,) or (0,)."""
     N, m = x.shape
     n = W.shape[0]
-    tall, wide, across, down = shares(N, n, lanes(x), ALONG if N >= BESIDE else 0)
+    tall, wide, across, down = shares(N, n, lanes(x), LEAST_COLUMNS if N >= TRANSPOSE_FROM else 0)
     for block in prange(across * down):
         top, left = block // across * tall, block % across * wide
         rows, columns = min(tall, N - top), min(wide, n - left)
@@ -50,9 +53,8 @@ def forward(x, W, b, y):
         for i in range(top, top + rows):
             for j in range(uintp(left), uintp(left + columns)):
                 y[i, j] = b[j] if b.size else 0.0
-        add_product_of_rows(
-            rows, m, columns, x.reshape(-1), top * m, W.reshape(-1), left * m, y.reshape(-1), top * n + left, n
-        )
+        result = View(y, n, 1).at(top, left)
+        add_product_transposed(View(x, m, 1).row(top), View(W, m, 1).row(left), result, rows, columns, m)
 
 
 @kernel
@@ -63,11 +65,12 @@ def backward_input(W, dy, dx):
     tall, wide, across, down = shares(N, m, lanes(W), 0)
     for block in prange(across * down):
         top, left = block // across * tall, block % across * wide
-        rows, columns, at = min(tall, N - top), min(wide, m - left), top * m + left
+        rows, columns = min(tall, N - top), min(wide, m - left)
         if m < lanes(W):
-            _combination(dy, top * n, n, 1, W, dx, at, rows, columns, n, m)
+            _combination(dy, top * n, n, 1, W, dx, top * m + left, rows, columns, n, m)
         else:
-            product(rows, n, columns, dy.reshape(-1), top * n, n, 1, W.reshape(-1), left, m, dx.reshape(-1), at, m, 1)
+            result = View(dx, m, 1).at(top, left)
+            product(View(dy, n, 1).row(top), View(W, m, 1).column(left), result, rows, columns, n, ZERO)
 
 
 @kernel
@@ -78,11 +81,12 @@ def backward_weight(x, dy, dW):
     tall, wide, across, down = shares(n, m, lanes(x), 0)
     for block in prange(across * down):
         top, left = block // across * tall, block % across * wide
-        rows, columns, at = min(tall, n - top), min(wide, m - left), top * m + left
+        rows, columns = min(tall, n - top), min(wide, m - left)
         if m < lanes(x):
-            _combination(dy, top, 1, n, x, dW, at, rows, columns, N, m)
+            _combination(dy, top, 1, n, x, dW, top * m + left, rows, columns, N, m)
         else:
-            product(rows, N, columns, dy.reshape(-1), top, 1, n, x.reshape(-1), left, m, dW.reshape(-1), at, m, 1)
+            result = View(dW, m, 1).at(top, left)
+            product(View(dy, 1, n).row(top), View(x, m, 1).column(left), result, rows, columns, N, ZERO)
 
 
 @kernel

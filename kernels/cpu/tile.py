@@ -15,6 +15,7 @@ loads of the others give 0, stores leave memory alone. Tails are thus a matter o
 means that all exist.
 
 In plain Python the same words work on NumPy arrays, so that kernels can be run and their races found without compiling.
+On views, which hold address and strides, the words of words.py do the same.
 """
 
 import operator
@@ -37,7 +38,9 @@ def vector_bytes():
 
 BYTES = vector_bytes()
 REGISTERS = 32 if BYTES == 64 or platform.machine() in ("aarch64", "arm64") else 16
-HIGH = 8 if REGISTERS == 32 else 4  # rows of a tile three vectors wide: with its factors it fills the registers
+NR = 3  # vectors in a row of a tile, as in BLIS
+MR = 8 if REGISTERS == 32 else 4  # rows of a tile NR vectors wide: with its factors it fills the registers
+HIGH = MR  # its name in the kernels that are not written on views
 MASKS = BYTES == 64  # whether loads and stores with a mask cost no more than those without
 
 
@@ -197,6 +200,74 @@ class _Words:
     def absolute(self, a):
         return self._call(f"llvm.fabs.v{self.kind.lanes}f{self.bytes * 8}", self.vector, [a])
 
+    # What words mean, on addresses: `left` is stepped through by rows of the tile, `right` by vectors of a row.
+
+    def outer(self, tile, left, row_stride, right, width, vector_stride):
+        row = self.row(right, self.kind.c, width, vector_stride)
+        for r in range(self.kind.r):
+            factor = self.splat(self.builder.load(self.step(left, row_stride, r)))
+            for v in range(self.kind.c):
+                k = r * self.kind.c + v
+                value = self.fma(factor, row[v], self.builder.extract_value(tile, k))
+                tile = self.builder.insert_value(tile, value, k)
+        return tile
+
+    def inner(self, tile, left, row_stride, right, vector_stride, width):
+        columns = self.row(right, self.kind.c, width, vector_stride)
+        for r in range(self.kind.r):
+            row = self.row(self.step(left, row_stride, r), 1, width, None)[0]
+            for v in range(self.kind.c):
+                k = r * self.kind.c + v
+                value = self.fma(row, columns[v], self.builder.extract_value(tile, k))
+                tile = self.builder.insert_value(tile, value, k)
+        return tile
+
+    def load_tile(self, place, row_stride, width, vector_stride):
+        tile = ir.Constant(self.context.get_value_type(self.kind), ir.Undefined)
+        for n in range(self.kind.r):
+            for v, vector in enumerate(self.row(self.step(place, row_stride, n), self.kind.c, width, vector_stride)):
+                tile = self.builder.insert_value(tile, vector, n * self.kind.c + v)
+        return tile
+
+    def store_tile(self, place, row_stride, tile, width, vector_stride):
+        t, pairs = self.kind, []
+        for r in range(t.r):
+            row = self.step(place, row_stride, r)
+            for v in range(t.c):
+                value = self.builder.extract_value(tile, r * t.c + v)
+                at = (row, v) if vector_stride is None else (self.step(row, vector_stride, v), 0)
+                pairs.append((value, *at))
+        self.put(pairs, width, t.lanes * (t.c if vector_stride is None else 1))
+
+    def add_totals(self, place, row_stride, column_stride, tile):
+        t = self.kind
+        totals = self.totals([self.builder.extract_value(tile, k) for k in range(t.r * t.c)])
+        for k, total in enumerate(totals):
+            at = self.step(self.step(place, row_stride, k // t.c), column_stride, k % t.c)
+            self.builder.store(self.builder.fadd(self.builder.load(at), total), at)
+
+    def transpose(self, target, target_stride, place, stride, rows):
+        """A square of as many numbers either way as a vector has; from `rows` on the last row is repeated."""
+        builder, n, number, row = self.builder, self.kind.lanes, ir.IntType(32), []
+        for j in range(n):
+            at = stride.type(j)
+            if rows is not None:
+                last = builder.sub(rows, rows.type(1))
+                at = builder.select(builder.icmp_signed("<", at, last), at, last)
+            row.append(self.load(builder.gep(place, [builder.mul(at, stride)])))
+        half = 1
+        while half < n:  # bit by bit the number of a row and the number in it change places
+            for j in range(n):
+                if not j & half:
+                    a, b = row[j], row[j + half]
+                    low = [k if not k & half else n + k - half for k in range(n)]
+                    high = [k + half if not k & half else n + k for k in range(n)]
+                    pair = (builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(number, n), o)) for o in (low, high))
+                    row[j], row[j + half] = pair
+            half *= 2
+        for k in range(n):
+            self.store(row[k], self.step(target, target_stride, k))
+
 
 # -- what the words mean, in plain Python ------------------------------------------------------------------------------
 
@@ -309,11 +380,6 @@ def _most(t, u):
     return np.where((u > t) | ((u != u) & (t == t)), u, t)
 
 
-def _where_same(t, u, a, b):
-    """a where t and u are the same number or both NaN, else b."""
-    return np.where((t == u) | ((t != t) & (u != u)), a, b)
-
-
 def _pointer(A):
     """Where an array begins, of the type of a panel: so that a variable may be either."""
     return A
@@ -343,9 +409,9 @@ def _word(plain):
     """An intrinsic, and as its `py_func` (as of any jitted function) what it means in plain Python."""
 
     def mark(definition):
-        word = intrinsic(definition)
-        word.py_func, word.__doc__ = plain, plain.__doc__
-        return word
+        made = intrinsic(definition)
+        made.py_func, made.__doc__ = plain, plain.__doc__
+        return made
 
     return mark
 
@@ -355,8 +421,8 @@ def _literal(*kinds):
 
 
 def _optional(*kinds):
-    """Numba types of whole numbers that may be None."""
-    return [kind if isinstance(kind, types.NoneType) else types.intp for kind in kinds]
+    """Numba types of whole numbers that may be None, or left out."""
+    return [types.none if kind in (None, types.none) else types.intp for kind in kinds]
 
 
 def _values(kinds, values):
@@ -402,13 +468,7 @@ def outer(typing, t, A, i, si, B, j, width, sj):
         tile, a, i, si, b, j, width, sj = (*args[:6], *_values(sig.args[6:], args[6:]))
         words = _Words(context, builder, t)
         left, right = words.at(A, a, i), words.at(B, b, j)
-        row = words.row(right, t.c, width, sj)
-        for r in range(t.r):
-            factor = words.splat(builder.load(words.step(left, si, r)))
-            for v in range(t.c):
-                k = r * t.c + v
-                tile = builder.insert_value(tile, words.fma(factor, row[v], builder.extract_value(tile, k)), k)
-        return tile
+        return words.outer(tile, left, si, right, width, sj)
 
     return t(t, A, types.intp, types.intp, B, types.intp, *_optional(width, sj)), generate
 
@@ -419,13 +479,7 @@ def inner(typing, t, A, i, si, B, j, sj, width):
         tile, a, i, si, b, j, sj, width = (*args[:7], *_values(sig.args[7:], args[7:]))
         words = _Words(context, builder, t)
         left, right = words.at(A, a, i), words.at(B, b, j)
-        columns = words.row(right, t.c, width, sj)
-        for r in range(t.r):
-            row = words.row(words.step(left, si, r), 1, width, None)[0]
-            for v in range(t.c):
-                k = r * t.c + v
-                tile = builder.insert_value(tile, words.fma(row, columns[v], builder.extract_value(tile, k)), k)
-        return tile
+        return words.inner(tile, left, si, right, sj, width)
 
     return t(t, A, types.intp, types.intp, B, types.intp, types.intp, *_optional(width)), generate
 
@@ -466,13 +520,7 @@ def store(typing, C, i, si, t, width, sj):
     def generate(context, builder, sig, args):
         c, i, si, tile, width, sj = (*args[:4], *_values(sig.args[4:], args[4:]))
         words = _Words(context, builder, t)
-        place, pairs = words.at(C, c, i), []
-        for r in range(t.r):
-            row = words.step(place, si, r)
-            for v in range(t.c):
-                value = builder.extract_value(tile, r * t.c + v)
-                pairs.append((value, row, v) if sj is None else (value, words.step(row, sj, v), 0))
-        words.put(pairs, width, t.lanes * (t.c if sj is None else 1))
+        words.store_tile(words.at(C, c, i), si, tile, width, sj)
         return context.get_dummy_value()
 
     return types.void(C, types.intp, types.intp, t, *_optional(width, sj)), generate
@@ -483,11 +531,7 @@ def sums(typing, C, i, si, sj, t):
     def generate(context, builder, sig, args):
         c, i, si, sj, tile = args
         words = _Words(context, builder, t)
-        place = words.at(C, c, i)
-        totals = words.totals([builder.extract_value(tile, k) for k in range(t.r * t.c)])
-        for k, total in enumerate(totals):
-            at = words.step(words.step(place, si, k // t.c), sj, k % t.c)
-            builder.store(builder.fadd(builder.load(at), total), at)
+        words.add_totals(words.at(C, c, i), si, sj, tile)
         return context.get_dummy_value()
 
     return types.void(C, types.intp, types.intp, types.intp, t), generate
@@ -501,11 +545,7 @@ def load(typing, C, i, si, r, c, width, sj):
 
     def generate(context, builder, sig, args):
         words, (width, sj) = _Words(context, builder, t), _values(sig.args[5:], args[5:])
-        place, tile = words.at(C, args[0], args[1]), ir.Constant(context.get_value_type(t), ir.Undefined)
-        for n in range(t.r):
-            for v, vector in enumerate(words.row(words.step(place, args[2], n), t.c, width, sj)):
-                tile = builder.insert_value(tile, vector, n * t.c + v)
-        return tile
+        return words.load_tile(words.at(C, args[0], args[1]), args[2], width, sj)
 
     return t(C, types.intp, types.intp, r, c, *_optional(width, sj)), generate
 
@@ -561,27 +601,9 @@ def turn(typing, T, t, st, P, p, sp, rows):
     kind, kind_of_rows = Tile(P.dtype, 1, 1), rows
 
     def generate(context, builder, sig, args):
-        words, n, number = _Words(context, builder, kind), kind.lanes, ir.IntType(32)
-        place, rows, row = words.at(P, args[3], args[4]), _values((kind_of_rows,), args[6:])[0], []
-        for j in range(n):
-            at = args[5].type(j)
-            if rows is not None:
-                last = builder.sub(rows, rows.type(1))
-                at = builder.select(builder.icmp_signed("<", at, last), at, last)
-            row.append(words.load(builder.gep(place, [builder.mul(at, args[5])])))
-        half = 1
-        while half < n:  # bit by bit the number of a row and the number in it change places
-            for j in range(n):
-                if not j & half:
-                    a, b = row[j], row[j + half]
-                    low = [k if not k & half else n + k - half for k in range(n)]
-                    high = [k + half if not k & half else n + k for k in range(n)]
-                    pair = (builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(number, n), o)) for o in (low, high))
-                    row[j], row[j + half] = pair
-            half *= 2
-        target = words.at(T, args[0], args[1])
-        for k in range(n):
-            words.store(row[k], words.step(target, args[2], k))
+        words, rows = _Words(context, builder, kind), _values((kind_of_rows,), args[6:])[0]
+        place, target = words.at(P, args[3], args[4]), words.at(T, args[0], args[1])
+        words.transpose(target, args[2], place, args[5], rows)
         return context.get_dummy_value()
 
     return types.void(T, types.intp, types.intp, P, types.intp, types.intp, *_optional(rows)), generate

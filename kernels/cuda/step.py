@@ -1,7 +1,7 @@
 """The end of a training step on CUDA: norms of the gradient by layer, a row of the log, what the next step reads.
 
-What the program's text does chunk by chunk (`measure`, `cost`, `record`) is two launches here, so that no number has to
-come to the host: the update that follows reads learning rate, clipping and stop flag where `record` leaves them.
+What the program's text does chunk by chunk (`chunk_norm`, `cost`, `record`) is two launches here, so that no number has
+to come to the host: the update that follows reads learning rate, clipping and stop flag where `record` leaves them.
 
 Parallel plan. measure: a block of threads owns a chunk of the gradient, which lies in one layer; its threads divide by
 the samples, add up the powers in float64 and join them in a tree. record: one block adds the samples' losses and the

@@ -19,7 +19,7 @@ MODES = ("constant", "edge", "reflect", "wrap")  # np.pad's names of geometry.BO
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
     if padded.size:
-        padded[...] = np.pad(x, [(0, 0), (0, 0), *_sides(x, padded, before)], MODES[border])
+        padded[...] = np.pad(x, [(0, 0), (0, 0), *_sides(x, padded, before)], MODES[border])  # type: ignore[call-overload]
     y[...] = b[:, None, None, None] if b.size else 0
     for tap, positions, cells, image in _taps(x, padded, W, y, stride, dilation, before, border):
         for maps, inputs in _groups(W, groups):
@@ -90,7 +90,7 @@ def _fold(dpadded, dx, before, border):
     for axis, sides in enumerate(_sides(dx, dpadded, before), start=2):
         i = dx.shape[axis]
         constant = {"constant_values": -1} if border == 0 else {}
-        source = np.pad(np.arange(i), sides, MODES[border], **constant)
+        source = np.pad(np.arange(i), sides, MODES[border], **constant)  # type: ignore[call-overload]
         cells, folded = np.moveaxis(dpadded, axis, 0), np.zeros((i, *np.delete(dpadded.shape, axis)), dx.dtype)
         np.add.at(folded, source[source >= 0], cells[source >= 0])
         dpadded = np.moveaxis(folded, 0, axis)

@@ -1,0 +1,164 @@
+"""The words of the register tile on views: with them a matrix product reads as mathematics::
+
+    tile = zeros(C, 4, 2)                               # 4 rows of 2 vectors, in registers
+    for k in range(K):
+        tile = outer(tile, A.column(k), B.row(k))       # tile += A[:4, k] (x) B[k, :2 vectors]
+    store(C, tile)                                      # C[:4, :2 vectors] = tile
+
+Vectors lie in the rows of a view: their numbers follow each other, whatever the stride of the columns. `columns` says
+how many numbers of a row exist: loads of the others give 0, stores leave memory alone. Without it all of them exist.
+In plain Python the same words work on NumPy arrays (see tile.py).
+"""
+
+from numba import types
+
+from ..compiler.kernel import inlined
+from . import tile as tiles
+from .tile import Tile, _optional, _values, _word, _Words
+from .view import parts
+
+ADD, ZERO, BIAS = 0, 1, 2  # what a result starts from: what it holds, zeros, the bias of its row
+
+zeros, stack_array = tiles.zero, tiles.panel
+
+
+def _outer(tile, a, b, columns=None):
+    """tile + a[:, 0] (x) b[0, :]: one rank-1 update."""
+    return tiles.outer.py_func(tile, a.data, a.first, a.row_stride, b.data, b.first, columns, None)
+
+
+@_word(_outer)
+def outer(typing, tile, a, b, columns=None):
+    def generate(context, builder, sig, args):
+        left, right = (parts(context, builder, *pair) for pair in zip(sig.args[1:3], args[1:3], strict=True))
+        (width,) = _values(sig.args[3:], args[3:])
+        return _Words(context, builder, tile).outer(args[0], left.data, left.row_stride, right.data, width, None)
+
+    return tile(tile, a, b, *_optional(columns)), generate
+
+
+def _dot(tile, a, b, columns=None):
+    """tile[i, j] + a[i, :] * b[j, :]: vectors of products, which `hsum_add` sums at the end."""
+    return tiles.inner.py_func(tile, a.data, a.first, a.row_stride, b.data, b.first, b.row_stride, columns)
+
+
+@_word(_dot)
+def dot(typing, tile, a, b, columns=None):
+    def generate(context, builder, sig, args):
+        left, right = (parts(context, builder, *pair) for pair in zip(sig.args[1:3], args[1:3], strict=True))
+        (width,) = _values(sig.args[3:], args[3:])
+        words = _Words(context, builder, tile)
+        return words.inner(args[0], left.data, left.row_stride, right.data, right.row_stride, width)
+
+    return tile(tile, a, b, *_optional(columns)), generate
+
+
+def _hsum_add(C, tile):
+    """C[i, j] += the sum of the numbers of the vector j of the row i of the tile."""
+    tiles.sums.py_func(C.data, C.first, C.row_stride, C.column_stride, tile)
+
+
+@_word(_hsum_add)
+def hsum_add(typing, C, tile):
+    def generate(context, builder, sig, args):
+        view = parts(context, builder, C, args[0])
+        _Words(context, builder, tile).add_totals(view.data, view.row_stride, view.column_stride, args[1])
+        return context.get_dummy_value()
+
+    return types.void(C, tile), generate
+
+
+def _load(A, rows, vectors, columns=None):
+    """The tile of `rows` rows of so many vectors (literals) where A begins."""
+    return tiles.load.py_func(A.data, A.first, A.row_stride, rows, vectors, columns, None)
+
+
+@_word(_load)
+def load(typing, A, rows, vectors, columns=None):
+    if not tiles._literal(rows, vectors):
+        return None
+    tile = Tile(A.dtype, rows.literal_value, vectors.literal_value)
+
+    def generate(context, builder, sig, args):
+        view, (width,) = parts(context, builder, A, args[0]), _values(sig.args[3:], args[3:])
+        return _Words(context, builder, tile).load_tile(view.data, view.row_stride, width, None)
+
+    return tile(A, rows, vectors, *_optional(columns)), generate
+
+
+def _store(C, tile, columns=None):
+    """C = tile, where C begins."""
+    tiles.store.py_func(C.data, C.first, C.row_stride, tile, columns, None)
+
+
+@_word(_store)
+def store(typing, C, tile, columns=None):
+    def generate(context, builder, sig, args):
+        view, (width,) = parts(context, builder, C, args[0]), _values(sig.args[2:], args[2:])
+        _Words(context, builder, tile).store_tile(view.data, view.row_stride, args[1], width, None)
+        return context.get_dummy_value()
+
+    return types.void(C, tile, *_optional(columns)), generate
+
+
+def _copy(target, source, columns):
+    """target = a vector of the row where source begins: `columns` numbers of it, then zeros."""
+    tiles.copy.py_func(target.data, target.first, source.data, source.first, columns)
+
+
+@_word(_copy)
+def copy(typing, target, source, columns):
+    def generate(context, builder, sig, args):
+        to, of = (parts(context, builder, *pair) for pair in zip(sig.args[:2], args[:2], strict=True))
+        words = _Words(context, builder, Tile(source.dtype, 1, 1))
+        words.store(words.row(of.data, 1, args[2], None)[0], to.data)
+        return context.get_dummy_value()
+
+    return types.void(target, source, types.intp), generate
+
+
+def _transpose(target, source, rows=None):
+    """target[j, i] = source[i, j], i and j up to the numbers of a vector; from `rows` on the last row is repeated."""
+    tiles.turn.py_func(target.data, target.first, target.row_stride, source.data, source.first, source.row_stride, rows)
+
+
+@_word(_transpose)
+def transpose(typing, target, source, rows=None):
+    def generate(context, builder, sig, args):
+        to, of = (parts(context, builder, *pair) for pair in zip(sig.args[:2], args[:2], strict=True))
+        (count,) = _values(sig.args[2:], args[2:])
+        words = _Words(context, builder, Tile(source.dtype, 1, 1))
+        words.transpose(to.data, to.row_stride, of.data, of.row_stride, count)
+        return context.get_dummy_value()
+
+    return types.void(target, source, *_optional(rows)), generate
+
+
+# -- choice of a size --------------------------------------------------------------------------------------------------
+
+
+def by_size(make, sizes):
+    """A function (most, *arguments) that runs make(size) for the largest size up to `most`, and returns that size.
+
+    `sizes` descend; the last one is taken without a comparison.
+    """
+    size, *smaller = sizes
+    run = make(size)
+    if not smaller:
+
+        @inlined
+        def last(most, *arguments):
+            run(*arguments)
+            return size
+
+        return last
+    others = by_size(make, smaller)
+
+    @inlined
+    def choose(most, *arguments):
+        if most >= size:
+            run(*arguments)
+            return size
+        return others(most, *arguments)
+
+    return choose
