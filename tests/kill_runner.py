@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 import nnjit.data
-import nnjit.network.assemble  # noqa: F401
+import nnjit.program.assemble  # noqa: F401
 from nnjit.launch import launch
 from nnjit.launch.progress import Lines
 from nnjit.storage import checkpoint, run_directory

@@ -852,7 +852,7 @@ class CudaAPIError(Exception):
     [
         (
             "[700] CUDA_ERROR_ILLEGAL_ADDRESS",
-            r".*\[700\] CUDA_ERROR_ILLEGAL_ADDRESS; .*lost",
+            r"CUDA error \[700\] CUDA_ERROR_ILLEGAL_ADDRESS; .*lost",
         ),
         ("[2] CUDA_ERROR_OUT_OF_MEMORY", "the GPU has not enough free memory; a smaller batch_size needs less"),
     ],
