@@ -1,18 +1,18 @@
-"""A network in plain words: lists, numbers and texts that other frameworks are told of, without importing nnjit's."""
+"""A description of a network in plain lists, numbers and texts, for other frameworks that do not import nnjit."""
 
 from ..registry import layers as catalogue
 
 
 def describe(layers, shape, prefix=""):
-    """Every layer with all of its numbers resolved, as JSON can hold them.
+    """Describe every layer with all of its numbers resolved, in a form that JSON can hold.
 
     Parameters
     ----------
     layers : list of Layer
     shape : tuple of int
-        Of the input, without the batch.
+        Shape of the input, without the batch.
     prefix : str
-        Goes before the names of layers, ``residual.3.`` inside a residual.
+        Prefix of layer names, ``residual.3.`` inside a residual.
 
     Returns
     -------

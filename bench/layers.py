@@ -1,4 +1,4 @@
-"""Time of every layer of a network in training, of a whole step and of prediction, beside the machine's ceiling."""
+"""Times of each layer in training, of a training step and of a prediction, compared with the machine's peak."""
 
 import json
 import subprocess
@@ -15,14 +15,14 @@ from . import machine
 from .describe import describe
 from .probe import Probe
 
-TURN, COUNT = 0.02, 9  # seconds of one timing, and how many of them the median is of
+TURN, COUNT = 0.02, 9  # seconds per timing, and timings per median
 
 
 @dataclass
 class Timing:
-    """Seconds of one layer on a batch, forward and backward; 0.0 where nothing is computed.
+    """Seconds of one layer on a batch, forward and backward; 0.0 for a pass without computation.
 
-    `flops` are two a multiplication, of all passes that were timed; None where the layer multiplies nothing.
+    `flops` counts two per multiplication, over all timed passes; None if the layer multiplies nothing.
     """
 
     name: str
@@ -34,17 +34,17 @@ class Timing:
 
     @property
     def rate(self):
-        """Floating-point operations a second."""
+        """Floating-point operations per second."""
         seconds = self.forward + self.backward
         return self.flops / seconds if self.flops and seconds > 0 else None
 
 
 @dataclass
 class Bench:
-    """What `bench` found; times in seconds, for one batch.
+    """The results of `bench`; times in seconds, for one batch.
 
-    `rest` is what a step does besides its layers (data, loss, norms, update); `torch` holds "version", "step" and
-    "predict" of PyTorch, or "why" there is none.
+    `rest` is the part of a step outside its layers (data, loss, norms, update); `torch` holds "version", "step" and
+    "predict" of PyTorch, or "why" PyTorch was not timed.
     """
 
     layers: list
@@ -54,7 +54,7 @@ class Bench:
     flops: float  # of the whole step
     peak: float
     bandwidth: float
-    others: float | None = None  # share of the processors that other processes used meanwhile
+    others: float | None = None  # share of the CPU that other processes used meanwhile
     torch: dict = field(default_factory=dict)
 
 
@@ -67,7 +67,7 @@ def bench(network, loss, optimizer, batch_size, progress=None):
     loss, optimizer : specs
     batch_size : int
     progress : callable or None
-        Called with a few words before each part.
+        Called with a short description before each part.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def _layer(probe, node, batch_size):
     forward, backward = (_seconds(probe, probe.of(node.name, way)) for way in ("forward", "backward"))
     if node.skip is not None:
         forward = _seconds(probe, probe.of(node.name, "add"))
-    # A layer with weights multiplies as often for dx as for dW; any other goes over its numbers once a direction.
+    # A layer with weights multiplies as often for dx as for dW; other layers make one pass per direction.
     passes = {line.direction for line in probe.lines if line.node == node.name} - {"backward_bias"}
     flops = 2.0 * node.layer.operations(node.x.shape) * batch_size * len(passes)
     return Timing(node.name, node.y.shape, forward, backward, flops or None)
@@ -137,7 +137,7 @@ def _median(run):
 
 
 def _torch(network, program):
-    """The same by PyTorch in a process of its own: two OpenMP runtimes in one would fight over the cores."""
+    """Time PyTorch in a separate process, since two OpenMP runtimes in one would compete for the cores."""
     if find_spec("torch") is None:
         return {"why": "PyTorch is not installed"}
     import numba

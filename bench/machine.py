@@ -1,6 +1,6 @@
-"""What this machine can do at most: multiplications and additions in registers, and traffic with memory.
+"""Peak speed of this machine: multiplications and additions in registers, and memory bandwidth.
 
-Both are measured now, on this machine, with as many threads as are asked for; shares in the tables refer to them.
+Both are measured now, with the requested number of threads; the shares in the tables refer to them.
 """
 
 import os
@@ -13,19 +13,19 @@ from numba import njit, prange
 
 from ..kernels.cpu.tile import BYTES, HIGH, outer, store, zero
 
-ROUNDS = 5  # the best counts: a ceiling is what was reached once
-SECONDS = 0.05  # of one round
+ROUNDS = 5  # measurements, of which the best counts: a peak needs to be reached only once
+SECONDS = 0.05  # length of one round
 
 
 @cache
 def peak(dtype="float32", threads=None):
-    """Floating-point operations a second of fused multiply-adds that never leave the registers; two each.
+    """Measure floating-point operations per second, for fused multiply-adds (two each) in registers.
 
     Parameters
     ----------
     dtype : "float32" or "float64"
     threads : int or None
-        As many as Numba has if None.
+        Numba's number of threads if None.
 
     Returns
     -------
@@ -39,9 +39,9 @@ def peak(dtype="float32", threads=None):
 
 @cache
 def bandwidth(threads=None):
-    """Bytes a second of a triad a = b + s c over arrays far larger than the caches, three transfers a number.
+    """Measure bytes per second of a triad a = b + s c over arrays far larger than the caches, three transfers a number.
 
-    As in STREAM (McCalpin 1995); that a line is read before it is written does not count.
+    As in STREAM (McCalpin 1995), the read of a cache line before its write is not counted.
     """
     count = threads or numba.get_num_threads()
     size = _triad_size()
@@ -56,7 +56,7 @@ def bandwidth(threads=None):
 
 
 def processor():
-    """Name of the processor, number of cores that this process may use, and its vector unit, as text."""
+    """Describe the processor: its name, the number of cores available to this process, and its vector unit."""
     import llvmlite.binding as llvm
 
     features = llvm.get_host_cpu_features()
@@ -66,7 +66,7 @@ def processor():
 
 
 def busy():
-    """Seconds that the machine's processors were busy, or taken away by its host; None where it does not tell."""
+    """Read the seconds that the processors were busy or stolen by the host; None if the system hides them."""
     try:
         with open("/proc/stat", encoding="ascii") as file:
             user, nice, system, _, _, irq, soft, steal = map(int, file.readline().split()[1:9])
@@ -76,13 +76,13 @@ def busy():
 
 
 class Others:
-    """Watches from its creation on what share of all processors goes to other processes."""
+    """A meter for the share of the CPU that other processes use, from its creation on."""
 
     def __init__(self):
         self.began, self.busy, self.own = time.perf_counter(), busy(), sum(os.times()[:4])
 
     def share(self):
-        """0.0 to 1.0; None where the system does not tell. Children count as own once they have ended."""
+        """Return 0.0 to 1.0; None if the system does not report it. Finished child processes count as this one."""
         if self.busy is None:
             return None
         foreign = busy() - self.busy - (sum(os.times()[:4]) - self.own)
@@ -93,7 +93,7 @@ VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "sve": "SVE", "ne
 
 
 def _model():
-    """The name that Linux and macOS give the processor."""
+    """Read the processor's name, on Linux and macOS."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), None)
@@ -104,7 +104,7 @@ def _model():
 
 
 def _triad_size():
-    """Numbers in an array: 128 MB, or less where memory is short."""
+    """Size of an array in numbers: 128 MB, or less if memory is short."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -113,11 +113,11 @@ def _triad_size():
 
 
 def _best(run, times, work, threads):
-    """The highest rate of some rounds; `work` is what one time does."""
+    """Return the highest rate of several rounds; `work` is the amount per repetition."""
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
-        run(times)  # compiles
+        run(times)  # compile
         once = 0.0
         while once < SECONDS and times < 2**40:
             times = times if once == 0.0 else 2 * times
@@ -145,7 +145,7 @@ def _triad():
 
 
 def _register_loop(dtype):
-    """A loop whose accumulators fill half of the registers, and the operations of one turn of it on one thread."""
+    """Return a loop whose accumulators fill half of the registers, and its operations per iteration and thread."""
     rows = HIGH  # rows x 2 accumulators, more than latency times throughput
 
     @njit

@@ -1,8 +1,8 @@
-"""The process in which PyTorch is timed: reads what `layers.py` asks on standard input, answers with one line of JSON.
+"""The process that times PyTorch: it reads the request of `layers.py` on standard input and prints one line of JSON.
 
     {"version": ..., "layers": {name: [forward, backward] or null}, "step": seconds or null, "predict": ...}
 
-Each number is the better of both memory formats. What PyTorch has no layer for is null.
+Each number is the better of both memory formats, or null if PyTorch has no such layer.
 """
 
 import json
@@ -31,7 +31,7 @@ def answer(request):
 
 
 def _flat(rows):
-    """The layers inside of residuals in their place."""
+    """Yield all layers in order, with residuals replaced by their inner layers."""
     for row in rows:
         yield from _flat(row.get("layers", []))
         if "layers" not in row:
@@ -43,7 +43,7 @@ def _least(found, place):
 
 
 def _layer(row, batch, real, first):
-    """[forward, backward] of one layer, null without a twin; the first layer's input has no gradient."""
+    """Time one layer: [forward, backward], or None without a twin; the first layer's input has no gradient."""
     try:
         best = [
             _alone(torch_twin.layer(row).to(real).train(), row, batch, real, layout, first)
@@ -73,7 +73,7 @@ def _alone(module, row, batch, real, layout, first):
 
 
 def _whole(request, real, layout):
-    """(seconds of a training step, of a prediction), or None for a network without a twin."""
+    """Time a training step and a prediction in seconds; None for a network without a twin."""
     try:
         module = torch_twin.build(request["rows"]).to(real).to(memory_format=layout)
         cost = torch_twin.loss(request["loss"])

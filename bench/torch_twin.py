@@ -1,6 +1,6 @@
-"""The same network in PyTorch, made from `describe`'s words. Imports torch, and nothing of nnjit's that needs Numba.
+"""The same network in PyTorch, built from the output of `describe`. Imports torch, and no part of nnjit with Numba.
 
-Parameters have nnjit's names ("conv.1.W"), so both sides can begin with the same numbers.
+Parameters have nnjit's names ("conv.1.W"), so both networks can start from the same numbers.
 """
 
 import math
@@ -10,21 +10,21 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-MODES = {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}  # nnjit's words for borders in torch's
+MODES = {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}  # nnjit's border -> torch's padding_mode
 PARAMETERS = {"W": "weight", "b": "bias", "gain": "weight", "offset": "bias"}
 
 
 class NoTwin(Exception):
-    """PyTorch has no layer that does the same."""
+    """PyTorch has no equivalent layer."""
 
 
 def build(rows):
-    """A module of `describe`'s rows; NoTwin for a layer that PyTorch does not have."""
+    """Build a module from the rows of `describe`; NoTwin for a layer that PyTorch does not have."""
     return nn.Sequential(*(layer(row) for row in rows))
 
 
 def layer(row):
-    """The module of one row."""
+    """Build the module of one row."""
     kind, options = row["kind"], row["options"]
     if kind in ACTIVATIONS:
         return ACTIVATIONS[kind](options)
@@ -35,7 +35,7 @@ def layer(row):
 
 
 def parameters(module, rows):
-    """nnjit's name -> tensor, of a module made by `build`."""
+    """Map nnjit's parameter names to the tensors of a module made by `build`."""
     found: dict = {}
     for child, row in zip(module, rows, strict=True):
         if "layers" in row:
@@ -62,7 +62,7 @@ class Residual(nn.Module):
 
 
 class Padded(nn.Module):
-    """Padding that the layer after it cannot do by itself."""
+    """Padding that the next layer does not support."""
 
     def __init__(self, pads, mode, twin, value=0.0):
         super().__init__()
@@ -95,7 +95,7 @@ def _symmetric(row):
 
 
 def _pads(row):
-    """F.pad's order: the last dimension first."""
+    """Return the padding in F.pad's order: the last dimension first."""
     return [n for pair in reversed(row["padding"]) for n in pair]
 
 
@@ -179,7 +179,7 @@ MAKERS = {
 
 
 def loss(name):
-    """The cost of a batch of outputs, as nnjit's loss of that name."""
+    """Return the cost function of nnjit's loss of that name."""
     if name not in LOSSES:
         raise NoTwin(name)
     return LOSSES[name]
@@ -195,7 +195,7 @@ LOSSES = {
 
 
 def optimizer(name, options, parameters, **how):
-    """torch.optim's object for nnjit's update rule; `how` is foreach or fused."""
+    """Make the torch.optim optimizer for nnjit's update rule; `how` is foreach or fused."""
     o, decay = options, {"weight_decay": options.get("weight_decay", 0)}
     if name == "sgd":
         rule = {"momentum": o["momentum"], "nesterov": o["nesterov"]}

@@ -36,7 +36,7 @@ def bench(config, plugin, assignments, **options):
     _print(network, found, batch_size)
 
 
-def _resolve(config, plugin, assignments, given):
+def _resolve(config, plugin, assignments, overrides):
     """Return the network, and (loss, optimizer, batch size), checked as `nnjit run` checks them."""
     from .. import data
     from ..errors import UsageError
@@ -44,18 +44,18 @@ def _resolve(config, plugin, assignments, given):
     from ..network.network import Network
     from ..registry import create
 
-    if "input_shape" in given:
-        given["input_shape"] = _sizes(given["input_shape"])
-    table, where = options.config_table(config, given, assignments, plugin)
-    made = launch.read_config(table, where)
+    if "input_shape" in overrides:
+        overrides["input_shape"] = _sizes(overrides["input_shape"])
+    table, source_name = options.config_table(config, overrides, assignments, plugin)
+    made = launch.read_config(table, source_name)
     if made.run.device != "cpu":
         raise UsageError("run.device: nnjit bench measures the CPU; benchmarks/gpu.py measures a GPU")
     if made.run.threads is not None:
         launch.use_threads(made.run.threads)
     batch, model, samples = made.training.batch_size, made.model, None
-    if "data" in given or model.input_shape is None:
+    if "data" in overrides or model.input_shape is None:
         dataset = data.load(made.data["name"])
-        network, samples = launch.build(made, dataset, where), len(dataset.train)
+        network, samples = launch.build(made, dataset, source_name), len(dataset.train)
     else:
         layers = [create(spec) for spec in model.layers]
         network = Network(layers, tuple(model.input_shape), model.dtype, made.run.device, made.training.seed)

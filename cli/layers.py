@@ -28,7 +28,7 @@ def layers(name, kind, plugin):
         return
     found = _find_all(catalogue, catalogue.names(name or "*"))
     if name is not None and not found:
-        raise UnknownName(f"no {catalogue.kind} matches {name!r}; known are {', '.join(catalogue.names())}")
+        raise UnknownName(f"no {catalogue.kind} matches {name!r}; known names: {', '.join(catalogue.names())}")
     if found:
         table(
             (catalogue.kind, "options", "what it is", "from"),

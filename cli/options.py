@@ -1,8 +1,8 @@
-"""Options of several commands, and the places of their values in the config."""
+"""Options of several commands, and the path of their values in the config."""
 
 import click
 
-# Option -> where its value goes in the config.
+# Option -> path of its value in the config.
 PLACES = {
     "layers": ("model", "layers"),
     "input_shape": ("model", "input_shape"),
@@ -22,16 +22,16 @@ plugin = click.option(
 )
 
 
-def config_table(config, given, assignments, plugins):
-    """Return the table of a config file with the changes of the command line, and what errors call the file.
+def config_table(config, overrides, assignments, plugins):
+    """Return the table of a config file with the changes of the command line, and its name for errors.
 
     Parameters
     ----------
     config : path or None
-    given : dict
+    overrides : dict
         Option -> value, the names of `PLACES`.
     assignments : sequence of str
-        ``section.key=value``, later than `given`.
+        ``section.key=value``, applied after `overrides`.
     plugins : sequence of str
 
     Raises
@@ -40,10 +40,10 @@ def config_table(config, given, assignments, plugins):
     """
     from ..training import config_file
 
-    table, where = ({}, "") if config is None else config_file.read(config)
-    for name, value in given.items():
+    table, source_name = ({}, "") if config is None else config_file.read(config)
+    for name, value in overrides.items():
         config_file.assign(table, PLACES[name], {"name": value} if name == "data" else value)
     for assignment in assignments:
         config_file.override(table, assignment)
     config_file.add_plugins(table, plugins)
-    return table, where
+    return table, source_name

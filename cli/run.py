@@ -34,28 +34,28 @@ def run(config, output, resume, plugin, assignments, **options):
 
     CONFIG.toml may be - for standard input. The config is checked completely before anything is written.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    overrides = {name: value for name, value in options.items() if value is not None}
     if resume is None:
-        return _start(config, output, plugin, assignments, given)
-    refused = [name for name in given if name not in ON_RESUME]
+        return _start(config, output, plugin, assignments, overrides)
+    refused = [name for name in overrides if name not in ON_RESUME]
     refused += [name for name, value in (("config", config), ("output", output), ("set", assignments)) if value]
     if refused:
         wrong = " and ".join("CONFIG.toml" if name == "config" else f"--{name.replace('_', '-')}" for name in refused)
         raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
-    return _resume(resume, plugin, given)
+    return _resume(resume, plugin, overrides)
 
 
-def _start(config, output, plugin, assignments, given):
+def _start(config, output, plugin, assignments, overrides):
     from ..launch import launch
 
-    table, where = options.config_table(config, given, assignments, plugin)
-    return _conclude(launch.start(table, output, where))
+    table, source_name = options.config_table(config, overrides, assignments, plugin)
+    return _conclude(launch.start(table, output, source_name))
 
 
-def _resume(path, plugin, given):
+def _resume(path, plugin, overrides):
     from ..launch import launch
 
-    return _conclude(launch.resume(path, plugin, **given))
+    return _conclude(launch.resume(path, plugin, **overrides))
 
 
 def _conclude(trainer):

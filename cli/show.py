@@ -37,9 +37,9 @@ def _of_config(path, plugins):
     from ..launch import launch
     from ..training import config_file
 
-    table, where = config_file.read(path)
+    table, source_name = config_file.read(path)
     config_file.add_plugins(table, plugins)
-    trainer, config = launch.prepare(launch.read_config(table, where), where)
+    trainer, config = launch.prepare(launch.read_config(table, source_name), source_name)
     return {
         "summary.txt": trainer.network.summary(),
         "config.toml": config.text().rstrip(),

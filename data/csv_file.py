@@ -180,7 +180,7 @@ def _classes(path, first_lines):
     """Return (the class of each label text, the names of the classes, or None for numeric labels)."""
     for text, line in first_lines:
         if text in MISSING or NOT_FINITE.fullmatch(text):
-            what = f"the label {_short([text])} stands for a missing one" if text else "the label is empty"
+            what = f"the label {_short([text])} means a missing value" if text else "the label is empty"
             raise DataError(f"{path}, line {line}: {what}; leave such rows out, or give the class a name")
         if CONTROL.search(text):
             raise DataError(f"{path}, line {line}: the label {_short([text])} holds a control character")
@@ -201,8 +201,8 @@ def _classes(path, first_lines):
         value = float(text)
         if not (value.is_integer() and 0 <= value <= MOST_LABEL):
             raise DataError(
-                f"{path}, line {line}: the label {_short([text])} is no class, which is a whole number from 0 or a "
-                "word; use target='value' for a number to be predicted"
+                f"{path}, line {line}: the label {_short([text])} is not a class, that is, a whole number from 0 or a "
+                "word; use target='value' for a number to predict"
             )
         other, first = spelled.setdefault(value, (text, line))
         if other != text:

@@ -91,7 +91,7 @@ def _read_header(file, path):
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= MOST_DIMENSIONS:
         raise DataError(
-            f"{path} is not an IDX file: it begins with the bytes {magic.hex(' ') or 'of nothing'}, but 00 00, a type "
+            f"{path} is not an IDX file: it begins with the bytes {magic.hex(' ') or '(none)'}, but 00 00, a type "
             f"({', '.join(f'{code:02x}' for code in TYPES)}) and the number of dimensions (at most {MOST_DIMENSIONS}) "
             "were expected"
         )

@@ -96,7 +96,7 @@ class Images(Options):
                 if not mode.startswith(DEEP):
                     image = ImageOps.exif_transpose(file).convert("L" if self.gray else "RGB")
         except Exception as error:  # pillow's decoders raise various errors for a damaged file
-            raise DataError(f"{path} is damaged or no image: {reason(error)}") from error
+            raise DataError(f"{path} is damaged or not an image: {reason(error)}") from error
         if mode.startswith(DEEP):
             raise DataError(f"{path} has pixels of mode {mode}, but only images of 8 bits a channel are read")
         if self.size is not None and image.size != self.size[::-1]:

@@ -59,7 +59,7 @@ def _read_arrays(path, wanted):
     """
     with reading(path), open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
-            raise DataError(f"{path} is not an NPZ file: it is no zip archive, or it is cut short")
+            raise DataError(f"{path} is not an NPZ file: it is not a zip archive, or it is cut short")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] if wanted is None or name in wanted else None for name in archive.files}

@@ -154,10 +154,8 @@ class Schema:
         missing = [name for name in mine if name not in place]
         extra = [name for name in columns if name not in known]
         if missing or extra:
-            wrong = [f"missing are {_listed(missing)}"] * bool(missing) + [f"unknown are {_listed(extra)}"] * bool(
-                extra
-            )
-            raise DataError(f"{dataset.train.name}: the columns are not those of training: {' and '.join(wrong)}")
+            wrong = [f"missing: {_listed(missing)}"] * bool(missing) + [f"unknown: {_listed(extra)}"] * bool(extra)
+            raise DataError(f"{dataset.train.name}: the columns are not those of training ({'; '.join(wrong)})")
         return [place[name] for name in mine]
 
     def _relabelled(self, splits, names):

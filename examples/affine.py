@@ -19,7 +19,7 @@ class Affine(Layer):
 
     # Arguments are bound by name: x, y, their gradients dx, dy, the parameters, "d" + a parameter, the options. With
     # form="channels" arrays are (N, C, positions). A kernel holds one top-level prange loop; its iterations may run in
-    # any order, so each writes elements of its own.
+    # any order, so no two write the same element.
 
     @kernel(form="channels")
     def forward(x, gain, offset, y):

@@ -1,4 +1,4 @@
-"""An initializer of one's own, for ``nnjit run --plugin examples/initializer.py``: orthogonal rows."""
+"""A custom initializer, for ``nnjit run --plugin examples/initializer.py``: orthogonal weights."""
 
 import numpy as np
 from nnjit.layers import Initializer
@@ -7,7 +7,7 @@ from nnjit.registry import initializers
 
 @initializers.register("orthogonal")
 class Orthogonal(Initializer):
-    """The weights as a matrix (units, inputs) have orthogonal rows or columns (Saxe et al. 2014, arXiv:1312.6120)."""
+    """Orthogonal rows or columns of the weight matrix (units, inputs) (Saxe et al. 2014, arXiv:1312.6120)."""
 
     gain: float = 1.0
 

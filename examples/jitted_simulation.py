@@ -1,8 +1,8 @@
-"""A trained network inside a jitted loop: a pendulum whose force law was learned from samples.
+"""A trained network inside a jitted loop: a pendulum with a force law learned from samples.
 
-A network learns the angular acceleration of a damped pendulum. The simulation below is the user's own ``@njit``
-function; it gets ``program.predict`` and the state as ARGUMENTS, so its cached code works with any network of these
-shapes, and a call costs little more than the network's arithmetic.
+A network learns the angular acceleration of a damped pendulum. The simulation below is an ordinary ``@njit`` function
+that takes ``program.predict`` and the state as ARGUMENTS. So its cached code works with any network of these shapes,
+and a call costs little more than the network's arithmetic.
 
     python examples/jitted_simulation.py
 """
@@ -17,13 +17,13 @@ GRAVITY, DAMPING, DT = 9.81, 0.2, 1e-3
 
 
 def acceleration(angle, speed):
-    """What the network has to learn."""
+    """Return the angular acceleration, which the network learns."""
     return -GRAVITY * np.sin(angle) - DAMPING * speed
 
 
 @njit(cache=True)
 def simulate(predict, state, x, y, angle, speed, steps):
-    """Semi-implicit Euler with the network as the force; x (1, 2) and y (1, 1) are its input and output."""
+    """Integrate by semi-implicit Euler with the network as force; x (1, 2) and y (1, 1) are its input and output."""
     path = np.empty(steps)
     for i in range(steps):
         x[0, 0], x[0, 1] = angle, speed
@@ -52,7 +52,7 @@ def main(steps=5000):
 
     program = net.compile(loss="mse", optimizer="sgd", batch_size=1)
     one, out = np.empty((1, 2)), np.empty((1, 1))
-    simulate(program.predict, program.state, one, out, 1.0, 0.0, 1)  # compiles
+    simulate(program.predict, program.state, one, out, 1.0, 0.0, 1)  # compile
     begin = time.perf_counter()
     path = simulate(program.predict, program.state, one, out, 1.0, 0.0, steps)
     seconds = time.perf_counter() - begin

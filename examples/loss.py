@@ -1,4 +1,4 @@
-"""A loss of one's own, for ``nnjit run --plugin examples/loss.py``: C_i = sum log cosh(y - target)."""
+"""A custom loss, for ``nnjit run --plugin examples/loss.py``: C_i = sum log cosh(y - target)."""
 
 import numpy as np
 from nnjit.registry import losses
@@ -8,7 +8,7 @@ from numba import prange
 
 @losses.register("log_cosh")
 class LogCosh(Loss):
-    """sum_j log cosh(y_j - t_j): squares of small differences, magnitudes of large ones."""
+    """Loss sum_j log cosh(y_j - t_j): quadratic for small differences, linear for large ones."""
 
     @kernel(form="flat")
     def forward(y, target, loss):

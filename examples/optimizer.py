@@ -1,4 +1,4 @@
-"""An update rule of one's own, for ``nnjit run --plugin examples/optimizer.py``: steps by the gradient's sign."""
+"""A custom update rule, for ``nnjit run --plugin examples/optimizer.py``: steps by the sign of the gradient."""
 
 import numpy as np
 from nnjit.registry import optimizers

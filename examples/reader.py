@@ -1,4 +1,4 @@
-"""A data set of one's own, for ``nnjit run --plugin examples/reader.py``: two spirals of points in the plane."""
+"""A custom data set, for ``nnjit run --plugin examples/reader.py``: two spirals of points in the plane."""
 
 import numpy as np
 from nnjit.data import Dataset, Split
@@ -7,7 +7,7 @@ from nnjit.registry import Options, datasets
 
 @datasets.register("spirals")
 class Spirals(Options):
-    """Points of two spirals that wind around each other; the label says which. x (count, 2), y (count,)."""
+    """Points on two interleaved spirals; the label is the number of the spiral. x (count, 2), y (count,)."""
 
     count: int = 400
     seed: int = 0

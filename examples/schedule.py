@@ -1,4 +1,4 @@
-"""A schedule of one's own, for ``nnjit run --plugin examples/schedule.py``: the rate falls like 1 / sqrt(step)."""
+"""A custom schedule, for ``nnjit run --plugin examples/schedule.py``: the rate falls like 1 / sqrt(step)."""
 
 import numpy as np
 from nnjit.registry import schedules
@@ -7,7 +7,7 @@ from nnjit.training import Schedule
 
 @schedules.register("inverse_sqrt")
 class InverseSqrt(Schedule):
-    """sqrt(first / max(first, step)): 1 for the first steps, then ever slower."""
+    """Factor sqrt(first / max(first, step)): 1 for the first steps, then decreasing."""
 
     first: int = 100
 

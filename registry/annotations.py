@@ -9,7 +9,7 @@ from ..errors import SpecError
 from .specs import MAX_BITS, did_you_mean, either, shown
 
 
-class Misfit(Exception):
+class AnnotationError(Exception):
     """The value does not fit; `hint` is appended to the error message."""
 
     def __init__(self, hint: str = ""):
@@ -17,8 +17,8 @@ class Misfit(Exception):
         self.hint = hint
 
 
-def fit(value: Any, annotation: Any) -> Any:
-    """Convert a value to the annotated type (3 to 3.0 for a float, a list to a tuple), or raise Misfit.
+def coerce(value: Any, annotation: Any) -> Any:
+    """Convert a value to the annotated type (3 to 3.0 for a float, a list to a tuple), or raise AnnotationError.
 
     Annotations may be int, float (also whole numbers and inf, not nan), bool, str, None, tuple, list, dict with or
     without element types, unions, Literal, Any; any other class means an instance of it. bool is never a number here.
@@ -30,14 +30,14 @@ def fit(value: Any, annotation: Any) -> Any:
     if annotation is None or annotation is types.NoneType:
         return _require(value is None, value)
     if origin in (typing.Union, types.UnionType):
-        return _fit_union(value, arguments)
+        return _coerce_union(value, arguments)
     if origin is Literal:
         if not any(type(value) is type(choice) and value == choice for choice in arguments):
             words = [choice for choice in arguments if isinstance(choice, str)]
-            raise Misfit(did_you_mean(value, words) if isinstance(value, str) else "")
+            raise AnnotationError(did_you_mean(value, words) if isinstance(value, str) else "")
         return value
     if origin is typing.Annotated:
-        return fit(value, arguments[0])
+        return coerce(value, arguments[0])
     kind = origin or annotation
     if kind is int:
         _require(isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= MAX_BITS)
@@ -50,11 +50,11 @@ def fit(value: Any, annotation: Any) -> Any:
         return str.__str__(value)
     if kind in (tuple, list):
         _require(isinstance(value, (tuple, list)))
-        return _fit_sequence(value, kind, arguments)
+        return _coerce_sequence(value, kind, arguments)
     if kind is dict:
         _require(isinstance(value, dict))
         of_key, of_item = arguments or (Any, Any)
-        return {fit(key, of_key): fit(item, of_item) for key, item in value.items()}
+        return {coerce(key, of_key): coerce(item, of_item) for key, item in value.items()}
     return _require(not isinstance(kind, type) or isinstance(value, kind), value)
 
 
@@ -66,17 +66,17 @@ def checked(name: str, value: Any, annotation: Any, low: float = -math.inf, high
     SpecError : one sentence that begins with `name`.
     """
     try:
-        fitted = fit(value, annotation)
+        fitted = coerce(value, annotation)
         if low <= fitted <= high:
             return fitted
-    except Misfit:
+    except AnnotationError:
         pass
     ends = [f"from {low} to {high}"] * (high < math.inf) or [f"from {low} on"] * (low > -math.inf)
     raise SpecError(f"{name}: expected {' '.join([describe(annotation), *ends])}, got {shown(value)}")
 
 
 def describe(annotation: Any) -> str:
-    """Describe the values that `fit` accepts: "a whole number or a tuple of whole numbers"."""
+    """Describe the values that `coerce` accepts: "a whole number or a tuple of whole numbers"."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in _WORDS:
         return _WORDS[annotation]
@@ -111,7 +111,7 @@ _WORDS = {
 
 def _require(condition, value=None):
     if not condition:
-        raise Misfit
+        raise AnnotationError
     return value
 
 
@@ -126,30 +126,30 @@ def _real(value):
     try:
         return float(value)
     except OverflowError:
-        raise Misfit from None
+        raise AnnotationError from None
 
 
-def _fit_union(value, members):
+def _coerce_union(value, members):
     """Fit the value to the member that keeps its type if there is one, else to the first that accepts it."""
     results = []
     for member in members:
         try:
-            results.append(fit(value, member))
-        except Misfit as misfit:
-            results.append(misfit)
-    fitting = [result for result in results if not isinstance(result, Misfit)]
+            results.append(coerce(value, member))
+        except AnnotationError as error:
+            results.append(error)
+    fitting = [result for result in results if not isinstance(result, AnnotationError)]
     if not fitting:
-        raise Misfit(next((result.hint for result in results if result.hint), ""))
+        raise AnnotationError(next((result.hint for result in results if result.hint), ""))
     return next((result for result in fitting if type(result) is type(value)), fitting[0])
 
 
-def _fit_sequence(value, kind, arguments):
+def _coerce_sequence(value, kind, arguments):
     if not arguments:  # TOML has only lists: inside a tuple they become tuples too
         return _tuples(value) if kind is tuple else [_python(item) for item in value]
     if kind is tuple and arguments[-1] is not ...:
         _require(len(value) == len(arguments))
-        return tuple(fit(item, each) for item, each in zip(value, arguments, strict=True))
-    return kind(fit(item, arguments[0]) for item in value)
+        return tuple(coerce(item, each) for item, each in zip(value, arguments, strict=True))
+    return kind(coerce(item, arguments[0]) for item in value)
 
 
 def _tuples(value):

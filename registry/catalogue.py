@@ -220,7 +220,7 @@ class Catalogue:
         if not free:
             raise DuplicateName(
                 f"{self.kind} {quoted(name)} is registered already by {where}, and now again by"
-                f" {sources.described(cls)}; choose another name or say force=True"
+                f" {sources.described(cls)}; choose another name or pass force=True"
             )
 
     def _settle(self, name):
@@ -256,8 +256,8 @@ class Catalogue:
     def _unknown(self, name):
         names = self.names()
         return UnknownName(
-            f"no {self.kind} is called {quoted(name)}{did_you_mean(name, names)}; known are"
-            f" {', '.join(names) or 'none'}; {self.one} of your own is loaded with --plugin FILE_OR_MODULE"
+            f"no {self.kind} is called {quoted(name)}{did_you_mean(name, names)}; known names:"
+            f" {', '.join(names) or 'none'}; load your own {self.kind} with --plugin FILE_OR_MODULE"
         )
 
 

@@ -18,7 +18,7 @@ from inspect import Parameter, Signature, get_annotations
 from typing import Any, TypeAlias, Union
 
 from ..errors import NnjitError, SpecError
-from .annotations import Misfit, describe, fit
+from .annotations import AnnotationError, coerce, describe
 from .sources import NAMES
 from .specs import Spec, did_you_mean, literal, quoted, shown
 
@@ -149,9 +149,9 @@ def _shown_default(field):
 def _checked(cls, field, value):
     annotation = _annotation(cls, field)
     try:
-        return fit(value, annotation)
-    except (Misfit, RecursionError) as error:
-        hint = error.hint if isinstance(error, Misfit) else ""
+        return coerce(value, annotation)
+    except (AnnotationError, RecursionError) as error:
+        hint = error.hint if isinstance(error, AnnotationError) else ""
         raise SpecError(
             f"{_name(cls)}: {field.name}: expected {describe(annotation)}, got {shown(value)}{hint}"
         ) from None
@@ -161,8 +161,8 @@ def _default(cls, field):
     """Return the default converted to its annotation (0 of a float is 0.0); unchanged if it does not fit."""
     value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     try:
-        return fit(value, _annotation(cls, field))
-    except Misfit:
+        return coerce(value, _annotation(cls, field))
+    except AnnotationError:
         return value
 
 

@@ -261,7 +261,8 @@ def test_keys_are_the_same_in_every_process(tmp_path):
     """Whatever order Python gives its sets; none of nnjit's own kernels is left out of the cache."""
     code = """
 import importlib, pkgutil
-from nnjit.kernels import cache, cpu
+from nnjit.kernels import cpu
+from nnjit.kernels.compiler import cache
 from nnjit.kernels.compiler.kernel import Kernel
 modules = [importlib.import_module(f"nnjit.kernels.cpu.{each.name}") for each in pkgutil.iter_modules(cpu.__path__)]
 modules += [cls for cls in vars(importlib.import_module("nnjit.layers.activations")).values() if isinstance(cls, type)]
@@ -464,7 +465,7 @@ def test_the_second_process_ends_with_the_first(tmp_path, number):
     code = """
 import os, subprocess, time
 import numpy as np
-from nnjit.kernels import prepare
+from nnjit.kernels.compiler import prepare
 from nnjit.kernels.cpu.conv_tiles import pack
 from nnjit.kernels.cpu.matrix import product
 from nnjit.kernels.cpu.padding import frame

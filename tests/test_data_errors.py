@@ -258,7 +258,7 @@ def test_idx_folders(tmp_path):
 @pytest.mark.parametrize(
     ("match", "content"),
     [
-        ("is not an NPZ file: it is no zip archive", b"PK but no more than that"),
+        ("is not an NPZ file: .*zip archive", b"PK but no more than that"),
         ("is not an NPZ file", npz(**GOOD)[:-30]),
         ("holds no arrays x and y .or x_train and y_train., but a, b", npz(a=GOOD["x"], b=GOOD["y"])),
         ("holds x but no y, only x, z", npz(x=GOOD["x"], z=GOOD["y"])),
@@ -341,10 +341,10 @@ def test_npz_with_other_things_in_the_archive(tmp_path):
         ("line 5, column 'x': 'a.nb' is", 'label,x\n0,1\n0,"\n3"\n0,"a\nb"\n'.replace('"\n3"', "3"), {}),
         ("line 3: the label is empty", "label,x\na,1\n ,2\n", {}),
         ("line 2 has '3' and line 4 has 'cat'", "label,x\n3,1\n3,1\ncat,1\n", {}),
-        ("line 3: the label '1.5' is no class", "label,x\n0,1\n1.5,1\n", {}),
-        ("line 2: the label '-1' is no class", "label,x\n-1,1\n", {}),
-        ("line 2: the label 'nan' stands for a missing one", "label,x\nnan,1\n", {}),
-        ("line 3: the label 'NA' stands for a missing one", "label,x\ncat,1\nNA,2\n", {}),
+        ("line 3: the label '1.5' is .* class", "label,x\n0,1\n1.5,1\n", {}),
+        ("line 2: the label '-1' is .* class", "label,x\n-1,1\n", {}),
+        ("line 2: the label 'nan' .* missing", "label,x\nnan,1\n", {}),
+        ("line 3: the label 'NA' .* missing", "label,x\ncat,1\nNA,2\n", {}),
         ("lines 2 and 4 write one label in two ways, '01', '1'", "label,x\n01,1\n01,1\n1,2\n", {}),
         ("lines 2 and 3 write one label in two ways, '1', '1.0'", "label,x\n1,1\n1.0,2\n", {}),
         ("line 3 has '10' and line 2 has '1_0'", "label,x\n1_0,1\n10,1\n", {}),
@@ -356,7 +356,7 @@ def test_npz_with_other_things_in_the_archive(tmp_path):
         ("line 2: the label 'a.x00' holds a control character", "label,x\na\0,1\n", {}),
         ("line 3: unexpected end of data", 'label,x\na,1\n"b,2\n', {}),
         ("line 2: ',' expected after '\"'", 'label,x\n"a"b,1\n', {}),
-        ("line 2: the label '1e30' is no class", "label,x\n1e30,1\n", {}),
+        ("line 2: the label '1e30' is .* class", "label,x\n1e30,1\n", {}),
         ("the label 250000 would mean", "label,x\n250000,1\n3,2\n", {}),
         ("line 3, column 'label': 'cat' is not a finite number", "label,x\n1,1\ncat,1\n", {"target": "value"}),
         ("line 2: field larger than field limit", f'label,x\n0,"{"1" * 200_000}"\n', {}),
@@ -393,9 +393,9 @@ def test_images(tmp_path, monkeypatch):
     (tmp_path / "cat" / "2.png").write_bytes(png((2, 3), np.uint16))
     fails("2.png has pixels of mode I;16", Images, folder)
     (tmp_path / "cat" / "2.png").write_bytes(png((200, 3))[:60])
-    fails("2.png is damaged or no image", Images, folder, size=(2, 2))
+    fails("2.png is damaged or .*image", Images, folder, size=(2, 2))
     (tmp_path / "cat" / "2.png").write_bytes(b"")
-    fails("2.png is damaged or no image", Images, folder)
+    fails("2.png is damaged or .*image", Images, folder)
     fails("size: expected .height, width.", Images, folder, size=(0, 2), error=SpecError)
     monkeypatch.setitem(sys.modules, "PIL", None)
     fails(re.escape('needs pillow: pip install "nnjit[images]"'), Images, folder)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -80,9 +81,9 @@ def test_columns_and_classes_that_do_not_match(table, tmp_path):
     def refused(columns, kinds=kinds):
         return nnjit("evaluate", run, "--data", write_table(tmp_path / "t.csv", x, kinds, columns), status=1)
 
-    assert "the columns are not those of training: missing are 'b', 'c'\n" in refused("a")
-    assert "missing are 'c' and unknown are 'd'\n" in refused("abd")
-    assert "unknown are 'd', 'e'\n" in refused("adbec")
+    assert re.search(r"columns .* of training .*missing.* 'b', 'c'(?!,)", refused("a"))
+    assert re.search(r"missing.* 'c'(?!,).* unknown.* 'd'(?!,)", refused("abd"))
+    assert re.search(r"unknown.* 'd', 'e'(?!,)", refused("adbec")) and "missing" not in refused("adbec")
     assert "not trained on the class 'cats'; did you mean cat?" in refused("abc", ["cats", *kinds[1:]])
     assert "not trained on the class 'emu', 'gnu'; it knows 'cat', 'cow', 'dog'" in refused(
         "abc", ["emu", "gnu", *kinds[2:]]
@@ -103,7 +104,7 @@ def test_names_are_in_the_checkpoint_the_log_the_picture_and_the_predictions(tab
     with np.load("y.npz", allow_pickle=False) as saved:
         assert saved["class"].tolist() == [row[0] for row in rows]
     np.savetxt("short.csv", x[:, :2], delimiter=",", header="a,b", comments="")
-    assert "missing are 'c'" in nnjit("predict", run, "--input", "short.csv", status=1)
+    assert "missing: 'c'" in nnjit("predict", run, "--input", "short.csv", status=1)
 
 
 def test_two_classes_with_names_and_one_output(tmp_path, here):

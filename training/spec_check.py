@@ -10,7 +10,7 @@ from ..errors import NnjitError, SpecError
 from ..layers.base import Layer
 from ..program.graph import Graph
 from ..registry import Catalogue, initializers
-from ..registry.annotations import Misfit, describe, fit
+from ..registry.annotations import AnnotationError, coerce, describe
 from ..registry.specs import did_you_mean, parse, quoted, shown
 
 
@@ -113,10 +113,10 @@ def _fits(cls, name, value, path, problems):
     except (NameError, TypeError, KeyError):  # an annotation that cannot be read; making the instance says why
         return True
     try:
-        fit(value, annotation)
+        coerce(value, annotation)
         return True
-    except (Misfit, RecursionError) as misfit:
-        hint = misfit.hint if isinstance(misfit, Misfit) else ""
+    except (AnnotationError, RecursionError) as error:
+        hint = error.hint if isinstance(error, AnnotationError) else ""
         problems.add(path, f"expected {describe(annotation)}, got {shown(value)}{hint}")
         return False
 
