@@ -246,8 +246,8 @@ class _Words:
             at = self.step(self.step(place, row_stride, k // t.c), column_stride, k % t.c)
             self.builder.store(self.builder.fadd(self.builder.load(at), total), at)
 
-    def transpose(self, target, target_stride, place, stride, rows):
-        """A square of as many numbers either way as a vector has; from `rows` on the last row is repeated."""
+    def transposed(self, place, stride, rows):
+        """Columns of a square as wide and high as a vector has numbers; from `rows` on the last row is repeated."""
         builder, n, number, row = self.builder, self.kind.lanes, ir.IntType(32), []
         for j in range(n):
             at = stride.type(j)
@@ -265,8 +265,11 @@ class _Words:
                     pair = (builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(number, n), o)) for o in (low, high))
                     row[j], row[j + half] = pair
             half *= 2
-        for k in range(n):
-            self.store(row[k], self.step(target, target_stride, k))
+        return row
+
+    def store_rows(self, target, stride, vectors):
+        for k, vector in enumerate(vectors):
+            self.store(vector, self.step(target, stride, k))
 
 
 # -- what the words mean, in plain Python ------------------------------------------------------------------------------
@@ -602,8 +605,8 @@ def turn(typing, T, t, st, P, p, sp, rows):
 
     def generate(context, builder, sig, args):
         words, rows = _Words(context, builder, kind), _values((kind_of_rows,), args[6:])[0]
-        place, target = words.at(P, args[3], args[4]), words.at(T, args[0], args[1])
-        words.transpose(target, args[2], place, args[5], rows)
+        columns = words.transposed(words.at(P, args[3], args[4]), args[5], rows)
+        words.store_rows(words.at(T, args[0], args[1]), args[2], columns)
         return context.get_dummy_value()
 
     return types.void(T, types.intp, types.intp, P, types.intp, types.intp, *_optional(rows)), generate

@@ -130,7 +130,7 @@ def transpose(typing, target, source, rows=None):
         to, of = (parts(context, builder, *pair) for pair in zip(sig.args[:2], args[:2], strict=True))
         (count,) = _values(sig.args[2:], args[2:])
         words = _Words(context, builder, Tile(source.dtype, 1, 1))
-        words.transpose(to.data, to.row_stride, of.data, of.row_stride, count)
+        words.store_rows(to.data, to.row_stride, words.transposed(of.data, of.row_stride, count))
         return context.get_dummy_value()
 
     return types.void(target, source, *_optional(rows)), generate
