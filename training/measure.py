@@ -1,6 +1,7 @@
 """Loss and metrics of a network on data."""
 
 from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..data.split import Split, check_channels
 from ..errors import DataError, NnjitError, ShapeError, SpecError
 from ..kernels.operations import Operation
 from ..program.program import NetworkLike
+from ..program.slots import Binding, rows
 from ..registry import losses
 from ..registry.options import SpecLike
 from . import metrics as metric_functions
@@ -71,8 +73,11 @@ def _mean_loss(loss, y, target):
     )
     function = kernel.on("reference") if isinstance(kernel, Operation) else kernel.function
     values = {"y": y.astype(float), "target": target if target.dtype.kind == "i" else target.astype(float)}
-    values |= {"loss": np.zeros(len(y)), **loss.options()}
-    function(**{name: values[name] for name in kernel.arguments})
+    values |= {"loss": np.zeros(len(y))}
+    binding = Binding("loss", "loss", kernel, loss.options())  # shapes the arrays as the program does
+    state = SimpleNamespace(**{name: array.reshape(-1) for name, array in values.items()})
+    slots = [rows(name, 0, values[name].shape[1:]) for name in binding.free]
+    binding.python(function)(state, 0, len(y), *slots)
     return float(values["loss"].mean())
 
 
