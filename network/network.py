@@ -32,7 +32,6 @@ from ..registry.annotations import checked
 from ..registry.options import SpecLike
 from ..registry.specs import shown
 from ..storage.checkpoint import save
-from ..training.config import of_fit
 from ..training.measure import evaluate_split, metric_names
 from ..training.settings import Settings
 from ..training.trainer import History, Trainer, run_and_draw
@@ -484,6 +483,8 @@ class Network:
             try:
                 trainer = Trainer(self, Split(x, y, name="x, y"), held, settings)
                 if output is not None:
+                    with COMPILING:  # so that a process is not forked in the midst of an import
+                        from ..training.config import of_fit  # pydantic takes a tenth of a second
                     trainer.record(output, of_fit(self, settings))
                 history = trainer.run() if output is None else run_and_draw(trainer)
             finally:
