@@ -129,7 +129,9 @@ def mend_weights(f, filters, a, maps, first, last, x, padded, dy, dW, stride, di
     X, dY = image.reshape(-1), dy.reshape(-1)
     volume, plane = image.shape[2] * image.shape[3] * image.shape[4], dy.shape[2] * dy.shape[3] * dy.shape[4]
     for r in range(f, f + filters):
-        for c in range(a, a + maps):
+        # the maps' taps follow each other: one look for all of them
+        finite = first == 0 and last == K and bounded(maps * K, dWf, (r * m + a) * K)
+        for c in range(a, a if finite else a + maps):
             if not bounded(last - first, dWf, (r * m + c) * K + first):
                 at, w = (r // (F // groups) * m + c) * volume, (r * m + c) * K
                 backward_weight_cells(N, X, at, C * volume, image.shape[2:], dY, r * plane, F * plane, dy.shape[2:],

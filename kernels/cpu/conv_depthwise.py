@@ -12,7 +12,6 @@ Parallel plan: forward and backward_input loop over all maps of all samples, whi
 backward_weight over filters, each a sum over the batch that one iteration owns.
 """
 
-import numpy as np
 from numba import prange
 
 from ..compiler.kernel import array, helper, inlined, kernel, linked
@@ -48,12 +47,6 @@ def _padded(out, kernel, dilation):
     )
 
 
-@helper
-def _suspect(result):
-    """Whether a weight may not be finite: each result of a map, which is a sum over all taps, is not finite then."""
-    return not abs(result) < float(np.inf)
-
-
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b, x~ on the stack: `padded` is left as it is."""
@@ -62,11 +55,12 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     kernel, out = W.shape[2:], y.shape[2:]
     taps, plane = kernel[0] * kernel[1] * kernel[2], out[0] * out[1] * out[2]
     ws, room = (kernel[1] * kernel[2], kernel[2], 1), _padded(out, kernel, dilation)
+    finite = bounded(W.size, Wf, 0) or not padded.size
     for i in prange(x.shape[0] * C):
         c = i % C
         filter_map(P, i * D * H * width, (D, H, width), before, room, Wf, c * taps, ws, kernel, dilation,
                    B if b.size else Wf, c, 2 if b.size else 1, Y, i * plane, out)  # fmt: skip
-        if padded.size and _suspect(Y[i * plane]) and not bounded(taps, Wf, c * taps):
+        if not finite:
             forward_cells(1, P, i * D * H * width, (1, D, H, width), Wf, c * taps, (0, 0), kernel,
                           B if b.size else Wf, c, b.size > 0, Y, i * plane, out, stride, dilation, before)  # fmt: skip
 
@@ -80,13 +74,14 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     taps, plane = kernel[0] * kernel[1] * kernel[2], out[0] * out[1] * out[2]
     ws, room = (-kernel[1] * kernel[2], -kernel[2], -1), _padded(out, kernel, dilation)
     front = (room[0] - out[0] - before[0], room[1] - out[1] - before[1], room[2] - out[2] - before[2])
+    finite = bounded(W.size, Wf, 0)
     for i in prange(dy.shape[0] * C):
-        last = (i % C + 1) * taps - 1
-        filter_map(dY, i * D * H * width, (D, H, width), front, room, Wf, last, ws, kernel, dilation,
+        w = i % C * taps
+        filter_map(dY, i * D * H * width, (D, H, width), front, room, Wf, w + taps - 1, ws, kernel, dilation,
                    Wf, 0, 1, dX, i * plane, out)  # fmt: skip
-        if _suspect(dX[i * plane]) and not bounded(taps, Wf, i % C * taps):
-            backward_input_cells(1, dY, i * D * H * width, (1, D, H, width), Wf, i % C * taps, (0, 0), kernel, dX,
-                                 i * plane, out, stride, dilation, before)  # fmt: skip
+        if not finite:
+            backward_input_cells(1, dY, i * D * H * width, (1, D, H, width), Wf, w, (0, 0), kernel, dX, i * plane, out,
+                                 stride, dilation, before)  # fmt: skip
 
 
 @kernel

@@ -13,78 +13,95 @@ from .tile import lanes, load, store, zero
 _source = helper(geometry.source)
 
 
-@inlined
-def _moved(T, t, P, p, count):
-    """`move`; returns the sums of |x| and x^2 over what is moved, lane by lane.
-
-    Where `count` is no multiple of the lanes, some numbers are added twice.
-    """
-    L = lanes(P)
-    total, squares = zero(P, 1, 1), zero(P, 1, 1)
-    if count < L:
-        row = load(P, p, 0, 1, 1, count, None)
-        store(T, t, 0, row, count, None)
-        total, squares = abs(row), row * row
-    for o in range(0, count if count >= L else 0, L):
-        at = min(o, count - L)  # the last vector may begin earlier: some numbers twice
-        row = load(P, p + at, 0, 1, 1, None, None)
-        store(T, t + at, 0, row, None, None)
-        total, squares = total + abs(row), squares + row * row
-    return total, squares
-
-
 @helper
 def move(T, t, P, p, count):
     """T[t : t + count] = P[p : p + count]."""
-    _moved(T, t, P, p, count)
+    L = lanes(P)
+    if count < L:
+        store(T, t, 0, load(P, p, 0, 1, 1, count, None), count, None)
+    for o in range(0, count if count >= L else 0, L):
+        at = min(o, count - L)  # the last vector may begin earlier: some numbers twice
+        store(T, t + at, 0, load(P, p + at, 0, 1, 1, None, None), None, None)
 
 
 @inlined
-def _padded(P, p, image, T, t, room, before, border):
-    """`pad`; returns the sums of |x| and x^2 over the map as `_moved` makes them."""
-    D, H, W = image
-    RD, RH, RW = room
-    front, top, left = before
+def _move_only(T, t, P, p, count, S, s):
+    move(T, t, P, p, count)
+
+
+@inlined
+def _move_and_sum(T, t, P, p, count, S, s):
+    """`move`, and the vectors S[s] and behind it get the sums of |x| and x^2 added, lane by lane.
+
+    Some numbers count twice where a row does not fill its vectors.
+    """
     L = lanes(P)
-    total, squares = zero(P, 1, 1), zero(P, 1, 1)
-    # zeros of a row are in its first and last vector
-    narrow = border == 0 and RW >= L and max(left, RW - W - left) <= L
-    for d in range(RD):
-        inside = front <= d < front + D
-        sd = d - front if inside else _source(d - front, D, border)
-        at = t + d * RH * RW
-        first, last = (RH, RH) if sd < 0 else (top, top + H) if border == 0 else (0, RH)  # rows with cells of the image
-        for i in range(at, at + first * RW):
-            T[i] = 0
-        for i in range(at + last * RW, at + RH * RW):
-            T[i] = 0
-        for h in range(first, last):
-            inside = top <= h < top + H
-            sh = h - top if inside else _source(h - top, H, border)
-            at, to = p + (sd * H + sh) * W, t + (d * RH + h) * RW
-            if narrow:
-                store(T, to, 0, zero(T, 1, 1), None, None)
-                store(T, to + RW - L, 0, zero(T, 1, 1), None, None)
-            for w in range(0 if narrow else RW - W):  # the cells before, then those after
-                w += 0 if w < left else W
-                sw = _source(w - left, W, border)
-                T[to + w] = P[at + sw] if sw >= 0 else 0
-            sizes, powers = _moved(T, to + left, P, at, W)
-            total, squares = total + sizes, squares + powers
-    return total, squares
+    total, squares = load(S, s, 0, 1, 1, None, None), load(S, s + L, 0, 1, 1, None, None)
+    if count < L:
+        row = load(P, p, 0, 1, 1, count, None)
+        store(T, t, 0, row, count, None)
+        total, squares = total + abs(row), squares + row * row
+    for o in range(0, count if count >= L else 0, L):
+        at = min(o, count - L)
+        row = load(P, p + at, 0, 1, 1, None, None)
+        store(T, t + at, 0, row, None, None)
+        total, squares = total + abs(row), squares + row * row
+    store(S, s, 0, total, None, None)
+    store(S, s + L, 0, squares, None, None)
 
 
-@linked
-def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border):
+def padding(move_row):
+    """`pad`, which moves a row of the image by `move_row`."""
+
+    @linked
+    def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border, S: array, s):
+        D, H, W = image
+        RD, RH, RW = room
+        front, top, left = before
+        L = lanes(P)
+        # zeros of a row are in its first and last vector
+        narrow = border == 0 and RW >= L and max(left, RW - W - left) <= L
+        for d in range(RD):
+            inside = front <= d < front + D
+            sd = d - front if inside else _source(d - front, D, border)
+            at = t + d * RH * RW
+            # rows with cells of the image
+            first, last = (RH, RH) if sd < 0 else (top, top + H) if border == 0 else (0, RH)
+            for i in range(at, at + first * RW):
+                T[i] = 0
+            for i in range(at + last * RW, at + RH * RW):
+                T[i] = 0
+            for h in range(first, last):
+                inside = top <= h < top + H
+                sh = h - top if inside else _source(h - top, H, border)
+                at, to = p + (sd * H + sh) * W, t + (d * RH + h) * RW
+                if narrow:
+                    store(T, to, 0, zero(T, 1, 1), None, None)
+                    store(T, to + RW - L, 0, zero(T, 1, 1), None, None)
+                for w in range(0 if narrow else RW - W):  # the cells before, then those after
+                    w += 0 if w < left else W
+                    sw = _source(w - left, W, border)
+                    T[to + w] = P[at + sw] if sw >= 0 else 0
+                move_row(T, to + left, P, at, W, S, s)
+
+    return pad
+
+
+_pad, _pad_and_sum = padding(_move_only), padding(_move_and_sum)
+
+
+@inlined
+def pad(P, p, image, T, t, room, before, border):
     """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: each cell's source, or zero."""
-    _padded(P, p, image, T, t, room, before, border)
+    _pad(P, p, image, T, t, room, before, border, T, 0)
 
 
-@linked
-def pad_and_sum(P: array, p, image: 3, T: array, t, room: 3, before: 3, border, S: array, s, begun):
-    """`pad`, and `add_sums` of the map's sums of |x| and x^2."""
-    total, squares = _padded(P, p, image, T, t, room, before, border)
-    add_sums(total, squares, S, s, begun)
+@inlined
+def pad_and_sum(P, p, image, T, t, room, before, border, S, s, begun):
+    """`pad`; the vectors S[s] and behind it become the map's sums of |x| and x^2, or get them added, if begun."""
+    if not begun:
+        store(S, s, 0, zero(S, 1, 2), None, None)
+    _pad_and_sum(P, p, image, T, t, room, before, border, S, s)
 
 
 @inlined

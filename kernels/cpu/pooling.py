@@ -168,7 +168,8 @@ def max_backward_input(winner, dy, dx, size, stride, before):
             rows, z = _rows(i, od, 0, size, stride, before, (D, H, W)), (i * OD + od) * OH * OW
             give(dX, rows, rows[0] - base, OH, stride[1] * W, OW, last if covered and size[0] == 1 else 0, Z, dY, z)
         for o in range(uintp(i * windows), uintp(i * windows if apart else (i + 1) * windows)):
-            dX[uintp(base + int(Z[o]))] += dY[o]
+            j = uintp(base + int(Z[o]))
+            dX[j] = dY[o] + dX[j]  # in this order dY is loaded while the processor waits for dX
 
 
 @kernel
