@@ -12,8 +12,22 @@ from nnjit.kernels.cpu import matrix, matrix_transposed
 from nnjit.kernels.cpu.matrix import product
 from nnjit.kernels.cpu.matrix_transposed import add_product_transposed
 from nnjit.kernels.cpu.tile import lanes
-from nnjit.kernels.cpu.view import View
-from nnjit.kernels.cpu.words import ADD, ZERO, by_size, load, outer, stack_array, store, zeros
+from nnjit.kernels.cpu.view import Images, Vectors, View
+from nnjit.kernels.cpu.words import (
+    ADD,
+    ZERO,
+    by_size,
+    convolve_row,
+    fill,
+    load,
+    load_column,
+    outer,
+    prefetch,
+    stack_array,
+    store,
+    store_interleaved,
+    zeros,
+)
 from numba import njit
 
 GUARD = 64  # numbers around a result, which nothing may touch
@@ -142,7 +156,7 @@ class Steps(typing.NamedTuple):
 
 
 @linked
-def fill(steps: Steps, count: 2, C: View, y: array):
+def fill_places(steps: Steps, count: 2, C: View, y: array):
     for i in range(count[0]):
         for j in range(count[1]):
             C[i, j] = y[i * steps.row + j * steps.column]
@@ -153,7 +167,7 @@ def filled(c, y):
     room = stack_array(y, 12)
     for k in range(12):
         room[k] = y[k]
-    fill(Steps(4, 1), (3, 4), View(c, 1, 3), room)
+    fill_places(Steps(4, 1), (3, 4), View(c, 1, 3), room)
 
 
 def test_linked_functions_take_views_and_named_tuples():
@@ -165,8 +179,49 @@ def test_linked_functions_take_views_and_named_tuples():
 
 def test_the_order_of_fields_is_part_of_the_key(monkeypatch):
     """Fields are read by their place, so a cached function of the former order must not be found."""
-    function = fill.py_func
+    function = fill_places.py_func
     before = source.Source(function).key()
     other = collections.namedtuple("Steps", ("column", "row"))
     monkeypatch.setitem(function.__annotations__, "steps", other)
     assert source.Source(function).key() != before
+
+
+@linked
+def words_on_images(P: Images, W: View, Y: View, count):
+    """Each word on vectors of images, one result of each in a row of Y."""
+    L = lanes(P)
+    rows = Vectors(P.at(1, 1, 0, 0, 0), P.map_stride, P.row_stride)  # maps below each other, rows side by side
+    out = Vectors(Y, 2 * L, L)
+    store(out, outer(fill(W, 2, 2), W, rows, count), count)
+    store(Y.row(4), convolve_row(zeros(P, 1, 1), W, load(View(P.at(0, 1, 0, 0, 0), 0, 1), 1, 3)), L)
+    store(Y.row(5), load_column(View(P, P.column_stride * 2, 1), 2, count))
+    store(Y.row(6), load_column(View(P, 3, 1), 0, count), L)
+    prefetch(View(P, 0, 1), 64)
+    row = View(P.at(1, 0, 0, 1, 1), 0, P.column_stride)
+    store_interleaved(Y.at(7, 0), load(row, 1, 1), load(row.column(1), 1, 1), 2 * count - 1)
+    P[0, 0, 0, 1, 2] = P[1, 1, 0, 1, 1] + P.row_stride
+
+
+@njit
+def call_words(P, strides, W, Y, L, count):
+    words_on_images(Images(P, strides[0], strides[1], strides[2], strides[3], strides[4]), View(W, 1, 1),
+                    View(Y, 2 * L, 1), count)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_words_on_images_are_what_they_are_in_plain_python(dtype):
+    L, rng = lanes.py_func(np.empty(0, dtype)), np.random.default_rng(0)
+    row = 4 * L
+    strides = (4 * row, 2 * row, 2 * row, row, 1)
+    P, W = rng.integers(-3, 4, 8 * row).astype(dtype), rng.integers(-3, 4, 8).astype(dtype)
+    found, plain, Y = P.copy(), P.copy(), np.full((2, 8 * 2 * L), 7, dtype)
+    call_words(found, strides, W, Y[0], L, L - 1)
+    interpreted(call_words, range, {})(plain, strides, W, Y[1], L, L - 1)
+    np.testing.assert_array_equal(Y[0], Y[1])
+    np.testing.assert_array_equal(found, plain)
+    assert plain[row + 2] == P[4 * row + 2 * row + row + 1] + row
+    image = P.reshape(2, 2, 2, row)
+    tile = (
+        W[:2, None, None] * (1 + image[1, 1, :, :L]) * (np.arange(L) < L - 1)
+    )  # fill is W too; columns beyond are left
+    np.testing.assert_array_equal(Y[0].reshape(-1)[: 4 * L].reshape(2, 2, L)[..., : L - 1], tile[..., : L - 1])

@@ -246,6 +246,52 @@ class _Words:
             at = self.step(self.step(place, row_stride, k // t.c), column_stride, k % t.c)
             self.builder.store(self.builder.fadd(self.builder.load(at), total), at)
 
+    def fill_tile(self, place, row_stride):
+        tile = ir.Constant(self.context.get_value_type(self.kind), ir.Undefined)
+        for n in range(self.kind.r):
+            row = self.splat(self.builder.load(self.step(place, row_stride, n)))
+            for v in range(self.kind.c):
+                tile = self.builder.insert_value(tile, row, n * self.kind.c + v)
+        return tile
+
+    def convolve_row(self, tile, weights, stride, row, kind):
+        for k in range(kind.c - self.kind.c + 1):
+            factor = self.splat(self.builder.load(self.step(weights, stride, k)))
+            for v in range(self.kind.c):
+                value = self.builder.extract_value(row, v + k)
+                value = self.fma(factor, value, self.builder.extract_value(tile, v))
+                tile = self.builder.insert_value(tile, value, v)
+        return tile
+
+    def prefetch(self, place, count):
+        number, builder = ir.IntType(32), self.builder
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        line = count.type(64 // self.bytes)
+        with cgutils.for_range_slice(builder, count.type(0), count, line) as (i, _):
+            line_at = builder.bitcast(builder.gep(place, [i]), cgutils.voidptr_t)
+            builder.call(fetch, [line_at, number(0), number(3), number(1)])  # to read, into the nearest cache, data
+
+    def load_column(self, place, fixed, stride, width):
+        n, builder = self.kind.lanes, self.builder
+        if fixed == 2:
+            exist = builder.sub(builder.add(width, width), width.type(1))
+            first, second = self.row(place, 2, exist, None)
+            even = ir.Constant(ir.VectorType(ir.IntType(32), n), [2 * k for k in range(n)])
+            vector = builder.shuffle_vector(first, second, even)
+        else:
+            vector = self.gather(place, stride, width)
+        return builder.insert_value(ir.Constant(self.context.get_value_type(self.kind), ir.Undefined), vector, 0)
+
+    def store_interleaved(self, place, even, odd, width):
+        n, mixed = self.kind.lanes, []
+        pair = [self.builder.extract_value(tile, 0) for tile in (even, odd)]
+        for half in range(2):
+            order = [half * n // 2 + k // 2 + k % 2 * n for k in range(n)]
+            both = self.builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), n), order))
+            mixed.append((both, place, half))
+        self.put(mixed, width, 2 * n)
+
     def transposed(self, place, stride, rows):
         """Columns of a square as wide and high as a vector has numbers; from `rows` on the last row is repeated."""
         builder, n, number, row = self.builder, self.kind.lanes, ir.IntType(32), []
@@ -455,12 +501,7 @@ def fill(typing, A, i, si, r, c):
 
     def generate(context, builder, sig, args):
         words = _Words(context, builder, t)
-        place, tile = words.at(A, args[0], args[1]), ir.Constant(context.get_value_type(t), ir.Undefined)
-        for n in range(t.r):
-            row = words.splat(builder.load(words.step(place, args[2], n)))
-            for v in range(t.c):
-                tile = builder.insert_value(tile, row, n * t.c + v)
-        return tile
+        return words.fill_tile(words.at(A, args[0], args[1]), args[2])
 
     return t(A, types.intp, types.intp, r, c), generate
 
@@ -490,13 +531,8 @@ def inner(typing, t, A, i, si, B, j, sj, width):
 @_word(_ahead)
 def ahead(typing, P, p, count):
     def generate(context, builder, sig, args):
-        words, number, count = _Words(context, builder, Tile(P.dtype, 1, 1)), ir.IntType(32), args[2]
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        line = count.type(64 // words.bytes)
-        with cgutils.for_range_slice(builder, count.type(0), count, line) as (i, _):
-            place = builder.bitcast(words.at(P, args[0], builder.add(args[1], i)), cgutils.voidptr_t)
-            builder.call(fetch, [place, number(0), number(3), number(1)])  # to read, into the nearest cache, data
+        words = _Words(context, builder, Tile(P.dtype, 1, 1))
+        words.prefetch(words.at(P, args[0], args[1]), args[2])
         return context.get_dummy_value()
 
     return types.void(P, types.intp, types.intp), generate
@@ -507,13 +543,7 @@ def slide(typing, t, A, i, si, u):
     def generate(context, builder, sig, args):
         tile, a, i, si, wider = args
         words = _Words(context, builder, t)
-        place = words.at(A, a, i)
-        for k in range(u.c - t.c + 1):
-            factor = words.splat(builder.load(words.step(place, si, k)))
-            for v in range(t.c):
-                value = words.fma(factor, builder.extract_value(wider, v + k), builder.extract_value(tile, v))
-                tile = builder.insert_value(tile, value, v)
-        return tile
+        return words.convolve_row(tile, words.at(A, a, i), si, wider, u)
 
     return t(t, A, types.intp, types.intp, u), generate
 
@@ -619,16 +649,8 @@ def strided(typing, P, p, fixed, step, width):
     kind = Tile(P.dtype, 1, 1)
 
     def generate(context, builder, sig, args):
-        words, width = _Words(context, builder, kind), args[4]
-        place, n = words.at(P, args[0], args[1]), kind.lanes
-        if fixed.literal_value == 2:
-            exist = builder.sub(builder.add(width, width), width.type(1))
-            first, second = words.row(place, 2, exist, None)
-            even = ir.Constant(ir.VectorType(ir.IntType(32), n), [2 * k for k in range(n)])
-            row = builder.shuffle_vector(first, second, even)
-        else:
-            row = words.gather(place, args[3], width)
-        return builder.insert_value(ir.Constant(context.get_value_type(kind), ir.Undefined), row, 0)
+        words = _Words(context, builder, kind)
+        return words.load_column(words.at(P, args[0], args[1]), fixed.literal_value, args[3], args[4])
 
     return kind(P, types.intp, fixed, types.intp, types.intp), generate
 
@@ -636,14 +658,8 @@ def strided(typing, P, p, fixed, step, width):
 @_word(_interleave)
 def interleave(typing, C, c, t, u, width):
     def generate(context, builder, sig, args):
-        words, n = _Words(context, builder, t), t.lanes
-        place, exist = words.at(C, args[0], args[1]), args[4]
-        pair, mixed = [builder.extract_value(a, 0) for a in args[2:4]], []
-        for half in range(2):
-            order = [half * n // 2 + k // 2 + k % 2 * n for k in range(n)]
-            both = builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), n), order))
-            mixed.append((both, place, half))
-        words.put(mixed, exist, 2 * n)
+        words = _Words(context, builder, t)
+        words.store_interleaved(words.at(C, args[0], args[1]), *args[2:])
         return context.get_dummy_value()
 
     return types.void(C, types.intp, t, t, types.intp), generate
