@@ -124,9 +124,9 @@ def linked(function):
     """Mark a helper that kernels call by symbol: compiled once per element type, for any number of kernels.
 
     Annotations say what its arguments are: flat arrays (``array``), passed as addresses, views of matrices (``View``),
-    tuples of whole numbers (their length), named tuples of them (the class), tables of them (``places``); the others
-    are whole numbers. It returns nothing. At least one argument is an array or a view; the first one determines the
-    element type.
+    tuples of whole numbers (their length), named tuples of whole numbers or of named tuples (the class), tables of
+    whole numbers (``places``); the others are whole numbers. It returns nothing. At least one argument is an array or a
+    view; the first one determines the element type.
     """
     names, notes = list(inspect.signature(function).parameters), function.__annotations__
     arrays = [name for name in names if notes.get(name) is array or hasattr(notes.get(name), "argument_type")]
@@ -179,7 +179,9 @@ def _annotated(note, element):
     if note is places:
         return types.CPointer(types.intp)
     if hasattr(note, "_fields"):
-        return types.NamedUniTuple(types.intp, len(note._fields), note)
+        fields = [inspect.get_annotations(note, eval_str=True)[name] for name in note._fields]
+        kinds = [types.intp if kind is int else _annotated(kind, element) for kind in fields]
+        return types.BaseTuple.from_types(kinds, note)
     return note.argument_type(element)
 
 

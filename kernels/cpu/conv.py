@@ -21,6 +21,7 @@ from numba import prange, uintp
 
 from ..compiler.kernel import helper, kernel
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
+from .conv_terms import Block, Share, window
 from .conv_tiles import backward_input_tiles, backward_weight_tiles, block_of, blocks_of, forward_tiles
 from .padding import fold, pad, pad_maps
 from .tile import panel, pointer
@@ -46,8 +47,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         forward_tiles(first, last - first, T if own else pointer(P), p, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
                       Y, y.shape[1:], stride, dilation, groups, f, some)  # fmt: skip
         if padded.size and border == 0 and not bounded(W.size, Wf, 0):
-            forward_by_cells(first, last, f, some, x, W, B if b.size else Wf, b.size > 0, y, stride, dilation,
-                             groups, before)  # fmt: skip
+            forward_by_cells(Share(first, last, f, some), x, W, b, y, window(stride, dilation, groups, before, border))
 
 
 @kernel
@@ -66,8 +66,8 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
             backward_input_tiles(n, min(step, N - n), Wf, shapes[0], dY, shapes[1], source, u, shapes[2], dX, shapes[3],
                                  stride, dilation, groups, first)  # fmt: skip
         if not bare and not bounded(W.size, Wf, 0):
-            backward_input_by_cells(block * SAMPLES, min(N, (block + 1) * SAMPLES), W, dy, image, stride, dilation,
-                                    groups, first)  # fmt: skip
+            backward_input_by_cells(block * SAMPLES, min(N, (block + 1) * SAMPLES), W, dy, image,
+                                    window(stride, dilation, groups, first, border))  # fmt: skip
         for n in range(N if inside else block * SAMPLES, min(N, (block + 1) * SAMPLES)):
             fold(n, dpadded, dx, before, border)
 
@@ -81,8 +81,8 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
     for block in prange(blocks_of(dW, groups)):
         backward_weight_tiles(block, dy.shape[0], P, shapes[0], dY, shapes[1], dWf, shapes[2], stride, dilation, groups)
         f, filters, a, maps, first, last = block_of(block, dW.shape[0], dW.shape[1:], groups)
-        mend_weights(f, filters, a, maps, first * dW.shape[4], last * dW.shape[4], x, padded, dy, dW, stride, dilation,
-                     groups, before, border)  # fmt: skip
+        mend_weights(Block(f, filters, a, maps, first * dW.shape[4], last * dW.shape[4]), x, padded, dy, dW,
+                     window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 @kernel

@@ -1,17 +1,19 @@
 """Convolution cell by cell, by its definition: what is taken where numbers are not finite.
 
-The fast kernels multiply zeros that are not there: those of padding, of the frame around deltas, between rows of
-deltas. A zero adds nothing to a sum of finite numbers, but NaN where it meets an infinite one. So forward and
+The fast kernels multiply zeros that the definition does not have: those of padding, of the frame around deltas, between
+rows of deltas. A zero adds nothing to a sum of finite numbers, but NaN where it meets an infinite one. So forward and
 backward_input look at the weights (`bounded`), backward_weight at its result, and what is not finite is computed again:
 here a sum has the cells of the image only, as PyTorch has it.
 
-Sizes are those of a sample and a group (see conv.py); W is taken in steps ws from filter to filter and map to map.
+No race: the caller's iteration owns the results.
 """
 
 import numpy as np
 
 from ..compiler.kernel import array, helper, linked, places
+from .conv_terms import Block, Size, Sizes, Steps, Window, images, size_of, volume
 from .tile import numbers
+from .view import Images, View
 
 
 @linked
@@ -31,108 +33,117 @@ def bounded(count, P, p):
     return found[0] == 1
 
 
-@linked
-def forward_cells(F, X: array, x, image: 4, W: array, w, ws: 2, kernel: 3, B: array, b, biased, Y: array, y, out: 3,
-                  stride: 3, dilation: 3, before: 3):  # fmt: skip
-    """Y[y :] = F filters at `out` positions of the maps X[x :] of shape `image`, not padded."""
-    m, D, H, width = image
-    KD, KH, KW = kernel
-    OD, OH, OW = out
-    for o in range(F * OD * OH * OW):
-        f, od, oh, ow = o // (OD * OH * OW), o // (OH * OW) % OD, o // OW % OH, o % OW
-        total = B[b + f] if biased else 0.0
-        for k in range(KD * KH * KW):
-            d = od * stride[0] + k // (KH * KW) * dilation[0] - before[0]
-            h = oh * stride[1] + k // KW % KH * dilation[1] - before[1]
-            i = ow * stride[2] + k % KW * dilation[2] - before[2]
-            if 0 <= d < D and 0 <= h < H and 0 <= i < width:
-                for a in range(m):
-                    total += W[w + f * ws[0] + a * ws[1] + k] * X[x + ((a * D + d) * H + h) * width + i]
-        Y[y + o] = total
+@helper
+def inside(d, h, w, size):
+    """Whether a cell lies in the image."""
+    return 0 <= d < size.depth and 0 <= h < size.rows and 0 <= w < size.columns
 
 
 @linked
-def backward_input_cells(m, dY: array, y, out: 4, W: array, w, ws: 2, kernel: 3, dX: array, x, image: 3, stride: 3,
-                         dilation: 3, before: 3):  # fmt: skip
-    """dX[x :] = what the deltas dY[y :] of shape `out` give back to m maps of shape `image`."""
-    F, OD, OH, OW = out
-    D, H, width = image
-    KD, KH, KW = kernel
-    for i in range(m * D * H * width):
-        dX[x + i] = 0.0
-    for o in range(F * OD * OH * OW):
-        f, od, oh, ow = o // (OD * OH * OW), o // (OH * OW) % OD, o // OW % OH, o % OW
-        for k in range(KD * KH * KW):
-            d = od * stride[0] + k // (KH * KW) * dilation[0] - before[0]
-            h = oh * stride[1] + k // KW % KH * dilation[1] - before[1]
-            i = ow * stride[2] + k % KW * dilation[2] - before[2]
-            if 0 <= d < D and 0 <= h < H and 0 <= i < width:
-                for a in range(m):
-                    dX[x + ((a * D + d) * H + h) * width + i] += W[w + f * ws[0] + a * ws[1] + k] * dY[y + o]
+def forward_cells(X: Images, W: Images, b: View, biased, Y: Images, sizes: Sizes, window: Window):
+    """Y = the results of a sample of one group from its image X, not padded; b[f, 0] is added if `biased`."""
+    image, taps, out = sizes.image, sizes.sums, sizes.out
+    each, per_plane, per_row = volume(out), out.rows * out.columns, out.columns
+    for o in range(out.maps * each):
+        f, od, oh, ow = o // each, o % each // per_plane, o % per_plane // per_row, o % per_row
+        total = b[f, 0] if biased else 0.0
+        for k in range(volume(taps)):
+            d = od * window.stride.depth + k // (taps.rows * taps.columns) * window.dilation.depth - window.before.depth
+            h = oh * window.stride.row + k // taps.columns % taps.rows * window.dilation.row - window.before.row
+            w = ow * window.stride.column + k % taps.columns * window.dilation.column - window.before.column
+            if inside(d, h, w, image):
+                for a in range(taps.maps):
+                    total += W[f, a, 0, 0, k] * X[0, a, d, h, w]
+        Y[0, f, od, oh, ow] = total
 
 
 @linked
-def backward_weight_cells(N, X: array, x, xn, image: 3, dY: array, y, yn, out: 3, dW: array, w, kernel: 3, first, last,
-                          stride: 3, dilation: 3, before: 3):  # fmt: skip
-    """dW[w + first : w + last] of one filter, whose deltas begin at dY[y], and one map, which begins at X[x].
+def backward_input_cells(dY: Images, W: Images, dX: Images, sizes: Sizes, window: Window):
+    """dX = what the deltas dY of a sample of one group give back to its image."""
+    image, taps, out = sizes.image, sizes.sums, sizes.out
+    each, per_plane, per_row = volume(out), out.rows * out.columns, out.columns
+    for i in range(image.maps * volume(image)):
+        dX[0, 0, 0, 0, i] = 0.0
+    for o in range(out.maps * each):
+        f, od, oh, ow = o // each, o % each // per_plane, o % per_plane // per_row, o % per_row
+        for k in range(volume(taps)):
+            d = od * window.stride.depth + k // (taps.rows * taps.columns) * window.dilation.depth - window.before.depth
+            h = oh * window.stride.row + k // taps.columns % taps.rows * window.dilation.row - window.before.row
+            w = ow * window.stride.column + k % taps.columns * window.dilation.column - window.before.column
+            if inside(d, h, w, image):
+                for a in range(image.maps):
+                    dX[0, a, d, h, w] += W[f, a, 0, 0, k] * dY[0, f, od, oh, ow]
 
-    Samples are xn and yn apart.
-    """
-    D, H, width = image
-    _, KH, KW = kernel
-    OD, OH, OW = out
-    for k in range(first, last):
+
+@linked
+def backward_weight_cells(N, X: Images, dY: Images, dW: View, ends: Block, sizes: Sizes, window: Window):
+    """dW[0, k] of one filter and one map, for the taps k of `ends`: sums over the cells of N samples."""
+    image, taps, out = sizes.image, sizes.sums, sizes.out
+    for k in range(ends.first, ends.end):
         total = 0.0
-        for n in range(N):
-            for o in range(OD * OH * OW):
-                d = o // (OH * OW) * stride[0] + k // (KH * KW) * dilation[0] - before[0]
-                h = o // OW % OH * stride[1] + k // KW % KH * dilation[1] - before[1]
-                i = o % OW * stride[2] + k % KW * dilation[2] - before[2]
-                if 0 <= d < D and 0 <= h < H and 0 <= i < width:
-                    total += dY[y + n * yn + o] * X[x + n * xn + (d * H + h) * width + i]
-        dW[w + k] = total
+        for i in range(N * volume(out)):
+            n, o = i // volume(out), i % volume(out)
+            od, oh, ow = o // (out.rows * out.columns), o // out.columns % out.rows, o % out.columns
+            d = od * window.stride.depth + k // (taps.rows * taps.columns) * window.dilation.depth - window.before.depth
+            h = oh * window.stride.row + k // taps.columns % taps.rows * window.dilation.row - window.before.row
+            w = ow * window.stride.column + k % taps.columns * window.dilation.column - window.before.column
+            if inside(d, h, w, image):
+                total += dY[n, 0, od, oh, ow] * X[n, 0, d, h, w]
+        dW[0, k] = total
 
 
 @helper
-def forward_by_cells(first, last, f, some, x, W, B, biased, y, stride, dilation, groups, before):
-    """y of the samples from `first` to before `last`, filters f to f + some of each group."""
-    F, C, each, m = y.shape[1], x.shape[1], y.shape[1] // groups, W.shape[1]
-    K, volume, plane = W[0, 0].size, x.shape[2] * x.shape[3] * x.shape[4], y.shape[2] * y.shape[3] * y.shape[4]
-    X, Wf, Y = x.reshape(-1), W.reshape(-1), y.reshape(-1)
-    for i in range((last - first) * groups):
-        n, g = first + i // groups, i % groups
-        k = g * each + f
-        forward_cells(some, X, (n * C + g * m) * volume, (m, *x.shape[2:]), Wf, k * m * K, (m * K, K), W.shape[2:],
-                      B, k, biased, Y, (n * F + k) * plane, y.shape[2:], stride, dilation, before)  # fmt: skip
+def group_size(size, groups):
+    """A sample's shape with the maps of one group."""
+    return Size(size.maps // groups, size.depth, size.rows, size.columns)
 
 
 @helper
-def backward_input_by_cells(first, last, W, dy, dx, stride, dilation, groups, before):
-    """dx, or the padded dx with `before` 0, of the samples from `first` to before `last`."""
-    F, C, each, m = dy.shape[1], dx.shape[1], dy.shape[1] // groups, W.shape[1]
-    K, volume, plane = W[0, 0].size, dx.shape[2] * dx.shape[3] * dx.shape[4], dy.shape[2] * dy.shape[3] * dy.shape[4]
-    dY, Wf, dX = dy.reshape(-1), W.reshape(-1), dx.reshape(-1)
-    for i in range((last - first) * groups):
-        n, g = first + i // groups, i % groups
-        backward_input_cells(m, dY, (n * F + g * each) * plane, (each, *dy.shape[2:]), Wf, g * each * m * K, (m * K, K),
-                             W.shape[2:], dX, (n * C + g * m) * volume, dx.shape[2:], stride, dilation,
-                             before)  # fmt: skip
+def forward_by_cells(share, x, W, b, y, window):
+    """y of an iteration's share."""
+    image, taps, out = size_of(x), size_of(W), size_of(y)
+    F = out.maps // window.groups
+    results = Size(share.filters, out.depth, out.rows, out.columns)
+    sizes = Sizes(group_size(image, window.groups), taps, results)
+    X, weights, Y = images(x.reshape(-1), image), images(W.reshape(-1), taps), images(y.reshape(-1), out)
+    bias = View(b.reshape(-1) if b.size else W.reshape(-1), 1, 1)
+    for i in range((share.end - share.first) * window.groups):
+        n, g = share.first + i // window.groups, i % window.groups
+        f = g * F + share.filter
+        forward_cells(X.at(n, g * taps.maps, 0, 0, 0), weights.at(f, 0, 0, 0, 0), bias.at(f if b.size else 0, 0),
+                      b.size > 0, Y.at(n, f, 0, 0, 0), sizes, window)  # fmt: skip
 
 
 @helper
-def mend_weights(f, filters, a, maps, first, last, x, padded, dy, dW, stride, dilation, groups, before, border):
-    """dW[f : f + filters, a : a + maps], taps from `first` to before `last`, once more where it is not finite."""
-    K, dWf = dW[0, 0].size, dW.reshape(-1)
-    image = x if border == 0 or not padded.size else padded
-    offset = before if border == 0 else (0, 0, 0)
-    N, F, C, m = x.shape[0], dy.shape[1], x.shape[1], dW.shape[1]
-    X, dY = image.reshape(-1), dy.reshape(-1)
-    volume, plane = image.shape[2] * image.shape[3] * image.shape[4], dy.shape[2] * dy.shape[3] * dy.shape[4]
-    for r in range(f, f + filters):
+def backward_input_by_cells(first, end, W, dy, dx, window):
+    """dx, or the padded dx with `before` 0, of the samples from `first` to before `end`."""
+    image, taps, out = size_of(dx), size_of(W), size_of(dy)
+    sizes = Sizes(group_size(image, window.groups), taps, group_size(out, window.groups))
+    dX, weights, dY = images(dx.reshape(-1), image), images(W.reshape(-1), taps), images(dy.reshape(-1), out)
+    for i in range((end - first) * window.groups):
+        n, g = first + i // window.groups, i % window.groups
+        f = g * sizes.out.maps
+        backward_input_cells(dY.at(n, f, 0, 0, 0), weights.at(f, 0, 0, 0, 0), dX.at(n, g * taps.maps, 0, 0, 0), sizes,
+                             window)  # fmt: skip
+
+
+@helper
+def mend_weights(block, x, padded, dy, dW, window):
+    """A block of dW once more, where it is not finite."""
+    whole = window.border > 0 and padded.size > 0  # a border that is not zeros is part of the image
+    taps, out, each = size_of(dW), size_of(dy), dW.shape[1]
+    image = size_of(padded) if whole else size_of(x)
+    before = Steps(0, 0, 0) if whole else window.before
+    plain = Window(window.stride, window.dilation, before, window.groups, window.border)
+    X, dY = images(padded.reshape(-1) if whole else x.reshape(-1), image), images(dy.reshape(-1), out)
+    K, weights = volume(taps), dW.reshape(-1)
+    for f in range(block.filter, block.filter + block.filters):
+        first = (f * each + block.map) * K
         # the maps' taps follow each other: one look for all of them
-        finite = first == 0 and last == K and bounded(maps * K, dWf, (r * m + a) * K)
-        for c in range(a, a if finite else a + maps):
-            if not bounded(last - first, dWf, (r * m + c) * K + first):
-                at, w = (r // (F // groups) * m + c) * volume, (r * m + c) * K
-                backward_weight_cells(N, X, at, C * volume, image.shape[2:], dY, r * plane, F * plane, dy.shape[2:],
-                                      dWf, w, dW.shape[2:], first, last, stride, dilation, offset)  # fmt: skip
+        finite = block.first == 0 and block.end == K and bounded(block.maps * K, weights, first)
+        for a in range(0 if finite else block.maps):
+            if not bounded(block.end - block.first, weights, first + a * K + block.first):
+                c = f // (out.maps // window.groups) * each + block.map + a
+                backward_weight_cells(x.shape[0], X.at(0, c, 0, 0, 0), dY.at(0, f, 0, 0, 0),
+                                      View(weights, 0, 1, first + a * K), block, Sizes(image, taps, out),
+                                      plain)  # fmt: skip

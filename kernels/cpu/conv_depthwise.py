@@ -15,10 +15,12 @@ backward_weight over filters, each a sum over the batch that one iteration owns.
 from numba import prange
 
 from ..compiler.kernel import array, helper, inlined, kernel, linked
-from .conv_cells import backward_input_cells, bounded, forward_cells, mend_weights
+from .conv_cells import backward_input_cells, bounded, forward_cells, group_size, mend_weights
+from .conv_terms import Block, Sizes, images, size_of, window
 from .conv_tiles import gather, plane_of_one, rows_of_taps
 from .padding import move, pad
 from .tile import REGISTERS, ahead, fill, lanes, load, numbers, panel, slide, store, zero
+from .view import View
 
 ROOM = 16384  # numbers of padded maps: in the nearest cache but one
 TAPS = 1024
@@ -47,6 +49,12 @@ def _padded(out, kernel, dilation):
     )
 
 
+@helper
+def _one_map(x, W, y):
+    """The shapes of one map, its taps and its result."""
+    return Sizes(group_size(size_of(x), x.shape[1]), size_of(W), group_size(size_of(y), x.shape[1]))
+
+
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b, x~ on the stack: `padded` is left as it is."""
@@ -61,8 +69,10 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         filter_map(P, i * D * H * width, (D, H, width), before, room, Wf, c * taps, ws, kernel, dilation,
                    B if b.size else Wf, c, 2 if b.size else 1, Y, i * plane, out)  # fmt: skip
         if not finite:
-            forward_cells(1, P, i * D * H * width, (1, D, H, width), Wf, c * taps, (0, 0), kernel,
-                          B if b.size else Wf, c, b.size > 0, Y, i * plane, out, stride, dilation, before)  # fmt: skip
+            bias = View(B if b.size else Wf, 1, 1)
+            forward_cells(images(P, size_of(x)).at(i // C, c, 0, 0, 0), images(Wf, size_of(W)).at(c, 0, 0, 0, 0),
+                          bias.at(c, 0), b.size > 0, images(Y, size_of(y)).at(i // C, c, 0, 0, 0),
+                          _one_map(x, W, y), window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 @kernel
@@ -80,8 +90,10 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
         filter_map(dY, i * D * H * width, (D, H, width), front, room, Wf, w + taps - 1, ws, kernel, dilation,
                    Wf, 0, 1, dX, i * plane, out)  # fmt: skip
         if not finite:
-            backward_input_cells(1, dY, i * D * H * width, (1, D, H, width), Wf, w, (0, 0), kernel, dX, i * plane, out,
-                                 stride, dilation, before)  # fmt: skip
+            at, w = i // C, i % C
+            backward_input_cells(images(dY, size_of(dy)).at(at, w, 0, 0, 0), images(Wf, size_of(W)).at(w, 0, 0, 0, 0),
+                                 images(dX, size_of(dx)).at(at, w, 0, 0, 0), _one_map(dx, W, dy),
+                                 window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 @kernel
@@ -91,7 +103,8 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
     P, dY, dWf = x.reshape(-1), dy.reshape(-1), dW.reshape(-1)
     for c in prange(C):
         weigh_maps(N, C, c, P, x.shape[2:], before, dilation, dY, dy.shape[2:], dWf, dW.shape[2:])
-        mend_weights(c, 1, 0, 1, 0, dW[0, 0].size, x, padded, dy, dW, stride, dilation, groups, before, border)
+        mend_weights(Block(c, 1, 0, 1, 0, dW[0, 0].size), x, padded, dy, dW,
+                     window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 @inlined

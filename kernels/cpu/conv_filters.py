@@ -27,6 +27,7 @@ from numba import prange
 from ..compiler.kernel import array, helper, inlined, kernel, linked, places
 from .conv import SAMPLE, SAMPLES, blocks, pad_share, share, splits
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
+from .conv_terms import Block, Share, window
 from .conv_tiles import ALIVE, TERMS, classes, gather, met, remainder
 from .padding import fold, frame
 from .tile import BYTES, REGISTERS, lanes, load, numbers, outer, panel, pointer, store, turn, zero
@@ -76,8 +77,8 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
                     convolve(R, S if own else pointer(P), p, os, W.shape[1:], T, K, terms, 0, B if b.size else Wf, f,
                              b.size > 0, Y, (n * F + f) * plane, ys, y.shape[2:], ALIVE)  # fmt: skip
         if padded.size and border == 0 and not bounded(W.size, Wf, 0):
-            forward_by_cells(first, last, begin, some, x, W, B if b.size else Wf, b.size > 0, y, stride, dilation,
-                             groups, before)  # fmt: skip
+            forward_by_cells(Share(first, last, begin, some), x, W, b, y,
+                             window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 @kernel
@@ -126,7 +127,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
                                  Wf, 0, 0, dX, z, xs, high, live)  # fmt: skip
                         k += each * size[0] * size[1] * size[2]
         if not bare and not bounded(W.size, Wf, 0):
-            backward_input_by_cells(start, start + count, W, dy, image, stride, dilation, groups, first)
+            backward_input_by_cells(start, start + count, W, dy, image, window(stride, dilation, groups, first, border))
         if not inside:
             for n in range(start, start + count):
                 fold(n, dpadded, dx, before, border)
@@ -150,8 +151,8 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
         gradient(N, min(filters, each - f), min(maps, m - a), dY, (g * each + f) * plane, F * plane, dy.shape[2:],
                  P, (g * m + a) * volume, C * volume, ps, os, (KD, KH, KW), dWf, ((g * each + f) * m + a) * taps,
                  (m * taps, taps))  # fmt: skip
-        mend_weights(g * each + f, min(filters, each - f), a, min(maps, m - a), 0, taps, x, padded, dy, dW, stride,
-                     dilation, groups, before, border)  # fmt: skip
+        mend_weights(Block(g * each + f, min(filters, each - f), a, min(maps, m - a), 0, taps), x, padded, dy, dW,
+                     window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 @helper

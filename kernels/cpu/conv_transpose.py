@@ -20,6 +20,7 @@ from numba import prange, uintp
 
 from ..compiler.kernel import add, helper, kernel
 from .conv_cells import bounded, forward_by_cells, mend_weights
+from .conv_terms import Block, Share, window
 from .conv_tiles import forward_tiles
 from .padding import fold, pad_maps
 
@@ -55,7 +56,8 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
         forward_tiles(n, 1, P, n * volume, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups,
                       0, W.shape[0] // groups)  # fmt: skip
         if dpadded.size and border == 0 and not bounded(W.size, Wf, 0):
-            forward_by_cells(n, n + 1, 0, W.shape[0] // groups, dy, W, Wf, False, dx, stride, dilation, groups, before)
+            forward_by_cells(Share(n, n + 1, 0, W.shape[0] // groups), dy, W, Wf[:0], dx,
+                             window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 @kernel
@@ -68,8 +70,8 @@ def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border
         pad_maps(c, N * dy.shape[1], dy.shape[1], dy, dpadded, before, border)
         for f in range(c // m * each, (c // m + 1) * each):
             _products(image, c, 1, x, f, dW, f, c % m, stride, dilation)
-        mend_weights(c // m * each, each, c % m, 1, 0, dW[0, 0].size, dy, dpadded, x, dW, stride, dilation, groups,
-                     before, border)  # fmt: skip
+        mend_weights(Block(c // m * each, each, c % m, 1, 0, dW[0, 0].size), dy, dpadded, x, dW,
+                     window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 # -- the loops ---------------------------------------------------------------------------------------------------------

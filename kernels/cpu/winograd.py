@@ -34,6 +34,7 @@ from numba import prange
 from ..compiler.kernel import array, helper, inlined, kernel, linked, places
 from .conv import SAMPLE, SAMPLES, blocks, held, share, splits
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
+from .conv_terms import Block, Share, window
 from .conv_tiles import backward_input_tiles, forward_tiles
 from .conv_tiles import products as plain_products
 from .padding import add_sums, fold, pad_and_sum
@@ -100,8 +101,8 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
                 forward_tiles(n, 1, source, 0 if own else n * volume, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
                               Y, y.shape[1:], stride, dilation, groups, begin, some)  # fmt: skip
         if plain[0] and padded.size and border == 0 and not bounded(W.size, Wf, 0):
-            forward_by_cells(first, last, begin, some, x, W, B if b.size else Wf, b.size > 0, y, stride, dilation,
-                             groups, before)  # fmt: skip
+            forward_by_cells(Share(first, last, begin, some), x, W, b, y,
+                             window(stride, dilation, groups, before, border))  # fmt: skip
 
 
 @kernel
@@ -135,7 +136,8 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
                                      0 if near else n * F * FH * FW, framed.shape[1:], dX, image.shape[1:],
                                      stride, dilation, groups, (0, top, left))  # fmt: skip
         if plain[0] and not bounded(W.size, Wf, 0):
-            backward_input_by_cells(first, last, W, dy, image, stride, dilation, groups, (0, top, left))
+            backward_input_by_cells(first, last, W, dy, image,
+                                    window(stride, dilation, groups, (0, top, left), border))  # fmt: skip
         if not inside:
             for n in range(first, last):
                 fold(n, dpadded, dx, before, border)
@@ -162,7 +164,7 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
                            P, p + k * H * width, image.shape[1:], stride, dilation, (1, 3, 3),
                            dWf, w + (r * C + k) * 9, (C * 9, 9))  # fmt: skip
         if found[0]:
-            mend_weights(f, R, c, K, 0, 9, x, padded, dy, dW, stride, dilation, groups, before, border)
+            mend_weights(Block(f, R, c, K, 0, 9), x, padded, dy, dW, window(stride, dilation, groups, before, border))
 
 
 # -- where the plain algorithm is taken --------------------------------------------------------------------------------

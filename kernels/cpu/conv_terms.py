@@ -1,0 +1,214 @@
+"""What convolutions sum, and where: named shapes, packed weights, and the taps that meet a cell.
+
+A result of a convolution is a sum over terms: maps and, in each map, taps. `pack_weights` lays the weights of a tile's
+results out in the order of the terms, and tabulates where in the image each term lies.
+
+Backward to the input moves the taps, reversed, over the deltas. With a stride s it is s products in each dimension:
+cells whose position leaves the remainder r meet only the taps r, r + s, ... (`remainder`). The deltas lie in a frame of
+zeros as wide as the taps reach.
+"""
+
+from typing import NamedTuple
+
+from ..compiler.kernel import helper, linked, places
+from .view import Images, View
+
+
+class Steps(NamedTuple):
+    """A number for each spatial dimension: a stride, a dilation, a position, a count."""
+
+    depth: int
+    row: int
+    column: int
+
+
+class Size(NamedTuple):
+    """The shape of a sample: of an image, of a result, or of what is summed (maps, and taps in each dimension)."""
+
+    maps: int
+    depth: int
+    rows: int
+    columns: int
+
+
+class Window(NamedTuple):
+    """What a layer says of its window. `before` is the padding before each dimension; `border` indexes BORDERS."""
+
+    stride: Steps
+    dilation: Steps
+    before: Steps
+    groups: int
+    border: int
+
+
+class Sizes(NamedTuple):
+    """The shapes of one sample: the image, what is summed for a result, the results."""
+
+    image: Size
+    sums: Size
+    out: Size
+
+
+class Share(NamedTuple):
+    """What one iteration of forward computes: samples from `first` to before `end`, `filters` of each group."""
+
+    first: int
+    end: int
+    filter: int  # the first one of the group
+    filters: int
+
+
+class Block(NamedTuple):
+    """What one iteration of backward_weight computes: filters, maps of their group, taps from `first` to `end` - 1."""
+
+    filter: int
+    filters: int
+    map: int
+    maps: int
+    first: int
+    end: int
+
+
+class LiveRows(NamedTuple):
+    """The rows of a plane that may hold other numbers than 0: from `first` to before `end`, taps `dilation` apart."""
+
+    first: int
+    end: int
+    dilation: int
+
+
+ALL_LIVE = LiveRows(0, 2**30, 1)
+
+
+@helper
+def steps(triple):
+    """A kernel's tuple of three numbers, named."""
+    return Steps(triple[0], triple[1], triple[2])
+
+
+@helper
+def window(stride, dilation, groups, before, border):
+    """A kernel's arguments, named."""
+    return Window(steps(stride), steps(dilation), steps(before), groups, border)
+
+
+@helper
+def size_of(array):
+    """The shape of a sample of an array (N, C, D, H, W); of weights: maps and taps."""
+    return Size(array.shape[1], array.shape[2], array.shape[3], array.shape[4])
+
+
+@helper
+def volume(size):
+    """Numbers of one map."""
+    return size.depth * size.rows * size.columns
+
+
+@helper
+def images(data, size, first=0):
+    """A view of samples of a shape, one after the other, in a flat array from number `first` on."""
+    each = volume(size)
+    return Images(data, size.maps * each, each, size.rows * size.columns, size.columns, 1, first)
+
+
+@linked
+def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, first):
+    """V[k, r] = W of result r and term k, then zeros to the end of the row; terms[k] = where in P the term lies.
+
+    Terms are counted from `first`. W's samples are results. The strides of P are those from map to map and from tap to
+    tap. Rows of taps are outermost, so that those at a border can be left out.
+    """
+    k, row = first, sums.maps * sums.columns
+    for i in range(sums.depth * sums.rows * row):
+        d, h = i // row // sums.rows, i // row % sums.rows
+        a, w = i % row // sums.columns, i % sums.columns
+        terms[k] = a * P.map_stride + d * P.depth_stride + h * P.row_stride + w * P.column_stride
+        for r in range(R):
+            V[k, r] = W[r, a, d, h, w]
+        for r in range(R, V.row_stride):
+            V[k, r] = 0
+        k += 1
+
+
+@helper
+def live_taps(row, live, taps):
+    """The first and the last + 1 of `taps` rows of taps that meet a live row, for the result's row `row`."""
+    first = min(taps, max(0, (live.first - row + live.dilation - 1) // live.dilation))
+    return first, max(first, min(taps, (live.end - 1 - row) // live.dilation + 1))
+
+
+# -- remainders of the stride ------------------------------------------------------------------------------------------
+
+
+class Remainder(NamedTuple):
+    """Cells of the input that lie `classes` apart, and the taps that they meet, `classes` apart too, reversed."""
+
+    cell: Steps  # the first cell
+    cells: Steps  # how many in each dimension
+    tap: Steps  # the first tap
+    taps: Steps  # how many
+    deltas: Steps  # where in the frame the first tap of the first cell lies
+    live: LiveRows  # the rows of the frame that hold deltas, counted from there
+
+
+class Frame(NamedTuple):
+    """Deltas in a frame of zeros, spread by `gaps`, and the remainders that are computed one by one."""
+
+    classes: Steps  # remainders that are told apart; 1 with dilation, where deltas get gaps instead
+    edge: Steps  # zeros before the deltas: as far as the taps of a remainder reach
+    gaps: Steps  # from delta to delta
+    rows: int  # from the first row of deltas to the last one
+
+
+@helper
+def frame_of(taps, stride, dilation, delta_rows):
+    """The frame in which `backward_input` of these taps needs deltas of so many rows."""
+    d = stride.depth if dilation.depth == 1 else 1
+    h = stride.row if dilation.row == 1 else 1
+    w = stride.column if dilation.column == 1 else 1
+    edge = Steps(
+        (taps.depth - 1) // d * dilation.depth, (taps.row - 1) // h * dilation.row,
+        (taps.column - 1) // w * dilation.column,
+    )  # fmt: skip
+    gaps = Steps(stride.depth // d, stride.row // h, stride.column // w)
+    return Frame(Steps(d, h, w), edge, gaps, (delta_rows - 1) * gaps.row + 1)
+
+
+@helper
+def remainders(frame):
+    """How many remainders there are."""
+    return frame.classes.depth * frame.classes.row * frame.classes.column
+
+
+@helper
+def _count(n, step):
+    """How many numbers below n there are from 0 on, `step` apart."""
+    return (n + step - 1) // step
+
+
+@helper
+def remainder(r, frame, taps, dilation, before, image):
+    """The r-th remainder of an image padded by `before`."""
+    step = frame.classes
+    cell = Steps(r // (step.row * step.column), r // step.column % step.row, r % step.column)
+    place = Steps(cell.depth + before.depth, cell.row + before.row, cell.column + before.column)
+    first = Steps(place.depth % step.depth, place.row % step.row, place.column % step.column)
+    met = Steps(
+        _count(taps.depth - first.depth, step.depth), _count(taps.row - first.row, step.row),
+        _count(taps.column - first.column, step.column),
+    )  # fmt: skip
+    tap = Steps(
+        first.depth + (met.depth - 1) * step.depth, first.row + (met.row - 1) * step.row,
+        first.column + (met.column - 1) * step.column,
+    )  # fmt: skip
+    cells = Steps(
+        _count(image.depth - cell.depth, step.depth), _count(image.rows - cell.row, step.row),
+        _count(image.columns - cell.column, step.column),
+    )  # fmt: skip
+    deltas = Steps(
+        place.depth // step.depth + frame.edge.depth - (met.depth - 1) * dilation.depth,
+        place.row // step.row + frame.edge.row - (met.row - 1) * dilation.row,
+        place.column // step.column + frame.edge.column - (met.column - 1) * dilation.column,
+    )
+    top = frame.edge.row - deltas.row
+    return Remainder(cell, cells, tap, met, deltas, LiveRows(top, top + frame.rows, dilation.row))
