@@ -43,14 +43,15 @@ def inside(d, h, w, size):
 def forward_cells(X: Images, W: Images, b: View, biased, Y: Images, sizes: Sizes, window: Window):
     """Y = the results of a sample of one group from its image X, not padded; b[f, 0] is added if `biased`."""
     image, taps, out = sizes.image, sizes.sums, sizes.out
+    stride, dilation, before = window.stride, window.dilation, window.before
     each, per_plane, per_row = volume(out), out.rows * out.columns, out.columns
     for o in range(out.maps * each):
         f, od, oh, ow = o // each, o % each // per_plane, o % per_plane // per_row, o % per_row
         total = b[f, 0] if biased else 0.0
         for k in range(volume(taps)):
-            d = od * window.stride.depth + k // (taps.rows * taps.columns) * window.dilation.depth - window.before.depth
-            h = oh * window.stride.row + k // taps.columns % taps.rows * window.dilation.row - window.before.row
-            w = ow * window.stride.column + k % taps.columns * window.dilation.column - window.before.column
+            d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - before.depth
+            h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - before.row
+            w = ow * stride.column + k % taps.columns * dilation.column - before.column
             if inside(d, h, w, image):
                 for a in range(taps.maps):
                     total += W[f, a, 0, 0, k] * X[0, a, d, h, w]
@@ -61,15 +62,16 @@ def forward_cells(X: Images, W: Images, b: View, biased, Y: Images, sizes: Sizes
 def backward_input_cells(dY: Images, W: Images, dX: Images, sizes: Sizes, window: Window):
     """dX = what the deltas dY of a sample of one group give back to its image."""
     image, taps, out = sizes.image, sizes.sums, sizes.out
+    stride, dilation, before = window.stride, window.dilation, window.before
     each, per_plane, per_row = volume(out), out.rows * out.columns, out.columns
     for i in range(image.maps * volume(image)):
         dX[0, 0, 0, 0, i] = 0.0
     for o in range(out.maps * each):
         f, od, oh, ow = o // each, o % each // per_plane, o % per_plane // per_row, o % per_row
         for k in range(volume(taps)):
-            d = od * window.stride.depth + k // (taps.rows * taps.columns) * window.dilation.depth - window.before.depth
-            h = oh * window.stride.row + k // taps.columns % taps.rows * window.dilation.row - window.before.row
-            w = ow * window.stride.column + k % taps.columns * window.dilation.column - window.before.column
+            d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - before.depth
+            h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - before.row
+            w = ow * stride.column + k % taps.columns * dilation.column - before.column
             if inside(d, h, w, image):
                 for a in range(image.maps):
                     dX[0, a, d, h, w] += W[f, a, 0, 0, k] * dY[0, f, od, oh, ow]
@@ -79,16 +81,17 @@ def backward_input_cells(dY: Images, W: Images, dX: Images, sizes: Sizes, window
 def backward_weight_cells(N, X: Images, dY: Images, dW: View, ends: Block, sizes: Sizes, window: Window):
     """dW[0, k] of one filter and one map, for the taps k of `ends`: sums over the cells of N samples."""
     image, taps, out = sizes.image, sizes.sums, sizes.out
+    stride, dilation, before = window.stride, window.dilation, window.before
     for k in range(ends.first, ends.end):
         total = 0.0
-        for i in range(N * volume(out)):
-            n, o = i // volume(out), i % volume(out)
-            od, oh, ow = o // (out.rows * out.columns), o // out.columns % out.rows, o % out.columns
-            d = od * window.stride.depth + k // (taps.rows * taps.columns) * window.dilation.depth - window.before.depth
-            h = oh * window.stride.row + k // taps.columns % taps.rows * window.dilation.row - window.before.row
-            w = ow * window.stride.column + k % taps.columns * window.dilation.column - window.before.column
-            if inside(d, h, w, image):
-                total += dY[n, 0, od, oh, ow] * X[n, 0, d, h, w]
+        for n in range(N):
+            for o in range(volume(out)):
+                od, oh, ow = o // (out.rows * out.columns), o // out.columns % out.rows, o % out.columns
+                d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - before.depth
+                h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - before.row
+                w = ow * stride.column + k % taps.columns * dilation.column - before.column
+                if inside(d, h, w, image):
+                    total += dY[n, 0, od, oh, ow] * X[n, 0, d, h, w]
         dW[0, k] = total
 
 
