@@ -8,6 +8,7 @@ processes of the former one differ. Every result is checked first, as in compare
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -60,6 +61,8 @@ def main(arguments=None):
     parser.add_argument("--turns", type=int, default=10, help="of each process in a round; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     options = parser.parse_args(arguments)
+    for python, folder in ((options.python, options.folder), (sys.executable, Path(__file__).parent.parent)):
+        imported(python, folder)
     chosen = [work for work in works.chosen(options.only) if work.kind in KINDS and work.threads is None]
     least, failed = {}, {}
     for k in range(options.rounds):
@@ -78,6 +81,14 @@ def main(arguments=None):
                 child.close()
     report(chosen, least, failed)
     return 0
+
+
+def imported(python, folder):
+    """Exit unless the nnjit that an interpreter imports is the one in the folder, which PYTHONPATH may hide."""
+    command = [str(python), "-c", "import nnjit; print(nnjit.__file__)"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    if Path(found).resolve() != (folder / "__init__.py").resolve():
+        sys.exit(f"{python} imports {found or 'no nnjit'}, not that of {folder}: install it there, or unset PYTHONPATH")
 
 
 def start(options):
