@@ -21,8 +21,14 @@ ROOT_HALF = math.sqrt(0.5)
 NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)
 
 
+class Activation(Layer):
+    """Base of the activations: any shape, no parameters."""
+
+    check_cases = [("", (1,)), ("", (7,)), ("", (2, 3, 5))]
+
+
 @register("relu")
-class ReLU(Layer):
+class ReLU(Activation):
     """y = max(x, 0), with y' = 0 at 0 (Nair & Hinton 2010). Any shape."""
 
     initializer = "he"
@@ -37,12 +43,13 @@ class ReLU(Layer):
 
 
 @register("leaky_relu")
-class LeakyReLU(Layer):
+class LeakyReLU(Activation):
     """y = x for x > 0, else alpha x (Maas, Hannun & Ng 2013). Any shape."""
 
     alpha: float = 0.01
 
     initializer = "he"
+    check_cases = [("", (1,)), ("(0.2)", (7,)), ("(0.0)", (2, 3, 5))]
 
     def validate(self):
         _check_alpha("leaky_relu", self.alpha)
@@ -57,12 +64,13 @@ class LeakyReLU(Layer):
 
 
 @register("elu")
-class ELU(Layer):
+class ELU(Activation):
     """y = x for x > 0, else alpha (exp(x) - 1) (Clevert et al. 2016, arXiv:1511.07289). Any shape."""
 
     alpha: float = 1.0
 
     initializer = "he"
+    check_cases = [("", (1,)), ("(0.5)", (7,)), ("(2.0)", (2, 3, 5))]
 
     def validate(self):
         _check_alpha("elu", self.alpha)
@@ -77,7 +85,7 @@ class ELU(Layer):
 
 
 @register("selu")
-class SELU(Layer):
+class SELU(Activation):
     """y = scale x for x > 0, else scale alpha (exp(x) - 1) (Klambauer et al. 2017, arXiv:1706.02515). Any shape."""
 
     initializer = "lecun"
@@ -92,7 +100,7 @@ class SELU(Layer):
 
 
 @register("gelu")
-class GELU(Layer):
+class GELU(Activation):
     """y = x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016, arXiv:1606.08415). Any shape."""
 
     initializer = "he"
@@ -107,7 +115,7 @@ class GELU(Layer):
 
 
 @register("silu")
-class SiLU(Layer):
+class SiLU(Activation):
     """y = x s(x), s the logistic sigmoid (Elfwing, Uchibe & Doya 2018, arXiv:1702.03118). Any shape."""
 
     initializer = "he"
@@ -128,7 +136,7 @@ class SiLU(Layer):
 
 
 @register("softplus")
-class Softplus(Layer):
+class Softplus(Activation):
     """y = log(1 + exp(x)), written max(x, 0) + log(1 + exp(-|x|)); y' = 1 - exp(-y) (Dugas et al. 2001). Any shape."""
 
     initializer = "he"
@@ -143,7 +151,7 @@ class Softplus(Layer):
 
 
 @register("sigmoid")
-class Sigmoid(Layer):
+class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x)), the lecture's sigma in the ten-point example; y' = y (1 - y). Any shape."""
 
     @elementwise
@@ -157,7 +165,7 @@ class Sigmoid(Layer):
 
 
 @register("tanh")
-class Tanh(Layer):
+class Tanh(Activation):
     """y = tanh(x), y' = 1 - y^2. Any shape."""
 
     @elementwise
@@ -170,7 +178,7 @@ class Tanh(Layer):
 
 
 @register("identity")
-class Identity(Layer):
+class Identity(Activation):
     """y = x. Any shape; no work: input and output are the same memory."""
 
     forward = None

@@ -80,7 +80,9 @@ class Layer(Options):
     add: ClassVar[Operation | None] = None  # of a container: the kernel of the sum of its input and the layers' output
     initializer: ClassVar[str | None] = None  # of an activation: what suits the weights before it
     reads_channels: ClassVar[bool] = True  # whether it matters which axis of the input holds the channels
-    # (spec, input shape) pairs for `nnjit check`; None: it finds some
+    # (spec, input shape) pairs for `nnjit check`, where "(3)" and "" mean options of this layer; None: check chooses.
+    # Good cases have sizes of 1, primes, strides that leave a remainder, every border, and numbers of rows and columns
+    # that fill a register tile and leave a remainder.
     check_cases: ClassVar[Sequence[tuple[Any, tuple[int, ...]]] | None] = None
 
     def kernel(self, attribute: str, in_shape: tuple[int, ...]) -> Kernel | Operation:

@@ -60,6 +60,17 @@ class Conv(Layer):
     backward_input = operation("conv.backward_input", form=3)
     backward_weight = operation("conv.backward_weight", form=3)
     backward_bias = operation("conv.backward_bias", form=3)
+    check_cases = [
+        ("(1, 1)", (1, 1)),
+        ("(3, 3, stride=2)", (2, 8)),
+        ("(4, 3, padding='same', groups=2)", (2, 5, 4)),
+        ("(2, (3, 2), stride=(1, 3), dilation=(2, 1), padding=((1, 0), (0, 2)), bias=False)", (1, 7, 5)),
+        ("(2, 3, padding='same', border='edge')", (1, 3, 4)),
+        ("(1, 3, padding='full', border='reflect')", (2, 4, 5)),
+        ("(1, 2, padding='full', border='wrap', stride=2)", (1, 3, 5)),
+        ("(2, 2, padding=1)", (1, 2, 3, 2)),
+        ("(5, (3, 2))", (1, 10, 19)),
+    ]
 
     def kernel(self, attribute, in_shape):
         """On the CPU another algorithm where it wins: winograd, conv_filters or conv_depthwise of kernels/cpu."""
@@ -157,6 +168,7 @@ class Conv1d(Conv):
     """`conv` for inputs (N, C, length) only."""
 
     rank = 1
+    check_cases = [("(2, 3)", (3, 5)), ("(2, 2, stride=3, padding='full', border='edge')", (1, 7))]
 
 
 @register("conv2d")
@@ -164,6 +176,7 @@ class Conv2d(Conv):
     """`conv` for inputs (N, C, height, width) only."""
 
     rank = 2
+    check_cases = [("(2, 3)", (1, 3, 3)), ("(3, 2, stride=2, groups=3)", (3, 5, 4))]
 
 
 @register("conv3d")
@@ -171,6 +184,7 @@ class Conv3d(Conv):
     """`conv` for inputs (N, C, depth, height, width) only."""
 
     rank = 3
+    check_cases = [("(1, 2)", (2, 2, 3, 2)), ("(2, (1, 2, 3), padding='same')", (1, 2, 2, 3))]
 
 
 def spatial_rank(name, in_shape, rank=None):

@@ -40,6 +40,13 @@ class ConvTranspose(Conv):
     forward = operation("conv_transpose.forward", form=3)
     backward_input = operation("conv_transpose.backward_input", form=3)
     backward_weight = operation("conv_transpose.backward_weight", form=3)
+    check_cases = [
+        ("(1, 1)", (1, 1)),
+        ("(3, 3, stride=2)", (2, 4)),
+        ("(2, 3, stride=2, padding='same', groups=2)", (2, 3, 2)),
+        ("(1, (3, 2), dilation=(1, 2), bias=False)", (2, 3, 1)),
+        ("(2, 2, stride=2)", (1, 2, 1, 2)),
+    ]
 
     def _window(self, rank):
         geometry.per_dimension(self.output_padding, rank, f"{name_of(type(self))}: output_padding", least=0)
@@ -83,6 +90,7 @@ class ConvTranspose1d(ConvTranspose):
     """`conv_transpose` for inputs (N, C, length) only."""
 
     rank = 1
+    check_cases = [("(2, 3)", (3, 5))]
 
 
 @register("conv_transpose2d")
@@ -90,6 +98,7 @@ class ConvTranspose2d(ConvTranspose):
     """`conv_transpose` for inputs (N, C, height, width) only."""
 
     rank = 2
+    check_cases = [("(2, 3, stride=2)", (1, 3, 2))]
 
 
 @register("conv_transpose3d")
@@ -97,3 +106,4 @@ class ConvTranspose3d(ConvTranspose):
     """`conv_transpose` for inputs (N, C, depth, height, width) only."""
 
     rank = 3
+    check_cases = [("(1, 2)", (2, 1, 3, 2))]

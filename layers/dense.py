@@ -19,6 +19,7 @@ class Dense(Layer):
     backward_weight = operation("dense.backward_weight")
     backward_bias = operation("dense.backward_bias")
     reads_channels = False
+    check_cases = [("(1)", (1,)), ("(3)", (3,)), ("(5, bias=False)", (7,)), ("(6)", (101,))]
 
     def validate(self):
         checked("dense: units", self.units, int, 1)

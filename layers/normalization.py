@@ -27,6 +27,7 @@ class BatchNorm(Layer):
     forward = operation("batchnorm.forward", form="channels")
     backward_input = operation("batchnorm.backward_input", form="channels")
     backward_parameters = operation("batchnorm.backward_parameters", form="channels")
+    check_cases = [("", (5,)), ("(epsilon=0.1)", (1, 4)), ("(momentum=0.5)", (2, 3, 3))]
 
     def validate(self):
         if not 0 <= self.momentum <= 1:
@@ -60,6 +61,7 @@ class LayerNorm(Layer):
     forward = operation("layernorm.forward", form="flat")
     backward_input = operation("layernorm.backward_input", form="flat")
     backward_parameters = operation("layernorm.backward_parameters", form="flat")
+    check_cases = [("(epsilon=0.1)", (1,)), ("", (7,)), ("", (2, 3, 5))]
 
     def validate(self):
         _check_epsilon("layernorm", self.epsilon)

@@ -73,6 +73,13 @@ class MaxPool(Pooling):
 
     forward = operation("pooling.max_forward", form=3)
     backward_input = operation("pooling.max_backward_input", form=3)
+    check_cases = [
+        ("(1)", (1, 1)),
+        ("(2)", (3, 7)),
+        ("(2)", (2, 4, 5)),
+        ("((3, 2), stride=2, padding=1)", (1, 5, 3)),
+        ("(2, stride=1, padding=((0, 1), (1, 0), (0, 0)))", (2, 2, 3, 2)),
+    ]
 
     def output_shape(self, in_shape):
         out = super().output_shape(in_shape)
@@ -105,6 +112,12 @@ class AvgPool(Pooling):
 
     forward = operation("pooling.average_forward", form=3)
     backward_input = operation("pooling.average_backward_input", form=3)
+    check_cases = [
+        ("(2)", (3, 7)),
+        ("(3, stride=2, padding=1)", (1, 5, 3)),
+        ("((3, 2), stride=1, padding=1, count_padding=True)", (2, 3, 2)),
+        ("(2)", (1, 2, 3, 2)),
+    ]
 
     def scalars(self, in_shape):
         return super().scalars(in_shape) | {"count_padding": self.count_padding}
@@ -131,6 +144,7 @@ class LpPool(Pooling):
 
     forward = operation("pooling.lp_forward", form=3)
     backward_input = operation("pooling.lp_backward_input", form=3)
+    check_cases = [("(2)", (3, 7)), ("(3, p=3, stride=2, padding=1)", (1, 5, 3)), ("(2, p=1.5)", (1, 2, 3, 2))]
 
     def validate(self):
         if not self.p >= 1:
@@ -143,6 +157,8 @@ class LpPool(Pooling):
 
 class GlobalPooling(Layer):
     """One number a map: (N, C, *spatial) -> (N, C)."""
+
+    check_cases = [("", (3, 1)), ("", (2, 3, 5)), ("", (1, 2, 3, 2))]
 
     def output_shape(self, in_shape):
         spatial_rank(name_of(type(self)), in_shape)

@@ -14,6 +14,7 @@ class Flatten(Layer):
     forward = None
     alias = True
     reads_channels = False
+    check_cases = [("", (1,)), ("", (2, 3)), ("", (2, 1, 3, 2))]
 
     def output_shape(self, in_shape):
         return (math.prod(in_shape),)
@@ -31,6 +32,7 @@ class Reshape(Layer):
     forward = None
     alias = True
     reads_channels = False
+    check_cases = [("((6,))", (2, 3)), ("((3, -1, 2))", (2, 3, 5)), ("(1)", (1,))]
 
     def validate(self):
         sizes = self._sizes()

@@ -17,6 +17,10 @@ class Residual(Layer):
 
     inner = "layers"
     add = operation("residual.add", form="flat")
+    check_cases = [
+        ("(['dense(4)', 'tanh'])", (4,)),
+        ("(['conv(2, 3, padding=\"same\")', ('residual', {'layers': ['sigmoid']}), 'batchnorm'])", (2, 3, 4)),
+    ]
 
     def validate(self):
         if not self.layers:

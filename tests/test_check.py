@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nnjit import registry
 from nnjit.check import COLUMNS, certify
-from nnjit.check.cases import CASES, cases
+from nnjit.check.cases import cases
 from nnjit.check.derivatives import differences, remainders
 from nnjit.check.races import races
 from nnjit.check.runner import same_bits
@@ -171,8 +171,46 @@ def test_every_layer_passes(name):
     assert row.verdict("gradient") == row.verdict("shapes") == "PASS"
 
 
-def test_every_builtin_layer_has_cases():
-    assert set(CASES) == {name for name in registry.names() if registry.find(name).source == "built-in"}
+@pytest.mark.parametrize("name", sorted(n for n in registry.names() if registry.find(n).source == "built-in"))
+def test_every_builtin_layer_has_cases(name):
+    cls = registry.get(name)
+    assert len(cases(name)) == len(cls.check_cases) > 0
+    for spec, shape in cases(name):
+        layer = registry.create(spec)
+        assert type(layer) is cls
+        layer.output_shape(shape)
+
+
+class Small(Linear):
+    """A layer that takes two of the four cases it inherits."""
+
+    check_cases = None
+
+    def output_shape(self, in_shape):
+        if in_shape[0] > 3:
+            raise ShapeError("at most three")
+        return super().output_shape(in_shape)
+
+
+def test_cases_may_be_options_alone_and_are_inherited_as_far_as_they_fit(plugged):
+    listed = [("(3)", (3,)), ("(units=2)", (2,)), ("planted(1)", (1,)), ("(4)", (7,))]
+    owner = type("Owner", (Small,), {"check_cases": listed})
+    plugged(owner)
+    assert cases("planted") == [
+        ("planted(3)", (3,)),
+        ("planted(units=2)", (2,)),
+        ("planted(1)", (1,)),
+        ("planted(4)", (7,)),
+    ]
+    plugged(type("Heir", (owner,), {}), "heir")
+    assert cases("heir") == [("heir(3)", (3,)), ("heir(units=2)", (2,))]  # "planted(1)" is another layer
+    plugged(type("Refuses", (owner,), {"output_shape": lambda self, in_shape: _refuse()}), "refuses")
+    with pytest.raises(ShapeError, match="takes none of the input shapes"):
+        cases("refuses")
+
+
+def _refuse():
+    raise ShapeError("no shape is right")
 
 
 # -- planted faults ----------------------------------------------------------------------------------------------------
@@ -436,7 +474,7 @@ class NoBackward(Layer):
         (TwoLoops, "reference", "must hold exactly one top-level 'for ... in prange(n)' loop"),
         (UnknownArgument, "shapes", "forward takes 'shift', which cannot be bound"),
         (NotFinite, "shapes", "forward: gives nan for ordinary numbers"),
-        (Sawtooth, "gradient", "derivatives lie at kinks, too many to tell"),
+        (Sawtooth, "gradient", "derivatives lie at kinks, too many"),
         (RaisesValueError, "shapes", "output_shape fails on (3,) with ValueError: not enough values to unpack"),
         (TakesNothing, "shapes", "planted: takes none of the input shapes (3,), (2, 5), (2, 5, 4), (2, 3, 4, 3)"),
         (NeedsText, "shapes", "planted: no small value of its option mode is known; give the class check_cases"),
