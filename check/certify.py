@@ -17,8 +17,8 @@ from .report import Report, Row
 from .runner import Run, same_bits
 
 SEED = 7
-SLOPE = 0.1  # how far the Taylor slope may be from 2
-KINKS = 0.3  # the largest share of derivatives that may be skipped
+SLOPE = 0.1  # largest deviation of the Taylor slope from 2
+KINKS = 0.3  # largest share of derivatives that may be skipped because they lie at a kink
 
 
 def certify(names: Iterable[str] | None = None, progress: Callable[[int, int, str], object] | None = None) -> Report:
@@ -38,7 +38,7 @@ def certify(names: Iterable[str] | None = None, progress: Callable[[int, int, st
     Raises
     ------
     UnknownName
-        No layer is called so.
+        No layer has this name.
     NnjitError
         Numba's compiler is switched off.
     """
@@ -52,7 +52,7 @@ def certify(names: Iterable[str] | None = None, progress: Callable[[int, int, st
 
 
 def _chosen(names):
-    """The layers to certify, a class once whatever aliases it has; a plug-in that cannot be imported fails alone."""
+    """Return the layers to certify, each class once even if it has aliases, and plug-ins whose import fails."""
     found: list[str] = []
     for name in ["*"] if names is None else names:
         matching = catalogue.names(name) if re.search(r"[*?\[]", name) else [name]
@@ -72,7 +72,7 @@ def _chosen(names):
 
 
 def certify_layer(name: str) -> Row:
-    """The `Row` of one layer; whatever its author's code raises becomes a sentence."""
+    """Return the `Row` of one layer; an exception of any kind in the layer's code becomes a sentence."""
     row = Row(name)
     try:
         found = cases(name)
@@ -83,7 +83,8 @@ def certify_layer(name: str) -> Row:
         for N in BATCHES:
             _certify_case(row, spec, shape, N, last=(spec, shape, N) == (*found[-1], BATCHES[-1]))
     if row.kinks > KINKS * row.derivatives:
-        row.answer("gradient", name, "", f"{row.kinks} of {row.derivatives} derivatives lie at kinks, too many to tell")
+        text = f"{row.kinks} of {row.derivatives} derivatives lie at kinks, too many for a verdict"
+        row.answer("gradient", name, "", text)
     elif row.kinks:
         row.notes.append(f"{name}: {row.kinks} of {row.derivatives} derivatives lie at kinks and were skipped")
     return row
@@ -116,7 +117,7 @@ class _Case:
         self.network, self.single = (compose([spec], shape, dtype=d, seed=SEED) for d in ("float64", "float32"))
         self.x = rng.standard_normal((N, *shape))
         self.target = rng.standard_normal((N, *self.network.output_shape))
-        # Off their initial values: a gain of 1 and an offset of 0 would hide faults.
+        # Parameters move off their initial values: a gain of 1 and an offset of 0 would hide faults.
         self.network.theta[:] += 0.3 * rng.standard_normal(self.network.theta.size)
         self.network.running[:] += 0.3 * abs(rng.standard_normal(self.network.running.size))
         self.single.theta[:], self.single.running[:] = self.network.theta, self.network.running
@@ -125,14 +126,14 @@ class _Case:
         self.row.answer(column, self.place + kind, part, sentence)
 
     def kernels(self):
-        """races, reference, threads, writes, float32: every kernel by itself."""
+        """Check every kernel by itself: races, reference, threads, writes, float32."""
         for network in (self.network, self.single):
             for training in (True, False):
                 run = Run(network, self.x, self.target, training)
                 examine(run, partial(self.answer, kind=f", {network.dtype}"))
 
     def shapes(self):
-        """Finite output; the same for input that is not contiguous, and for a sample alone."""
+        """Check that output is finite, and the same for input that is not contiguous and for a single sample."""
         y = self.network.forward(self.x)
         dx = self.network.backward(self.target)
         if not np.isfinite(y).all():
@@ -148,13 +149,13 @@ class _Case:
         self.answer("shapes", "")
 
     def program(self):
-        """The compiled program predicts the same bits, batch by batch with a rest."""
+        """Check that the compiled program predicts the same bits in batches, the last one smaller."""
         x = self.x.astype(np.float32)
         if not same_bits(self.single.predict(x, batch_size=3), self.single.forward(x)).all():
-            self.answer("shapes", "predict", "the compiled program gives other numbers than its calls one by one")
+            self.answer("shapes", "predict", "the compiled program gives other numbers than its calls run one by one")
 
     def derivatives(self):
-        """gradient and Taylor slope."""
+        """Check the gradient and the Taylor slope."""
         cost = Cost(self.network, self.x, self.target)
         gradient = cost.gradient()
         for name, found in differences(cost, gradient, self.rng).items():
@@ -184,7 +185,7 @@ class _Case:
 
 
 def _strided(array):
-    """The same numbers, every other one of a larger array."""
+    """Return the same numbers as every other element of a larger array."""
     wide = np.zeros((*array.shape[:-1], 2 * array.shape[-1]))
     wide[..., ::2] = array
     return wide[..., ::2]

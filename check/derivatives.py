@@ -1,22 +1,22 @@
 """Derivatives against differences, on the cost C(v) = 1/2 ||F(x) - t||^2 of a random t; v is x and theta in one vector.
 
-Both checks are Taylor's formula C(v + h p) = C(v) + h grad C . p + O(h^2) (lecture): with p a coordinate, central
-differences give one derivative after the other; with p random, what remains must fall with slope 2 as h halves.
+Both checks use Taylor's formula C(v + h p) = C(v) + h grad C . p + O(h^2) (lecture). If p is a coordinate, central
+differences give one derivative after the other; if p is random, the remainder must fall with slope 2 as h halves.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-STEP = 1e-5  # near the cube root of float64's rounding, where central differences are most exact
-TOLERANCE = 1e-6  # of a derivative, relative to max(|analytic|, |numeric|, 1)
-SAMPLES = 48  # coordinates of each array that are differenced; all of a smaller one
-STEPS = 2.0 ** -np.arange(9, 17)  # of the Taylor remainder: small enough that kinks are seldom met
-ROUNDING = 1e-14  # of C, relative to its value
+STEP = 1e-5  # step of central differences: near the cube root of float64's rounding, where they are most exact
+TOLERANCE = 1e-6  # error of a derivative, relative to max(|analytic|, |numeric|, 1)
+SAMPLES = 48  # coordinates tested in each array; a smaller array is tested whole
+STEPS = 2.0 ** -np.arange(9, 17)  # steps h of the Taylor remainder, small enough that they seldom cross a kink
+ROUNDING = 1e-14  # rounding error of C, relative to its value
 
 
 class Cost:
-    """C as a function of one vector. Calls forward and backward of the network, so their binding is checked too.
+    """C as a function of one vector; it calls forward and backward of the network, so it checks their binding too.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class Cost:
         return 0.5 * np.sum(e * e)
 
     def gradient(self):
-        """grad C at the start, by the network's backward pass."""
-        self.network.gradient[:] = 0  # whether it is written or added to is another question
+        """Return grad C at the start, by the network's backward pass."""
+        self.network.gradient[:] = 0  # another check finds kernels that add to it
         y = self._output(self.start)
         dx = self.network.backward(y - self.target)
         return np.concatenate([dx.ravel(), self.network.gradient])
@@ -53,7 +53,7 @@ class Cost:
 
 @dataclass
 class Derivative:
-    """One coordinate: what backward says and what differences say."""
+    """The derivative along one coordinate, by the backward pass and by differences."""
 
     index: tuple
     analytic: float
@@ -67,7 +67,7 @@ def differences(cost, gradient, rng):
     Returns
     -------
     dict
-        name of array -> list of `Derivative`.
+        Name of array -> list of `Derivative`.
     """
     found = {}
     for name, (first, shape) in cost.arrays.items():
@@ -83,7 +83,7 @@ def differences(cost, gradient, rng):
 
 
 def hint(found, analytic):
-    """What a wrong gradient of one array looks like, as the end of a sentence; empty if like nothing known.
+    """Return a probable cause of a wrong gradient of one array, as the end of a sentence, or "".
 
     Parameters
     ----------
@@ -107,11 +107,11 @@ def hint(found, analytic):
 
 
 def _difference(cost, j, analytic):
-    """The derivative along coordinate j by central differences, and the verdict on the analytic one."""
+    """Return the derivative along coordinate j by central differences, and the verdict on the analytic one."""
     numeric = _central(cost, j, STEP)
     if _close(analytic, numeric):
         return numeric, "right"
-    # A smaller step is less exact, but meets fewer kinks and feels less curvature.
+    # A smaller step is less exact, but crosses fewer kinks, and curvature disturbs it less.
     fine = _central(cost, j, STEP / 10)
     if _close(analytic, fine):
         return fine, "right"
@@ -140,15 +140,15 @@ def _gap(cost, j, h):
 
 
 def remainders(cost, gradient, rng, directions=3):
-    """|C(v + h p) - C(v) - h grad C . p| for the halving steps `STEPS`, along a random direction p of input and theta.
+    """Return |C(v + h p) - C(v) - h grad C . p| for the steps h in `STEPS`, along a random direction p of x and theta.
 
-    A direction on which a kink is met is replaced by another; a wrong gradient is wrong along all of them.
+    A direction that crosses a kink is replaced by another; a wrong gradient is wrong along all of them.
 
     Returns
     -------
     remainder : ndarray, as long as STEPS
     slope : float
-        Of log remainder over log h; NaN if C has no curvature that rounding would not hide.
+        Slope of log remainder over log h; NaN if rounding hides the curvature of C.
     """
     start = cost(cost.start)
     for _ in range(directions):

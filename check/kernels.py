@@ -1,4 +1,4 @@
-"""Questions to every kernel call of a network: races, reference, CUDA, threads, writes, float32."""
+"""Checks of every kernel call of a network: races, reference, CUDA, threads, writes, float32."""
 
 from contextlib import contextmanager
 from functools import cache
@@ -12,13 +12,13 @@ from .promotion import promoted
 from .races import races
 from .runner import mark, same_bits, unwritten
 
-PARTS = 8
-# Largest difference from the reference, relative to its largest number (at least 1).
+PARTS = 8  # parts into which a loop is divided
+# Largest difference from the reference, relative to the reference's largest number (at least 1).
 TOLERANCES = {np.float32: 1e-4, np.float64: 1e-10}
 
 
 class Broken(Exception):
-    """The kernel cannot be run, so nothing that comes after it can be either."""
+    """The kernel cannot be run, so nothing after it can be run either."""
 
     def __init__(self, column, kernel, sentence):
         super().__init__(sentence)
@@ -26,7 +26,7 @@ class Broken(Exception):
 
 
 def examine(run, answer):
-    """Ask every call of a `Run`; `answer(column, kernel, sentence)` hears each answer, without sentence if it is well.
+    """Check every call of a `Run`; call `answer(column, kernel, sentence)` for each check, with None on success.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def examine(run, answer):
 
 
 def _record(call, answer):
-    """Races, by the plain function; where it fails, the compiled one could destroy memory and is not run."""
+    """Find races with the plain function; if it fails, the compiled one could destroy memory and is not run."""
     try:
         for sentence in races(call.plain(), call.copies(fill=0)) or [None]:
             answer("races", call.name, sentence)
@@ -71,7 +71,7 @@ def _examine_call(call, answer):
 
 
 def _writes(call, marked, clean, answer):
-    """Outputs are written whole, whatever they held; inputs and what lies beside an array stay as they are."""
+    """Check that outputs are written whole, and that inputs and the memory around arrays do not change."""
     faults: list[str | None] = [f"writes beyond the ends of {name}" for name in marked.crossed()]
     before = call.copies()
     for name in call.inputs:
@@ -79,7 +79,7 @@ def _writes(call, marked, clean, answer):
             faults.append(f"changes {_at(name, ~same_bits(clean[name], before[name]))}, which it may only read")
     for name in call.outputs:
         differs = ~same_bits(marked[name], clean[name])
-        left = unwritten(marked[name]) & (clean[name] == 0)  # both fills are still there
+        left = unwritten(marked[name]) & (clean[name] == 0)  # elements that still hold both fills
         if left.any():
             faults.append(f"leaves {_at(name, left)} unwritten")
         elif differs.any():
@@ -89,7 +89,7 @@ def _writes(call, marked, clean, answer):
 
 
 def _threads(call, kernel, whole):
-    """The same bits however the loop is divided, and for a block of samples alone."""
+    """Check that a divided loop and a block of one sample give the same bits; return the fault, or None."""
     parted = call.copies(fill=0)
     for part in reversed(range(PARTS)):
         kernel(*parted.values(), part, PARTS)
@@ -110,7 +110,7 @@ def _threads(call, kernel, whole):
 
 
 def _expected(call):
-    """The arguments when the NumPy twin, or the kernel's own plain function, has run on the same numbers in float64."""
+    """Run the NumPy twin, or the kernel's own plain function, on the same numbers in float64; return its arguments."""
     expected = call.copies(fill=0, dtype=np.float64)
     with np.errstate(all="ignore"), _scratch(call, expected, call.run.reference_scratch):
         call.reference()(*expected.values())
@@ -119,7 +119,7 @@ def _expected(call):
 
 @contextmanager
 def _scratch(call, copies, kept):
-    """What a kernel keeps for another may be kept differently elsewhere: everyone gets what his own kernels kept."""
+    """Give the kernels of each device the scratch that kernels of the same device wrote: its layout may differ."""
     for name in call.scratch:
         if call.values[name] in kept:
             copies[name][...] = kept[call.values[name]].reshape(copies[name].shape)
@@ -129,8 +129,8 @@ def _scratch(call, copies, kept):
 
 @cache
 def _there_is_cuda():
-    """Whether there is a GPU, or NUMBA_ENABLE_CUDASIM=1."""
-    from ..kernels.gpu import driver  # numba.cuda is imported by those who use it
+    """Return whether there is a GPU, or NUMBA_ENABLE_CUDASIM=1."""
+    from ..kernels.gpu import driver  # late: numba.cuda takes time to import
 
     try:
         driver.require()
@@ -140,8 +140,8 @@ def _there_is_cuda():
 
 
 def _cuda(call, expected):
-    """The kernel's CUDA form against the reference."""
-    from ..kernels.gpu import launch  # as above
+    """Compare the kernel's CUDA form with the reference; return the fault, or None."""
+    from ..kernels.gpu import launch  # late, as above
     from ..kernels.gpu.driver import translated
     from ..program.device import twin
 
@@ -151,21 +151,21 @@ def _cuda(call, expected):
             launch.run(twin(call), *found.values())
     except DeviceError as error:
         return str(error)
-    except IndexError as error:  # the simulator looks
+    except IndexError as error:  # only the simulator checks indices
         return f"reaches beyond an array: {error}"
     crossed = [f"writes beyond the ends of {name}" for name in found.crossed()]
     return crossed[0] if crossed else _differs(call, expected, found)
 
 
 def _reference(call, expected, computed):
-    """The compiled kernel against the reference."""
+    """Compare the compiled kernel with the reference; return the fault, or None."""
     if isinstance(call.kernel, Operation) and call.cpu.arguments != call.kernel.arguments:
         return f"takes {call.cpu.arguments} on the CPU but {call.kernel.arguments} in the reference"
     return _differs(call, expected, computed)
 
 
 def _differs(call, expected, computed):
-    """Where a result is not that of the reference."""
+    """Return the first element of a result that differs from the reference, as a sentence, or None."""
     for name, wanted in expected.items():
         if not isinstance(wanted, np.ndarray) or not wanted.size or name in call.scratch:
             continue
@@ -181,5 +181,5 @@ def _differs(call, expected, computed):
 
 
 def _at(name, where):
-    """The first place of an array where something is so: ``dW[0, 1]``."""
+    """Name the first element of an array where a mask is true: ``dW[0, 1]``."""
     return f"{name}[{', '.join(map(str, np.argwhere(where)[0]))}]"

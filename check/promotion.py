@@ -1,6 +1,6 @@
-"""Is a float32 kernel computed in float64 somewhere? Read from its LLVM code; where, from Numba's types.
+"""Detection of float64 inside a float32 kernel, from its LLVM code; Numba's types then give the lines.
 
-Numba makes float64 of a whole number that meets a float32, and a kernel then runs at half its speed or less.
+Numba converts an integer and a float32 to float64, and the kernel then runs at half its speed or less.
 """
 
 import inspect
@@ -15,16 +15,16 @@ from numba.core import ir
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import OPTIONS
 
-# Whole numbers compared as double do no harm: Numba's own reshape does it.
+# Comparing integers as double does no harm: Numba's own reshape does it.
 DOUBLE = re.compile(r"^(?!.* = (?:uitofp|sitofp|fcmp) ).*\bdouble\b", re.MULTILINE)
 FUNCTION = re.compile(r"^define .*?^}", re.MULTILINE | re.DOTALL)
 
 
 @memoize
 def promoted(kernel, signature):
-    """Whether machine code for float32 holds float64; one sentence with the lines where it arises, or None.
+    """Return a sentence with the lines where float64 arises in a kernel for float32, or None.
 
-    A kernel whose source says ``float64`` has asked for it: nothing is said.
+    A kernel whose source says ``float64`` means it: the answer is None.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ def promoted(kernel, signature):
 
 
 def _bodies(dispatcher):
-    """LLVM code of the compiled function and all it calls, without the wrappers for callers in Python and C."""
+    """LLVM code of the compiled function and of all functions it calls, without the wrappers for Python and C."""
     result = dispatcher.overloads[dispatcher.signatures[0]]
-    # Not inspect_llvm(): it is empty for code that came from the disk cache.
+    # inspect_llvm() is empty for code that came from the disk cache.
     text = str(result.library._get_module_for_linking())
     assert f"@{result.fndesc.llvm_func_name}(" in text, "the code of the kernel is not where Numba used to keep it"
     if " double" not in text:
@@ -54,12 +54,12 @@ def _bodies(dispatcher):
 
 
 def _lines(kernel, signature):
-    """(line, text) of the statements that make a float64, typed anew: a cached kernel has forgotten its types."""
+    """Return (line, text) of the statements that make a float64, from inferred types: cached kernels have none."""
     function = kernel.python(np.float32)
     dispatcher = njit(**OPTIONS)(function)
     dispatcher.compile((*signature, types.intp, types.intp))
     typed = [v for v in function.__globals__.values() if hasattr(v, "py_func") and hasattr(v, "overloads")]
-    if not isinstance(kernel, Formula):  # the loop around a formula is nobody's source
+    if not isinstance(kernel, Formula):  # the user did not write the loop around a formula
         typed.append(dispatcher)
     found = set()
     for given, result in (item for function in typed for item in function.overloads.items()):

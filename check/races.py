@@ -1,19 +1,19 @@
-"""Races, for certain: the plain Python function of a kernel runs on arrays that note which iteration touches what.
+"""Detection of races: the plain Python function of a kernel runs on arrays that record which iteration touches what.
 
 Threads divide the iterations of ``prange`` between them in any order. So two iterations may not write one element, and
-none may read what another writes. Running on threads would miss most such faults; this finds every one that happens on
-the given arrays. What stands before or after the loop is run by every thread: it may write nothing.
+no iteration may read an element that another writes. A run on threads would miss most such faults; this finds every
+fault that happens on the given arrays. Every thread runs the code before and after the loop: it may write nothing.
 """
 
 import types
 
 import numpy as np
 
-OUTSIDE = "the code outside of its loop"
+OUTSIDE = "the code outside of its loop"  # stands for the number of an iteration
 
 
 class Log:
-    """Which iteration wrote and which read each element, by (array, element); conflicts as they come."""
+    """The iterations that wrote and read each element, by (array, element), and the conflicts found so far."""
 
     def __init__(self):
         self.iteration: int | str = OUTSIDE
@@ -41,7 +41,7 @@ class Log:
             self.later_readers[array, element] = self.iteration
 
     def finish(self):
-        """All sentences, once every iteration has run: only now is known who reads what another writes."""
+        """Return all sentences; only after the last iteration is it known who reads what another writes."""
         for (array, element), writer in self.writers.items():
             for readers in (self.readers, self.later_readers):
                 reader = readers.get((array, element), writer)
@@ -110,13 +110,13 @@ class Recorded(np.lib.mixins.NDArrayOperatorsMixin):
         if name in ("reshape", "ravel", "transpose"):
             views = [getattr(a, name) for a in (self._values, self._elements)]
             return lambda *sizes: self._part(*(view(*sizes) for view in views))
-        if name.startswith("__"):  # a protocol of NumPy's that this class does not speak
+        if name.startswith("__"):  # a protocol of NumPy's that this class lacks
             raise AttributeError(name)
-        return getattr(np.asarray(self), name)  # sum, dot, ...: a read of every element
+        return getattr(np.asarray(self), name)  # sum, dot, ...: reads every element
 
 
 def races(function, arguments):
-    """Run the plain function of a kernel and say where its iterations meet.
+    """Run the plain function of a kernel and return where its iterations conflict.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def races(function, arguments):
     Returns
     -------
     list of str
-        One sentence for each array that iterations race for.
+        One sentence for each array with a race.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def races(function, arguments):
 
 
 def interpreted(function, prange, known=None):
-    """The function with `prange` replaced, and with the compiled helpers it calls, and they call, as plain Python."""
+    """Return the function with `prange` replaced and with all compiled helpers below it as plain Python."""
     known = {} if known is None else known
     if function not in known:
         plain = function.py_func if _is_compiled(function) else function

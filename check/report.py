@@ -1,4 +1,4 @@
-"""What a certification found: a table of verdicts and a sentence for each failure."""
+"""The result of a certification: a table of verdicts and a sentence for each failure."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ COLUMNS = {
     "shapes": "odd and tiny shapes, a batch of one, input that is not contiguous",
     "writes": "outputs are written whole and not added to, nothing else is changed",
     "float32": "no float64 inside a float32 kernel",
-    "races": "no two iterations of a loop meet at one element",
+    "races": "no iteration of a loop touches an element that another writes",
 }
 
 
@@ -30,15 +30,15 @@ class Row:
     failures : dict
         Column -> list of sentences.
     asked : set of str
-        Columns whose question came up; a layer without kernels has no races to find.
+        Columns with an answer; a layer without kernels has no races to find.
     steps, remainder : ndarray or None
-        Of the Taylor check whose slope is farthest from 2.
+        Steps and remainders of the Taylor check whose slope is farthest from 2.
     slope : float
-        Its slope; NaN when the cost has no curvature.
+        Slope of that check; NaN if the cost has no curvature.
     derivatives, kinks : int
-        How many were compared, and how many of them lie at a kink and were skipped.
+        Number of derivatives compared, and number of these that lie at a kink and were skipped.
     notes : list of str
-        What is worth knowing and no failure.
+        Remarks that are not failures.
     """
 
     name: str
@@ -50,20 +50,20 @@ class Row:
     derivatives: int = 0
     kinks: int = 0
     notes: list[str] = field(default_factory=list)
-    _told: set[tuple[str, str]] = field(default_factory=set)
+    _failed_parts: set[tuple[str, str]] = field(default_factory=set)
 
     def answer(self, column: str, place: str, part: str, sentence: str | None = None) -> None:
-        """Take down the answer to a column's question about a part (a kernel, an array) of the layer.
+        """Record the answer to a column's question about a part (a kernel, an array) of the layer.
 
-        Without a sentence it passed. Of each part the first failure is kept: the same in other cases are its echoes.
+        No sentence means success. Only the first failure of a part is kept: other cases repeat it.
         """
         self.asked.add(column)
-        if sentence is not None and (column, part) not in self._told:
-            self._told.add((column, part))
+        if sentence is not None and (column, part) not in self._failed_parts:
+            self._failed_parts.add((column, part))
             self.failures.setdefault(column, []).append(": ".join(filter(None, (place, part, sentence))))
 
     def verdict(self, column: str) -> str:
-        """ "PASS", "FAIL" or "-"."""
+        """Return "PASS", "FAIL" or "-"."""
         if column in self.failures:
             return "FAIL"
         return "PASS" if column in self.asked else "-"
@@ -73,7 +73,7 @@ class Row:
         return bool(self.failures)
 
     def cell(self, column: str) -> str:
-        """The verdict as the table shows it, the Taylor slope with its number."""
+        """Return the verdict as the table shows it; the Taylor column has the slope too."""
         verdict = self.verdict(column)
         return f"{verdict} {self.slope:.2f}" if column == "taylor" and np.isfinite(self.slope) else verdict
 
@@ -91,7 +91,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether any layer failed any question."""
+        """True if any layer failed any question."""
         return any(row.failed for row in self.rows)
 
     @property
@@ -105,11 +105,11 @@ class Report:
 
     @property
     def remainders(self) -> dict[str, tuple[Any, Any, float]]:
-        """name -> (steps, remainder, slope) of the Taylor check, for `plots.taylor.draw`."""
+        """Map each name to (steps, remainder, slope) of its Taylor check, for `plots.taylor.draw`."""
         return {r.name: (r.steps, r.remainder, r.slope) for r in self.rows if r.remainder is not None}
 
     def table(self) -> str:
-        """Plain aligned text: a row a layer, then the failures and notes."""
+        """Return plain aligned text: one row for each layer, then the failures and notes."""
         head = ["layer", *COLUMNS]
         body = [[row.name, *map(row.cell, COLUMNS)] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]

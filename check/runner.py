@@ -1,7 +1,7 @@
 """The kernel calls of a network, one by one, bound as its program binds them, each on copies of its arrays.
 
-So every question about a kernel is asked where its arguments are the real ones, and a kernel that is wrong spoils
-nothing for the next: a call is run as often as there are questions, and only its serial result goes on.
+So each kernel is checked on its real arguments, and a wrong kernel spoils nothing for the next: a call runs once for
+each check, and only the result of its serial run goes on.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ from ..program.plan import Ref, Var
 from ..program.program import Program
 from ..program.slots import Slot, shaped
 
-GUARD = 32  # numbers before and after every copy
-# NaN with a payload of its own: no arithmetic makes it, so cells nobody wrote can be told from computed NaN.
+GUARD = 32  # elements before and after every copy
+# NaN with a payload that no arithmetic makes, so that unwritten elements differ from computed NaN.
 MARKS: dict[type, Any] = {np.float32: np.uint32(0x7FC5C5C5), np.float64: np.uint64(0x7FF8C5C5C5C5C5C5)}
 
 
@@ -38,14 +38,14 @@ class Run:
         self.plan, self.state, self.N = self.program.plan, self.program.state, len(x)
         self.real = network.dtype.type
         self.space = {"training": training, "seed": network.seed, "n0": 0}
-        self.reference_scratch = {}  # slot -> what the reference kept there, which may differ from what the CPU keeps
-        self.cuda_scratch = {}  # likewise
+        self.reference_scratch = {}  # slot -> contents written by the reference, which may differ from the CPU's
+        self.cuda_scratch = {}  # slot -> contents written by CUDA
         self.state.gradient[:] = 0
         self.program.input.of(self.state, 0, self.N)[...] = x
         self._dy = dy
 
     def calls(self):
-        """Every call of the forward and backward pass, in order."""
+        """Yield every call of the forward and backward pass, in order."""
         for region in self.plan.regions:
             for call in region.forward:
                 yield Call(self, call, "forward")
@@ -62,7 +62,7 @@ class Call:
     def __init__(self, run, call, direction):
         self.run, self.name = run, call.binding.title
         self.kernel, self.form = call.binding.kernel, call.binding.form
-        self.by_sample = not call.split  # one row a sample: may run on a block of samples
+        self.by_sample = not call.split  # its arrays have a row for each sample: it may run on a block of samples
         self.values = {name: self._resolved(call.values[name]) for name in call.binding.names}
         kinds = {name: getattr(call.values[name], "kind", None) for name in call.binding.names}
         self.scratch = [name for name, kind in kinds.items() if kind in ("scratch", "dscratch")]
@@ -72,9 +72,9 @@ class Call:
         return self.run.plan.slot(value) if isinstance(value, Ref) else value
 
     def _sort(self, direction):
-        """`outputs` it must write whole, `inputs` it must leave alone; scratch and buffers are neither.
+        """Find `outputs`, which it must write whole, and `inputs`, which it must not change.
 
-        An array it has under two names, one to read and one to write, is neither as well.
+        Scratch and buffers are neither, nor is an array under two names, one to read and one to write.
         """
         written = {"y"} if direction == "forward" else {"dx"}
         read = {"x", "dy"} if direction == "forward" else {"x", "y", "dy"}
@@ -84,7 +84,7 @@ class Call:
         self.inputs = [name for name, v in slots.items() if name in read or v.flat == "theta"]
 
     def arguments(self, n0=0, n1=None):
-        """name -> array (a view of the state; rows n0 to n1 where it has one row a sample) or number."""
+        """Map each name to a number or a view of the state: rows n0 to n1 if the array has a row for each sample."""
         run, found = self.run, {}
         for name, value in self.values.items():
             if isinstance(value, Slot):
@@ -101,11 +101,11 @@ class Call:
         return view.reshape(-1) if self.form == "flat" else view
 
     def copies(self, fill=None, dtype=None, n0=0, n1=None):
-        """`Copies` of the arguments, with `fill` in every output."""
+        """Return `Copies` of the arguments, with `fill` in every output."""
         return Copies(self.arguments(n0, n1), self.outputs, dtype or self.run.real, fill)
 
     def keep(self, copies):
-        """Let a result stand: the calls that follow read it."""
+        """Store a result in the state, where the following calls read it."""
         for name, view in self.arguments().items():
             if isinstance(view, np.ndarray):
                 view[...] = copies[name]
@@ -113,7 +113,7 @@ class Call:
     # -- ways to run it ----------------------------------------------------------------------------------------------
 
     def compiled(self):
-        """The CPU kernel for these arguments: a function of them, part and parts."""
+        """Compile the CPU kernel for these arguments: a function of them, part and parts."""
         return self.cpu.compile(self.signature(), self.run.real)[1]
 
     @property
@@ -124,21 +124,21 @@ class Call:
         return kernel
 
     def signature(self):
-        """Numba types of the arguments, as the program compiles the kernel for them."""
+        """Return the Numba types of the arguments, for which the program compiles the kernel."""
         real = FLOATS[self.run.real]
         return tuple(real if isinstance(v, (float, np.floating)) else type_of(v) for v in self.arguments().values())
 
     def reference(self):
-        """The NumPy twin of an operation; else the plain Python function the kernel was made from."""
+        """Return the NumPy twin of an operation, else the plain Python function that the kernel was made from."""
         return self.kernel.on("reference") if isinstance(self.kernel, Operation) else self.plain()
 
     def plain(self):
-        """The plain Python function of the CPU kernel."""
+        """Return the plain Python function of the CPU kernel."""
         return self.cpu.plain() if isinstance(self.cpu, Formula) else self.cpu.function
 
 
 class Copies(dict):
-    """name -> argument; arrays are copies between guards, one copy where two names share memory."""
+    """Arguments by name; arrays are copies between guards, one copy where two names share memory."""
 
     def __init__(self, arguments, outputs, dtype, fill):
         super().__init__()
@@ -161,7 +161,7 @@ class Copies(dict):
         return copy
 
     def crossed(self):
-        """Names of arrays beyond whose ends something was written."""
+        """Yield the names of arrays beyond whose ends something was written."""
         for name, memory in self.memory.items():
             ends = np.concatenate([memory[:GUARD], memory[len(memory) - GUARD :]])
             if not unwritten(ends).all():
@@ -169,20 +169,20 @@ class Copies(dict):
 
 
 def mark(real):
-    """The NaN that stands for "nobody wrote here"."""
+    """Return the NaN that means "not written"."""
     return MARKS[real].view(real)
 
 
 def unwritten(array):
-    """Where an array still holds the mark."""
+    """Return a mask of the elements that still hold the mark."""
     kind = MARKS[array.dtype.type]
     return array.view(kind.dtype) == kind
 
 
 def same_bits(a, b):
-    """Where two arrays hold the same bits.
+    """Return a mask of the elements in which two arrays hold the same bits.
 
-    Intel's SVML, where Numba uses it, rounds exp and its kin differently in vectors and in the rest of a loop: there
+    If Numba uses Intel's SVML, which rounds exp and similar functions differently in vectors and in a loop's remainder,
     16 units in the last place are allowed.
     """
     kind = MARKS[a.dtype.type].dtype
