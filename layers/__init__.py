@@ -1,4 +1,4 @@
-"""The built-in layers, one family a file, and what a new layer is written with."""
+"""The built-in layers, one file for each family, and the names with which a new layer is written."""
 
 from .base import Layer, Parameter, constant, elementwise, kernel, operation, weight, zeros
 from .initializers import Initializer

@@ -1,8 +1,8 @@
-"""Activations a = sigma(z), number by number; each is its formula and the formula of its derivative.
+"""Activations a = sigma(z), elementwise; each is its formula and the formula of its derivative.
 
-A derivative written in y rather than x lets the program forget x; it is written so where y tells enough: 1 - y of
-sigmoid and tanh loses its last digits where y is near 1, as PyTorch's does. Formulas hold for every finite x without
-overflow, and NaN goes through.
+If the derivative is a function of y, the program need not keep x. So it is written in y where y determines it; 1 - y of
+sigmoid and tanh loses its last digits where y is near 1, as in PyTorch. Formulas do not overflow for any finite x, and
+NaN gives NaN.
 """
 
 import math
@@ -17,8 +17,8 @@ from .base import Layer, elementwise
 # Klambauer et al. 2017, arXiv:1706.02515, eq. 2 and 14: the pair for which mean 0 and variance 1 are a fixed point.
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543772
-ROOT_HALF = math.sqrt(0.5)
-NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)
+ROOT_HALF = math.sqrt(0.5)  # factor of x in Phi(x) = erfc(-sqrt(1/2) x) / 2
+NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)  # density of the normal distribution at 0
 
 
 class Activation(Layer):
@@ -179,7 +179,7 @@ class Tanh(Activation):
 
 @register("identity")
 class Identity(Activation):
-    """y = x. Any shape; no work: input and output are the same memory."""
+    """y = x. Any shape; nothing is computed: input and output are the same memory."""
 
     forward = None
     alias = True
@@ -189,6 +189,6 @@ class Identity(Activation):
 
 
 def _check_alpha(name, alpha):
-    """Below 0 the sign of y would no longer tell the sign of x, by which the derivative goes."""
+    """Refuse alpha below 0: the derivative takes the sign of x from the sign of y."""
     if not 0 <= alpha < math.inf:
         raise SpecError(f"{name}: alpha must be 0 or a finite number above it, got {alpha}")

@@ -1,7 +1,7 @@
-"""What a layer is: its shapes, its parameters and its kernels.
+"""Base of layers: shapes, parameters and kernels.
 
-A layer is a class whose annotated attributes are its options and whose other attributes named ``forward`` and
-``backward_...`` are kernels. Arguments of kernels are bound by name:
+A layer is a class whose annotated attributes are its options. Its attributes ``forward`` and ``backward_...`` are
+kernels, whose arguments are bound by name:
 
 ===========================  =======================================================================================
 ``x``, ``y``                 input and output of the layer, (N, *shape)
@@ -33,13 +33,13 @@ __all__ = ["Layer", "Parameter", "constant", "elementwise", "kernel", "operation
 
 @dataclass(frozen=True)
 class Parameter:
-    """A learned array: its shape, how it starts, and how many numbers flow in and out of one unit.
+    """A learned array: its shape, its initial values, and the numbers of inputs and outputs of one unit.
 
     Parameters
     ----------
     shape : tuple of int
     start : spec or float
-        A registered initialiser, a number for every element, or None: what suits the activation that follows.
+        A registered initialiser, a number for every element, or None: the activation that follows chooses.
     fan_in, fan_out : int
         Inputs and outputs of one unit, for initialisers that scale by them.
     """
@@ -55,95 +55,114 @@ class Parameter:
 
 
 def constant(value: float, shape: Sequence[int]) -> Parameter:
-    """A parameter or buffer that starts as one number everywhere."""
+    """Make a parameter or buffer whose elements all start as one number."""
     return Parameter(tuple(shape), float(value))
 
 
 def zeros(shape: Sequence[int]) -> Parameter:
-    """A parameter or buffer that starts as zero."""
+    """Make a parameter or buffer that starts as zero."""
     return constant(0.0, shape)
 
 
 def weight(shape: Sequence[int], fan_in: int, fan_out: int, init: SpecLike | None = None) -> Parameter:
-    """A parameter drawn by a registered initialiser; None chooses by the activation that follows."""
+    """Make a parameter drawn by a registered initialiser; with None the activation that follows chooses it."""
     return Parameter(tuple(shape), init, fan_in, fan_out)
 
 
 class Layer(Options):
-    """Base of all layers. Subclasses set kernels and override what differs from "same shape, no parameters"."""
+    """Base of all layers. Subclasses set kernels and override what differs from "same shape, no parameters".
+
+    Attributes
+    ----------
+    forward, backward_input : kernel or operation, or None
+        A layer with parameters has further ``backward_...`` kernels, which write their gradients.
+    couples_batch : bool
+        Forward needs the whole batch at once (batch normalisation).
+    alias : bool
+        Output and input are the same memory in another shape; such a layer has no kernels.
+    inner : str or None
+        Option of a container that holds the specs of the layers inside.
+    add : operation or None
+        Kernel of a container that adds its input to the output of the layers inside.
+    initializer : str or None
+        Initialiser that an activation chooses for the weights before it.
+    reads_channels : bool
+        The result depends on which axis of the input holds the channels.
+    check_cases : list of (spec, input shape) or None
+        Networks that `nnjit check` tries, where "(3)" and "" mean options of this layer; with None it chooses some.
+        Good cases have sizes of 1, primes, strides that leave a remainder, every border, and numbers of rows and
+        columns that fill a register tile and leave a remainder.
+    """
 
     forward: ClassVar[Kernel | Operation | None] = None
     backward_input: ClassVar[Kernel | Operation | None] = None
-    couples_batch: ClassVar[bool] = False  # forward needs the whole batch at once (batch normalisation)
-    alias: ClassVar[bool] = False  # output and input are the same memory, in another shape; such a layer has no kernels
-    inner: ClassVar[str | None] = None  # of a container: the option that holds the specs of the layers inside
-    add: ClassVar[Operation | None] = None  # of a container: the kernel of the sum of its input and the layers' output
-    initializer: ClassVar[str | None] = None  # of an activation: what suits the weights before it
-    reads_channels: ClassVar[bool] = True  # whether it matters which axis of the input holds the channels
-    # (spec, input shape) pairs for `nnjit check`, where "(3)" and "" mean options of this layer; None: check chooses.
-    # Good cases have sizes of 1, primes, strides that leave a remainder, every border, and numbers of rows and columns
-    # that fill a register tile and leave a remainder.
+    couples_batch: ClassVar[bool] = False
+    alias: ClassVar[bool] = False
+    inner: ClassVar[str | None] = None
+    add: ClassVar[Operation | None] = None
+    initializer: ClassVar[str | None] = None
+    reads_channels: ClassVar[bool] = True
     check_cases: ClassVar[Sequence[tuple[Any, tuple[int, ...]]] | None] = None
 
     def kernel(self, attribute: str, in_shape: tuple[int, ...]) -> Kernel | Operation:
-        """The kernel of an attribute for inputs of a shape: the same for all, unless a layer knows better."""
+        """Return the kernel of an attribute for inputs of a shape; by default one kernel serves all shapes."""
         return getattr(self, attribute)
 
     def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the output without the batch; raises ShapeError for an input that cannot be."""
+        """Shape of the output without the batch; raises ShapeError for an input shape that the layer cannot take."""
         return in_shape
 
     def parameters(self, in_shape: tuple[int, ...]) -> dict[str, Parameter]:
-        """name -> Parameter, in the order in which they stand in theta."""
+        """Map each name to its Parameter, in their order in theta."""
         return {}
 
     def buffers(self, in_shape: tuple[int, ...]) -> dict[str, Parameter]:
-        """name -> Parameter: saved but not learned."""
+        """Map each name to a Parameter that is saved but not learned."""
         return {}
 
     def scratch(self, in_shape: tuple[int, ...]) -> dict[str, tuple[int | str, ...]]:
-        """name -> shape of an array kept from forward to backward; ("N", ...) has one row a sample."""
+        """Map each name to the shape of an array kept from forward to backward; "N" is the number of samples."""
         return {}
 
     def scalars(self, in_shape: tuple[int, ...]) -> dict[str, Any]:
-        """name -> number or tuple of whole numbers that kernels may bind; by default the options."""
+        """Map each name to a number or tuple of whole numbers that kernels may bind; by default the options."""
         return {k: v for k, v in self.options().items() if isinstance(v, (bool, int, float, tuple))}
 
     def contents(self) -> list["Layer"]:
-        """The layers inside a container; of any other layer none."""
+        """Return the layers inside a container; [] for any other layer."""
         return []
 
     def window(self, in_shape: tuple[int, ...]) -> Window | None:
-        """The `geometry.Window` that slides over the input; None for a layer without one."""
+        """Return the `geometry.Window` that slides over the input; None for a layer without one."""
         return None
 
     def sees(self, in_shape: tuple[int, ...]) -> Window | Literal["same", "all", "varies"]:
-        """Which input cells an output cell depends on, for the column "sees" of the summary.
+        """Return which input cells an output cell depends on, for the column "sees" of the summary.
 
         Returns
         -------
-        Window : those in the window
-        "same" : those at the same position
+        Window : the cells in the window
+        "same" : the cells at the same position
         "all" : every cell
-        "varies" : it differs from cell to cell
+        "varies" : a number that differs from cell to cell
         """
         return self.window(in_shape) or ("same" if self.alias or self.output_shape(in_shape) == in_shape else "all")
 
     def connections(self, in_shape: tuple[int, ...]) -> int | None:
-        """How many numbers of the dense matrix that a linear layer stands for are not zero; None: it is not linear."""
+        """Return how many elements of a linear layer's dense matrix are not zero; None if the layer is not linear."""
         return None
 
     def smallest_batch(self, in_shape: tuple[int, ...]) -> int:
-        """Samples that a training batch must have for the layer to learn from it; fewer cause a warning."""
+        """Return the samples that a training batch must have for the layer to learn from it; fewer cause a warning."""
         return 1
 
     def operations(self, in_shape: tuple[int, ...]) -> int:
-        """Multiplications of one sample's forward pass, for the cost model; by default one a number."""
+        """Multiplications of one sample's forward pass, for the cost model; by default one for each output."""
         return prod(self.output_shape(in_shape))
 
     @classmethod
     def gradients(cls) -> dict[str, Kernel | Operation]:
-        """name -> kernel of every ``backward_...`` attribute that writes gradients of parameters."""
+        """Map each ``backward_...`` attribute that writes gradients of parameters to its kernel."""
         found = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():

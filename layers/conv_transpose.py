@@ -1,4 +1,4 @@
-"""Transposed convolution: the adjoint of a convolution as a layer, to enlarge images."""
+"""Transposed convolution: a layer that is the adjoint of a convolution, to enlarge images."""
 
 from math import prod
 from typing import Literal
@@ -14,16 +14,16 @@ class ConvTranspose(Conv):
     """The exact adjoint of `conv` with the same options, plus b: <conv(u), x> = <u, conv_transpose(x)> without biases.
 
     (N, C, *in) -> (N, filters, *out) with out the smallest size that such a conv maps to `in`, plus `output_padding`:
-    out = (in - 1) stride + k' - p + output_padding. W (C, filters / groups, *kernel_size): the weights of the conv it
-    is the adjoint of (which maps filters to C), and the layout of PyTorch; b (filters,).
+    out = (in - 1) stride + k' - p + output_padding. W (C, filters / groups, *kernel_size), b (filters,). W holds the
+    weights of the adjoint conv, which maps filters to C, in PyTorch's layout.
 
     Parameters
     ----------
     filters, kernel_size, stride, padding, dilation, groups, border, bias, init :
         As in `conv`: padding and border are those of the conv, so padding makes the output smaller.
     output_padding : int or tuple of int
-        Cells added after each dimension of the output, fewer than stride or dilation. The conv still maps back where
-        they are fewer than the stride.
+        Cells added after each dimension of the output, fewer than stride or dilation. If they are fewer than the
+        stride, the conv maps the output back to the input's shape.
     """
 
     filters: int
@@ -63,7 +63,7 @@ class ConvTranspose(Conv):
     def parameters(self, in_shape):
         window, maps = self.window(in_shape), self.filters // self.groups
         size = prod(window.kernel)
-        inputs = in_shape[0] // self.groups * size // prod(window.stride)  # that meet in one output, on average
+        inputs = in_shape[0] // self.groups * size // prod(window.stride)  # average number of terms of one output
         W = weight((in_shape[0], maps, *window.kernel), max(1, inputs), maps * size, self.init)
         return {"W": W, "b": zeros((self.filters if self.bias else 0,))}
 
@@ -80,7 +80,7 @@ class ConvTranspose(Conv):
         return "varies"
 
     def connections(self, in_shape):
-        """How many numbers of the dense matrix that this layer stands for are not zero by its structure."""
+        """Return how many elements of the layer's dense matrix are not zero by its structure."""
         conv = Conv(in_shape[0], self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.border)
         return conv.connections(self.output_shape(in_shape))
 

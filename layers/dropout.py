@@ -1,4 +1,4 @@
-"""Dropout: in training a random share of the numbers becomes 0."""
+"""Dropout: in training a random share of the elements becomes 0."""
 
 import math
 
@@ -11,8 +11,8 @@ from .base import Layer, operation
 class Dropout(Layer):
     """In training y = x / (1 - rate), or 0 with probability `rate`; in prediction y = x. Any shape.
 
-    Inverted dropout (Srivastava et al. 2014, jmlr.org/papers/v15/srivastava14a.html). The mask depends on the seed,
-    the step and the element alone, so it is the same for any number of threads and after a resume.
+    Inverted dropout (Srivastava et al. 2014, jmlr.org/papers/v15/srivastava14a.html). The mask depends only on seed,
+    step and element, so it is the same for any number of threads and after a resume.
     """
 
     rate: float
@@ -23,7 +23,9 @@ class Dropout(Layer):
 
     def validate(self):
         if not 0 <= self.rate < 1:
-            raise SpecError(f"dropout: rate must be from 0 to below 1, the share that is dropped, got {self.rate}")
+            raise SpecError(
+                f"dropout: rate must be at least 0 and less than 1 (the share that is dropped), got {self.rate}"
+            )
 
     def scalars(self, in_shape):
         return {"rate": self.rate, "features": math.prod(in_shape)}

@@ -1,4 +1,4 @@
-"""How parameters start. Drawn in float64 and rounded, so that float32 and float64 networks start alike."""
+"""Initial values of parameters, drawn in float64 and rounded, so that float32 and float64 networks start alike."""
 
 import math
 from typing import Any, Literal
@@ -16,14 +16,14 @@ class Initializer(Options):
     def draw(
         self, rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, fan_out: int, dtype: DTypeLike
     ) -> NDArray[Any]:
-        """Starting values.
+        """Draw the initial values.
 
         Parameters
         ----------
         rng : numpy.random.Generator
         shape : tuple of int
         fan_in, fan_out : int
-            Numbers that flow into and out of one unit; of a convolution, maps times kernel cells.
+            Inputs and outputs of one unit; for a convolution, maps times kernel cells.
         dtype : NumPy dtype
 
         Returns
@@ -34,7 +34,7 @@ class Initializer(Options):
 
 
 class _Scaled(Initializer):
-    """Mean 0 and a deviation that keeps the variance of what flows through; uniform ends at sqrt(3) deviations."""
+    """Mean 0 and a deviation that keeps the variance from layer to layer; "uniform" ends at sqrt(3) deviations."""
 
     distribution: Literal["normal", "uniform"] = "normal"
 
@@ -50,7 +50,7 @@ class _Scaled(Initializer):
 
 @initializers.register("he")
 class He(_Scaled):
-    """Deviation sqrt(2 / fan_in), for ReLU and its kin (He et al. 2015, arXiv:1502.01852, eq. 10)."""
+    """Deviation sqrt(2 / fan_in), for ReLU and similar activations (He et al. 2015, arXiv:1502.01852, eq. 10)."""
 
     def deviation(self, fan_in, fan_out):
         return math.sqrt(2 / fan_in)
@@ -74,7 +74,7 @@ class LeCun(_Scaled):
 
 @initializers.register("normal")
 class Normal(Initializer):
-    """Normal with a fixed deviation; 0.5 is that of the ten-point example (Higham & Higham 2019, section 5)."""
+    """Normal with a fixed deviation; the ten-point example has 0.5 (Higham & Higham 2019, section 5)."""
 
     std: float = 0.5
     mean: float = 0.0
@@ -89,7 +89,7 @@ class Normal(Initializer):
 
 @initializers.register("zeros")
 class Zeros(Initializer):
-    """Zero everywhere."""
+    """Zero for every element."""
 
     def draw(self, rng, shape, fan_in, fan_out, dtype):
         return np.zeros(shape, dtype)
@@ -97,7 +97,7 @@ class Zeros(Initializer):
 
 @initializers.register("constant")
 class Constant(Initializer):
-    """One number everywhere."""
+    """One number for every element."""
 
     value: float
 

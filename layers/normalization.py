@@ -1,4 +1,4 @@
-"""Normalisations: numbers are brought to mean 0 and variance 1, then to a learned gain and offset."""
+"""Normalisations: scale to mean 0 and variance 1, then apply a learned gain and offset."""
 
 import math
 
@@ -11,13 +11,13 @@ from .base import Layer, constant, operation, zeros
 class BatchNorm(Layer):
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel. (N, C, *spatial) -> same shape.
 
-    Ioffe & Szegedy 2015, arXiv:1502.03167. In training m and v are those of the batch, over N and all positions; in
-    prediction they are running statistics, running <- momentum * running + (1 - momentum) * batch (PyTorch's momentum
-    is 1 minus this one). As in PyTorch the running variance takes the unbiased variance of the batch.
+    Ioffe & Szegedy 2015, arXiv:1502.03167. In training m and v are the batch's mean and variance over N and all
+    positions; in prediction they are running statistics, running <- momentum * running + (1 - momentum) * batch
+    (PyTorch's momentum is 1 minus this one). As in PyTorch the running variance averages unbiased variances.
 
-    A batch moves the running statistics of a channel only if it has two numbers or more of it (over samples and
-    positions) and all are finite: one number has no variance. A single sample without positions, which PyTorch refuses
-    in training, gives y = offset and dx = 0 here; composing a training program or fitting with such batches warns.
+    A batch changes the running statistics of a channel only if it has two or more numbers in this channel (over samples
+    and positions) and all are finite: one number has no variance. A single sample without positions, which PyTorch
+    refuses in training, gives y = offset and dx = 0 here; a training program or a fit with such batches warns.
     """
 
     momentum: float = 0.9

@@ -1,4 +1,4 @@
-"""Other shapes for the same numbers: no work, input and output are the same memory. Order is (C, *spatial)."""
+"""Changes of shape: input and output are the same memory, in the order (C, *spatial)."""
 
 import math
 
@@ -25,7 +25,7 @@ class Flatten(Layer):
 
 @register("reshape")
 class Reshape(Layer):
-    """(N, *in_shape) -> (N, *shape); one size may be -1: what is left over."""
+    """(N, *in_shape) -> (N, *shape); one size may be -1, which is computed from the others."""
 
     shape: tuple[int, ...] | int
 
@@ -37,13 +37,13 @@ class Reshape(Layer):
     def validate(self):
         sizes = self._sizes()
         if not sizes or sizes.count(-1) > 1 or any(n < 1 and n != -1 for n in sizes):
-            raise SpecError(f"reshape: shape must hold sizes from 1 on, at most one of them -1, got {self.shape}")
+            raise SpecError(f"reshape: sizes must be at least 1, at most one of them may be -1, got {self.shape}")
 
     def output_shape(self, in_shape):
         sizes, total = self._sizes(), math.prod(in_shape)
         known = math.prod(n for n in sizes if n != -1)
         if total % known or (-1 not in sizes and total != known):
-            raise ShapeError(f"reshape: {total} numbers of an input of shape {in_shape} do not fill {sizes}")
+            raise ShapeError(f"reshape: an input of shape {in_shape} has {total} elements, which do not fill {sizes}")
         return tuple(total // known if n == -1 else n for n in sizes)
 
     def operations(self, in_shape):

@@ -1,4 +1,4 @@
-"""A container: layers with a way around them."""
+"""A container: layers with a skip connection around them."""
 
 from ..errors import SpecError
 from ..registry import layers as catalogue
@@ -8,9 +8,9 @@ from .base import Layer, operation
 
 @register("residual")
 class Residual(Layer):
-    """y = f(x) + x, f the layers inside, which keep the shape (He et al. 2016, arXiv:1512.03385).
+    """y = f(x) + x, where f is the layers inside, which keep the shape (He et al. 2016, arXiv:1512.03385).
 
-    ``residual(["conv(8, 3, padding='same')", "relu"])``; layers may hold residuals again.
+    ``residual(["conv(8, 3, padding='same')", "relu"])``; the layers inside may be residuals too.
     """
 
     layers: list | tuple
@@ -24,7 +24,7 @@ class Residual(Layer):
 
     def validate(self):
         if not self.layers:
-            raise SpecError("residual: layers must hold at least one layer spec, got none")
+            raise SpecError("residual: layers is empty, expected at least one layer spec")
         self._contents = []
         for position, spec in enumerate(self.layers, start=1):
             try:
@@ -33,5 +33,5 @@ class Residual(Layer):
                 raise SpecError(f"residual: layer {position}: {error}") from None
 
     def contents(self):
-        """The layers inside, made from their specs."""
+        """Return the layers inside, made from their specs."""
         return self._contents

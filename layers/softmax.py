@@ -1,4 +1,4 @@
-"""Softmax as a layer of its own; the loss cross_entropy has it inside already."""
+"""Softmax as a layer; the loss cross_entropy applies it already."""
 
 from ..registry import register
 from .base import Layer, operation
