@@ -1,13 +1,13 @@
 """Convolution arithmetic: sizes, padding and receptive fields of sliding windows. Pure Python; imports only the errors.
 
 In one dimension an input of i cells is padded by `before` and `after` cells, p = before + after, and a kernel of k
-cells taken every d-th cell (dilation) spans k' = d (k - 1) + 1. Moved by s cells (stride) it has
+cells with dilation d spans k' = d (k - 1) + 1 cells. With steps of s cells (stride) it has
 
     o = floor((i + p - k') / s) + 1
 
 positions: the general formula of the lecture (section on convolutional layers) with k' for k. The total padding is
-`valid` p = 0, `same` p = k' - 1 (then o = i for s = 1), `full` p = 2 (k' - 1) (then o = i + k' - 1 for s = 1). An odd
-total puts the extra cell after. "same" is the lecture's for every stride; TensorFlow's depends on the stride.
+`valid` p = 0, `same` p = k' - 1 (then o = i for s = 1), `full` p = 2 (k' - 1) (then o = i + k' - 1 for s = 1). If the
+total is odd, the extra cell comes after. "same" is the lecture's for every stride; TensorFlow's depends on the stride.
 See also V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
 """
 
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from ..errors import ShapeError, SpecError
 
-BORDERS = ("zeros", "edge", "reflect", "wrap")  # what padding cells show; kernels get the index
+BORDERS = ("zeros", "edge", "reflect", "wrap")  # contents of padding cells; kernels get the index
 WORDS = ("valid", "same", "full")
-LARGEST = 2**31 - 1  # of any number given here, so that products of two fit a 64-bit index
+LARGEST = 2**31 - 1  # largest number of any option, so that products of two fit a 64-bit index
 
 
 def effective_kernel(k, d=1):
@@ -35,7 +35,7 @@ def output_size(i, k, s=1, d=1, p=(0, 0), name="kernel"):
     p : (int, int)
         Cells added before and after.
     name : str
-        What an error calls the kernel.
+        Name of the kernel in errors.
 
     Raises
     ------
@@ -53,11 +53,11 @@ def output_size(i, k, s=1, d=1, p=(0, 0), name="kernel"):
 
 
 def transposed_size(o, k, s=1, d=1, p=(0, 0), output_padding=0, name="kernel"):
-    """The smallest i that the convolution (k, s, d, p) maps to o, plus `output_padding` cells after it.
+    """Return the smallest i that the convolution (k, s, d, p) maps to o, plus `output_padding` cells after it.
 
     Raises
     ------
-    ShapeError : nothing would be left, or `output_padding` reaches both stride and dilation.
+    ShapeError : the result would be less than 1, or `output_padding` is not less than stride or dilation.
     """
     if output_padding >= max(s, d):
         raise ShapeError(f"{name} {k}: output_padding {output_padding} must be less than stride {s} or dilation {d}")
@@ -68,7 +68,7 @@ def transposed_size(o, k, s=1, d=1, p=(0, 0), output_padding=0, name="kernel"):
 
 
 def receptive_field(chain):
-    """Input cells that one output cell of a chain of windows sees, in one dimension: 1 + sum (k'_l - 1) prod_{j<l} s_j.
+    """Input cells on which an output cell of a chain of windows depends, in 1D: 1 + sum (k'_l - 1) prod_{j<l} s_j.
 
     Parameters
     ----------
@@ -83,9 +83,9 @@ def receptive_field(chain):
 
 
 def source(q, i, border):
-    """The input cell that position q shows (cell 0 is the input's first; outside 0..i-1 is padding), or -1 for zero.
+    """Return the input cell whose value position q has (padding is outside 0..i-1), or -1 for zero.
 
-    `border` is an index of `BORDERS`; reflect and wrap reach less than i cells beyond either end.
+    `border` is an index of `BORDERS`; "reflect" and "wrap" allow less than i cells of padding on each side.
     """
     if 0 <= q < i:
         return q
@@ -99,7 +99,7 @@ def source(q, i, border):
 
 
 def connections(i, k, s=1, d=1, p=(0, 0), border=0):
-    """How many pairs (output, input) cells a window connects in one dimension: the non-zeros of its matrix."""
+    """Count the pairs (output cell, input cell) that a window connects in 1D: the non-zeros of its matrix."""
     seen = 0
     for j in range(output_size(i, k, s, d, p)):
         cells = {source(j * s + t * d - p[0], i, border) for t in range(k)}
@@ -108,27 +108,27 @@ def connections(i, k, s=1, d=1, p=(0, 0), border=0):
 
 
 def per_dimension(value, rank, name, least=1):
-    """One whole number a dimension: a number stands for every dimension.
+    """Return one whole number for each dimension; a single number stands for all.
 
     Raises
     ------
-    SpecError : a tuple of another length, or a number that is none or less than `least`; `name` begins the sentence.
+    SpecError : the tuple has another length, or a value is not a whole number from `least`; `name` begins the sentence.
     """
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
     if len(values) != rank:
-        raise SpecError(f"{name}: expected one number or {rank} (one a dimension), got {value}")
+        raise SpecError(f"{name}: expected one number or {rank} (one for each dimension), got {value}")
     return tuple(_whole(v, name, least) for v in values)
 
 
 def paddings(padding, kernel, dilation, name="padding"):
-    """(before, after) for each dimension.
+    """Return (before, after) for each dimension.
 
     Parameters
     ----------
     padding : "valid", "same", "full", int or tuple
-        A number pads each side; a flat tuple gives one number a dimension; (before, after) pairs are nested.
+        A number pads each side; a flat tuple has a number for each dimension, a nested one (before, after) pairs.
     kernel, dilation : tuple of int
-        One number a dimension.
+        A number for each dimension.
     """
     if isinstance(padding, str):
         if padding not in WORDS:
@@ -138,7 +138,7 @@ def paddings(padding, kernel, dilation, name="padding"):
     sides = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * len(kernel)
     if len(sides) != len(kernel):
         raise SpecError(
-            f"{name}: expected one number or {len(kernel)} numbers or (before, after) pairs (one a dimension),"
+            f"{name}: expected one number or {len(kernel)} numbers or (before, after) pairs (one for each dimension),"
             f" got {padding}"
         )
     return tuple(_pair(side, name) for side in sides)
@@ -160,12 +160,12 @@ def _whole(value, name, least):
 
 @dataclass(frozen=True)
 class Window:
-    """A kernel that slides over 1 to 3 dimensions: the formulas above, once for each dimension.
+    """A kernel that slides over 1 to 3 dimensions: the formulas above for each dimension.
 
     Parameters
     ----------
     name : str
-        The layer, for errors.
+        Name of the layer in errors.
     kernel, stride, dilation : tuple of int
     padding : tuple of (int, int)
     """
@@ -178,7 +178,7 @@ class Window:
 
     @classmethod
     def of(cls, name, rank, kernel, stride=1, padding="valid", dilation=1, option="kernel_size"):
-        """From options as a user writes them; raises SpecError."""
+        """Make a window from options as a user writes them; raise SpecError for wrong ones."""
         kernel = per_dimension(kernel, rank, f"{name}: {option}")
         stride = per_dimension(stride, rank, f"{name}: stride")
         dilation = per_dimension(dilation, rank, f"{name}: dilation")
@@ -186,34 +186,34 @@ class Window:
 
     @property
     def before(self):
-        """Padding cells before the input."""
+        """Padding before each dimension."""
         return tuple(before for before, _ in self.padding)
 
     def output(self, spatial):
-        """Sizes after the window has moved over an input of these sizes."""
+        """Return the sizes of the output for an input of these sizes."""
         rows = zip(spatial, self.kernel, self.stride, self.dilation, self.padding, strict=True)
         return tuple(output_size(*row, name=f"{self.name}: kernel") for row in rows)
 
     def input(self, spatial, output_padding):
-        """Sizes of the smallest input with an output of these sizes, plus `output_padding` cells after."""
+        """Return the sizes of the smallest input with an output of these sizes, plus `output_padding` cells after."""
         rows = zip(spatial, self.kernel, self.stride, self.dilation, self.padding, output_padding, strict=True)
         return tuple(transposed_size(*row, name=f"{self.name}: kernel") for row in rows)  # type: ignore[misc]  # zip of six
 
     def padded(self, spatial):
-        """Sizes of the padded input."""
+        """Return the sizes of the padded input."""
         return tuple(before + i + after for i, (before, after) in zip(spatial, self.padding, strict=True))
 
     def check_border(self, spatial, border):
-        """ShapeError where reflect and wrap would need a cell twice: they reach less than the input's size."""
+        """Raise ShapeError unless the padding of "reflect" and "wrap" is less than the input's size."""
         for i, (before, after) in zip(spatial, self.padding, strict=True):
             if border in ("reflect", "wrap") and max(before, after) >= i:
                 raise ShapeError(
-                    f"{self.name}: border {border!r} takes padding of less than the input's {i} cells a side,"
+                    f"{self.name}: border {border!r} takes padding of less than the input's {i} cells on each side,"
                     f" got {(before, after)}"
                 )
 
     def check_inside(self):
-        """ShapeError where a window could lie in the padding altogether."""
+        """Raise ShapeError if a window could lie entirely in the padding."""
         for k, d, pair in zip(self.kernel, self.dilation, self.padding, strict=True):
             if max(pair) >= effective_kernel(k, d):
                 raise ShapeError(

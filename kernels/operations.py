@@ -1,4 +1,4 @@
-"""Operations by name: ``operation("conv.forward")`` is the function `forward` of `conv.py` in the device's folder."""
+"""Operations by name: ``operation("conv.forward")`` names function `forward` of `conv.py` in the device's folder."""
 
 import inspect
 from functools import cached_property
@@ -7,16 +7,16 @@ from importlib.util import find_spec
 
 
 class Operation:
-    """One function that every device's folder holds under the same file, name and argument order.
+    """A function that every device's folder holds in the same file, with the same name and order of arguments.
 
     Parameters
     ----------
     name : str
         ``file.function``.
     form : None, "flat" or int
-        How its arrays are shaped (`program.slots.shaped`): 3 lifts images of 1 and 2 dimensions to 3.
+        Shape of its arrays (`program.slots.shaped`): 3 lifts images of 1 and 2 dimensions to 3.
     files : dict
-        Folder -> the file of another algorithm for the same function, where that folder has one.
+        Folder -> the file of another algorithm for the same function.
     """
 
     def __init__(self, name, form=None, **files):
@@ -41,9 +41,9 @@ class Operation:
         return tuple(inspect.signature(self.on("reference")).parameters)
 
     def on(self, folder):
-        """The function of a folder: "reference", "cpu", or "cuda", which takes the CPU's file where it has none.
+        """Return the function of a folder: "reference", "cpu" or "cuda"; a file that "cuda" lacks is the CPU's.
 
-        Each file is imported when an operation of it is wanted: all of them together take a fifth of a second.
+        Each file is imported when its first operation is needed: all of them together take 0.2 s.
         """
         file = self.files.get(folder, self.file)
         if folder == "cuda" and find_spec(f".cuda.{file}", __package__) is None:

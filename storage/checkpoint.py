@@ -1,9 +1,9 @@
 """Networks on disk: safetensors files, written so that a crash at any moment leaves the old file or the new one.
 
 Tensors: every parameter by its name, buffers as ``buffer:<name>``, moments of the update rule as ``moment:<k>``, and
-within an epoch theta at its beginning as ``epoch:theta``. The metadata entry ``nnjit`` is JSON: how to compose the
-network again, which plug-ins it needs, what it was trained on (see `data.schema`; missing in older files), and where
-training stood.
+within an epoch theta at its beginning as ``epoch:theta``. The metadata entry ``nnjit`` is JSON: the description that
+composes the network, its plug-ins, the schema of its training data (see `data.schema`; missing in older files), and the
+progress of training.
 """
 
 import json
@@ -22,14 +22,14 @@ from ..errors import CheckpointError, UsageError
 from ..program.program import NetworkLike
 from ..registry import layers as catalogue
 
-FORMAT = 1
+FORMAT = 1  # version of the metadata
 
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A temporary file beside `path` to write to; it takes the name, complete and on disk, when the block ends.
+    """Open a temporary file next to `path`; when the block ends, the file is on disk and takes the name `path`.
 
-    A symbolic link stays: the file it leads to is written.
+    A symbolic link stays: its target is written.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make a rename in this folder last through a power failure."""
+    """Flush a folder to disk, so that a rename in it survives a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -61,7 +61,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def _mode(path):
-    """The permissions of a file to be written at `path`: those of the file it replaces, else what the umask leaves."""
+    """Return the permissions for a new file at `path`: those of the file it replaces, else those that umask gives."""
     try:
         found = os.stat(path).st_mode
     except FileNotFoundError:
@@ -81,14 +81,14 @@ def _mode(path):
 def tensors_of(
     network: NetworkLike, moments: Sequence[NDArray[Any]] = (), epoch_theta: NDArray[Any] | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Everything of a network that a file holds, by name: views, not copies.
+    """Return the tensors of a network that a file holds, by name: views, not copies.
 
     Parameters
     ----------
     network : Network
     moments : sequence of ndarray (S,)
     epoch_theta : ndarray (S,) or None
-        Theta at the beginning of the epoch, where it is not over.
+        Theta at the beginning of an unfinished epoch.
     """
     tensors = dict(network.parameters) | {f"buffer:{name}": array for name, array in network.buffers.items()}
     tensors |= {f"moment:{k}": moment for k, moment in enumerate(moments)}
@@ -101,19 +101,19 @@ def save(
     tensors: Mapping[str, NDArray[Any]] | None = None,
     progress: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a network, and with `progress` where its training stood.
+    """Write a network and the progress of its training.
 
     Parameters
     ----------
     network : Network
     path : path of the safetensors file; its folder must exist
     tensors : dict or None
-        As `tensors_of` gives them, now or at a former time; None: parameters and buffers now.
+        The result of `tensors_of`, now or earlier; None means parameters and buffers now.
     progress : dict that JSON can hold
 
     Raises
     ------
-    UsageError : no file can be written there, see `atomic`.
+    UsageError : the path cannot be written, see `atomic`.
     """
     from safetensors.numpy import save as serialize
 
@@ -132,7 +132,7 @@ def save(
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Tensors and description of a saved network; CheckpointError if it is none."""
+    """Read tensors and description of a saved network; raise CheckpointError for any other file."""
     from safetensors import SafetensorError, safe_open
 
     path = chosen = _chosen(path)
@@ -154,7 +154,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
 
 
 def _chosen(path: str | os.PathLike[str]) -> Path:
-    """The file that a path means: itself, or in a run directory the best, else the last."""
+    """Return the file that a path means: itself, or in a run directory the best checkpoint, else the last."""
     path = Path(path)
     if path.is_dir():
         return next((path / f for f in ("best.safetensors", "last.safetensors") if (path / f).exists()), path)
@@ -162,13 +162,13 @@ def _chosen(path: str | os.PathLike[str]) -> Path:
 
 
 def label(path: str | os.PathLike[str]) -> str:
-    """The file that `load` reads, and when it was written: "best.safetensors (epoch 7)"."""
+    """Name the file that `load` reads, and the epoch of its checkpoint: "best.safetensors (epoch 7)"."""
     file = _chosen(path)
     return f"{file.name}{when(read(file)[1].get('progress'))}"
 
 
 def when(progress: Mapping[str, Any] | None) -> str:
-    """When a checkpoint was taken, by its progress: " (epoch 7)"; "" for a network without training."""
+    """Return the epoch of a checkpoint from its progress: " (epoch 7)"; "" for a network without training."""
     if not progress:
         return ""
     within = f" and {progress['done']} steps" if progress["done"] else ""

@@ -1,9 +1,9 @@
-"""The directory of a run: config, log, program, checkpoints and pictures. Never overwritten, never half there.
+"""The directory of a run: config, log, program, checkpoints and pictures; never overwritten, never incomplete.
 
-A new run is written complete in a hidden directory beside it and takes its name by a rename. An existing empty
-directory may be the current one or a mount, so it is filled, not replaced: the config is written last, and without it
-the directory is no run. The log is appended line by line; what lies behind the last checkpoint is cut off when a run is
-resumed, so the two always agree.
+A new run is written to a hidden directory next to it, which then takes its name by a rename. An existing empty
+directory may be the current one or a mount, so it is filled, not replaced: the config is written last, and a directory
+without it is not a run. The log is appended line by line. A resumed run first cuts off the lines after the last
+checkpoint, so that the two always agree.
 """
 
 import errno
@@ -22,7 +22,7 @@ from ..errors import CheckpointError, RunExists
 from ..program.program import NetworkLike
 from . import checkpoint
 
-TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # what a rename to a name that another process took fails with
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # errors of a rename to a name that another process took
 
 
 class RunDirectory:
@@ -45,14 +45,18 @@ class RunDirectory:
 
         Parameters
         ----------
-        path : where; RunExists if there is something already
+        path : str or path
         config : str
             The resolved config, TOML.
         network : Network
         source : str
             The program's text.
         progress : dict
-            The state of training to begin with.
+            The initial state of training.
+
+        Raises
+        ------
+        RunExists : the path exists and is not an empty directory.
         """
         run = cls(path)
         place = run.refuse_existing()
@@ -65,7 +69,7 @@ class RunDirectory:
 
         if place.is_dir():
             try:
-                open(place / "log.jsonl", "x").close()  # only one process can make it
+                open(place / "log.jsonl", "x").close()  # only one process can create it
             except FileExistsError:
                 raise run._exists() from None
             try:
@@ -92,7 +96,7 @@ class RunDirectory:
         return run
 
     def refuse_existing(self) -> Path:
-        """RunExists unless the directory can be made, or is there and empty; returns it without symbolic links."""
+        """Return the path without symbolic links; raise RunExists unless it is free or an empty directory."""
         place = Path(os.path.realpath(self.path))
         if place.exists() and (not place.is_dir() or any(place.iterdir())):
             raise self._exists()
@@ -104,7 +108,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
-        """An existing run; CheckpointError if the directory is none."""
+        """Open an existing run; raise CheckpointError for any other directory."""
         path = Path(path)
         missing = [f for f in ("config.toml", "last.safetensors") if not (path / f).is_file()]
         if missing:
@@ -116,7 +120,7 @@ class RunDirectory:
         return (self.path / "config.toml").read_text()
 
     def records(self) -> list[dict[str, Any]]:
-        """The log's objects; a torn last line is left out."""
+        """Return the log's objects without an incomplete last line."""
         found = []
         for line in (self.path / "log.jsonl").read_text(errors="replace").splitlines():
             try:
@@ -126,14 +130,14 @@ class RunDirectory:
         return found
 
     def rewind(self, step: int, epoch: int) -> list[dict[str, Any]]:
-        """Cut the log off behind a step, the one the checkpoint was taken at, and epochs that were not complete."""
+        """Cut the log off after the step and the last complete epoch of a checkpoint; return the remaining records."""
         kept = [r for r in self.records() if r["step"] <= step and not (r.get("epoch_end") and r["epoch"] > epoch)]
         with checkpoint.atomic(self.path / "log.jsonl") as file:
             file.write("".join(map(_line, kept)).encode())
         return kept
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write records to the log, each a line."""
+        """Append records to the log, one on each line."""
         if self._log is None:
             self._log = open(self.path / "log.jsonl", "a")  # noqa: SIM115 - open as long as the run
         self._log.write("".join(map(_line, records)))
@@ -156,7 +160,7 @@ def _line(record):
 
 
 def _finite(value):
-    """JSON knows no NaN or infinity: null stands for them."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Writes TOML, which the standard library only reads: text, numbers, truth values, lists and tables."""
+"""Writer of TOML, which the standard library only reads: text, numbers, truth values, lists and tables."""
 
 import json
 import re
@@ -7,15 +7,15 @@ from typing import Any
 
 from ..errors import SpecError
 
-WIDTH = 100  # characters; a longer list takes one line an item
+WIDTH = 100  # characters of a list on one line; a longer list has a line for each item
 
 
 def write(table: Mapping[str, Any]) -> str:
-    """The text of a table; its tables become sections, what lies deeper stands in line. None is left out.
+    """Return the text of a table: its tables become sections, tables inside these are inline. None is left out.
 
     Raises
     ------
-    SpecError : a value that TOML cannot say, or text that is not Unicode.
+    SpecError : a value has a type that TOML lacks, or a text is not Unicode.
     """
     plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
     sections = {key: value for key, value in table.items() if isinstance(value, dict)}
@@ -29,7 +29,7 @@ def _lines(table):
 
 
 def value(item: Any) -> str:
-    """The text of one value."""
+    """Return the text of one value."""
     if isinstance(item, bool):
         return str(item).lower()
     if isinstance(item, (int, float)):
@@ -49,7 +49,7 @@ def _text(text):
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise SpecError(f"{text!r} holds a lone surrogate, which is no Unicode text") from None
+        raise SpecError(f"{text!r} holds a lone surrogate, which is not Unicode text") from None
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's escapes are JSON's
 
 

@@ -17,13 +17,13 @@ def test_shapes():
 
 @pytest.mark.parametrize("spec", ["reshape((7, 2))", "reshape((-1, 7))", "reshape(59)"])
 def test_numbers_that_do_not_fill_the_shape(spec):
-    with pytest.raises(ShapeError, match="60 numbers"):
+    with pytest.raises(ShapeError, match="60 elements"):
         registry.create(spec).output_shape((3, 4, 5))
 
 
 @pytest.mark.parametrize("spec", ["reshape(())", "reshape((-1, -1))", "reshape((2, 0))", "reshape(-2)"])
 def test_impossible_shapes(spec):
-    with pytest.raises(SpecError, match="reshape: shape"):
+    with pytest.raises(SpecError, match="reshape: sizes must be at least 1"):
         registry.create(spec)
 
 
@@ -51,7 +51,7 @@ def test_residual_adds_its_input():
 
 
 def test_residual_says_what_is_wrong_inside():
-    with pytest.raises(SpecError, match="residual: layers must hold"):
+    with pytest.raises(SpecError, match=r"residual: .*at least one layer"):
         registry.create(("residual", {"layers": []}))
     with pytest.raises(SpecError, match="residual: layer 2: dense"):
         registry.create(("residual", {"layers": ["relu", "dense('x')"]}))
