@@ -96,9 +96,8 @@ class Call:
         return found
 
     def _view(self, slot, n0, n1):
-        view = shaped(slot, None if self.form == "flat" else self.form).of(self.run.state, 0, self.run.N)
-        view = view[n0:n1] if slot.rows else view
-        return view.reshape(-1) if self.form == "flat" else view
+        view = slot.of(self.run.state, 0, self.run.N)
+        return in_form(view[n0:n1] if slot.rows else view, slot, self.form)
 
     def copies(self, fill=None, dtype=None, n0=0, n1=None):
         """Return `Copies` of the arguments, with `fill` in every output."""
@@ -114,7 +113,7 @@ class Call:
 
     def compiled(self):
         """Compile the CPU kernel for these arguments: a function of them, part and parts."""
-        return self.cpu.compile(self.signature(), self.run.real)[1]
+        return compiled(self.cpu, self.arguments().values(), self.run.real)
 
     @property
     def cpu(self):
@@ -125,8 +124,7 @@ class Call:
 
     def signature(self):
         """Return the Numba types of the arguments, for which the program compiles the kernel."""
-        real = FLOATS[self.run.real]
-        return tuple(real if isinstance(v, (float, np.floating)) else type_of(v) for v in self.arguments().values())
+        return signature(self.arguments().values(), self.run.real)
 
     def reference(self):
         """Return the NumPy twin of an operation, else the plain Python function that the kernel was made from."""
@@ -134,15 +132,58 @@ class Call:
 
     def plain(self):
         """Return the plain Python function of the CPU kernel."""
-        return self.cpu.plain() if isinstance(self.cpu, Formula) else self.cpu.function
+        return plain(self.cpu)
 
 
-class Copies(dict):
+def plain(kernel):
+    """Return the plain Python function that a kernel was made from."""
+    return kernel.plain() if isinstance(kernel, Formula) else kernel.function
+
+
+def signature(arguments, real):
+    """Return the Numba types of a kernel's arguments; `real` is the NumPy type of its floating-point numbers."""
+    number = FLOATS[real]
+    return tuple(number if isinstance(v, (float, np.floating)) else type_of(v) for v in arguments)
+
+
+def compiled(kernel, arguments, real):
+    """Compile a kernel for these arguments: a function of them, part and parts."""
+    return kernel.compile(signature(arguments, real), real)[1]
+
+
+def in_form(array, slot, form):
+    """Return the array of a slot in the shape in which a kernel of this form takes it."""
+    if form == "flat":
+        return array.reshape(-1)
+    return array.reshape(*array.shape[: 1 if slot.rows else 0], *shaped(slot, form).shape)
+
+
+class Guarded(dict):
+    """Arguments by name; each array lies between guards, which hold the mark."""
+
+    def __init__(self):
+        super().__init__()
+        self.memory = {}
+
+    def marked(self, name, size, real):
+        """Return a new array (size,) that holds the mark, between guards."""
+        memory = self.memory[name] = np.full(size + 2 * GUARD, mark(real), real)
+        return memory[GUARD : GUARD + size]
+
+    def crossed(self):
+        """Yield the names of arrays beyond whose ends something was written."""
+        for name, memory in self.memory.items():
+            ends = np.concatenate([memory[:GUARD], memory[len(memory) - GUARD :]])
+            if not unwritten(ends).all():
+                yield name
+
+
+class Copies(Guarded):
     """Arguments by name; arrays are copies between guards, one copy where two names share memory."""
 
     def __init__(self, arguments, outputs, dtype, fill):
         super().__init__()
-        self.memory, places = {}, {}
+        places = {}
         for name, value in arguments.items():
             if isinstance(value, np.ndarray):
                 place = (value.__array_interface__["data"], value.size)
@@ -154,18 +195,9 @@ class Copies(dict):
             self[name] = value
 
     def _copy(self, name, array, dtype, fill):
-        memory = np.full(array.size + 2 * GUARD, MARKS[dtype].view(dtype), dtype)
-        self.memory[name] = memory
-        copy = memory[GUARD : GUARD + array.size]
+        copy = self.marked(name, array.size, dtype)
         copy[...] = array.reshape(-1) if fill is None else fill
         return copy
-
-    def crossed(self):
-        """Yield the names of arrays beyond whose ends something was written."""
-        for name, memory in self.memory.items():
-            ends = np.concatenate([memory[:GUARD], memory[len(memory) - GUARD :]])
-            if not unwritten(ends).all():
-                yield name
 
 
 def mark(real):

@@ -1,21 +1,22 @@
-"""Runs one layer on arrays, forward and every backward, binding arguments by name as the program does.
+"""Run of one layer on given arrays, forward and every backward, without a network.
 
-Every array lies between two guards, outputs start as NaN and inputs are compared afterwards: a kernel that writes
-beyond its output, forgets a part of it, adds to what was there or changes an input fails here, whatever is tested.
+Arguments are bound by name and lie between guards as in `nnjit.check.runner`; outputs start as NaN, and inputs are
+compared afterwards. So a kernel that writes beyond its output, forgets a part of it, adds to it or changes an input
+fails here in every test.
 """
 
+import math
 from functools import partial
 
 import numpy as np
-from nnjit.kernels.compiler.elementwise import Formula
-from nnjit.kernels.compiler.kernel import FLOATS, Kernel, type_of
+from nnjit.check.runner import Guarded, compiled, in_form, plain, unwritten
+from nnjit.kernels.compiler.kernel import Kernel
 from nnjit.kernels.operations import Operation
-
-GUARD = 32  # cells before and after every array
+from nnjit.program.slots import Slot
 
 
 def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1, first=0, buffers=None, parts=1):
-    """Forward and all backward kernels of a layer.
+    """Run forward and all backward kernels of a layer.
 
     Parameters
     ----------
@@ -26,15 +27,15 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
     dy : ndarray (N, *out_shape), callable or None
         dC/dy; a callable gets y and returns dy; None runs forward only.
     parameters : dict or None
-        name -> array; what is missing is drawn from a normal distribution by `seed`.
+        Arrays by name; missing ones are drawn from a normal distribution by `seed`.
     folder : "reference", "cpu" or "cuda"
-        Which twins of the kernels run.
+        Folder of the kernels.
     training, seed, first :
-        What kernels that bind these names get (`first` is the index in the batch of the first sample).
+        Numbers for kernels that bind these names (`first` is the index in the batch of the first sample).
     buffers : dict or None
-        name -> array to start from; what is missing starts as the layer says.
+        Initial arrays by name; missing ones start as the layer says.
     parts : int
-        Into how many parts the loop of a compiled kernel is divided; they run one after the other, the last first.
+        Number of parts of a compiled kernel's loop; they run one after the other, the last first.
 
     Returns
     -------
@@ -46,8 +47,8 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
     arrays = _Arrays(x.dtype, len(x), parts)
     in_shape = x.shape[1:]
     rng = np.random.default_rng(seed)
-    arrays.take("x", x)
-    arrays.make("y", (len(x), *layer.output_shape(in_shape)))
+    arrays.take("x", x, rows=True)
+    arrays.make("y", layer.output_shape(in_shape), rows=True)
     given = {}
     for name, parameter in layer.parameters(in_shape).items():
         value = (parameters or {}).get(name)
@@ -67,11 +68,11 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
     arrays.call(layer.kernel("forward", in_shape), folder, numbers)
     written = ["y"]
     if dy is not None:
-        arrays.take("dy", dy(arrays["y"].copy()) if callable(dy) else dy)
+        arrays.take("dy", dy(arrays["y"].copy()) if callable(dy) else dy, rows=True)
         assert arrays["dy"].shape == arrays["y"].shape
         given["dy"] = arrays["dy"].copy()
         if layer.backward_input is not None:
-            arrays.make("dx", x.shape)
+            arrays.make("dx", in_shape, rows=True)
             arrays.call(layer.kernel("backward_input", in_shape), folder, numbers)
             written.append("dx")
         for name in layer.gradients():
@@ -85,80 +86,56 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
     return {name: array for name, array in arrays.items() if name in written or name[:1] != "d" or name == "dy"}
 
 
-class _Arrays(dict):
-    """name -> array between guards."""
+class _Arrays(Guarded):
+    """Arguments by name, as the program shapes them for each kernel."""
 
     def __init__(self, dtype, count, parts):
         super().__init__()
-        self.dtype, self.count, self.parts, self.memory = dtype, count, parts, {}
+        self.real, self.count, self.parts, self.slots = dtype.type, count, parts, {}
 
-    def make(self, name, shape):
-        """An array that holds a NaN of a kind no arithmetic makes."""
-        shape = tuple(self.count if n == "N" else n for n in shape)
-        size = int(np.prod(shape))
-        memory = np.full(size + 2 * GUARD, _marked(self.dtype), self.dtype)
-        self.memory[name] = memory
-        self[name] = memory[GUARD : GUARD + size].reshape(shape)
+    def make(self, name, shape, rows=False):
+        """Add an array that holds the mark; `rows` gives it a row for each sample, as does "N" in its shape."""
+        if shape[:1] == ("N",):
+            shape, rows = shape[1:], True
+        slot = self.slots[name] = Slot("arena", 0, tuple(shape), rows)
+        full = (self.count, *slot.shape) if rows else slot.shape
+        self[name] = self.marked(name, math.prod(full), self.real).reshape(full)
 
-    def take(self, name, value):
-        self.make(name, np.shape(value))
+    def take(self, name, value, rows=False):
+        self.make(name, np.shape(value)[1:] if rows else np.shape(value), rows)
         self[name][...] = value
 
     def unwritten(self, name):
-        bits = np.dtype(f"u{self.dtype.itemsize}")
-        return bool((self[name].view(bits) == _marked(self.dtype).view(bits)).any())
+        return bool(unwritten(self[name]).any())
 
     def call(self, kernel, folder, numbers):
         form = getattr(kernel, "form", None)
-        known = {**numbers, **{name: shaped(array, form) for name, array in self.items()}}
+        known = {**numbers, **{name: in_form(array, self.slots[name], form) for name, array in self.items()}}
         missing = [name for name in kernel.arguments if name not in known]
         assert not missing, f"{kernel!r}: no array or number is called {missing}; there are {sorted(known)}"
         chosen, arguments = function(kernel, folder), [known[name] for name in kernel.arguments]
         if isinstance(chosen, Kernel) and self.parts > 1:
-            _parted(chosen, arguments, self.dtype.type, self.parts)
+            _divided(chosen, arguments, self.real, self.parts)
         else:
             chosen(*arguments)
-        bits = np.dtype(f"u{self.dtype.itemsize}")
-        for name, memory in self.memory.items():
-            guards = np.concatenate([memory[:GUARD], memory[len(memory) - GUARD :]]).view(bits)
-            assert (guards == _marked(self.dtype).view(bits)).all(), f"{kernel!r} wrote beyond {name}"
+        crossed = list(self.crossed())
+        assert not crossed, f"{kernel!r} wrote beyond {crossed[0]}"
 
 
-def _marked(dtype):
-    """A NaN with a payload of its own, so that cells nobody wrote can be told from computed NaN."""
-    bits = 0x7FC5_C5C5 if dtype.itemsize == 4 else 0x7FF8_C5C5_C5C5_C5C5
-    return np.array(bits, f"u{dtype.itemsize}").view(dtype)[()]
-
-
-def shaped(array, form):
-    """The array as a kernel of this form gets it (`nnjit.program.slots.shaped`)."""
-    if form == "flat":
-        return array.reshape(-1)
-    if form in ("matrix", "channels") and array.ndim > 1:  # of several dimensions are only arrays with a sample axis
-        return array.reshape(*array.shape[: 1 if form == "matrix" else 2], -1)
-    if form in (None, "matrix", "channels") or array.ndim < 3:
-        return array
-    return array.reshape(*array.shape[:2], *(1,) * (form + 2 - array.ndim), *array.shape[2:])
-
-
-def _parted(kernel, arguments, real, parts):
-    """A kernel as threads would run it: each call does one part of the loop."""
+def _divided(kernel, arguments, real, parts):
+    """Run a kernel as threads do, but one part of its loop after the other, the last first."""
     arguments = [real(a) if isinstance(a, float) else a for a in arguments]
-    numba_float = FLOATS[real]
-    signature = [numba_float if isinstance(a, real) else type_of(a) for a in arguments]
-    _, dispatcher = kernel.compile(signature, real)
+    dispatcher = compiled(kernel, arguments, real)
     for part in reversed(range(parts)):
         dispatcher(*arguments, part, parts)
 
 
 def function(kernel, folder):
-    """What to call for a kernel in a folder: "cpu" and "cuda" compile, "reference" is plain Python or NumPy."""
+    """Return the callable of a kernel in a folder: "cpu" and "cuda" compile, "reference" is plain Python or NumPy."""
     if folder == "cuda":
-        from nnjit.kernels.gpu import launch  # where there is a GPU, or its simulator
+        from nnjit.kernels.gpu import launch  # late: needs a GPU or its simulator
 
         return partial(launch.run, kernel.on("cuda") if isinstance(kernel, Operation) else kernel)
     if isinstance(kernel, Operation):
         return kernel.on(folder)
-    if folder == "cpu":
-        return kernel
-    return kernel.plain() if isinstance(kernel, Formula) else kernel.function
+    return kernel if folder == "cpu" else plain(kernel)
