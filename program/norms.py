@@ -34,15 +34,6 @@ def lp_norm(x, p=2.0):
     return float(largest * np.sum((a / largest) ** p) ** (1 / p))
 
 
-def combine(sums, p=2.0):
-    """The norm of a whole from the sums of |x_i|^p over its parts (their largest magnitudes for p = inf)."""
-    check_p(p)
-    if p == np.inf:
-        return float(np.max(sums, initial=0.0))
-    total = float(np.sum(sums))
-    return total if p < 1 else total ** (1 / p)
-
-
 def check_p(p, name="p"):
     """Raise SpecError for a p that gives neither norm nor metric."""
     if not checked(name, p, float) > 0:
