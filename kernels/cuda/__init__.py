@@ -1,1 +1,1 @@
-"""Loops for CUDA; an operation that has no file here is that of `cpu`, which runs on both."""
+"""Loops for CUDA; an operation without a file here is the CPU's, which runs on both devices."""

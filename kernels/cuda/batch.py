@@ -1,7 +1,7 @@
 """Samples in and out of a program: rows of a data set into the batch, rows of the output into an array.
 
-Parallel plan: a thread copies numbers of the batch, neighbouring threads neighbouring numbers, so that a warp reads and
-writes whole lines of memory. Every number of the target is written by one thread.
+Parallel plan: neighbouring threads copy neighbouring numbers of the batch, so that a warp reads and writes whole lines
+of memory. One thread writes each number of the target.
 """
 
 from numba import prange

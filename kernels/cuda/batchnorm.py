@@ -1,9 +1,10 @@
 """Batch normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per channel over batch and positions.
 
-x, y, dx, dy are (N, C, positions). Parallel plan: a block of threads owns a channel. Its threads go over the channel's
-numbers side by side, each adds up its own in registers, and a tree in shared memory joins them in a fixed order; the
-second and third pass mostly find the channel in the L2 cache. No block writes what another reads. The variance takes a
-pass of its own, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources: reference/batchnorm.py.
+x, y, dx, dy are (N, C, positions). Parallel plan: a block of threads owns a channel. Neighbouring threads read
+neighbouring numbers of the channel, each thread adds its own in registers, and a tree in shared memory joins these sums
+in a fixed order; the second and third pass mostly find the channel in the L2 cache. No block writes what another reads.
+The variance takes a second pass, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources:
+reference/batchnorm.py.
 """
 
 import numpy as np
@@ -13,15 +14,15 @@ from ..gpu.device_code import SIMULATED, block_helper, block_kernel, real
 from ..gpu.launch import THREADS, launch, launcher
 from .block import total
 
-WIDE = THREADS if SIMULATED else 1024  # threads of a block: there are few channels
-REGISTERS = 64  # of a thread: a processor has 65,536
+WIDE = THREADS if SIMULATED else 1024  # threads of a block: the most, because channels are few
+REGISTERS = 64  # registers of a thread: a multiprocessor has 65,536
 
 
 @launcher
 def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
-    """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move.
+    """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel.
 
-    They do where a channel has two numbers or more, and all of them are finite.
+    Training updates the running statistics of the channels that have two or more numbers, all of them finite.
     """
     yield launch(
         _forward, x.shape[1], WIDE, x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation,
@@ -43,14 +44,14 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
 
 @block_helper
 def _next(n, i, rows, rest, positions):
-    """Sample and position of the number that is WIDE = rows positions + rest further, without a division."""
+    """Advance sample and position by WIDE = rows positions + rest numbers, without a division."""
     n, i = n + rows, i + rest
     return (n + 1, i - positions) if i >= positions else (n, i)
 
 
 @block_kernel(registers=REGISTERS)
 def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
-    """A channel: mean, variance, then y."""
+    """Forward pass of a channel: mean, variance, then y."""
     cells = cuda.shared.array(WIDE, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
     N, _, positions = x.shape
@@ -73,7 +74,7 @@ def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_d
             unbiased = float(count) / float(count - 1)
             moved_mean = momentum * running_mean[c] + (1.0 - momentum) * m
             moved_variance = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
-            if abs(moved_mean) < float(np.inf) and moved_variance < float(np.inf):  # else they stay
+            if abs(moved_mean) < float(np.inf) and moved_variance < float(np.inf):
                 running_mean[c], running_variance[c] = moved_mean, moved_variance
     if t == 0:
         mean[c] = m
@@ -87,7 +88,7 @@ def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_d
 
 @block_kernel(registers=REGISTERS)
 def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
-    """A channel: the two sums, then dx."""
+    """Gradient of a channel's input: the two sums, then dx."""
     cells = cuda.shared.array(WIDE, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
     N, _, positions = x.shape
@@ -107,7 +108,7 @@ def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     n, i = t // positions, t % positions
     while n < N:
         centred = dy[n, c, i]
-        if training:  # else x is not read: where it is infinite, 0 times it would be NaN
+        if training:  # prediction does not read x: 0 times an infinite x would be NaN
             centred = centred - shift - (x[n, c, i] - m) * r * slope
         dx[n, c, i] = a * centred
         n, i = _next(n, i, rows, rest, positions)
@@ -115,7 +116,7 @@ def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
 
 @block_kernel(registers=REGISTERS)
 def _backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
-    """A channel: the two sums are the gradients."""
+    """Gradients of a channel's gain and offset: the two sums."""
     cells = cuda.shared.array(WIDE, real)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
     N, _, positions = x.shape

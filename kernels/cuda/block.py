@@ -1,4 +1,4 @@
-"""What the threads of a block do together."""
+"""Reductions over the threads of a block."""
 
 from numba import cuda
 
@@ -7,13 +7,13 @@ from ..gpu.device_code import block_helper
 
 @block_helper
 def total(value, cells):
-    """The sum of the block's values, which every thread gets; `cells` is shared memory, a number a thread.
+    """Return the sum of the block's values to every thread; `cells` is shared memory, one number for each thread.
 
-    A tree of additions in a fixed order, so the bits do not depend on which thread is first. The block must have a
-    power of two of threads, and all of them must come here.
+    A tree adds in a fixed order, so the bits do not depend on the order of the threads. The number of threads in the
+    block must be a power of two, and all of them must call this.
     """
     t, half = cuda.threadIdx.x, cuda.blockDim.x // 2
-    cuda.syncthreads()  # somebody may still read the last sum
+    cuda.syncthreads()  # a thread may still read the previous sum
     cells[t] = value
     cuda.syncthreads()
     while half > 0:
@@ -26,7 +26,7 @@ def total(value, cells):
 
 @block_helper
 def largest(value, cells):
-    """The largest of the block's values, NaN if there is one; as `total`."""
+    """Return the largest of the block's values, NaN if one is NaN; used like `total`."""
     t, half = cuda.threadIdx.x, cuda.blockDim.x // 2
     cuda.syncthreads()
     cells[t] = value

@@ -3,22 +3,21 @@
     y[n, f, o] = b[f] + sum over a < m, taps k of W[f, a, k] x~[n, g m + a, o s + k d]
 
 with x~ the padded input, s the stride, d the dilation, g = f // (filters / groups) the group of f. Images have three
-dimensions here (a leading 1 for each missing one), so a tap k and a position o are triples.
+dimensions here (missing ones have size 1 and come first), so a tap k and a position o are triples.
 
-Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 where nothing is padded, W (F, m, *kernel) with
-m = C / groups, b (F,) or (0,), y (N, F, *out). `before` is the padding before each dimension, `border` an index of
-geometry.BORDERS.
+Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 without padding, W (F, m, *kernel) with m = C / groups,
+b (F,) or (0,), y (N, F, *out). `before` is the padding before each dimension, `border` an index of geometry.BORDERS.
 
-Parallel plan: every direction is a matrix product (product.py) whose matrices are looked up. The place of
-x~[n, a, o s + k d] is the sum of a number that only (n, o) decides and one that only (a, k) decides, so two tables of
-offsets stand for the matrix of all windows:
+Parallel plan: every direction is a matrix product (product.py) whose factors are read through tables of offsets. The
+index of x~[n, a, o s + k d] is the sum of a number that depends on (n, o) and one that depends on (a, k), so two tables
+replace the matrix of all windows:
 
     forward          rows f       columns (n, o)    sum over (a, k)
-    backward_input   rows a       columns (n, i)    sum over (f, k), once for each remainder of i by the stride
+    backward_input   rows a       columns (n, i)    sum over (f, k), once for each remainder of i modulo the stride
     backward_weight  rows f       columns (a, k)    sum over (n, o)
 
-Padding, framing and folding are loops in which a thread owns a number of what is written. backward_bias gives a filter
-to a block of threads, which join their sums in a fixed order. Nothing is written by two threads.
+In the loops that pad and fold, a thread owns a number of the result. In backward_bias a block of threads owns a filter
+and joins its sums in a fixed order. No number is written by two threads.
 """
 
 from itertools import product as combinations
@@ -46,17 +45,17 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
 @launcher
 def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
-    none = workspace(0, W)
-    if border == 0 or not dpadded.size:  # zeros give nothing back: only the inside is computed
-        return spread(W, dy, none, framed, dx, stride, dilation, groups, before)
-    found = spread(W, dy, none, framed, dpadded, stride, dilation, groups, (0, 0, 0))
-    return found + launches(_fold, (dpadded, none, dx, before, border))
+    no_bias = workspace(0, W)
+    if border == 0 or not dpadded.size:  # padding of zeros has no gradient: only the inside is computed
+        return adjoint(W, dy, no_bias, framed, dx, stride, dilation, groups, before)
+    found = adjoint(W, dy, no_bias, framed, dpadded, stride, dilation, groups, (0, 0, 0))
+    return found + launches(_fold, (dpadded, no_bias, dx, before, border))
 
 
 @launcher
 def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
-    return products(padded if padded.size else x, dy, dW, stride, dilation, groups)
+    return weight_gradient(padded if padded.size else x, dy, dW, stride, dilation, groups)
 
 
 @launcher
@@ -67,7 +66,7 @@ def backward_bias(dy, db):
 
 @block_kernel
 def _backward_bias(dy, db, N, positions):
-    """A filter; dy is flat."""
+    """Sum of a filter's deltas; dy is flat."""
     cells = cuda.shared.array(THREADS, real)
     f, t = cuda.blockIdx.x, cuda.threadIdx.x
     part = 0.0
@@ -78,7 +77,7 @@ def _backward_bias(dy, db, N, positions):
         db[f] = part
 
 
-# -- convolutions as products of matrices that are looked up; shared with conv_transpose -------------------------------
+# -- convolutions as matrix products with tables of offsets; shared with conv_transpose --------------------------------
 
 
 def correlate(image, W, b, y, stride, dilation, groups):
@@ -95,7 +94,7 @@ def correlate(image, W, b, y, stride, dilation, groups):
     )
 
 
-def products(image, dy, dW, stride, dilation, groups):
+def weight_gradient(image, dy, dW, stride, dilation, groups):
     """dW[f, a, k] = sum over (n, o) of dy[n, f, o] image[n, g m + a, o s + k d]."""
     (N, C, *cells), (F, m, *kernel), places = image.shape, dW.shape, prod(dy.shape[2:])
     each, taps, volume = F // groups, m * prod(kernel), prod(cells)
@@ -105,30 +104,30 @@ def products(image, dy, dW, stride, dilation, groups):
     windows = _offsets((m, volume), *zip(kernel, _steps(cells, dilation), strict=True))
     B = Factor(image.reshape(-1), outer=windows, inner=samples, group=m * volume)
     rows = taps * np.arange(each)
-    none = workspace(0, dW)
+    no_bias = workspace(0, dW)
     return multiply(
-        A, B, none, dW.reshape(-1), each, taps, N * places, np.arange(taps), rows, groups, each * taps, True
+        A, B, no_bias, dW.reshape(-1), each, taps, N * places, np.arange(taps), rows, groups, each * taps, True
     )
 
 
-def spread(W, dy, b, room, image, stride, dilation, groups, first):
+def adjoint(W, dy, b, room, image, stride, dilation, groups, first):
     """image[n, c, q - first] = b[c] + sum over (f, k) of W[f, c - g m, k] dy[n, f, (q - k d) / s] where that is whole.
 
-    Cells q whose remainder by the stride is the same meet the same taps: each such class is a product. A frame of zeros
-    around dy (in `room`, if it is large enough) answers for positions beyond its edges.
+    Cells q with the same remainder modulo the stride have the same taps: each such class is a product. Zeros around dy
+    (in `room`, if it is large enough) stand for positions beyond its edges.
     """
     (N, F, *places), (_, m, *kernel), (_, C, *cells) = dy.shape, W.shape, image.shape
     each, size, volume = F // groups, prod(kernel), prod(cells)
     rows = [list(_classes(*row)) for row in zip(kernel, stride, dilation, first, cells, strict=True)]
     low = [min(c[1] - max(c[4], default=0) for c in row) for row in rows]
     high = [max(c[1] + c[2] - min(c[4], default=0) for c in row) for row in rows]
-    found, framed = [], dy
+    found, dy_padded = [], dy
     if any(low) or tuple(high) != tuple(places):
         places = [h - l for l, h in zip(low, high, strict=True)]
         needed = N * F * prod(places)
-        framed = room if room is not None and room.size >= needed else workspace(needed, dy)
-        found = launches(_frame, (dy, framed.reshape(-1), N * F, tuple(places), tuple(low)))
-    steps, frame = _steps(places, (1, 1, 1)), prod(places)
+        dy_padded = room if room is not None and room.size >= needed else workspace(needed, dy)
+        found = launches(_pad_dy, (dy, dy_padded.reshape(-1), N * F, tuple(places), tuple(low)))
+    steps, positions = _steps(places, (1, 1, 1)), prod(places)
     for parts in combinations(*rows):
         cell, begin, count, taps, shifts = zip(*parts, strict=True)
         tap = _offsets(*zip(taps, _steps(kernel, (1, 1, 1)), strict=True))
@@ -138,9 +137,9 @@ def spread(W, dy, b, room, image, stride, dilation, groups, first):
         A = Factor(taken, (each * len(tap), 1), group=m * each * len(tap))
         back = _offsets(*((-np.asarray(e, int), step) for e, step in zip(shifts, steps, strict=True)))
         at = sum((u - l) * step for u, l, step in zip(begin, low, steps, strict=True))
-        columns = at + _offsets((N, F * frame), *zip(count, steps, strict=True))
-        B = Factor(framed.reshape(-1), along_k=False, outer=columns, inner=_offsets((each, frame), (back, 1)),
-                   group=each * frame)  # fmt: skip
+        columns = at + _offsets((N, F * positions), *zip(count, steps, strict=True))
+        B = Factor(dy_padded.reshape(-1), along_k=False, outer=columns, inner=_offsets((each, positions), (back, 1)),
+                   group=each * positions)  # fmt: skip
         start = sum(c * step for c, step in zip(cell, _steps(cells, (1, 1, 1)), strict=True))
         to = start + _offsets((N, C * volume), *zip(count, _steps(cells, stride), strict=True))
         found += multiply(
@@ -151,9 +150,9 @@ def spread(W, dy, b, room, image, stride, dilation, groups, first):
 
 
 def _classes(k, s, d, first, i):
-    """One dimension: (first cell, its u, how many, taps, shifts) of the cells q = s u + r, for each remainder r.
+    """Yield (first cell, its u, number, taps, shifts) of the cells q = s u + r, for each remainder r of one dimension.
 
-    The cell q meets tap t where t d has the same remainder, and there position u - shift.
+    Cell q has tap t if t d has the same remainder; the tap's position is u - shift.
     """
     for r in range(s):
         begin, end = -(-(first - r) // s), (first + i - 1 - r) // s + 1
@@ -163,12 +162,12 @@ def _classes(k, s, d, first, i):
 
 
 def _steps(sizes, factors):
-    """From cell to cell of an image in each dimension, times a factor each."""
+    """Return the step from cell to cell of an image in each dimension, times that dimension's factor."""
     return [prod(sizes[k + 1 :]) * factors[k] for k in range(len(sizes))]
 
 
 def _offsets(*axes):
-    """All sums of i step over axes (count or indices, step), the last axis fastest."""
+    """Return all sums of i step over axes (count or indices, step), the last axis fastest."""
     found = np.zeros(1, np.int64)
     for count, step in axes:
         indices = np.arange(count) if np.ndim(count) == 0 else np.asarray(count, np.int64)
@@ -180,13 +179,13 @@ def _offsets(*axes):
 
 
 def pad(x, padded, before, border):
-    """The launches that fill `padded`, if there is one."""
+    """Return the launches that fill `padded`; [] without padding."""
     return launches(_pad, (x, padded, before, border)) if padded.size else []
 
 
 @kernel
 def _pad(x, padded, before, border):
-    """padded = x with its border: every cell shows its source, or zero."""
+    """padded[q] = x at the source cell of q, or zero."""
     D, H, W = x.shape[2:]
     PD, PH, PW = padded.shape[2:]
     images, cells = x.reshape(-1), padded.reshape(-1)
@@ -201,7 +200,7 @@ def _pad(x, padded, before, border):
 
 @kernel
 def _fold(dpadded, b, dx, before, border):
-    """dx = b + the adjoint of padding: every cell collects what the cells that show it were given."""
+    """dx = b + the adjoint of padding: every cell adds the gradients of the padded cells that hold its value."""
     C, D, H, W = dx.shape[1:]
     PD, PH, PW = dpadded.shape[2:]
     images, cells = dx.reshape(-1), dpadded.reshape(-1)
@@ -220,18 +219,18 @@ def _fold(dpadded, b, dx, before, border):
 
 @kernel
 def _take(W, places, taken):
-    """taken = W[places]: the weights of some taps, one row for each map of the result."""
+    """taken = W[places]: the weights of some taps, a row for each map of the result."""
     for i in prange(taken.size):
         taken[i] = W[places[i]]
 
 
 @kernel
-def _frame(dy, framed, maps, places, low):
-    """framed[map, p] = dy[map, p + low], zero where dy has no such position."""
+def _pad_dy(dy, dy_padded, maps, places, low):
+    """dy_padded[map, p] = dy[map, p + low], zero beyond the edges of dy."""
     OD, OH, OW = dy.shape[2:]
     deltas = dy.reshape(-1)
     PD, PH, PW = places
     for i in prange(maps * PD * PH * PW):
         w, h, d = i % PW + low[2], i // PW % PH + low[1], i // (PW * PH) % PD + low[0]
         inside = 0 <= w < OW and 0 <= h < OH and 0 <= d < OD
-        framed[i] = deltas[((i // (PW * PH * PD) * OD + d) * OH + h) * OW + w] if inside else 0.0
+        dy_padded[i] = deltas[((i // (PW * PH * PD) * OD + d) * OH + h) * OW + w] if inside else 0.0

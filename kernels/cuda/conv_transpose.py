@@ -2,24 +2,24 @@
 
     y[n, c, i] = b[c] + sum over x[n, f, o] W[f, c - g m, k] with i = o s + k d - before   (then the border's adjoint)
 
-Where conv maps (C, *in) to (F, *out), this layer maps (F, *out) to (C, *in) with the same W (F, m, *kernel), m = C /
+If conv maps (C, *in) to (F, *out), this layer maps (F, *out) to (C, *in) with the same W (F, m, *kernel), m = C /
 groups: its first axis counts the *input* maps of this layer, its second the output maps of a group (the layout of
 PyTorch). So forward is conv's backward_input, backward_input is conv's forward, and backward_weight is conv's with x
-and dy in each other's place. Shapes: x (N, F, *out), y (N, C, *in), padded (N, C, *padded in) or size 0.
+and dy exchanged. Shapes: x (N, F, *out), y (N, C, *in), padded (N, C, *padded in) or size 0.
 
 Parallel plan: conv.py. The gradient of b is conv.backward_bias.
 """
 
 from ..gpu.launch import launcher, launches, workspace
-from .conv import _fold, correlate, pad, products, spread
+from .conv import _fold, adjoint, correlate, pad, weight_gradient
 
 
 @launcher
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
-    """y = conv's adjoint applied to x, plus b; `padded` is working space."""
+    """y = conv's adjoint applied to x, plus b; `padded` is scratch."""
     if border == 0 or not padded.size:
-        return spread(W, x, b, None, y, stride, dilation, groups, before)
-    found = spread(W, x, workspace(0, W), None, padded, stride, dilation, groups, (0, 0, 0))
+        return adjoint(W, x, b, None, y, stride, dilation, groups, before)
+    found = adjoint(W, x, workspace(0, W), None, padded, stride, dilation, groups, (0, 0, 0))
     return found + launches(_fold, (padded, b, y, before, border))
 
 
@@ -33,4 +33,6 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
 @launcher
 def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of x[n, f, o] dy~[n, g m + a, o s + k d]."""
-    return pad(dy, dpadded, before, border) + products(dpadded if dpadded.size else dy, x, dW, stride, dilation, groups)
+    return pad(dy, dpadded, before, border) + weight_gradient(
+        dpadded if dpadded.size else dy, x, dW, stride, dilation, groups
+    )

@@ -1,8 +1,8 @@
 """The affine layer z = W a + b and its backward pass, (3) to (5) of the lecture, as matrix products on tiles.
 
-Parallel plan: product.py. Forward has rows of x and rows of W as factors, both contiguous along the sum; backward_input
-has the contiguous direction of W across the sum, backward_weight that of both factors. The gradient of b is a sum over
-the batch: a thread owns an output and goes down the samples, its neighbours in the warp read the outputs beside it.
+Parallel plan: product.py. In forward both factors, rows of x and rows of W, are contiguous along the sum; in
+backward_input W is contiguous across the sum, in backward_weight both factors are. The gradient of b is a sum over
+the batch: a thread owns an output and adds its samples, the threads of a warp read neighbouring outputs.
 """
 
 from numba import prange
@@ -11,7 +11,7 @@ from ..compiler.kernel import kernel
 from ..gpu.launch import launcher, workspace
 from .product import Factor, multiply
 
-ROWS = 512  # that are summed before they are added to the sum of all: a sum's error grows with its terms
+ROWS = 512  # samples of a partial sum: the error of a sum grows with the number of its terms
 
 
 @launcher

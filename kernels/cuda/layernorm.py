@@ -1,9 +1,9 @@
 """Layer normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per sample over its F features.
 
 Arrays are flat; sample n is x[n F : (n + 1) F]. Parallel plan: in forward and backward_input a block of threads owns a
-sample: its threads go over the features side by side and a tree in shared memory joins their sums in a fixed order. The
-gradients of gain and offset are sums over the batch: a thread owns a feature and goes down the samples, its neighbours
-in the warp read the features beside it. Sources are in reference/layernorm.py.
+sample: neighbouring threads read neighbouring features, and a tree in shared memory joins their sums in a fixed order.
+The gradients of gain and offset are sums over the batch: a thread owns a feature and adds its samples, the threads of
+a warp read neighbouring features. Sources are in reference/layernorm.py.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..gpu.device_code import block_kernel, real
 from ..gpu.launch import THREADS, launch, launcher
 from .block import total
 
-ROWS = 512  # samples whose sums are added up before they are added to the sum of all
+ROWS = 512  # samples of a partial sum: the error of a sum grows with the number of its terms
 
 
 @launcher
@@ -48,7 +48,7 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
 
 @block_kernel
 def _forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
-    """A sample: mean, variance, then y."""
+    """Forward pass of a sample: mean, variance, then y."""
     cells = cuda.shared.array(THREADS, real)
     n, t, F = cuda.blockIdx.x, cuda.threadIdx.x, gain.size
     at = n * F
@@ -69,7 +69,7 @@ def _forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
 
 @block_kernel
 def _backward_input(x, gain, mean, inverse_deviation, dy, dx):
-    """A sample: the two means, then dx."""
+    """Gradient of a sample's input: the two means, then dx."""
     cells = cuda.shared.array(THREADS, real)
     n, t, F = cuda.blockIdx.x, cuda.threadIdx.x, gain.size
     at, m, r = n * F, mean[n], inverse_deviation[n]

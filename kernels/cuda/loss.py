@@ -1,8 +1,8 @@
 """Losses of one sample and their gradients: C_i into loss (N,), dC_i/dy without 1/N into dy.
 
-y and target are (N, F), F outputs a sample. Parallel plan: a loss is a sum over a sample's outputs, which one thread
-adds up in their order; a gradient that needs its own output only has a thread a number. Formulas and sources are in
-reference/loss.py. A label outside 0..C-1 gives NaN for its sample: a kernel cannot raise.
+y and target are (N, F), with F outputs of each sample. Parallel plan: a loss is a sum over a sample's outputs, which
+one thread adds in their order; a gradient that depends on one output only has a thread for each number. Formulas and
+sources are in reference/loss.py. A label outside 0..C-1 gives NaN for its sample: a kernel cannot raise.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from numba import prange
 
 from ..compiler.kernel import kernel
 from ..compiler.subnormal import flush
-from ..cpu.loss import binary_cross_entropy, huber, lp, mae, mse, quadratic  # noqa: F401 - the same on both devices
+from ..cpu.loss import binary_cross_entropy, huber, lp, mae, mse, quadratic  # noqa: F401 - for both devices
 
 
 @kernel
@@ -24,7 +24,7 @@ def quadratic_backward(y, target, dy):
 
 @kernel
 def mse_backward(y, target, dy):
-    """dC_i/dy = 2 (y - t) / F for F outputs a sample."""
+    """dC_i/dy = 2 (y - t) / F, where F is the number of outputs of a sample."""
     N, F = y.shape
     factor = 2.0 / float(F)
     for i in prange(N * F):
@@ -44,7 +44,7 @@ def mae_backward(y, target, dy):
 
 @kernel
 def huber_backward(y, target, dy, delta):
-    """dC_i/dy = e / F, cut off at +- delta / F."""
+    """dC_i/dy = e / F, clipped to +- delta / F."""
     N, F = y.shape
     factor = 1.0 / float(F)
     for i in prange(N * F):

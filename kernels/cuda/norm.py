@@ -1,14 +1,14 @@
 """Norms of the gradient, chunk by chunk: partial sums of |g_i|^p, so that all chunks together give every layer's norm.
 
-Parallel plan: `partial` is one block of threads, which go over the chunk side by side and join their sums in a tree in
-shared memory, in a fixed order; the program measures all chunks in one launch (step.py). `scale`: a thread has numbers
-of its own, a grid's width apart.
+Parallel plan: `partial` is one block of threads: neighbouring threads read neighbouring numbers, and a tree in shared
+memory joins their sums in a fixed order; the program measures all chunks in one launch (step.py). In `scale` the
+numbers of a thread are a grid's width apart.
 """
 
 import numpy as np
 from numba import cuda
 
-from ..cpu.norm import scale  # noqa: F401 - the same on both devices
+from ..cpu.norm import scale  # noqa: F401 - for both devices
 from ..gpu.device_code import block_helper, block_kernel
 from ..gpu.launch import THREADS, launch, launcher
 from .block import largest, total
@@ -22,7 +22,7 @@ def partial(g, sums, index, p):
 
 @block_kernel
 def _partial(g, sums, index, p):
-    """The block's chunk is all of g."""
+    """Sum over all of g, by one block."""
     cells = cuda.shared.array(THREADS, np.float64)
     found = chunk_norm(g, 0, g.size, np.float64(p), cells)
     if cuda.threadIdx.x == 0:
@@ -31,7 +31,7 @@ def _partial(g, sums, index, p):
 
 @block_helper
 def chunk_norm(g, first, last, p, cells):
-    """sum |g_i|^p over first <= i < last, or the largest |g_i|, by the threads of a block; in float64."""
+    """Return sum |g_i|^p over first <= i < last, or the largest |g_i|, to all threads of a block; in float64."""
     t = cuda.threadIdx.x
     part = np.float64(0)
     if p == np.inf:

@@ -1,29 +1,29 @@
-"""Matrix products, and convolutions as matrix products whose matrices are looked up instead of written down.
+"""Matrix products, and convolutions as matrix products whose factors are read through tables of offsets.
 
     C[g, i, j] = bias + sum over k of A(g, i, k) B(g, k, j)        for M rows i, N columns j, groups g
 
-Where a number stands is said in one of two ways. *Steps*: A(i, k) is A[i sa + k ka]: the dense layer. *Tables*: it is
-A[rows_a[i] + inner_a[k]], and likewise for B and C: for a convolution the offset of a position plus that of a tap. Such
-a sum is what a window that slides over an image comes to, so nothing is copied into a matrix first.
+The index of an element is given in one of two ways. *Steps*, for the dense layer: A(i, k) is A[i sa + k ka]. *Tables*,
+for convolutions: A(i, k) is A[rows_a[i] + inner_a[k]], and likewise for B and C: the offset of a position plus that of
+a tap. Every window of an image is such a sum, so no matrix of windows is written first.
 
-Parallel plan. A block of threads computes a tile of C, the grid all tiles of all groups, and in z also shares of the
-sum over k where the tiles alone would not fill the device. The sum goes in steps of `depth`: the block copies a piece
-of A (rows x depth) and of B (depth x columns) to shared memory, two buffers of each, so that the next piece is on its
-way from global memory to registers while the last one is multiplied. A thread holds side x side numbers of C in
+Parallel plan. A block of threads computes a tile of C; the grid covers all tiles of all groups, and in z also shares
+of the sum over k if the tiles alone would not fill the device. The sum runs in steps of `depth`: the block copies a
+piece of A (rows x depth) and of B (depth x columns) to shared memory, two buffers of each, so that the next piece is on
+its way from global memory to registers while the last one is multiplied. A thread holds side x side elements of C in
 registers: for each k it reads 2 side numbers of shared memory, four at a time, and does side^2 multiplications. A warp
 reads few different rows of A and many columns of B; pieces are read from global memory along their contiguous
-direction, 128 bits at a time where addresses allow.
+direction, 128 bits at a time if addresses allow.
 
-With tensor cores (launch.precision, kernels/gpu/tensor.py) the plan is the same but for the middle: pieces lie line by
-line in shared memory, rounded on their way there; a warp has a part of the tile, cut into 16 x 8 numbers, and for each
-step its lanes read the words of A and B that they hold (32 different banks) and add the products to their numbers of C.
+With tensor cores (launch.precision, kernels/gpu/tensor.py) only the middle of the plan differs: pieces are stored line
+by line in shared memory, rounded on their way there; a warp has a part of the tile, cut into 16 x 8 elements, and in
+each step its lanes read their words of A and B (32 different banks) and add the products to their elements of C.
 
-What follows the sum, the bias and a formula that a later kernel would apply (launch.fused), is done by the thread that
-has the number in a register.
+The epilogue, that is the bias and a formula that a later kernel would apply (launch.fused), is computed by the thread
+that has the sum in a register.
 
-No races: a tile belongs to one block; the only exchange is through shared memory, and a barrier lies between the
-writing of a buffer and its reading. Shares of the sum are written side by side and added in their order by a second
-kernel, so the bits are the same in every run.
+No races: a tile belongs to one block; threads exchange numbers through shared memory only, with a barrier between the
+writing of a buffer and its reading. Shares of the sum are written to separate memory and added in their order by a
+second kernel, so the bits are the same in every run.
 """
 
 from dataclasses import dataclass
@@ -39,14 +39,14 @@ from ..gpu.device_code import SIMULATED, block_helper, block_kernel, real
 from ..gpu.launch import PRECISION, THREADS, address, blocks, completing, launch, table, workspace
 from ..gpu.vector import load4, store4
 
-BLOCKS = 128  # tiles below which smaller tiles, then shares of the sum are taken: about the processors of a large GPU
-MOST = 65535  # blocks in y and z of a grid
-SHARE = 256  # numbers of k, at least, that a share of the sum has
+BLOCKS = 128  # least number of tiles before tiles shrink, then the sum is shared: about the processors of a large GPU
+MOST = 65535  # largest number of blocks in y and z of a grid
+SHARE = 256  # least number of terms in a share of the sum
 
 
 @dataclass(frozen=True)
 class Tile:
-    """rows x columns of C for a block, side x side for a thread; depth: k of one step."""
+    """Tile of C: rows x columns for a block, side x side for a thread; depth is the number of k of one step."""
 
     rows: int
     columns: int
@@ -60,7 +60,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class TensorTile:
-    """rows x columns of C for a block, down x across of them for a warp; depth: k of one step, whole 16."""
+    """Tile of C: rows x columns for a block, down x across for a warp; depth is the number of k of one step, in 16s."""
 
     rows: int
     columns: int
@@ -87,13 +87,13 @@ class Factor:
     ----------
     array : flat array
     steps : (int, int)
-        From row to row (A) or column to column (B), and from k to k; used where there are no tables.
+        Step from row to row (A) or column to column (B), and step from k to k; used without tables.
     along_k : bool
-        Whether neighbouring k lie beside each other in memory, rather than rows or columns.
+        True if neighbouring k, rather than rows or columns, are contiguous in memory.
     outer, inner : arrays of whole numbers, or None
         Offsets of the rows or columns, and of the k.
     group : int
-        From group to group.
+        Step from group to group.
     """
 
     array: object
@@ -104,7 +104,7 @@ class Factor:
     group: int = 0
 
     def wide(self, K, outer):
-        """Whether it can be read four numbers at a time: none of the fours crosses an edge, all are aligned."""
+        """Return whether it can be read four numbers at a time: no four crosses an edge, and all are aligned."""
         if self.outer is not None:
             return False
         run, step = (K, self.steps[0]) if self.along_k else (outer, self.steps[1])
@@ -112,12 +112,12 @@ class Factor:
 
 
 def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, group=0, by_row=False):
-    """The launches of a product.
+    """Return the launches of a product.
 
     Parameters
     ----------
     A, B : Factor
-    bias : flat array of size 0, of M numbers (by_row) or of N, each times the groups
+    bias : flat array of size 0, groups M (by_row) or groups N
     C : flat array
         Written whole; without tables row i begins at i N.
     M, N, K : int
@@ -125,7 +125,7 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
     rows_of, columns_of : arrays of whole numbers or None
         Offsets of the rows and columns of C.
     groups, group : int
-        How many, and the offset in C from one to the next.
+        Number of groups, and the offset in C from one to the next.
     """
     if min(M, N) == 0:
         return []
@@ -174,11 +174,11 @@ def _tiles(tile, M, N):
 
 @memoize
 def _product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared, finish, kept):
-    """The kernel for a tile and for the way its factors lie in memory."""
+    """Make the kernel for a tile and for the layout of its factors in memory."""
     ROWS, COLUMNS, DEPTH, SIDE, THREADS = tile.rows, tile.columns, tile.depth, tile.side, tile.threads
     HALF = SIDE // 4  # fours of a thread: 4 rows (columns) at ty * 4, and 4 more half a tile further
     ACROSS = COLUMNS // SIDE  # threads in a row of the tile
-    A_LINE, B_LINE = ROWS + 4, COLUMNS + 4  # of shared memory; 4 more, so that rows fall into different banks
+    A_LINE, B_LINE = ROWS + 4, COLUMNS + 4  # pitch in shared memory; 4 more, so that rows fall into different banks
     A_EACH, B_EACH = ROWS * DEPTH // THREADS, COLUMNS * DEPTH // THREADS  # numbers that a thread copies
     A_SHARED, B_SHARED, EACH = 2 * DEPTH * A_LINE, 2 * DEPTH * B_LINE, SIDE * SIDE  # sizes must be constants
     A_TABLES, B_TABLES, _ = tables
@@ -186,7 +186,7 @@ def _product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, s
     place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, B_TABLES)
     put = _putting(by_row, tables[2], shared, finish, kept)
 
-    @block_kernel(registers=128 if SIDE == 8 else None)  # two blocks to a processor
+    @block_kernel(registers=128 if SIDE == 8 else None)  # so that a multiprocessor holds two blocks
     def product(A, B, bias, C, out, x, y, T, sizes, steps, groups):
         a_buffers = cuda.shared.array(A_SHARED, real)
         b_buffers = cuda.shared.array(B_SHARED, real)
@@ -199,7 +199,7 @@ def _product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, s
         tx, ty = t % ACROSS, t // ACROSS
         split, g = cuda.blockIdx.z // count, cuda.blockIdx.z % count
         row, column = cuda.blockIdx.y * ROWS, cuda.blockIdx.x * COLUMNS
-        of_b = M + K if A_TABLES else 0  # where in T the tables of B begin, and those of C
+        of_b = M + K if A_TABLES else 0  # index in T of the tables of B, then of those of C
         of_c = of_b + K + N if B_TABLES else of_b
         first = split * per
         last = min(first + per, K)
@@ -228,7 +228,7 @@ def _product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, s
                 keep_a(a_buffers, (s % 2) * DEPTH * A_LINE, A_LINE, t, next_a)
                 keep_b(b_buffers, (s % 2) * DEPTH * B_LINE, B_LINE, t, next_b)
             cuda.syncthreads()
-        for i in range(EACH):  # so that sums stay in registers, though a long formula is not written out for each
+        for i in range(EACH):  # sums stay in registers even if the loop over a long formula is not unrolled
             done[i] = sums[i]
         for i in range(SIDE):
             m = row + ty * 4 + i % 4 + i // 4 * (ROWS // 2)
@@ -243,13 +243,13 @@ def _product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, s
 
 @memoize
 def _tensor_product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, shared, finish, kept):
-    """The same with tensor cores, which multiply what `form` rounds."""
+    """Make the kernel for tensor cores, which multiply numbers that `form` rounds."""
     ROWS, COLUMNS, DEPTH, THREADS = tile.rows, tile.columns, tile.depth, tile.threads
     DOWN, ACROSS = tile.down // 16, tile.across // 8  # pieces of C of a warp
-    WARPS = COLUMNS // tile.across  # in a row of the tile
+    WARPS = COLUMNS // tile.across  # warps in a row of the tile
     WROWS, WCOLUMNS = tile.down, tile.across
     EACH, STEP, HALF = form.each, 8 * form.each, 4 * form.each  # numbers of a word, of an instruction, of half of it
-    LINE = DEPTH + HALF  # of shared memory: lines of 4 more words, so that what a warp reads lies in different banks
+    LINE = DEPTH + HALF  # pitch in shared memory; 4 words more, so that a warp reads from different banks
     A_EACH, B_EACH = ROWS * DEPTH // THREADS, COLUMNS * DEPTH // THREADS
     A_SHARED, B_SHARED, SUMS = 2 * ROWS * LINE, 2 * COLUMNS * LINE, DOWN * ACROSS * 4
     A_WORDS, B_WORDS = DOWN * 4, ACROSS * 2
@@ -274,7 +274,7 @@ def _tensor_product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by
         down, across = warp // WARPS * WROWS + lane // 4, warp % WARPS * WCOLUMNS  # row g of the warp, its columns
         split, g = cuda.blockIdx.z // count, cuda.blockIdx.z % count
         row, column = cuda.blockIdx.y * ROWS, cuda.blockIdx.x * COLUMNS
-        of_b = M + K if A_TABLES else 0  # where in T the tables of B begin, and those of C
+        of_b = M + K if A_TABLES else 0  # index in T of the tables of B, then of those of C
         of_c = of_b + K + N if B_TABLES else of_b
         first = split * per
         last = min(first + per, K)
@@ -308,7 +308,7 @@ def _tensor_product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by
                 keep_a(a_buffers, s % 2 * ROWS * LINE, LINE, t, next_a)
                 keep_b(b_buffers, s % 2 * COLUMNS * LINE, LINE, t, next_b)
             cuda.syncthreads()
-        for i in range(SUMS):  # as in the other
+        for i in range(SUMS):  # as in _product
             done[i] = sums[i]
         for i in range(2 * DOWN):
             m = row + down + 8 * i
@@ -324,9 +324,9 @@ def _tensor_product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by
 
 @memoize
 def _putting(by_row, tables, shared, finish, kept):
-    """What becomes of a sum z: a share of it is put aside; else bias and formula are applied and the result is written.
+    """Make the epilogue of a sum z: store a share of it, or else apply bias and formula and store the result.
 
-    kept: whether what the formula reads is written too.
+    If `kept`, the number that the formula reads is stored too.
     """
     FINISHED = finish is not None
     finish = finish or _as_it_is
@@ -354,10 +354,10 @@ def _as_it_is(z, x, y, at):
 
 @memoize
 def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
-    """How a thread copies its share of a piece: where its numbers stand, how they come and where they go.
+    """Make the functions by which a thread copies its share of a piece: offsets, global to registers, to shared memory.
 
-    The piece has LINES rows or columns ("lines") and DEPTH k; along the one of them that is contiguous in memory all
-    numbers of a thread (or fours of them) stand at the same place, across they are STEP apart.
+    The piece has LINES rows or columns ("lines") and DEPTH k. In the contiguous direction all numbers of a thread (or
+    fours of them) have the same index; in the other direction they are STEP apart.
     """
     EACH = LINES * DEPTH // THREADS
     FOUR = 4 if wide else 1
@@ -368,7 +368,7 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
 
     @block_helper
     def place(t, first, count, step, T, base, group, at):
-        """Offset of the line of each number; beyond the edge that of the last one, whose results nobody writes."""
+        """Store the offset of each number's line; lines beyond the edge repeat the last and give no result."""
         for e in range(EACH // FOUR):
             if along_k:
                 line = min(first + t // ALONG + e * STEP, count - 1)
@@ -385,7 +385,7 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
 
     @block_helper
     def fetch(array, t, first, last, step, T, base, at, into):
-        """From global memory to registers, zeros behind the last k."""
+        """Copy from global memory to registers, zeros after the last k."""
         for e in range(EACH):
             into[e] = 0.0
         if along_k:
@@ -402,7 +402,7 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
 
     @block_helper
     def keep(buffer, base, line_size, t, kept):
-        """From registers to shared memory, k by k."""
+        """Copy from registers to shared memory, k by k."""
         along, across = t % ALONG, t // ALONG
         for e in range(EACH // FOUR):
             if along_k:
@@ -417,7 +417,7 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
 
     @block_helper
     def keep_rounded(buffer, base, line_size, t, kept):
-        """From registers to shared memory, rounded, line by line."""
+        """Copy from registers to shared memory, rounded, line by line."""
         along, across = t % ALONG, t // ALONG
         for e in range(EACH // FOUR):
             if along_k and wide:
@@ -436,7 +436,7 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
 
 @memoize
 def _joining(by_row, tables, finish, kept):
-    """The kernel C = bias + the shares of the sum, in their order, then the formula: a thread a number."""
+    """Make the kernel C = bias + the shares of the sum, in their order, then the formula; a thread for each number."""
     put = _putting(by_row, tables, False, finish, kept)
 
     @block_kernel

@@ -1,7 +1,7 @@
 """Softmax over the channel axis: y_c = exp(x_c) / sum_k exp(x_k), and its Jacobian diag(y) - y y^T.
 
-Arrays are (N, C, positions). Parallel plan: a thread has one position of one sample and goes over its channels three
-times; neighbouring threads have neighbouring positions, so a warp reads whole lines where there are positions.
+Arrays are (N, C, positions). Parallel plan: a thread has one position of one sample and passes over its channels three
+times; neighbouring threads have neighbouring positions, so a warp of an image reads whole lines.
 """
 
 import numpy as np

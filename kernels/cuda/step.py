@@ -1,10 +1,10 @@
-"""The end of a training step on CUDA: norms of the gradient by layer, a row of the log, what the next step reads.
+"""The end of a training step on CUDA: norms of the gradient by layer, a row of the log, the counters of the next step.
 
-What the program's text does chunk by chunk (`chunk_norm`, `cost`, `record`) is two launches here, so that no number has
-to come to the host: the update that follows reads learning rate, clipping and stop flag where `record` leaves them.
+Two launches do the work of the program's `chunk_norm`, `cost` and `record`, so that no number goes to the host: the
+update that follows reads learning rate, clipping and stop flag from the memory that `record` writes.
 
 Parallel plan. measure: a block of threads owns a chunk of the gradient, which lies in one layer; its threads divide by
-the samples, add up the powers in float64 and join them in a tree. record: one block adds the samples' losses and the
+the samples, add the powers in float64 and join them in a tree. record: one block adds the samples' losses and the
 chunks' sums, layer by layer, in fixed order; its first thread writes. The next launch begins when this one has ended.
 """
 
@@ -20,7 +20,7 @@ from .norm import chunk_norm
 
 @block_helper
 def root(share, p):
-    """The norm of a sum of powers: its p-th root, for p from 1 on."""
+    """Return the norm of a sum of powers: its p-th root if p >= 1, else the sum."""
     if p == 2:
         return np.sqrt(share)
     if p <= 1 or p == np.inf:
@@ -34,7 +34,7 @@ def measure(gradient, log, extents, factor, p, sums):
     cells = cuda.shared.array(THREADS, np.float64)
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
     first, last = extents[2 * c], extents[2 * c + 1]
-    for i in range(first + t, last, THREADS):  # the numbers that this thread measures below
+    for i in range(first + t, last, THREADS):  # the same numbers that this thread adds below
         gradient[i] *= factor
     found = chunk_norm(gradient, first, last, np.float64(p), cells)
     if t == 0:
@@ -43,12 +43,14 @@ def measure(gradient, log, extents, factor, p, sums):
 
 @block_kernel
 def record(losses, counters, rates, log, chunks, sizes, places, p, limit, most):
-    """A row of the log; the counters of the next step, or the stop flag: a number is not finite, the norm too large.
+    """Write a row of the log and the next step's counters, or the stop flag if the norm is not finite or too large.
 
-    chunks : layer k owns the sums from chunks[k] to chunks[k + 1]
-    sizes : samples N, rows of the log, its width
-    places : where in the log the sums begin, where clipping and the total loss stand; in the counters the position
-    p, limit, most : of the norm, the largest that clipping leaves (0: no clipping), and with which a step is taken
+    chunks : the sums of layer k are those from chunks[k] to chunks[k + 1]
+    sizes : samples N, rows of the log, width of a row
+    places : indices of the first sum, the clipping factor and the total loss in the log, of the position in counters
+    p : exponent of the norm
+    limit : norm to which the gradient is clipped; 0 means no clipping
+    most : largest norm with which a step is taken
     """
     cells = cuda.shared.array(THREADS, np.float64)
     t = cuda.threadIdx.x

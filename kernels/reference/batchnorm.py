@@ -12,9 +12,8 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel.
 
     gain, offset : (C,), learned
-    running_mean, running_variance : (C,), in training moved to momentum * running + (1 - momentum) * batch, but not
-        where M = 1 (one number has no variance) nor in channels where that is not finite; outside training m and v
-        are they
+    running_mean, running_variance : (C,), m and v outside training; training sets them to
+        momentum * running + (1 - momentum) * batch, unless M = 1 (one number has no variance) or that is not finite
     mean, inverse_deviation : (C,), m and 1 / sqrt(v + epsilon), written for the backward pass
     """
     if training:
@@ -52,5 +51,5 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
 
 
 def _column(v):
-    """v (C,) as (C, 1), to meet (N, C, positions)."""
+    """Return v (C,) as (C, 1), which broadcasts to (N, C, positions)."""
     return v[:, None]

@@ -5,10 +5,10 @@
 with x~ the padded input, s the stride, d the dilation, g = f // (filters / groups) the group of f; the lecture's kernel
 (n, m, k_1, ..., k_N). Backward is (3) to (5) of the lecture for this sparse, shared matrix.
 
-Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 where nothing is padded, W (F, m, *kernel) with
-m = C / groups, b (F,) or (0,), y (N, F, *out); any number of dimensions. `before` is the padding before each dimension,
-`border` an index of geometry.BORDERS. A border of zeros adds nothing, whatever it meets: sums are over the cells of the
-image, so that an infinite weight or delta gives no NaN there.
+Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 without padding, W (F, m, *kernel) with m = C / groups,
+b (F,) or (0,), y (N, F, *out); any number of dimensions. `before` is the padding before each dimension, `border` an
+index of geometry.BORDERS. A border of zeros adds nothing: sums are over the cells of the image, so that an infinite
+weight or delta gives no NaN there.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
 
 
 def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
-    """dx from dy: the adjoint of forward, that is of the taps, then of the padding; `framed` is working space."""
+    """dx from dy: the adjoint of forward, that is of the taps, then of the padding; `framed` is scratch (unused)."""
     target = dpadded if dpadded.size else dx
     target[...] = 0
     for tap in np.ndindex(W.shape[2:]):
@@ -55,7 +55,7 @@ def backward_bias(dy, db):
 
 
 def _taps(x, padded, W, y, stride, dilation, before, border):
-    """Each tap, slices of the positions whose cell exists and of those cells, and the image that they are cells of."""
+    """Yield each tap, slices of the positions whose cell exists and of those cells, and the image of the cells."""
     image, offset = (x, before) if border == 0 or not padded.size else (padded, (0, 0, 0))
     for tap in np.ndindex(W.shape[2:]):
         positions, cells = [slice(None)] * 2, [slice(None)] * 2
@@ -70,7 +70,7 @@ def _taps(x, padded, W, y, stride, dilation, before, border):
 
 
 def _positions(tap, dy, stride, dilation):
-    """Slices of the padded input that one tap sees from all positions."""
+    """Slices of the padded input with the cells of one tap at all positions."""
     rows = zip(tap, dy.shape[2:], stride, dilation, strict=True)
     return tuple(slice(t * d, t * d + (o - 1) * s + 1, s) for t, o, s, d in rows)
 
@@ -86,7 +86,7 @@ def _sides(x, padded, before):
 
 
 def _fold(dpadded, dx, before, border):
-    """The adjoint of np.pad: along each axis every cell gives back to its source."""
+    """Apply the adjoint of np.pad: along each axis add every cell to its source."""
     for axis, sides in enumerate(_sides(dx, dpadded, before), start=2):
         i = dx.shape[axis]
         constant = {"constant_values": -1} if border == 0 else {}

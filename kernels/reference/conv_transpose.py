@@ -2,7 +2,7 @@
 
     y[n, c, i] = b[c] + sum over x[n, f, o] W[f, c - g m, k] with i = o s + k d - before   (then the border's adjoint)
 
-Where conv maps (C, *in) to (F, *out), this layer maps (F, *out) to (C, *in) with the same W (F, m, *kernel), m = C /
+If conv maps (C, *in) to (F, *out), this layer maps (F, *out) to (C, *in) with the same W (F, m, *kernel), m = C /
 groups: its first axis counts the *input* maps of this layer, its second the output maps of a group (the layout of
 PyTorch). Shapes: x (N, F, *out), y (N, C, *in), padded (N, C, *padded in) or size 0.
 """
@@ -13,9 +13,9 @@ from . import conv
 
 
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
-    """y = conv's adjoint applied to x, plus b; `padded` is working space."""
-    framed = np.empty(0, W.dtype)  # working space that NumPy does not need
-    conv.backward_input(W, x, framed, padded, y, stride, dilation, groups, before, border)
+    """y = conv's adjoint applied to x, plus b; `padded` is scratch."""
+    dy_padded = np.empty(0, W.dtype)  # scratch that NumPy does not need
+    conv.backward_input(W, x, dy_padded, padded, y, stride, dilation, groups, before, border)
     if b.size:
         y += b[:, None, None, None]
 

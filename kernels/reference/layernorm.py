@@ -32,5 +32,5 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
 
 
 def _normal(x, mean, inverse_deviation):
-    """h (N, F)."""
+    """Return the normalised features h (N, F)."""
     return (x.reshape(mean.size, -1) - mean[:, None]) * inverse_deviation[:, None]

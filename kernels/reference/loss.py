@@ -1,7 +1,7 @@
 """Losses of one sample and their gradients, in NumPy.
 
-`loss` (N,) holds C_i for each sample; `dy` holds dC_i/dy without 1/N, as delta in (2) of the lecture: 1/N enters where
-gradients are summed over the batch. y and target are (N, F), F outputs a sample; labels are (N,).
+`loss` (N,) holds C_i for each sample; `dy` holds dC_i/dy without 1/N, as delta in (2) of the lecture: the sums of
+gradients over the batch have the factor 1/N. y and target are (N, F), with F outputs of each sample; labels are (N,).
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ def mse(y, target, loss):
 
 
 def mse_backward(y, target, dy):
-    """dC_i/dy = 2 (y - t) / F for F outputs a sample."""
+    """dC_i/dy = 2 (y - t) / F, where F is the number of outputs of a sample."""
     dy[...] = (y - target) * y.dtype.type(2 / y[0].size)
 
 
@@ -47,7 +47,7 @@ def huber(y, target, loss, delta):
 
 
 def huber_backward(y, target, dy, delta):
-    """dC_i/dy = e / F, cut off at +- delta / F."""
+    """dC_i/dy = e / F, clipped to +- delta / F."""
     dy[...] = np.clip(y - target, -delta, delta) / y[0].size
 
 
@@ -97,7 +97,7 @@ def cross_entropy_labels_backward(y, target, dy):
 
 
 def _rows(a):
-    """(N, F) of any (N, *shape)."""
+    """Reshape (N, *shape) to (N, F)."""
     return a.reshape(len(a), -1)
 
 
@@ -107,6 +107,6 @@ def _log_softmax(y):
 
 
 def _picked(y, target):
-    """One-hot rows in the dtype of y, and which labels are within range."""
+    """Return one-hot rows in the dtype of y, and a mask of the labels within range."""
     classes = np.arange(y.shape[1])
     return (target[:, None] == classes).astype(y.dtype), (target >= 0) & (target < y.shape[1])

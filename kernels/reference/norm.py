@@ -7,7 +7,7 @@ def partial(g, sums, index, p):
     """sums[index] = sum |g_i|^p over this chunk of the gradient, max |g_i| for p = inf.
 
     g : (n,), any n
-    sums : float64, one number a chunk; the sum runs in float64 whatever the dtype of g
+    sums : float64, one number for each chunk; the sum is in float64 for every dtype of g
     """
     a = np.abs(g.astype(np.float64))
     sums[index] = np.max(a, initial=0.0) if p == np.inf else np.sum(a**p)

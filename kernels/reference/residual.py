@@ -2,5 +2,5 @@
 
 
 def add(x, skip, y):
-    """y = x + skip, all of one shape. Backward the same sum joins the two gradients: dx = df + dy."""
+    """y = x + skip, all of one shape. The backward pass adds the two gradients in the same way: dx = df + dy."""
     y[...] = x + skip

@@ -9,7 +9,7 @@ from ..compiler.subnormal import flush
 
 
 def forward(x, y):
-    """y_c = exp(x_c - max x) / sum_k exp(x_k - max x): the maximum goes first, so exp cannot overflow."""
+    """y_c = exp(x_c - max x) / sum_k exp(x_k - max x); without the maximum exp could overflow."""
     e = np.exp(x - np.max(x, axis=1, keepdims=True))
     y[...] = flush(e / np.sum(e, axis=1, keepdims=True))
 

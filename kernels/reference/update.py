@@ -1,8 +1,8 @@
 """Update rules, in NumPy, in place on flat arrays: theta, its gradient (the mean over the batch) and the moments.
 
 Formulas are those of PyTorch, step for step. `rate` is the learning rate eta of this step; `step` counts from 1.
-Options are rounded to the dtype of theta first, as compiled kernels receive them. (1 - beta) g^2 is ((1 - beta) g) g,
-since g^2 alone overflows earlier. What is stored is flushed (subnormal.py).
+Options are rounded to the dtype of theta first, as for compiled kernels. (1 - beta) g^2 is ((1 - beta) g) g, since g^2
+alone overflows earlier. Stored numbers are flushed (subnormal.py).
 """
 
 import numpy as np
@@ -37,17 +37,17 @@ def rmsprop(theta, gradient, second_moment, rate, decay, epsilon):
 
 
 def adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon, weight_decay):
-    """m <- beta1 m + (1 - beta1) g; s <- beta2 s + (1 - beta2) g^2;
-    theta <- theta - eta m^ / (sqrt(s^) + epsilon), m^ = m / (1 - beta1^step), s^ = s / (1 - beta2^step).
+    """theta <- theta - eta m^ / (sqrt(s^) + epsilon), m^ = m / (1 - beta1^step), s^ = s / (1 - beta2^step).
 
-    Kingma & Ba 2015, arXiv:1412.6980, algorithm 1; weight decay as an l_2 penalty, g = gradient + weight_decay theta.
+    m <- beta1 m + (1 - beta1) g; s <- beta2 s + (1 - beta2) g^2; weight decay as an l_2 penalty,
+    g = gradient + weight_decay theta. Kingma & Ba 2015, arXiv:1412.6980, algorithm 1.
     """
     g = _decayed(theta, gradient, weight_decay)
     _adam(theta, g, first_moment, second_moment, rate, step, beta1, beta2, epsilon, 1)
 
 
 def adamw(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon, weight_decay):
-    """theta <- theta (1 - eta weight_decay), then Adam's step with the bare gradient.
+    """theta <- theta (1 - eta weight_decay), then Adam's step with the gradient alone.
 
     Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2.
     """
