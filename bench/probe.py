@@ -1,8 +1,8 @@
-"""Every kernel call of a program by itself, in the loops and on the arrays that the program gives it.
+"""Times of single kernel calls of a program, each in its loops and on its arrays.
 
-The program's text is compiled once more with a number before every kernel call: ``run(first, last)`` then does the
-calls from `first` to `last` of one training step and skips all others, loops over threads included. What remains of a
-step without any call is measured too and taken off.
+The program's text is compiled again with a number before every kernel call: ``run(first, last)`` then runs the calls
+from `first` to `last` of one training step and skips all others, loops over threads included. The time of a step
+without calls is measured too and subtracted.
 """
 
 import ast
@@ -23,13 +23,13 @@ ROOT = "train_step"  # the text's function that does one training step
 
 @dataclass(frozen=True)
 class Line:
-    """One kernel call of the text: its number, the function it stands in, the call's name, and the node it is for."""
+    """One kernel call of the text: its number, the function around it, the kernel's name, and its node of the graph."""
 
     number: int
     function: str
     kernel: str
     node: str | None
-    direction: str  # "forward", "backward_input", "backward_weight", "add", ... of a layer; "" of anything else
+    direction: str  # "forward", "backward_input", "backward_weight", "add", ... of a layer; otherwise ""
 
 
 class Probe:
@@ -62,9 +62,9 @@ class Probe:
         self.restore()
 
     def _visit(self, name):
-        """Number the calls of a function, and of those it calls, in order; each function has a span of numbers."""
+        """Give numbers to the calls of a function and of the functions it calls, in order; note the span of its numbers."""
         first = len(self.lines)
-        for node in ast.walk(self.functions[name]):  # outermost first; within a level in order
+        for node in ast.walk(self.functions[name]):  # level by level, in order within a level
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 called = node.func.id
                 if called in self.program.plan.bindings:
@@ -75,7 +75,7 @@ class Probe:
         self.spans[name] = (first, len(self.lines) - 1)
 
     def _compile(self, text):
-        """The numbered text as jitted functions; kernels are the program's own, by symbol or inlined."""
+        """Compile the numbered text; kernels are those of the program, called by symbol or inlined."""
         program, plan, real = self.program, self.program.plan, self.program.dtype.type
         state = typeof(program.state)
         flats = state.dtypes()
@@ -84,7 +84,7 @@ class Probe:
             kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
             return kernel.inlined(signature, real) if plan.inline else kernel.compile(signature, real)[0]
 
-        for binding, values in _bound(program):  # registered before code that calls it is compiled
+        for binding, values in _bound(program):  # a kernel is registered before code that calls it is compiled
             kernel_of(binding, binding.signature(values, flats, real))
         former, program.source = program.source, text
         try:
@@ -106,12 +106,12 @@ class Probe:
         self._repeat = repeat
 
     def run(self, first, last, times=1):
-        """The calls from number `first` to `last` of a step, some times; the others are left out."""
+        """Run the calls from number `first` to `last` of a step, repeatedly; skip the others."""
         order = self.state.counters[HEAD : HEAD + self.N]
         self._repeat(self.state, self.x, self.target, order, self.N, first, last, times)
 
     def restore(self):
-        """A whole step from the network's own parameters: arrays then hold what a step leaves in them."""
+        """Run a whole step from the network's parameters, so that all arrays hold the results of a step."""
         net = self.program.network
         self.state.theta[:], self.state.buffers[:] = net.theta, net.running
         self.state.moments[:] = 0
@@ -119,7 +119,7 @@ class Probe:
         self.run(0, len(self.lines))
 
     def seconds(self, first, last, turn=0.01, count=7):
-        """Median seconds of the calls from `first` to `last`, without what a step does besides."""
+        """Median seconds of the calls from `first` to `last`, without the rest of a step."""
         return max(0.0, self._median(first, last, turn, count) - self._empty)
 
     @property
@@ -145,7 +145,7 @@ class Probe:
         return float(np.median(found))
 
     def of(self, node, *directions):
-        """Numbers of the calls for a node in some directions; "backward" stands for all that begin so."""
+        """Numbers of a node's calls in some directions; "backward" means all directions that begin with it."""
         return [
             line.number
             for line in self.lines
@@ -154,7 +154,7 @@ class Probe:
 
 
 class _Numbered(ast.NodeTransformer):
-    """Adds (first, last) to the text's functions and puts a condition before whatever holds kernel calls."""
+    """Transformer that adds (first, last) to the functions and a condition before statements with kernel calls."""
 
     def __init__(self, probe):
         self.probe = probe
@@ -178,7 +178,7 @@ class _Numbered(ast.NodeTransformer):
         return self._guarded(node)
 
     def _guarded(self, node):
-        """``if first_ <= (last number inside) and (first number inside) <= last_: node``"""
+        """Return the node after ``if first_ <= (last number inside) and (first number inside) <= last_``."""
         numbers = self._numbers(node)
         node = self.generic_visit(node)
         if not numbers:

@@ -1,4 +1,4 @@
-"""The parent's end of a child process that holds one peer."""
+"""Child processes, each with one peer, as their parent sees them."""
 
 import json
 import os
@@ -8,16 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 
-LIMIT = 300  # seconds that one answer may take
+LIMIT = 300  # seconds until an answer counts as missing
 WORKER = Path(__file__).with_name("worker.py")
 
 
 class Failed(Exception):
-    """A peer that is absent, or answered with an error."""
+    """A peer is absent, or answered with an error."""
 
 
 class Child:
-    """One peer alone in its own process; asked by JSON lines.
+    """One peer in its own process; requests and answers are lines of JSON.
 
     Another version of nnjit has its own Python and worker.
     """
@@ -32,7 +32,7 @@ class Child:
         self.version = self.ask("hello")["version"]
 
     def ask(self, what, **details):
-        """The answer to one request; Failed where it has none."""
+        """Return the answer to one request; raise Failed without an answer."""
         late = []
         limit = Timer(LIMIT, lambda: (late.append(f" after {LIMIT} s without an answer"), self.process.kill()))
         limit.start()
@@ -54,7 +54,7 @@ class Child:
         return answer
 
     def busy(self):
-        """Seconds of processor time that the process has used; None where the system does not tell."""
+        """Seconds of processor time that the process has used; None if the system does not report it."""
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

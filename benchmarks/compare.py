@@ -1,9 +1,9 @@
-"""nnjit beside its peers: `python benchmarks/compare.py [--only PATTERN ...] [--peers NAME,...] [--pairs 11]`.
+"""nnjit against its peers: `python benchmarks/compare.py [--only PATTERN ...] [--peers NAME,...] [--pairs 11]`.
 
-Every peer lives alone in a process of its own. Each work begins with the same parameters and data; one checked run of
-each side must agree with the NumPy reference kernels before anything is timed; then both take turns, the other idle.
-Peers that are not installed say so in their cells: `pip install torch jax onnx onnxruntime scikit-learn`.
-Writes results.md and results.json into the output folder after every row, and results.png at the end.
+Every peer runs in a separate process. Each work begins with the same parameters and data; one checked run of each side
+must agree with the NumPy reference kernels before anything is timed; then both take turns, while the other is idle.
+The cells of peers that are not installed say so: `pip install torch jax onnx onnxruntime scikit-learn`. Writes
+results.md and results.json into the output folder after every row, and results.png at the end.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import works
 from child import Child, Failed
 from measure import TURN, Wrong, compare, pairs, ratios, summary
 
-RESTART = ("torch.compile",)  # a fresh process for every work: compiled code piles up
+RESTART = ("torch.compile",)  # peers with a new process for every work, because compiled code accumulates
 
 
 class Bench:
@@ -32,7 +32,7 @@ class Bench:
         self.children, self.versions, self.rows, self.ceilings = {}, {}, [], {}
 
     def child(self, name):
-        """The process of a peer; "torch@1" has one thread."""
+        """Return the process of a peer; "torch@1" has one thread."""
         if name not in self.children:
             peer, _, threads = name.partition("@")
             limits = {"NUMBA_NUM_THREADS": threads, "OMP_NUM_THREADS": threads} if threads else {}
@@ -50,7 +50,7 @@ class Bench:
             self.end(name)
 
     def row(self, work):
-        """One row of the report: a dict that JSON can hold."""
+        """Measure one row of the report: a dict that JSON can hold."""
         if work.kind in ("startup", "memory"):
             return (startup if work.kind == "startup" else memory).row(work, self.peers, self.count)
         row = {"work": work.plain(), "peers": {}}
@@ -86,7 +86,7 @@ class Bench:
         return row
 
     def _ready(self, name, work, about, data, scratch):
-        """Prepared, checked and warm."""
+        """Prepare and check a work, and choose the fastest variant."""
         child, threads = self.child(name), name.partition("@")[2]
         plain = work.plain() | ({"threads": int(threads)} if threads else {})
         variants = child.ask("prepare", work=plain, rows=about["rows"], data=data, results=scratch)["variants"]
@@ -122,7 +122,7 @@ class Bench:
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' fits")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' matches")
     parser.add_argument("--peers", default=",".join(works.PEERS), help="separated by commas; default: %(default)s")
     parser.add_argument("--pairs", type=int, default=11, help="pairs of turns; default: %(default)s")
     parser.add_argument("--output", default=Path(__file__).with_name("results"), type=Path, metavar="FOLDER")
@@ -131,7 +131,7 @@ def main(arguments=None):
     chosen = works.chosen(options.only)
     if options.list or not chosen:
         print("\n".join(f"{w.group}: {w.name}" for w in (chosen or works.WORKS)))
-        return 0 if chosen else f"no row fits {' '.join(options.only)}; the rows are listed above"
+        return 0 if chosen else f"no row matches {' '.join(options.only)}; the rows are listed above"
     bench = Bench([name for name in options.peers.split(",") if name], options.pairs, options.output)
     try:
         bench.run(chosen)

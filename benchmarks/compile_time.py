@@ -1,11 +1,11 @@
-"""How long a program takes to compile, and what binding kernels by symbol costs when it runs.
+"""Compile time of a program, and the cost of kernel calls by symbol when it runs.
 
     python benchmarks/compile_time.py [--layers 40] [--linked]
 
 A network of `layers` dense + sigmoid layers (32 wide, batch 256: sharded over the batch) is compiled three times in
-fresh processes and a fresh cache: everything cold, kernels warm but the program new, and again from disk. With
---linked the same text is also compiled with the kernels linked as ordinary jitted functions, and the two programs are
-timed in turn in one process. Prints a Markdown table.
+new processes with a new cache: everything cold, a new program with warm kernels, and again from disk. With --linked
+the same text is also compiled with the kernels linked as ordinary jitted functions, and the two programs are timed in
+turns in one process. Prints a Markdown table.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def network(layers, width=WIDTH):
 
 
 def compiled(layers, linked=False):
-    """Seconds to import and to compile, and the program."""
+    """Return the seconds to import and to compile, and the program."""
     start = time.perf_counter()
     net = network(layers)
     from nnjit.program.program import Program
@@ -47,7 +47,7 @@ def child(layers, linked, warm):
 
 
 def race(layers, rounds=21):
-    """Median step time of symbol-bound and linked programs, in turn; checked against the reference kernels first."""
+    """Median step time of symbol-bound and linked programs in turns, checked against the reference kernels first."""
     import numpy as np
 
     programs = {"by symbol": compiled(layers)[2], "linked": compiled(layers, linked=True)[2]}

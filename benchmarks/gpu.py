@@ -1,10 +1,10 @@
-"""nnjit on a GPU beside PyTorch: ``python benchmarks/gpu.py [--output FOLDER]``; needs a GPU, numba-cuda and torch.
+"""nnjit on a GPU against PyTorch: ``python benchmarks/gpu.py [--output FOLDER]``; needs a GPU, numba-cuda and torch.
 
 PyTorch runs eager, as a captured CUDA graph, and compiled. All is measured in float32 on both sides, then with TF32 and
-with bfloat16 on both (PyTorch's by allow_tf32 and by autocast or casts, which count as nnjit's rounding does). Every
-pair is checked against each other before it is timed, then timed in turns; a figure is the median of the turns. Writes
-gpu.md and gpu.json after every part, so that what was measured stays if a later part fails; the roofline is measured in
-the same run and stands in the same table: bandwidth of a copy, rate of float32 multiply-adds in registers.
+with bfloat16 on both (PyTorch's by allow_tf32 and by autocast or casts, whose time counts as nnjit's rounding does).
+The results of each pair are compared before it is timed in turns; a figure is the median of the turns. The roofline
+(bandwidth of a copy, rate of float32 multiply-adds in registers) is measured in the same run. Writes gpu.md and
+gpu.json after every part, so that finished parts stay if a later part fails.
 """
 
 import argparse
@@ -22,21 +22,21 @@ from nnjit.kernels.operations import operation
 from numba import cuda, float32
 from works import LENET, MLP, VGG
 
-TURNS, SECONDS = 11, 0.1  # turns of a side, and about how long one lasts
-# Work -> (layers, input shape, batch, at least and aim against eager, at least and aim against graphs).
+TURNS, SECONDS = 11, 0.1  # turns of a side, and approximate length of a turn
+# Work -> (layers, input shape, batch, least and aimed ratio against eager, the same against graphs).
 TRAINING = {
     "MLP": (MLP, (784,), 128, (2, 6), (0.9, 1.5)),
     "LeNet": (LENET, (1, 28, 28), 128, (2, 6), (0.9, 1.5)),
     "small VGG": (VGG, (3, 32, 32), 256, (0.7, 1.1), None),
 }
-STEPS = 50
-# How far results may be apart, relative to the largest number.
+STEPS = 50  # training steps of a timed run
+# Largest difference of results, relative to the largest number.
 ROUNDING = {"float32": 1e-4, "tf32": 1e-2, "bf16": 3e-2}
 WAYS = ("eager", "CUDA graph", "torch.compile")
 
 
 def timed(runs, synchronize):
-    """Name -> seconds of one run, the median of turns that the runs take one after the other."""
+    """Return name -> seconds of one run, the median of turns that the runs take one after the other."""
     counts, found = {}, {name: [] for name in runs}
     for name, run in runs.items():
         run()
@@ -59,7 +59,7 @@ def timed(runs, synchronize):
 
 
 def training(torch, name, precision):
-    """Seconds of a step with plain gradient descent, by who does it."""
+    """Seconds of a step with plain gradient descent, for each competitor."""
     from nnjit.bench import torch_twin
     from nnjit.bench.describe import describe
 
@@ -80,7 +80,7 @@ def training(torch, name, precision):
     there, labels = torch.from_numpy(x).cuda(), torch.from_numpy(y).cuda()
     batches = [(there[k : k + batch], labels[k : k + batch]) for k in range(0, len(x), batch)]
     bf16 = precision == "bf16"
-    torch._dynamo.reset()  # it gives up after some graphs of one class, and runs eager
+    torch._dynamo.reset()  # otherwise it runs eager after some graphs of one class
     runs = {
         "eager": eager(torch, modules["eager"], batches, bf16),
         "CUDA graph": graphed(torch, modules["CUDA graph"], batches, bf16),
@@ -88,7 +88,7 @@ def training(torch, name, precision):
     }
     try:
         runs["torch.compile"]()
-    except Exception as error:  # it needs a C compiler and Triton, which not every machine has
+    except Exception as error:  # it needs a C compiler and Triton
         print(f"{name}: torch.compile does not run here: {error}", file=sys.stderr)
         del runs["torch.compile"]
     order = np.arange(len(x))
@@ -144,7 +144,7 @@ def graphed(torch, module, batches, bf16):
 
 
 def bound(name, arrays, precision="float32"):
-    """An operation, or a formula, on arrays of the device as a sequence that can be run again and again."""
+    """Bind an operation or a formula to arrays of the device, as a sequence that can be run repeatedly."""
     from nnjit.kernels.gpu import launch
     from nnjit.kernels.gpu.driver import Sequence
 
@@ -154,7 +154,7 @@ def bound(name, arrays, precision="float32"):
 
 
 def shared(torch, array):
-    """An array in the device's memory for both: as Numba and as PyTorch know it."""
+    """Copy an array to the device; return it as an array of Numba and as a tensor of PyTorch."""
     tensor = torch.from_numpy(np.ascontiguousarray(array, np.float32)).cuda()
     return cuda.as_cuda_array(tensor), tensor
 
@@ -176,7 +176,7 @@ def product(torch, precision, n=4096):
 
 
 def convolution(torch, precision, N=64, C=64, size=56):
-    """3x3, 64 to 64 channels, three directions; images of two dimensions have a leading 1 here."""
+    """3x3, 64 to 64 channels, three directions; 2D images have three dimensions here, the first of size 1."""
     rng, one = np.random.default_rng(0), (1, 1, 1)
     (x, X), (dy, DY), (y, Y), (dx, DX) = (shared(torch, rng.normal(size=(N, C, 1, size, size))) for _ in range(4))
     (W, V), (dW, DV) = (shared(torch, rng.normal(size=(C, C, 1, 3, 3)) / 24) for _ in range(2))
@@ -212,7 +212,7 @@ def convolution(torch, precision, N=64, C=64, size=56):
 
 
 def memory_bound(torch, n=2**26):
-    """Bytes that have to be read and written, and the share of a copy's bandwidth."""
+    """Time kernels whose speed memory bounds; return also the bytes that they must read and write."""
     (a, _), (b, _), (c, _), (d, _) = (shared(torch, np.random.default_rng(k).random(n)) for k in range(4))
     image, half = (a[: n // 2].reshape(64, 32, 1, 128, -1), b[: n // 8].reshape(64, 32, 1, 64, -1))
     slope, winner = c[: n // 2].reshape(image.shape), d[: n // 8].reshape(half.shape)
@@ -244,14 +244,14 @@ def memory_bound(torch, n=2**26):
     return found
 
 
-# -- what the device can do --------------------------------------------------------------------------------------------
+# -- roofline of the device --------------------------------------------------------------------------------------------
 
 
 ROUNDS, UNROLLED = 128, 32
 
 
 def multiply_add(out):
-    """4 UNROLLED multiply-adds between two counts of the loop, which take integer instructions; four at a time."""
+    """Run 4 UNROLLED multiply-adds per iteration, in four independent chains, so that the loop's counting is cheap."""
     x = float32(cuda.threadIdx.x)
     p, q, r, s = x, x, x, x
     for _ in range(ROUNDS):
@@ -261,7 +261,7 @@ def multiply_add(out):
 
 
 def roofline(torch, n=2**28):
-    """Bytes a second of a copy, and floating-point operations a second of multiply-adds in registers."""
+    """Bytes per second of a copy, and floating-point operations per second of multiply-adds in registers."""
     a, b = torch.zeros(n, device="cuda"), torch.zeros(n, device="cuda")
     blocks, fma = 16 * cuda.get_current_device().MULTIPROCESSOR_COUNT, cuda.jit(multiply_add)
     out = cuda.device_array(blocks * 256, np.float32)
@@ -271,7 +271,7 @@ def roofline(torch, n=2**28):
 
 
 def devices_agree(data, devices=("cpu", "cuda")):
-    """One seed on both devices: largest relative difference of the first 100 losses, points of accuracy apart."""
+    """Train with one seed on both devices; return the largest relative difference of 100 losses, and of accuracies."""
     found, train = {}, load(data).train
     x, y = train.take(slice(None), "float32")
     for device in devices:
@@ -290,7 +290,7 @@ def devices_agree(data, devices=("cpu", "cuda")):
 
 
 def measure(torch, data):
-    """What has been found so far, after every part."""
+    """Yield the results so far after every part."""
     found = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "roofline": roofline(torch)}
     found |= {"training": {}, "kernels": {}, "memory": {}}
     yield found
@@ -313,7 +313,7 @@ def measure(torch, data):
 def markdown(found):
     top, agree = found["roofline"], found.get("devices agree")
     lines = [
-        "# nnjit on a GPU beside PyTorch", "",
+        "# nnjit on a GPU against PyTorch", "",
         f"{found['device']}, PyTorch {found['torch']}. Ratios are PyTorch's time over nnjit's: above 1 nnjit"
         " is faster. Shares are of the roofline measured in the same run: the copy for bytes, float32 multiply-adds in"
         " registers for operations, which tensor cores may exceed.", "",
@@ -322,9 +322,9 @@ def markdown(found):
         f"| float32 multiply-adds in registers | {top['flops'] / 1e12:.1f} TFLOP/s |", "",
     ]  # fmt: skip
     if agree:
-        lines += ["| CPU and GPU with one seed | measured | asked |", f"|{' --- |' * 3}"]
+        lines += ["| CPU and GPU with one seed | measured | at most |", f"|{' --- |' * 3}"]
         lines.append(f"| relative difference of the first 100 losses | {agree['loss']:.1e} | 1e-4 |")
-        lines += [f"| points of accuracy apart | {agree['accuracy points']:.2f} | 0.2 |", ""]
+        lines += [f"| difference of accuracy in points | {agree['accuracy points']:.2f} | 0.2 |", ""]
     for key, rows in found["training"].items():
         lines += [f"## Training step, {key}", ""]
         lines += [f"| work | nnjit | {' | '.join(WAYS)} | at least, aim |", f"|{' --- |' * 6}"]

@@ -1,4 +1,4 @@
-"""Checked, then timed in pairs: the logic of one row."""
+"""One row of the report: results are checked, then both sides are timed in pairs of turns."""
 
 import os
 import time
@@ -7,30 +7,31 @@ import numpy as np
 from nnjit.bench.machine import busy
 
 TURN = 0.08  # seconds of a turn
-WARM = 0.01  # seconds of untimed calls before it: threads wake up
+WARM = 0.01  # seconds of untimed calls before a turn, which wake the threads
 # Seconds between turns, in which the other side's threads fall asleep: those of ONNX Runtime spin for 30 ms.
 PAUSE = 0.1
-TOLERANCE = {"y": 1e-4, "loss": 1e-4, "change": 1e-3, "gradient": 1e-3}  # relative, in the 2-norm
-PEER = 2  # times what is asked of nnjit: PyTorch's gradient of 3 x 3 taps was off by 1.6e-3 on a CPU with AVX2
-ROUNDING = 2.0**-23  # of a stored float32 parameter, of which a change is a small part
-ADAM = 4e-2  # Adam's first step is nearly sign(g), and of gradients within their rounding (Winograd's) signs differ
+TOLERANCE = {"y": 1e-4, "loss": 1e-4, "change": 1e-3, "gradient": 1e-3}  # error relative to the 2-norm
+PEER = 2  # factor of the tolerance for peers: PyTorch's gradient of 3 x 3 taps was off by 1.6e-3 on a CPU with AVX2
+ROUNDING = 2.0**-23  # relative rounding error of a stored float32 parameter, of which a change is a small part
+# Tolerance of a change by Adam: its first step is nearly sign(g), which differs if g is as small as its rounding error.
+ADAM = 4e-2
 
 
 class Wrong(Exception):
-    """A result that is not the reference's."""
+    """A result differs from the reference's."""
 
 
 def compare(got, expected, initial, optimizer="", own=False):
-    """Largest relative difference of a checked run from the reference kernels; Wrong where it is not near.
+    """Return the largest relative difference of a checked run from the reference kernels; raise Wrong if too large.
 
     Parameters
     ----------
     got, expected : mappings of name -> array
-        ``y``, ``loss``, ``change:<parameter>`` (after one step), ``gradient:<array>``; beginning with ``own:`` what
-        only nnjit gives, with ``peer:`` what only the others give.
+        ``y``, ``loss``, ``change:<parameter>`` (after one step), ``gradient:<array>``; with the prefix ``own:`` for
+        nnjit only, with ``peer:`` for peers only.
     initial : mapping of parameter -> array
     own : bool
-        Whether `got` is nnjit's.
+        True if `got` is nnjit's.
     """
     worst = 0.0
     for name, want in expected.items():
@@ -56,14 +57,14 @@ def compare(got, expected, initial, optimizer="", own=False):
 
 
 def pairs(first, second, count, warm=WARM, pause=PAUSE):
-    """Times of one unit by both sides, in turn, and who disturbed them.
+    """Time one unit on both sides in turns, and the load of the machine meanwhile.
 
     Returns
     -------
     times : list of (first's, second's)
     disturbed : dict
         ``idle``: the largest share of a processor that the waiting side used during a turn; ``others``: the share of
-        all processors that went to anything else on the machine. None where the system does not tell.
+        all processors that other processes used. None if the system does not report it.
     """
     sides, times, idle = (first, second), [], 0.0
     used, machine, start = _used(sides), busy(), time.perf_counter()
@@ -91,7 +92,7 @@ def _used(sides):
 
 
 def summary(times):
-    """Median and quartiles."""
+    """Return median and quartiles."""
     low, middle, high = np.percentile(times, (25, 50, 75))
     return {"median": float(middle), "low": float(low), "high": float(high)}
 

@@ -1,10 +1,10 @@
-"""How much memory training takes: resident size just before the first step, and its peak during some steps.
+"""Memory of training: resident size just before the first step, and its peak during some steps.
 
     python benchmarks/memory.py nnjit|torch < work as JSON
 
-is the child. Growth counts what the first steps touch: buffers that were only asked for before are not resident yet.
-nnjit's cache is warm: the parent lets a process compile everything first. The arrays of nnjit's state are counted
-beside what `program.memory()` promises.
+is the child. Growth counts the memory that the first steps touch: buffers that are only allocated are not resident.
+nnjit's cache is warm: a process compiles everything first. The size of nnjit's state must be the sum that
+`program.memory()` states.
 """
 
 import json
@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from child import Failed
 from measure import summary
-from startup import told, torch_training
+from startup import described, torch_training
 
-STEPS = 20
+STEPS = 20  # training steps
 
 
 def row(work, peers, count):
-    """Bytes that memory grows by, the median of up to three processes a side."""
+    """Growth of memory in bytes, the median of up to three processes on each side."""
     count = min(3, count)
     found = {"work": work.plain(), "peers": {}, "unit": "bytes"}
     try:
@@ -29,14 +29,14 @@ def row(work, peers, count):
         own = [_ask("nnjit", work) for _ in range(count)]
     except Failed as error:
         return found | {"error": f"nnjit: {error}"}
-    found["nnjit"] = _told(own)
+    found["nnjit"] = _medians(own)
     promised, allocated = own[0]["promised"], own[0]["allocated"]
     if promised != allocated:
-        return found | {"error": f"nnjit: the plan promises {promised} bytes, {allocated} are allocated"}
+        return found | {"error": f"nnjit: program.memory() states {promised} bytes, {allocated} are allocated"}
     for name in work.peers:
         if name in peers:
             try:
-                theirs = _told([_ask(name, work) for _ in range(count)])
+                theirs = _medians([_ask(name, work) for _ in range(count)])
                 ratio = theirs["time"]["median"] / max(1, found["nnjit"]["time"]["median"])
                 found["peers"][name] = theirs | {"ratio": {"median": float(ratio)}}
             except Failed as error:
@@ -44,15 +44,15 @@ def row(work, peers, count):
     return found
 
 
-def _told(answers):
-    """Growth in the place of time, and all totals."""
+def _medians(answers):
+    """Medians of all numbers; the growth takes the place of the time."""
     middle = {key: float(np.median([answer[key] for answer in answers])) for key in answers[0]}
     return middle | {"time": summary([answer["growth"] for answer in answers])}
 
 
 def _ask(peer, work):
     command = [sys.executable, __file__, peer]
-    done = subprocess.run(command, input=json.dumps(told(work)), capture_output=True, text=True)
+    done = subprocess.run(command, input=json.dumps(described(work)), capture_output=True, text=True)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
         raise Failed("not installed" if "ModuleNotFoundError" in last[0] else last[0][:200])
@@ -64,21 +64,21 @@ def resident(which):
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(which):
             return int(line.split()[1]) * 1024
-    raise Failed("the system does not tell resident memory")
+    raise Failed("the system does not report resident memory")
 
 
 def forget_peak():
-    """From now on the peak is counted anew."""
+    """Reset the peak to the current resident size."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def train(peer, work):
-    """Before, peak and growth of some steps on images like MNIST's, in bytes."""
+    """Resident bytes before, peak and growth of some steps on images like MNIST's."""
     rng = np.random.default_rng(0)
     samples = work["batch"] * STEPS
     x = rng.random((samples, *work["shape"]), np.float32)
     target = rng.integers(0, 10, samples)
-    told = {}
+    state = {}
     if peer == "nnjit":
         from nnjit import registry
 
@@ -86,7 +86,7 @@ def train(peer, work):
         program = net.compile(work["loss"], work["optimizer"], batch_size=work["batch"])
         order = np.arange(samples)
         promised = program.memory()
-        told = {"promised": sum(promised.values()), "allocated": sum(a.nbytes for a in program.state)}
+        state = {"promised": sum(promised.values()), "allocated": sum(a.nbytes for a in program.state)}
         steps = lambda: program.epoch(program.state, x, target, order)  # noqa: E731
     else:
         steps = _torch(work, x, target)
@@ -94,7 +94,7 @@ def train(peer, work):
     before = resident("VmRSS")
     steps()
     peak = resident("VmHWM")
-    return told | {"before": before, "peak": peak, "growth": peak - before}
+    return state | {"before": before, "peak": peak, "growth": peak - before}
 
 
 def _torch(work, x, target):

@@ -2,36 +2,36 @@
 
 import json
 
-OTHERS = 0.05  # share of the processors that others may use during a measurement
+OTHERS = 0.05  # largest share of the processors that other processes may use during a measurement
 
 
 def time(seconds):
-    """With three figures and a fitting unit."""
+    """Format with three figures and a suitable unit."""
     for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
         if seconds >= 0.9995 * size or unit == "ns":
             return f"{seconds / size:#.3g}".rstrip(".") + f" {unit}"
 
 
 def amount(row, value):
-    """What a row measures: seconds, or megabytes."""
+    """Format the quantity that a row measures: seconds, or megabytes."""
     return f"{value / 1e6:#.3g} MB".replace(". ", " ") if row.get("unit") == "bytes" else time(value)
 
 
 def against(row):
-    """The strongest of the peers that the asked figure is about: its name, or None if none was measured."""
+    """Return the name of the strongest peer among those that the row's figures compare, or None."""
     asked = row["work"]["against"]
     found = {n: p["ratio"]["median"] for n, p in row["peers"].items() if n in asked and "ratio" in p}
     return min(found, key=found.get) if found else None
 
 
 def ratio(row):
-    """The peer's time over nnjit's, for the strongest of the peers that are asked about; None if there is none."""
+    """Return the time of the peer `against` over nnjit's, or None."""
     name = against(row)
     return row["peers"][name]["ratio"]["median"] if name else None
 
 
 def reached(row):
-    """Whether the row is at least what is asked; None where nothing is asked or nothing was measured."""
+    """Return whether the row reaches its least figure; None without a figure or a measurement."""
     least = row["work"]["least"]
     if "error" in row or least is None:
         return None
@@ -41,7 +41,7 @@ def reached(row):
 
 
 def ceiling(row, machine):
-    """Rate and share of the machine's: "245 GFLOP/s, 71 %", or GB/s for what memory bounds."""
+    """Format the rate and its share of the machine's: "245 GFLOP/s, 71 %", or GB/s for rows that memory bounds."""
     if "error" in row or not machine.get("ceilings"):
         return ""
     seconds, single = row["nnjit"]["time"]["median"], "one" if row["work"]["threads"] == 1 else "all"
@@ -53,7 +53,7 @@ def ceiling(row, machine):
 
 
 def line(row):
-    """One row in short."""
+    """Format a row as one line."""
     work = row["work"]
     name = f"{work['group']}: {work['name']}"
     if "error" in row:
@@ -69,9 +69,9 @@ def line(row):
 
 
 def disturbed(found):
-    """How much of the machine others used while a peer was measured, if it was too much to believe the figures."""
+    """Say how much of the CPU other processes used during a measurement, if more than `OTHERS`; else ""."""
     others = found.get("others") or 0.0
-    return f"disturbed: others used {100 * others:.0f} % of the processors" if others > OTHERS else ""
+    return f"disturbed: other processes used {100 * others:.0f} % of the CPU" if others > OTHERS else ""
 
 
 def _spread(row, found):
@@ -98,8 +98,8 @@ def _figure(row, key):
 
 
 def markdown(rows, machine):
-    """The whole report; one table a group."""
-    text = ["# nnjit beside its peers", "", *_about(machine), ""]
+    """Format the whole report; one table for each group."""
+    text = ["# nnjit against its peers", "", *_about(machine), ""]
     for group in dict.fromkeys(row["work"]["group"] for row in rows):
         own = [row for row in rows if row["work"]["group"] == group]
         peers = list(dict.fromkeys(name for row in own for name in row["peers"]))
@@ -119,7 +119,7 @@ def markdown(rows, machine):
 
 
 def _cells(cells):
-    """A line of a table; a bar inside a cell would begin another."""
+    """Format a line of a table; a bar inside a cell would begin another cell."""
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
@@ -136,12 +136,12 @@ def _about(machine):
     return [
         *lines, f"Python {machine['python']}; {versions}.", "",
         f"Medians and quartiles of {machine['pairs']} pairs of turns. A bold number is the peer's time over nnjit's: above 1"  # noqa: E501
-        " nnjit is faster. Behind it the peer's time and the fastest of its variants. Shares are of the figures above.",
+        " nnjit is faster. The peer's time and its fastest variant follow. Shares are of the figures above.",
     ]  # fmt: skip
 
 
 def chart(rows, path):
-    """Ratios as bars over a line at 1, with a mark where each should be at least."""
+    """Draw the ratios as bars over a line at 1, with a mark at each least figure."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -165,18 +165,20 @@ def chart(rows, path):
     axes.set_xscale("log")
     values = [ratio(row) for row in shown] + [row["work"]["least"] or 1 for row in shown]
     low, high = min(0.5, min(values)), max(2, max(values))
-    room = (high / low) ** 0.12  # for the numbers beside the bars
+    room = (high / low) ** 0.12  # for the numbers next to the bars
     axes.set_xlim(low / room, high * room)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    figure.supxlabel("peer's time (or memory) over nnjit's; above 1 nnjit is ahead; black marks: asked for", fontsize=9)
+    figure.supxlabel(
+        "peer's time (or memory) over nnjit's; above 1 nnjit is ahead; black marks: least figure", fontsize=9
+    )
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def write(folder, rows, machine):
-    """results.json and results.md; `chart` is drawn once at the end."""
+    """Write results.json and results.md; `chart` is drawn once at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1), encoding="utf-8")
     (folder / "results.md").write_text(markdown(rows, machine), encoding="utf-8")

@@ -1,9 +1,9 @@
-"""How long until the first step is finished: fresh processes, with an empty cache, with warm kernels, and once more.
+"""Time to the first finished step in a new process: with an empty cache, with warm kernels, and once more.
 
     python benchmarks/startup.py nnjit|torch < work as JSON
 
-is the child: it builds the network, does one step and says so. The clock is the parent's and begins before the process
-does, so that Python's own start and all imports are in it.
+is the child: it builds the network, does one step and says so. The parent's clock begins before the process does, so
+that the start of Python and all imports count.
 """
 
 import json
@@ -18,11 +18,11 @@ import numpy as np
 from child import Failed
 from measure import summary
 
-OTHER = {"dense(120)": "dense(100)", "dense(128)": "dense(96)", "dense(84)": "dense(60)"}  # for a related network
+OTHER = {"dense(120)": "dense(100)", "dense(128)": "dense(96)", "dense(84)": "dense(60)"}  # in a related network
 
 
 def row(work, peers, count):
-    """Seconds, the median of up to three starts."""
+    """Measure the seconds of a start, the median of up to three."""
     count = min(3, count)
     found = {"work": work.plain(), "peers": {}}
     with tempfile.TemporaryDirectory() as scratch:
@@ -42,8 +42,8 @@ def row(work, peers, count):
 
 
 def _peer(name, work):
-    """Seconds of one start; what torch.compile keeps on disk is there only where a network starts again."""
-    command, plain = [sys.executable, __file__, name], told(work)
+    """Seconds of one start; torch.compile finds its cache on disk only if the row starts a network again."""
+    command, plain = [sys.executable, __file__, name], described(work)
     with tempfile.TemporaryDirectory() as folder:
         environment = {"TORCHINDUCTOR_CACHE_DIR": folder}
         if name == "torch.compile" and work.direction == "again":
@@ -52,7 +52,7 @@ def _peer(name, work):
 
 
 def _nnjit(work, folder):
-    """Seconds of one start, after the cache was brought to where the row wants it."""
+    """Seconds of one start, with the cache in the state that the row names."""
     folder.mkdir()
     environment = {"NNJIT_CACHE_DIR": str(folder / "cache"), "MPLBACKEND": "Agg"}
     if work.direction == "empty cache":
@@ -64,12 +64,12 @@ def _nnjit(work, folder):
 
 
 def _tail(work):
-    """What makes the related network another one where no width differs."""
+    """Layers that make the related network another one if no width differs."""
     return [] if any(layer in OTHER for layer in work.layers) else ["relu", "dense(10)"]
 
 
 def _default_run(folder, environment):
-    """`nnjit run` until its log holds the first step."""
+    """Run `nnjit run` until its log holds the first step; return the seconds."""
     command = [sys.executable, "-c", "from nnjit.cli.main import main; main()", "run", "--output", str(folder / "run")]
     log = folder / "run" / "log.jsonl"
     begin = time.perf_counter()
@@ -88,7 +88,7 @@ def _default_run(folder, environment):
 
 
 def _start(command, plain, environment=None):
-    """Seconds from before the process begins until it says that the step is finished."""
+    """Seconds from before the start of a process until it says that the step is finished."""
     begin = time.perf_counter()
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -105,8 +105,8 @@ def _start(command, plain, environment=None):
     return seconds
 
 
-def told(work):
-    """A work in words that a peer understands without importing nnjit's layers, and so Numba, into its process."""
+def described(work):
+    """Describe a work so that a peer need not import nnjit's layers, and with them Numba."""
     from nnjit import registry
     from nnjit.bench.describe import describe
 
@@ -117,7 +117,7 @@ def told(work):
 
 
 def torch_training(work):
-    """Module, optimizer and loss of a `told` work."""
+    """Return module, optimizer and loss of a `described` work."""
     from nnjit.bench import torch_twin
 
     module = torch_twin.build(work["rows"])
@@ -126,7 +126,7 @@ def torch_training(work):
 
 
 def first_step(peer, work):
-    """Build the network and do one step; finite, or it does not count."""
+    """Build the network and do one step with a finite loss."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((work["batch"], *work["shape"])).astype(np.float32)
     target = rng.integers(0, 10, work["batch"])

@@ -1,10 +1,10 @@
-"""This version of nnjit and a former one in turns: `python benchmarks/versions.py FOLDER PYTHON [--only PATTERN ...]`.
+"""Comparison with a former version, in turns: `python benchmarks/versions.py FOLDER PYTHON [--only PATTERN ...]`.
 
 FOLDER is a checkout of the former version, PYTHON the interpreter in whose environment it is installed. Three processes
-take turns: this version, the former one, and the former one once more, which shows how far equal code differs. In each
-round the three are started anew, since where a process's arrays lie makes a difference too. A row compares minima; one
-is called slower where this version takes more than 2 % longer than the former one, and longer by more than the two
-processes of the former one differ. Every result is checked first, as in compare.py.
+take turns: this version, the former one, and the former one again, which shows how much equal code differs. Each round
+starts three new processes, since addresses of arrays make a difference too. A row compares minima; it is slower if this
+version takes more than 2 % longer than the former one, and if the two processes of the former one differ by less.
+Every result is checked first, as in compare.py.
 """
 
 import argparse
@@ -19,14 +19,14 @@ import works
 from child import Child, Failed
 from measure import Wrong, compare
 
-TURN = 0.03  # seconds of a turn; many short ones find the quiet moments of a shared machine
-PAUSE = 0.005  # seconds between turns: Numba's threads fall asleep
-SLOWER = 1.02
+TURN = 0.03  # seconds of a turn; many short turns find the quiet moments of a shared machine
+PAUSE = 0.005  # seconds between turns, in which Numba's threads fall asleep
+SLOWER = 1.02  # ratio of times above which a row can be slower
 KINDS = ("train", "predict", "predict in njit", "layer", "loss")
 
 
 def measured(work, children, turns):
-    """Seconds of one unit in each process, the least of all turns; Failed or Wrong where one gives no right result."""
+    """Seconds of one unit in each process, the least of all turns; raise Failed or Wrong for a wrong result."""
     with tempfile.TemporaryDirectory() as scratch:
         data = str(Path(scratch) / "data.npz")
         reference = Child("reference")
@@ -57,7 +57,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="a checkout of the former version")
     parser.add_argument("python", type=Path, help="the interpreter of its environment")
-    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' fits")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' matches")
     parser.add_argument("--turns", type=int, default=10, help="of each process in a round; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
     options = parser.parse_args(arguments)
@@ -84,7 +84,7 @@ def main(arguments=None):
 
 
 def imported(python, folder):
-    """Exit unless the nnjit that an interpreter imports is the one in the folder, which PYTHONPATH may hide."""
+    """Exit unless an interpreter imports the nnjit of the folder, which PYTHONPATH may hide."""
     command = [str(python), "-c", "import nnjit; print(nnjit.__file__)"]
     found = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
     if Path(found).resolve() != (folder / "__init__.py").resolve():
@@ -92,7 +92,7 @@ def imported(python, folder):
 
 
 def start(options):
-    """Processes of this version, of the former one, and once more of the former one."""
+    """Start processes of this version, of the former one, and again of the former one."""
     former = {"python": options.python, "worker": options.folder / "benchmarks" / "worker.py"}
     return [Child("nnjit"), Child("nnjit", **former), Child("nnjit", **former)]
 

@@ -1,7 +1,7 @@
-"""A child process with one peer alone: ``worker.py NAME`` reads requests as JSON lines and answers each with a line.
+"""A child process with one peer: ``worker.py NAME`` reads requests as JSON lines and answers each with a line.
 
 {"do": "prepare", "work": {...}, "rows": [...], "data": PATH, "results": FOLDER}
-    -> {"variants": {label: path of what its checked run gave}}
+    -> {"variants": {label: path of the results of its checked run}}
 {"do": "choose", "variants": [...], "turn": SECONDS} -> {"variant": label, "calls": n, "units": m}
 {"do": "turn"} -> {"seconds": time of one unit}
 """
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-TRIALS = 3
+TRIALS = 3  # trials of each variant, before the fastest is chosen
 
 
 class Session:
-    """The variants of the work at hand, and the one that was chosen."""
+    """The variants of the current work, and the chosen one."""
 
     def __init__(self, name):
         self.module = import_module(f"peers.{'compile' if name == 'torch.compile' else name}_peer")
@@ -32,11 +32,11 @@ class Session:
         return {"version": self.module.version(), "pid": os.getpid()}
 
     def do_make(self, work, path):
-        """Of the reference peer: data and expected results."""
+        """Make data and expected results; the reference peer does this."""
         return self.module.make(work, path)
 
     def do_ceilings(self):
-        """What the machine can do, by nnjit's own measure."""
+        """Measure the peak of the machine with nnjit.bench."""
         from nnjit.bench import machine
 
         threads = {"one": 1, "all": None}
@@ -60,7 +60,7 @@ class Session:
         return {"variants": paths}
 
     def do_choose(self, variants, turn):
-        """The fastest variant, and how many calls make a turn."""
+        """Choose the fastest variant, and the number of calls in a turn."""
         best = {label: self._trial(self.units[label], turn / 3) for label in variants}
         label = min(best, key=best.get)
         for other in set(self.units) - {label}:
@@ -71,7 +71,7 @@ class Session:
         return {"variant": label, "calls": self.calls, "units": self.unit.units, "trials": trials}
 
     def _trial(self, unit, turn):
-        """Seconds of a run, the best of some."""
+        """Seconds of a run, the least of `TRIALS`."""
         unit.reset()
         begin = time.perf_counter()
         unit.run()
@@ -87,7 +87,7 @@ class Session:
         return min(found)
 
     def do_turn(self, warm):
-        """Some calls to wake the threads, then the timed ones."""
+        """Run some calls to wake the threads, then the timed ones."""
         run = self.unit.run
         self.unit.reset()
         until = time.perf_counter() + warm

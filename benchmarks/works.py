@@ -1,4 +1,4 @@
-"""What is measured: the table of works, as data. One work is one row of the report."""
+"""The table of works, as data. One work is one row of the report."""
 
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
@@ -28,26 +28,26 @@ class Work:
     Attributes
     ----------
     name, group : str
-        Of the row and of the part of the table it stands in.
+        Name of the row, and the part of the table to which it belongs.
     kind : str
         "train": steps of training; "predict": from Python; "predict in njit": from a user's jitted loop;
-        "layer": one direction of the last layer, "loss": of the loss, as the training program runs them;
+        "layer": one direction of the last layer; "loss": the loss; both as the training program runs them;
         "startup", "memory": see startup.py, memory.py.
-    layers, shape, batch : the network, its input without the batch, samples a step
+    layers, shape, batch : the network, its input without the batch, samples of a step
     loss, optimizer : specs
     batches : int
         Steps of one call of nnjit's compiled epoch, and batches in the data.
     direction : str
-        Of a layer: "forward", "backward to input", "backward to weight", or "backward" for all of them;
-        of start-up and memory, what is measured.
+        For a layer "forward", "backward to input", "backward to weight", or "backward" for both of these; for start-up
+        and memory the measured quantity.
     peers : names of modules of peers/
-    against : those of them that the figures below are about; the fastest counts
+    against : the peers that the following figures compare; the fastest counts
     least, aim : float or None
-        What is asked for: peer's time (or memory) over nnjit's, of start-up seconds that nnjit may take.
+        Least and aimed ratio of the peer's time (or memory) to nnjit's; for start-up the most seconds of nnjit.
     bound : "compute" or "memory"
-        Which ceiling the share is of.
+        Peak of the machine with which the rate is compared.
     threads : int or None
-        Of nnjit and of the peers; None: as many as there are. A peer "torch@1" has its own number.
+        Threads of nnjit and of the peers; None means all. A peer "torch@1" has its own number.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Work:
     threads: int | None = None
 
     def plain(self):
-        """As JSON can hold it, for the processes."""
+        """Return the work as a dict that JSON can hold, for the processes."""
         return asdict(self)
 
 
@@ -112,7 +112,7 @@ def _inference():
 
 
 def _layer(group, name, layer, shape, batch, directions, **figures):
-    """A row for each direction. A layer of width 1 before it makes sure that there is a gradient to hand back."""
+    """Yield a row for each direction; a linear layer before the measured one makes its input's gradient necessary."""
     before = f"conv({shape[0]}, 1, bias=False)" if len(shape) > 1 else f"dense({shape[0]}, bias=False)"
     for direction in directions:
         yield Work(
@@ -181,7 +181,7 @@ def _memory_bound():
 
 
 def _threads():
-    """Ratio: time with one thread over time with all; and nnjit with one thread beside PyTorch with one."""
+    """Ratio of the time with one thread to that with all; and nnjit with one thread against PyTorch with one."""
     for net, batch in (("LeNet", 128), ("VGG", 64)):
         layers, shape = NETWORKS[net]
         common = {"layers": layers, "shape": shape, "batch": batch, "batches": 4 if net == "VGG" else 20}
@@ -236,6 +236,6 @@ WORKS = (
 
 
 def chosen(patterns, works=WORKS):
-    """The works whose "group: name" holds one of the patterns (* and ? stand for anything); all without a pattern."""
+    """Return the works whose "group: name" contains one of the patterns (with * and ?); all without a pattern."""
     whole = [f"*{pattern.lower()}*" for pattern in patterns] or ["*"]
     return [work for work in works if any(fnmatch(f"{work.group}: {work.name}".lower(), p) for p in whole)]

@@ -68,8 +68,8 @@ def test_others_on_the_machine_are_seen(monkeypatch):
     found = row(1.0, {"torch": 2.0})
     assert "disturbed" not in report.line(found)
     found["peers"]["torch"]["others"] = 0.4
-    assert "others used 40 % of the processors" in report.line(found)
-    assert "others used 40 % of the processors" in report.markdown([found], MACHINE)
+    assert "other processes used 40 % of the CPU" in report.line(found)
+    assert "other processes used 40 % of the CPU" in report.markdown([found], MACHINE)
 
 
 EXPECTED = {"y": np.array([[1.0, -2.0], [0.5, 4.0]]), "gradient:x": np.array([0.1, 0.2])}
@@ -317,4 +317,4 @@ def test_the_command_names_what_it_knows():
         "training step: ten points, float32", "training step: ten points, float64",
     ]  # fmt: skip
     none = run("--only", "no such row")
-    assert none.returncode == 1 and "no row fits no such row" in none.stderr
+    assert none.returncode == 1 and "no row matches no such row" in none.stderr

@@ -12,11 +12,11 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Folders of a checkout that are no part of the package.
+# Folders of a checkout that do not belong to the package.
 APART = {"tests", "benchmarks", "examples", "docs", "tools", "build", "dist", "runs"}
 
-# Rooms from the lowest floor up. A file may import from its own room and from the floors below; rooms of one floor do
-# not know each other. A file that is named here is a room by itself.
+# Rooms from the lowest floor up. A file may import from its room and from the floors below, not from other rooms of its
+# floor. A file that is named here is a room by itself.
 FLOORS = (
     ("errors",),
     ("registry", "plots", "kernels/geometry", "kernels/counters", "kernels/compiler"),
@@ -37,7 +37,7 @@ PARAMETERS, NESTING, LINES, FILE_LINES = 8, 4, 50, 300  # the measures of kernel
 
 
 def files(root=ROOT):
-    """Path without suffix, such as "program/plan", of every module of the package -> its syntax tree."""
+    """Map the path of every module of the package, such as "program/plan", to its syntax tree."""
     found = {}
     for file in sorted(root.rglob("*.py")):
         place = file.relative_to(root)
@@ -47,9 +47,9 @@ def files(root=ROOT):
 
 
 def imports(files, name, top=False):
-    """Files of the package that a file imports; `top`: only when it is imported itself.
+    """Files of the package that a file imports; with `top` without the imports inside its functions.
 
-    What stands under ``if TYPE_CHECKING:`` never runs and is left out; tests/test_public.py lists it.
+    Imports under ``if TYPE_CHECKING:`` never run and are left out; tests/test_public.py lists them.
     """
     folder = name.split("/")[:-1]
     for node in _statements(files[name], top):
@@ -71,13 +71,13 @@ def _statements(node, top):
 
 
 def room(name):
-    """The room of a file: the longest name in FLOORS that it begins with; None for the package's __init__."""
+    """Return the room of a file: the longest name in FLOORS that begins its path; None for the package's __init__."""
     parts = name.removesuffix("/__init__").split("/")
     return next((r for k in range(len(parts), 0, -1) if (r := "/".join(parts[:k])) in FLOOR), None)
 
 
 def circle(files):
-    """One circle of imports as a list of files, or []."""
+    """Return one circle of imports as a list of files, or []."""
     edges = {name: sorted(set(imports(files, name)) & set(files)) for name in files}
     done, way = set(), []
 
@@ -97,7 +97,7 @@ def circle(files):
 
 
 def upward(files):
-    """Imports (file, imported file) that run against the order of the rooms."""
+    """Return the imports (file, imported file) that run against the order of the rooms."""
     found = []
     for name in files:
         here = room(name)
@@ -111,12 +111,12 @@ def upward(files):
 
 
 def homeless(files):
-    """Files that stand in no room."""
+    """Files outside every room."""
     return [name for name in files if room(name) is None and name != "__init__" and name != "kernels/__init__"]
 
 
 def functions(root=ROOT, folder="kernels/cpu"):
-    """(file, function, parameters, nesting, lines) of every function of a folder, inner functions too."""
+    """Return (file, function, parameters, nesting, lines) of every function of a folder, inner functions too."""
     found = []
     for file in sorted((root / folder).glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -128,7 +128,7 @@ def functions(root=ROOT, folder="kernels/cpu"):
 
 
 def _depth(node):
-    """How deep loops and branches lie inside one another; inner functions are counted by themselves."""
+    """Depth of nested loops and branches; inner functions are counted separately."""
     deepest = 0
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.FunctionDef, ast.Lambda)):
@@ -142,18 +142,18 @@ def _depth(node):
 
 
 def beyond(found):
-    """Those of `functions` that exceed a measure."""
+    """Return the entries of `functions` that exceed a measure."""
     return [f for f in found if f[2] > PARAMETERS or f[3] > NESTING or f[4] > LINES]
 
 
 def long_files(root=ROOT, folder="kernels/cpu"):
-    """(file, lines) of those that are longer than the measure."""
+    """Return (file, lines) of the files that are longer than the measure."""
     sizes = [(file.name, len(file.read_text().splitlines())) for file in sorted((root / folder).glob("*.py"))]
     return [(name, size) for name, size in sizes if size > FILE_LINES]
 
 
 def picture(files, path):
-    """Draw the rooms, floor by floor, and who uses whom; an arrow that follows from two others is left out."""
+    """Draw the rooms by floors, with arrows to the rooms they use; arrows that follow from others are omitted."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -162,7 +162,7 @@ def picture(files, path):
     axes.set_axis_off()
     place = {}
     for number, rooms in enumerate(FLOORS):
-        for k, name in enumerate(rooms):  # a room alone on its floor stands to the left or right, so arrows pass it
+        for k, name in enumerate(rooms):  # a single room of a floor is moved left or right, so that arrows pass it
             place[name] = ((k + 0.5) / len(rooms) if len(rooms) > 1 else 0.43 + 0.14 * (number % 2), number)
     size = Counter(room(name) for name in files if not name.endswith("__init__"))
     for above, below in _needed(files):
@@ -179,7 +179,7 @@ def picture(files, path):
 
 
 def _needed(files):
-    """Pairs of rooms of which the first uses the second, and by no way round."""
+    """Pairs of rooms of which the first uses the second, except if it does so through a third."""
     uses = {name: set() for name in FLOOR}
     for name in files:
         here = room(name)

@@ -1,4 +1,4 @@
-"""torch.compile: the eager peer's works, of whole networks, with the module compiled."""
+"""torch.compile: the eager peer's works with whole networks, with the module compiled."""
 
 from peers import torch_peer
 from peers.torch_peer import prepare, version

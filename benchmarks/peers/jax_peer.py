@@ -33,7 +33,7 @@ def prepare(work, rows, arrays):
 
 
 def forward(rows, layout, parameters, x):
-    """F(x) by `describe`'s rows; parameters keep nnjit's shapes."""
+    """Compute F(x) by `describe`'s rows; parameters keep nnjit's shapes."""
     last = layout == "NHWC"
     for row in rows:
         kind, name = row["kind"], row["name"]
@@ -68,7 +68,7 @@ def cost(name, y, target):
 
 
 def update(rule, options, parameters, gradients, moments, t):
-    """The new parameters and moments; the formulas of Kingma & Ba for Adam."""
+    """Return the new parameters and moments, for Adam by the formulas of Kingma & Ba."""
     lr = options["lr"]
     if rule == "sgd":
         return jax.tree.map(lambda p, g: p - lr * g, parameters, gradients), moments

@@ -50,7 +50,7 @@ class Train(Unit):
 
 
 class Predict(Unit):
-    """`net.predict`, with its checks and its new array for the answer."""
+    """`net.predict`, with its checks and a new array for the result."""
 
     def __init__(self, work, net, arrays):
         self.net, self.x, self.batch = net, arrays["x"], work["batch"]
@@ -110,13 +110,13 @@ class Layer(Unit):
             numbers = self.probe.of(net.graph.nodes[-1].name, self.WORDS[work["direction"]])
         if not numbers:
             raise Absent(f"the program has no call for {work['direction']}")
-        # Calls that follow each other are run together, as in the program.
+        # Consecutive calls run together, as in the program.
         breaks = [k for k in range(1, len(numbers)) if numbers[k] != numbers[k - 1] + 1]
         pieces = zip([0, *breaks], [*breaks, len(numbers)], strict=True)
         self.spans = [(numbers[a], numbers[b - 1]) for a, b in pieces]
 
     def check(self):
-        """One step of the very program that is timed; the layer alone by `Network.forward` and `backward`."""
+        """Run one step of the timed program, and the layer alone by `Network.forward` and `backward`."""
         state, start = self.probe.state, self.net.theta
         found = {f"own:change:{name}": values for name, values in self._changes(state.theta - start).items()}
         if self.work["kind"] == "loss":

@@ -25,7 +25,7 @@ def prepare(work, rows, arrays):
 
 
 def network(rows, arrays, work):
-    """The ONNX model of `describe`'s rows."""
+    """Make the ONNX model of `describe`'s rows."""
     nodes, tensors, at = [], [], "x"
     for row in rows:
         names = [f"{row['name']}.{key}" for key in ("W", "b") if f"initial:{row['name']}.{key}" in arrays]

@@ -11,10 +11,10 @@ def version():
 
 
 def make(work, path):
-    """Write everything a work needs and gives into one file; returns what the table says of it.
+    """Write data and expected results of a work into one file; return its entries of the table.
 
-    Names in the file: ``initial:<parameter>``, the data, and ``expected:<what>`` that every side must give,
-    ``expected:own:<what>`` that nnjit must give, ``expected:peer:<what>`` that the others must.
+    Names in the file: ``initial:<parameter>``, the data, and expected results ``expected:<name>`` for every side,
+    ``expected:own:<name>`` for nnjit only, ``expected:peer:<name>`` for the others only.
     """
     rng = np.random.default_rng(7)
     net = registry.compose(list(work["layers"]), tuple(work["shape"]), dtype="float64", seed=3)
@@ -42,7 +42,7 @@ def _predict(work, net, rng):
 
 
 def _layer(work, net, rng):
-    """The last layer: its input, dy and gradients; of the whole, one step of nnjit's program."""
+    """Input, dy and gradients of the last layer, and the changes of one step of nnjit's program."""
     x = _numbers(rng, (work["batch"], *net.input_shape), work)
     target = _numbers(rng, (work["batch"], *net.output_shape), work)
     before = registry.compose(net.layers[:-1], net.input_shape, dtype="float64")
@@ -58,7 +58,7 @@ def _layer(work, net, rng):
 
 
 def _alone(net, x, dy):
-    """Forward and backward of the last layer; its parameters are the last of theta."""
+    """Run forward and backward of the last layer, whose parameters are the last of theta."""
     last = registry.compose(net.layers[-1:], x.shape[1:], dtype="float64")
     last.theta[:] = net.theta[net.theta.size - last.theta.size :]
     program = Program(last, batch_size=len(x), backward=True)
@@ -72,7 +72,7 @@ def _alone(net, x, dy):
 
 
 def _loss(work, net, rng):
-    """The loss of logits, and its gradient as others give it, of the mean over the batch."""
+    """Compute the loss of logits and, for the peers, the gradient of its mean over the batch."""
     x = _numbers(rng, (work["batch"], *net.input_shape), work)
     target = rng.integers(0, net.output_shape[0], len(x))
     logits = _outputs(net, x)
@@ -111,7 +111,7 @@ def _step(work, net, x, target, batch):
 
 
 def flops(net, work):
-    """Two a multiplication, of the layers with weights; in training three passes, but the first layer has no dx."""
+    """Count two per multiplication of the layers with weights; in training in three passes, the first layer in two."""
     cost = [2 * node.layer.operations(node.x.shape) for node in net.graph.nodes if "W" in node.parameters]
     last = net.graph.nodes[-1]
     if work["kind"] in ("layer", "loss"):
@@ -121,14 +121,14 @@ def flops(net, work):
 
 
 def traffic(net, work):
-    """Bytes that the kernels of a row must read and write at least: every array of the batch that they name, once."""
+    """Least number of bytes that the kernels of a row read and write: each array of the batch that they name, once."""
     if work["bound"] != "memory":
         return 0
     last, item = net.graph.nodes[-1], np.dtype(work["dtype"]).itemsize
     width = {"x": np.prod(last.x.shape), "y": np.prod(last.y.shape)}
     width |= {"dx": width["x"], "dy": width["y"]}
     if work["kind"] == "loss":
-        return int(3 * width["y"] * work["batch"] * item)  # y is read by either pass, dy written
+        return int(3 * width["y"] * work["batch"] * item)  # both passes read y, one writes dy
     kernels = [last.layer.forward] if work["direction"] == "forward" else [
         kernel for kernel in (last.layer.backward_input, *type(last.layer).gradients().values())
     ]  # fmt: skip

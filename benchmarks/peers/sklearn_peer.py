@@ -1,4 +1,4 @@
-"""scikit-learn: `MLPClassifier.partial_fit`, one step a call."""
+"""scikit-learn: `MLPClassifier.partial_fit`, one step per call."""
 
 import numpy as np
 import sklearn
@@ -41,12 +41,12 @@ class Train(Unit):
         self.reset()
 
     def reset(self):
-        """A new model; its first call draws parameters, which ours replace, with the moments at zero."""
+        """Make a new model; its first call draws parameters, which ours replace, with the moments at zero."""
         self.model = MLPClassifier(**self.arguments)
         self.model.partial_fit(*self.batches[0], classes=self.classes)
         for name, W, b in zip(self.names, self.model.coefs_, self.model.intercepts_, strict=True):
             W[...], b[...] = self.arrays[f"initial:{name}.W"].T, self.arrays[f"initial:{name}.b"]
-        del self.model._optimizer  # made anew by the next call
+        del self.model._optimizer  # the next call makes another
 
     def check(self):
         self.model.partial_fit(*self.batches[0])

@@ -1,4 +1,4 @@
-"""PyTorch, eager: both memory formats, and the ways its optimizers offer; the worker keeps the fastest."""
+"""PyTorch, eager: both memory formats and all variants of its optimizers; the worker keeps the fastest."""
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def formats(shape):
 
 
 def twin(work, rows, arrays, layout):
-    """The module with the initial parameters."""
+    """Make the module with the initial parameters."""
     module = torch_twin.build(rows).to(getattr(torch, work["dtype"]))
     with torch.no_grad():
         for name, tensor in torch_twin.parameters(module, rows).items():
@@ -48,7 +48,7 @@ def _training(work, rows, arrays, threads):
 
 
 class Train(Unit):
-    """A loop over batches that lie in memory, in the module's own format."""
+    """A loop over batches in memory, in the module's format."""
 
     def __init__(self, work, rows, arrays, layout, how, threads):
         self.rows, self.arrays, self.threads, self.how = rows, arrays, threads, how
@@ -57,7 +57,7 @@ class Train(Unit):
         self.loss = torch_twin.loss(work["loss"])
         self.rule = registry.parse(work["optimizer"], "optimizer")
         self.options = registry.optimizers.create(work["optimizer"]).options()
-        order = arrays["order"][: 200 * work["batch"]]  # of the ten points, as many steps as make a turn
+        order = arrays["order"][: 200 * work["batch"]]  # the steps of one turn with the ten points
         x = torch.from_numpy(arrays["x"][order]).split(work["batch"])
         self.x = [batch.clone(memory_format=layout) for batch in x]
         self.target = [batch.clone() for batch in torch.from_numpy(arrays["target"][order]).split(work["batch"])]
@@ -129,7 +129,7 @@ def _layer(work, rows, arrays, threads):
 
 
 class Layer(Unit):
-    """One direction of one layer; gradients one by one where PyTorch offers it, else by autograd."""
+    """One direction of one layer; single gradients if PyTorch offers them, else by autograd."""
 
     def __init__(self, work, row, arrays, layout, threads):
         self.threads, self.row = threads, row
@@ -175,7 +175,7 @@ class Layer(Unit):
         )[which]
 
     def check(self):
-        """All by autograd, but what is timed by its own way."""
+        """Compute all results by autograd, but the timed one as it is timed."""
         dx, *rest = self.backward()
         found = {"y": self.forward(), "gradient:x": dx}
         found |= {f"gradient:{self.names[name]}": g for name, g in zip(self.parameters, rest, strict=True)}

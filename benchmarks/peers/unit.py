@@ -1,4 +1,4 @@
-"""What a peer hands to the worker: something that can be checked, reset and run."""
+"""The interface between a peer and the worker: a unit can be checked, reset and run."""
 
 
 class Unit:
@@ -7,23 +7,23 @@ class Unit:
     Attributes
     ----------
     units : int
-        Steps or inferences that one `run` does.
+        Steps or inferences of one `run`.
     """
 
     units = 1
 
     def check(self):
-        """Name -> array, of one run from the initial state: "y", "loss", parameters after one step, gradients."""
+        """Return the results of one run from the initial state by name: "y", "loss", changes of one step, gradients."""
         raise NotImplementedError
 
     def run(self):
         raise NotImplementedError
 
     def reset(self):
-        """Back to the initial state, so that every turn does the same work."""
+        """Return to the initial state, so that every turn does the same work."""
 
     def close(self):
-        """Give threads and memory back."""
+        """Release threads and memory."""
 
 
 class Absent(Exception):
