@@ -62,7 +62,7 @@ class Probe:
         self.restore()
 
     def _visit(self, name):
-        """Give numbers to the calls of a function and of the functions it calls, in order; note the span of its numbers."""
+        """Give numbers to the calls of a function and of the functions it calls, in order; store their span."""
         first = len(self.lines)
         for node in ast.walk(self.functions[name]):  # level by level, in order within a level
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
