@@ -11,7 +11,7 @@ SCRIPT = [sys.executable, "-c", "from nnjit.cli.main import main; main()"]
 
 
 def nnjit(*arguments, status=0, stdin=None):
-    """What a call prints; it must end with this exit status, and never with a traceback."""
+    """Call the command line and return its output; the exit status must be this one, without a traceback."""
     result = CliRunner().invoke(group, list(map(str, arguments)), input=stdin)
     assert result.exception is None or type(result.exception) is SystemExit, result.exception
     assert result.exit_code == status, result.output
@@ -19,5 +19,5 @@ def nnjit(*arguments, status=0, stdin=None):
 
 
 def records(path):
-    """The log of a run."""
+    """Read the log of a run."""
     return [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""What all tests share: compiled code of one test run is kept in one directory, apart from the user's own cache."""
+"""Fixtures of all tests; compiled code of a test run is kept in one directory, apart from the user's cache."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 HERE = Path(__file__).parent
 
-# Before nnjit is imported, for this process and those that tests start.
+# set before nnjit is imported, for this process and those that tests start
 os.environ["NNJIT_CACHE_DIR"] = os.environ.get("NNJIT_TEST_CACHE_DIR") or str(HERE.parent / ".pytest_cache" / "nnjit")
 os.environ.setdefault("MPLBACKEND", "Agg")
 sys.path.insert(0, str(HERE))  # layer_runner, command_line
@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE))  # layer_runner, command_line
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The directory of a small run; not to be changed."""
+    """Make a small run, whose directory tests must not change."""
     from command_line import SMALL, nnjit
 
     path = tmp_path_factory.mktemp("trained") / "run"
@@ -26,6 +26,6 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A current directory of the test's own."""
+    """Give the test an empty current directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -18,7 +18,7 @@ from nnjit.launch.progress import Lines
 from nnjit.storage import checkpoint, run_directory
 from nnjit.training import trainer
 
-# Whatever a checkpoint must bring back is in it: moments, running means, the dropout's masks, a rate for every step.
+# This config has all that a checkpoint must restore: moments, running means, dropout masks, a rate for every step.
 CONFIG = {
     "model": {"layers": ["flatten", "dense(8)", "batchnorm", "relu", "dropout(0.2)", "dense(10)"]},
     "data": {"name": "digits"},
@@ -31,7 +31,7 @@ def kill():
 
 
 class Watched:
-    """The module `os` as our modules see it: counts writes, fsyncs and renames from 0, and kills at one of them."""
+    """The module `os` for nnjit's modules: it counts writes, fsyncs and renames from 0, and kills at one of them."""
 
     def __init__(self, moment, trace):
         self.moment, self.trace, self.count = moment or (None, None), trace, 0
@@ -68,7 +68,7 @@ class Watched:
 
 
 class WatchedFile:
-    """A file; what it has written is in the file at once, so that a kill after `write` leaves all of it."""
+    """A file that writes at once, so that a kill after `write` leaves all of it."""
 
     def __init__(self, file, watched):
         self.file, self.watched = file, watched
@@ -91,7 +91,7 @@ class WatchedFile:
 
 
 class Killer(Lines):
-    """Kills after a number of steps."""
+    """Reporter that kills after a number of steps."""
 
     def __init__(self, step):
         self.step = step
@@ -110,7 +110,7 @@ def run(path, resume=False, step=None, moment=None, trace=None, keep=0):
     launch.run_and_draw = trainer.Trainer.run  # pictures take longer than all the rest
     launch.reporter = lambda: Killer(step)
     trainer.KEEP = keep
-    trainer.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, and progress is told after each
+    trainer.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, each followed by the reporter
     checkpoint.os = run_directory.os = Watched(moment, trace)
     if resume:
         launch.resume(path)
@@ -123,7 +123,7 @@ def compile():
 
 
 def in_child(function, **arguments):
-    """Call a function in a forked child; returns its exit status."""
+    """Call a function in a forked child; return the child's exit status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -140,7 +140,7 @@ def in_child(function, **arguments):
 
 
 if __name__ == "__main__":
-    in_child(compile)  # starts threads, with which a process cannot be forked any more
+    in_child(compile)  # starts threads, after which the process cannot fork
     compile()  # from disk; later children find it in memory
     for line in sys.stdin:
         print(in_child(run, **json.loads(line)), flush=True)

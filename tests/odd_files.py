@@ -3,9 +3,9 @@
     python tests/odd_files.py --count 1000 --seed 0
 
 Each file is written sound and then made odd in one way. An oracle that shares no code with nnjit reads it: Python's
-strict csv reader, and pandas where it is installed; NumPy's loader; the letter of the IDX format; Pillow. These are
-wrong: other numbers than the oracle's, numbers where the oracle has none, an error that is not one sentence of nnjit's,
-and a refusal of a file that is sound.
+strict csv reader, and pandas if it is installed; NumPy's loader; a reader of IDX by its definition; Pillow. Failures
+are: numbers that differ from the oracle's, numbers if the oracle has none, an error that is not one sentence of
+nnjit's, and a refusal of a sound file.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MUST, MAY, NEVER = "must be read", "may be read", "must be refused"
 
 
 class Unreadable(Exception):
-    """What an oracle raises for a file that holds no samples."""
+    """Exception of an oracle for a file without samples."""
 
 
 # -- CSV ---------------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ WORDS = ("cat", "dog", "New York", "größe", "a,b", "semi;colon", "it's", "1_0"
 
 
 def draw_csv(rng, folder):
-    """Write a table; (oddity, expectation, reader, oracle)."""
+    """Write a table; return (oddity, expectation, reader, oracle)."""
     columns, rows = int(rng.integers(1, 5)), int(rng.integers(1, 9))
     names = [f"{letter}{i}" for i, letter in enumerate(rng.choice(list("abcäx"), columns))]
     x = np.round(rng.normal(size=(rows, columns)) * 10.0 ** rng.integers(-3, 6), int(rng.integers(0, 6)))
@@ -144,7 +144,7 @@ CSV_ODD = {
 
 
 def read_csv(path):
-    """(features, labels as text) by the strict reader, or by pandas too, which must then agree."""
+    """Read (features, labels as text) with the strict reader, and with pandas, which must then agree."""
     x, labels = _strictly(path)
     if pandas is not None:
         table = pandas.read_csv(path, encoding="utf-8-sig", float_precision="round_trip", index_col=False,
@@ -294,7 +294,7 @@ def _zipped(members):
 
 
 def read_npz(path):
-    """(samples, targets) by NumPy's loader, scaled and shaped as the documentation of `npz` says."""
+    """Read (samples, targets) with NumPy's loader; scale and shape them by the documentation of `npz`."""
     with np.load(path, allow_pickle=False) as archive:
         pair = ("x", "y") if "x" in archive else ("x_train", "y_train")
         x, y = (archive[name] for name in pair)
@@ -402,7 +402,7 @@ def _idx(numbers, code):
 
 
 def read_idx(path):
-    """(images, labels) by the letter of the format."""
+    """Read (images, labels) by the definition of the format."""
     x, y = _parse_idx(path), _parse_idx(Path(str(path).replace("images", "labels").replace("idx3", "idx1")))
     if x.ndim < 2 or y.ndim != 1 or y.dtype.kind == "f":
         raise Unreadable("no images and labels")
@@ -529,7 +529,7 @@ def _write(rng, path, height, width, mode):
 
 
 def read_images(folder, held, options):
-    """((pixels, labels) of training, the same of validation or None, class names) by Pillow."""
+    """Read ((pixels, labels) of training, the same of validation or None, class names) with Pillow."""
     suffixes = {"png", "jpg", "jpeg", "jpe", "bmp", "gif", "tif", "webp", "pgm", "ppm"}
 
     def read(folder, names):
@@ -565,7 +565,7 @@ def same_images(dataset, oracle):
 
 
 class _Only:
-    """A split in the place of a data set's training split."""
+    """A split that replaces a data set's training split."""
 
     def __init__(self, split):
         self.train = split
@@ -578,15 +578,15 @@ FORMS = {"csv": (draw_csv, same_csv), "npz": (draw_npz, same_arrays), "idx": (dr
 
 
 def trial(form, seed):
-    """(oddity, outcome): "read alike", "refused", or what went wrong."""
+    """Return (oddity, outcome): "read alike", "refused", or the fault."""
     draw, same = FORMS[form]
     rng = np.random.default_rng([list(FORMS).index(form), *seed])
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow, NumPy and zipfile warn of some damage that they can live with
+        warnings.simplefilter("ignore")  # Pillow, NumPy and zipfile warn of some damage that they can read
         odd, expected, reader, oracle = draw(rng, Path(folder))
         try:
             seen = oracle()
-        except Exception as error:  # whatever the other reader stumbles over
+        except Exception as error:  # any error of the other reader
             seen, why = None, f"{type(error).__name__}: {error}"
         try:
             dataset = reader.load()

@@ -1,8 +1,8 @@
-"""Everything on CUDA. On a GPU: ``python -m pytest tests/on_cuda.py``; elsewhere test_cuda.py runs it in the simulator.
+"""All tests on CUDA. With a GPU: ``python -m pytest tests/on_cuda.py``; otherwise test_cuda.py uses the simulator.
 
-Expected values come from the NumPy reference kernels, from PyTorch's stored answers and from the program's text run in
-plain Python. The simulator takes a subset of the cases, small ones, since it starts a thread of the system for each of
-a block.
+Expected values come from the NumPy reference kernels, from PyTorch's stored results and from the program's text run in
+plain Python. The simulator runs a subset of the cases, small ones, since it starts a system thread for each thread of a
+block.
 """
 
 import json
@@ -41,12 +41,12 @@ from window_vectors import near
 
 SIMULATED = launch.SIMULATED
 if SIMULATED:
-    sys.setswitchinterval(1e-5)  # its threads wait for each other at every barrier
+    sys.setswitchinterval(1e-5)  # the simulator's threads wait for each other at every barrier
 DTYPES = [(np.float32, 2e-5), (np.float64, 1e-11)]
 
 
 def close(got, wanted, tolerance, label=""):
-    """Within `tolerance` of the largest number (at least 1)."""
+    """Compare within `tolerance` of the largest number (at least 1)."""
     finite = np.abs(wanted[np.isfinite(wanted)])
     atol = tolerance * max(1.0, finite.max(initial=0.0))
     np.testing.assert_allclose(got, wanted, rtol=0, atol=atol, err_msg=label, equal_nan=True)
@@ -57,7 +57,7 @@ def close(got, wanted, tolerance, label=""):
 
 @pytest.mark.parametrize("name", sorted(builtin.LAYERS))
 def test_every_layer_against_the_reference(name):
-    """Each call of the forward and backward pass, with the arguments that the program gives it."""
+    """Check each call of the forward and backward pass, with the arguments that the program passes."""
     made, rng = cases(name), np.random.default_rng(1)
     for spec, shape in made[:: 3 if SIMULATED and len(made) > 4 else 1]:
         for dtype, tolerance in DTYPES[: 1 if SIMULATED and "conv" in name else 2]:
@@ -162,7 +162,7 @@ REAL_TILES = [product.Tile(128, 128, 8, 8), product.Tile(64, 64, 16, 4), product
 @pytest.mark.parametrize("tile", product.TILES + (REAL_TILES[2:] if SIMULATED else []), ids=str)
 @pytest.mark.parametrize("M, N, K", [(12, 20, 24), (9, 7, 5), (1, 33, 3)])
 def test_tiles(tile, M, N, K, monkeypatch):
-    """128-bit loads where sizes are multiples of four, single ones where not; edges in every direction."""
+    """128-bit loads for sizes that are multiples of four, else single loads; edges in every direction."""
     monkeypatch.setattr(product, "TILES", [tile])
     _dense(M, N, K)
 
@@ -195,7 +195,7 @@ def test_large_convolutions(options):
 
 
 def _dense(M, N, K):
-    """All three directions, with rows, columns and sum of the first of the sizes given."""
+    """All three directions, with rows, columns and sum of these sizes."""
     rng = np.random.default_rng(5)
     x, W, b = (rng.normal(size=s).astype(np.float32) for s in ((M, K), (N, K), (N,)))
     dy = rng.normal(size=(M, N)).astype(np.float32)
@@ -207,20 +207,20 @@ def _dense(M, N, K):
 
 # -- tensor cores ------------------------------------------------------------------------------------------------------
 
-BITS = {"tf32": 10, "bf16": 7}  # behind the point
+BITS = {"tf32": 10, "bf16": 7}  # beyond the point
 TENSOR_WORKS = [(tile, *sizes) for tile in product.TENSOR_TILES for sizes in ((12, 20, 24), (19, 7, 5))]
 if SIMULATED:
     TENSOR_WORKS += [(product.TensorTile(32, 16, 32, 16, 8), 20, 9, 20)]  # of four warps
 else:
     TENSOR_WORKS += [(tile, 1000, 1001, 1003) for tile in product.TENSOR_TILES]
-SUMS = 1e-6 if SIMULATED else 1e-4  # tensor cores cut the sums off where float32 would round
+SUMS = 1e-6 if SIMULATED else 1e-4  # tensor cores truncate sums where float32 would round
 tensor_cores = pytest.mark.skipif(
     not SIMULATED and launch.cuda.get_current_device().compute_capability < tensor.NEEDS, reason="no tensor cores"
 )
 
 
 def rounded(x, precision):
-    """Float32 numbers as tensor cores take them: to the nearest, halves of tf32 away from zero, of bf16 to even."""
+    """Round float32 numbers as tensor cores do: to the nearest, tf32 halves away from zero, bf16 halves to even."""
     part, exponent = np.frexp(x.astype(float))
     scaled = np.ldexp(part, BITS[precision] + 1)
     whole = np.rint(scaled) if precision == "bf16" else np.copysign(np.floor(np.abs(scaled) + 0.5), scaled)
@@ -231,7 +231,7 @@ def rounded(x, precision):
 @pytest.mark.parametrize("precision", BITS)
 @pytest.mark.parametrize("tile, M, N, K", TENSOR_WORKS, ids=str)
 def test_tensor_cores_multiply_rounded_numbers(tile, M, N, K, precision, monkeypatch):
-    """The product of rounded factors to float32's rounding; of the factors themselves within the bound that is stated.
+    """The product of rounded factors to float32's rounding, of the factors themselves within the stated bound.
 
     128-bit loads where sizes are multiples of four, single ones where not; edges in every direction.
     """
@@ -276,7 +276,7 @@ def test_convolutions_on_tensor_cores(options, precision):
 
 @tensor_cores
 def test_a_network_in_another_precision():
-    """Products alone are rounded, those of every program of the network; the rest is float32."""
+    """Only the products are rounded, those of every program of the network; the rest is float32."""
     x, y = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32), np.array([0, 1, 1, 0])
     found = {}
     for precision in ("float32", "tf32", "bf16"):
@@ -293,7 +293,7 @@ def test_a_network_in_another_precision():
 
 @pytest.mark.skipif(not SIMULATED, reason="a GPU has the instruction itself")
 def test_the_simulated_instruction_is_that_of_the_manual():
-    """Fragments filled as the tables of the PTX ISA (mma.m16n8k8 for tf32, mma.m16n8k16 for bf16) say."""
+    """Fill fragments by the tables of the PTX ISA (mma.m16n8k8 for tf32, mma.m16n8k16 for bf16)."""
     rng = np.random.default_rng(2)
     for form in tensor.FORMS.values():
         bf16, depth = form.name == "bf16", 8 * form.each
@@ -357,7 +357,7 @@ PROGRAMS = {
 
 
 def _programs(name, dtype="float64", batch_size=4):
-    """A program for CUDA and one whose text the reference kernels run, of equal networks; samples for them."""
+    """Make a program for CUDA and one for the reference kernels, of equal networks, and samples for them."""
     layers, shape, loss, optimizer, options = PROGRAMS[name]
     both = [
         Program(compose(layers, shape, dtype=dtype, device=d, seed=7), loss, optimizer, batch_size, **options)
@@ -380,7 +380,7 @@ def _assert_same(state, other, width, rtol):
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_training_equals_the_reference_program(name):
-    """Two epochs in an order of their own, the last batch smaller; then prediction."""
+    """Train two epochs in different orders, the last batch smaller; then predict."""
     program, other, x, y = _programs(name)
     program.compile()
     functions = other.reference()
@@ -416,7 +416,7 @@ FUSED = {
 
 @pytest.mark.parametrize("name", FUSED)
 def test_an_activation_joins_the_kernel_before_it(name, monkeypatch):
-    """Its own is gone, forward and, as far as there is one before, backward; what nobody reads is not written."""
+    """The formula's launch is gone, in backward only if a kernel precedes it; unread arrays are not written."""
     layers, shape, written = FUSED[name]
     if name == "shares":
         monkeypatch.setattr(product, "SHARE", 16)
@@ -449,7 +449,7 @@ def test_an_activation_joins_the_kernel_before_it(name, monkeypatch):
 
 
 def test_formulas_behind_each_other_are_one_loop_by_two():
-    """The first joins the product, the second takes the third along; with a tail that no four fills."""
+    """The first formula joins the product, the second the third kernel; with a tail that is not a multiple of four."""
     layers = "dense(5) tanh softplus silu dense(2)"
     program, other = (Program(compose(layers, (3,), dtype="float64", device=d, seed=2), batch_size=3)
                       for d in ("cuda", "cpu"))  # fmt: skip
@@ -462,7 +462,7 @@ def test_formulas_behind_each_other_are_one_loop_by_two():
 
 
 def test_a_plug_in_takes_a_formula_where_it_only_stores():
-    """Not where it reads again what it has stored, by another name too, or adds to it."""
+    """A kernel takes no formula if it reads its result again, also by another name, or adds to it."""
 
     @kernel
     def halves(x, y):
@@ -493,7 +493,7 @@ def test_a_plug_in_takes_a_formula_where_it_only_stores():
     np.testing.assert_array_equal(z.copy_to_host(), np.linspace(-1, 1, 6))
     assert launch.fused(launch.launches(added, [x, z]), formula, [z, y]) is None
     assert launch.fused(launch.launches(seen, [x, z]), formula, [z, y]) is None
-    assert launch.fused(noted, formula, [x, y]) is None  # what is only read
+    assert launch.fused(noted, formula, [x, y]) is None  # only read
 
 
 def test_an_array_of_one_number_beside_a_number():
@@ -520,7 +520,7 @@ def test_an_array_of_one_number_beside_a_number():
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_what_a_fused_kernel_writes_no_other_thread_of_it_reads(layers, shape, training, monkeypatch):
-    """Its result lies apart from all that it is given."""
+    """The result does not overlap any argument."""
     net = compose(layers, shape, device="cuda", seed=1)
     program = Program(net, *(("quadratic", "sgd") if training else ()), batch_size=4)
     joined, fused = [], device.fused
@@ -562,7 +562,7 @@ def test_the_same_bits_in_every_run():
 
 
 def test_streamed_data_gives_the_same_bits(monkeypatch):
-    """Slabs of one batch each, more of them than there are buffers."""
+    """Slabs of one batch each, more of them than buffers."""
     found = []
     for resident in (True, False):
         if not resident:
@@ -577,7 +577,7 @@ def test_streamed_data_gives_the_same_bits(monkeypatch):
 
 @pytest.mark.parametrize("free", [0, 10**9], ids=["streamed", "resident"])
 def test_a_set_larger_than_memory_is_read_slab_by_slab(free, monkeypatch):
-    """Bytes are converted where they go into pinned memory, a slab of four samples at a time, kept there or not."""
+    """Bytes are converted on the way into pinned memory, a slab of four samples at a time, stored there or not."""
     rng, read, copy = np.random.default_rng(0), [], split._copy
     data = Split(rng.integers(0, 256, (10, 3), np.uint8), rng.integers(0, 2, 10), 1 / 255)
     nets = {where: compose("dense(4) tanh dense(2)", (3,), device=where, seed=1) for where in ("cpu", "cuda")}
@@ -591,7 +591,7 @@ def test_a_set_larger_than_memory_is_read_slab_by_slab(free, monkeypatch):
     trainer.run()
     np.testing.assert_allclose(nets["cuda"].theta, nets["cpu"].theta, atol=1e-5)
     times = 2 if free == 0 else 1
-    assert [len(each) for each in read] == times * [4, 4, 4, 4, 2, 2]  # samples and labels, in either epoch or once
+    assert [len(each) for each in read] == times * [4, 4, 4, 4, 2, 2]  # samples and labels, in each epoch or once
 
 
 def test_a_held_state_is_copied_only_when_it_is_fetched():
@@ -608,7 +608,7 @@ def test_a_held_state_is_copied_only_when_it_is_fetched():
 
 @pytest.mark.parametrize("free", [0, 10**9], ids=["streamed", "resident"])
 def test_an_epoch_allocates_nothing(free, monkeypatch):
-    """After the first one, which binds the launches; and it waits for the device at its end alone."""
+    """After the first epoch, which binds the launches, an epoch waits for the device only at its end."""
     monkeypatch.setattr(device, "free_memory", lambda: free)
     monkeypatch.setattr(device, "SLAB", 1)
     program, _, x, y = _programs("clipped", "float32")
@@ -626,7 +626,7 @@ def test_an_epoch_allocates_nothing(free, monkeypatch):
 
 @pytest.mark.parametrize("bad", ["loss", "gradient"])
 def test_what_is_not_finite_stops_the_run(bad):
-    """The row is logged, the flag set, and nothing is learned from this step or those behind it."""
+    """The row is logged, the flag is set, and this step and the following ones change nothing."""
     program, _, x, y = _programs("clipped", "float32")
     program.compile()
     program.epoch(program.state, x, y, np.arange(4))
@@ -674,7 +674,7 @@ def _shifted(value, by):
 
 
 class Affine(Layer):
-    """y = gain * x + offset for each feature, plus an option; with a helper of its own."""
+    """y = gain * x + offset for each feature, plus an option; with a helper."""
 
     start: float = 1.5
     lift: float = 0.25
@@ -722,7 +722,7 @@ class Cubic(Layer):
 def test_formulas_take_four_numbers_at_a_time_where_they_are_aligned():
     x, y = (launch.cuda.to_device(np.random.default_rng(k).normal(size=11)) for k in (1, 2))
     relu = registry.create("relu")
-    for first in (0, 1):  # the second begins between two fours
+    for first in (0, 1):  # the second begins between two groups of four
         for each in launch.launches(relu.forward, [x[first:], y[first:]]):
             each()
         np.testing.assert_array_equal(y.copy_to_host()[first:], np.maximum(x.copy_to_host()[first:], 0))
@@ -748,7 +748,7 @@ def test_a_plug_in_trains():
 
 
 def test_a_layer_without_a_cuda_form_is_refused(monkeypatch):
-    """Before anything is on the device, with what to add."""
+    """The refusal comes before memory of the device is used, and says what to add."""
     net = compose("dense(2)", (3,), device="cuda")
     made = []
     monkeypatch.setattr(device.cuda, "device_array", lambda *a, **k: made.append(a))
@@ -770,7 +770,7 @@ def _with_unknown_operation(former):
 
 
 def test_certification_asks_cuda_too(monkeypatch):
-    """`nnjit check`: a wrong CUDA form fails by itself, and so does one that cannot be compiled."""
+    """In `nnjit check` a wrong CUDA form fails alone, and so does a form that cannot be compiled."""
     assert certify(["tanh", "dense"]).messages == []
     (row,) = certify(["tanh"]).rows
     assert row.verdict("cuda") == "PASS"
@@ -858,13 +858,13 @@ class CudaAPIError(Exception):
     ],
 )
 def test_a_fault_of_the_gpu_leaves_the_run_as_it_was(said, expected, tmp_path, monkeypatch):
-    """One sentence, exit status 1; the last epoch's checkpoint is there, and the run goes on from it."""
+    """One sentence and exit status 1; the last epoch's checkpoint is there, and the run continues from it."""
     path, read = tmp_path / "run", device.DeviceRun._read
     small = ["--data", "ten_points", "--layers", "dense(2)", "--loss", "quadratic", "--epochs", 3]
 
     def fails(run, state):
         if state.counters[STEP]:
-            raise CudaAPIError(said)  # a kernel's fault is reported where the host waits for it
+            raise CudaAPIError(said)  # the host sees a kernel's fault when it waits for the kernel
         return read(run, state)
 
     with monkeypatch.context() as patch:

@@ -2,8 +2,8 @@
 
     python tests/other_cpu.py 64 100    # bytes of a vector, cases
 
-Tiles, panels and tails depend on the vector; what this CPU cannot run, Python can: each word of kernels/cpu/tile.py has
-a plain twin, in which an index beyond an array is an error. Prints how many cases there were, or fails.
+Tiles, panels and tails depend on the vector. Python can run what this CPU cannot: each word of kernels/cpu/tile.py has
+a plain twin, in which an index beyond an array is an error. Prints the number of cases, or fails.
 """
 
 import random
@@ -14,12 +14,12 @@ import numpy as np
 from numba import njit
 
 FEATURES = {16: {}, 32: {"avx": True}, 64: {"avx": True, "avx512f": True}}
-MOST = 30_000  # products of a case
+MOST = 30_000  # multiplications of a case
 
 
 def shape_as(width):
-    """Import the vocabulary with the vectors of such a CPU."""
-    njit(lambda x: x)(1)  # Numba asks for the true features once, and keeps them
+    """Import the vocabulary for vectors of this width."""
+    njit(lambda x: x)(1)  # Numba reads the true features once, and keeps them
     true, llvm.get_host_cpu_features = llvm.get_host_cpu_features, lambda: FEATURES[width]
     from nnjit.kernels.cpu import tile
 
@@ -28,7 +28,7 @@ def shape_as(width):
 
 
 def drawn(draw):
-    """A layer's spec and the shape of its input."""
+    """Draw a layer's spec and the shape of its input."""
     sizes = [draw.randint(1, 6) for _ in range(draw.randint(0, 2))]
     sizes.append(draw.choice([draw.randint(1, 12), draw.randint(1, 45)]))
     kind = draw.choice(["conv", "conv", "conv", "pool", "dense"])
@@ -41,7 +41,7 @@ def drawn(draw):
         options["padding"] = tuple(min(draw.randint(0, 1), k - 1) for k in kernel)
         return (draw.choice(["maxpool", "avgpool"]), options), (2, *sizes)
     groups, kernel = draw.choice([1, 1, 1, 2, 5]), tuple(min(draw.choice([1, 2, 3, 3, 4]), i) for i in sizes)
-    alone = groups == 5  # each filter sees a map of its own
+    alone = groups == 5  # depthwise: each filter sees one map
     filters = 1 if alone else draw.choice([1, 2, 3, 6, 8, 12, 16, 17, 20, 33])
     options = {"filters": filters * groups, "kernel_size": kernel}
     options |= {"stride": draw.choice([1, 1, 2, 3]), "groups": groups, "border": draw.choice(["zeros", "edge", "wrap"])}
@@ -61,7 +61,7 @@ def main(width, count):
     compiled, plain = layer_runner.function, {}
 
     def function(kernel, folder):
-        """The kernel that would be compiled, as Python."""
+        """Return the kernel as Python, instead of compiling it."""
         found = compiled(kernel, folder)
         if isinstance(found, Kernel):
             return plain.setdefault(found, interpreted(found.function, range))

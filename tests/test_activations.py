@@ -89,13 +89,13 @@ def test_far_tails_keep_their_relative_accuracy():
 
 
 def _whole_range():
-    """Every 4096th finite float32."""
+    """Return every 4096th finite float32."""
     x = np.arange(0, 2**32, 2**12, dtype=np.uint64).astype(np.uint32).view(np.float32)
     return x[np.isfinite(x)]
 
 
 def _wide(name, x):
-    """y and y' in float64, without cancellation."""
+    """Compute y and y' in float64, without cancellation."""
     e, positive = np.exp(-np.abs(x)), x > 0
     s, rest = np.where(positive, 1, e) / (1 + e), np.where(positive, e, 1) / (1 + e)
     phi = np.exp(-0.5 * np.square(x)) / math.sqrt(2 * math.pi)
@@ -117,7 +117,7 @@ def _wide(name, x):
     }[name]  # fmt: skip
 
 
-# Units in the last place, and beside them what is allowed in all: where y' is 0 (gelu, silu), and where y tells it.
+# Allowed units in the last place, and allowed absolute error: near zeros of y' (gelu, silu), and for y' from y.
 UNITS = {"gelu": (8, 5e-7), "silu": (4, 3e-7), "sigmoid": (4, 2e-7), "tanh": (4, 5e-7)}
 
 
@@ -130,7 +130,7 @@ def test_over_the_whole_range_of_float32(name):
         units, beside = UNITS.get(name, (3, 0.0))
         if name == "gelu":  # exp(-x^2 / 2) with x rounded
             units = units + 2 * np.minimum(np.square(x.astype(np.float64)), 300)
-        tiny = np.finfo(np.float32).tiny  # below it numbers may be 0, a factor of a slope too
+        tiny = np.finfo(np.float32).tiny  # below it results may be 0, and factors of a slope too
         for found, exact, extra in ((got["y"][0], y, tiny * np.maximum(1, np.abs(x))), (got["dx"][0], slope, 2 * tiny)):
             extra = extra + (beside if exact is slope else 0)
             allowed = units * np.spacing(np.abs(exact).astype(np.float32)).astype(np.float64) + extra
@@ -142,7 +142,7 @@ def test_over_the_whole_range_of_float32(name):
 
 
 def test_signs_of_zero_and_subnormal_numbers():
-    """y(-0) = -0 where the formula is odd at 0, and a subnormal number is no less exact than others."""
+    """y(-0) = -0 for formulas that are odd at 0, and a subnormal result is as exact as others."""
     x = np.array([[-0.0, -1e-40, -1e-38]], np.float32)
     for name in ("elu", "selu", "tanh", "leaky_relu"):
         y = run(registry.create(name), x)["y"][0]

@@ -1,4 +1,4 @@
-"""Whatever a config, a spec or a data file holds: one sentence, exit status 1 or 2, and nothing left behind.
+"""Faulty configs, specs and data files: one sentence, exit status 1 or 2, and nothing left behind.
 
 Each example is broken by construction: one that was right after all would train, and fail here by its exit status 0.
 """
@@ -26,8 +26,8 @@ EXAMPLE = {
     "training": {"loss": "cross_entropy", "optimizer": "sgd", "epochs": 1, "batch_size": 32, "seed": 0, "norm": 2.0},
     "run": {"device": "cpu", "threads": 1},
 }
-NOT_A_WORD = st.text(st.characters(codec="utf-8"), max_size=12).map(lambda text: f"{text}?")  # no name holds a "?"
-WRONG = {  # values that no option of a kind takes
+NOT_A_WORD = st.text(st.characters(codec="utf-8"), max_size=12).map(lambda text: f"{text}?")  # no name contains a "?"
+WRONG = {  # values that no option of a kind accepts
     "text": st.one_of(st.integers(), st.floats(), st.booleans(), st.lists(st.integers(), max_size=3)),
     "count": st.one_of(
         st.integers(max_value=-1), st.floats(), st.booleans(), NOT_A_WORD, st.lists(st.integers(), max_size=2)
@@ -53,7 +53,7 @@ KINDS |= {"norm": "number"}
 
 
 def refused(arguments, stdin=None, files=()):
-    """Run the command line in an empty folder with some files; it must refuse, in a sentence, and leave no trace."""
+    """Run the command line in an empty folder with some files; it must refuse in a sentence and leave no files."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name, content in dict(files).items():
@@ -62,7 +62,7 @@ def refused(arguments, stdin=None, files=()):
         before = sorted(Path().rglob("*"))
         result = CliRunner().invoke(nnjit, arguments, input=stdin)
         assert sorted(Path().rglob("*")) == before
-    assert type(result.exception) is SystemExit, result.exception  # anything else would have been a traceback
+    assert type(result.exception) is SystemExit, result.exception  # any other exception would have been a traceback
     assert result.exit_code in (1, 2), result.output
     lines = result.output.splitlines()
     assert lines[0].startswith(("nnjit: ", "Usage: ")) and "Traceback" not in result.output, result.output
@@ -76,7 +76,7 @@ def refused(arguments, stdin=None, files=()):
 
 @st.composite
 def broken_tables(draw):
-    """The example with one to three faults, as TOML."""
+    """Make the example with one to three faults, as TOML."""
     table = json.loads(json.dumps(EXAMPLE))
     for _ in range(draw(st.integers(1, 3))):
         section = draw(st.sampled_from(list(table)))
@@ -99,7 +99,7 @@ def broken_tables(draw):
 
 @st.composite
 def broken_text(draw):
-    """The example's text with bytes put in that TOML does not allow there, or cut off inside a value."""
+    """Insert bytes that TOML forbids into the example's text, or cut it off inside a value."""
     text = toml.write(EXAMPLE).encode()
     if draw(st.booleans()):
         at = draw(st.integers(0, len(text)))
@@ -124,7 +124,7 @@ OPTIONS = {"dense": ["units", "bias"], "dropout": ["rate"], "elu": ["alpha"], "l
 
 @st.composite
 def broken_specs(draw):
-    """The spec of a layer with a fault."""
+    """Draw the spec of a layer with a fault."""
     name = draw(st.sampled_from(list(OPTIONS)))
     option = draw(st.sampled_from(OPTIONS[name]))
     fault = draw(st.sampled_from(["name", "option", "value", "syntax", "twice", "code", "many"]))
@@ -254,7 +254,7 @@ def broken_npz(draw):
         return whole[: draw(st.integers(0, len(whole) - 1))]
     if fault == "noise":
         return draw(st.binary(min_size=1, max_size=300)) + b"."
-    at = whole.index(X.tobytes()) + draw(st.integers(0, X.nbytes - 1))  # the archive's checksum tells
+    at = whole.index(X.tobytes()) + draw(st.integers(0, X.nbytes - 1))  # the archive's checksum shows it
     return whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :]
 
 

@@ -1,4 +1,4 @@
-"""`nnjit bench` and what it is made of: every kernel by itself, the machine's ceilings, the network in PyTorch."""
+"""`nnjit bench` and its parts: single kernels, the machine's peak, the network in PyTorch."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ SHAPE, BATCH = (2, 6, 6), 5
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """No test asks how long something takes, so nothing is timed for long."""
+    """Shorten all timings: no test depends on a time."""
     monkeypatch.setattr(bench_layers, "TURN", 1e-4)
     monkeypatch.setattr(bench_layers, "COUNT", 1)
     monkeypatch.setattr(Probe, "_median", lambda self, first, last, turn, count: self.run(first, last) or 1e-6)
@@ -43,7 +43,7 @@ def probe():
 
 
 def test_all_calls_together_are_a_step(probe):
-    """From the same parameters: the same theta as the reference program's."""
+    """A step from the same parameters gives the same theta as the reference program's."""
     probe.restore()
     net = probe.program.network
     oracle = probe.program.new_state()
@@ -53,7 +53,7 @@ def test_all_calls_together_are_a_step(probe):
 
 
 def test_one_call_does_that_and_nothing_else(probe):
-    """The first convolution's forward call writes its output; theta and the gradients stay."""
+    """The first convolution's forward call writes its output; theta and the gradients do not change."""
     probe.restore()
     (number,) = probe.of("conv.1", "forward")
     theta, gradient = probe.state.theta.copy(), probe.state.gradient.copy()
@@ -103,7 +103,7 @@ def test_peak_and_bandwidth_are_those_of_a_machine(monkeypatch):
 
 
 def test_the_table(here, ceilings, monkeypatch):
-    """Numbers where something was measured, "-" where PyTorch has no such layer."""
+    """Numbers for measured layers, "-" for layers that PyTorch lacks."""
     monkeypatch.setattr(
         bench_layers, "_torch", lambda *_: {"version": "0", "layers": {"dense.2": [1e-6, 1e-6], "tanh.3": None}}
     )
@@ -175,7 +175,7 @@ TWINS = [
 
 @pytest.mark.parametrize("layers, shape", TWINS)
 def test_twins_compute_the_same(layers, shape):
-    """F(x) in training and every gradient of a random functional, in float64."""
+    """Compute F(x) in training and every gradient of a random functional, in float64."""
     torch = pytest.importorskip("torch")
     from nnjit.bench import torch_twin
 
@@ -201,7 +201,7 @@ def test_twins_compute_the_same(layers, shape):
 
 
 def test_the_child_answers_for_every_layer():
-    """A layer that PyTorch does not have is null, and so are step and prediction of the whole."""
+    """A layer that PyTorch lacks is null, and so are step and prediction of the whole."""
     pytest.importorskip("torch")
     rows = describe([registry.create(spec) for spec in ("dense(3)", "relu", "dense(2)")], (4,))
     rows[1]["kind"] = "nobody_knows"

@@ -1,4 +1,4 @@
-"""The logic of benchmarks/: what counts as right, what is a ratio, who waits, and what the report says of it."""
+"""The logic of benchmarks/: checks of results, ratios, turns, and the report."""
 
 import json
 import os
@@ -23,7 +23,7 @@ if ROOT.is_dir():
 
 
 class Clock:
-    """A side that answers with given times and keeps a record of who was asked."""
+    """A side that answers with given times and records the order of the requests."""
 
     def __init__(self, name, times, asked, busy=0.0):
         self.name, self.times, self.asked, self.used = name, list(times), asked, busy
@@ -39,7 +39,7 @@ class Clock:
 
 
 def test_pairs_take_turns_and_keep_their_sides():
-    """Both sides may have the same name, as nnjit with one thread beside nnjit with two."""
+    """Both sides may have the same name, as nnjit with one thread against nnjit with two."""
     asked = []
     first, second = Clock("nnjit", [1.0, 2.0, 4.0], asked), Clock("nnjit", [3.0, 2.0, 2.0], asked)
     times, disturbed = measure.pairs(first, second, 3, pause=0)
@@ -48,7 +48,7 @@ def test_pairs_take_turns_and_keep_their_sides():
 
 
 def test_the_ratio_is_the_median_over_pairs():
-    """Not the ratio of medians, which here would be 2."""
+    """The ratio of medians would be 2 here."""
     found = measure.ratios([(1.0, 3.0), (2.0, 2.0), (4.0, 2.0)])
     assert found == {"median": 1.0, "low": 0.75, "high": 2.0}
     assert measure.summary([1.0, 2.0, 4.0]) == {"median": 2.0, "low": 1.5, "high": 3.0}
@@ -119,7 +119,7 @@ def test_each_side_gives_its_own():
 
 # -- processes --------------------------------------------------------------------------------------------------------
 
-# Not so small that everything would be compiled into one function (program/schedule.py), which takes longer.
+# A smaller network would be compiled into one function (program/schedule.py), which takes longer.
 SMALL = {"layers": ("dense(30)", "relu", "dense(3)"), "shape": (20,), "batch": 8}
 
 
@@ -166,7 +166,7 @@ class Predict(Unit):
 
 @pytest.fixture
 def planted(tmp_path, monkeypatch):
-    """Peers "right" and "wrong", found on the children's path."""
+    """Add peers "right" and "wrong" to the children's path."""
     folder = tmp_path / "planted" / "peers"
     folder.mkdir(parents=True)
     for name, off in (("right", 0.0), ("wrong", 0.01)):
@@ -175,7 +175,7 @@ def planted(tmp_path, monkeypatch):
 
 
 def test_a_peer_that_is_wrong_has_no_time(tmp_path, planted, brief):
-    """One wrong variant is enough, and the other peers keep their place."""
+    """One wrong variant is enough to refuse a peer, and the other peers keep their cells."""
     work = works.Work("planted", "test", "predict", **SMALL, peers=("wrong", "right", "nobody"), against=("right",))
     row = bench(tmp_path, work, "wrong", "right", "nobody")
     wrong, right, nobody = (row["peers"][name] for name in work.peers)
@@ -195,7 +195,7 @@ def test_nnjit_that_is_wrong_makes_the_row_an_error(tmp_path, brief, monkeypatch
 
 
 def test_a_row_of_training_and_one_of_a_layer(tmp_path, brief):
-    """nnjit alone: its checked results agree with the reference, and reset brings the start back."""
+    """Checked results of nnjit agree with the reference, and reset restores the initial state."""
     row = bench(tmp_path, works.Work("step", "test", "train", **SMALL, optimizer="adam", batches=3, peers=()))
     assert "error" not in row and row["nnjit"]["units"] == 3 and row["flops"] == 8 * 2 * (3 * 690 - 600)
     layer = SMALL | {"layers": ("dense(30)", "dense(3)")}

@@ -1,4 +1,4 @@
-"""Compiled code on disk: where it lies, when it may be used again, and what happens when the disk or a file is bad."""
+"""Compiled code on disk: its place, when it may be used again, and faults of the disk or of a file."""
 
 import errno
 import importlib.util
@@ -42,7 +42,7 @@ def double(x, y):
 
 @pytest.fixture
 def fresh(tmp_path, monkeypatch):
-    """An empty cache directory, and no warning given yet."""
+    """Make an empty cache directory, with no warning given yet."""
     monkeypatch.setenv("NNJIT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_warned", False)
     return tmp_path / "cache"
@@ -50,7 +50,7 @@ def fresh(tmp_path, monkeypatch):
 
 @pytest.fixture
 def module(tmp_path):
-    """A new module with the kernel `double`, its text as asked."""
+    """Write a new module with the kernel `double` and the given text."""
 
     def make(constant="FACTOR = 2.0", helper="v", extra="", text=KERNEL):
         file = tmp_path / f"mine_{len(list(tmp_path.glob('mine_*')))}.py"
@@ -64,7 +64,7 @@ def module(tmp_path):
 
 
 def doubled(kernel):
-    """Run the kernel, from disk if it is there; returns y and the warnings given."""
+    """Run the kernel, from disk if it is there; return y and the warnings."""
     y = np.zeros(3)
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
@@ -86,7 +86,7 @@ def test_a_home_in_the_variable(monkeypatch, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="no passwd there")
 @pytest.mark.parametrize("chosen", [None, "~/nnjit", "~nobody_is_called_so/nnjit"])
 def test_without_a_home(monkeypatch, module, chosen):
-    """Neither HOME nor an entry for the user: compiled code lies in a temporary directory, with one warning."""
+    """Without HOME and an entry for the user compiled code lies in a temporary directory, with one warning."""
     import pwd
 
     def nobody(user):
@@ -204,7 +204,7 @@ def test_constants_of_numpy_are_in_the_key(module, small, large):
     assert len(keys) == 2
 
 
-KINDS = {  # what a kernel's text may refer to; every one holds the number {value}, which the kernel's own text does not
+KINDS = {  # what a kernel's text may refer to; each holds the number {value}, which the kernel's text does not
     "an enum": ("class Mode(enum.IntEnum):\n    LOW = VALUE", "Mode.LOW"),
     "a member of an enum": ("class Mode(enum.IntEnum):\n    LOW = VALUE\nLOW = Mode.LOW", "LOW"),
     "a named tuple": ("class Pair(typing.NamedTuple):\n    a: float\n    b: int\nPAIR = Pair(1.0, VALUE)", "PAIR.b"),
@@ -258,7 +258,7 @@ def test_all_that_a_text_refers_to_is_in_the_key(module, kind):
 
 
 def test_keys_are_the_same_in_every_process(tmp_path):
-    """Whatever order Python gives its sets; none of nnjit's own kernels is left out of the cache."""
+    """The key does not depend on the order of Python's sets, and all of nnjit's kernels are cached."""
     code = """
 import importlib, pkgutil
 from nnjit.kernels import cpu
@@ -279,7 +279,7 @@ print(keys)
 
 
 def test_what_no_text_stands_for_is_not_cached(fresh, module):
-    """An object of any other kind: its kernel is compiled again in every process."""
+    """A kernel that refers to an object of any other kind is compiled again in every process."""
     made = module(1, "class Held:\n    pass\nclass Table:\n    held = Held()", "(2 if Table else 1)", USES).double
     assert cache.UNCACHED in made.source.key() and made.source.key() == made.source.key()
     address = "import ctypes, math\nroot = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)(math.sqrt)"
@@ -289,7 +289,7 @@ def test_what_no_text_stands_for_is_not_cached(fresh, module):
 
 
 def test_two_versions_of_a_file_in_two_processes(tmp_path):
-    """One cache, a changed enum, named tuple, default and module: each process computes with its own numbers."""
+    """With one cache and a changed enum, named tuple, default or module, each process computes with its own numbers."""
     (tmp_path / "settings_of_test_cache.py").write_text("import os\nFACTOR = float(os.environ['FACTOR'])\n")
     text = """
 import enum, os, typing
@@ -330,7 +330,7 @@ def test_a_changed_helper_is_compiled(fresh, module):
 
 
 def test_options_of_compilation_are_in_the_key(fresh, module):
-    """An option changes the name under which code is kept; the module's name is no matter."""
+    """An option changes the name under which code is kept; the module's name does not."""
     from numba import types
 
     names, loaded = set(), []
@@ -374,7 +374,7 @@ class Times(Layer):
 
 @pytest.mark.parametrize("inline", [True, False])
 def test_a_program_is_kept_under_the_hash_of_its_kernels(module, monkeypatch, inline):
-    """The text of a program does not change with a kernel's source, so the key must; under one key it is made once."""
+    """The text of a program does not change with a kernel's source, so the key must; for one key it is made once."""
     keys, kept = [], {}
 
     class Seen:
@@ -396,7 +396,7 @@ def test_a_program_is_kept_under_the_hash_of_its_kernels(module, monkeypatch, in
 
 
 def test_processes_that_start_at_once(tmp_path):
-    """Four of them, an empty cache, the same kernels: each gets through, with the same bits."""
+    """Four processes with an empty cache and the same kernels all succeed, with the same bits."""
     code = (
         "import warnings; warnings.simplefilter('error')\n"
         "import numpy as np\n"
@@ -417,7 +417,7 @@ def test_processes_that_start_at_once(tmp_path):
 
 
 def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
-    """It finds the functions by name and leaves their code in the cache, the last one first."""
+    """The helper finds the functions by name and leaves their code in the cache, the last one first."""
     from nnjit.kernels.compiler import prepare
     from nnjit.kernels.cpu.conv_tiles import pack
     from nnjit.kernels.cpu.matrix import product
@@ -434,11 +434,11 @@ def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
     assert list(fresh.rglob("*pack*.nbc")), "the last one comes first"
     monkeypatch.setattr(subprocess, "Popen", None)
     with prepare.from_both_ends(functions[:2], [], np.float64) as help:
-        help()  # two are not worth a process
+        help()  # two functions are not worth a process
 
 
 def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
-    """Every kind of argument by its letter; what it leaves in the cache is what this process would have made."""
+    """Arguments of every kind have a letter; the helper's code in the cache is the code this process would make."""
     from nnjit.kernels.compiler import prepare
     from nnjit.kernels.cpu import dropout
 
@@ -450,7 +450,7 @@ def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
     name = prepare._called(dropout.forward, signature)
     command = [sys.executable, "-m", "nnjit.kernels.compiler.prepare", "float64", name]
     environment = os.environ | {"NNJIT_CACHE_DIR": str(fresh)}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as helper:  # it ends with its input
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as helper:  # it ends when its input ends
         assert helper.wait() == 0
     made = {file.name for file in fresh.rglob("*dropout_forward*.nb?")}
     assert made
@@ -461,7 +461,7 @@ def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
 @pytest.mark.skipif(os.name == "nt", reason="no such signals there")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_second_process_ends_with_the_first(tmp_path, number):
-    """Killed in the middle of its work, the first leaves no helper behind."""
+    """If the first process is killed in the middle of its work, it leaves no helper behind."""
     code = """
 import os, subprocess, time
 import numpy as np
@@ -494,7 +494,7 @@ with prepare.from_both_ends([word.py_func for word in (product, frame, pack)], [
 def alive(process):
     try:
         os.kill(process, 0)
-        state = Path(f"/proc/{process}/stat")  # one that nobody has waited for is a zombie
+        state = Path(f"/proc/{process}/stat")  # a finished process whose parent did not wait is a zombie
         return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False

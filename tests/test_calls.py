@@ -55,7 +55,7 @@ def epoch_in(epoch, state, x, targets, order):
 
 @njit
 def tried(predict, state, x, y):
-    """A user's own handling of errors; -1 where the call was refused."""
+    """Handle errors as a user may; return -1 for a refused call."""
     try:
         predict(state, x, y)
     except Exception:
@@ -87,7 +87,7 @@ def arrays(rows=3, inputs=2, outputs=2, dtype="float64"):
 
 
 def wrong_calls(program, classifier):
-    """(function, state, arrays, words of the sentence) of every refusal that compiled code can meet."""
+    """Yield (function, state, arrays, words of the sentence) of every refusal in compiled code."""
     x, y = arrays()
     labels, state, labelled = np.zeros(3, np.int64), program.new_state(), classifier.new_state()
     other = program_of(batch_size=5).new_state()
@@ -145,7 +145,7 @@ def test_a_users_own_try_is_entered(program):
 
 
 def test_in_a_parallel_loop_the_next_call_from_python_raises(program, classifier):
-    """Numba's body of a parallel loop cannot raise: NaN, and a note in the state."""
+    """Numba's body of a parallel loop cannot raise: the output is NaN, and the state holds a note."""
     calls = list(wrong_calls(program, classifier))
     for function, state, given, _ in calls:
         if function.name == "predict":
@@ -194,7 +194,7 @@ print(np.isnan(y).all(), program.state.counters[4])
 
 
 def test_a_helper_called_from_a_parallel_loop_cannot_know():
-    """It raises where Numba cannot: the output is NaN, the state holds the note, and Numba reports what it can."""
+    """If Numba cannot raise, the output is NaN, the state holds the note, and Numba reports what it can."""
     ran = subprocess.run([sys.executable, "-c", HELPER], capture_output=True, text=True, timeout=120)
     assert "True -2" in ran.stdout, (ran.returncode, ran.stdout, ran.stderr)
 
@@ -211,7 +211,7 @@ def test_a_state_fits_an_independent_network_of_the_same_layout(program):
 
 
 def test_states_and_functions_are_no_constants(program):
-    """Not as global, in a closure, in a tuple or as a module's attribute: the code would keep a former network."""
+    """A function or state of a program must not be frozen as a global, in a closure, in a tuple or in a module."""
     state, predict, pair = program.state, program.predict, (program.state, 1)
     space = SimpleNamespace(state=state)
     x, y = arrays()
@@ -271,7 +271,7 @@ def test_no_array_of_a_state_is_replaced(program):
 
 
 def test_what_is_only_read_may_be_read_only(program, classifier, tmp_path):
-    """Memory maps and buffers of others, from Python and from jitted code."""
+    """Memory maps and foreign buffers work, from Python and from jitted code."""
     x, y = arrays()
     path = tmp_path / "x.npy"
     np.save(path, x)
@@ -405,7 +405,7 @@ def test_errors_come_out_of_cached_code(tmp_path):
 
 
 def test_the_text_refuses_whatever_runs_it():
-    """The reference kernels too: the text holds the guard."""
+    """The program with reference kernels refuses too: its text has the same guard."""
     program = Program(compose(["dense(2)"], (2,), dtype="float64"), "mse", "sgd(lr=0.1)", 2)
     run = program.reference()
     x, y = arrays(rows=3)
@@ -443,7 +443,7 @@ def helped(x, y):
 
 @pytest.mark.parametrize("function", [raises, asserts, helped])
 def test_a_kernel_that_raises_is_refused_when_compiled(function):
-    """What a kernel raises would be dropped: nothing looks at its status."""
+    """An exception in a kernel would be lost, because its status is not checked; so it is refused."""
     with pytest.raises(SpecError, match=r"has a raise or an assert \(.*test_calls.py, line \d+\)"):
         kernel(function)(np.ones((2, 1)), np.zeros((2, 1)))
 

@@ -1,4 +1,4 @@
-"""The certification of layers: right ones pass, and every planted fault is caught by its column, with its name."""
+"""The certification of layers: right ones pass, and each planted fault fails in its column, with its name."""
 
 import math
 
@@ -19,7 +19,7 @@ SHARE = 0.5
 
 @pytest.fixture
 def plugged():
-    """Registers layers for one test."""
+    """Return a function that registers layers for one test."""
     names = []
 
     def plug(cls, name="planted"):
@@ -32,11 +32,11 @@ def plugged():
         registry.unregister(name)
 
 
-EVERYWHERE = [column for column in COLUMNS if column != "cuda"]  # that is tested by on_cuda.py
+EVERYWHERE = [column for column in COLUMNS if column != "cuda"]  # on_cuda.py tests that column
 
 
 def verdicts(name):
-    """Column -> verdict of one layer, and its messages as one text."""
+    """Return column -> verdict of one layer, and its messages as one text."""
     report = certify([name])
     (row,) = report.rows
     assert report.failed == row.failed == bool(report.messages)
@@ -44,7 +44,7 @@ def verdicts(name):
 
 
 def only(*failed):
-    """Exactly these columns fail."""
+    """Require that exactly these columns fail."""
     return {column: "FAIL" if column in failed else "PASS" for column in EVERYWHERE}
 
 
@@ -102,7 +102,7 @@ def _square(v):
 
 
 class Linear(Layer):
-    """y = W x, and a helper function, whole-array statements and slices, as kernels may use them."""
+    """y = W x, with a helper function, whole-array statements and slices."""
 
     units: int
 
@@ -342,7 +342,7 @@ class WholeNumberOption(Layer):
 
 
 class Forgets(Affine):
-    """Leaves the last channel of dx as it was."""
+    """Leaves the last channel of dx unwritten."""
 
     @kernel
     def backward_input(gain, dy, dx):
@@ -373,7 +373,7 @@ class Overwrites(Layer):
 
 
 class ByPlaceInBlock(Layer):
-    """Weighs samples by their place in the block they happen to be in, not in the batch."""
+    """Weighs samples by their index in the block instead of the batch."""
 
     check_cases = [("planted", (2,))]
 
@@ -417,7 +417,7 @@ class NotFinite(Layer):
 
 
 class Sawtooth(Layer):
-    """Kinks closer together than any step: no difference tells its derivative."""
+    """Kinks are closer together than any step, so no difference gives the derivative."""
 
     @elementwise
     def forward(x):
@@ -572,7 +572,7 @@ def test_races_are_found_in_plain_functions(function, sentences):
     y, expected = np.zeros(6), np.zeros(6)
     assert races(function, {"x": x, "y": y}) == sentences
     function(x, expected)
-    np.testing.assert_array_equal(y, expected)  # recording changes no result
+    np.testing.assert_array_equal(y, expected)  # recording does not change the result
 
 
 def add(x, skip, y):

@@ -1,4 +1,4 @@
-"""Writing networks and runs: through links, onto what is no file, permissions, two at once; what a refusal leaves."""
+"""Writing networks and runs: links, paths that are not files, permissions, two at once; effects of a refusal."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ def test_a_save_through_symbolic_links_keeps_them(net, here):
     os.symlink("store/deep", "folder")
     os.symlink("real.safetensors", "store/deep/first.safetensors")
     os.symlink("folder/first.safetensors", "net.safetensors")
-    for _ in range(2):  # to a file that is not there yet, and to one that is
+    for _ in range(2):  # to a missing file, and to an existing one
         net.save("net.safetensors")
         assert os.path.islink("net.safetensors") and os.path.islink("store/deep/first.safetensors")
         assert not os.path.islink("store/deep/real.safetensors") and same(net, "store/deep/real.safetensors")
@@ -92,14 +92,14 @@ def test_permissions_are_those_of_the_file_that_is_replaced(net, here):
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "empty"])
 def test_of_two_runs_with_one_name_the_first_stays(net, here, monkeypatch, there):
-    """The other one is made while the first writes its checkpoint, after it looked whether the name is free."""
+    """Another process makes the directory while the first writes its checkpoint, after it found the name free."""
     if there:
         os.mkdir("run")
     save = checkpoint.save
 
     def meanwhile(network, path, **options):
         monkeypatch.setattr(checkpoint, "save", save)
-        if there:  # it has taken the directory already
+        if there:  # the other process has taken the name
             with pytest.raises(RunExists):
                 RunDirectory.create("run", "theirs", net, "", {})
         else:

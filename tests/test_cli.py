@@ -1,4 +1,4 @@
-"""The command line as a whole, and the verbs that tell what is there."""
+"""The command line as a whole, and the commands that list what is there."""
 
 import errno
 import importlib
@@ -106,7 +106,7 @@ def test_layers_knows_every_kind(kind):
     catalogue = getattr(registry, kind)
     output = nnjit("layers", "--kind", kind)
     rows = [line.split()[0] for line in output.splitlines()[1:]]
-    assert [row for row in rows if row != "broken:"] == catalogue.names()  # another test's broken plug-in may be listed
+    assert [row for row in rows if row != "broken:"] == catalogue.names()  # another test's broken plug-in
     for name in catalogue.names():
         explained = nnjit("layers", name, "--kind", kind)
         assert explained.startswith(f"{name}(")

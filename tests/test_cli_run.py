@@ -1,4 +1,4 @@
-"""`nnjit run`: what it leaves behind, what it refuses, how it is stopped and continued."""
+"""`nnjit run`: the files of a run, refusals, stopping and continuing."""
 
 import ast
 import os
@@ -71,7 +71,7 @@ def test_every_option_reaches_the_config(here):
     assert (training.loss, training.optimizer, training.schedule) == ("quadratic", "sgd(lr=0.5)", "cosine")
     assert (training.epochs, training.batch_size, training.seed, training.norm) == (2, 0, 7, 1.0)
     assert config.run.threads == 1
-    assert len([record for record in records(here / "out") if not record.get("epoch_end")]) == 2  # the whole set a step
+    assert len([record for record in records(here / "out") if not record.get("epoch_end")]) == 2  # one per epoch
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_every_option_reaches_the_config(here):
         (["--layers", "flatten dense(5)"], 2),  # ten classes
         (["--layers", "dense(10)"], 2),
         (["--data", "csv(path='missing.csv', label='y')"], 1),
-        (["--loss", "quadratic"], 2),  # labels, where values are needed
+        (["--loss", "quadratic"], 2),  # class numbers for a loss of values
         (["--threads", "4096"], 2),
         (["--device", "tpu"], 2),
         (["--precision", "bf16"], 2),  # on the CPU
@@ -155,7 +155,7 @@ def rates(path):
     [
         ("cosine", 3, "start a new run with --epochs 3"),
         ("warmup(0.5, then='cosine')", 3, "start a new run with --epochs 3"),
-        ("warmup(2, then='cosine')", 3, None),  # so far the rate rose to the same
+        ("warmup(2, then='cosine')", 3, None),  # until here the rate rose in the same way
         ("step(1)", 3, None),
         ("warmup(0.5, then='step(1)')", 3, None),
         ("constant", 3, None),
@@ -255,7 +255,7 @@ def test_a_run_is_continued_and_evaluated_from_another_folder(here, monkeypatch)
 
 
 def test_run_and_evaluate_say_which_parameters_they_measure(here):
-    options = ["--optimizer", "sgd(lr=20.0)", "--epochs", 6, "--output", "run"]  # which jumps about
+    options = ["--optimizer", "sgd(lr=20.0)", "--epochs", 6, "--output", "run"]  # whose loss fluctuates
     lines = nnjit("run", "--layers", "flatten dense(10)", *options).splitlines()[-2:]
     epochs = [record for record in records(here / "run") if record.get("epoch_end")]
     best = min(epochs, key=lambda record: record["val_loss"])
@@ -285,7 +285,7 @@ def test_runs_started_at_once_have_a_number_each(here):
 
 @pytest.mark.parametrize("where", [".", "linked", "dangling", "empty/", "new/er"])
 def test_output_into_a_directory_that_is_there(here, monkeypatch, where):
-    """The current one, by a link, empty: it stays the same directory and gets the run."""
+    """The current directory, by a link and empty, stays the same directory and gets the run."""
     work = here / "work"
     (work / "empty").mkdir(parents=True)
     monkeypatch.chdir(work if where != "." else work / "empty")
@@ -307,7 +307,7 @@ LONG = [*SCRIPT, "run", "--layers", "flatten dense(10)", "--output", "run", "--e
 
 
 def finished(path):
-    """The epochs of a run that is whole, its pictures included."""
+    """Return the epochs of a complete run with pictures."""
     assert {file.name for file in path.iterdir()} == FILES
     return [record["epoch"] for record in records(path) if record.get("epoch_end")]
 
@@ -342,7 +342,7 @@ def test_closed_streams_do_not_end_the_run(here, closed):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="the system has no SIGHUP")
 def test_a_terminal_that_is_closed_ends_the_run_in_order(here):
-    """SIGHUP, and writing fails from then on."""
+    """After SIGHUP writing fails."""
     code = "import fcntl, signal, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
     code += "signal.signal(signal.SIGHUP, signal.SIG_DFL)\nfrom nnjit.cli.main import main; main()"
     ours, its = os.openpty()
@@ -350,7 +350,7 @@ def test_a_terminal_that_is_closed_ends_the_run_in_order(here):
     process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True)
     os.close(its)
     seen = b""
-    while b"/1000000" not in seen:  # which epochs the live line shows depends on the time
+    while b"/1000000" not in seen:  # the epochs that the live line shows depend on the time
         seen += os.read(ours, 1000)
     os.close(ours)
     assert process.wait(timeout=60) == 128 + signal.SIGHUP

@@ -57,7 +57,7 @@ def test_predictions_are_those_of_the_network(trained, here):
         comments="",
         fmt="%.9g",
     )
-    file = trained / "last.safetensors"  # says nothing of classes
+    file = trained / "last.safetensors"  # nothing says that the outputs are classes
     head, *rows = csv.reader(nnjit("predict", file, "--input", "x.csv").splitlines())
     assert head == [f"y{i}" for i in range(10)] and np.array_equal(np.array(rows).astype(np.float32), y)
 

@@ -29,7 +29,7 @@ batch_size = 32            # 0: the whole set
 
 
 def mistakes(text, where=""):
-    """The lines `path: what is wrong` of a config's error."""
+    """Return the lines `path: fault` of a config's error."""
     with pytest.raises(SpecError) as caught:
         resolve(tomllib.loads(text), where)
     first, *rest = str(caught.value).split("\n  ")
@@ -224,7 +224,7 @@ def test_a_network_beyond_memory_is_refused_before_it_is_made(layer):
         (b"[model]\nlayers = [1\n[data]\n", "line 3"),
         (b"a = 1\na = 2\nb = 3\n", "line 2"),
         (b"a = 1\nb = '\xff'", "is no text in UTF-8 (line 2)"),
-        (b"a = " + b"[" * 100_000, "cannot be read as TOML"),  # as deep as Python goes
+        (b"a = " + b"[" * 100_000, "cannot be read as TOML"),  # as deep as Python allows
         (b"a = " + b"9" * 10_000, "cannot be read as TOML"),
     ],
 )
@@ -275,7 +275,7 @@ def test_an_override_keeps_the_rest():
     default = {}
     config_file.override(default, "model.layers[1]=tanh")
     assert default["model"]["layers"][0] == Config().model.layers[0]
-    assert Config().model.layers[1] == "relu"  # the default itself is not touched
+    assert Config().model.layers[1] == "relu"  # the default value itself does not change
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_toml_is_read_back_equal(table):
 
 
 def _typed(value):
-    """With types, since 1 == 1.0 == True."""
+    """Compare with types, since 1 == 1.0 == True."""
     if isinstance(value, dict):
         return {key: _typed(item) for key, item in value.items()}
     return [_typed(item) for item in value] if isinstance(value, list) else (type(value), str(value))

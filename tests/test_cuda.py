@@ -1,4 +1,4 @@
-"""CUDA without a GPU: all of it in the simulator, every kernel compiled without a driver, errors in a sentence."""
+"""CUDA without a GPU: all tests in the simulator, every kernel compiled without a driver, errors in a sentence."""
 
 import os
 import re
@@ -35,13 +35,13 @@ GENERATIONS = [(7, 5), (8, 0), (9, 0)]
 
 
 def test_everything_in_the_simulator():
-    """In a process of its own: Numba chooses between GPU and simulator when it is imported."""
+    """Start another process: Numba chooses between GPU and simulator when it is imported."""
     _everything({"NUMBA_ENABLE_CUDASIM": "1"})
 
 
 @pytest.mark.skipif(not launch.cuda.is_available(), reason="there is no GPU")
 def test_everything_on_the_gpu():
-    """The same, with large sizes too."""
+    """Run the same tests, with large sizes too."""
     _everything({})
 
 
@@ -50,7 +50,7 @@ def test_everything_on_the_gpu():
 )
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
 def test_the_sanitiser_finds_nothing(tool):
-    """Stray addresses, races in shared memory, barriers that not all threads reach; not with the large sizes."""
+    """Look for invalid addresses, races in shared memory and barriers that not all threads reach; small sizes only."""
     _everything({}, ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"], ["-k", "not large"])
 
 
@@ -65,7 +65,7 @@ def _everything(environment, before=(), after=()):
 
 
 def noted(kernel, arguments):
-    """(name, Python function, argument types) of what a kernel launches on NumPy arrays."""
+    """Yield (name, Python function, argument types) of a kernel's launches on NumPy arrays."""
     for each in launch.launches(kernel, arguments):
         function = each.kernel.py_func
         yield function.__name__, function, tuple(map(numba_type, each.arguments))
@@ -84,7 +84,7 @@ def numba_type(value):
 
 
 def ptx(function, signature, generation, monkeypatch):
-    """The code for a generation of GPUs; what a kernel calls asks a device which one that is."""
+    """Compile the code for a generation of GPUs, although the kernel's functions query a device for it."""
     from numba import cuda
     from numba.cuda import dispatcher
 
@@ -95,7 +95,7 @@ def ptx(function, signature, generation, monkeypatch):
 
 @cache
 def every_kernel():
-    """What the program of every layer launches, in float32, each kernel once for a signature."""
+    """Collect the launches of the programs of all layers, in float32, each kernel once for a signature."""
     found = {}
     for name in builtin.LAYERS:
         for spec, shape in cases(name):
@@ -146,10 +146,10 @@ def test_every_kernel_compiles_and_float32_stays_float32(generation, monkeypatch
 @here_compiles
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_the_tiles_on_every_generation(generation, monkeypatch):
-    """Vectors of four from global and shared memory; where ptxas is found, nothing is spilled."""
+    """Vectors of four from global and shared memory; ptxas, if found, spills nothing."""
     for tile, (name, function, signature) in tiled():
         if generation != GENERATIONS[-1] and tile != product.TILES[0]:
-            continue  # the older ones get the largest tile
+            continue  # the older GPUs get the largest tile
         code = ptx(function, signature, generation, monkeypatch)
         assert "ld.shared.v4.f32" in code and not DOUBLE.search(code)
         if name == "dense.forward":
@@ -158,7 +158,7 @@ def test_the_tiles_on_every_generation(generation, monkeypatch):
 
 
 def _fits(code, generation, registers):
-    """Nothing is spilled, and no array of a thread lies in memory."""
+    """Nothing is spilled, and each thread's arrays stay in registers."""
     said = assembled(code, generation, registers)
     assert said is None or "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads" in said, said
 
@@ -166,7 +166,7 @@ def _fits(code, generation, registers):
 @here_compiles
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_tensor_cores_in_the_code(precision, monkeypatch):
-    """The instruction itself, as often as a piece of the tile needs it, and the rounding of factors."""
+    """The instruction occurs once for each piece of the tile, and factors are rounded."""
     form = tensor.FORMS[precision]
     largest, *_, smallest = product.TENSOR_TILES
     works = [((8, 0), largest, "dense.forward"), ((9, 0), largest, "conv.backward_weight")]
@@ -184,7 +184,7 @@ def test_tensor_cores_in_the_code(precision, monkeypatch):
 @here_compiles
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_a_formula_at_the_end_leaves_the_sums_in_registers(activation, monkeypatch):
-    """A long one is a loop over a copy: a piece is never read from the thread's memory while it is multiplied."""
+    """A long formula is a loop over a copy: a piece is never read from the thread's memory while it is multiplied."""
     tile, (_, function, signature) = next(tiled(activation=activation))
     assert tile == product.TILES[0]
     code = ptx(function, signature, (9, 0), monkeypatch)
@@ -194,7 +194,7 @@ def test_a_formula_at_the_end_leaves_the_sums_in_registers(activation, monkeypat
 
 
 def tiled(precision="float32", tiles=None, activation=None):
-    """(tile, (name, function, signature)) of the products of dense and conv with every tile."""
+    """Yield (tile, (name, function, signature)) of the products of dense and conv with every tile."""
     every = "TILES" if precision == "float32" else "TENSOR_TILES"
     former = getattr(product, every)
     x, W, y, b = (np.zeros(s, np.float32) for s in ((8, 16), (12, 16), (8, 12), (12,)))
@@ -232,7 +232,7 @@ def tiled(precision="float32", tiles=None, activation=None):
 
 
 def assembled(code, generation, registers):
-    """What ptxas says of registers and spills with at most so many registers; None where there is no ptxas."""
+    """Return what ptxas reports of registers and spills with this limit of registers; None without ptxas."""
     found = [*map(str, Path(sys.prefix).rglob("site-packages/nvidia/*/bin/ptxas")), shutil.which("ptxas")]
     if found[0] is None:
         return None
@@ -255,7 +255,7 @@ def test_the_end_of_a_step_compiles(monkeypatch):
 
 
 class HostMemory:
-    """Stands for numba.cuda where nothing is launched or loaded: arrays lie in host memory."""
+    """Replacement for numba.cuda that launches and loads nothing: arrays lie in host memory."""
 
     device_array = staticmethod(np.zeros)
     to_device = staticmethod(np.asarray)
@@ -271,7 +271,7 @@ LAYERS = ["conv(4, 3, padding='same', stride=2)", "batchnorm", "relu", "maxpool(
 
 @here_compiles
 def test_a_whole_training_step_compiles(monkeypatch):
-    """The launches that a program is noted as: gather, forward, backward, norms, clipping and the update."""
+    """Collect the launches of a program: gather, forward, backward, norms, clipping and the update."""
     monkeypatch.setattr(driver, "require", lambda *given: None)
     monkeypatch.setattr(device, "require", lambda: None)
     monkeypatch.setattr(device, "cuda", HostMemory)
@@ -290,7 +290,7 @@ def test_a_whole_training_step_compiles(monkeypatch):
             code = ptx(function, signature, (9, 0), monkeypatch)
             assert ".entry" in code and (function.__name__.startswith("step_") or not DOUBLE.search(code))
     (measured,) = [each for each in noted if each.kernel.py_func.__name__ == "step_measure"]
-    assert measured.arguments[2].dtype == np.int64  # places in theta, which may be longer than 2**31
+    assert measured.arguments[2].dtype == np.int64  # indices into theta, which may be longer than 2**31
     wide = [each for each in noted if each.threads == 1024]
     assert wide and all(each.kernel.targetoptions["max_registers"] == 64 for each in wide)  # of 65,536
     assert noted[0].kernel.py_func.__name__ == "batch_gather" and noted[-1].kernel.py_func.__name__ == "update_adam"
@@ -461,7 +461,7 @@ class Decomposed(Layer):
 
 @here_compiles
 def test_what_does_not_compile_is_refused_before_any_memory_is_taken(monkeypatch):
-    """All kernels are compiled for arrays that are not there, the plug-in's among them."""
+    """All kernels are compiled for absent arrays, those of the plug-in too."""
     taken, seen = [], []
 
     def compile_without_a_driver(sequence, name):
@@ -520,7 +520,7 @@ def test_the_benchmark_without_a_gpu_and_its_report(tmp_path, monkeypatch):
 
 
 class Anything:
-    """Stands for torch and what comes of it."""
+    """Replacement for torch and its results."""
 
     def __getattr__(self, name):
         return self
@@ -532,7 +532,7 @@ class Anything:
 
 
 class Zeros:
-    """Stands for a generator of random numbers; of zeros that take no memory."""
+    """Replacement for a generator of random numbers: zeros without memory."""
 
     @staticmethod
     def normal(size):
@@ -543,7 +543,7 @@ class Zeros:
 
 @pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="no checkout")
 def test_what_the_benchmark_measures_can_be_launched(monkeypatch):
-    """Its operations, bound to arrays of the real sizes, and compared in every precision."""
+    """Its operations are bound to arrays of the real sizes and compared in every precision."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import gpu
 
@@ -560,7 +560,7 @@ def test_what_the_benchmark_measures_can_be_launched(monkeypatch):
     for precision in gpu.ROUNDING:
         assert len(gpu.product(torch, precision) | gpu.convolution(torch, precision)) == 4
     assert len(gpu.memory_bound(torch)) > 8 and all(bound)
-    if find_spec("numba_cuda") is not None:  # the loop's count takes no more than a few instructions of a hundred
+    if find_spec("numba_cuda") is not None:  # a few percent of the instructions count the loop
         code = ptx(gpu.multiply_add, (numba_type(np.zeros(1, np.float32)),), (9, 0), monkeypatch)
         assert code.count("fma.rn.f32") >= 4 * gpu.UNROLLED > 20 * code.count("setp")
 

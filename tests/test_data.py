@@ -1,4 +1,4 @@
-"""Data sets as they should be: the embedded ones, every reader, and the batches taken from them."""
+"""Data sets: the embedded ones, every reader, and the batches taken from them."""
 
 import gzip
 import struct
@@ -21,7 +21,7 @@ IDX_CODES = {"u1": 0x08, "i1": 0x09, ">i2": 0x0B, ">i4": 0x0C, ">f4": 0x0D, ">f8
 
 
 def write_idx(path, numbers, dtype="u1"):
-    """An IDX file written by the letter of the format, independently of the reader."""
+    """Write an IDX file by the definition of the format, independently of the reader."""
     numbers = np.asarray(numbers)
     header = struct.pack(f">BBBB{numbers.ndim}I", 0, 0, IDX_CODES[dtype], numbers.ndim, *numbers.shape)
     body = header + numbers.astype(dtype).tobytes()

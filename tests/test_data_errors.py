@@ -1,4 +1,4 @@
-"""Data that is missing, damaged or of the wrong kind: one sentence each, whatever the file holds."""
+"""Data that is missing, damaged or of the wrong kind: one sentence each."""
 
 import gzip
 import io
@@ -26,7 +26,7 @@ UNSET = object()
 
 
 def idx(shape, code=0x08, itemsize=1, body=None):
-    """The bytes of an IDX file of zeros."""
+    """Return the bytes of an IDX file of zeros."""
     header = struct.pack(f">BBBB{len(shape)}I", 0, 0, code, len(shape), *shape)
     return header + (bytes(int(np.prod(shape)) * itemsize) if body is None else body)
 
@@ -38,7 +38,7 @@ def npz(**arrays):
 
 
 def png(shape=(2, 3), dtype=np.uint8):
-    """The bytes of a PNG of noise."""
+    """Return the bytes of a PNG of noise."""
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype)).save(file, "png")
     return file.getvalue()
@@ -50,7 +50,7 @@ def check_sentence(error):
 
 
 def fails(match, make, *arguments, error=DataError, **named):
-    """`make(...)`, and load() of the reader it gives, must raise `error` with one sentence that matches."""
+    """Require that `make(...)`, and load() of its reader, raise `error` with one sentence that matches."""
     with pytest.raises(error, match=match) as caught:
         made = make(*arguments, **named)
         made.load()
@@ -277,7 +277,7 @@ def test_npz(tmp_path, match, content):
 
 
 class Trap:
-    """Whoever unpickles it makes a folder."""
+    """Object that makes a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -408,7 +408,7 @@ def test_images_with_other_classes_in_validation(tmp_path):
     fails("val holds the class 'cow', which .*train does not", Images, str(tmp_path))
 
 
-# Whatever the bytes are: a data set or one sentence
+# Any bytes give a data set or one sentence
 
 TABLE = "a,label,b\n" + "".join(f"{i},{'xyz'[i % 3]},{i / 7}\n" for i in range(12))
 WHOLE = {  # file -> (its bytes, the spec that reads it); labels for the images of the IDX files are always there
@@ -432,9 +432,9 @@ def folder(tmp_path_factory):
 
 
 def damage(whole):
-    """Strategies for what may befall the bytes of a file."""
+    """Strategies for damage to the bytes of a file."""
     places, some = st.integers(0, len(whole) - 1), st.binary(min_size=1, max_size=8)
-    front = st.integers(0, min(24, len(whole) - 1))  # headers are where a flipped byte does most
+    front = st.integers(0, min(24, len(whole) - 1))  # a flipped byte has most effect in a header
     return st.one_of(
         places.map(lambda end: whole[:end]),
         st.builds(lambda at, new: whole[:at] + new + whole[at + len(new) :], st.one_of(front, places), some),
@@ -451,7 +451,7 @@ def spec_of(name, folder):
 
 
 def load_or_say(spec):
-    """None for a sound data set, else the error, which must be one sentence of nnjit's."""
+    """Return None for a sound data set, else the error, which must be one sentence of nnjit's."""
     try:
         dataset = load(spec)
         for split in (dataset.train, dataset.validation):
@@ -472,7 +472,7 @@ def test_whole_files_are_read(folder, name):
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@pytest.mark.filterwarnings("ignore")  # pillow and zipfile warn of some damage that they can live with
+@pytest.mark.filterwarnings("ignore")  # pillow and zipfile warn of some damage that they can read
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_give_a_data_set_or_one_sentence(folder, name, data):

@@ -53,7 +53,7 @@ def test_lecture_element_by_element(N, m, n, folder):
 )  # fmt: skip
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-5), (np.float64, 1e-13)])
 def test_every_way_of_the_matrix_product(N, m, n, dtype, tolerance):
-    """Sizes around tiles, packed panels and blocks, with all tails, between guards that nothing may touch."""
+    """Sizes around tiles, packed panels and blocks, with all tails, between guards that must not change."""
     from nnjit.kernels.cpu import dense
 
     rng = np.random.default_rng(N)

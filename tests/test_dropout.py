@@ -1,4 +1,4 @@
-"""Dropout: an oracle in Python integers for the generator, the same mask everywhere, the share that is dropped."""
+"""Dropout: an oracle in Python integers for the generator, the same mask on all devices, the dropped share."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ MASK = 2**64 - 1
 
 
 def splitmix(z):
-    """The finaliser of SplitMix64 in Python's own integers."""
+    """Apply the finaliser of SplitMix64 in Python's integers."""
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & MASK
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB & MASK
     return z ^ (z >> 31)

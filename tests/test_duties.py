@@ -1,4 +1,4 @@
-"""A network that could not learn what it holds is refused when it is composed: layers, losses, optimizers."""
+"""A network with a part that cannot learn is refused when it is composed: layers, losses, optimizers."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ NAME = "planted_for_test_duties"
 
 
 class Scale(Layer):
-    """y = gain x, whole: every case below takes something from it or adds something to it."""
+    """y = gain x; the cases below take something from it or add something to it."""
 
     def parameters(self, in_shape):
         return {"gain": constant(1.0, in_shape)}
@@ -180,7 +180,7 @@ REFUSED = {
 
 @pytest.fixture
 def planted():
-    """Registers a class for one test and returns its name."""
+    """Return a function that registers a class for one test and returns its name."""
     made = []
 
     def plant(catalogue, cls):
@@ -218,7 +218,7 @@ def test_every_parameter_that_composes_is_trained(planted, layers):
 
 
 def test_all_parameters_of_every_built_in_layer_are_trained():
-    """A step of SGD moves each of them: the built-in layers meet what is asked of others."""
+    """A step of SGD moves each of them: the built-in layers pass the checks of plug-ins."""
     for layers, shape in (
         ("conv(2, 3) batchnorm relu conv_transpose(2, 2) layernorm flatten dense(3)", (2, 6, 6)),
         ("conv1d(2, 3, bias=False) silu flatten dense(3, bias=False)", (2, 6)),
@@ -232,7 +232,7 @@ def test_all_parameters_of_every_built_in_layer_are_trained():
 
 
 def test_a_layer_without_backward_input_predicts_and_comes_first(planted):
-    """Nothing before it can be trained, which is said before training begins; it may still predict, or come first."""
+    """Layers before it cannot be trained, which is refused before training; it may still predict, or come first."""
 
     class Forward(Layer):
         @elementwise

@@ -1,4 +1,4 @@
-"""Where nnjit meets an unusual Python or an unusual environment: what cannot work is said in one sentence."""
+"""nnjit in an unusual Python or environment: a sentence says what cannot work."""
 
 import linecache
 import os
@@ -39,14 +39,14 @@ print(net.predict(np.ones((2, 3))).tolist())
 
 
 def python(*arguments, stdin=None, **environment):
-    """Standard output and error of a Python process and its exit status."""
+    """Run a Python process; return its standard output, its standard error and its exit status."""
     done = subprocess.run([sys.executable, *arguments], input=stdin, env=os.environ | environment, capture_output=True,
                           text=True)  # fmt: skip
     return done.stdout, done.stderr, done.returncode
 
 
 def command(*arguments, **environment):
-    """What the command line prints in a process with these variables; it must be one sentence, and fail."""
+    """Run the command line in a process with these variables; it must fail with one sentence, which is returned."""
     done = subprocess.run([*SCRIPT, *map(str, arguments)], env=os.environ | environment, capture_output=True, text=True)
     said = done.stderr.splitlines()
     assert done.returncode == 1 and said[-1].startswith("nnjit: "), done.stderr
@@ -59,13 +59,13 @@ def command(*arguments, **environment):
 
 @pytest.mark.parametrize("way", ["standard input", "-c", "exec"])
 def test_a_layer_without_a_file(way):
-    """Its source cannot be read, so no kernel can be made of it."""
+    """Its source cannot be read, so no kernel can be made from it."""
     text = (LAYER + USE).format(name="typed")
     if way == "standard input":
         out, error, status = python("-", stdin=text)
     else:
         out, error, status = python("-c", text if way == "-c" else f"exec({text!r})")
-    if status == 0:  # from Python 3.13 on Python keeps what -c was given
+    if status == 0:  # Python keeps the text of -c from version 3.13 on
         assert out.split("\n")[0] == str([[2.0] * 3] * 2)
     else:
         assert error.splitlines()[-1].startswith("nnjit.errors.SpecError: __main__.Typed.forward: its source cannot be")
@@ -80,7 +80,7 @@ def test_a_formula_without_a_file():
 
 
 def test_a_layer_in_a_notebook():
-    """IPython gives a cell's text to linecache under a name of its own: that is a source."""
+    """IPython gives a cell's text to linecache under its name, so it has a source."""
     name, text = "<ipython-input-1-abc>", LAYER.format(name="cell_for_test")
     linecache.cache[name] = (len(text), None, text.splitlines(True), name)
     exec(compile(text, name, "exec"), {"__name__": "__main__"})
@@ -90,7 +90,7 @@ def test_a_layer_in_a_notebook():
 
 
 def test_a_file_that_was_changed_after_its_import(tmp_path):
-    """The text that stands there now is not that of the class that Python has."""
+    """The file's text now is not that of the class that Python has."""
     (tmp_path / "changed_for_test.py").write_text(LAYER.format(name="changed"))
     code = """
 import pathlib, changed_for_test
@@ -174,7 +174,7 @@ def broken(here):
 @pytest.mark.parametrize("case", BROKEN)
 @pytest.mark.parametrize("layers, data", [("flatten {} dense(10)", "digits"), ("{} dense(2)", "ten_points")])
 def test_run_with_a_plugin_that_does_not_compile(broken, here, case, layers, data):
-    """One sentence as `nnjit check` says it, and no run directory; in an inlined network too."""
+    """The sentence is that of `nnjit check`, and there is no run directory; in an inlined network too."""
     line, words = BROKEN[case]
     name, file = broken(line)
     arguments = ["--layers", layers.format(name), "--data", data, "--plugin", file, "--output", "run"]

@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The examples do what their texts say."""
 
 import shutil
 from importlib import import_module
@@ -13,7 +13,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 @pytest.fixture
 def example(tmp_path, monkeypatch):
-    """Imports a copy of an example: Numba caches its functions beside it, under the name of an importable module."""
+    """Import a copy of an example, so that Numba caches its functions next to it, under an importable name."""
 
     def imported(name):
         shutil.copy(EXAMPLES / f"{name}.py", tmp_path)
@@ -24,7 +24,7 @@ def example(tmp_path, monkeypatch):
 
 
 def test_ten_points(example, capsys):
-    """A million single-sample steps for each of ten seeds; how long they may take is a matter for the benchmarks."""
+    """Make a million single-sample steps for each of ten seeds; benchmarks measure the time."""
     main = example("ten_points").main
     found = [main(seed) for seed in range(10)]
     learned = [cost < 5e-3 and right == 10 for _, cost, right in found]
@@ -42,7 +42,7 @@ def test_a_network_in_a_jitted_simulation(example, capsys):
 
 @pytest.fixture
 def plugin():
-    """Loads an example as a plug-in; its name is free again afterwards."""
+    """Return a function that loads an example as a plug-in; its name is free again afterwards."""
     loaded = []
 
     def load(kind, name, file):
@@ -55,7 +55,7 @@ def plugin():
 
 
 def learned(loss="mse", optimizer="adam(lr=0.01)", schedule="constant", init=None):
-    """The loss of a network of 3-6-1 after each epoch of fitting a sine."""
+    """Return the loss of a network of 3-6-1 after each epoch of fitting a sine."""
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (64, 3)).astype(np.float32)
     y = np.sin(x.sum(axis=1, keepdims=True))

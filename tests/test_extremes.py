@@ -1,7 +1,7 @@
-"""Kernels on extreme numbers: zeros, subnormals, tiny and huge numbers, infinities and NaN, mixed as they come.
+"""Kernels on extreme numbers: zeros, subnormals, tiny and huge numbers, infinities and NaN, in any mixture.
 
-NaN and infinities stand where the NumPy reference has them. A finite number may differ by what rounding the inputs
-once more would change (`spread`), so that sums which cancel are not asked for more than they hold.
+NaN and infinities must be where the NumPy reference has them. A finite number may differ by as much as another rounding
+of the inputs changes it (`spread`), so that sums that cancel need not be more exact than their terms.
 """
 
 from importlib import import_module
@@ -24,7 +24,7 @@ MATRIX = ("y", "target", "dy")
 
 
 def pool(real, largest):
-    """Extreme numbers of a type; those above `largest` and finite are left out."""
+    """Return extreme numbers of a type, without finite ones above `largest`."""
     tiny, most = float(np.finfo(real).tiny), float(np.finfo(real).max)
     found = [0.0, float(np.finfo(real).smallest_subnormal), tiny / 8, tiny, 3 * tiny, tiny**0.75, tiny**0.5, tiny**0.25]
     found += [1e-3, 0.5, 1.0, 3.0, 60.0, 90.0, 1e3, 1e4, most**0.25, 1.1 * most**0.5, most**0.75, most / 4, most]
@@ -33,14 +33,14 @@ def pool(real, largest):
 
 
 class Drawing:
-    """Arrays of extreme numbers; `moderate` ones whose products and sums of a hundred do not overflow."""
+    """Draw arrays of extreme numbers; with `moderate` a hundred of their products can be added without overflow."""
 
     def __init__(self, seed, real):
         self.rng, self.real = np.random.default_rng(seed), real
 
     def extreme(self, *shape, largest=np.inf):
         rng, numbers = self.rng, pool(self.real, largest)
-        if rng.random() < 0.5:  # a few of them, else each number for itself
+        if rng.random() < 0.5:  # a few of them, else each number separately
             numbers = rng.choice(numbers, rng.integers(1, 4))
         found = rng.normal(size=shape).astype(self.real)
         chosen = rng.random(shape) < rng.choice([0.1, 0.5, 1.0])
@@ -51,7 +51,7 @@ class Drawing:
         return self.extreme(*shape, largest=float(np.finfo(self.real).max) ** 0.25)
 
     def deviation(self, *shape):
-        """1 / sqrt(v + epsilon) of any variance v."""
+        """Return 1 / sqrt(v + epsilon) of a drawn variance v."""
         return 1 / np.sqrt(np.abs(self.extreme(*shape)) + self.real(1e-5))
 
     def number(self, *choices):
@@ -163,7 +163,7 @@ def outputs(function, given):
 
 
 def shaken(given, rng):
-    """The same arguments, their numbers changed by a few units in the last place."""
+    """Change the numbers of the arguments by a few units in the last place."""
     found = copies(given)
     for name, value in found.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and name != "winner":
@@ -172,7 +172,7 @@ def shaken(given, rng):
 
 
 def whole(file, name, given):
-    """The size of what is rounded where the inputs do not show it."""
+    """Return the size of intermediate results whose rounding a change of the inputs does not show."""
     if (file, name) == ("layernorm", "backward_input"):  # gain dy - its mean
         numbers = (np.abs(given[each]) for each in ("gain", "dy", "inverse_deviation"))
         return np.prod([np.max(a, where=np.isfinite(a), initial=0).astype(float) for a in numbers])
@@ -192,13 +192,13 @@ def test_kernels_against_the_reference(file, name, seed, real):
     others = [outputs(reference, shaken(given, rng)) for _ in range(8)]
     for argument, exact in expected.items():
         found, finite = got[argument], np.isfinite(exact)
-        near_the_end = np.abs(exact) > np.finfo(exact.dtype).max / 4  # where rounding decides whether it is infinite
+        near_the_end = np.abs(exact) > np.finfo(exact.dtype).max / 4  # rounding decides whether it is infinite
         same = (found == exact) | (np.isnan(found) & np.isnan(exact)) | near_the_end
         np.testing.assert_array_equal(np.isfinite(found) | near_the_end, finite | near_the_end, err_msg=argument)
         assert same[~finite].all(), f"{argument}: {found[~finite & ~same]} for {exact[~finite & ~same]}"
         with np.errstate(all="ignore"):
             spread = np.max([np.abs(other[argument] - exact) for other in others], axis=0)
-            spread = np.where(np.isfinite(spread), spread, np.inf)  # shaken beyond the largest number
+            spread = np.where(np.isfinite(spread), spread, np.inf)  # changed beyond the largest number
             off = np.abs(found - exact)
             bad = finite & ~same & ~(off <= 16 * spread + 64 * eps * np.maximum(np.abs(exact), eps) + 4 * tiny)
             bad &= ~(off <= 8 * eps * whole(file, name, given))
@@ -222,7 +222,7 @@ def test_no_subnormal_number_is_stored(file, name, folder, seed, real):
     drawn = DRAWN[file](Drawing(seed, real), name)
     given = {argument: drawn[argument] for argument in operation(f"{file}.{name}").arguments}
     if "loss" in file:
-        given["target"] = np.zeros_like(given["target"])  # else the exponentials vanish beside it
+        given["target"] = np.zeros_like(given["target"])  # otherwise the exponentials vanish against it
     found = outputs(operation(f"{file}.{name}").on(folder), given)
     read = ("gradient", "x", "target") + (("y",) if file == "loss" else ())
     for argument in found.keys() - {*read}:
@@ -232,7 +232,7 @@ def test_no_subnormal_number_is_stored(file, name, folder, seed, real):
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("name", ["sigmoid", "silu", "softplus", "gelu"])
 def test_exponentials_in_formulas_store_no_subnormal_number(name, real):
-    """From where the result is normal to where it would be 0 anyway."""
+    """The inputs range from normal results to results that are 0 anyway."""
     edge = np.log(float(np.finfo(real).tiny))
     edge = -np.sqrt(-2 * edge) if name == "gelu" else edge
     x = np.linspace(1.3 * edge, 0.8 * edge, 2000).astype(real)
@@ -265,7 +265,7 @@ def flushed(x, y):
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd(momentum=0.9)", "sgd(0.1, 0.9, True)"])
 @pytest.mark.parametrize("folder", ["cpu", "reference"])
 def test_moments_of_a_dead_unit_decay_to_zero(optimizer, folder):
-    """Not to the smallest numbers, where rounding would hold them for ever and slow down every step."""
+    """Moments decay to 0 and not to the smallest number, where rounding would keep them and slow down every step."""
     made = registry.optimizers.create(optimizer)
     values = {name: np.full(3, 1e-30, np.float32) for name in made.moments} | made.options()
     values |= {"theta": np.ones(3, np.float32), "gradient": np.zeros(3, np.float32), "rate": 0.1, "step": 10**6}
@@ -278,7 +278,7 @@ def test_moments_of_a_dead_unit_decay_to_zero(optimizer, folder):
         assert not values[name].any(), name
 
 
-# What may be regrouped: the terms of a sum, and nothing else.
+# The compiler may regroup the terms of a sum, and nothing else.
 
 
 @kernel
@@ -294,7 +294,7 @@ def rounding(a, b, total, rest, quotient):
 
 
 def test_only_sums_are_regrouped():
-    """A plug-in's kernel computes what it says: no difference cancels, nothing becomes a product with 1 / b."""
+    """A plug-in's kernel computes what it says: differences do not cancel, no division becomes a product with 1 / b."""
     a, b = np.full(64, 0.3, np.float32), np.full(64, 1e30, np.float32)
     total, rest, quotient = np.zeros(1, np.float32), np.ones_like(a), np.ones_like(a)
     rounding(a, b, total, rest, quotient)
@@ -308,7 +308,7 @@ def test_only_sums_are_regrouped():
     "file, name", [("loss", "cross_entropy_labels"), ("norm", "partial"), ("layernorm", "forward")]
 )
 def test_sums_are_vector_loops(file, name):
-    """In the code of every kind of CPU a sum adds vectors, of doubles in norm.partial."""
+    """In the code for every kind of CPU a sum adds vectors, of doubles in norm.partial."""
     drawn = DRAWN[file](Drawing(0, np.float32), name)
     made = getattr(import_module(f"nnjit.kernels.cpu.{file}"), name)
     fresh = Kernel(made.function, made.form)
@@ -321,7 +321,7 @@ def test_sums_are_vector_loops(file, name):
 
 
 def compiled_text(kernel, given):
-    """LLVM's text of a kernel after optimisation; code from the disk cache has none."""
+    """Return LLVM's text of a kernel after optimisation; code from the disk cache has none."""
     from nnjit.kernels.compiler.kernel import FLOATS, OPTIONS, type_of
     from numba import njit, types
 
@@ -376,7 +376,7 @@ def test_lppool_of_subnormal_numbers(p):
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize("size", [1e15, 2e19, 1e25, 3e37])
 def test_a_gradient_whose_square_overflows(optimizer, size):
-    """Either the step is right, of the size of the learning rate, or the stop flag is set and nothing has changed."""
+    """Either the step is right, as large as the learning rate, or the stop flag is set and nothing has changed."""
     for options in ({}, {"clip": Clip(max=1.0)}, {"norm": 1.0}, {"norm": np.inf}, {"norm": 0.5}):
         network = registry.compose(["dense(1)"], (1,), seed=0)
         program = network.compile(loss="mae", optimizer=f"{optimizer}(lr=0.1)", batch_size=1, **options)

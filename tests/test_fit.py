@@ -1,4 +1,4 @@
-"""`net.fit` and `net.evaluate`: signals, checkpoints by time, metrics, what is measured on which samples."""
+"""`net.fit` and `net.evaluate`: signals, checkpoints by time, metrics, and the samples that are measured."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from nnjit.training import trainer
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 4)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
-STEPS = 6  # of an epoch in batches of 8
+STEPS = 6  # steps of an epoch in batches of 8
 NUMBERS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
@@ -32,7 +32,7 @@ def network():
 
 @pytest.fixture
 def at_step(monkeypatch):
-    """Calls functions after steps of the training, each a call of its own: `at_step[7] = function`."""
+    """Call functions after steps of the training, each step in one call: `at_step[7] = function`."""
     acts, steps = {}, trainer.Trainer._steps
 
     def one(self, *arguments):
@@ -41,13 +41,13 @@ def at_step(monkeypatch):
 
     monkeypatch.setattr(trainer, "PAUSE", 0)
     monkeypatch.setattr(trainer.Trainer, "_steps", one)
-    monkeypatch.setattr(trainer, "_draw", lambda path: None)  # pictures have tests of their own
+    monkeypatch.setattr(trainer, "_draw", lambda path: None)  # other tests draw pictures
     return acts
 
 
 @pytest.fixture
 def handlers():
-    """Python's own handlers, also where this process was started with some signals ignored, as by nohup."""
+    """Use Python's handlers, even if this process was started with some signals ignored, as by nohup."""
     former = {number: signal.signal(number, signal.SIG_DFL) for number in NUMBERS}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -57,7 +57,7 @@ def handlers():
 
 @pytest.fixture
 def caught(handlers):
-    """The signals that handlers of the caller got, in order."""
+    """Return the signals that handlers of the caller got, in order."""
     numbers = []
     for number in NUMBERS:
         signal.signal(number, lambda n, frame: numbers.append(n))
@@ -154,7 +154,7 @@ def test_off_the_main_thread_no_handler_is_set(at_step, caught):
 
 
 class Clock:
-    """Stands for the module `time`: time passes when the test says so."""
+    """Replacement for the module `time`: time passes when the test says so."""
 
     now = 0.0
 
@@ -165,7 +165,7 @@ class Clock:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 0.5), min_size=1, max_size=40), st.sampled_from([8, 16, 48]))
 def test_a_kill_loses_at_most_five_seconds_of_training(tmp_path_factory, durations, batch_size):
-    """Whatever the calls take, up to half a second: at each moment a checkpoint is at most 5 s old."""
+    """For calls of any length up to half a second, a checkpoint is never more than 5 s old."""
     path, clock, written = tmp_path_factory.mktemp("run") / "run", Clock(), [0.0]
     saved = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -196,7 +196,7 @@ def best_and_last(path):
 
 
 def test_the_best_is_that_of_its_epoch_although_it_is_written_later(at_step, tmp_path):
-    """It waits in memory while training goes on."""
+    """The checkpoint waits in memory while training continues."""
     kept = {}
     net = network()
     for epoch in range(1, 9):
@@ -242,7 +242,7 @@ def test_short_epochs_write_few_checkpoints(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("order", ["sorted", "in turns", "reversed"])
 def test_the_training_accuracy_is_that_of_rows_spread_over_the_set(monkeypatch, order):
-    """A network that knows the first class alone: 0.1 of the rows, whatever their order."""
+    """A network that outputs the first class only: 0.1 of the rows, in any order."""
     labels = {
         "sorted": np.repeat(np.arange(10), 2000),
         "in turns": np.arange(20000) % 10,

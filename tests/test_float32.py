@@ -1,6 +1,6 @@
 """No float64 in float32 kernels: types of every variable, as Numba infers them.
 
-Literals are float64 until the call beside them makes them float32; any other float64 variable is a promotion.
+Literals are float64 until the next call makes them float32; any other float64 variable is a promotion.
 """
 
 import inspect
@@ -46,7 +46,7 @@ def argument(file, function, name):
 
 
 def promoted(function, arguments):
-    """Names of float64 variables that are not literals or constants of a module."""
+    """Names of float64 variables, without literals and constants of a module."""
     typing, target = cpu_target.typing_context, cpu_target.target_context
     typing.refresh(), target.refresh()
     ir = compiler.run_frontend(function)

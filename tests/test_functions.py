@@ -1,4 +1,4 @@
-"""The compiled exp, expm1 and tanh against NumPy's in a wider type, where they are used: in kernels."""
+"""The compiled exp, expm1 and tanh in kernels, against NumPy's in a wider type."""
 
 import numpy as np
 import pytest

@@ -16,7 +16,7 @@ quick = settings(max_examples=200, deadline=None)
 
 
 def positions(i, k, s, d, p):
-    """Starts of the kernel in the padded input, found by trying all cells."""
+    """Find the starts of the kernel in the padded input by trying all cells."""
     cells = range(-p[0], i + p[1])
     return [start for start in cells[::s] if all(start + t * d in cells for t in range(k))]
 
@@ -54,7 +54,7 @@ def test_transposed_size_is_the_smallest_that_maps_back(o, k, s, d, p, extra):
     back = [i for i in range(1, 60) if len(positions(i, k, s, d, p)) == o]
     try:
         found = geometry.transposed_size(o, k, s, d, p)
-    except ShapeError:  # the smallest would be no cell at all
+    except ShapeError:  # the smallest would have no cells
         assert (o - 1) * s + 1 + d * (k - 1) - sum(p) < 1
         return
     assert found == min(back)

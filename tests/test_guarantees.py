@@ -1,4 +1,4 @@
-"""Every promise in docs/guarantees.md names tests that are there."""
+"""Every promise in docs/guarantees.md names existing tests."""
 
 import ast
 import re
@@ -17,6 +17,6 @@ def test_every_promise_names_its_test():
     assert [f"{path}::{name}" for path, name in TEST.findall(text) if name not in functions[path]] == []
     promises = re.split(r"^- ", text, flags=re.M)[1:]
     assert len(promises) > 80
-    # A limit of Numba's or of nnjit's is no promise, and says so.
+    # A limit of Numba's or of nnjit's is not a promise, and says so.
     limits = [p for p in promises if not TEST.search(p)]
     assert [p for p in limits if not re.search(r"limit|Nothing checks|Not tested|cannot tell", p)] == []

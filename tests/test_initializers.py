@@ -1,4 +1,4 @@
-"""Initialisers: moments by formula, bounds, types, and what a network chooses by itself."""
+"""Initialisers: moments by formula, bounds, types, and a network's default choice."""
 
 import numpy as np
 import pytest

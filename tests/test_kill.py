@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the run directory stays readable, and a resume ends with the bits of a run without a break."""
+"""kill -9 at any moment: the run directory stays readable, and a resumed run ends with the bits of an unbroken one."""
 
 import json
 import os
@@ -15,16 +15,16 @@ from nnjit.storage.run_directory import RunDirectory
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
-EPOCHS, STEPS = 5, 60  # of kill_runner.CONFIG
-SAVE = ["write", "fsync", "replace", "fsync"]  # the last one is the folder's
-STAGES = {  # of a checkpoint: which of the four calls, and when
+EPOCHS, STEPS = 5, 60  # steps of kill_runner.CONFIG
+SAVE = ["write", "fsync", "replace", "fsync"]  # the last fsync is the folder's
+STAGES = {  # moments of a checkpoint: which of the four calls, and when
     "before write": (0, "before"),
     "half written": (0, "half"),
     "between write and fsync": (0, "after"),
     "between fsync and rename": (1, "after"),
     "after rename": (2, "after"),
 }
-CREATION = {  # places in the trace of a run: the first checkpoint, then the hidden directory gets its name
+CREATION = {  # indices in the trace of a run: the first checkpoint, then the hidden directory gets its name
     "first checkpoint half written": (0, "half"),
     "before the directory's rename": (4, "before"),
     "after the directory's rename": (4, "after"),
@@ -33,7 +33,7 @@ CREATION = {  # places in the trace of a run: the first checkpoint, then the hid
 
 @pytest.fixture(scope="module")
 def process():
-    """Runs a job of kill_runner in a process of its own; returns the exit status."""
+    """Return a function that runs a job of kill_runner in another process and returns the exit status."""
     runner = [sys.executable, str(Path(__file__).with_name("kill_runner.py"))]
     with subprocess.Popen(runner, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
 
@@ -48,19 +48,19 @@ def process():
 
 @pytest.fixture(scope="module")
 def whole(process, tmp_path_factory):
-    """The run without a break, and its writes, fsyncs and renames in order."""
+    """Make the run without a break; return it, and its writes, fsyncs and renames in order."""
     folder = tmp_path_factory.mktemp("whole")
     assert process(folder / "run", trace=folder / "trace") == 0
     return folder / "run", (folder / "trace").read_text().splitlines()
 
 
 def saves(trace, name):
-    """Places in the trace at which the checkpoints of this name begin."""
+    """Return the indices in the trace at which the checkpoints of this name begin."""
     return [i - 2 for i, event in enumerate(trace) if event == f"replace {name}"]
 
 
 def kept(path):
-    """All that a resume may depend on and a user may read, but for the time it took."""
+    """Return all that a resumed run may depend on and a user may read, except times."""
     found = {}
     for name in ("last.safetensors", "best.safetensors"):
         tensors, about = checkpoint.read(path / name)
@@ -72,7 +72,7 @@ def kept(path):
 
 
 def readable(path):
-    """What a user or a program may do with a run at any moment; returns the records of its log."""
+    """Do what a user or a program may do with a run at any moment; return the records of its log."""
     directory = RunDirectory.open(path)
     for file in path.glob("*.safetensors"):
         nnjit.load(file)
@@ -88,7 +88,7 @@ def assert_resumes(process, path, whole):
 
 
 def test_the_order_of_a_checkpoint(whole):
-    """Data on disk before the name, the name before the next file: what a power failure would show, and no kill."""
+    """Data is on disk before the name, the name before the next file: a power failure would show it, a kill cannot."""
     path, trace = whole
     last, best = (saves(trace, f"{name}.safetensors") for name in ("last", "best"))
     assert len(last) == 1 + 2 * EPOCHS and len(best) >= 4
@@ -122,7 +122,7 @@ def test_killed_before_the_first_checkpoint_by_time(process, whole, tmp_path):
 
 
 def test_the_times_of_checkpoints_leave_no_trace(process, whole, tmp_path):
-    """With one at the end alone, that of the best included, the files are those of a run with many."""
+    """If only the end writes checkpoints, the best included, the files are those of a run with many checkpoints."""
     assert process(tmp_path / "run", keep=1e9, trace=tmp_path / "trace") == 0
     trace = (tmp_path / "trace").read_text().splitlines()
     names = [event.split()[1] for event in trace if event.startswith("replace")]
@@ -133,7 +133,7 @@ def test_the_times_of_checkpoints_leave_no_trace(process, whole, tmp_path):
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name, within", [("last", True), ("last", False), ("best", False)])
 def test_killed_in_a_checkpoint(process, whole, tmp_path, name, within, stage):
-    """In the epochs 1 to 3, by turns: within the epoch or at its end; the first last is of the untrained network."""
+    """Kill in epochs 1 to 3, within the epoch or at its end; the first checkpoint is of the untrained network."""
     path, trace = tmp_path / "run", whole[1]
     number, when = STAGES[stage]
     epoch = list(STAGES).index(stage) % 3 + 1
@@ -154,7 +154,7 @@ def test_killed_in_a_checkpoint(process, whole, tmp_path, name, within, stage):
 
 @pytest.mark.parametrize("stage", CREATION)
 def test_killed_while_the_directory_is_made(process, whole, tmp_path, stage):
-    """It is there and whole, or not at all; then the same command starts anew beside what was left."""
+    """The directory is there and whole, or absent; then the same command starts again next to the remains."""
     path = tmp_path / "run"
     assert process(path, moment=CREATION[stage]) == -9
     if stage.startswith("after"):
@@ -168,7 +168,7 @@ def test_killed_while_the_directory_is_made(process, whole, tmp_path, stage):
 
 @pytest.mark.parametrize("moment", [(0, "half"), (3, "after"), (4, "before")])
 def test_killed_while_an_existing_directory_is_filled(process, tmp_path, moment):
-    """It is either a whole run or refused as no run."""
+    """The directory is a whole run or refused as not a run."""
     path = tmp_path / "run"
     path.mkdir()
     assert process(path, moment=moment) == -9
@@ -183,7 +183,7 @@ def test_killed_while_an_existing_directory_is_filled(process, tmp_path, moment)
 
 @pytest.mark.parametrize("number", [2, 6, 10], ids=["log", "config", "checkpoint"])
 def test_a_resume_that_is_killed_is_resumed(process, whole, tmp_path, number):
-    """Before the rename of each file that it writes: the log cut off, the config, the first checkpoint."""
+    """Kill before the rename of each file that it writes: the log cut off, the config, the first checkpoint."""
     path = tmp_path / "run"
     assert process(path, step=STEPS // 2) == -9
     assert process(path, resume=True, moment=(number, "before")) == -9
@@ -192,7 +192,7 @@ def test_a_resume_that_is_killed_is_resumed(process, whole, tmp_path, number):
 
 
 def test_leftovers_do_not_disturb(process, whole, tmp_path):
-    """Hidden temporary files of former kills, and a log whose last line was torn."""
+    """Hidden temporary files of former kills, and a log with an incomplete last line."""
     path = tmp_path / "run"
     assert process(path, step=STEPS // 2) == -9
     for name in ("last.safetensors", "best.safetensors", "log.jsonl", "config.toml"):
@@ -206,6 +206,6 @@ def test_leftovers_do_not_disturb(process, whole, tmp_path):
 
 
 def test_how_many_steps_are_taken_at_once_leaves_no_trace(process, whole, tmp_path):
-    """As many as fit into a moment, so it depends on the machine; here each by itself."""
+    """The number of steps depends on the machine; here each step is called separately."""
     assert process(tmp_path / "run", step=10**9) == 0
     assert kept(tmp_path / "run") == kept(whole[0])

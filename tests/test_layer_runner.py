@@ -1,4 +1,4 @@
-"""The runner that other tests trust: it must catch kernels that write beyond, forget, accumulate or change inputs."""
+"""The runner of other tests catches kernels that write beyond, forget, accumulate or change inputs."""
 
 import numpy as np
 import pytest

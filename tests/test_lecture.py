@@ -1,8 +1,8 @@
 """The lecture, equation by equation, on its own example: a network 2-2-3-2 of sigmoids in float64.
 
-The oracle is NumPy written from the lecture's formulas, sample by sample; nothing of nnjit is in it. l counts as in the
-lecture: the input is 1. That a convolution is a sparse shared matrix in every geometry, and translation equivariance,
-are in test_conv_kernels.py.
+The oracle is NumPy written from the lecture's formulas, sample by sample, without nnjit. l counts as in the lecture:
+the input is 1. test_conv_kernels.py shows that a convolution is a sparse shared matrix in every geometry, and that it
+is equivariant to translations.
 """
 
 import math
@@ -32,7 +32,7 @@ def sigma_prime(z):
 
 
 def forward(W, b, x):
-    """a[1] = x, z[l] = W[l] a[l-1] + b[l], a[l] = sigma(z[l]), for one sample."""
+    """Compute a[1] = x, z[l] = W[l] a[l-1] + b[l], a[l] = sigma(z[l]) for one sample."""
     a, z = {1: x}, {}
     for l in range(2, L + 1):
         z[l] = np.array([sum(w * v for w, v in zip(row, a[l - 1], strict=True)) for row in W[l]]) + b[l]
@@ -41,12 +41,12 @@ def forward(W, b, x):
 
 
 def cost(W, b, X, Y):
-    """(1)"""
+    """Cost of one sample, (1)."""
     return sum(0.5 * np.linalg.norm(y - forward(W, b, x)[1][L], 2) ** 2 for x, y in zip(X, Y, strict=True)) / len(X)
 
 
 def deltas(W, b, x, y):
-    """(2) and (3)"""
+    """Deltas of one sample, (2) and (3)."""
     z, a = forward(W, b, x)
     delta = {L: sigma_prime(z[L]) * (a[L] - y)}
     for l in range(L - 1, 1, -1):
@@ -55,7 +55,7 @@ def deltas(W, b, x, y):
 
 
 def gradient(W, b, x, y):
-    """(4) and (5) of one sample: l -> dC/dW[l], dC/db[l]."""
+    """Gradients of one sample, (4) and (5): l -> dC/dW[l], dC/db[l]."""
     a, delta = forward(W, b, x)[1], deltas(W, b, x, y)
     dW = {l: np.array([[d * v for v in a[l - 1]] for d in delta[l]]) for l in delta}
     return dW, delta
@@ -65,7 +65,7 @@ def gradient(W, b, x, y):
 
 
 class Example:
-    """The network, its program for all ten points at once, and its theta as the lecture's W[l] and b[l]."""
+    """Return the network, its program for all ten points at once, and its theta as the lecture's W[l] and b[l]."""
 
     def __init__(self, seed=0, **options):
         points = data.load("ten_points").train
@@ -79,7 +79,7 @@ class Example:
         self.b = {l: parameters[2 * (l - 2) + 1] for l in range(2, L + 1)}
 
     def value(self, name):
-        """An array by its name in the program's text."""
+        """Return an array by its name in the program's text."""
         (ref,) = [ref for ref, known in self.program.plan.variables.items() if known == name]
         slot = self.program.plan.slot(ref) if not hasattr(ref, "flat") else ref
         return slot.of(self.program.state, 0, len(self.X)).copy()
@@ -91,7 +91,7 @@ def example():
 
 
 def test_there_is_something_to_see(example):
-    """Ten points of two classes, S = 23 parameters, no two alike."""
+    """Make ten points of two classes and S = 23 parameters, no two alike."""
     assert example.X.shape == example.Y.shape == (10, 2)
     assert example.net.theta.size == (2 * 2 + 2) + (3 * 2 + 3) + (2 * 3 + 2) == len(set(example.net.theta))
     assert example.net.theta.base is not None and np.shares_memory(example.W[3], example.net.theta)
@@ -129,7 +129,7 @@ def test_equations_2_and_3(example, l):
 @pytest.mark.parametrize("l", [2, 3, 4])
 @pytest.mark.parametrize("equation", [4, 5])
 def test_equations_4_and_5(example, l, equation):
-    """dC/db[l] = delta[l] and dC/dW[l]_jk = delta[l]_j a[l-1]_k, for every sample alone and in the mean over all."""
+    """dC/db[l] = delta[l] and dC/dW[l]_jk = delta[l]_j a[l-1]_k, for every sample and in the mean over all."""
     name = f"db{l}" if equation == 4 else f"dW{l}"
     kept, each = example.net.theta.copy(), []
     for x, y in zip(example.X, example.Y, strict=True):
@@ -143,7 +143,7 @@ def test_equations_4_and_5(example, l, equation):
 
 
 def test_the_gradient_is_that_of_the_cost(example):
-    """The theorem itself: (2) to (5) give the derivatives of (1), by central differences of the cost."""
+    """The theorem: (2) to (5) give the derivatives of (1), by central differences of the cost."""
     kept, h = example.net.theta.copy(), 1e-6
     slopes = []
     for r in range(kept.size):
@@ -158,7 +158,7 @@ def test_the_gradient_is_that_of_the_cost(example):
 
 
 def test_taylor_formula(example):
-    """C(p + h d) = C(p) + h grad C . d + O(h^2): the remainder falls with slope 2 as h halves, whatever d."""
+    """C(p + h d) = C(p) + h grad C . d + O(h^2): the remainder falls with slope 2 as h halves, for any d."""
     start, rng = example.net.theta.copy(), np.random.default_rng(1)
 
     def C(theta):
@@ -171,13 +171,13 @@ def test_taylor_formula(example):
         steps = 2.0 ** -np.arange(4, 12)
         remainders = [abs(C(start + h * direction) - at_start - h * slope @ direction) for h in steps]
         np.testing.assert_allclose(np.diff(np.log2(remainders)), -2, atol=0.1)
-        without = [abs(C(start + h * direction) - at_start) for h in steps]  # the gradient left out: slope 1
+        without = [abs(C(start + h * direction) - at_start) for h in steps]  # without the gradient: slope 1
         np.testing.assert_allclose(np.diff(np.log2(without)), -1, atol=0.1)
 
 
 @pytest.fixture(scope="module")
 def compiled():
-    """The example with its program compiled; kernels called by symbol, which compiles faster than inlining."""
+    """Compile the example's program; kernels are called by symbol, which compiles faster than inlining."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schedule, "INLINE", 0)
         example = Example()
@@ -186,7 +186,7 @@ def compiled():
 
 
 def test_update_rule(compiled):
-    """p <- p - eta (1/N) sum_i grad C(p | x_i, y_i), three steps of the compiled program on all samples."""
+    """Three steps p <- p - eta (1/N) sum_i grad C(p | x_i, y_i) of the compiled program on all samples."""
     W = {l: w.copy() for l, w in compiled.W.items()}
     b = {l: v.copy() for l, v in compiled.b.items()}
     N = len(compiled.X)
@@ -204,7 +204,7 @@ def test_update_rule(compiled):
 
 
 def test_a_step_against_the_gradient_lowers_the_cost(compiled):
-    """As Taylor's formula says: by eta ||grad C||_2^2, up to eta^2."""
+    """The cost falls as Taylor's formula says: by eta ||grad C||_2^2, up to eta^2."""
     before = compiled.program.step(compiled.program.state, compiled.X, compiled.Y)
     slope = np.linalg.norm(compiled.net.gradient)
     after = cost(compiled.W, compiled.b, compiled.X, compiled.Y)
@@ -213,7 +213,7 @@ def test_a_step_against_the_gradient_lowers_the_cost(compiled):
 
 @pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 3.0, math.inf])
 def test_logged_norms(p):
-    """||grad C||_p in total and by layer, the metric sum |g|^p for p < 1; the parts' norms give the whole's."""
+    """||grad C||_p in total and by layer, the metric sum |g|^p for p < 1; the layers' norms give the total."""
 
     def norm(vectors):
         v = np.concatenate([np.ravel(each) for each in vectors])
@@ -242,7 +242,7 @@ def size(i, k, s=1, padding="valid"):
 
 
 def positions(i, k, s, p):
-    """Where a kernel of k cells lies on i + p cells, s apart: counted, not computed."""
+    """Count the positions of a kernel of k cells on i + p cells, s apart."""
     return sum(1 for first in range(i + p) if first % s == 0 and first + k <= i + p)
 
 

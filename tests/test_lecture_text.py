@@ -1,4 +1,4 @@
-"""docs/lecture.md: every line of a program that it quotes stands in that program, every test that it names exists."""
+"""docs/lecture.md quotes lines of programs and names tests that exist."""
 
 import ast
 import re
@@ -29,16 +29,16 @@ def sources():
 
 @pytest.mark.parametrize("network, quote", QUOTES, ids=[quote[:24] for _, quote in QUOTES])
 def test_quoted_lines_stand_in_the_program(network, quote, sources):
-    """Blanks before a comment aside: they depend on the longest call of the function."""
+    """Compare without blanks before a comment: they depend on the longest call of the function."""
     lines = [" ".join(line.split()) for line in sources[network].splitlines()]
     for line in quote.splitlines():
         line = " ".join(line.split())
-        table = not re.search(r"[(=]s\b|^s\.|\"\"\"", line)  # a row of the head may go on
+        table = not re.search(r"[(=]s\b|^s\.|\"\"\"", line)  # a row of the head may continue
         assert any(each.startswith(line) if table else each == line for each in lines), line
 
 
 def test_each_equation_is_quoted_and_proved():
-    """Each of (1) to (5) in a line of a program, and in a section that names a test."""
+    """Each of (1) to (5) is in a line of a program, and in a section that names a test."""
     quoted = "".join(quote for _, quote in QUOTES)
     for number in range(1, 6):
         assert f"({number})" in quoted

@@ -1,4 +1,4 @@
-"""Losses: PyTorch's values, the lecture's (1) and (2), central differences, exact cases, the targets each takes."""
+"""Losses: PyTorch's values, the lecture's (1) and (2), central differences, exact cases, accepted targets."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def compute(spec, y, target, folder):
-    """C_i of every sample, and dC_i/dy."""
+    """Compute C_i of every sample, and dC_i/dy."""
     made = registry.losses.create(spec)
     labels = "_labels" if target.dtype.kind == "i" else ""
     flat = y.reshape(len(y), -1)  # form "matrix"
@@ -83,7 +83,7 @@ def test_cross_entropy_is_the_logarithm_of_softmax(folder):
 @dtypes
 @pytest.mark.parametrize("classes", [7, 16, 31, 100])
 def test_largest_logit_wherever_it_is(classes, dtype):
-    """All logits far below 0, where a row's missing numbers must not count as 0; NaN anywhere goes through."""
+    """All logits are far below 0, where a row's missing numbers must not count as 0; NaN gives NaN."""
     for place in range(classes):
         y = np.full((2, classes), -2e3, dtype)
         y[0, place], y[1, place] = -1e3, np.nan
@@ -159,7 +159,7 @@ def network(outputs):
 
 
 def tried(net, y, loss):
-    """What fit, evaluate and the validation of fit say; they must agree."""
+    """Collect the sentences of fit, evaluate and the validation of fit, which must agree."""
     x, said = np.ones((len(y), 2)), []
     good = np.full((2, *net.output_shape), 1 / net.output_shape[0])
     for call in (

@@ -1,4 +1,4 @@
-"""Metrics: by hand, against the definitions, and sentences for what does not fit."""
+"""Metrics: by hand, against the definitions, and sentences for unsuitable shapes."""
 
 import numpy as np
 import pytest

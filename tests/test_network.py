@@ -15,7 +15,7 @@ def residual(*layers):
 
 
 def randomized(layers, input_shape, seed=0):
-    """A float64 network whose parameters are all drawn, so that no gradient hides behind a zero."""
+    """Make a float64 network with drawn parameters, so that a zero hides no gradient."""
     net = compose(layers, input_shape, dtype="float64", seed=seed)
     rng = np.random.default_rng(seed)
     net.theta[:] = rng.normal(0, 0.5, net.theta.size)
@@ -187,7 +187,7 @@ def test_initialisation_is_deterministic():
     np.testing.assert_array_equal(one.theta, before)
     double = compose(["dense(50)", "relu", "dense(3)"], (20,), seed=1, dtype="float64")
     np.testing.assert_array_equal(double.theta.astype("float32"), one.theta)
-    two = compose(["dense(20)", "dense(20)"], (20,), seed=1)  # each layer draws numbers of its own
+    two = compose(["dense(20)", "dense(20)"], (20,), seed=1)  # each layer draws other numbers
     assert not np.any(two.parameters["dense.1.W"] == two.parameters["dense.2.W"])
 
 
@@ -203,7 +203,7 @@ def test_initialisation_is_deterministic():
     ],
 )
 def test_the_activation_that_follows_chooses(activation, deviation):
-    """400 inputs, 100 units: the deviation of 40,000 draws is within 3 % of He's, Glorot's and LeCun's formulas."""
+    """The deviation of 40,000 draws (400 inputs, 100 units) is within 3 % of He's, Glorot's and LeCun's formulas."""
     W = compose(["dense(100)", activation], (400,), seed=3).parameters["dense.1.W"]
     assert np.std(W) == pytest.approx(deviation, rel=0.03) and abs(np.mean(W)) < 0.02 * deviation * 5
     own = compose(["dense(100, init='normal(0.5)')", activation], (400,), seed=3).parameters["dense.1.W"]
@@ -242,7 +242,7 @@ GRADIENTS = {
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("case", GRADIENTS)
 def test_backward_against_central_differences(case, training):
-    """Of C = sum dy o F(x), by every parameter and every input."""
+    """Derivatives of C = sum dy o F(x) by every parameter and every input."""
     layers, shape = GRADIENTS[case]
     net = randomized(layers, shape)
     rng = np.random.default_rng(1)
@@ -268,7 +268,7 @@ def test_backward_against_central_differences(case, training):
 
 
 def test_backward_repeats_and_follows_the_last_forward():
-    """Gradients are written, not added; another batch size is another program."""
+    """Gradients are written, not added; each batch size has its program."""
     net = randomized(["dense(4)", "tanh", "dense(2)"], (3,))
     rng = np.random.default_rng(2)
     x, dy = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
@@ -306,7 +306,7 @@ def test_any_memory_order_and_a_batch_of_one(count):
     np.testing.assert_array_equal(x, kept)
     np.testing.assert_allclose(net.predict(x), y, rtol=1e-12)
     assert y.flags.owndata and dx.shape == x.shape
-    y[...] = 0  # what comes back is the caller's own
+    y[...] = 0  # the caller owns the result
     assert np.any(net.forward(x))
 
 
@@ -353,7 +353,7 @@ def test_layers_may_be_instances_alone():
 
 @pytest.mark.parametrize("call", ["forward", "predict"])
 def test_numbers_that_the_dtype_cannot_hold(call):
-    """They would become infinite on the way, and the answer NaN; what is infinite already is the caller's own."""
+    """Such inputs would become infinite on the way, and the result NaN; infinite inputs are allowed."""
     net = compose("dense(3) tanh", (2,))
     for given in (np.full((1, 2), 1e300), [[1.0, 1e39]]):
         with pytest.raises(ShapeError, match=r"^x: holds numbers that are too large for float32"):

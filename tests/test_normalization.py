@@ -42,7 +42,7 @@ def test_batchnorm_against_pytorch(case, folder, dtype):
         near(got[ours], v[theirs], dtype)
     got = run(layer, x, None, own, folder, training=False, buffers=buffers)
     near(got["y"], v["predicted"], dtype)
-    near(got["running_mean"], v["mean0"], dtype)  # prediction leaves them
+    near(got["running_mean"], v["mean0"], dtype)  # prediction does not change them
 
 
 @both
@@ -82,7 +82,7 @@ def test_output_has_the_moments_of_offset_and_gain(name, axes, shape, folder):
 @dtypes
 @pytest.mark.parametrize("shape, moves", [((1, 2), False), ((2, 2), True), ((1, 2, 3), True), ((1, 2, 1, 1), False)])
 def test_one_number_of_a_channel_moves_nothing(shape, moves, folder, dtype):
-    """It has no variance; two do, be they of two samples or of two positions."""
+    """One number has no variance; two have one, from two samples or from two positions."""
     x = np.random.default_rng(0).normal(4, 2, shape).astype(dtype)
     got = run(registry.create("batchnorm"), x, np.ones_like(x), {"gain": [2.0, 1.0], "offset": [0.5, 0.0]}, folder)
     assert (got["running_mean"] != 0).all() == moves and (got["running_variance"] != 1).all() == moves
@@ -178,7 +178,7 @@ def test_float32_far_from_zero(name):
 
 
 def test_wide_layers_own_whole_blocks_of_features():
-    """More than 64 features, and not a multiple: every gradient is written once."""
+    """With more than 64 features, not a multiple of 64, every gradient is written once."""
     rng = np.random.default_rng(1)
     x, dy = rng.normal(size=(2, 5, 150))
     got, want = (run(registry.create("layernorm"), x, dy, folder=folder) for folder in ("cpu", "reference"))

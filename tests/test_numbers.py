@@ -1,4 +1,4 @@
-"""Every public number, whatever is given for it: it works, or one sentence names it; no network of NaN comes of it."""
+"""Every public number works for any value, or one sentence names it; no network becomes NaN by it."""
 
 import inspect
 import math
@@ -22,7 +22,7 @@ from nnjit.training import clip
 from nnjit.training.schedules import Schedule
 from nnjit.training.settings import Settings
 
-NEVER = [math.nan, True, "3", None, 1j, [1], {}, (), object()]  # for any number
+NEVER = [math.nan, True, "3", None, 1j, [1], {}, (), object()]  # for any option
 ODD = [math.nan, math.inf, -math.inf, -1, 0, 1e400, True, "3", 2**31, 2**63 - 1, 2**64, 10**30, 10**400, 1e-50, -1e-50,
        1e300, 0.99999999999, 1 + 1e-12, 1.5, np.float32(0.5), np.int64(2), np.bool_(True)]  # fmt: skip
 X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
@@ -30,13 +30,13 @@ X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 
 @pytest.fixture(autouse=True)
 def little_memory(monkeypatch):
-    """A machine of 1 GB, so that what is too large here is too large everywhere."""
+    """Pretend that the machine has 1 GB, so that sizes are too large on every machine."""
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 250_000}
     monkeypatch.setattr(memory.os, "sysconf", sizes.__getitem__)
 
 
 def works(call, word):
-    """Whether a call works; if not it must be refused in one sentence that holds a word."""
+    """Return whether a call works; a refusal must be one sentence that contains a word."""
     try:
         call()
     except DivergenceError:
@@ -51,7 +51,7 @@ def works(call, word):
 
 
 def numeric(catalogue):
-    """(name, option) of every option that takes numbers."""
+    """Return (name, option) of every option that takes numbers."""
     for name in catalogue.names():
         for option, parameter in inspect.signature(catalogue.get(name)).parameters.items():
             kinds = typing.get_args(parameter.annotation) or (parameter.annotation,)
@@ -60,7 +60,7 @@ def numeric(catalogue):
 
 
 def with_option(catalogue, name, option, value, needed=()):
-    """A spec with one option replaced, of the smallest that there is."""
+    """Return the smallest spec with one option replaced."""
     return name, dict(needed) | {option: value}
 
 
@@ -89,7 +89,7 @@ STEPS = {registry.losses: ("loss", "mse"), registry.optimizers: ("optimizer", "s
 @pytest.mark.parametrize("catalogue, name, option", [(c, *each) for c in STEPS for each in numeric(c)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_losses_and_optimizers(catalogue, name, option, dtype):
-    """Five steps with the compiled kernels: theta is finite, or the stop flag is set."""
+    """Make five steps with the compiled kernels: theta is finite, or the stop flag is set."""
     target = np.random.default_rng(1).normal(size=(4, 2)).astype(dtype)
     for value in ODD:
         net = compose("dense(2)", (3,), dtype=dtype)
@@ -202,7 +202,7 @@ def test_arguments(argument):
 
 
 def test_numpy_scalars_are_pythons_afterwards(tmp_path):
-    """So that they can be written down."""
+    """Instances convert numbers to Python's, so that they can be written to a config."""
     made = compose("dense(2)", (np.int64(3),), seed=np.int64(1))
     assert type(made.seed) is int and type(made.input_shape[0]) is int
     made.fit(
@@ -229,7 +229,7 @@ def test_numpy_scalars_are_pythons_afterwards(tmp_path):
     ],
 )
 def test_what_is_beyond_memory_is_refused_before_it_is_taken(call, monkeypatch):
-    """In one sentence with both sizes, where a size is what is wrong; a batch of another shape is another mistake."""
+    """One sentence with both sizes for a wrong size; another sentence for a batch of another shape."""
     with pytest.raises((SpecError, ShapeError), match=r"take .* GB, and this machine has 1\.02 GB|expected shape"):
         call()
 
@@ -276,7 +276,7 @@ def test_a_schedule_that_gives_no_rates(given):
 
 
 def test_a_last_step_that_leaves_no_number():
-    """No loss has seen the theta that it leaves."""
+    """The last theta is not checked by a loss."""
     made = compose("dense(2, init='constant(1)')", (3,))
     with pytest.raises(DivergenceError, match="theta is not finite after step 1"):
         made.fit(X * 1e10, np.ones((4, 2)), loss="mse", optimizer="sgd(lr=1e38)", epochs=1)

@@ -1,4 +1,4 @@
-"""Some of the odd files of `odd_files.py`, the same ones every time; that script draws more."""
+"""Some odd files of `odd_files.py`, the same ones every time; that script draws more."""
 
 import odd_files
 import pytest

@@ -1,4 +1,4 @@
-"""Kernels with the vectors and registers of CPUs that this one need not be."""
+"""Kernels for the vectors and registers of other CPUs."""
 
 import subprocess
 import sys

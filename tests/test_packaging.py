@@ -1,4 +1,4 @@
-"""What is installed, what is imported when, and which way imports run between the rooms."""
+"""Installed files, imports at start-up, and the direction of imports between the rooms."""
 
 import ast
 import json
@@ -17,8 +17,8 @@ from nnjit.registry import builtin
 ROOT = Path(__file__).resolve().parent.parent
 STRUCTURE = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "structure.py")))
 FILES = STRUCTURE.files()
-# Imports inside functions, each for the time of a start or because not every machine has CUDA. The commands are not
-# listed: each imports what it needs when it runs.
+# Imports inside functions, each to start faster or because not every machine has CUDA. The commands are not listed:
+# each imports what it needs when it runs.
 LATE = {
     ("check/kernels", "kernels/gpu/driver"),
     ("check/kernels", "kernels/gpu/launch"),
@@ -29,7 +29,7 @@ LATE = {
     ("network/network", "training/config"),
     ("program/program", "program/device"),
 }
-# Who may import a module by its name: what a user names, the tables of names, and operations (named by their file).
+# Files that may import a module by its name: names of a user, the tables of names, operations (named by their file).
 BY_NAME = {
     "__init__",
     "kernels/operations",
@@ -69,7 +69,7 @@ def test_a_circle_and_an_upward_import_are_seen():
 
 
 def test_imported_names_exist():
-    """In functions too, where nobody meets a wrong one until the function runs."""
+    """Imports in functions count too: a wrong one fails only when the function runs."""
     for name, tree in FILES.items():
         folder = name.split("/")[:-1]
         for node in ast.walk(tree):
@@ -86,7 +86,7 @@ def test_imported_names_exist():
 
 
 def defined(module):
-    """Names that a module gives anything to."""
+    """Names that a module defines."""
     found = set()
     for node in ast.walk(module):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
@@ -121,7 +121,7 @@ def test_modules_are_named_in_the_tables_only():
 
 
 def test_arrows_of_the_tables():
-    """From the registry, which is at the bottom, to what is registered."""
+    """The arrows lead from the registry, which is at the bottom, to the registered classes."""
     rooms = {STRUCTURE.room(target.partition(":")[0].removeprefix("nnjit.").replace(".", "/")) for target in TARGETS}
     assert rooms == {"layers", "training", "data", "network"}
 
@@ -158,7 +158,7 @@ def test_targets_of_the_table_of_names(table):
 
 
 def test_importing_nnjit_imports_neither_numba_nor_numpy():
-    """Neither do the registry and the command line: `nnjit --help` must answer at once."""
+    """The registry and the command line do not import Numba either: `nnjit --help` must answer at once."""
     code = (
         "import json, sys, nnjit, nnjit.registry, nnjit.cli.main;"
         "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"

@@ -1,4 +1,4 @@
-"""Pictures: what a log says is what is drawn, whole and readable, whatever state the run was left in."""
+"""Pictures show the whole log, readably, whatever the state of the run."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ THIRTY = ["conv.1", *(f"residual.{i}.conv.{j}" for i in range(2, 16) for j in (1
 
 
 def records(layers=THREE, epochs=4, per=30, validation=True, seed=0):
-    """Log records of a run that learns: a step line for each step and an epoch line for each epoch."""
+    """Make log records of a run that learns: a step line for each step and an epoch line for each epoch."""
     random = np.random.default_rng(seed)
     lines = []
     for step in range(1, epochs * per + 1):
@@ -74,14 +74,14 @@ def run(tmp_path):
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures in the order they were drawn; kept instead of written."""
+    """Keep the figures in the order they were drawn, instead of writing them."""
     seen = []
     monkeypatch.setattr(theme, "_write", lambda figure, target, suffix: seen.append(figure))
     return seen
 
 
 def curve(axes, gid):
-    """All lines of that meaning, as (x, y) arrays."""
+    """Return all lines of this meaning, as (x, y) arrays."""
     return [np.array(line.get_data(), dtype=float) for line in axes.get_lines() if line.get_gid() == gid]
 
 
@@ -90,7 +90,7 @@ def labels(axes):
 
 
 def png_size(path):
-    """Width and height from the PNG header, independent of matplotlib."""
+    """Read width and height from the PNG header, independently of matplotlib."""
     head = path.read_bytes()[:24]
     assert head[:8] == b"\x89PNG\r\n\x1a\n"
     return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
@@ -469,7 +469,7 @@ def test_filters_takes_the_first_convolution_by_depth_of_the_best_network(run, t
     np.testing.assert_array_equal([image.get_array() for image in images], w.reshape(10, 3, 4))
     limit = np.abs(w).max()
     assert {image.get_clim() for image in images} == {(-limit, limit)}
-    boxes = [image.get_extent() for image in images]  # (left, right, bottom, top), pairwise apart
+    boxes = [image.get_extent() for image in images]  # (left, right, bottom, top), pairwise disjoint
     for i, (left, right, bottom, top) in enumerate(boxes):
         for other in boxes[:i]:
             assert right <= other[0] or other[1] <= left or bottom <= other[3] or other[2] <= top

@@ -14,7 +14,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A folder with examples/nnjit-affine installed by pip; built from a copy, since building leaves files behind."""
+    """Install examples/nnjit-affine into a folder by pip, from a copy, since building leaves files behind."""
     folder = tmp_path_factory.mktemp("plugin")
     shutil.copytree(EXAMPLES / "nnjit-affine", folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
@@ -25,7 +25,7 @@ def installed(tmp_path_factory):
 
 
 def nnjit(cwd, *arguments, site=None, status=0):
-    """What a process of its own prints, which sees the packages in `site`."""
+    """Run a process that sees the packages in `site`; return its output."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if site is not None:
         environment["PYTHONPATH"] = str(site)
@@ -36,7 +36,7 @@ def nnjit(cwd, *arguments, site=None, status=0):
 
 
 def row(table, name):
-    """The cells of one line of a table."""
+    """Return the cells of one line of a table."""
     return next((line.split() for line in table.splitlines() if line.split()[:1] == [name]), None)
 
 

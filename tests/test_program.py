@@ -1,4 +1,4 @@
-"""The program: one text run three ways with the same result, its memory, its schedule, its names."""
+"""The program: one text runs in three ways with the same result; its memory, schedule and names."""
 
 import ast
 import copy
@@ -39,7 +39,7 @@ def program_of(layers, shape, loss="quadratic", optimizer="sgd(lr=0.1)", batch_s
 
 
 def samples(program, count, seed=0):
-    """x and targets for a program: labels or values, as it wants them."""
+    """Draw x and targets for a program: labels or values, as its loss needs."""
     rng = np.random.default_rng(seed)
     net = program.network
     x = rng.normal(size=(count, *net.input_shape)).astype(net.dtype)
@@ -49,13 +49,13 @@ def samples(program, count, seed=0):
 
 
 def train(functions, state, x, y, epochs=3):
-    """Epochs in an order of their own each; returns the losses."""
+    """Train epochs in different orders; return the losses."""
     rng = np.random.default_rng(1)
     return [functions.epoch(state, x, y, rng.permutation(len(x))) for _ in range(epochs)]
 
 
 def assert_same(program, other, losses, other_losses, rtol):
-    """Two states after the same training."""
+    """Compare two states after the same training."""
     state = program.state
     np.testing.assert_allclose(losses, other_losses, rtol=rtol)
     for name in ("theta", "gradient", "moments", "buffers"):
@@ -70,7 +70,7 @@ def assert_same(program, other, losses, other_losses, rtol):
 
 
 def test_ten_points_agree_to_1e_12_over_1000_steps():
-    """Inlined, single samples drawn at random, as in the lecture's example."""
+    """An inlined program with single samples drawn at random, as in the lecture's example."""
     points = data.load("ten_points").train
     program = program_of("dense(2) sigmoid dense(3) sigmoid dense(2) sigmoid", (2,), "quadratic", "sgd(0.05)", 1)
     assert program.plan.inline and not program.labels
@@ -98,7 +98,7 @@ MIXED = [
 
 @pytest.fixture(scope="module")
 def sharded():
-    """64 samples a batch are enough work for four blocks."""
+    """64 samples per batch are enough work for four blocks."""
     program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)
     assert (program.plan.blocks, program.plan.parts, program.plan.inline) == (4, schedule.PARTS, False)
     return program.compile()
@@ -117,7 +117,7 @@ def test_sharded(sharded):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_few_samples_are_divided_by_layers(monkeypatch, batch_size):
-    """Convolutions of every kind and a dense layer, each a loop of its own, on one thread and on more."""
+    """Convolutions of every kind and a dense layer, each in a separate loop, on one thread and on more."""
     monkeypatch.setattr(schedule, "SHARD", 10_000)
     monkeypatch.setattr(schedule, "DIVIDE", 10_000)
     layers = ["conv(40, 3, padding='same')", "relu", "conv(33, 5, padding=2, border='wrap')", "maxpool(2)",
@@ -175,7 +175,7 @@ VARIANTS = {
 
 @pytest.fixture(scope="module")
 def variants():
-    """Name -> a small program compiled, kernels called by symbol, which compiles faster than inlining."""
+    """Return name -> a small compiled program; kernels are called by symbol, which compiles faster than inlining."""
     made = {}
 
     def variant(name):
@@ -210,7 +210,7 @@ def test_labels_are_one_hot_targets(variants):
 
 
 def test_clipping_shortens_the_gradient(variants):
-    """Steps of sgd are -lr g with ||g||_3 at most 0.05, and equal to it where the gradient was longer."""
+    """Steps of sgd are -lr g with ||g||_3 at most 0.05, and equal to it if the gradient was longer."""
     program, state = variants("clipped")
     x, y = samples(program, 4)
     steps = []
@@ -271,7 +271,7 @@ def test_what_does_not_fit_is_refused(variants):
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 @pytest.mark.parametrize("name", ["values", "p = inf"])
 def test_a_gradient_that_is_no_number_stops(name):
-    """A finite loss with a NaN in the gradient: 0 times an infinite weight. What it would spoil is left as it was."""
+    """A finite loss with a NaN in the gradient (0 times an infinite weight): no array that it would spoil changes."""
     layers = ["dense(3)", "sigmoid", "dense(3)", "sigmoid", "dense(2)"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schedule, "INLINE", 0)
@@ -292,7 +292,7 @@ def test_a_gradient_that_is_no_number_stops(name):
 
 
 def trained_bits(program, threads):
-    """Hash of all that two epochs of the sharded program leave behind."""
+    """Hash all arrays after two epochs of the sharded program."""
     x, y = samples(program, 64 * 2 + 3)
     program.network.initialize(7)
     state, before = program.new_state(), numba.get_num_threads()
@@ -306,7 +306,7 @@ def trained_bits(program, threads):
 
 
 def test_the_number_of_threads_changes_no_bit(sharded):
-    """1, 2 and 4; four in a process of their own where Numba was started with fewer."""
+    """Run with 1, 2 and 4 threads; four in another process if Numba was started with fewer."""
     counts = [n for n in (1, 2, 4) if n <= numba.config.NUMBA_NUM_THREADS]
     bits = [trained_bits(sharded, n) for n in counts]
     if 4 not in counts:
@@ -322,7 +322,7 @@ def test_the_number_of_threads_changes_no_bit(sharded):
 
 
 def test_two_threads_with_a_state_each(variants):
-    """What each computes is what it computes alone."""
+    """Each program computes what it computes alone."""
     program, _ = variants("values")
     sets = [samples(program, 40, seed) for seed in (1, 2)]
     alone, together = ([program.new_state(), program.new_state()] for _ in range(2))
@@ -393,7 +393,7 @@ def test_new_state_is_independent():
 
 
 def test_memory_of_a_chain_does_not_grow_with_its_depth():
-    """To predict, a layer's input and output are enough; to train, what the backward pass names is kept."""
+    """For prediction a layer's input and output are enough; training keeps the arguments of the backward pass."""
     sizes = [Program(compose(["dense(16)", "tanh"] * n, (16,)), batch_size=8).plan.arena_size for n in (2, 20)]
     assert sizes[0] == sizes[1] == (4 * 16) * 8
     growth = [program_of(["dense(16)", "tanh"] * n, (16,), batch_size=8).plan.arena_size for n in (2, 3, 4)]
@@ -401,7 +401,7 @@ def test_memory_of_a_chain_does_not_grow_with_its_depth():
 
 
 class Canary:
-    """Runs a text and compares what every kernel reads with what was last written there, sample by sample."""
+    """Run a text and compare the numbers that every kernel reads with those last written there, sample by sample."""
 
     def __init__(self, program, monkeypatch):
         self.plan, self.last, self.compared, self.roots = program.plan, {}, 0, {}
@@ -427,7 +427,7 @@ class Canary:
                 self.roots[id(getattr(self.run, variable))] = program.plan._root(ref)
 
     def check(self, what, slot, n0, n1, before, after):
-        """A kernel that leaves an array as it was has read it (or had nothing to write)."""
+        """Count an array that a kernel does not change as read (or there was nothing to write)."""
         root = self.roots[id(slot)]
         rows = range(n0, n1) if slot.rows else (0,)
         for i, old, new in zip(rows, before, after, strict=True) if slot.rows else [(0, before, after)]:
@@ -475,7 +475,7 @@ def test_nothing_is_overwritten_that_is_still_read(name, monkeypatch):
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_an_overlap_is_seen(name, monkeypatch):
-    """All short-lived arrays at one place: the test above must notice."""
+    """With all short-lived arrays at one address the test above must fail."""
     monkeypatch.setattr(
         plans, "_pack", lambda items: (max(size for _, size in items.values()), dict.fromkeys(items, 0))
     )
@@ -486,7 +486,7 @@ def test_an_overlap_is_seen(name, monkeypatch):
 
 
 def test_gradients_do_not_depend_on_what_was_in_memory():
-    """Every number of a state that is not set on purpose is NaN; the step is the same."""
+    """Every number of a state that is not initialised is NaN; the step is the same."""
     program = program_of(MIXED, (6,), "cross_entropy", batch_size=5)
     run, clean, dirty = program.reference(), program.new_state(), program.new_state()
     for array in (dirty.gradient, dirty.arena, dirty.log):
@@ -499,7 +499,7 @@ def test_gradients_do_not_depend_on_what_was_in_memory():
 
 
 def test_one_loop_between_two_barriers():
-    """Parts of a batch-coupled layer run at once; what follows in the same function might read what is not yet written.
+    """Parts of a batch-coupled layer run at the same time, so the same function must not read their results.
 
     So such a function holds one call, and a residual that begins with such a layer adds its deltas elsewhere.
     """
@@ -533,7 +533,7 @@ def test_blocks():
     assert [schedule.blocks(large, n) for n in (16, 31, 32, 48, 64, 127, 128, 10_000)] == [1, 1, 2, 4, 4, 8, 8, 8]
     assert [schedule.parts(large, n) for n in (3, 4, 64)] == [1, 8, 8]
     assert [schedule.blocks(small, n) for n in (64, 799, 800, 10**6)] == [1, 1, 8, 8]
-    huge = graph("dense(10000)")  # 500,000 multiplications a sample, so 8 samples are a block's work; then 2
+    huge = graph("dense(10000)")  # 500,000 multiplications per sample, so 8 samples are a block's work; then 2
     assert [schedule.blocks(huge, n) for n in (4, 8, 16, 64)] == [1, 1, 2, 8]
     assert [schedule.blocks(graph("dense(200000)"), n) for n in (1, 2, 4, 8)] == [1, 1, 2, 4]
 
@@ -560,7 +560,7 @@ def test_inlined_where_no_layer_has_much_to_do():
 
 
 def identifiers(source):
-    """All names that a text defines or uses, those of arguments included."""
+    """Collect all names that a text defines or uses, those of arguments included."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         found |= {value for value in (getattr(node, key, None) for key in ("id", "arg", "name")) if value}
@@ -598,7 +598,7 @@ def test_names_follow_the_lecture():
 
 
 def test_a_table_first_and_memory_last():
-    """A row for each layer with the equations of its calls; then functions; no array is defined before their end."""
+    """A row for each layer with the equations of its calls, then functions; arrays are defined at the end."""
     program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)
     head, lines = ast.get_docstring(ast.parse(program.source)), program.source.splitlines()
     table = re.sub(r"\s+", " ", head)
@@ -615,7 +615,7 @@ def test_a_table_first_and_memory_last():
 
 @pytest.mark.parametrize("one, two", [("leaky_relu(0.1)", "leaky_relu(0.2)"), ("dropout(0.1)", "dropout(0.2)")])
 def test_an_option_is_in_the_text(one, two):
-    """Though no call passes it: the text is the key under which compiled programs are kept."""
+    """The text contains the seed, though no call passes it: the text is the key of compiled programs."""
     texts = [program_of(f"dense(3) {spec} dense(2)", (3,)).source for spec in (one, two)]
     assert texts[0] != texts[1]
     assert len({re.sub(r"0\.[12]\b", "", text) for text in texts}) == 1
@@ -677,7 +677,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name, names", HOSTILE)
 def test_registered_names_cannot_break_the_text(name, names):
-    """Names that the text itself uses, for layers and parameters: it still says what it should."""
+    """Layers and parameters with names that the text uses: it still says what it should."""
     times(name, *names)
     try:
         program = program_of([name, "dense(2)", name], (3,), batch_size=4)

@@ -22,7 +22,7 @@ from nnjit.training.trainer import History
 
 ROOT = Path(__file__).resolve().parent.parent
 STRUCTURE = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "structure.py")))
-# Imports for type checkers only, which never run: what a `__getattr__` loads when it is first named.
+# Imports for type checkers only, which never run: the modules that a `__getattr__` loads.
 FOR_TYPES = {
     ("__init__", "errors"),
     ("__init__", "network/compose"),
@@ -49,7 +49,7 @@ def test_the_page_has_its_tables():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_public_names_of_a_module(name):
-    """Listed is what the module exports, in both directions."""
+    """docs/api.md lists exactly the names that the module exports."""
     module = import_module(name)
     defined = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == name and n[0] != "_"]
     assert sorted(MODULES[name]) == sorted(getattr(module, "__all__", defined))
@@ -76,7 +76,7 @@ def test_public_names_of_classes():
 
 
 def _functions():
-    """Name -> function, of all that docs/api.md names and of the methods that plug-ins override."""
+    """Return name -> function, for all names of docs/api.md and the methods that plug-ins override."""
     # Made by decorators that every cached kernel's key depends on; they take and give functions.
     apart = {"kernel", "elementwise", "operation"}
     for name, names in MODULES.items():
@@ -120,7 +120,7 @@ def test_the_package_says_that_it_is_typed():
 
 
 def test_imports_for_type_checkers():
-    """None runs, and each names what the same file loads at its first use."""
+    """These imports never run, and each names what the same file loads at its first use."""
     found = set()
     for name, tree in STRUCTURE.files().items():
         blocks = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
@@ -131,7 +131,7 @@ def test_imports_for_type_checkers():
 
 
 def test_a_program_has_its_functions_from_the_start():
-    """No call of `compile` is needed; a program without a loss has no step, and says why."""
+    """Functions work without a call of `compile`; a program without a loss has no step, and says why."""
     net = registry.compose("dense(2)", (3,))
     program = net.compile("mse", "sgd", batch_size=2)
     assert {"predict", "step", "epoch", "run"} <= set(dir(program))

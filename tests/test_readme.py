@@ -1,4 +1,4 @@
-"""What README.md shows, run: every block of Python whole, and every command read by the command line.
+"""README.md: every block of Python runs whole, and the command line accepts every command.
 
 The blocks for bash are run as a whole by .ci/run.
 """
@@ -24,14 +24,14 @@ def test_every_block_is_of_a_known_language():
 
 @pytest.mark.parametrize("number", range(len(BLOCKS["python"])))
 def test_python(here, number):
-    """As a file of its own, in an empty folder, with a warning as an error."""
+    """Run it as a file in an empty folder, with warnings as errors."""
     (here / "readme.py").write_text(BLOCKS["python"][number])
     done = subprocess.run([sys.executable, "-W", "error", "readme.py"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_layer_passes_its_check(here):
-    """The layer that README shows is right: gradients, threads, races."""
+    """The layer that README.md shows is right: gradients, threads, races."""
     (block,) = [block for block in BLOCKS["python"] if "@register" in block]
     (here / "readme.py").write_text(block)
     command = [
@@ -48,7 +48,7 @@ def test_the_layer_passes_its_check(here):
 
 
 def commands():
-    """All `nnjit ...` of the blocks and of the prose, as lists of words."""
+    """Return all `nnjit ...` of the blocks and of the prose, as lists of words."""
     lines = [line for block in BLOCKS["bash"] + BLOCKS["sh"] for line in re.split(r"&&|\n", block)]
     lines += re.findall(r"`(nnjit [^`]*)`", TEXT)
     for line in lines:
@@ -59,12 +59,12 @@ def commands():
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
 def test_commands_are_read(words):
-    """Their verbs and options exist, and take such values."""
+    """Their commands and options exist, and take such values."""
     context = click.Context(nnjit)
     group, (verb, *rest) = nnjit, words
     found = group.get_command(context, verb)
     assert found is not None
-    if not rest:  # the prose names the verb alone
+    if not rest:  # the prose names the command alone
         return
     rest = ["DIR" if re.fullmatch(r"[A-Z_]+(\.\.\.)?", word) else word for word in rest]
     with found.make_context(verb, rest, parent=context) as inner:
@@ -73,7 +73,7 @@ def test_commands_are_read(words):
 
 
 def test_options_in_the_table_exist():
-    """`--option` after a verb, in its row of the table."""
+    """`--option` after a command, in its row of the table."""
     rows = [(verb, row) for row in TEXT.splitlines() for verb in re.findall(r"^\| `nnjit (\w+)", row)]
     assert len(rows) >= 9
     for verb, row in rows:

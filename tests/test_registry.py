@@ -29,7 +29,7 @@ CATALOGUES = {
 
 
 def option_class(name, module=__name__, **attributes):
-    """A class as a module would define it."""
+    """Make a class as a module would define it."""
     return type(name, (Options,), {"__module__": module, "__qualname__": name, **attributes})
 
 
@@ -40,7 +40,7 @@ def things():
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes a file under a folder of sys.path, and forgets the modules it led to afterwards."""
+    """Return a function that writes a file under a folder of sys.path; its modules are forgotten afterwards."""
     before = dict(sys.modules)
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -58,7 +58,7 @@ def write(tmp_path, monkeypatch):
 
 
 def distribution(write, name, points):
-    """Metadata as an installer leaves it."""
+    """Write metadata as an installer does."""
     folder = f"{name.replace('-', '_')}-1.0.dist-info"
     write(f"{folder}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     write(f"{folder}/entry_points.txt", points)
@@ -144,7 +144,7 @@ def test_unregister_takes_one_name(things):
     things.register("foo")(other)
     assert things.get("foo") is other and things.get("bar") is cls
     things.register("baz")(cls)
-    assert things.name_of(cls) == "baz"  # "foo" is another's by now
+    assert things.name_of(cls) == "baz"  # now another class is "foo"
 
 
 def test_name_of_is_not_inherited(things):
@@ -253,7 +253,7 @@ class B(Options): pass
 
 @pytest.fixture
 def self_registering(write):
-    """A catalogue whose table names a module that registers itself on import, as nnjit's own modules do."""
+    """Make a catalogue whose table names a module that registers itself on import, as nnjit's modules do."""
     write("test_catalogue_holder.py", "things = None")
     things = Catalogue("thing", "test.things", {"a": "self_things:A", "b": "self_things:B"})
     importlib.import_module("test_catalogue_holder").things = things
@@ -341,7 +341,7 @@ def test_entry_points_are_loaded_when_named(write, things):
             things.get(name)
         assert "plug-in ep-dist (ep_" in sentence(error) and part in sentence(error)
         assert part in things.broken()[name]
-    assert re.search(r"bad\.py:3\)$", things.broken()["bad"])  # where the plug-in's own code failed
+    assert re.search(r"bad\.py:3\)$", things.broken()["bad"])  # the plug-in's code failed
     assert things.names() == ["also_good", "bad", "gone", "good", "number"]  # the others are still there
 
 
@@ -404,7 +404,7 @@ class Hinge(Options):
 
 @pytest.fixture
 def clean_losses():
-    """Losses registered by a test are gone after it, as if they had never been."""
+    """Losses registered by a test are gone after it."""
     before = dict(registry.losses._classes)
     yield
     registry.losses._classes.clear()
@@ -508,7 +508,7 @@ def test_plugins_that_are_not_there(tmp_path, monkeypatch, given, part):
 
 
 def python(*arguments, code, cwd, path=None):
-    """Run code in an interpreter of its own and return what it printed."""
+    """Run code in another interpreter and return what it printed."""
     environment = {**os.environ, "PYTHONPATH": str(path) if path else ""}
     command = [sys.executable, *arguments, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
@@ -543,7 +543,7 @@ LIGHT = " ".join(name for name in SUBMODULES if name != "compose")  # compose ne
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """The tree as a plain install lays it down."""
+    """Copy the tree as a plain install does."""
     folder = tmp_path_factory.mktemp("site")
     for name in ("registry", "__init__.py", "errors.py"):
         source, target = ROOT / name, folder / "nnjit" / name
@@ -563,7 +563,7 @@ def test_both_spellings_are_one_module_as_installed_here(order):
 
 @pytest.mark.parametrize("order", ["registry nnjit.registry", "nnjit.registry registry"])
 def test_both_spellings_are_one_module_with_a_plain_install(order, copy):
-    """-S leaves out site-packages, and with it whatever install of nnjit runs this test."""
+    """-S leaves out site-packages, and with it the install of nnjit that runs this test."""
     printed = python("-S", code=BOTH.format(order=order, names=LIGHT), cwd=ROOT, path=copy)
     assert Path(printed) == copy / "nnjit" / "registry" / "__init__.py"
 

@@ -1,4 +1,4 @@
-"""Layers that only rename shapes, and the container residual: options, shapes, and a network that uses them."""
+"""Layers that only change shapes, and the container residual: options, shapes, and a network that uses them."""
 
 import numpy as np
 import pytest

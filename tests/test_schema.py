@@ -1,4 +1,4 @@
-"""Later data is matched with what a network was trained on: columns and classes by name, numbers by their scale."""
+"""Later data is matched with the training data: columns and classes by name, numbers by their scale."""
 
 import csv
 import json
@@ -22,14 +22,14 @@ KINDS = ("cat", "cow", "dog")
 
 
 def rows_of(count, seed):
-    """Rows (a, b, c) and kinds that they tell."""
+    """Draw rows (a, b, c) and kinds that depend on them."""
     rng = np.random.default_rng(seed)
     kinds = rng.integers(0, 3, count)
     return rng.normal(size=(count, 3)) + 3 * np.eye(3)[kinds], [KINDS[kind] for kind in kinds]
 
 
 def write_table(path, x, kinds, columns="abc", validation=0):
-    """The columns in this order, the kind between the first two."""
+    """Format the columns in this order, the kind between the first two."""
     with open(path, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([columns[0], "kind", *columns[1:]])
@@ -41,7 +41,7 @@ def write_table(path, x, kinds, columns="abc", validation=0):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A run on a table of words, and more rows of its kind."""
+    """Make a run on a table of words, and more such rows."""
     folder = tmp_path_factory.mktemp("table")
     spec = write_table(folder / "train.csv", *rows_of(90, 0), validation=0.1)
     layers = ["--layers", "dense(3)", "--epochs", "8", "--optimizer", "adam(lr=0.1)"]
@@ -54,7 +54,7 @@ def measured(*arguments, **named):
 
 
 def by_hand(net, x, labels):
-    """Accuracy and loss in NumPy."""
+    """Compute accuracy and loss in NumPy."""
     z = x @ net.parameters["dense.1.W"].T.astype(float) + net.parameters["dense.1.b"]
     e = z - z.max(1, keepdims=True)
     return np.mean(z.argmax(1) == labels), np.mean(np.log(np.exp(e).sum(1)) - e[np.arange(len(x)), labels])
@@ -238,7 +238,7 @@ def test_raw_bytes_are_predicted_at_the_scale_of_training(trained, here):
         (lambda x: x.astype(np.int64), "the numbers are up to 16"),
         (lambda x: x / 255, "the numbers are up to 0.0627"),
         (lambda x: x.astype(np.float16) * 16, "the numbers are up to 256"),
-        (lambda x: x * np.uint8(15), "the numbers are up to 15 "),  # pictures of 0 to 255
+        (lambda x: x * np.uint8(15), "the numbers are up to 15 "),  # pictures with values 0 to 255
     ],
 )
 def test_numbers_at_another_scale_are_refused(trained, here, change, match):
@@ -287,7 +287,7 @@ BYTES = np.random.default_rng(0).integers(0, 256, (32, 16)).astype(np.uint8)
     ],
 )
 def test_arrays_of_another_kind_or_range(small, training, later, fits):
-    """Of net.predict, net.evaluate and the validation set of net.fit alike."""
+    """The sentence of net.predict, net.evaluate and the validation set of net.fit is the same."""
     fitted(small, training)
     calls = [
         lambda: small.predict(later),
@@ -361,7 +361,7 @@ def test_bytes_for_a_file_that_says_nothing_of_scale(small, here):
     holds_bytes=st.booleans(), count=st.integers(1, 3),
 )  # fmt: skip
 def test_arrays_and_splits_are_judged_alike(scale, factor, kind, holds_bytes, count):
-    """`scaled_array`, which takes the short way, agrees with `scaled` and with the rule as it is written."""
+    """`scaled_array`, which takes a shortcut, agrees with `scaled` and with the stated rule."""
     known = Schema(holds_bytes=holds_bytes, scale=1 / 255 if holds_bytes else 1.0, largest=scale)
     x = np.random.default_rng(count).uniform(-1, 1, (count, 5)) * scale * factor
     x = np.clip(x, 0, 255).astype(kind) if kind == "u1" else x.astype(kind)

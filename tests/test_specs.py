@@ -1,4 +1,4 @@
-"""Specs are read as data, options are validated by type, and a spec written is a spec that reads back."""
+"""Specs are read as data, options are validated by type, and a written spec reads back as the same spec."""
 
 import ast
 import math
@@ -47,7 +47,7 @@ class Extended(Sample):
 
 
 def sentence(error):
-    """The error's text, which must be one line."""
+    """Return the error's text, which must be one line."""
     text = str(error.value)
     assert text and "\n" not in text
     return text
@@ -84,7 +84,7 @@ def test_forms(text, expected):
 def test_the_key_of_a_table_is_the_word_of_the_kind():
     table = {"dataset": "csv", "path": "x"}
     assert parse(table, "dataset") == Spec("csv", (), {"path": "x"})
-    assert table == {"dataset": "csv", "path": "x"}  # the user's own dict stays as it was
+    assert table == {"dataset": "csv", "path": "x"}  # the user's dict does not change
     with pytest.raises(SpecError, match="does not say which layer"):
         parse(table, "layer")
 
@@ -137,7 +137,7 @@ def test_unreadable(text, part):
     with pytest.raises(SpecError) as error:
         parse(text)
     assert part in sentence(error)
-    assert len(sentence(error)) < 400  # whatever came in
+    assert len(sentence(error)) < 400  # for every input
 
 
 ALPHABET = "()[]{}'\",=.-+*0159einfxa_ \\\n#:jJ"
@@ -154,7 +154,7 @@ def test_any_text_is_a_spec_or_one_sentence(text):
         spec = parse(text)
     except SpecError as error:
         assert "\n" not in str(error)
-        str(error).encode()  # printable wherever it goes
+        str(error).encode()  # printable everywhere
         return
     assert repr(parse(str(spec))) == repr(spec)
 
@@ -378,7 +378,7 @@ samples = st.builds(
 @given(samples)
 def test_a_spec_makes_an_equal_instance(sample):
     again = things.create(sample.spec())
-    assert repr(again.options()) == repr(sample.options())  # repr tells 1 from True and from 1.0
+    assert repr(again.options()) == repr(sample.options())  # repr distinguishes 1 from True and from 1.0
     assert again.spec() == sample.spec()
     table = things.create({"thing": "sample", **sample.options()})
     assert table.spec() == sample.spec()

@@ -1,4 +1,4 @@
-"""The summary against the linear map that a network is: built column by column, its non-zeros and reach counted."""
+"""The summary against the linear map of a network: built column by column, its non-zeros and reach counted."""
 
 import re
 
@@ -9,14 +9,14 @@ from nnjit.program.program import Program
 
 
 def rows(net):
-    """name -> cells of the table's rows."""
+    """Return name -> cells of the table's rows."""
     lines = net.summary().split("\n\n")[1].splitlines()
     found = [re.split(r" {2,}", line.strip()) for line in lines[1:] if not line.startswith("-")]
     return {cells[0]: cells[1:] for cells in found}
 
 
 def matrix(net):
-    """The matrix of F, whose biases are 0, by applying the reference kernels to the unit vectors."""
+    """Compute the matrix of F, whose biases are 0, by applying the reference kernels to the unit vectors."""
     x = np.eye(int(np.prod(net.input_shape))).reshape(-1, *net.input_shape)
     program = Program(net, batch_size=len(x), backward=True)
     program.input.of(program.state, 0, len(x))[...] = x
@@ -52,7 +52,7 @@ def test_receptive_field_is_how_far_a_cell_sees():
         "avgpool((1, 2), stride=1)",
     ]
     net = registry.compose(layers, input_shape=(1, 20, 19), dtype="float64")
-    column = matrix(net)[:, net.output_shape[2] + 1].reshape(20, 19)  # what one output cell away from the border sees
+    column = matrix(net)[:, net.output_shape[2] + 1].reshape(20, 19)  # of an output cell away from the border
     seen = [np.ptp(np.nonzero(column)[axis]) + 1 for axis in (0, 1)]
     assert rows(net)["avgpool.5"][-2] == f"{seen[0]}x{seen[1]}"
 

@@ -1,4 +1,4 @@
-"""One network in several threads, in forked processes, as a copy; what it keeps in memory."""
+"""One network in several threads, in forked processes and as a copy; its memory."""
 
 import copy
 import gc
@@ -22,7 +22,7 @@ from nnjit.training.trainer import Trainer
 from numba import prange
 
 LAYERS = ["dense(6)", "batchnorm", "tanh", "dropout(0.3)", "dense(3)"]
-SHARDED = ["dense(400)", "relu", "dense(3)"]  # of 64 samples: four blocks
+SHARDED = ["dense(400)", "relu", "dense(3)"]  # 64 samples: four blocks
 
 
 def network(layers=LAYERS, inputs=5, seed=0):
@@ -39,7 +39,7 @@ def samples(count, inputs=5, seed=0):
 
 
 def at_once(count, call):
-    """call(0) to call(count - 1), each in a thread, begun together; their results."""
+    """Start call(0) to call(count - 1) together, each in a thread; return their results."""
     barrier = threading.Barrier(count)
 
     def begin(i):
@@ -51,7 +51,7 @@ def at_once(count, call):
 
 
 def elsewhere(call):
-    """A call in another thread."""
+    """Make a call in another thread."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result()
 
@@ -61,7 +61,7 @@ def elsewhere(call):
 
 @pytest.mark.parametrize("layers", [LAYERS, SHARDED], ids=["serial", "sharded"])
 def test_calls_in_threads_give_what_serial_ones_give(layers):
-    """Every call of 8 threads, the first ones at once; sizes of batches differ, so that programs are made meanwhile."""
+    """Calls of 8 threads, the first ones at once, with different batch sizes, so that programs are made meanwhile."""
     x = [samples(20 + 9 * i, seed=i) for i in range(8)]
 
     def calls(net, i):
@@ -104,7 +104,7 @@ def test_networks_of_one_text_share_its_functions():
 
 
 def test_a_backward_goes_with_the_forward_of_its_thread():
-    """Other threads' forward passes, in training too, come between."""
+    """Forward passes of other threads, in training too, come between."""
     x, turn = [samples(4 + i, seed=i)[0] for i in range(6)], threading.Lock()
     dy = [np.ones((4 + i, 3)) for i in range(6)]
 
@@ -137,7 +137,7 @@ def test_a_thread_without_forward_has_no_backward():
 
 
 def test_running_statistics_of_passes_in_threads():
-    """Forty passes over the same batch, five threads: each counts."""
+    """Forty passes over the same batch, in five threads: each counts."""
     x, one, net = samples(8)[0], network(), network()
     for _ in range(40):
         one.forward(x, training=True)
@@ -147,7 +147,7 @@ def test_running_statistics_of_passes_in_threads():
 
 @pytest.fixture
 def paused(monkeypatch):
-    """What waits inside a function until it is let go: paused(module, name, call) -> a context."""
+    """Return paused(module, name, call), a context in which a call waits inside a function."""
 
     class Paused:
         def __init__(self, where, name, call):
@@ -239,7 +239,7 @@ def test_sizes_that_are_none(size):
 
 
 def test_batches_have_the_size_that_was_asked():
-    """A layer that sees its whole batch tells the difference."""
+    """A layer that sees its whole batch shows the difference."""
 
     @registry.register("centred_for_test_threads", force=True)
     class Centred(Layer):
@@ -262,7 +262,7 @@ def test_batches_have_the_size_that_was_asked():
 
 
 def test_at_most_eight_arenas():
-    """Of batches of any size, and after more than eight at once."""
+    """Arenas for batches of any size, and after more than eight at once."""
     net, (x, _) = network(), samples(128)
     for size in range(1, 129):
         net.forward(x[:size])
@@ -277,7 +277,7 @@ def test_at_most_eight_arenas():
 
 
 def run(script, *arguments, timeout=120, **environment):
-    """A script in a process of its own; what it prints."""
+    """Run a script in another process; return its output."""
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], env=os.environ | environment, timeout=timeout, capture_output=True,
         text=True,
@@ -351,7 +351,7 @@ def ended(pid):
 
 
 def layers_of_threads():
-    """Numba's threading layers that can be had here."""
+    """Return Numba's threading layers that are available here."""
     from numba.np.ufunc import parallel  # noqa: F401
 
     found = ["workqueue"]
@@ -370,7 +370,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without for
 @forks
 @pytest.mark.parametrize("threading_layer", layers_of_threads())
 def test_a_forked_child_trains_with_the_same_bits(threading_layer):
-    """What its parent has run, and a network that nobody has compiled yet; a child of the child; the parent goes on."""
+    """A child runs its parent's programs and compiles a new network; so does its child; the parent continues."""
     script = """
 want = work()
 net = compose(["dense(400)", "relu", "dense(3)"], (300,))
@@ -420,7 +420,7 @@ assert codes == [0] * 6, codes
 
 @pytest.mark.parametrize("threading_layer", layers_of_threads())
 def test_programs_in_threads_and_in_parallel_loops(threading_layer):
-    """Three trainings at once, and predictions in the user's own parallel loop: as one after the other."""
+    """Three trainings at once, and predictions in the user's parallel loop, give what they give one after the other."""
     script = """
 from concurrent.futures import ThreadPoolExecutor
 
@@ -445,7 +445,7 @@ for _ in range(20):
 
 
 def test_bits_without_threads(monkeypatch):
-    """One block after the other, as in a forked process: what threads give."""
+    """The blocks run one after the other, as in a forked process, with the result of threads."""
     from nnjit.program import fork
 
     x, y = samples(64)
@@ -469,7 +469,7 @@ def test_bits_without_threads(monkeypatch):
 
 
 def used():
-    """A network that has predicted, gone forward and backward, and trained."""
+    """Make a network that has predicted, gone forward and backward, and trained."""
     net, (x, y) = network(), samples(9)
     net.predict(x)
     net.forward(x, training=True)
@@ -599,4 +599,4 @@ def test_what_the_composition_decides_cannot_be_assigned(name):
     net = network()
     with pytest.raises(UsageError, match=f"{name} .*(write into one|compose another)"):
         setattr(net, name, {})
-    net.note = "one's own"  # other names are the user's
+    net.note = "one's own"  # the user owns other names

@@ -1,6 +1,6 @@
-"""Convolutions and pooling beside PyTorch, where it is installed: drawn geometries, forward and every gradient.
+"""Convolutions and pooling against PyTorch, if it is installed: drawn geometries, forward and every gradient.
 
-What PyTorch said about fixed geometries is in vectors/windows.npz, read by the tests of both.
+PyTorch's results for fixed geometries are in vectors/windows.npz, which the tests of both read.
 """
 
 import numpy as np

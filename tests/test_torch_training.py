@@ -1,6 +1,6 @@
-"""PyTorch side by side, where it is installed: normalisations, dense, softmax, losses and updates on drawn cases.
+"""PyTorch, if it is installed, in drawn cases: normalisations, dense, softmax, losses and updates.
 
-What PyTorch said about fixed cases is in vectors/training.npz, read by the tests of each subject.
+PyTorch's results for fixed cases are in vectors/training.npz, which the tests of each subject read.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def near(got, want, dtype, name):
 
 
 def compare(layer, function, x, dy, own, dtype):
-    """Forward and every gradient; PyTorch computes in float64."""
+    """Compare forward and every gradient; PyTorch computes in float64."""
     got = run(layer, x, dy, own)
     tensors = {"x": leaf(x)} | {name: leaf(value) for name, value in own.items()}
     y = function(**tensors)

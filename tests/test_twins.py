@@ -1,4 +1,4 @@
-"""The folders of kernels are twins: same files, same functions, same arguments. By inspection, nothing is compiled."""
+"""The folders of kernels have the same files, functions and arguments, by inspection; nothing is compiled."""
 
 import ast
 from pathlib import Path
@@ -14,7 +14,7 @@ DEVICES = [folder for folder in ("cpu", "cuda") if (KERNELS / folder).is_dir()]
 
 
 def files(folder):
-    """File -> name -> definition of its public functions; in a device's folder those marked as kernels."""
+    """Map file -> name -> definition of its public functions; in a device's folder of those marked as kernels."""
     found = {}
     for file in sorted((KERNELS / folder).glob("*.py")):
         body = ast.parse(file.read_text(encoding="utf-8")).body
@@ -29,7 +29,7 @@ def files(folder):
 
 
 def is_kernel(definition):
-    """Marked @kernel, a loop; or on CUDA @launcher, what says which code of blocks runs on which grid."""
+    """Functions marked @kernel, or on CUDA @launcher."""
     return is_loop(definition) or "launcher" in marks(definition)
 
 
@@ -46,7 +46,7 @@ for folder in ("reference", *DEVICES):
     FILES[folder] = files(folder)
 OTHER = {file: "conv" for file in ("winograd", "conv_filters", "conv_depthwise")}  # other algorithms for some functions
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
-SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA as they are
+SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
 TWINS = [(folder, file) for folder in DEVICES for file in FILES[folder]]
 
 
@@ -70,7 +70,7 @@ def test_a_kernel_that_is_the_same_on_both_devices_stands_once():
 
 
 def body(definition):
-    """The statements, without the docstring."""
+    """Return the statements, without the docstring."""
     return [ast.unparse(node) for node in definition.body[bool(ast.get_docstring(definition)) :]]
 
 
@@ -116,7 +116,7 @@ def is_prange(node):
 
 
 def test_operations_are_found_and_are_kernels():
-    """Every operation that a built-in layer or loss names is there in all folders."""
+    """Every operation of a built-in layer or loss exists in all folders."""
     named = set()
     for cls in [layers.get(name) for name in builtin.LAYERS] + [losses.get(name) for name in builtin.LOSSES]:
         named |= {value for base in cls.__mro__ for value in vars(base).values() if isinstance(value, Operation)}

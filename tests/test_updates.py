@@ -20,7 +20,7 @@ both = pytest.mark.parametrize("folder", ["cpu", "reference"])
 
 
 class Descent:
-    """Steps of an optimizer's kernel, its arguments bound by name as the program does."""
+    """Run steps of an optimizer's kernel, its arguments bound by name as in the program."""
 
     def __init__(self, spec, theta, folder):
         self.optimizer, self.theta, self.step = registry.optimizers.create(spec), theta.copy(), 0
@@ -60,7 +60,7 @@ def test_lecture_update_formula(folder):
 @pytest.mark.parametrize("spec", ["adam(0.1)", "adamw(0.1, weight_decay=0)"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_first_step_of_adam_is_the_learning_rate(spec, folder, dtype):
-    """Freed of their bias the moments are g and g^2, so theta moves by eta sign(g), however large g."""
+    """Without their bias the moments are g and g^2, so theta moves by eta sign(g), for any size of g."""
     descent = Descent(spec, np.zeros(4, dtype), folder)
     descent.step = 1
     descent(np.array([1e-3, -1.0, 50.0, -1e6]))

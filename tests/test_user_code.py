@@ -1,4 +1,4 @@
-"""A user's own jitted function that calls a network: cached once, right for every network it is given."""
+"""A user's jitted function that calls a network: cached once, right for every network that it is given."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 from nnjit.program.program import Program
 from nnjit.registry import compose
 
-# What a user would write: a simulation that asks a network, and one that also trains it on the way.
+# A user's code: a simulation that calls a network, and one that also trains it.
 USER = '''
 import numpy as np
 from numba import njit
@@ -37,7 +37,7 @@ def adapt(step, predict, state, x, target, y):
     return loss
 '''
 
-# The process: a network of a width and seed, and what the user's functions make of it.
+# The process: a network of a width and seed, and the results of the user's functions.
 PROCESS = """
 import json, sys
 import numpy as np
@@ -60,7 +60,7 @@ print(json.dumps({
 
 
 def expected(width, seed):
-    """The same with the reference kernels, in plain Python."""
+    """Compute the same with the reference kernels, in plain Python."""
     net = compose([f"dense({width})", "tanh", "dense(2)"], (50,), dtype="float64", seed=seed)
     program = Program(net, "mse", "sgd(lr=0.1)", batch_size=4)
     run, x, way = program.reference(), np.linspace(-1, 1, 200).reshape(4, 50), 0.0
@@ -74,7 +74,7 @@ def expected(width, seed):
 
 
 def test_a_cached_function_calls_the_network_it_is_given(tmp_path):
-    """Two processes, other weights and another width: the second compiles nothing of the user's and answers right."""
+    """Two processes with other weights and another width: the second compiles none of the user's code and is right."""
     (tmp_path / "user_code.py").write_text(USER)
     (tmp_path / "process.py").write_text(PROCESS)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}

@@ -1,7 +1,7 @@
-"""Convolutions and pooling by PyTorch: geometries to draw, and what PyTorch makes of them, gradients included.
+"""Convolutions and pooling in PyTorch: drawn geometries, and PyTorch's results and gradients.
 
-Used by vectors/write_vectors.py, which stores the answers, and by test_torch_peers.py, which asks as it goes.
-Padding and borders are spelled out here once more, so that nothing of nnjit's arithmetic is compared with itself.
+vectors/write_vectors.py stores the results; test_torch_peers.py compares directly. Padding and borders are computed
+here independently, so that nnjit's arithmetic is not compared with itself.
 """
 
 from itertools import chain
@@ -18,7 +18,7 @@ PARAMETERS = ("W", "b")
 
 
 def geometry(family, pick):
-    """A layer and an input shape (N, C, *spatial) that it takes.
+    """Draw a layer and an input shape (N, C, *spatial) that it takes.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def padding(pick, rank, most):
 
 
 def numbers(rng, shape):
-    """Odd multiples of 1/16: exact in float32, never 0, and now and then equal."""
+    """Draw odd multiples of 1/16: exact in float32, never 0, and sometimes equal."""
     return (2 * rng.integers(-16, 16, shape) + 1) / 16
 
 
 def answer(layer, x, dy, W=None, b=None):
-    """y and dx (and dW, db) in float64, by PyTorch; `dy` is a function of the shape of y."""
+    """Compute y and dx (and dW, db) in float64, by PyTorch; `dy` is a function of the shape of y."""
     tensors = {"x": _leaf(x)} | {k: _leaf(v) for k, v in zip(PARAMETERS, (W, b), strict=True) if v is not None}
     y = _function(layer)(layer, **tensors)
     dy = dy(tuple(y.shape))
@@ -108,7 +108,7 @@ def _tuple(value, rank):
 
 
 def _sides(layer, kernel, dilation=1):
-    """(before, after) for each dimension."""
+    """Return (before, after) for each dimension."""
     rank = len(kernel)
     spans = [d * (k - 1) for k, d in zip(kernel, _tuple(dilation, rank), strict=True)]
     if layer.padding == "valid":

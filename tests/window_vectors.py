@@ -1,4 +1,4 @@
-"""Reads vectors/windows.npz (see vectors/write_vectors.py) and compares layers with it."""
+"""Reader of vectors/windows.npz (see vectors/write_vectors.py), and comparison of layers with it."""
 
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from nnjit import registry
 
 @cache
 def cases():
-    """(layer, x, parameters, dy, wanted) for every stored geometry, in float64."""
+    """Yield (layer, x, parameters, dy, wanted) for every stored geometry, in float64."""
     with np.load(Path(__file__).parent / "vectors" / "windows.npz") as file:
         texts, inputs, outputs = file["cases"].tolist(), _Tape(file["inputs"] / 16), _Tape(file["outputs"])
     found = []
@@ -29,7 +29,7 @@ def cases():
 
 
 class _Tape:
-    """A flat array that is taken off piece by piece."""
+    """A flat array that is read piece by piece."""
 
     def __init__(self, numbers):
         self.numbers, self.at = numbers, 0
@@ -44,7 +44,7 @@ class _Tape:
 
 
 def compare(names, dtype, folder, tolerance):
-    """Forward and every gradient of the stored cases of these layers; returns how many there were."""
+    """Compare forward and every gradient in the stored cases of these layers; return the number of cases."""
     chosen = [case for case in cases() if registry.name_of(type(case[0])) in names]
     for layer, x, parameters, dy, wanted in chosen:
         got = run(layer, x.astype(dtype), dy.astype(dtype), parameters, folder)
@@ -53,7 +53,7 @@ def compare(names, dtype, folder, tolerance):
 
 
 def near(got, wanted, tolerance, label):
-    """Within `tolerance` of the largest number of each array (at least 1)."""
+    """Compare within `tolerance` of the largest number of each array (at least 1)."""
     for name, want in wanted.items():
         bound = tolerance * max(1.0, np.abs(want).max(initial=0))
         np.testing.assert_allclose(got[name], want, rtol=0, atol=bound, err_msg=f"{label}: {name}")

@@ -2,11 +2,11 @@
 
     python tests/wrong_calls.py --count 10000 --seed 1
 
-Every call is drawn from (seed, number), so one that goes wrong is repeated by ``--first NUMBER --count 1``. Children
-make 150 calls each; where a child dies, its last call is made again alone. A call must end in one sentence (an
-NnjitError, what the program's text raises, or a typing error that says what a function takes), or be right after all:
-its result is then compared with NumPy's. What a refused call leaves in its output is NaN, and the next right call with
-the same state must give the right numbers.
+Every call is drawn from (seed, number), so ``--first NUMBER --count 1`` repeats one that fails. Children make 150 calls
+each; if a child dies, its last call is made again alone. A call must end in one sentence (an NnjitError, an error of
+the program's text, or a typing error that says what a function takes), or be right after all: its result is then
+compared with NumPy's. A refused call leaves NaN in its output, and the next right call with the same state must give
+the right numbers.
 """
 
 import argparse
@@ -24,9 +24,9 @@ import numpy as np
 from numba import njit, prange
 from numba.core.errors import TypingError
 
-A_CHILD = 150  # calls
-SECONDS = 600  # that a child may take
-SENTINEL = 7.0  # what an output holds before the call
+A_CHILD = 150  # calls of a child
+SECONDS = 600  # seconds that a child may take
+SENTINEL = 7.0  # value of an output before the call
 
 
 @njit(cache=True)
@@ -66,7 +66,7 @@ def step_in_prange(step, state, x, target, loss):
 
 
 class Wrong(AssertionError):
-    """The call ended in no way that is allowed."""
+    """The call ended in a way that is not allowed."""
 
 
 class Things:
@@ -89,17 +89,17 @@ class Things:
 
 
 def expected(net, x):
-    """F(x) of the networks above, by NumPy."""
+    """Compute F(x) of the networks above in NumPy."""
     p = {name: array.astype(float) for name, array in net.parameters.items()}
     a = np.tanh(np.asarray(x, float) @ p["dense.1.W"].T + p["dense.1.b"])
     return a @ p["dense.3.W"].T + p["dense.3.b"]
 
 
-# What is drawn
+# Draws
 
 
 def odd_array(rng, right, integers=False):
-    """The array, or something like it that is wrong in one way (or in none that matters)."""
+    """Return the array, or a variant that is wrong in one way (or in no way that matters)."""
     n = len(right)
     ways = [
         lambda: right,
@@ -132,7 +132,7 @@ def frozen(array):
 
 
 def same_type(rng, right, free=True):
-    """Values of the same Numba type: other sizes, other contents."""
+    """Return values of the same Numba type: other sizes, other contents."""
     sizes = [max(0, size + rng.integers(-2, 3)) if rng.random() < 0.5 else size for size in right.shape]
     new = np.zeros(sizes if free else right.shape, right.dtype)
     if right.dtype.kind == "i":
@@ -156,11 +156,11 @@ def odd_state(rng, things, program):
     return ways[rng.integers(len(ways))]()
 
 
-# The kinds of calls. Each draws a call and makes it; it returns the kind of outcome, or raises.
+# Kinds of calls: each draws a call and makes it; it returns the kind of outcome, or raises.
 
 
 def sentence(error):
-    """The kind of outcome that an exception is; Wrong if it is none that a user should see."""
+    """Return the kind of outcome of an exception; raise Wrong if a user should not see it."""
     from nnjit.errors import NnjitError
 
     text = str(error)
@@ -178,10 +178,10 @@ def sentence(error):
 
 
 def next_call(program, net):
-    """The next right call with the program's state gives the right numbers."""
+    """Check that the next right call with the program's state gives the right numbers."""
     state = program.state
     x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
-    for _ in range(2):  # the first may only say that a former call was refused
+    for _ in range(2):  # the first call may only say that a former call was refused
         try:
             program.predict(state, x, y)
             break
@@ -193,7 +193,7 @@ def next_call(program, net):
 
 
 def judged(error, output):
-    """A refused call: its sentence, and NaN in the output where compiled code had it."""
+    """Check a refused call: its sentence, and NaN in the output if compiled code had it."""
     kind = sentence(error)
     if output is not None and type(error) is ValueError and not np.isnan(output).all():
         raise Wrong(f"a stale result: {output.ravel()[:4].tolist()}")
@@ -201,7 +201,7 @@ def judged(error, output):
 
 
 def python_call(rng, things, program, name):
-    """predict, step or epoch from Python."""
+    """Call predict, step or epoch from Python."""
     x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
     second = y if name == "predict" else (np.ones(3, np.int64) if program.labels else np.ones((3, 3)))
     given = [x, second, np.arange(3)][: 3 if name == "epoch" else 2]
@@ -220,7 +220,7 @@ def python_call(rng, things, program, name):
 
 
 def accepted(rng, things, program, name, state, given, result):
-    """A call that was right after all: compare."""
+    """Check the result of a call that was right after all."""
     x = np.asarray(given[0], float)
     if name != "predict":
         if not isinstance(result, float) or (
@@ -241,7 +241,7 @@ def accepted(rng, things, program, name, state, given, result):
 
 
 def jitted_call(rng, things, program, name):
-    """The same from the user's jitted code: few compiled callers, drawn values."""
+    """Call from the user's jitted code: few compiled callers, drawn values."""
     x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
     second = y if name == "predict" else (np.ones(3, np.int64) if program.labels else np.ones((3, 3)))
     given = [x, second, np.arange(3)][: 3 if name == "epoch" else 2]
@@ -267,7 +267,7 @@ def jitted_call(rng, things, program, name):
 
 
 def prange_call(rng, things, program, name):
-    """The same from the body of a parallel loop, which cannot raise: NaN, and the next call from Python says it."""
+    """Call from the body of a parallel loop, which cannot raise: NaN, and the next call from Python raises."""
     from nnjit.kernels.counters import FAULT
 
     x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL)
@@ -301,7 +301,7 @@ def prange_call(rng, things, program, name):
 
 
 def mistyped_call(rng, things):
-    """Jitted code with an argument of a wrong type: refused when compiled."""
+    """Call jitted code with an argument of a wrong type: refused when compiled."""
     x, y = np.linspace(-1, 1, 6).reshape(3, 2), np.zeros((3, 3))
     ways = [
         (things.program.state, x.astype("f4"), y),
@@ -322,7 +322,7 @@ def mistyped_call(rng, things):
 
 
 def network_call(rng, things, name):
-    """predict, forward, backward, evaluate of a Network."""
+    """Call predict, forward, backward, evaluate of a Network."""
     net = things.net if rng.random() < 0.5 else things.single
     x = np.linspace(-1, 1, 6).reshape(3, 2)
     with warnings.catch_warnings():
@@ -357,13 +357,13 @@ NUMBERS = [0, 1, 2, -1, 1.5, True, None, "3", "x", float("nan"), float("inf"), -
 
 
 def odd(rng, *right):
-    """One of the right values, or an odd one."""
+    """Return one of the right values, or an odd one."""
     values = [*right, *right, *NUMBERS]
     return values[rng.integers(len(values))]
 
 
 def fit_call(rng, things):
-    """fit with a wrong option or wrong data."""
+    """Call fit with a wrong option or wrong data."""
     net = copy.deepcopy(things.net)
     x, y = np.linspace(-1, 1, 12).reshape(6, 2), np.array([0, 1, 2, 0, 1, 2])
     options = {"epochs": 1, "batch_size": 4}
@@ -402,7 +402,7 @@ def fit_call(rng, things):
 
 
 def compose_call(rng, things):
-    """compose and compile with a wrong option."""
+    """Call compose and compile with a wrong option."""
     from nnjit.registry import compose
 
     specs = [
@@ -431,7 +431,7 @@ def compose_call(rng, things):
 
 
 def load_call(rng, things):
-    """load and save: damaged files, odd paths."""
+    """Call load and save: damaged files, odd paths."""
     import nnjit
 
     path = things.folder / "net.safetensors"
@@ -462,7 +462,7 @@ def load_call(rng, things):
 
 
 def kinds(things):
-    """Name -> a function of the generator."""
+    """Map each name to a function of the generator."""
     found = {}
     for program, label in ((things.program, "values"), (things.classifier, "labels")):
         for name in ("predict", "step", "epoch"):
@@ -479,7 +479,7 @@ def kinds(things):
 
 
 def child(seed, first, count):
-    """Make calls; a line of JSON before each, and one with its outcome after it."""
+    """Make calls; print a line of JSON before each, and one with its outcome after it."""
     things = Things()
     calls = kinds(things)
     names = sorted(calls)
@@ -497,7 +497,7 @@ def child(seed, first, count):
 
 
 def run_child(seed, first, count):
-    """The lines of a child, and how it ended."""
+    """Return the lines of a child, and how it ended."""
     command = [sys.executable, __file__, "--child", "--seed", str(seed), "--first", str(first), "--count", str(count)]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
@@ -509,7 +509,7 @@ def run_child(seed, first, count):
 
 
 def outcomes(seed, first, count):
-    """(kind, outcome, number) of every call; a crash is narrowed to its call, and the rest is gone on with."""
+    """Return (kind, outcome, number) of every call; after a crash its call is found, and the others continue."""
     end = first + count
     while first < end:
         lines, status, error = run_child(seed, first, min(A_CHILD, end - first))

@@ -1,7 +1,7 @@
-"""Writes training.npz: what PyTorch computes for layers, losses, updates and schedules, in float64.
+"""Writer of training.npz: PyTorch's results for layers, losses, updates and schedules, in float64.
 
-Run it where torch is installed: ``python tests/vectors/write_training_vectors.py``. The tests read the file, so that
-they compare with PyTorch where it is not installed. Names are "<subject>.<case>.<array>".
+Run it with torch installed: ``python tests/vectors/write_training_vectors.py``. The tests read the file, so that they
+compare with PyTorch even if it is not installed. Names are "<subject>.<case>.<array>".
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def put(name, **values):
 
 
 def differentiate(name, function, x, **parameters):
-    """y, and the gradients that a random dy gives."""
+    """Compute y, and the gradients for a random dy."""
     y = function(x)
     dy = torch.tensor(rng.standard_normal(tuple(y.shape)))
     y.backward(dy)
@@ -33,7 +33,7 @@ def differentiate(name, function, x, **parameters):
 
 
 def activations():
-    # No 0: the derivatives there are conventions, which tests state by themselves.
+    # without 0, where derivatives are conventions, which tests state themselves
     points = np.concatenate([np.linspace(-6, 6, 24), [-60, -30, -12, -1e-3, 1e-3, 12, 30, 60], rng.normal(size=16)])
     functions = {
         "relu": F.relu,
@@ -42,7 +42,7 @@ def activations():
         "selu": F.selu,
         "gelu": F.gelu,
         "silu": F.silu,
-        "softplus": lambda x: F.softplus(x, threshold=1e9),  # torch's shortcut above 20 off
+        "softplus": lambda x: F.softplus(x, threshold=1e9),  # switches torch's shortcut above 20 off
         "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
     }
@@ -82,7 +82,7 @@ def layers():
 
 
 def losses():
-    """Mean over the batch, and its gradient."""
+    """Compute the mean over the batch, and its gradient."""
 
     def lp(p):
         return lambda y, t: (y - t).abs().pow(p).sum() / len(y)
@@ -109,7 +109,7 @@ def losses():
 
 
 def updates():
-    """theta after each of 12 steps with given gradients."""
+    """Compute theta after each of 12 steps with given gradients."""
     theta, gradients = rng.normal(size=7), rng.normal(size=(12, 7)) * 10.0 ** rng.integers(-3, 2, (12, 7))
     put("update", theta=theta, gradients=gradients)
     cases = {
@@ -133,7 +133,7 @@ def updates():
 
 
 def schedules():
-    """The learning rate of 24 steps, from 1; 6 steps an epoch."""
+    """Compute the learning rate of 24 steps, from 1; 6 steps per epoch."""
     lr = torch.optim.lr_scheduler
 
     def warm(optimizer):

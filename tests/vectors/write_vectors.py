@@ -1,7 +1,7 @@
-"""Writes windows.npz: what PyTorch computes for convolutions and pooling of many geometries, in float64.
+"""Writer of windows.npz: PyTorch's results for convolutions and pooling of many geometries, in float64.
 
-Run it where torch is installed: ``python tests/vectors/write_vectors.py``. The tests read the file, so that they
-compare with PyTorch where it is not installed.
+Run it with torch installed: ``python tests/vectors/write_vectors.py``. The tests read the file, so that they compare
+with PyTorch even if it is not installed.
 
 The file holds `cases`, one "<spec> <N>,<C>,<sizes>" a geometry; `inputs`, for each case x, W, b (where it has them)
 and dy as whole numbers to be divided by 16; `outputs`, for each case y, dx, dW and db; all flat, one after the other.
