@@ -25,15 +25,26 @@ from ..registry import Options, losses
 class Loss(Options):
     """Base of losses. Targets have the output's shape, or are class numbers (N,) for the ``_labels`` kernels.
 
-    `targets` says what a loss takes: `Network.fit`, `evaluate` and the command line call it for every split.
+    `Network.fit`, `evaluate` and the command line call `targets` for every split.
+
+    Attributes
+    ----------
+    forward, backward : kernel or operation
+        C_i into ``loss`` (N,), and dC_i/dy into ``dy``; every loss has both.
+    forward_labels, backward_labels : kernel or operation, or None
+        The same for class numbers as targets; None if the loss takes values only.
+    classification : bool
+        The outputs are scores of classes, so that an accuracy can be computed.
+    independent : bool
+        Each output is the logit of a separate yes or no; classes do not exclude each other.
     """
 
     forward: ClassVar[Kernel | Operation]
     backward: ClassVar[Kernel | Operation]
     forward_labels: ClassVar[Kernel | Operation | None] = None
     backward_labels: ClassVar[Kernel | Operation | None] = None
-    classification: ClassVar[bool] = False  # outputs are scores of classes, so accuracy says something
-    independent: ClassVar[bool] = False  # each output is the logit of a yes or no; classes do not exclude each other
+    classification: ClassVar[bool] = False
+    independent: ClassVar[bool] = False
 
     def validate_shape(self, out_shape: tuple[int, ...]) -> None:
         """Raise ShapeError for an output shape (without the batch) that the loss cannot take."""
