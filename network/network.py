@@ -82,6 +82,8 @@ class Network:
         Of the products of dense and convolutional layers. The last two are made by a GPU's tensor cores, whose factors
         have 10 or 7 bits behind the point: a product of two numbers is wrong by up to 1 / 1024 or 1 / 128 of itself.
         Sums are in float32, as is all else.
+    graph : Graph or None
+        The graph of these layers and this shape, if it exists already.
 
     Attributes
     ----------
@@ -111,6 +113,7 @@ class Network:
         device: str = "cpu",
         seed: int = 0,
         precision: str = "float32",
+        graph: Graph | None = None,
     ) -> None:
         dtype = getattr(dtype, "__name__", None) or str(dtype)
         if dtype not in DTYPES:
@@ -127,7 +130,7 @@ class Network:
         self.input_shape = _shape(input_shape)
         self.layers = list(layers)
         self.dtype, self.device, self.precision = np.dtype(dtype), device, precision
-        self.graph = Graph(self.layers, self.input_shape)
+        self.graph = Graph(self.layers, self.input_shape) if graph is None else graph
         for node in self.graph.nodes:
             check_rounded(node.name, node.layer, self.dtype)
         numbers = 2 * self.graph.size + self.graph.buffer_size
@@ -482,11 +485,12 @@ class Network:
                 self._trainer = threading.get_ident()
             try:
                 trainer = Trainer(self, Split(x, y, name="x, y"), held, settings)
-                if output is not None:
+                if output is None:
+                    history = trainer.run()
+                else:
                     with COMPILING:  # so that a process is not forked in the midst of an import
                         from ..training.config import of_fit  # pydantic takes a tenth of a second
-                    trainer.record(output, of_fit(self, settings))
-                history = trainer.run() if output is None else run_and_draw(trainer)
+                    history = run_and_draw(trainer, trainer.record(output, of_fit(self, settings)))
             finally:
                 self._trainer = None
         if history.interrupted is not None:
