@@ -15,7 +15,7 @@ from ..kernels.compiler.kernel import FLOATS, Kernel, type_of
 from ..kernels.operations import Operation
 from ..program.plan import Ref, Var
 from ..program.program import Program
-from ..program.slots import Slot, shaped
+from ..program.slots import Slot
 
 GUARD = 32  # numbers before and after every copy
 # NaN with a payload of its own: no arithmetic makes it, so cells nobody wrote can be told from computed NaN.
@@ -46,14 +46,15 @@ class Run:
 
     def calls(self):
         """Every call of the forward and backward pass, in order."""
-        for region in self.plan.regions:
-            for call in region.forward:
+        for each in self.plan.forward:
+            for call in each.calls:
                 yield Call(self, call, "forward")
         if not self.space["training"]:
             return
         self.program.output_gradient.of(self.state, 0, self.N)[...] = self._dy
-        for call in [c for r in reversed(self.plan.regions) for c in r.backward] + self.plan.gradients:
-            yield Call(self, call, "backward")
+        for each in (*self.plan.backward, self.plan.gradients):
+            for call in each.calls:
+                yield Call(self, call, "backward")
 
 
 class Call:
@@ -96,8 +97,8 @@ class Call:
         return found
 
     def _view(self, slot, n0, n1):
-        view = shaped(slot, None if self.form == "flat" else self.form).of(self.run.state, 0, self.run.N)
-        view = view[n0:n1] if slot.rows else view
+        view = slot.of(self.run.state, 0, self.run.N, None if self.form == "flat" else self.form)
+        view = view[n0:n1] if slot.per_sample else view
         return view.reshape(-1) if self.form == "flat" else view
 
     def copies(self, fill=None, dtype=None, n0=0, n1=None):

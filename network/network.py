@@ -228,8 +228,8 @@ class Network:
         seed = checked("seed", seed, int, 0, MAX_SEED)
         for index, node in enumerate(self.graph.nodes):
             rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-            follower = self.graph.follower(node)
-            suits = (follower and follower.initializer) or "glorot"
+            consumer = self.graph.consumer(node)
+            suits = (consumer and consumer.initializer) or "glorot"
             for flat, arrays in ((self.theta, node.parameters), (self.running, node.buffers)):
                 for key, (offset, parameter) in arrays.items():
                     drawn = _draw(f"{node.name}.{key}", parameter, rng, suits, self.dtype)

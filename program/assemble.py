@@ -28,7 +28,7 @@ _assembled: dict = {}  # key of a text -> its functions, which know no network: 
 def assemble(program):
     """name -> callable, of predict, step and epoch as the program has them."""
     plan, real = program.plan, program.dtype.type
-    inline, device = plan.inline, program.device
+    inline, device = plan.shares.inline, program.device
     state = typeof(program.state)
     flats = state.dtypes()
     used = []
@@ -76,7 +76,7 @@ def _bound(program):
     plan = program.plan
     real = FLOATS[program.dtype.type]
     flat, whole = types.Array(real, 1, "C"), types.Array(types.int64, 1, "C")
-    ins, outs = plan.slot(Ref("value", 0)), plan.slot(Ref("value", plan.graph.output.index))
+    ins, outs = program.input, program.output
     for call in plan.calls():
         values = [call.values[name] for name in call.binding.names]
         yield (
@@ -101,11 +101,11 @@ class _Functions:
         plan, program = self.plan, self.program
         real, intp, boolean = FLOATS[program.dtype.type], types.intp, types.boolean
         block, whole = (self.state, intp, intp, intp, boolean), (self.state, intp, intp, intp, boolean, intp)
-        ins, outs = (("N", *value.shape) for value in (plan.graph.input, plan.graph.output))
+        ins, outs = (("N", *value.shape) for value in (program.network.graph.input, program.network.graph.output))
         x = types.Array(real, len(ins), "C", readonly=True)  # what is only read may be a memory map or a buffer
         y = types.Array(real, len(outs), "C")
         order = types.Array(intp, 1, "C", readonly=True)
-        for each in [*plan.forward_lists(), *(plan.backward_lists() if program.backward else [])]:
+        for each in plan.passes:
             self.bind(each.name, whole if each.split else block)
         functions = {}
         if program.loss is not None:
@@ -120,7 +120,7 @@ class _Functions:
             self.fork("train_step", local | {"s": self.state, "x": x, "targets": target, "order": order})
             self.link("train_step", (self.state, x, target, order, intp, intp), types.float64)
             given = [Parameter("x", x, ins), Parameter("target", target, wanted)]
-            functions["step"] = self.entry("step", given, types.float64, plan.N)
+            functions["step"] = self.entry("step", given, types.float64, program.batch_size)
             given = [Parameter("x", x, ins), Parameter("targets", target, wanted), Parameter("order", order, ("K",))]
             functions["epoch"] = self.entry("epoch", given, types.float64)
         self.fork("predict", dict.fromkeys(("first", "N", "seed"), intp) | {"s": self.state, "x": x, "y": y})
@@ -134,13 +134,13 @@ class _Functions:
 
     def entry(self, name, arrays, result=types.none, largest=None):
         """What is called from outside."""
-        shapes = self.plan.graph.input.shape, self.plan.graph.output.shape
+        shapes = self.program.network.input_shape, self.program.network.output_shape
         parameters = [Parameter("state", self.state), *arrays]
         return Function(name, self.named(name), parameters, result, self.program.layout, *shapes, largest)
 
     def bind(self, name, signature):
         """Link a function, or in a tiny network let it be inlined."""
-        if self.plan.inline:
+        if self.plan.shares.inline:
             self.inline(name)
         else:
             self.link(name, signature)

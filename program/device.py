@@ -13,6 +13,7 @@ Between calls the arrays of `State` in host memory hold the truth: a call copies
 
 from contextlib import contextmanager
 from math import prod
+from operator import attrgetter
 
 import numpy as np
 from numba import cuda
@@ -28,7 +29,7 @@ from ..kernels.gpu.launch import THREADS, fused, launch, launches, precision, ta
 from ..kernels.operations import Operation
 from .graph import Ref
 from .plan import Var
-from .slots import Slot, shaped
+from .slots import Slot, sizes
 from .state import WRONG_STATE, State
 
 RESIDENT = 0.8  # of the free memory: a larger data set is streamed
@@ -42,7 +43,7 @@ STEP = Now(f"_counters[{counters.STEP}]")
 RATE = Now(f"_rates[min(_counters[{counters.STEP}] - 1, _rates.size - 1)]", float)
 
 
-def twin(binding):
+def cuda_form(binding):
     """The CUDA form of a kernel of the program; DeviceError, with what to add, if it has none."""
     kernel = binding.kernel
     if isinstance(kernel, Operation):
@@ -76,9 +77,9 @@ class DeviceRun:
     def __init__(self, program):
         require()
         self.program, self.plan, self.real = program, program.plan, program.dtype.type
-        self._kernels = {name: twin(binding) for name, binding in self.plan.bindings.items()}
+        self._kernels = {name: cuda_form(binding) for name, binding in self.plan.bindings.items()}
         self._text = program.namespace({name: self._noting(b) for name, b in self.plan.bindings.items()})
-        self._passing = {id(self._text[self.plan.variables[value]]) for value in self.plan.passing()}
+        self._single_use = {id(self._text[self.plan.variables[value]]) for value in self.plan.single_use}
         self._noted, self._sequences, self._held = [], {}, False
         sizes = {name: (size, np.dtype(dtype)) for name, (size, dtype) in program._sizes().items()}
         # Two more numbers at the end of the log, clipping and the sum of losses, and of the counters the position.
@@ -103,7 +104,7 @@ class DeviceRun:
 
     def _compile(self):
         """Compile all kernels for arrays that are not there: one without a CUDA form is refused before any is."""
-        N, program, real = self.plan.N, self.program, stand_in(1, self.real)
+        N, program, real = self.program.batch_size, self.program, stand_in(1, self.real)
         if program.loss is not None:
             whole = stand_in(1, np.int64)
             noted = self._step(N, real, whole if program.labels else real, whole)
@@ -124,7 +125,7 @@ class DeviceRun:
             arrays = [self._array(value, binding.form, n1) for value in values]
             if isinstance(kernel, Formula) and self._noted:
                 given = zip(binding.names, values, strict=True)
-                passing = [name for name, value in given if id(value) in self._passing]
+                passing = [name for name, value in given if id(value) in self._single_use]
                 together = fused(self._noted[-1], kernel, arrays, passing)
                 if together is not None:
                     self._noted[-1] = together
@@ -138,14 +139,10 @@ class DeviceRun:
         """A kernel's argument: the slot's part of the device's memory, shaped; numbers as they are."""
         if not isinstance(value, Slot):
             return value
-        flat, view = getattr(self.state, value.flat), shaped(value, form)
-        lead = (n,) if value.rows else ()
-        shape = (*lead, *view.shape) if form != "flat" else (prod((*lead, *value.shape)),)
-        size = prod(shape)
-        if size == 0:
+        flat, shape, first = getattr(self.state, value.flat), sizes(value, form, n), value.first(0, n)
+        if prod(shape) == 0:
             return workspace(shape, flat)
-        first = value.first(0, n)
-        return flat[first : first + size].reshape(shape)
+        return flat[first : first + prod(shape)].reshape(shape)
 
     def _note(self, calls):
         """The launches that some calls of the text come to: (name, further arguments) each."""
@@ -158,11 +155,11 @@ class DeviceRun:
         return [each for call in self._noted for each in call]
 
     def _forward(self, N, seed, training):
-        for each in self.plan.forward_lists():
+        for each in filter(attrgetter("calls"), self.plan.forward):
             yield (each.name, 0, N, seed, training, *((0,) if each.split else ()))
 
     def _backward(self, N, seed, training):
-        for each in self.plan.backward_lists():
+        for each in filter(attrgetter("calls"), (*self.plan.backward, self.plan.gradients)):
             yield (each.name, 0, N, seed, training, *((0,) if each.split else ()))
 
     def _sequence(self, key, make):
@@ -187,19 +184,17 @@ class DeviceRun:
 
     def _end(self, N):
         """chunk_norm, record, update_chunk."""
-        plan, program, state = self.plan, self.program, self.state
-        extents = [
-            (lo, min(lo + plan.chunk, hi)) for _, begin, hi in plan.segments for lo in range(begin, hi, plan.chunk)
-        ]
-        chunks, bounds = table(plan.first_chunk, state.log), table(np.ravel(extents), state.log, np.int64)
+        plan, program, state, log = self.plan, self.program, self.state, self.plan.log
+        extents = [(lo, min(lo + log.chunk, hi)) for _, first, hi in log.segments for lo in range(first, hi, log.chunk)]
+        chunks, bounds = table(log.first_chunk, state.log), table(np.ravel(extents), state.log, np.int64)
         clip = program.clip
         losses = self._array(plan.slot(Ref("loss", None)), None, N)
-        places = (plan.sums, self._clip, self._total, self._position)
-        sizes = (N, plan.log_rows, plan.log_width)
+        places = (log.sums, self._clip, self._total, self._position)
+        shape = (N, log.rows, log.width)
         norm = float(program.norm), float(clip.max) if clip is not None else 0.0, program.largest_norm
         found = [
-            launch(measure, len(extents), THREADS, state.gradient, state.log, bounds, 1.0 / N, norm[0], plan.sums),
-            launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, sizes, places, *norm),
+            launch(measure, len(extents), THREADS, state.gradient, state.log, bounds, 1.0 / N, norm[0], log.sums),
+            launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, shape, places, *norm),
         ]  # fmt: skip
         whole, known = program.network.theta.size, {"rate": RATE, "steps": STEP}
 
@@ -219,7 +214,7 @@ class DeviceRun:
 
     def step(self, state, x, target):
         """One step on one batch; returns its mean loss."""
-        self._fits(state, x, target, "step", "target", self.plan.N)
+        self._fits(state, x, target, "step", "target", self.program.batch_size)
         return self._run(state, x, target, np.arange(len(x)))
 
     def epoch(self, state, x, targets, order):
@@ -249,7 +244,7 @@ class DeviceRun:
 
     def _steps(self, x, targets, order, count):
         """Steps on `count` samples of the device's x and targets in an order; nothing here waits for the device."""
-        sizes = [min(self.plan.N, count - first) for first in range(0, count, self.plan.N)]
+        sizes = [min(self.program.batch_size, count - first) for first in range(0, count, self.program.batch_size)]
         of = {N: self._sequence(("step", N, id(x)), lambda N=N: self._step(N, x, targets, order)) for N in set(sizes)}
         for sequence in of.values():
             sequence.bind()  # both, so that nothing is made between steps
@@ -319,8 +314,8 @@ class DeviceRun:
 
     def _pinned(self, samples):
         """A stream for copies, the samples of a slab, and two pinned buffers, each with an event of either stream."""
-        size = sum(width * kind.itemsize for width, kind in self._rows()) * self.plan.N  # of a batch, in bytes
-        room = min(max(1, SLAB // size), -(-samples // self.plan.N)) * self.plan.N
+        size = sum(width * kind.itemsize for width, kind in self._rows()) * self.program.batch_size  # bytes of a batch
+        room = min(max(1, SLAB // size), -(-samples // self.program.batch_size)) * self.program.batch_size
         if self._ring is None or self._ring[1] < room:
             if self._halves is not None:
                 self._forget()  # as large as a slab
@@ -398,8 +393,8 @@ class DeviceRun:
             if not self._held:
                 self._put("theta", state.theta)
                 self._put("buffers", state.buffers)
-            for first in range(0, len(x), self.plan.N):
-                batch = x[first : first + self.plan.N]
+            for first in range(0, len(x), self.program.batch_size):
+                batch = x[first : first + self.program.batch_size]
                 self._play(("predict", len(batch)), self._forward(len(batch), 0, False), self.program.input, batch)
                 self._get(self.program.output, y[first : first + len(batch)])
 

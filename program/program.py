@@ -35,8 +35,8 @@ from .duties import as_dtype, check_rounded, check_training
 from .graph import Graph, Ref
 from .memory import aligned, need
 from .norms import check_p
-from .plan import Plan
-from .slots import block, part, rows
+from .plan import Task, make_plan
+from .slots import batch, block, fixed
 from .state import State
 from .writer import write
 
@@ -138,12 +138,18 @@ class Program:
             if loss is not None:
                 self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
             self.backward = backward or loss is not None
-            self.plan = Plan(self)
+            loss_name = "" if self.loss is None else losses.name_of(type(self.loss))
+            self.plan = make_plan(
+                Task(
+                    network.graph, self.batch_size, self.device, self.dtype.name, self.backward, self.loss, loss_name,
+                    self.optimizer, self.labels, clip, self.norm, self.largest_norm,
+                )
+            )  # fmt: skip
             if self.device == "cuda":
-                from .device import twin  # numba.cuda is imported by those who use it
+                from .device import cuda_form  # only programs on CUDA need numba.cuda
 
                 for binding in self.plan.bindings.values():
-                    twin(binding)  # refuses what has no CUDA form
+                    cuda_form(binding)  # refuses a kernel without one
             self.source: str = write(self.plan)
             # What a state and the functions share: the text says where every array lies.
             self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
@@ -159,14 +165,14 @@ class Program:
         loss.validate_shape(self.network.output_shape)
         can = getattr(loss, "forward_labels", None) is not None
         self.labels = can if labels is None else labels
-        self.loss_name = losses.name_of(type(loss))
+        loss_name = losses.name_of(type(loss))
         if self.labels and not can:
-            raise ShapeError(f"{self.loss_name}: takes targets of the output's shape, not whole-number labels")
+            raise ShapeError(f"{loss_name}: takes targets of the output's shape, not whole-number labels")
         if not self.network.theta.size:
             raise ShapeError("the network has no parameters, so there is nothing to train")
         self.network.graph.warn_of_batches(self.batch_size, f"a training batch of {self.batch_size}")
-        check_training(self.loss_name, loss, optimizer)
-        check_rounded(self.loss_name, loss, self.dtype)
+        check_training(loss_name, loss, optimizer)
+        check_rounded(loss_name, loss, self.dtype)
         check_rounded("optimizer", optimizer, self.dtype)
         self.loss, self.optimizer = loss, optimizer
         self.rates = self._rates(optimizer.lr if rates is None else rates)
@@ -200,6 +206,8 @@ class Program:
 
         Where moments hold squares of the gradient, these must not overflow; clipping comes before.
         """
+        if self.optimizer is None:
+            return 0.0
         largest = np.finfo(np.float64).max
         squared = np.sqrt(np.finfo(self.dtype).max)
         if self.optimizer.squares and (self.clip is None or self.clip.max > squared):
@@ -209,16 +217,16 @@ class Program:
     @property
     def layer_names(self) -> list[str]:
         """Names of the layers that have parameters, in depth order: the columns of the logged norms."""
-        return [name for name, _, _ in self.plan.segments]
+        return [name for name, _, _ in self.plan.log.segments]
 
     def new_state(self, share: bool = False) -> State:
         """A state of its own for another thread: a copy of theta and the buffers, moments at zero."""
-        net, plan = self.network, self.plan
+        net = self.network
         sizes = self._sizes()
         new = {name: aligned(size, dtype) for name, (size, dtype) in sizes.items()}
         new["rates"] = self.rates
         new["counters"][SEED] = net.seed
-        new["counters"][HEAD : HEAD + plan.N] = np.arange(plan.N)
+        new["counters"][HEAD : HEAD + self.batch_size] = np.arange(self.batch_size)
         if share:
             new |= {"theta": net.theta, "gradient": net.gradient, "buffers": net.running}
         else:
@@ -227,13 +235,13 @@ class Program:
 
     def _sizes(self):
         """Name -> number of elements and dtype of every array of a state."""
-        S, plan, dtype = self.network.theta.size, self.plan, self.dtype
+        S, layout, dtype = self.network.theta.size, self.plan.layout, self.dtype
         moments = len(self.optimizer.moments) if self.optimizer else 0
         return {
             "theta": (S, dtype), "gradient": (S, dtype), "moments": (moments * S, dtype),
-            "buffers": (self.network.running.size, dtype), "arena": (plan.arena_size, dtype),
-            "rates": (self.rates.size, np.float64), "log": (plan.log_size, np.float64),
-            "counters": (plan.counters_size, np.int64),
+            "buffers": (self.network.running.size, dtype), "arena": (layout.arena_size, dtype),
+            "rates": (self.rates.size, np.float64), "log": (self.plan.log.size, np.float64),
+            "counters": (layout.counters_size, np.int64),
         }  # fmt: skip
 
     def memory(self) -> dict[str, int]:
@@ -306,8 +314,8 @@ class Program:
         """Run the text's definitions with the given kernels; returns its names."""
         file = f"<nnjit program {digest(self.source)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
-        space = {**bindings, "part": part, "rows": rows, "block": block, "np": np, "inf": float("inf"), "prange": range}
-        space |= {"__name__": __name__, "LAYOUT": self.layout}
+        space = {**bindings, "fixed": fixed, "batch": batch, "block": block, "np": np}
+        space |= {"inf": float("inf"), "prange": range, "__name__": __name__, "LAYOUT": self.layout}
         exec(compile(self.source, file, "exec"), space)
         return space
 

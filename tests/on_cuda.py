@@ -27,8 +27,8 @@ from nnjit.kernels.gpu import launch, tensor
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
 from nnjit.program import device
+from nnjit.program import plan as plans
 from nnjit.program.graph import Ref
-from nnjit.program.plan import Plan
 from nnjit.program.program import Program
 from nnjit.registry import builtin, compose
 from nnjit.storage import checkpoint
@@ -77,7 +77,7 @@ def _examine(call, tolerance):
     kept |= {call.values[name]: expected[name].copy() for name in call.scratch}
     found, again = call.copies(fill=np.nan), call.copies(fill=0)
     for copies in (found, again):
-        launch.run(device.twin(call), *copies.values())
+        launch.run(device.cuda_form(call), *copies.values())
     for name, wanted in expected.items():
         if isinstance(wanted, np.ndarray) and name not in call.scratch:
             close(found[name], wanted, tolerance, f"{call.name}: {name}")
@@ -388,7 +388,7 @@ def test_training_equals_the_reference_program(name):
         order = np.random.default_rng(seed).permutation(10)
         found, wanted = program.epoch(program.state, x, y, order), functions.epoch(other.state, x, y, order)
         np.testing.assert_allclose(found, wanted, rtol=1e-9)
-    _assert_same(program.state, other.state, program.plan.log_width, 1e-8)
+    _assert_same(program.state, other.state, program.plan.log.width, 1e-8)
     assert program.state.counters[STEP] == 6
     found, wanted = np.empty((2, 10, *program.network.output_shape))
     program.predict(program.state, x, found)
@@ -398,7 +398,7 @@ def test_training_equals_the_reference_program(name):
 
 def test_the_text_is_the_same_but_for_the_schedule():
     program, other, _, _ = _programs("adam")
-    assert program.source == other.source and (program.plan.blocks, program.plan.parts) == (1, 1)
+    assert program.source == other.source and (program.plan.shares.blocks, program.plan.shares.parts) == (1, 1)
 
 
 FUSED = {
@@ -548,7 +548,7 @@ def test_a_step_and_float32():
     program, other, x, y = _programs("adam", "float32")
     loss = program.compile().step(program.state, x[:3], y[:3])
     np.testing.assert_allclose(loss, other.reference().step(other.state, x[:3], y[:3]), rtol=1e-5)
-    _assert_same(program.state, other.state, program.plan.log_width, 2e-4)
+    _assert_same(program.state, other.state, program.plan.log.width, 2e-4)
 
 
 def test_the_same_bits_in_every_run():
@@ -752,7 +752,7 @@ def test_a_layer_without_a_cuda_form_is_refused(monkeypatch):
     net = compose("dense(2)", (3,), device="cuda")
     made = []
     monkeypatch.setattr(device.cuda, "device_array", lambda *a, **k: made.append(a))
-    monkeypatch.setattr(Plan, "_forward", _with_unknown_operation(Plan._forward))
+    monkeypatch.setattr(plans._Calls, "data", _with_unknown_operation(plans._Calls.data))
     with pytest.raises(
         NnjitError, match=r"dense_forward: .*dense\.forwards.*add a function forwards to kernels/cuda/dense\.py"
     ):
@@ -761,12 +761,12 @@ def test_a_layer_without_a_cuda_form_is_refused(monkeypatch):
 
 
 def _with_unknown_operation(former):
-    def forward(plan):
-        former(plan)
-        binding = plan.bindings["dense2_forward"]
+    def data(calls):
+        former(calls)
+        binding = calls.bindings["dense2_forward"]
         binding.kernel = operation("dense.forwards", binding.form)
 
-    return forward
+    return data
 
 
 def test_certification_asks_cuda_too(monkeypatch):

@@ -11,7 +11,7 @@ from ..data.split import Split, check_channels
 from ..errors import DataError, NnjitError, ShapeError, SpecError
 from ..kernels.operations import Operation
 from ..program.program import NetworkLike
-from ..program.slots import Binding, rows
+from ..program.slots import Binding, batch
 from ..registry import losses
 from ..registry.options import SpecLike
 from . import metrics as metric_functions
@@ -76,7 +76,7 @@ def _mean_loss(loss, y, target):
     values |= {"loss": np.zeros(len(y))}
     binding = Binding("loss", "loss", kernel, loss.options())  # shapes the arrays as the program does
     state = SimpleNamespace(**{name: array.reshape(-1) for name, array in values.items()})
-    slots = [rows(name, 0, values[name].shape[1:]) for name in binding.free]
+    slots = [batch(name, 0, values[name].shape[1:]) for name in binding.free]
     binding.python(function)(state, 0, len(y), *slots)
     return float(values["loss"].mean())
 

@@ -302,13 +302,13 @@ class Trainer:
 
     def _logged(self, row):
         """Return the loss in a row of the program's log."""
-        plan = self.program.plan
-        return float(self.program.state.log[(row % plan.log_rows) * plan.log_width])
+        log = self.program.plan.log
+        return float(self.program.state.log[(row % log.rows) * log.width])
 
     def _record(self, epoch, step, row):
-        plan, log = self.program.plan, self.program.state.log
-        at = (row % plan.log_rows) * plan.log_width
-        loss, rate, total, *layers = log[at : at + plan.log_width].tolist()
+        log = self.program.plan.log
+        first = (row % log.rows) * log.width
+        loss, rate, total, *layers = self.program.state.log[first : first + log.width].tolist()
         return {
             "epoch": epoch, "step": step, "seconds": round(self.progress["seconds"], 4), "loss": loss, "lr": rate,
             "gradient_norm": total, "gradient_norms": dict(zip(self.program.layer_names, layers, strict=True)),
@@ -363,7 +363,7 @@ class Trainer:
     def _update_ratios(self):
         """Return ||theta_end - theta_start|| / ||theta_start|| of every layer over the epoch."""
         ratios = {}
-        for name, lo, hi in self.program.plan.segments:
+        for name, lo, hi in self.program.plan.log.segments:
             start, end = self._before[lo:hi].astype(float), self.network.theta[lo:hi]
             size = lp_norm(start)  # not NumPy's: a fork may freeze the threads of BLAS
             ratios[name] = lp_norm(end - start) / size if size else None
