@@ -231,7 +231,7 @@ def test_a_network_beyond_memory_is_refused_before_it_is_made(layer):
         (b"[model\n", "line 1"),
         (b"[model]\nlayers = [1\n[data]\n", "line 3"),
         (b"a = 1\na = 2\nb = 3\n", "line 2"),
-        (b"a = 1\nb = '\xff'", "is no text in UTF-8 (line 2)"),
+        (b"a = 1\nb = '\xff'", "is not valid UTF-8 (line 2)"),
         (b"a = " + b"[" * 100_000, "cannot be read as TOML"),  # as deep as Python goes
         (b"a = " + b"9" * 10_000, "cannot be read as TOML"),
     ],

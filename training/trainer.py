@@ -125,7 +125,7 @@ class Trainer:
         self._resumed = checkpoint is not None
         if checkpoint is not None:
             self._continue(*checkpoint)
-        # Of a run: its directory, tensors and progress ("best" and "last") newer than its files, times, a signal, data.
+        # The current run: directory, (tensors, progress) of checkpoints newer than their files, times, signal, data.
         self._directory: RunDirectory | None = None
         self._unwritten: dict[str, tuple] = {}
         self._began = self._written = 0.0
@@ -228,7 +228,7 @@ class Trainer:
         self._written = time.perf_counter()
         self._began = self._written - self.progress["seconds"]
         self._report("begin", self)
-        with Listening(self), self.program.hold():
+        with Listening(self), self.program.on_device():
             try:
                 while self.progress["epoch"] < self.settings.epochs and self._signal is None:
                     self._epoch()
@@ -268,9 +268,9 @@ class Trainer:
             took = time.perf_counter() - began
             steps = max(1, int(steps * min(PAUSE / max(took, 1e-6), 16)))
             if self.progress["done"] < self.steps_per_epoch and self._due():
-                self.program.fetch()
+                self.program.download()
                 self._save()
-        self.program.fetch()
+        self.program.download()
         if self.progress["done"] < self.steps_per_epoch:
             return self._save()
         self._finish(epoch)
