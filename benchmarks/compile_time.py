@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 
 WIDTH, BATCH = 32, 256
 
@@ -34,8 +33,8 @@ def compiled(layers, linked=False):
 
     program = Program(net, "quadratic", "sgd(0.1)", BATCH)
     if linked:
-        shares = replace(program.plan.shares, inline=True)
-        program.plan = replace(program.plan, shares=shares)
+        shares = program.plan.shares._replace(inline=True)
+        program.plan = program.plan._replace(shares=shares)
     imported = time.perf_counter()
     program.compile()
     return imported - start, time.perf_counter() - imported, program

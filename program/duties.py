@@ -35,9 +35,7 @@ def check_layer(node):
     _refuse(name, "forward", layer.forward, deltas, "which only a backward kernel has")
     must_write(name, "forward", layer.forward, "y")
     if layer.backward_input is not None:
-        reason = (
-            "which needs a separate kernel, such as backward_parameters, for backward_input sees blocks of a batch"
-        )
+        reason = "which needs a separate kernel, such as backward_parameters, for backward_input sees blocks of a batch"
         _refuse(name, "backward_input", layer.backward_input, deltas[2:], reason)
         must_write(name, "backward_input", layer.backward_input, "dx")
     writers: dict[str, list] = {key: [] for key in node.parameters}

@@ -6,8 +6,9 @@ scratch memory; all others have one row per sample in the arena, where those sha
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,7 @@ CHUNK = 4096  # numbers of theta that one iteration of the update owns
 LOG_ROWS = 1024  # rows of State.log before it wraps around
 
 
-@dataclass(frozen=True)
-class Log:
+class Log(NamedTuple):
     """The columns of `State.log`, and theta in chunks, each of one layer.
 
     Parameters
@@ -73,8 +73,7 @@ def _extent(node):
     return min(first for first, _ in offsets), max(last for _, last in offsets)
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(NamedTuple):
     """Arrays that share their memory.
 
     Parameters
@@ -130,8 +129,7 @@ def shape_of(graph, ref):
     return shape, False
 
 
-@dataclass(frozen=True)
-class Lives:
+class Lives(NamedTuple):
     """The lifetimes of the arrays of all calls before the update.
 
     Parameters
@@ -186,8 +184,7 @@ def lifetimes(graph, order, store, shares, always, device):
     return Lives(calls, loops, frozenset(kept))
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """The place of every array of a batch.
 
     Parameters

@@ -1,12 +1,12 @@
 """The plan of a program: its kernel calls in order, and the place of every array.
 
 Kernels are bound by the names of their arguments; from the same names follows how long an array must live (layout.py).
-Functions make the plan, and its parts are frozen: `writer`, `assemble` and `device` only read it.
+Functions make the plan, and its parts are named tuples: `writer`, `assemble` and `device` only read it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
@@ -22,8 +22,7 @@ from .slots import Binding, Slot, batch, fixed
 RESERVED = ("s", "n0", "n1", "part", "parts")  # arguments that every call of the text has, or its kernel
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """The purpose of a program; see `Program`.
 
     Parameters
@@ -78,8 +77,7 @@ class Var:
         return f"{self.name} + {self.plus}" if self.plus else self.name
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a kernel.
 
     Parameters
@@ -105,8 +103,7 @@ class Call:
     split: bool = False
 
 
-@dataclass(frozen=True)
-class CallList:
+class CallList(NamedTuple):
     """A function of the text that is one list of calls; `split` as in `Call`."""
 
     name: str
@@ -114,16 +111,14 @@ class CallList:
     split: bool = False
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """Consecutive nodes that run together on blocks of samples, or one node whose kernels run on the whole batch."""
 
     nodes: tuple[int, ...]
     whole_batch: bool
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """A program before it is written.
 
     Parameters

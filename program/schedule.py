@@ -15,7 +15,7 @@ nanosecond; a fork and join costs some microseconds, and a block of samples shou
   long to compile.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from numba import config
 
@@ -29,8 +29,7 @@ INLINE = 2_000
 INLINED_LAYERS = 8
 
 
-@dataclass(frozen=True)
-class Shares:
+class Shares(NamedTuple):
     """The division of a batch.
 
     Parameters

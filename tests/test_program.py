@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import threading
-from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numba
@@ -659,8 +658,8 @@ def test_no_line_of_the_text_is_wider_than_120(batch_size):
 def test_a_plan_is_data():
     plan = program_of("dense(3) tanh dense(2)", (4,), batch_size=2).plan
     for part in (plan, plan.task, plan.shares, plan.log, plan.layout, plan.storage, plan.forward[0], plan.calls()[0]):
-        with pytest.raises(FrozenInstanceError):
-            part.calls = ()
+        with pytest.raises(AttributeError):
+            setattr(part, part._fields[0], ())
     with pytest.raises(ValueError, match="identifier"):
         Var("1.0 / N", float)
 

@@ -78,7 +78,7 @@ def _inner(cls):
 
 
 def check_shapes(layers: Sequence[Layer], input_shape: Sequence[int], loss: Any, problems: Problems) -> Graph | None:
-    """Check that the shapes of layers compose, end in one that the loss takes (None: any), and can be initialised.
+    """Check that the shapes of layers compose, end in one that the loss takes (None: any), and can be initialized.
 
     Returns the `Graph`; None if the shapes do not compose.
     """

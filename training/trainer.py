@@ -20,8 +20,6 @@ from ..data.schema import Schema
 from ..data.split import Split, spread
 from ..errors import DataError, DivergenceError, SpecError, UsageError
 from ..kernels.counters import ROWS, SEED, STEP, STOP
-from ..plots import picture
-from ..plots.run_log import read
 from ..program.memory import need
 from ..program.norms import lp_norm
 from ..program.program import NetworkLike, Program
@@ -444,6 +442,9 @@ def run_and_draw(trainer: Trainer, directory: RunDirectory) -> History:
 
 
 def _draw(path):
+    from ..plots import picture  # for the start of processes that only predict
+    from ..plots.run_log import read
+
     log = read(path)
     for name in ("loss", "gradient_norms"):
         if picture(name).has_data(log):
