@@ -82,7 +82,7 @@ class Probe:
 
         def kernel_of(binding, signature):
             kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
-            return kernel.inlined(signature, real) if plan.inline else kernel.compile(signature, real)[0]
+            return kernel.inlined(signature, real) if plan.shares.inline else kernel.compile(signature, real)[0]
 
         for binding, values in _bound(program):  # a kernel is registered before code that calls it is compiled
             kernel_of(binding, binding.signature(values, flats, real))
@@ -92,7 +92,7 @@ class Probe:
         finally:
             program.source = former
         space["prange"] = numba_prange
-        parallel = plan.blocks > 1 or plan.parts > 1
+        parallel = plan.shares.blocks > 1 or plan.shares.parts > 1
         for name in self.functions:
             options = {"parallel": parallel and name == ROOT}
             space[name] = njit(**{**OPTIONS, **options})(space[name])

@@ -33,7 +33,8 @@ def compiled(layers, linked=False):
 
     program = Program(net, "quadratic", "sgd(0.1)", BATCH)
     if linked:
-        program.plan.inline = True
+        shares = program.plan.shares._replace(inline=True)
+        program.plan = program.plan._replace(shares=shares)
     imported = time.perf_counter()
     program.compile()
     return imported - start, time.perf_counter() - imported, program
@@ -43,7 +44,7 @@ def child(layers, linked, warm):
     if warm:  # kernels of a small network are the kernels of a large one
         compiled(2)
     imported, seconds, program = compiled(layers, linked)
-    print(json.dumps({"import": imported, "compile": seconds, "blocks": program.plan.blocks}))
+    print(json.dumps({"import": imported, "compile": seconds, "blocks": program.plan.shares.blocks}))
 
 
 def race(layers, rounds=21):

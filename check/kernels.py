@@ -143,12 +143,12 @@ def _cuda(call, expected):
     """Compare the kernel's CUDA form with the reference; return the fault, or None."""
     from ..kernels.gpu import launch  # late, as above
     from ..kernels.gpu.driver import translated
-    from ..program.device import twin
+    from ..program.device import cuda_form
 
     found = call.copies(fill=mark(call.run.real))
     try:
         with _scratch(call, found, call.run.cuda_scratch), translated("cannot run"):
-            launch.run(twin(call), *found.values())
+            launch.run(cuda_form(call), *found.values())
     except DeviceError as error:
         return str(error)
     except IndexError as error:  # only the simulator checks indices

@@ -15,7 +15,7 @@ from ..kernels.compiler.kernel import FLOATS, Kernel, type_of
 from ..kernels.operations import Operation
 from ..program.plan import Ref, Var
 from ..program.program import Program
-from ..program.slots import Slot, shaped
+from ..program.slots import Slot, sizes
 
 GUARD = 32  # elements before and after every copy
 # NaN with a payload that no arithmetic makes, so that unwritten elements differ from computed NaN.
@@ -46,14 +46,15 @@ class Run:
 
     def calls(self):
         """Yield every call of the forward and backward pass, in order."""
-        for region in self.plan.regions:
-            for call in region.forward:
+        for each in self.plan.forward:
+            for call in each.calls:
                 yield Call(self, call, "forward")
         if not self.space["training"]:
             return
         self.program.output_gradient.of(self.state, 0, self.N)[...] = self._dy
-        for call in [c for r in reversed(self.plan.regions) for c in r.backward] + self.plan.gradients:
-            yield Call(self, call, "backward")
+        for each in (*self.plan.backward, self.plan.gradients):
+            for call in each.calls:
+                yield Call(self, call, "backward")
 
 
 class Call:
@@ -97,7 +98,7 @@ class Call:
 
     def _view(self, slot, n0, n1):
         view = slot.of(self.run.state, 0, self.run.N)
-        return in_form(view[n0:n1] if slot.rows else view, slot, self.form)
+        return in_form(view[n0:n1] if slot.per_sample else view, slot, self.form)
 
     def copies(self, fill=None, dtype=None, n0=0, n1=None):
         """Return `Copies` of the arguments, with `fill` in every output."""
@@ -153,9 +154,7 @@ def compiled(kernel, arguments, real):
 
 def in_form(array, slot, form):
     """Return the array of a slot in the shape in which a kernel of this form takes it."""
-    if form == "flat":
-        return array.reshape(-1)
-    return array.reshape(*array.shape[: 1 if slot.rows else 0], *shaped(slot, form).shape)
+    return array.reshape(sizes(slot, form, len(array) if slot.per_sample else 0))
 
 
 class Guarded(dict):

@@ -42,26 +42,26 @@ def _resolve(config, plugin, assignments, overrides):
     from ..errors import UsageError
     from ..launch import launch
     from ..network.network import Network
-    from ..registry import create
 
     if "input_shape" in overrides:
         overrides["input_shape"] = _sizes(overrides["input_shape"])
     table, source_name = options.config_table(config, overrides, assignments, plugin)
-    made = launch.read_config(table, source_name)
-    if made.run.device != "cpu":
+    resolved = launch.read_config(table, source_name)
+    run, model, settings, samples = resolved.config.run, resolved.config.model, resolved.settings, None
+    if run.device != "cpu":
         raise UsageError("run.device: nnjit bench measures the CPU; benchmarks/gpu.py measures a GPU")
-    if made.run.threads is not None:
-        launch.use_threads(made.run.threads)
-    batch, model, samples = made.training.batch_size, made.model, None
+    if run.threads is not None:
+        launch.use_threads(run.threads)
+    batch = settings.batch_size
     if "data" in overrides or model.input_shape is None:
-        dataset = data.load(made.data["name"])
-        network, samples = launch.build(made, dataset, source_name), len(dataset.train)
+        dataset = data.load(resolved.reader)
+        network, samples = launch.build(resolved, dataset, source_name), len(dataset.train)
     else:
-        layers = [create(spec) for spec in model.layers]
-        network = Network(layers, tuple(model.input_shape), model.dtype, made.run.device, made.training.seed)
+        shape = tuple(model.input_shape)
+        network = Network(resolved.layers, shape, model.dtype, run.device, settings.seed, graph=resolved.graph)
     if batch == 0 and samples is None:
         raise UsageError("batch_size 0 is the whole data set; name it with --data, or give a number of samples")
-    return network, (made.training.loss, made.training.optimizer, batch or samples)
+    return network, (settings.loss, settings.optimizer, batch or samples)
 
 
 def _sizes(text):

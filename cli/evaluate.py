@@ -25,13 +25,12 @@ def evaluate(model, data, part, loss, metrics, plugin):
     from ..storage.checkpoint import label
     from ..training.measure import evaluate_split
 
-    network, config = open_saved(model, plugin)
-    if data is None and config is None:
+    network, resolved = open_saved(model, plugin)
+    if data is None and resolved is None:
         raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
-    source = data or (config.data["name"] if config is not None else "")
-    dataset = matched(network, datasets.load(source))
+    dataset = matched(network, datasets.load(data or (resolved.reader if resolved else "")))
     split = choose(dataset, part)
-    loss = loss or (config.training.loss if config else None)
+    loss = loss or (resolved.settings.loss if resolved else None)
     found = evaluate_split(network, split, loss, metrics.replace(",", " ").split() if metrics else None)
     about = [("model", label(model)), ("samples", f"{len(split)} of {split.name}")]
     click.echo(aligned([*about, *((k, f"{v:.6g}") for k, v in found.items())]))

@@ -38,14 +38,14 @@ def predict(model, data, part, file, output, plugin):
     from ..launch import saved
     from ..storage.checkpoint import atomic
 
-    network, config = saved.open_saved(model, plugin)
+    network, resolved = saved.open_saved(model, plugin)
     if data is None:
         dataset = None
         split = saved.read_samples(network, file)
     else:
         dataset = saved.matched(network, datasets.load(data))
         split = saved.choose(dataset, part)
-    taken = saved.classifier(network, config, dataset)
+    taken = saved.classifier(network, resolved, dataset)
     if output == "-":
         _write_csv(sys.stdout, network, split, taken)
         return

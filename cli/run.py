@@ -58,12 +58,13 @@ def _resume(path, plugin, overrides):
     return _conclude(launch.resume(path, plugin, **overrides))
 
 
-def _conclude(trainer):
+def _conclude(finished):
     """Report where the run is, how it ended and the metrics of the last and best parameters; return the exit status."""
     from ..launch.progress import Output, complain, figures
     from ..storage import checkpoint
 
-    history, path = trainer.history, trainer.run_directory.path
+    trainer, path = finished.trainer, finished.directory.path
+    history = trainer.history
     if history.interrupted is not None:
         name, step = signal.Signals(history.interrupted).name, trainer.progress["step"]
         way = f"nnjit run --resume {shlex.quote(str(path))}"

@@ -1,11 +1,12 @@
-"""A run from its config to its pictures: what `nnjit run` does."""
+"""A run from its config to its pictures: the work of `nnjit run`."""
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from itertools import count
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 
@@ -16,50 +17,55 @@ from ..errors import CheckpointError, RunExists, SpecError, UsageError
 from ..kernels.compiler.kernel import start_threads
 from ..network.network import Network
 from ..program.memory import need
-from ..registry import create, datasets, losses, parse
+from ..registry import parse
 from ..storage import checkpoint
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
-from ..training.config import Config, resolve
-from ..training.spec_check import Problems, check_fit
+from ..training.config import Config, Resolved, resolve
+from ..training.spec_check import Problems, check_shapes
 from ..training.trainer import Trainer, run_and_draw
-from .progress import reporter
+from .progress import reporter as new_reporter
 
 
-def start(table: dict[str, Any], output: str | os.PathLike[str] | None = None, where: str = "") -> Trainer:
-    """Train anew; nothing is written before everything that can be refused has been refused.
+class Finished(NamedTuple):
+    """A run that has ended: its trainer, with progress and history, and its directory."""
+
+    trainer: Trainer
+    directory: RunDirectory
+
+
+def start(table: dict[str, Any], output: str | os.PathLike[str] | None = None, source_name: str = "") -> Finished:
+    """Train a new network; write nothing before everything is checked and compiled.
 
     Parameters
     ----------
     table : dict
-        The config, as `config_file.read` gives it.
+        The config, as `config_file.read` returns it.
     output : path or None
-        The run directory to make; None: the next free one of ``runs/<name>-<k>``, named after the config's file or
+        The run directory to create; None: the next free one of ``runs/<name>-<k>``, named after the config's file or
         the data.
-    where : str
-        What errors call the config; "" if there is none.
+    source_name : str
+        The name of the config in errors; "" if it has none.
 
     Returns
     -------
-    Trainer
-        With its `history` and `run_directory`.
+    Finished
 
     Raises
     ------
     NnjitError
     """
-    config = read_config(table, where)
-    name = Path(where).stem if Path(where).is_file() else parse(config.data["name"], "dataset").name
+    resolved = read_config(table, source_name)
+    name = Path(source_name).stem if Path(source_name).is_file() else parse(resolved.reader.spec(), "dataset").name
     if output is not None:
-        RunDirectory(output).refuse_existing()  # `create` would say so too, after compiling
-    with reporter() as told:
-        trainer, config = prepare(config, where, told)
-        _compile(trainer, told)
-        if output is not None:
-            trainer.record(output, config.text())
-        else:
-            _record_numbered(trainer, name, config.text())
-        return _train(trainer)
+        RunDirectory(output).refuse_existing()  # `create` refuses too, but after compiling
+    with new_reporter() as reporter:
+        trainer, config = prepare(resolved, source_name, reporter)
+        _compile(trainer, reporter)
+        text = config.text()
+        directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
+        run_and_draw(trainer, directory)
+    return Finished(trainer, directory)
 
 
 def resume(
@@ -69,133 +75,145 @@ def resume(
     threads: int | None = None,
     device: str | None = None,
     precision: str | None = None,
-) -> Trainer:
-    """Continue a run where its last checkpoint left it, bit for bit on the same device.
+) -> Finished:
+    """Continue a run from its last checkpoint, bit for bit on the same device.
 
     Parameters
     ----------
-    path : the run directory
+    path : path of the run directory
     plugins : sequence of str
-        What the user named with --plugin: a run directory never imports code by itself.
+        The values of --plugin: a run directory never imports code by itself.
     epochs : int or None
-        A new number of epochs in all, to train longer.
+        A new total number of epochs, to train longer.
     threads : int or None
     device : str or None
-        Another device to go on with; there the results agree within rounding.
+        Another device to continue on; there the results agree within rounding.
     precision : str or None
-        Another precision of the products to go on with.
+        Another precision of matrix products to continue with.
 
     Returns
     -------
-    Trainer
+    Finished
 
     Raises
     ------
     NnjitError
     """
     directory = RunDirectory.open(path)
-    table, where = config_file.read(directory.path / "config.toml")
-    config_file.need_plugins(table, plugins, where)
-    anew = {"training.epochs": epochs, "run.threads": threads, "run.device": device, "run.precision": precision}
-    for key, value in anew.items():
+    table, source_name = config_file.read(directory.path / "config.toml")
+    config_file.need_plugins(table, plugins, source_name)
+    overrides = {"training.epochs": epochs, "run.threads": threads, "run.device": device, "run.precision": precision}
+    for key, value in overrides.items():
         if value is not None:
             config_file.assign(table, key.split("."), value)
-    config = resolve(table, where)
+    resolved = resolve(table, source_name)
     last = directory.path / "last.safetensors"
     tensors, about = checkpoint.read(last)
-    progress = about.get("progress")
+    progress, epochs = about.get("progress"), resolved.settings.epochs
     if not progress:
         raise CheckpointError(f"{last}: holds a network, but no training that could be continued")
-    if config.training.epochs < progress["epoch"]:
-        raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {config.training.epochs}")
-    with reporter() as told:
-        trainer, config = prepare(config, where, told)
-        trainer.check(progress)
-        _compile(trainer, told)
-        trainer.run_directory = directory
-        trainer.resume(tensors, progress)
-        with checkpoint.atomic(where) as file:
+    if epochs < progress["epoch"]:
+        raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
+    with new_reporter() as reporter:
+        trainer, config = prepare(resolved, source_name, reporter, (tensors, progress))
+        _compile(trainer, reporter)
+        with checkpoint.atomic(source_name) as file:
             file.write(config.text().encode())
-        return _train(trainer)
+        run_and_draw(trainer, directory)
+    return Finished(trainer, directory)
 
 
-def read_config(table: dict[str, Any], where: str = "") -> Config:
-    """The resolved config of a table, its plug-ins imported."""
+def read_config(table: dict[str, Any], source_name: str = "") -> Resolved:
+    """Import a table's plug-ins and resolve it."""
     config_file.load_plugins(table)
-    return resolve(table, where)
+    return resolve(table, source_name)
 
 
-def prepare(config: Config, where: str = "", told: Any = None) -> tuple[Trainer, Config]:
-    """A trainer, not compiled yet, and the config with the input shape that the data has and absolute paths."""
+def prepare(
+    resolved: Resolved, source_name: str = "", reporter: Any = None, checkpoint: Any = None
+) -> tuple[Trainer, Config]:
+    """Return a trainer, not compiled yet, and the config with the data's input shape and absolute paths.
+
+    Parameters
+    ----------
+    resolved : Resolved
+    source_name : str
+        The name of the config in errors.
+    reporter, checkpoint : as in `Trainer`
+    """
+    config = resolved.config
     if config.run.threads is not None:
         use_threads(config.run.threads)
-    dataset = data.load(config.data["name"])
-    network = build(config, dataset, where)
-    model = config.model.model_copy(update={"input_shape": list(network.input_shape)})
+    dataset = data.load(resolved.reader)
+    network = build(resolved, dataset, source_name)
     schema = Schema.of(dataset.train, dataset.columns, dataset.class_names)
     trainer = Trainer(
-        network, dataset.train, dataset.validation, config.settings(), reporter=told, schema=schema
+        network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint
     )  # fmt: skip
     update = {
-        "model": model,
-        "data": {"name": _absolute_data(config.data["name"])},
+        "model": config.model.model_copy(update={"input_shape": list(network.input_shape)}),
+        "data": {"name": _with_absolute_paths(resolved.reader).spec()},
         "run": config.run.model_copy(update={"plugins": [config_file.absolute(p) for p in config.run.plugins]}),
     }
     return trainer, config.model_copy(update=update)
 
 
-def build(config: Config, dataset: Dataset, where: str = "") -> Network:
-    """The untrained network of a resolved config for a data set.
+def build(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Network:
+    """Make the untrained network of a config for a data set.
 
     Raises
     ------
-    SpecError : what does not fit the data, with its path.
+    SpecError
+        The network does not fit the data; the message has the path in the config.
     """
-    problems, shape = Problems(), tuple(dataset.input_shape)
-    if config.model.input_shape and tuple(config.model.input_shape) != shape:
+    model, graph, shape = resolved.config.model, resolved.graph, tuple(dataset.input_shape)
+    problems = Problems()
+    if model.input_shape and tuple(model.input_shape) != shape:
         problems.add("model.input_shape", f"the samples of {dataset.name} have shape {list(shape)}")
-    layers = [create(spec) for spec in config.model.layers]
-    graph = check_fit(layers, shape, losses.create(config.training.loss), problems)
+    if graph is None or graph.input.shape != shape:
+        graph = check_shapes(resolved.layers, shape, resolved.settings.loss, problems)
     if graph is not None:
-        _check_memory(graph, config, len(dataset.train), problems)
-    problems.report(where)
-    run = config.run
-    return Network(layers, shape, config.model.dtype, run.device, config.training.seed, run.precision)
+        _check_memory(graph, resolved, len(dataset.train), problems)
+    problems.report(source_name)
+    run = resolved.config.run
+    return Network(
+        resolved.layers, shape, model.dtype, run.device, resolved.settings.seed, run.precision, graph=graph
+    )  # fmt: skip
 
 
-def _check_memory(graph, config, samples, problems):
-    """Parameters, gradient and moments, and a batch of activations must fit into memory, before they are allocated."""
-    batch = min(config.training.batch_size or samples, samples)
+def _check_memory(graph, resolved, samples, problems):
+    """Check that parameters, gradient, moments and a batch of activations fit into memory, before any is allocated."""
+    batch = min(resolved.settings.batch_size or samples, samples)
     numbers = 4 * graph.size + batch * sum(prod(value.shape) for value in graph.values)
-    size = numbers * (8 if config.model.dtype == "float64" else 4)
+    size = numbers * (8 if resolved.config.model.dtype == "float64" else 4)
     try:
         need(size, f"{graph.size} parameters and a batch of {batch} samples")
     except SpecError as error:
         problems.add("model.layers", error)
 
 
-def _absolute_data(spec):
-    """The spec of a reader with absolute paths, so that a run can be resumed and evaluated from any folder.
+def _with_absolute_paths(reader):
+    """Return a reader with absolute paths, so that a run can be resumed and evaluated from any folder.
 
-    An option called `path` or ``..._path`` is a path, if something is there; a plug-in's may be an address instead.
+    An option called `path` or ``..._path`` is a path if something is there; a plug-in's may be an address instead.
     """
-    reader = datasets.create(spec)
+    reader = copy(reader)
     for name, value in reader.options().items():
         if name == "path" or name.endswith("_path"):
             setattr(reader, name, config_file.absolute(value) if isinstance(value, str) else value)
-    return reader.spec()
+    return reader
 
 
-def _compile(trainer, told):
-    """Outside of every timing."""
+def _compile(trainer, reporter):
+    """Compile before any timing begins."""
     kernels = len({binding.kernel for binding in trainer.program.plan.bindings.values()})
-    told.compiling(0, kernels)
+    reporter.compiling(0, kernels)
     trainer.compile()
-    told.compiling(kernels, kernels)
+    reporter.compiling(kernels, kernels)
 
 
 def use_threads(number: int) -> None:
-    """Run on that many threads; UsageError where this process has fewer."""
+    """Run on this number of threads; raise UsageError if the process has fewer."""
     there = numba.config.NUMBA_NUM_THREADS
     if number > there:
         raise UsageError(f"run.threads: {number} threads, but this process has {there}; NUMBA_NUM_THREADS can raise it")
@@ -203,13 +221,8 @@ def use_threads(number: int) -> None:
     numba.set_num_threads(number)
 
 
-def _train(trainer):
-    run_and_draw(trainer)
-    return trainer
-
-
 def _record_numbered(trainer, name, config):
-    """Log and save into the first of runs/<name>-1, -2, ... that does not exist; another process may make it first."""
+    """Make the first of runs/<name>-1, -2, ... that does not exist; another process may make it first."""
     for k in count(1):
         path = Path("runs") / f"{name}-{k}"
         if not os.path.lexists(path):

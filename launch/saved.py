@@ -1,4 +1,4 @@
-"""A saved network with what is known about it: for `nnjit evaluate` and `nnjit predict`."""
+"""Saved networks and data that fits them, for `nnjit evaluate` and `nnjit predict`."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +15,15 @@ from ..data.split import Dataset, Split
 from ..errors import DataError, UsageError
 from ..network.compose import load
 from ..network.network import Network
-from ..registry import load_plugin, losses
+from ..registry import load_plugin
 from ..training import config_file
-from ..training.config import Config, resolve
+from ..training.config import Resolved, resolve
 from ..training.metrics import classes
 
-ROWS = 4096  # samples at a time
+ROWS = 4096  # samples per call of the network: bounds the memory
 
 
-def open_saved(model: str | os.PathLike[str], plugins: Sequence[str] = ()) -> tuple[Network, Config | None]:
+def open_saved(model: str | os.PathLike[str], plugins: Sequence[str] = ()) -> tuple[Network, Resolved | None]:
     """Load a network.
 
     Parameters
@@ -36,8 +36,8 @@ def open_saved(model: str | os.PathLike[str], plugins: Sequence[str] = ()) -> tu
     Returns
     -------
     network : Network
-    config : Config or None
-        That of the run, if `model` is one whose data has a name.
+    resolved : Resolved or None
+        The config of the run, if `model` is one whose data has a name.
 
     Raises
     ------
@@ -47,16 +47,17 @@ def open_saved(model: str | os.PathLike[str], plugins: Sequence[str] = ()) -> tu
         load_plugin(plugin)
     network = load(model)
     file = Path(model) / "config.toml"
-    table, where = config_file.read(file) if file.is_file() else ({}, "")
-    return network, resolve(table, where) if table.get("data") else None  # empty after Network.fit on arrays
+    table, source_name = config_file.read(file) if file.is_file() else ({}, "")
+    return network, resolve(table, source_name) if table.get("data") else None  # empty after Network.fit on arrays
 
 
 def choose(dataset: Dataset, part: str | None = None) -> Split:
-    """One split of a data set: "train" or "validation"; None: validation, if there is one.
+    """Return one split of a data set: "train" or "validation"; None: validation, if there is one.
 
     Raises
     ------
-    UsageError : there is no validation split.
+    UsageError
+        There is no validation split.
     """
     if part == "validation" and dataset.validation is None:
         raise UsageError(f"{dataset.name} has no validation samples; choose --split train")
@@ -69,7 +70,7 @@ def matched(network: Network, dataset: Dataset) -> Dataset:
     Raises
     ------
     DataError
-        They do not fit; or the network knows no names of classes, and the data has another number of them.
+        They do not fit; or the network has no names of classes, and the data has another number of them.
     """
     known = network.trained_on or Schema()
     names, outputs = dataset.class_names, network.output_shape
@@ -89,7 +90,7 @@ def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
     ------
     DataError
         The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
-        say by which factor it was trained on bytes.
+        have the factor by which the bytes of its training were multiplied.
     """
     dataset, shape = data.samples(path), network.input_shape
     if dataset.train.holds_bytes and network.trained_on is None:
@@ -106,22 +107,22 @@ def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
 
 
 def outputs(network: Network, split: Split) -> Iterator[NDArray[Any]]:
-    """F(x), some samples at a time."""
+    """Yield F(x), some samples at a time."""
     for first in range(0, len(split), ROWS):
         yield network._apply(split.take(slice(first, first + ROWS), network.dtype)[0])
 
 
 def classifier(
-    network: Network, config: Config | None, dataset: Dataset | None
+    network: Network, resolved: Resolved | None, dataset: Dataset | None
 ) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
     """Return the function from outputs to the name of each sample's class, or its number; None without classes.
 
-    The run's loss, the names the network was trained on, or the data set says whether there are classes.
+    There are classes if the run's loss, the data of training or the data set has them.
     """
-    loss = None if config is None else losses.create(config.training.loss)
+    loss = None if resolved is None else resolved.settings.loss
     shape = network.output_shape
     names = None if network.trained_on is None else network.trained_on.classes
-    if loss is not None and loss.independent and shape != (1,):  # a yes or no for each output
+    if loss is not None and loss.independent and shape != (1,):  # each output is a yes or no
         return None
     if not (names or (loss is not None and loss.classification) or (dataset is not None and dataset.classes)):
         return None

@@ -6,28 +6,28 @@ from itertools import count
 
 from ..program.program import Program
 
-LIMIT = 8  # arenas of a network, all programs together; more exist only while more are in use at once
+LIMIT = 8  # arenas of a network, for all programs; there are more only while more are in use at once
 
 
 class Arena:
-    """A program and a state of its own: theta and gradient are the network's, all else is private.
+    """A program with a state: theta and gradient are the network's, all other arrays are private.
 
-    The buffers (running statistics) are a copy, so that a forward pass sees the same ones from its beginning to its end
-    and its backward pass sees them too, whatever other threads do.
+    The buffers (running statistics) are a copy, so that a forward pass and its backward pass see the same ones,
+    whatever other threads do.
     """
 
     def __init__(self, program: Program) -> None:
         self.program = program
         whole = program.new_state(share=True)
         self.state = type(whole)(**whole._asdict() | {"buffers": whole.buffers.copy()})
-        self.spare = False  # one of more than LIMIT
-        self.given = 0  # when it was given back last, counted from 0
+        self.spare = False  # whether there were LIMIT arenas before
+        self.given = 0  # the time when it was last given back, counted from 0
 
 
 class Arenas:
-    """The arenas of one network: those that no call uses wait here, and the least recently used one leaves first.
+    """The idle arenas of one network; the least recently used one is dropped first.
 
-    What is done to lists here is safe without a lock, which a thread might hold while another one forks.
+    The operations on lists are safe without a lock, which a thread might hold while another one forks.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Arenas:
         self._clock = count()
 
     def take(self, program: Program) -> Arena:
-        """An arena of a program, used by nobody else until it is given back or forgotten."""
+        """Take an arena of a program; no other call gets it until it is given back."""
         try:
             return self._idle[program].pop()
         except (KeyError, IndexError):
@@ -48,14 +48,14 @@ class Arenas:
         return arena
 
     def give(self, arena: Arena) -> None:
-        """Put an arena back."""
+        """Give an arena back."""
         arena.given = next(self._clock)
         self._idle[arena.program].append(arena)
         if arena.spare:
             self._leave(LIMIT)
 
     def _leave(self, most: int) -> None:
-        """Drop idle arenas until there are `most` in all, or none is idle."""
+        """Drop idle arenas until there are `most` in all, or all are in use."""
         idle = sorted(
             (arena for arenas in [*self._idle.values()] for arena in [*arenas]), key=lambda arena: arena.given
         )

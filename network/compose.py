@@ -1,4 +1,4 @@
-"""From specs, or from a file, to a network."""
+"""Networks made from specs or from a file."""
 
 import os
 from collections.abc import Sequence
@@ -33,9 +33,9 @@ def compose(
     dtype : "float32" or "float64"
     device : "cpu" or "cuda"
     seed : int
-        Of the initial parameters.
+        The seed of the initial parameters.
     precision : "float32", "tf32" or "bf16"
-        Of matrix products and convolutions on CUDA; see `Network`.
+        The precision of matrix products and convolutions on CUDA; see `Network`.
 
     Raises
     ------
@@ -55,13 +55,13 @@ def compose(
 
 
 def load(path: str | os.PathLike[str]) -> Network:
-    """The network saved in a file, or in a run directory (the best, else the last).
+    """Load the network saved in a file, or in a run directory (the best, else the last).
 
     Raises
     ------
     CheckpointError
-        Not a saved network; or a layer comes from a plug-in that is not loaded (its name and where it came from are
-        given: loading a file never imports code by itself).
+        The file is not a saved network; or a layer comes from a plug-in that is not loaded: loading a file never
+        imports code by itself, so the message has the name and the origin of the plug-in.
     """
     tensors, about = read(path)
     try:

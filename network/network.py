@@ -1,4 +1,4 @@
-"""The network F(x): its layers, the flat vector theta of all parameters, and what can be done with it."""
+"""The network F(x): its layers, the flat vector theta of all parameters, training and prediction."""
 
 import os
 import signal
@@ -38,10 +38,10 @@ from ..training.trainer import History, Trainer, run_and_draw
 from .arenas import Arenas
 from .summary import summary
 
-MANY = 1_000_000  # outputs from which on `predict` asks whether they fit into memory
-VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "running"}  # name -> the vector they are parts of
+MANY = 1_000_000  # outputs from which on `predict` checks that they fit into memory; for fewer it would cost time
+VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "running"}  # name -> vector of the views
 FIXED = ("layers", "input_shape", "output_shape", "dtype", "device", "precision", "graph")  # by the composition
-# What runs the network in this process: a copy makes its own.
+# Attributes that run the network in this process; a copy makes new ones.
 LOCKS = ("_learning", "_statistics", "_copying", "_on_device")
 PRIVATE = ("_programs", "_arenas", "_own", "_trainer", *LOCKS)
 
@@ -77,11 +77,13 @@ class Network:
     dtype : "float32" or "float64"
     device : "cpu" or "cuda"
     seed : int
-        Of the initial parameters, 0 to 2**31 - 1.
+        The seed of the initial parameters, 0 to 2**31 - 1.
     precision : "float32", "tf32" or "bf16"
-        Of the products of dense and convolutional layers. The last two are made by a GPU's tensor cores, whose factors
-        have 10 or 7 bits behind the point: a product of two numbers is wrong by up to 1 / 1024 or 1 / 128 of itself.
-        Sums are in float32, as is all else.
+        The precision of products in dense and convolutional layers. With the last two a GPU's tensor cores multiply
+        numbers rounded to 10 or 7 bits of mantissa: the relative error of a product is at most 1 / 1024 or 1 / 128.
+        Sums and all other numbers are in float32.
+    graph : Graph or None
+        The graph of these layers and this shape, if it exists already.
 
     Attributes
     ----------
@@ -92,15 +94,15 @@ class Network:
     parameters, gradients, buffers : mapping
         Views by name, such as ``"conv.1.W"``.
     trained_on : Schema or None
-        Names and scale of the data of `fit`, or of the run that was loaded; `predict` and `evaluate` go by it.
+        Names and scale of the data of `fit`, or of the loaded run; `predict` and `evaluate` follow it.
 
     Notes
     -----
     ``net.theta = values`` writes into the vector, like ``net.theta[:] = values``; so do `gradient` and `running`.
 
-    `predict`, `evaluate` and `forward` may be called from several threads at once. A `backward` goes with the last
-    `forward` of its own thread. There is one gradient, so `backward` or `fit` in two threads at once is refused. A copy
-    (``copy.deepcopy``, pickle) is independent: it has a theta of its own.
+    `predict`, `evaluate` and `forward` may be called from several threads at once. A `backward` belongs to the last
+    `forward` of the same thread. There is one gradient, so `backward` or `fit` in two threads at once is refused. A
+    copy (``copy.deepcopy``, pickle) is independent, with a copy of theta.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Network:
         device: str = "cpu",
         seed: int = 0,
         precision: str = "float32",
+        graph: Graph | None = None,
     ) -> None:
         dtype = getattr(dtype, "__name__", None) or str(dtype)
         if dtype not in DTYPES:
@@ -127,7 +130,7 @@ class Network:
         self.input_shape = _shape(input_shape)
         self.layers = list(layers)
         self.dtype, self.device, self.precision = np.dtype(dtype), device, precision
-        self.graph = Graph(self.layers, self.input_shape)
+        self.graph = Graph(self.layers, self.input_shape) if graph is None else graph
         for node in self.graph.nodes:
             check_rounded(node.name, node.layer, self.dtype)
         numbers = 2 * self.graph.size + self.graph.buffer_size
@@ -141,7 +144,7 @@ class Network:
         self.initialize(self.seed)
 
     def _allocate(self) -> None:
-        """The vectors, their views, and what runs the network in this process."""
+        """Make the vectors, their views, and the attributes that run the network in this process."""
         self._outputs = prod(self.output_shape)
         self.theta: NDArray[Any] = aligned(self.graph.size, self.dtype)
         self.gradient: NDArray[Any] = aligned(self.graph.size, self.dtype)
@@ -155,11 +158,11 @@ class Network:
         _networks.add(self)
 
     def _renew(self) -> None:
-        """Make the locks again: after a fork a thread that is gone may hold them."""
+        """Make new locks: after a fork, a thread that no longer exists may hold the old ones."""
         self._trainer: int | None = None  # the thread in `fit`
-        self._learning = threading.RLock()  # of the gradient
-        self._statistics = threading.Lock()  # of the buffers, for a training pass
-        self._copying = threading.Lock()  # of the buffers, for a copy
+        self._learning = threading.RLock()  # guards the gradient
+        self._statistics = threading.Lock()  # guards the buffers during a training pass
+        self._copying = threading.Lock()  # guards the buffers during a copy
         self._on_device: AbstractContextManager[Any] = threading.RLock() if self.device == "cuda" else nullcontext()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -217,16 +220,16 @@ class Network:
         return places
 
     def initialize(self, seed: int) -> None:
-        """Draw all parameters anew and reset the buffers.
+        """Draw all parameters again and reset the buffers.
 
-        An initialiser left open is chosen by the activation that follows: He before ReLU and its kin, LeCun before
-        SELU, Glorot otherwise. SpecError names a parameter that would start as what its dtype cannot hold.
+        If a layer has no initializer, the next activation determines it: He before ReLU and similar ones, LeCun before
+        SELU, Glorot otherwise. SpecError names a parameter with initial values that its dtype cannot hold.
         """
         seed = checked("seed", seed, int, 0, MAX_SEED)
         for index, node in enumerate(self.graph.nodes):
             rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-            follower = self.graph.follower(node)
-            suits = (follower and follower.initializer) or "glorot"
+            consumer = self.graph.consumer(node)
+            suits = (consumer and consumer.initializer) or "glorot"
             for flat, arrays in ((self.theta, node.parameters), (self.running, node.buffers)):
                 for key, (offset, parameter) in arrays.items():
                     drawn = _draw(f"{node.name}.{key}", parameter, rng, suits, self.dtype)
@@ -235,13 +238,13 @@ class Network:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def forward(self, x: ArrayLike, training: bool = False) -> NDArray[Any]:
-        """F(x), kept for `backward`.
+        """Return F(x), and keep the pass for `backward`.
 
         Parameters
         ----------
         x : array (N, *input_shape)
         training : bool
-            Whether dropout drops and batch normalisation uses the batch.
+            Whether dropout drops and batch normalization uses the batch.
 
         Returns
         -------
@@ -259,12 +262,12 @@ class Network:
         program.input.of(state, 0, len(x))[...] = x
         with self._buffers_of(arena, training), self._on_device:
             program.run.forward(state, len(x), self.seed, training)
-            program.kept = weakref.ref(arena)  # whose pass the memory of a GPU holds
+            program.last_pass = weakref.ref(arena)  # whose activations are in the memory of a GPU
         own.last = arena, len(x), training
         return program.output.of(state, 0, len(x)).copy()
 
     def backward(self, dy: ArrayLike) -> NDArray[Any]:
-        """From dC/dy of this thread's last `forward` to dC/dx; fills `gradient` (sums over the batch, without 1/N).
+        """Return dC/dx for dC/dy of this thread's last `forward`; fill `gradient` (sums over the batch, without 1/N).
 
         Parameters
         ----------
@@ -285,7 +288,7 @@ class Network:
         program, state = arena.program, arena.state
         dy = self._batch(dy, self.output_shape, "dy", count)
         with self._alone("backward"), self._on_device:
-            if self.device == "cuda" and program.kept is not None and program.kept() is not arena:
+            if self.device == "cuda" and program.last_pass is not None and program.last_pass() is not arena:
                 raise ConcurrencyError(
                     "backward: another thread has called forward since, and a GPU keeps the last pass only; take "
                     "turns, or give each thread a copy.deepcopy of the network"
@@ -295,17 +298,17 @@ class Network:
         return program.input_gradient.of(state, 0, count).copy()
 
     def predict(self, x: ArrayLike, batch_size: int = 64) -> NDArray[Any]:
-        """F(x) for any number of samples, by the compiled program.
+        """Return F(x) for any number of samples, by the compiled program.
 
-        A trained network takes x at the scale of training: bytes (uint8) where it was trained on bytes, which are then
-        multiplied by the same factor, and other numbers as they are. DataError where they do not fit.
+        A trained network takes x at the scale of training: bytes (uint8) if it was trained on bytes, which are then
+        multiplied by the same factor, and other numbers unchanged. DataError if they do not fit.
         """
         if self.trained_on is not None:
             x = self.trained_on.scaled_array(x, self.dtype)
         return self._apply(x, batch_size)
 
     def _apply(self, x: ArrayLike, batch_size: int = 64) -> NDArray[Any]:
-        """`predict` of samples that are at the scale of training."""
+        """Return F(x) of samples at the scale of training."""
         if type(batch_size) is not int or batch_size < 1:
             batch_size = checked("batch_size", batch_size, int, 1)
         x = self._batch(x, self.input_shape, "x")
@@ -317,7 +320,7 @@ class Network:
         if self.running.size:
             with self._copying:
                 arena.state.buffers[:] = self.running
-        # The arrays fit, so the compiled code is called without the checks of a call from outside.
+        # The arrays fit, so the compiled code is called without checks.
         function = program.predict
         run = function.dispatcher if isinstance(function, Function) else partial(self._in_turn, function)
         if program.batch_size == batch_size or len(x) <= batch_size:
@@ -325,14 +328,14 @@ class Network:
         else:  # the program would divide the samples into batches of its own size
             for first in range(0, len(x), batch_size):
                 run(arena.state, x[first : first + batch_size], y[first : first + batch_size])
-        self._arenas.give(arena)  # not where something was raised: then it is forgotten
+        self._arenas.give(arena)  # after an exception it is dropped
         return y
 
     @contextmanager
     def _buffers_of(self, arena, training):
-        """Give an arena the network's buffers; after a training pass the network gets what the arena has made of them.
+        """Copy the network's buffers into an arena, and after a training pass back.
 
-        Training passes of several threads take turns, or one would undo what the other has learned.
+        Training passes of several threads take turns, or one would overwrite the statistics of the other.
         """
         mine, whole = arena.state.buffers, self.running
         with self._statistics if training and whole.size else nullcontext():
@@ -355,7 +358,7 @@ class Network:
 
     @contextmanager
     def _alone(self, what):
-        """Refuse a second thread in what writes the gradient."""
+        """Refuse a second thread that would write the gradient."""
         if not self._learning.acquire(blocking=False):
             raise ConcurrencyError(
                 f"{what}: another thread trains this network or is in its backward, and there is one gradient; "
@@ -376,20 +379,20 @@ class Network:
         rates: ArrayLike | None = None,
         norm: float = Settings.norm,
     ) -> Program:
-        """The training program of this network, compiled; see `Program` for the parameters.
+        """Return the training program of this network, compiled; see `Program` for the parameters.
 
         Its `state` shares theta, gradient and buffers with the network.
         """
         return Program(self, loss, optimizer, batch_size, labels, clip, rates, norm).compile()
 
     def _program(self, predict: bool, count: int) -> Program:
-        """The prediction program, compiled, or forward and backward, interpreted, for so many samples or some more."""
+        """Return the compiled prediction program, or interpreted forward and backward, for at least `count` samples."""
         found = self._programs.get((predict, count))
         if found is not None and type(count) is int:  # True equals 1
             return found
         size = capacity(count)
         if size is None:
-            size = checked("batch_size", count, int, 1)  # which refuses it
+            size = checked("batch_size", count, int, 1)  # refuses it
         with COMPILING:
             if (predict, size) not in self._programs:
                 program = Program(self, batch_size=size, backward=not predict)
@@ -443,13 +446,13 @@ class Network:
             batch_size 0: the whole set, the lecture's gradient descent.
         validation : (x, y) or None
         seed : int
-            Of the order of the samples and of dropout.
+            The seed of the order of samples and of dropout.
         norm : float
             The p of the logged gradient norms.
         metrics : names of `training.metrics`
             On the training data they are measured on at most 1000 samples, spread evenly over it.
         output : path or None
-            A run directory to make: log, checkpoints and pictures; None writes nothing.
+            A run directory to create, with log, checkpoints and pictures; None writes no files.
 
         Returns
         -------
@@ -460,33 +463,34 @@ class Network:
         ShapeError, SpecError, DivergenceError, RunExists
         ConcurrencyError
             Another `fit` or another thread's `backward` of this network is running. `predict` in another thread is
-            not refused: it may meet some parameters before an update and some after it.
+            not refused: it may read some parameters before an update and some after it.
         KeyboardInterrupt
             After Ctrl-C.
 
         Notes
         -----
-        SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the step at hand: the checkpoint and the pictures
-        are written where there is an `output`, and then the signal goes to the handler that was there before. So
-        Ctrl-C raises KeyboardInterrupt, and SIGTERM and SIGHUP end the process unless the caller has a handler; where
-        that handler returns, so does `fit`, and `History.interrupted` is the signal's number. A second signal goes to
-        the former handler at once. An ignored signal stays ignored. Python allows handlers in the main thread only:
-        in another thread signals do not end `fit`.
+        SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the current step: the checkpoint and the pictures
+        are written if there is an `output`, and then the former handler gets the signal. So Ctrl-C raises
+        KeyboardInterrupt, and SIGTERM and SIGHUP end the process unless the caller has a handler; if that handler
+        returns, so does `fit`, and `History.interrupted` is the signal's number. A second signal goes to the former
+        handler at once. An ignored signal stays ignored. Python allows handlers in the main thread only: in another
+        thread signals do not end `fit`.
         """
         settings = Settings(loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metric_names(metrics))
         held = None if validation is None else Split(*validation, name="validation")
         with self._alone("fit"):
             if self._trainer is not None:
                 raise ConcurrencyError("fit: called while a fit of the same network runs; wait until that one ends")
-            with self._statistics:  # a training pass of another thread ends first
+            with self._statistics:  # wait for a training pass of another thread
                 self._trainer = threading.get_ident()
             try:
                 trainer = Trainer(self, Split(x, y, name="x, y"), held, settings)
-                if output is not None:
+                if output is None:
+                    history = trainer.run()
+                else:
                     with COMPILING:  # so that a process is not forked in the midst of an import
                         from ..training.config import of_fit  # pydantic takes a tenth of a second
-                    trainer.record(output, of_fit(self, settings))
-                history = trainer.run() if output is None else run_and_draw(trainer)
+                    history = run_and_draw(trainer, trainer.record(output, of_fit(self, settings)))
             finally:
                 self._trainer = None
         if history.interrupted is not None:
@@ -496,7 +500,7 @@ class Network:
     def evaluate(
         self, x: ArrayLike, y: ArrayLike, loss: SpecLike | None = None, metrics: Iterable[str] | None = None
     ) -> dict[str, float]:
-        """Mean loss (with a `loss` spec) and metrics on arrays.
+        """Return mean loss (with a `loss` spec) and metrics on arrays.
 
         Parameters
         ----------
@@ -505,7 +509,7 @@ class Network:
             Class numbers (N,), or values of the output's shape (N, *output_shape).
         loss : spec or None
         metrics : names of `training.metrics`, or None
-            None: accuracy where y holds class numbers or the loss is one of classification.
+            None: accuracy if y holds class numbers or the loss is one of classification.
 
         Returns
         -------
@@ -514,7 +518,8 @@ class Network:
         Raises
         ------
         ShapeError
-        SpecError : there is nothing to measure.
+        SpecError
+            There is nothing to measure.
         """
         return evaluate_split(self, Split(x, y, name="x, y"), loss, metrics)
 
@@ -525,7 +530,7 @@ class Network:
     # -- description -------------------------------------------------------------------------------------------------
 
     def description(self) -> dict[str, Any]:
-        """What `compose` needs to make this network again."""
+        """Return the arguments of `compose` that make this network again, and the names of its layers."""
         return {
             "layers": [layer.spec() for layer in self.layers],
             "input_shape": list(self.input_shape),
@@ -535,7 +540,7 @@ class Network:
         }
 
     def summary(self) -> str:
-        """A table: layer, output shape, parameters, multiplications, receptive field, share of non-zeros."""
+        """Return a table: layer, output shape, parameters, multiplications, receptive field, share of non-zeros."""
         return summary(self)
 
 
@@ -552,9 +557,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def capacity(count: Any) -> int | None:
-    """The batch size of the program that serves `count` samples, 2^k or 3 * 2^k, so that there are few programs.
+    """Return the batch size of the program for `count` samples, 2^k or 3 * 2^k, so that there are few programs.
 
-    None if `count` is no positive whole number.
+    None if `count` is not a positive whole number.
     """
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
         return None

@@ -1,4 +1,4 @@
-"""A network as a table: what each layer makes of its input, what it costs, and how much of it a cell sees."""
+"""The summary of a network: a table of its layers with shapes, costs and receptive fields."""
 
 from math import prod
 
@@ -7,13 +7,13 @@ from ..program.program import NetworkLike
 
 HEAD = ("layer", "output", "parameters", "FLOPs", "sees", "non-zero")
 NOTE = (
-    "FLOPs: of one sample's forward pass, two a multiplication. sees: the receptive field, input cells that one output"
-    " cell depends on.\nnon-zero: share of the equivalent dense matrix that is not zero."
+    "FLOPs: of one sample's forward pass, two per multiplication. sees: the receptive field, input cells that one"
+    " output cell depends on.\nnon-zero: share of the equivalent dense matrix that is not zero."
 )
 
 
 def summary(network: NetworkLike) -> str:
-    """The table as plain text, one row a layer and one of totals.
+    """Return the table as plain text, with a row for each layer and one for totals.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def summary(network: NetworkLike) -> str:
 
 
 def _line(row, widths):
-    """Names to the left, numbers to the right."""
+    """Format a row: names to the left, numbers to the right."""
     return "  ".join(
         cell.rjust(width) if i > 1 else cell.ljust(width)
         for i, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -62,13 +62,13 @@ def _flops(node):
 
 
 def _chain(node, chain):
-    """The windows (kernel, stride, dilation) of each dimension between the input and a node's output.
+    """Return the windows (kernel, stride, dilation) of each dimension between the input and a node's output.
 
-    "all" once every number depends on every other, "-" behind a transposed convolution, where it differs by cell.
+    "all": every number depends on every other; "-": after a transposed convolution, where the field differs by cell.
     """
     seen = "same" if node.skip is not None else node.layer.sees(node.x.shape)
     if seen == "same":
-        return chain  # a residual's branch sees at least what the way around it sees
+        return chain  # a residual's branch sees at least as much as its shortcut
     if seen == "all" or isinstance(chain, str):
         return "all" if seen == "all" else chain
     return "-" if isinstance(seen, str) else (*chain, tuple(zip(seen.kernel, seen.stride, seen.dilation, strict=True)))
@@ -81,6 +81,6 @@ def _field(chain, rank):
 
 
 def _share(node):
-    """Non-zeros of the matrix that a linear layer stands for, as text."""
+    """Format the share of non-zeros in the matrix of a linear layer."""
     connections = node.layer.connections(node.x.shape)
     return "-" if connections is None else f"{100 * connections / (prod(node.x.shape) * prod(node.y.shape)):.3g} %"

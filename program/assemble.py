@@ -1,7 +1,7 @@
-"""A program's text compiled: kernels first, then each function of the text, each bound to the next by symbol.
+"""Compilation of a program's text: kernels first, then each function of the text, bound to each other by symbol.
 
-Kernels and functions are registered with LLVM under names that carry the hash of all that decides their code; what
-calls them compiles only a call. So a program compiles in the time of its own few lines, and a cached one loads in
+Kernels and functions are registered with LLVM under names that contain the hash of everything that decides their code;
+their callers compile only a call. So a program compiles in the time of its few lines, and a cached one loads in
 milliseconds. For tiny networks (schedule.inline) everything is compiled into one function instead.
 """
 
@@ -21,14 +21,14 @@ from .graph import Ref
 from .plan import Var
 from .slots import KEY as SLOTS_KEY
 
-_assembled: dict = {}  # key of a text -> its functions, which know no network: all that have the text share them
+_assembled: dict = {}  # key of a text -> its functions, which all networks with this text share
 
 
 @COMPILING
 def assemble(program):
-    """name -> callable, of predict, step and epoch as the program has them."""
+    """Compile a program's text; return its functions by name: predict, and step and epoch with a loss."""
     plan, real = program.plan, program.dtype.type
-    inline, device = plan.inline, program.device
+    inline, device = plan.shares.inline, program.device
     state = typeof(program.state)
     flats = state.dtypes()
     used = []
@@ -72,11 +72,11 @@ def _kernel(binding, device):
 
 
 def _bound(program):
-    """Every binding with sample values of its arguments."""
+    """Yield every binding with sample values of its arguments."""
     plan = program.plan
     real = FLOATS[program.dtype.type]
     flat, whole = types.Array(real, 1, "C"), types.Array(types.int64, 1, "C")
-    ins, outs = plan.slot(Ref("value", 0)), plan.slot(Ref("value", plan.graph.output.index))
+    ins, outs = program.input, program.output
     for call in plan.calls():
         values = [call.values[name] for name in call.binding.names]
         yield (
@@ -101,11 +101,11 @@ class _Functions:
         plan, program = self.plan, self.program
         real, intp, boolean = FLOATS[program.dtype.type], types.intp, types.boolean
         block, whole = (self.state, intp, intp, intp, boolean), (self.state, intp, intp, intp, boolean, intp)
-        ins, outs = (("N", *value.shape) for value in (plan.graph.input, plan.graph.output))
-        x = types.Array(real, len(ins), "C", readonly=True)  # what is only read may be a memory map or a buffer
+        ins, outs = (("N", *value.shape) for value in (program.network.graph.input, program.network.graph.output))
+        x = types.Array(real, len(ins), "C", readonly=True)  # an input may be a memory map
         y = types.Array(real, len(outs), "C")
         order = types.Array(intp, 1, "C", readonly=True)
-        for each in [*plan.forward_lists(), *(plan.backward_lists() if program.backward else [])]:
+        for each in plan.passes:
             self.bind(each.name, whole if each.split else block)
         functions = {}
         if program.loss is not None:
@@ -120,7 +120,7 @@ class _Functions:
             self.fork("train_step", local | {"s": self.state, "x": x, "targets": target, "order": order})
             self.link("train_step", (self.state, x, target, order, intp, intp), types.float64)
             given = [Parameter("x", x, ins), Parameter("target", target, wanted)]
-            functions["step"] = self.entry("step", given, types.float64, plan.N)
+            functions["step"] = self.entry("step", given, types.float64, program.batch_size)
             given = [Parameter("x", x, ins), Parameter("targets", target, wanted), Parameter("order", order, ("K",))]
             functions["epoch"] = self.entry("epoch", given, types.float64)
         self.fork("predict", dict.fromkeys(("first", "N", "seed"), intp) | {"s": self.state, "x": x, "y": y})
@@ -133,28 +133,28 @@ class _Functions:
         return function
 
     def entry(self, name, arrays, result=types.none, largest=None):
-        """What is called from outside."""
-        shapes = self.plan.graph.input.shape, self.plan.graph.output.shape
+        """Return a function that is called from outside."""
+        shapes = self.program.network.input_shape, self.program.network.output_shape
         parameters = [Parameter("state", self.state), *arrays]
         return Function(name, self.named(name), parameters, result, self.program.layout, *shapes, largest)
 
     def bind(self, name, signature):
-        """Link a function, or in a tiny network let it be inlined."""
-        if self.plan.inline:
+        """Link a function, or inline it in a tiny network."""
+        if self.plan.shares.inline:
             self.inline(name)
         else:
             self.link(name, signature)
 
     def link(self, name, signature, result=types.none):
-        """Compile a function and put the call of its symbol in its place; returns the symbol."""
-        # Never called from Python, so spared the wrappers for it.
+        """Compile a function and put the call of its symbol in its place; return the symbol."""
+        # It is never called from Python, so it needs no wrappers.
         wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
         linked = symbol(compiled(self.named(name), signature, **wrappers), signature)
         self.space[name] = external(linked, signature, result)
         return linked
 
     def fork(self, name, variables):
-        """Take the parallel loops out of a function, whose local variables are of the given types."""
+        """Take the parallel loops out of a function with local variables of the given types."""
         function, tasks = split(self.program.source, name, set(variables))
         file = self.space[name].__code__.co_filename
         exec(compile(ast.Module([*tasks, function], []), file, "exec"), self.space)

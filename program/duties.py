@@ -1,7 +1,7 @@
-"""What the kernels of a layer, a loss and an optimizer must write, judged by their arguments and their text.
+"""Checks that the kernels of layers, losses and optimizers write what they must, by their arguments and their text.
 
-`graph` asks when a network is composed, `program` before it trains: what nothing writes would be trained on whatever
-was in memory, or not at all, without a word. Their options must be valid as kernels get them, too.
+`graph` checks a layer when a network is composed, `program` a loss and an optimizer before training: an array that no
+kernel writes would silently hold the former contents of memory. Options must also be valid in the network's dtype.
 """
 
 import ast
@@ -14,7 +14,7 @@ from ..errors import NnjitError, SpecError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import Kernel
 
-ASKED = {"shape", "size", "ndim", "dtype", "strides", "itemsize", "nbytes"}  # attributes by which nothing is written
+READ_ONLY = {"shape", "size", "ndim", "dtype", "strides", "itemsize", "nbytes"}  # attributes that cannot write
 
 
 def check_layer(node):
@@ -35,9 +35,7 @@ def check_layer(node):
     _refuse(name, "forward", layer.forward, deltas, "which only a backward kernel has")
     must_write(name, "forward", layer.forward, "y")
     if layer.backward_input is not None:
-        reason = (
-            "which needs a kernel of its own, such as backward_parameters, for backward_input sees blocks of a batch"
-        )
+        reason = "which needs a separate kernel, such as backward_parameters, for backward_input sees blocks of a batch"
         _refuse(name, "backward_input", layer.backward_input, deltas[2:], reason)
         must_write(name, "backward_input", layer.backward_input, "dx")
     writers: dict[str, list] = {key: [] for key in node.parameters}
@@ -66,7 +64,7 @@ def check_layer(node):
 
 
 def names(node):
-    """All that the kernels of a node's layer may take as arguments."""
+    """Return all names that the kernels of a node's layer may take as arguments."""
     layer, shape = node.layer, node.x.shape
     arrays = [*node.parameters, *layer.scratch(shape)]
     return ["x", "y", "dx", "dy", *(each for name in arrays for each in (name, "d" + name)), *node.buffers,
@@ -74,7 +72,7 @@ def names(node):
 
 
 def check_names(owner, attribute, kernel, known):
-    """Raise NnjitError for an argument of a kernel that is none of the known names."""
+    """Raise NnjitError for an argument of a kernel that is not a known name."""
     for name in kernel.arguments:
         if name not in known:
             raise NnjitError(
@@ -98,7 +96,7 @@ def check_rounded(owner, options, dtype):
 
 
 def as_dtype(name, value, dtype):
-    """A number rounded to a float dtype; SpecError where it would become infinite, 0 or inexact by being too small."""
+    """Round a number to a float dtype; raise SpecError if it would become infinite, 0 or subnormal."""
     least, most = float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
     if value == 0 or least <= abs(value) <= most:
         return float(np.asarray(value, dtype))
@@ -119,9 +117,9 @@ def check_training(loss_name, loss, optimizer):
 
 
 def must_write(owner, attribute, kernel, output, kept=False):
-    """Raise NnjitError unless a kernel takes an array as `output` and writes it, as far as its text tells.
+    """Raise NnjitError unless a kernel takes an array as `output` and writes it, as far as its text shows.
 
-    Adding to what it held is enough for an array that is `kept` from call to call.
+    Adding to the former contents is enough for an array that is `kept` from call to call.
     """
     if output not in kernel.arguments:
         raise NnjitError(f"{owner}: {attribute} does not write {output}: it must be one of its arguments, which are"
@@ -129,7 +127,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
     if isinstance(kernel, Kernel) and not isinstance(kernel, Formula):
         try:
             tree = kernel.source.tree()
-        except SpecError:  # it has no text, which is said when it is compiled
+        except SpecError:  # it has no text; compiling it says so
             return
         found = _Written()
         found.visit(tree)
@@ -140,7 +138,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
 
 
 class _Written(ast.NodeVisitor):
-    """Names of arrays that a function may write: all it does more with than ask their shape and add to them."""
+    """Collects the names of arrays that a function may write: those it does more with than read shapes and add."""
 
     def __init__(self):
         self.names, self.added = set(), set()
@@ -149,7 +147,7 @@ class _Written(ast.NodeVisitor):
         self.names.add(node.id)
 
     def visit_Attribute(self, node):
-        if not (isinstance(node.value, ast.Name) and node.attr in ASKED):
+        if not (isinstance(node.value, ast.Name) and node.attr in READ_ONLY):
             self.generic_visit(node)
 
     def visit_Call(self, node):

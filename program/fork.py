@@ -1,13 +1,13 @@
 """Parallel loops of a program's text, without a run of Numba's parallel compiler for every program.
 
 ``for p in prange(BLOCKS): ...`` becomes a task, a function of p compiled like any other, and a call that runs the task
-for every p on Numba's threads. What runs tasks is one function for all programs, compiled once. Compiled code finds its
-address in a word of memory. In a process made by fork, where the threads of its parent are gone, that word is 0, and a
-task is run for one p after the other. The blocks are the same ones, and so are the bits.
+for every p on Numba's threads. One function runs the tasks of all programs; it is compiled once, and compiled code
+finds its address in a word of memory. In a process made by fork, which lacks the threads of its parent, that word is 0,
+and a task runs for one p after the other. The blocks are the same, and so are the bits.
 
 Numba's threading layer "workqueue" aborts the process when a second parallel loop begins before the first one has
-ended. There a loop is run on threads only from a Python thread (Numba's workers are not), and only while no other loop
-of ours is on them; else one p after the other.
+ended. With it a loop uses threads only if it is called from a Python thread (Numba's workers are not) while no other
+loop of nnjit uses them; else it runs for one p after the other.
 """
 
 import ast
@@ -28,7 +28,7 @@ from ..kernels.compiler.kernel import call_symbol, compiled, external, symbol
 KEY = digest(inspect.getsource(sys.modules[__name__]))
 
 RUNNER, LAUNCHING = "nnjit.fork_runner", "nnjit.fork_launching"
-# The address of what runs tasks on threads, or 0; whether a loop is on the threads (workqueue only).
+# The address of the function that runs tasks on threads, or 0; 1 while a loop uses the threads (workqueue only).
 _words = {name: ctypes.c_int64(0) for name in (RUNNER, LAUNCHING)}
 for _name, _word in _words.items():
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_word))  # threads may still read it while the interpreter ends
@@ -50,21 +50,21 @@ if hasattr(os, "register_at_fork"):
 
 
 def split(text, name, known):
-    """A function of a program's text with its parallel loops taken out.
+    """Take the parallel loops out of a function of a program's text.
 
     Parameters
     ----------
     text : str
         The program's text.
     name : str
-        The function.
+        The name of the function.
     known : set of str
-        Its local variables that a loop may read.
+        The local variables that a loop may read.
 
     Returns
     -------
     function : ast.FunctionDef
-        Loop k is a call ``{name}_fork_{k}(count, *variables)`` in it.
+        Its loop k is a call ``{name}_fork_{k}(count, *variables)``.
     tasks : list of ast.FunctionDef
         ``{name}_task_{k}(p, *variables)``.
     """
@@ -92,31 +92,34 @@ class _Loops(ast.NodeTransformer):
 
 
 def fork(task, signature):
-    """An intrinsic ``(count, *arguments)``: the registered code `task` with p = 0 .. count - 1 before the arguments."""
+    """Return an intrinsic ``(count, *arguments)`` that runs the registered code `task` for p = 0 .. count - 1.
+
+    p is the task's first argument.
+    """
     _start_threads()
 
     def generate(context, builder, sig, values):
         count, *values = values
-        room = cgutils.alloca_once(builder, ir.LiteralStructType([value.type for value in values]))
+        packed = cgutils.alloca_once(builder, ir.LiteralStructType([value.type for value in values]))
         for i, value in enumerate(values):
-            builder.store(value, cgutils.gep_inbounds(builder, room, 0, i))
+            builder.store(value, cgutils.gep_inbounds(builder, packed, 0, i))
         address = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [address, ir.IntType(64)])
         one = ir.Function(builder.module, kind, f"{task}.one")  # the task for one p, its other arguments from memory
         one.linkage = "internal"
         inside = ir.IRBuilder(one.append_basic_block())
-        memory = inside.bitcast(one.args[0], room.type)
+        memory = inside.bitcast(one.args[0], packed.type)
         loaded = [inside.load(cgutils.gep_inbounds(inside, memory, 0, i)) for i in range(len(values))]
         call_symbol(context, inside, task, signature, [one.args[1], *loaded])
         inside.ret_void()
         runner = builder.load(_word_in(builder, RUNNER))
         with builder.if_else(cgutils.is_null(builder, runner)) as (serial, parallel):
             with serial, cgutils.for_range(builder, count) as loop:
-                builder.call(one, [builder.bitcast(room, address), loop.index])
+                builder.call(one, [builder.bitcast(packed, address), loop.index])
             with parallel:
                 kind = context.call_conv.get_function_type(types.none, (types.intp,) * 3)
                 places = [cgutils.alloca_once(builder, argument.pointee) for argument in kind.args[:2]]
-                numbers = [count, *(builder.ptrtoint(pointer, ir.IntType(64)) for pointer in (one, room))]
+                numbers = [count, *(builder.ptrtoint(pointer, ir.IntType(64)) for pointer in (one, packed))]
                 builder.call(builder.inttoptr(runner, kind.as_pointer()), [*places, *numbers])
         return context.get_dummy_value()
 
@@ -127,13 +130,13 @@ def fork(task, signature):
 
 
 def _word_in(builder, name):
-    """A pointer to one of `_words`."""
+    """Return a pointer to one of `_words`."""
     return builder.module.globals.get(name) or ir.GlobalVariable(builder.module, ir.IntType(64), name)
 
 
 @intrinsic
 def _call(typing, address, data, i):
-    """The function at an address, of a pointer and a number."""
+    """Call the function at an address with a pointer and a number."""
 
     def generate(context, builder, sig, values):
         pointer = ir.IntType(8).as_pointer()
@@ -147,7 +150,7 @@ def _call(typing, address, data, i):
 
 @intrinsic
 def _in_python_thread(typing):
-    """Whether this is a thread that Python knows: Numba's workers are none."""
+    """Tell whether Python started this thread; Numba's workers are not Python threads."""
 
     def generate(context, builder, sig, values):
         kind = ir.FunctionType(ir.IntType(8).as_pointer(), [])
@@ -159,7 +162,7 @@ def _in_python_thread(typing):
 
 @intrinsic
 def _begin(typing):
-    """Take the threads for a loop, unless another one is on them: then False."""
+    """Take the threads for a loop; return False if another loop uses them."""
 
     def generate(context, builder, sig, values):
         number = ir.IntType(64)
@@ -179,7 +182,7 @@ def _end(typing):
 
 
 def _start_threads():
-    """Have a function that runs tasks on Numba's threads, unless this process was made by fork."""
+    """Compile the function that runs tasks on Numba's threads, unless this process was made by fork."""
     if _forked or _words[RUNNER].value:
         return
 

@@ -1,12 +1,12 @@
-"""predict, step and epoch of a program as values: passed to jitted code, or called from Python.
+"""The functions predict, step and epoch of a program as values, to pass to jitted code or to call from Python.
 
-Numba calls its own first-class functions by a C address, which carries no exceptions. A `Function` has a Numba type
-instead, by name, element type and ranks, so that a user's cached code takes the functions of another network. Its value
-is the address of code in Numba's calling convention, the program's layout number and the sizes of a sample and of an
-output. A call hands on the status, and with it the exception.
+Numba calls its first-class functions by a C address, which carries no exceptions. A `Function` therefore has a separate
+Numba type, by name, element type and ranks, so that a user's cached code takes the functions of another network. Its
+value is the address of code in Numba's calling convention, the program's layout number and the sizes of a sample and of
+an output. A call propagates the status, and with it the exception.
 
-A refused call fills its output with NaN, notes the refusal in the state and raises. Directly in the body of a parallel
-loop Numba cannot raise: there the next call from Python raises instead.
+A refused call fills its output with NaN, records the refusal in the state and raises. Directly in the body of a
+parallel loop Numba cannot raise: there the next call from Python raises instead.
 """
 
 import warnings
@@ -36,7 +36,7 @@ from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import FAULT
 from .state import FAULTS, READ_ONLY, WRONG_STATE, State
 
-PARALLEL = "__numba_parfor_gufunc"  # begins the names that Numba gives to the bodies of parallel loops
+PARALLEL = "__numba_parfor_gufunc"  # prefix of the names that Numba gives to bodies of parallel loops
 
 
 class Parameter(NamedTuple):
@@ -53,7 +53,7 @@ class Parameter(NamedTuple):
         return f"{self.name} ({shape}) of {self.type.dtype}"
 
     def misfit(self, array: Any) -> str | None:
-        """What is wrong with an array from Python, in words; None if nothing is."""
+        """Say why an array from Python does not fit; return None if it does."""
         if not isinstance(array, np.ndarray):
             return f"got {_kind(array)}"
         if array.dtype != as_dtype(self.type.dtype):
@@ -77,14 +77,14 @@ class Function:
     name : str
         "predict", "step" or "epoch".
     function : function
-        What is compiled.
+        The function to compile.
     parameters : list of Parameter
         The state first.
     result : Numba type
     layout : int
-        The number that a state must have.
+        The layout number that a state must have.
     input_shape, output_shape : tuple of int
-        Of a sample and of an output.
+        The shapes of a sample and of an output.
     largest : int or None
         The largest number of samples.
     """
@@ -118,7 +118,7 @@ class Function:
 
     @once
     def numbers(self):
-        """What compiled code gets: the address, the layout number, the sizes."""
+        """Return the numbers that compiled code gets: the address, the layout number, the sizes."""
         (result,) = self.dispatcher.overloads.values()
         address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
         return (address, self.layout, *self.input_shape, *self.output_shape)
@@ -132,12 +132,12 @@ class Function:
             raise
         except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, NumbaError) as error:
             if arguments and type(arguments[0]) is State:
-                arguments[0].counters[FAULT] = 0  # this exception says it
+                arguments[0].counters[FAULT] = 0  # this exception reports it
             wrong = self._wrong(arguments)
             raise ShapeError(f"{self.name}: {wrong}" if wrong else str(error)) from None
 
     def _report(self, state):
-        """Say that an earlier call in compiled code was refused: raise, or warn where it has raised."""
+        """Report that an earlier call in compiled code was refused: raise, or warn if it has raised."""
         fault, state.counters[FAULT] = int(state.counters[FAULT]), 0
         name, what = FAULTS[abs(fault) - 1].split()
         earlier = f"an earlier call of {name} in compiled code was refused: its {what} did not fit"
@@ -146,7 +146,7 @@ class Function:
         warnings.warn(earlier, RuntimeWarning, stacklevel=3)
 
     def _wrong(self, arguments):
-        """What is wrong with arguments from Python, in words; None where only compiled code knows."""
+        """Say why arguments from Python do not fit; return None if only compiled code can tell."""
         if len(arguments) != len(self.parameters):
             return f"expected {self}, got {len(arguments)} arguments"
         state, *arrays = arguments
@@ -172,7 +172,7 @@ def _kind(value):
 
 
 class FunctionType(types.Callable):
-    """A `Function` in jitted code, by name, types of the arguments and ranks of a sample and of an output."""
+    """The type of a `Function` in jitted code: name, types of the arguments, ranks of a sample and of an output."""
 
     def __init__(self, name, parameters, result, input_rank, output_rank):
         self.parameters, self.result, self.ranks = tuple(parameters), result, (input_rank, output_rank)
@@ -244,7 +244,7 @@ def _unbox(kind, obj, c):
 
 @lower_builtin(FunctionType, types.VarArg(types.Any))
 def _call(context, builder, sig, args):
-    """Call the code; hand its exception on, but not to Numba's body of a parallel loop, which cannot."""
+    """Emit the call; propagate its exception, except to Numba's body of a parallel loop, which cannot raise."""
     kind, given = sig.args[0], sig.args[1:]
     function = cgutils.create_struct_proxy(kind)(context, builder, args[0])
     values = [

@@ -1,4 +1,4 @@
-"""A list of layers unrolled: nodes in the order of execution, and where each parameter stands in theta."""
+"""The graph of a network: layers unrolled into nodes in order of execution, with the places of parameters in theta."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Value:
 
 @dataclass
 class Node:
-    """One layer at its place, or the sum at the end of a residual (`skip` is then the value added)."""
+    """One layer in its place, or the sum at the end of a residual (`skip` is then the value added)."""
 
     layer: Layer
     name: str
@@ -32,25 +32,28 @@ class Node:
 
     @property
     def kind(self):
-        """The registered name."""
+        """The registered name of the layer."""
         return self.name.rpartition(".")[0].rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class Ref:
-    """An array by what it is: ("value" | "delta", value index) or ("scratch" | "dscratch", (node index, name))."""
+    """An array by its role.
+
+    ("value" | "delta", value index), ("scratch" | "dscratch", (node index, name)), or ("target" | "loss", None).
+    """
 
     kind: str
     key: object
 
 
 def is_alias(node):
-    """Whether the layer only names its input's memory anew (flatten, reshape, identity)."""
+    """Tell whether the layer's output is its input's memory (flatten, reshape, identity)."""
     return node.layer.alias
 
 
 class Graph:
-    """Nodes of a network; `size` numbers are learned, `buffer_size` are saved but not learned."""
+    """The nodes of a network; `size` numbers are learned, `buffer_size` are saved but not learned."""
 
     def __init__(self, layers, input_shape):
         self.input = Value(0, tuple(input_shape))
@@ -96,7 +99,7 @@ class Graph:
         return node.y
 
     def warn_of_batches(self, samples, what):
-        """Warn if a layer learns nothing from a training batch of so many samples; `what` says which batch that is."""
+        """Warn if a layer learns nothing from a training batch of this size; `what` names the batch."""
         few = [node.name for node in self.nodes if samples < node.layer.smallest_batch(node.x.shape)]
         if few:
             warnings.warn(
@@ -106,12 +109,12 @@ class Graph:
                 stacklevel=2,
             )
 
-    def follower(self, node):
-        """The layer that reads what `node` writes, or None."""
+    def consumer(self, node):
+        """Return the layer that reads the output of `node`, or None."""
         return next((other.layer for other in self.nodes if other.x is node.y), None)
 
 
-# What kernels call other things by (layer.py), so no parameter or buffer can have these names.
+# Names of other kernel arguments (layers/base.py), which no parameter or buffer can have.
 RESERVED = {"x", "y", "dx", "dy", "training", "seed", "first"}
 
 

@@ -1,4 +1,4 @@
-"""Flat arrays for a state, and whether there is room for them."""
+"""Aligned arrays for a state, and a check that they fit into memory."""
 
 import os
 
@@ -8,7 +8,7 @@ from ..errors import SpecError
 
 
 def need(size, what):
-    """Raise SpecError where so many bytes are more than this machine's memory; `what` begins the sentence."""
+    """Raise SpecError if `size` bytes are more than this machine's memory; `what` begins the sentence."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on every system
@@ -18,7 +18,7 @@ def need(size, what):
 
 
 def aligned(size, dtype):
-    """Zeros that begin at a cache line, so that vector loads do not cross lines."""
+    """Return zeros that begin at a cache line, so that vector loads do not cross lines."""
     item = np.dtype(dtype).itemsize
     raw = np.zeros(size * item + 64, np.uint8)
     first = -raw.ctypes.data % 64

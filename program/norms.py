@@ -7,9 +7,9 @@ from ..registry.annotations import checked
 
 
 def lp_norm(x, p=2.0):
-    """||x||_p = (sum |x_i|^p)^(1/p) for 1 <= p <= inf; for 0 < p < 1 the metric sum |x_i|^p, which is no norm.
+    """Return ||x||_p = (sum |x_i|^p)^(1/p) for 1 <= p <= inf, or the metric sum |x_i|^p for 0 < p < 1.
 
-    The largest magnitude is taken out first, so a norm that is a number neither overflows nor vanishes on the way.
+    The largest magnitude is factored out, so a norm that is a number neither overflows nor vanishes on the way.
 
     Parameters
     ----------

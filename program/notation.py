@@ -1,8 +1,8 @@
 """Names and equations of the program, after the lecture (docs/lecture.md).
 
-The input is a1. An affine layer with the activation after it is one l: its output is z[l], the activation's a[l]; any
-other layer has an l of its own. The affine layer that ends the network is z too: its activation is part of the loss, or
-there is none. delta[l] = dC/dz[l], da[l] = dC/da[l]; parameters, buffers and scratch arrays carry their layer's l.
+The input is a1. An affine layer and the activation after it share one l: the outputs are z[l] and a[l]; every other
+layer has another l. The affine layer that ends the network has a z too: its activation is part of the loss, or it has
+none. delta[l] = dC/dz[l], da[l] = dC/da[l]; parameters, buffers and scratch arrays carry their layer's l.
 """
 
 import re
@@ -10,7 +10,7 @@ import re
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.operations import Operation
 from .graph import Ref, is_alias
-from .slots import part
+from .slots import fixed
 from .state import FAULTS
 
 # Equations of operations of kernels/, in the names of the kernel's arguments; t is the target, ' the derivative, o the
@@ -37,54 +37,54 @@ EQUATIONS = {
     "update.gradient_descent": "{theta} = {theta} - eta {gradient}",
 }
 
-# Names that the text itself uses: its functions, constants and local variables, and what it finds around it.
+# Names that the text itself uses: functions, constants, local variables, and the names around it.
 OWN = """
     gradients chunk_bounds chunk_norm update_chunk cost record train_step step epoch predict forward backward update
     BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK
-    LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LAYOUT np inf prange range min max float part rows block
+    LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LAYOUT np inf prange range min max float fixed batch block part
     ValueError s x y n0 n1 N seed training first order targets label total share norm row rate clip steps lo hi c k i p
     q w C t sums"""
 RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 
 
 def identifier(name):
-    """A Python identifier made of a registered name; the text never holds what a user wrote otherwise."""
+    """Make a Python identifier of a registered name; no other text of a user gets into the program."""
     name = re.sub(r"\W", "_", name)
     return name if name[:1].isalpha() else f"_{name}"
 
 
 def numbers(graph):
-    """(l, whether the output is z[l]) of every node."""
+    """Return (l, whether the output is z[l]) of every node."""
     found, l, is_open = [], 1, False
     for node in graph.nodes:
         if not is_open:
             l += 1
-        follower = graph.follower(node)
+        consumer = graph.consumer(node)
         last = node.y is graph.output and not isinstance(node.layer.forward, Formula)
-        is_open = bool(node.parameters) and isinstance(getattr(follower, "forward", None), Formula)
+        is_open = bool(node.parameters) and isinstance(getattr(consumer, "forward", None), Formula)
         found.append((l, is_open or (last and bool(node.parameters))))
     return found
 
 
 def variables(graph, more=()):
-    """Ref or Slot -> variable name, each name once; `more` are further (Slot, name) pairs."""
+    """Map each Ref or Slot to a variable name, each name once; `more` are further (Slot, name) pairs."""
     wanted = [(Ref("value", 0), "a1"), (Ref("delta", 0), "da1"), (Ref("loss", None), "C_i")]
     wanted += [(Ref("target", None), "target"), *more]
     for index, (node, (l, is_z)) in enumerate(zip(graph.nodes, numbers(graph), strict=True)):
         wanted.append((Ref("value", node.y.index), f"z{l}" if is_z else f"a{l}"))
         wanted.append((Ref("delta", node.y.index), f"delta{l}" if is_z else f"da{l}"))
         for name, (offset, parameter) in node.parameters.items():
-            wanted.append((part("theta", offset, parameter.shape), f"{name}{l}"))
-            wanted.append((part("gradient", offset, parameter.shape), f"d{name}{l}"))
+            wanted.append((fixed("theta", offset, parameter.shape), f"{name}{l}"))
+            wanted.append((fixed("gradient", offset, parameter.shape), f"d{name}{l}"))
         for name, (offset, parameter) in node.buffers.items():
-            wanted.append((part("buffers", offset, parameter.shape), f"{name}{l}"))
+            wanted.append((fixed("buffers", offset, parameter.shape), f"{name}{l}"))
         if not is_alias(node):
             for name in node.layer.scratch(node.x.shape):
                 wanted.append((Ref("scratch", (index, name)), f"{name}{l}"))
                 wanted.append((Ref("dscratch", (index, name)), f"d{name}{l}"))
     names, taken = {}, set(RESERVED)
     for key, name in wanted:
-        while name in taken or re.fullmatch(r"(forward|backward)_\d+", name):
+        while name in taken:
             name += "_"
         taken.add(name)
         names[key] = name
@@ -92,24 +92,24 @@ def variables(graph, more=()):
 
 
 def call_name(kind, l, attribute):
-    """What a layer's call is named: ``conv2_forward``."""
+    """Return the name of a layer's call, such as ``conv2_forward``."""
     kind = identifier(kind)
     return f"{kind}{'_' * kind[-1:].isdigit()}{l}_{attribute}"
 
 
 def known_equation(kernel, names):
-    """The equation of an operation of kernels/ in variable names; None of any other kernel."""
+    """Return the equation of an operation of kernels/ in variable names; None for any other kernel."""
     known = EQUATIONS.get(kernel.name) if isinstance(kernel, Operation) else None
     return known and known.format_map(names)
 
 
 def equation(kind, attribute, kernel, names, parameters=()):
-    """The equation that a call stands for.
+    """Return the equation that a call computes.
 
     Parameters
     ----------
     kind, attribute : str
-        Registered name of the layer, loss or optimizer, and which of its kernels it is.
+        Registered name of the layer, loss or optimizer, and the name of its kernel.
     kernel : Kernel or Operation
     names : dict
         Variable names by argument names.

@@ -6,11 +6,11 @@ from ..registry.specs import did_you_mean, either, shown
 
 DTYPES = {"float32": np.float32, "float64": np.float64}
 DEVICES = ("cpu", "cuda")
-PRECISIONS = ("float32", "tf32", "bf16")  # of matrix products and convolutions
+PRECISIONS = ("float32", "tf32", "bf16")  # formats of the factors in matrix products and convolutions
 
 
 def unfit(precision, device, dtype):
-    """What is wrong with a precision for a device and dtype, in words; None if nothing is."""
+    """Say why a precision does not suit a device and dtype; return None if it does."""
     if precision not in PRECISIONS:
         return f"expected {either(PRECISIONS)}, got {shown(precision)}{did_you_mean(str(precision), PRECISIONS)}"
     if precision != "float32" and device != "cuda":

@@ -1,11 +1,11 @@
-"""The program of a network: a short Python text, in the lecture's notation, that is run in three ways.
+"""The program of a network: a short Python text in the lecture's notation, which can be run in three ways.
 
-The text names every array and spells forward pass, backward pass and update out, one call an operation. With the NumPy
-reference kernels it is the oracle (`reference`); with the CPU kernels it runs call by call (`interpret`) or compiled,
-without an interpreter inside (`compile`). Nothing else in nnjit generates code.
+The text names every array and has one call per operation of the forward pass, the backward pass and the update. With
+the NumPy reference kernels it is the oracle (`reference`); with the CPU kernels it runs call by call (`interpret`) or
+compiled (`compile`). No other file generates code of a network.
 
 Notation (lecture): ``a1`` is the input x; ``z`` is an affine layer's output and ``a`` the activation after it, both
-with the same number l; ``delta`` = dC/dz, ``da`` = dC/da, per sample, without 1/N; W, b, dW, db as they are.
+with the same number l; ``delta`` = dC/dz and ``da`` = dC/da, per sample, without 1/N; W, b, dW, db.
 """
 
 import linecache
@@ -35,8 +35,8 @@ from .duties import as_dtype, check_rounded, check_training
 from .graph import Graph, Ref
 from .memory import aligned, need
 from .norms import check_p
-from .plan import Plan
-from .slots import block, part, rows
+from .plan import Task, make_plan
+from .slots import batch, block, fixed
 from .state import State
 from .writer import write
 
@@ -91,7 +91,7 @@ class Program:
     batch_size : int
         The largest number of samples of a step; buffers are planned for it.
     labels : bool or None
-        Whether targets are whole-number labels (N,) rather than values like the output; None: as the loss prefers.
+        Whether targets are whole-number labels (N,) or values like the output; None: labels if the loss takes them.
     clip : Clip or None
         Clipping of the gradient by its norm.
     rates : array or None
@@ -99,12 +99,12 @@ class Program:
     norm : float
         The p of the logged gradient norms.
     backward : bool
-        Without a loss: write ``forward`` and ``backward`` for `Network`, one block, instead of ``predict``.
+        Without a loss: the text has ``forward`` and ``backward`` for `Network`, as one block, not ``predict``.
 
     Attributes
     ----------
     source : str
-        The text.
+        The program's text.
     state : State
         Shares theta, gradient and buffers with the network.
     predict, step, epoch : compiled functions
@@ -112,7 +112,7 @@ class Program:
         ``step(state, x, target)`` and ``epoch(state, x, targets, order)`` return the mean loss. Pass them as arguments
         to your own jitted functions; on CUDA they are called from Python only.
     run : namespace
-        The functions of the text for calls from Python, made when it is first read, or by `interpret`.
+        The functions of the text for calls from Python, made when it is first read or by `interpret`.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Program:
         norm: float = 2.0,
         backward: bool = False,
     ) -> None:
-        with COMPILING:  # so that a process is not forked in the midst of it
+        with COMPILING:  # so that the process is not forked meanwhile
             self.network = network
             self.batch_size: int = checked("batch_size", batch_size, int, 1)
             self.dtype, self.device = network.dtype, network.device
@@ -138,14 +138,20 @@ class Program:
             if loss is not None:
                 self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
             self.backward = backward or loss is not None
-            self.plan = Plan(self)
+            loss_name = "" if self.loss is None else losses.name_of(type(self.loss))
+            self.plan = make_plan(
+                Task(
+                    network.graph, self.batch_size, self.device, self.dtype.name, self.backward, self.loss, loss_name,
+                    self.optimizer, self.labels, clip, self.norm, self.largest_norm,
+                )
+            )  # fmt: skip
             if self.device == "cuda":
-                from .device import twin  # numba.cuda is imported by those who use it
+                from .device import cuda_form  # only programs on CUDA need numba.cuda
 
                 for binding in self.plan.bindings.values():
-                    twin(binding)  # refuses what has no CUDA form
+                    cuda_form(binding)  # refuses a kernel without one
             self.source: str = write(self.plan)
-            # What a state and the functions share: the text says where every array lies.
+            # The number that a state and the functions must share: the text has the place of every array.
             self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
             self.input = self.plan.slot(Ref("value", 0))
             self.output = self.plan.slot(Ref("value", network.graph.output.index))
@@ -153,26 +159,26 @@ class Program:
             self.output_gradient = self.plan.slot(Ref("delta", network.graph.output.index))
             need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
             self.state = self.new_state(share=True)
-            self.kept: weakref.ref | None = None  # the arena whose forward pass the memory of a GPU holds
+            self.last_pass: weakref.ref | None = None  # the arena of the forward pass that is in the memory of a GPU
 
     def _learns(self, loss, optimizer, labels, rates):
         loss.validate_shape(self.network.output_shape)
         can = getattr(loss, "forward_labels", None) is not None
         self.labels = can if labels is None else labels
-        self.loss_name = losses.name_of(type(loss))
+        loss_name = losses.name_of(type(loss))
         if self.labels and not can:
-            raise ShapeError(f"{self.loss_name}: takes targets of the output's shape, not whole-number labels")
+            raise ShapeError(f"{loss_name}: takes targets of the output's shape, not whole-number labels")
         if not self.network.theta.size:
             raise ShapeError("the network has no parameters, so there is nothing to train")
         self.network.graph.warn_of_batches(self.batch_size, f"a training batch of {self.batch_size}")
-        check_training(self.loss_name, loss, optimizer)
-        check_rounded(self.loss_name, loss, self.dtype)
+        check_training(loss_name, loss, optimizer)
+        check_rounded(loss_name, loss, self.dtype)
         check_rounded("optimizer", optimizer, self.dtype)
         self.loss, self.optimizer = loss, optimizer
         self.rates = self._rates(optimizer.lr if rates is None else rates)
 
     def _norm(self, clip, norm):
-        """The p of the norms that are logged: that of the clipping, if there is one."""
+        """Return the p of the logged norms: that of the clipping, if there is one."""
         if clip is not None:
             if not (hasattr(clip, "max") and hasattr(clip, "p")):
                 raise SpecError(f"clip: expected a Clip, as nnjit.training.clip.create makes it, got {shown(clip)}")
@@ -183,7 +189,7 @@ class Program:
         return norm if norm == np.inf else as_dtype("norm", norm, self.dtype)
 
     def _rates(self, rates):
-        """The learning rates of all steps as an array."""
+        """Return the learning rates of all steps as an array."""
         try:
             found = np.atleast_1d(np.asarray(rates))
             fits = found.ndim == 1 and found.size and found.dtype.kind in "iuf" and (found >= 0).all()
@@ -196,10 +202,12 @@ class Program:
 
     @property
     def largest_norm(self) -> float:
-        """The largest norm of the gradient with which a step is taken; beyond it, as for NaN, the stop flag is set.
+        """The largest norm of the gradient with which a step is taken; above it, as for NaN, the stop flag is set.
 
-        Where moments hold squares of the gradient, these must not overflow; clipping comes before.
+        Squares of the gradient in moments must not overflow; clipping comes before them.
         """
+        if self.optimizer is None:
+            return 0.0
         largest = np.finfo(np.float64).max
         squared = np.sqrt(np.finfo(self.dtype).max)
         if self.optimizer.squares and (self.clip is None or self.clip.max > squared):
@@ -209,16 +217,16 @@ class Program:
     @property
     def layer_names(self) -> list[str]:
         """Names of the layers that have parameters, in depth order: the columns of the logged norms."""
-        return [name for name, _, _ in self.plan.segments]
+        return [name for name, _, _ in self.plan.log.segments]
 
     def new_state(self, share: bool = False) -> State:
-        """A state of its own for another thread: a copy of theta and the buffers, moments at zero."""
-        net, plan = self.network, self.plan
+        """Return a new state, for another thread: a copy of theta and the buffers, moments at zero."""
+        net = self.network
         sizes = self._sizes()
         new = {name: aligned(size, dtype) for name, (size, dtype) in sizes.items()}
         new["rates"] = self.rates
         new["counters"][SEED] = net.seed
-        new["counters"][HEAD : HEAD + plan.N] = np.arange(plan.N)
+        new["counters"][HEAD : HEAD + self.batch_size] = np.arange(self.batch_size)
         if share:
             new |= {"theta": net.theta, "gradient": net.gradient, "buffers": net.running}
         else:
@@ -226,24 +234,24 @@ class Program:
         return State(**new, layout=self.layout)
 
     def _sizes(self):
-        """Name -> number of elements and dtype of every array of a state."""
-        S, plan, dtype = self.network.theta.size, self.plan, self.dtype
+        """Map each array of a state to its number of elements and dtype."""
+        S, layout, dtype = self.network.theta.size, self.plan.layout, self.dtype
         moments = len(self.optimizer.moments) if self.optimizer else 0
         return {
             "theta": (S, dtype), "gradient": (S, dtype), "moments": (moments * S, dtype),
-            "buffers": (self.network.running.size, dtype), "arena": (plan.arena_size, dtype),
-            "rates": (self.rates.size, np.float64), "log": (plan.log_size, np.float64),
-            "counters": (plan.counters_size, np.int64),
+            "buffers": (self.network.running.size, dtype), "arena": (layout.arena_size, dtype),
+            "rates": (self.rates.size, np.float64), "log": (self.plan.log.size, np.float64),
+            "counters": (layout.counters_size, np.int64),
         }  # fmt: skip
 
     def memory(self) -> dict[str, int]:
-        """Bytes of every array of a state, by name."""
+        """Return the bytes of every array of a state, by name."""
         return {name: size * np.dtype(dtype).itemsize for name, (size, dtype) in self._sizes().items()}
 
     # -- three ways to run the text ----------------------------------------------------------------------------------
 
     def reference(self) -> SimpleNamespace:
-        """The text with the NumPy reference kernels; returns its functions."""
+        """Run the text with the NumPy reference kernels; return its functions."""
         return self._in_python("reference")
 
     def interpret(self) -> "Program":
@@ -252,13 +260,13 @@ class Program:
         return self
 
     def compile(self) -> "Program":
-        """Compile the text now, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
+        """Compile the text, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
         _ = self._functions
         return self
 
     @once
     def run(self) -> Any:
-        """The text, line by line in Python, with the compiled kernels of the device."""
+        """Return the functions of the text, line by line in Python, with the compiled kernels of the device."""
         if self.device == "cpu":
             return self._in_python("cpu")
         from .device import DeviceRun
@@ -267,7 +275,7 @@ class Program:
 
     @once
     def _functions(self) -> dict[str, Callable[..., Any]]:
-        """Name -> function, of those that the program has."""
+        """Return the program's compiled functions by name."""
         if self.device == "cpu":
             return assemble(self)
         names = ("predict", "step", "epoch") if self.loss is not None else ("predict",)
@@ -293,21 +301,21 @@ class Program:
             raise AttributeError(f"{name}: this program has no loss and no optimizer, so it can only predict")
         return self._functions[name]
 
-    def hold(self) -> AbstractContextManager[Any]:
-        """Within this context a GPU keeps what it learns, and calls do not copy it; `fetch` does."""
-        return self.run.hold(self.state) if self.device == "cuda" else nullcontext()
+    def on_device(self) -> AbstractContextManager[Any]:
+        """Keep the learned arrays on the GPU within this context, where calls do not copy them; `download` does."""
+        return self.run.on_device(self.state) if self.device == "cuda" else nullcontext()
 
-    def fetch(self) -> None:
+    def download(self) -> None:
         """Bring theta, gradient, moments and buffers of the state up to date; on the CPU they always are."""
         if self.device == "cuda":
-            self.run.fetch(self.state)
+            self.run.download(self.state)
 
     def namespace(self, bindings: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the text's definitions with the given kernels; returns its names."""
+        """Run the text's definitions with the given kernels; return its names."""
         file = f"<nnjit program {digest(self.source)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
-        space = {**bindings, "part": part, "rows": rows, "block": block, "np": np, "inf": float("inf"), "prange": range}
-        space |= {"__name__": __name__, "LAYOUT": self.layout}
+        space = {**bindings, "fixed": fixed, "batch": batch, "block": block, "np": np}
+        space |= {"inf": float("inf"), "prange": range, "__name__": __name__, "LAYOUT": self.layout}
         exec(compile(self.source, file, "exec"), space)
         return space
 
@@ -317,7 +325,7 @@ class Program:
 
 
 def _plain(kernel, folder):
-    """A function over NumPy arrays for a kernel: the reference, or the device's, called from Python."""
+    """Return a kernel as a function over NumPy arrays: the reference, or the device's, called from Python."""
     if isinstance(kernel, Operation):
         return kernel.on(folder)
     if folder == "reference":

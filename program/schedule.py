@@ -1,19 +1,23 @@
 """The cost model: serial or sharded, into how many blocks, inlined or bound by symbol. From shapes alone.
 
-The unit is one multiplication of the forward pass of one sample (`Layer.operations`). A kernel does a few of them a
-nanosecond; a fork and join costs some microseconds and a block of samples should fill the vector units, so:
+The unit is one multiplication of the forward pass of one sample (`Layer.operations`). A kernel does a few of them per
+nanosecond; a fork and join costs some microseconds, and a block of samples should fill the vector units. Therefore:
 
-* a step is sharded over the batch when it has at least `SHARD` multiplications, into at most `BLOCKS` blocks. One has
-  at least `SAMPLES` samples, or, where a sample is much work by itself, `BLOCK` multiplications and two samples, so
-  that weights are read for more than one. It is rounded to a power of two, which the usual numbers of threads divide.
-  The number is fixed by the shapes, never by the threads, and so are the bits of the result;
-* where all samples are one block, every layer of at least `DIVIDE` multiplications is divided into parts of its own
-  loops too, with a fork and join for each;
-* gradients and batch-coupled layers are divided into `PARTS` parts of their own loops at the same size of work;
-* a network of at most `INLINED_LAYERS` layers none of which has more than `INLINE` multiplications a step is compiled
-  with inlined kernels and constant sizes: there the calls would cost more than the arithmetic. Deeper ones would take
-  too long to compile.
+* A step is sharded over the batch if it has at least `SHARD` multiplications, into at most `BLOCKS` blocks. A block has
+  at least `SAMPLES` samples, or, if a sample is much work by itself, `BLOCK` multiplications and two samples, so that
+  weights are read for more than one. The number of blocks is rounded to a power of two, which the usual numbers of
+  threads divide. It depends on the shapes, never on the threads, and so do the bits of the result.
+* If all samples are one block, the loops of every layer of at least `DIVIDE` multiplications are divided into parts,
+  with a fork and join for each layer.
+* The loops of gradients and of layers that couple the batch are divided into `PARTS` parts at the same size of work.
+* A network of at most `INLINED_LAYERS` layers, each with at most `INLINE` multiplications per step, is compiled with
+  inlined kernels and constant sizes: there calls would cost more than the arithmetic. Deeper networks would take too
+  long to compile.
 """
+
+from typing import NamedTuple
+
+from numba import config
 
 SHARD = 200_000
 BLOCKS = 8
@@ -25,13 +29,52 @@ INLINE = 2_000
 INLINED_LAYERS = 8
 
 
+class Shares(NamedTuple):
+    """The division of a batch.
+
+    Parameters
+    ----------
+    blocks : int
+        Blocks of samples.
+    samples : int
+        Samples of a block.
+    workers : int
+        Threads that work on blocks.
+    parts : int
+        Parts of the loops over parameters and channels.
+    divided : frozenset of int
+        Numbers of the nodes whose own loops are divided.
+    inline : bool
+        Whether kernels are compiled into the program.
+    """
+
+    blocks: int
+    samples: int
+    workers: int
+    parts: int
+    divided: frozenset
+    inline: bool
+
+
+def shares(graph, batch_size, training, whole=False):
+    """Return the division of a batch; with `whole` it is not divided. Only `training` programs are inlined."""
+    if whole:
+        return Shares(1, batch_size, 1, 1, frozenset(), False)
+    count = blocks(graph, batch_size)
+    samples, workers = -(-batch_size // count), min(count, config.NUMBA_NUM_THREADS)
+    alone = frozenset(divided(graph, batch_size))
+    return Shares(
+        count, samples, workers, parts(graph, batch_size), alone, training and inline(graph, batch_size)
+    )  # fmt: skip
+
+
 def operations(graph):
-    """Multiplications of one sample's forward pass."""
+    """Return the multiplications of one sample's forward pass."""
     return sum(node.layer.operations(node.x.shape) for node in graph.nodes)
 
 
 def blocks(graph, batch_size):
-    """Into how many blocks of samples a batch is divided."""
+    """Return the number of blocks of samples that a batch is divided into."""
     if operations(graph) * batch_size < SHARD:
         return 1
     samples = max(2, min(SAMPLES, BLOCK // operations(graph)))
@@ -40,12 +83,12 @@ def blocks(graph, batch_size):
 
 
 def parts(graph, batch_size):
-    """Into how many parts the loops over parameters and channels are divided."""
+    """Return the number of parts that loops over parameters and channels are divided into."""
     return PARTS if operations(graph) * batch_size >= SHARD else 1
 
 
 def divided(graph, batch_size):
-    """Numbers of the layers that are divided by themselves, where a batch is one block."""
+    """Return the numbers of the layers whose own loops are divided because the batch is one block."""
     if blocks(graph, batch_size) > 1:
         return set()
     nodes = enumerate(graph.nodes)
@@ -53,7 +96,7 @@ def divided(graph, batch_size):
 
 
 def inline(graph, batch_size):
-    """Whether kernels are compiled into the program."""
+    """Tell whether kernels are compiled into the program."""
     return len(graph.nodes) <= INLINED_LAYERS and all(
         node.layer.operations(node.x.shape) * batch_size <= INLINE for node in graph.nodes
     )

@@ -1,15 +1,15 @@
-"""Where an array of the program lives, and how a kernel is called on it.
+"""The places of a program's arrays, and calls of kernels on them.
 
-A slot says: this part of that flat array, at this offset, with this shape. The program's text names slots
-(``W2 = part("theta", 0, (10, 64))``) and calls kernels on them (``dense2_forward(s, n0, n1, a1, W2, b2, z2)``); `s` is
+A slot is a part of a flat array, at an offset, with a shape. The program's text names slots
+(``W2 = fixed("theta", 0, (10, 64))``) and calls kernels on them (``dense2_forward(s, n0, n1, a1, W2, b2, z2)``); `s` is
 the state (a tuple of a few flat arrays), n0 and n1 the block of samples. The binding of a call holds the options of the
 kernel and turns the slots into arrays: in plain Python by slicing, in compiled code by an address and sizes, all known
-when the program is compiled.
+when the program is compiled. `Slot.first` and `sizes` compute with numbers of Python and of LLVM alike.
 """
 
 import inspect
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import NamedTuple
@@ -27,9 +27,9 @@ KEY = digest(inspect.getsource(sys.modules[__name__]))  # the code of a program 
 
 
 class Scratch(NamedTuple):
-    """Memory of the workers, reused by consecutive blocks so that it stays in the cache.
+    """Per-worker scratch memory, reused by consecutive blocks so that it stays in the cache.
 
-    Block p holds the samples from p * samples on, and worker p % workers has it. A worker has `size` numbers of the
+    Block p holds the samples from p * samples on and belongs to worker p % workers. A worker has `size` numbers of the
     arena; those of the first worker begin at `offset`.
     """
 
@@ -39,7 +39,7 @@ class Scratch(NamedTuple):
     workers: int
 
     def of(self, n0):
-        """Where the scratch memory of the block from sample n0 on begins."""
+        """Return the first index of the memory of the block from sample n0 on."""
         return self.offset + n0 // self.samples % self.workers * self.size
 
 
@@ -54,17 +54,17 @@ class Slot:
     offset : int
         Index of the first number; in scratch memory that of a block of one sample, to be multiplied by n1 - n0.
     shape : tuple of int
-        Without the sample axis when `rows` is set.
-    rows : bool
-        One row a sample: the array of a block is ``(n1 - n0, *shape)``, and those of all blocks follow each other.
+        Without the sample axis if `per_sample` is set.
+    per_sample : bool
+        One row per sample: the array of a block is ``(n1 - n0, *shape)``, and those of all blocks follow each other.
     scratch : Scratch or None
-        Where an array of rows lies that is needed for one block only.
+        The memory of an array per sample that only one block needs.
     """
 
     flat: str
     offset: int
     shape: tuple
-    rows: bool = False
+    per_sample: bool = False
     scratch: "Scratch | None" = None
 
     @property
@@ -73,65 +73,59 @@ class Slot:
 
     @property
     def ndim(self):
-        return len(self.shape) + self.rows
+        return len(self.shape) + self.per_sample
 
     def __str__(self):
         return self.text(self.scratch and tuple(self.scratch))
 
     def text(self, scratch="SCRATCH"):
-        """The definition in the program's text, where the scratch memory has a name."""
+        """Return the definition in the program's text, where the scratch memory has a name."""
         if self.scratch is not None:
             return f"block({scratch}, {self.offset}, {self.shape})"
-        return f"{'rows' if self.rows else 'part'}({self.flat!r}, {self.offset}, {self.shape})"
+        return f"{'batch' if self.per_sample else 'fixed'}({self.flat!r}, {self.offset}, {self.shape})"
 
     def first(self, n0, n1):
-        """Index of the first number of the samples n0 to n1."""
+        """Return the index of the first number of the samples n0 to n1."""
         if self.scratch is not None:
             return self.scratch.of(n0) + self.offset * (n1 - n0)
-        return self.offset + (n0 * self.size if self.rows else 0)
+        return self.offset + n0 * self.size if self.per_sample else self.offset
 
-    def of(self, state, n0=0, n1=0):
-        """The array itself, as a view of the state."""
-        lead = (n1 - n0,) if self.rows else ()
-        first = self.first(n0, n1)
-        return getattr(state, self.flat)[first : first + prod((*lead, *self.shape))].reshape(*lead, *self.shape)
+    def of(self, state, n0=0, n1=0, form=None):
+        """Return the array of the samples n0 to n1, as a view of the state, for a kernel of this form."""
+        shape, first = sizes(self, form, n1 - n0), self.first(n0, n1)
+        return getattr(state, self.flat)[first : first + prod(shape)].reshape(shape)
 
 
-def part(flat, offset, shape):
-    """An array of fixed shape."""
+def fixed(flat, offset, shape):
+    """Return the Slot of an array of fixed shape."""
     return Slot(flat, offset, tuple(shape))
 
 
-def rows(flat, offset, shape):
-    """An array with one row a sample, the rows of all samples one after the other."""
+def batch(flat, offset, shape):
+    """Return the Slot of an array with one row per sample, the rows of all samples one after the other."""
     return Slot(flat, offset, tuple(shape), True)
 
 
 def block(scratch, offset, shape):
-    """An array with one row a sample that lives only while its block is worked on (see `Slot` and `Scratch`)."""
+    """Return the Slot of an array with one row per sample in scratch memory."""
     return Slot("arena", offset, tuple(shape), True, Scratch(*scratch))
 
 
-def shaped(slot, form):
-    """The slot as a kernel wants it.
+def sizes(slot, form, n):
+    """Return the shape of a slot's array of n samples for a kernel of this form.
 
     None: as it is; "flat": one dimension; "matrix": (N, features); "channels": (N, C, positions); 3: images of 1 and 2
     spatial dimensions lifted to 3. Arrays without a sample axis keep their shape under "matrix" and "channels".
     """
-    if form is None:
-        return slot
-    shape = slot.shape
-    if form in ("matrix", "channels"):
-        if not slot.rows or not shape:
-            return slot
-        return replace(slot, shape=(slot.size,) if form == "matrix" else (shape[0], slot.size // shape[0]))
+    shape, lead = slot.shape, (n,) if slot.per_sample else ()
     if form == "flat":
-        return replace(slot, shape=shape if slot.rows and not shape else (slot.size,))
-    lead = 1 if slot.rows else 2
-    missing = form - (len(shape) - lead)
-    if slot.ndim < 3 or missing <= 0:
-        return slot
-    return replace(slot, shape=(*shape[:lead], *(1,) * missing, *shape[lead:]))
+        return (n * slot.size if slot.per_sample else slot.size,)
+    if form in ("matrix", "channels") and slot.per_sample and shape:
+        shape = (slot.size,) if form == "matrix" else (shape[0], slot.size // shape[0])
+    elif isinstance(form, int) and slot.ndim >= 3:
+        axes = 2 - len(lead)  # before the spatial ones
+        shape = (*shape[:axes], *(1,) * (form - len(shape) + axes), *shape[axes:])
+    return (*lead, *shape)
 
 
 class _SlotType(types.Type):
@@ -153,32 +147,27 @@ def _lower_slot(context, builder, kind, value):
     return context.get_dummy_value()
 
 
-def _flattened(slot, form):
-    return form == "flat" and slot.rows and slot.shape != ()
-
-
 def array_type(slot, form, state_dtypes):
-    """The Numba type of a slot's array in a given form."""
-    ndim = 1 if form == "flat" else shaped(slot, form).ndim
-    return types.Array(state_dtypes[slot.flat], ndim, "C")
+    """Return the Numba type of a slot's array in a given form."""
+    return types.Array(state_dtypes[slot.flat], len(sizes(slot, form, 1)), "C")
 
 
 class Binding:
-    """A kernel as one call of the program's text has it: ``name(s, n0, n1, <arrays and variables by position>)``.
+    """A kernel bound for one call of the program's text: ``name(s, n0, n1, <arrays and variables by position>)``.
 
     Parameters
     ----------
     name : str
-        In the text.
+        The name in the text.
     title : str
-        In messages: the layer's registered name and the kernel's.
+        The name in messages: the layer's registered name and the kernel's.
     kernel : Kernel or Operation
         A function over arrays.
     options : dict
         Arguments that are the same in every call, by name; they are not in the text.
     parts : int or None
-        Into how many parts the kernel's own loop is divided: the call takes the number of the part last. None: it is
-        not.
+        The number of parts of the kernel's own loop: the call's last argument is then the number of the part. None:
+        the loop is not divided.
     """
 
     def __init__(self, name, title, kernel, options=None, parts=None):
@@ -187,30 +176,29 @@ class Binding:
         self.free = tuple(name for name in self.names if name not in self.options)
 
     def values(self, given):
-        """All arguments of the kernel in its order, from those of a call."""
+        """Return all arguments of the kernel in its order, from those of a call."""
         free = iter(given)
         return [self.options[name] if name in self.options else next(free) for name in self.names]
 
     def arrays(self, state, n0, n1, values):
+        """Yield the arguments for plain Python: slots as arrays."""
         for value in values:
-            if not isinstance(value, Slot):
-                yield value.reshape(-1) if self.form == "flat" and isinstance(value, np.ndarray) else value
-            elif _flattened(value, self.form):
-                yield value.of(state, n0, n1).reshape(-1)
+            if isinstance(value, Slot):
+                yield value.of(state, n0, n1, self.form)
             else:
-                yield shaped(value, self.form).of(state, n0, n1)
+                yield value.reshape(-1) if self.form == "flat" and isinstance(value, np.ndarray) else value
 
     def python(self, function):
-        """The binding for text that runs in plain Python; `function` gets the arrays."""
+        """Return the binding for text that runs in plain Python; `function` gets the arrays."""
 
         def call(s, n0, n1, *given):
-            if self.parts is None or given[-1] == 0:  # the first part does it all
+            if self.parts is None or given[-1] == 0:  # the first part does all the work
                 function(*self.arrays(s, n0, n1, self.values(given)))
 
         return call
 
     def signature(self, values, state_dtypes, real):
-        """Numba types of the kernel's arguments for slots and numbers."""
+        """Return the Numba types of the kernel's arguments for slots and numbers."""
         real = FLOATS[real]
         signature = []
         for value in values:
@@ -227,12 +215,12 @@ class Binding:
         return tuple(signature)
 
     def compiled(self, kernel_of, real, state_dtypes):
-        """The binding for text that Numba compiles.
+        """Return the binding for text that Numba compiles.
 
         Parameters
         ----------
         kernel_of : callable
-            From the kernel's signature to the LLVM symbol to call, or to a dispatcher to inline.
+            Maps the kernel's signature to the LLVM symbol to call, or to a dispatcher to inline.
         """
         binding, options = self, self.options
         free = ["s", "n0", "n1", *self.free, *(() if self.parts is None else ("part",))]
@@ -286,14 +274,14 @@ class Binding:
 
 
 def _constant(context, builder, value, kind):
-    """LLVM: an option, rounded to the element type as a number in the text would be."""
+    """Emit an option, rounded to the element type as a number in the text would be."""
     if isinstance(value, float):
         return context.cast(builder, context.get_constant(types.float64, value), types.float64, kind)
     return context.get_constant_generic(builder, kind, value)
 
 
 def _python_value(numba_type):
-    """What an argument's type says about its value: slots and kinds are all that a signature needs."""
+    """Return a value of an argument's type: slots and kinds are all that a signature needs."""
     if isinstance(numba_type, _SlotType):
         return numba_type.slot
     if isinstance(numba_type, types.Array):
@@ -305,55 +293,71 @@ def _python_value(numba_type):
     return 0 if isinstance(numba_type, types.Integer) else 0.0
 
 
+class _Number:
+    """A whole number in LLVM, which computes with those of Python: arithmetic emits instructions."""
+
+    def __init__(self, context, builder, value):
+        self.context, self.builder, self.value = context, builder, value
+
+    def _emit(self, instruction, *numbers):
+        values = (number.value if isinstance(number, _Number) else self._constant(number) for number in numbers)
+        return _Number(self.context, self.builder, getattr(self.builder, instruction)(*values))
+
+    def _constant(self, number):
+        return self.context.get_constant(types.intp, number)
+
+    def __add__(self, other):
+        return self._emit("add", self, other)
+
+    def __radd__(self, other):
+        return self._emit("add", other, self)
+
+    def __sub__(self, other):
+        return self._emit("sub", self, other)
+
+    def __mul__(self, other):
+        return self if other == 1 else self._emit("mul", self, other)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other):
+        return self._emit("udiv", self, other)
+
+    def __mod__(self, other):
+        return self._emit("urem", self, other)
+
+
 # In compiled code an array is (meminfo, parent, nitems, itemsize, data, shape, strides), Numba's own layout; a kernel's
-# caller passes these numbers one by one. Almost all are constants here, and nobody owns a reference.
+# caller passes these numbers one by one. Almost all of them are constants here, and there are no references to count.
 
 
 def _array(context, builder, state_type, state, slot, form, n0, n1, array):
-    """LLVM: the numbers of a slot's array."""
-    constant = partial(context.get_constant, types.intp)
+    """Emit the numbers of a slot's array."""
     data = builder.extract_value(builder.extract_value(state, state_type.fields.index(slot.flat)), 4)
-    view = slot if _flattened(slot, form) else shaped(slot, form)
-    if not slot.rows:
-        first, lead, count = constant(slot.offset), [], constant(view.size)
-    else:
-        n = builder.sub(n1, n0)
-        first = constant(slot.offset)
-        if slot.scratch is None:
-            first = builder.add(first, builder.mul(n0, constant(slot.size)))
-        else:
-            number = builder.udiv(n0, constant(slot.scratch.samples))
-            worker = builder.urem(number, constant(slot.scratch.workers))
-            first = builder.add(constant(slot.scratch.offset), builder.mul(worker, constant(slot.scratch.size)))
-            first = builder.add(first, builder.mul(n, constant(slot.offset)))
-        count = builder.mul(n, constant(slot.size)) if slot.size != 1 else n
-        lead = [n]
-    if _flattened(slot, form):
-        return _numbers(context, array, builder.gep(data, [first]), count, [count], [1])
-    sizes, steps = [], []
-    for size in reversed(view.shape):
-        steps.insert(0, prod(sizes))
-        sizes.insert(0, size)
-    if slot.rows:
-        steps.insert(0, prod(sizes))
-    return _numbers(context, array, builder.gep(data, [first]), count, lead + list(map(constant, sizes)), steps)
+    constant = partial(context.get_constant, types.intp)
+    n0, n1 = (_Number(context, builder, n) for n in (n0, n1))
+    first, shape = slot.first(n0, n1), sizes(slot, form, n1 - n0)
+    steps = [prod(shape[i + 1 :]) for i in range(len(shape))]
+    first, count, *lengths = (n.value if isinstance(n, _Number) else constant(n) for n in (first, prod(shape), *shape))
+    return _numbers(context, array, builder.gep(data, [first]), count, lengths, steps)
 
 
 def _flat(context, builder, value, array):
-    """LLVM: the numbers of a C-contiguous array taken as one dimension."""
+    """Emit the numbers of a C-contiguous array as one dimension."""
     count = builder.extract_value(value, 2)
     return _numbers(context, array, builder.extract_value(value, 4), count, [count], [1])
 
 
-def _numbers(context, array, data, count, sizes, steps):
+def _numbers(context, array, data, count, lengths, steps):
+    """Return the numbers of an array: its count, item size, address, lengths and strides."""
     null = ir.Constant(context.get_value_type(types.voidptr), None)
     item = context.get_abi_sizeof(context.get_data_type(array.dtype))
     constant = partial(context.get_constant, types.intp)
-    return [null, null, count, constant(item), data, *sizes, *(constant(item * step) for step in steps)]
+    return [null, null, count, constant(item), data, *lengths, *(constant(item * step) for step in steps)]
 
 
 def _struct(context, builder, array, numbers):
-    """LLVM: the numbers of an array as Numba's struct."""
+    """Emit Numba's struct of an array from its numbers."""
     value = ir.Constant(context.get_value_type(array), ir.Undefined)
     for i, number in enumerate(numbers):
         field = i if i < 5 else (5, i - 5) if i < 5 + array.ndim else (6, i - 5 - array.ndim)

@@ -16,7 +16,7 @@ from numba.np.numpy_support import from_dtype
 from numpy.typing import NDArray
 
 MAX_SEED = 2**31 - 1
-# What was refused: the number in State.counters[FAULT] counts these from 1 on.
+# Refused calls; State.counters[FAULT] counts them from 1 on.
 FAULTS = (
     "predict state", "predict arrays", "step state", "step arrays", "step labels",
     "epoch state", "epoch arrays", "epoch labels", "epoch order",
@@ -38,14 +38,14 @@ class _Fields(NamedTuple):
 
 
 class State(_Fields):
-    """The arrays a program works on; one state belongs to one thread. `Program.new_state` makes one.
+    """The arrays a program works on; a state belongs to one thread. `Program.new_state` makes one.
 
     theta, gradient (S,); moments (k S,) of the update rule; buffers; arena: activations and deltas; rates: the learning
-    rate of every step (the last one holds on); log (float64): rows of loss, rate, total norm and norms by layer, then
-    partial sums; counters (int64): step, seed, rows written, stop flag, refused call (see `FAULTS`), then the identity
-    order and the batch's labels. The stop flag says whether the loss or a gradient was not finite in the latest call of
-    `step` or `epoch`, which begins by clearing it; such a step is not counted, and the next call goes on from theta as
-    it is. `layout` is the number of the program's text and types: a function refuses a state
+    rate of every step (the last one holds for all later steps); log (float64): rows of loss, rate, total norm and norms
+    by layer, then partial sums; counters (int64): step, seed, rows written, stop flag, refused call (see `FAULTS`),
+    then the identity order and the batch's labels. The stop flag is set if the loss or a gradient was not finite in the
+    latest call of `step` or `epoch`, which begins by clearing it; such a step is not counted, and the next call
+    continues from the current theta. `layout` is the number of the program's text and types: a function refuses a state
     with another number.
     """
 
@@ -58,14 +58,14 @@ class State(_Fields):
         )
 
     def writable(self) -> bool:
-        """Whether compiled code may write into every array."""
+        """Tell whether compiled code may write into every array."""
         return all(array.flags.writeable for array in self[:-1])
 
 
 class StateType(types.Type):
-    """A State in jitted code.
+    """The type of a State in jitted code.
 
-    Not Numba's named tuple: a parallel loop takes those apart and puts together a plain one.
+    It is not Numba's named tuple, which a parallel loop takes apart and rebuilds as a plain one.
     """
 
     fields = State._fields
@@ -81,7 +81,7 @@ class StateType(types.Type):
         return self.real
 
     def dtypes(self):
-        """Field -> element type, of the arrays."""
+        """Map each array's field to its element type."""
         return {name: kind.dtype for name, kind in zip(self.fields, self.types, strict=True) if name != "layout"}
 
 

@@ -1,7 +1,7 @@
-"""The text of a program from its plan: what a person reads, and what is compiled.
+"""The text of a program from its plan, for people to read and for Numba to compile.
 
 A function of the text is a `Text`: its name, its arguments, and a body of lines, calls and indented bodies. `_written`
-writes any of them. What a network decides are lists of calls (`Plan.lists`); around them stand the functions that every
+writes any of them. The network determines lists of calls (`Plan.passes`); around them are the functions that every
 program has: a step, an epoch, a prediction.
 """
 
@@ -12,7 +12,7 @@ from textwrap import wrap
 
 from ..kernels.counters import FAULT, HEAD, ROWS, SEED, STEP, STOP
 from .graph import Ref, is_alias
-from .plan import Call, Var
+from .plan import Call, CallList, Var
 from .slots import Slot
 from .state import FAULTS, WRONG_STATE
 
@@ -33,16 +33,15 @@ class Text:
 
 def write(plan):
     """Return the source: a table, constants, functions, and where every array lies."""
-    program = plan.program
+    task = plan.task
     texts = [
-        Text(each.name, "s, n0, n1, seed, training" + ", part" * each.split, each.calls)
-        for each in [*plan.forward_lists(), *(plan.backward_lists() if program.backward else [])]
+        Text(each.name, "s, n0, n1, seed, training" + ", part" * each.split, list(each.calls)) for each in plan.passes
     ]
-    if program.loss is not None:
+    if task.loss is not None:
         texts += [*_update(plan), _step(plan), *_entries(plan)]
-    elif program.backward:
+    elif task.backward:
         texts += _by_hand(plan)
-    if program.loss is not None or not program.backward:
+    if task.loss is not None or not task.backward:
         texts.append(_predict(plan))
     lines = [*_head(plan), *_constants(plan)]
     for text in texts:
@@ -55,28 +54,33 @@ def write(plan):
 
 def _written(text, plan):
     """Return the lines of a function."""
-    rows = list(_rows(text.body or ["pass"], plan, text.block, 1))
+    rows = list(_rows(text.body, plan, text.block, 1))
     column = max([len(line) for line, comment in rows if comment and len(line) + len(comment) <= WIDTH], default=0)
     lines = [f"def {text.name}({text.arguments}):", *([f'    """{text.title}"""'] if text.title else [])]
     for line, comment in rows:
-        if comment and max(len(line), column) + len(comment) > WIDTH:
-            lines.append(f"{line[: len(line) - len(line.lstrip())]}# {comment}")
-        lines.append(line)
         if comment and max(len(line), column) + len(comment) <= WIDTH:
-            lines[-1] = f"{line:<{column}}  # {comment}"
+            lines.append(f"{line:<{column}}  # {comment}")
+        else:
+            indent = line[: len(line) - len(line.lstrip())]
+            lines += _wrapped(comment, f"{indent}# ", f"{indent}#     ") if comment else []
+            lines += _wrapped(line, "", f"{indent}    ") if line.endswith(")") and '"' not in line else [line]
     return lines
 
 
+def _wrapped(text, first, further):
+    """Return a text in lines of at most `WIDTH` columns, broken at blanks only, with what each begins with."""
+    further = {"initial_indent": first, "subsequent_indent": further}
+    return wrap(text, WIDTH, **further, break_long_words=False, break_on_hyphens=False)
+
+
 def _rows(body, plan, block, depth):
-    """(line, comment) of every item of a body."""
+    """Yield (line, comment) of every item of a body."""
     indent = "    " * depth
     for item in body:
         if isinstance(item, list):
             yield from _rows(item, plan, block, depth + 1)
         elif isinstance(item, Call):
-            if item.when:
-                yield f"{indent}if {item.when}:", ""
-            yield f"{indent}{'    ' if item.when else ''}{_call(item, plan, block)}", item.equation
+            yield f"{indent}{_call(item, plan, block)}", item.equation
         else:
             yield f"{indent}{item}", ""
 
@@ -96,11 +100,11 @@ def _passes(plan, lists, training, indented=()):
     Parameters
     ----------
     lists : list of CallList or list
-        A list in its place holds lines and `CallList` that share one loop over blocks.
+        An inner list has lines and `CallList` that share one loop over blocks.
     """
     body = []
     for each in lists:
-        if isinstance(each, list):
+        if not isinstance(each, CallList):
             lines = [_run(part, training) if not isinstance(part, str) else part for part in each]
             body += _blocks(plan, lines)
         elif each.split and each.calls:
@@ -116,7 +120,7 @@ def _run(each, training):
 
 def _blocks(plan, lines):
     """Return a body that runs lines on every block of samples."""
-    if plan.blocks == 1:
+    if plan.shares.blocks == 1:
         return ["n0, n1 = 0, N", *lines]
     block = ["n0, n1 = SAMPLES * p, min(SAMPLES * (p + 1), N)", "if n0 < n1:", lines]
     return ["for w in prange(WORKERS):", ["for p in range(w, BLOCKS, WORKERS):", block]]
@@ -124,7 +128,7 @@ def _blocks(plan, lines):
 
 def _parts(plan, each, training):
     """Return a body that runs calls in parts of their own loops."""
-    if plan.parts == 1:
+    if plan.shares.parts == 1:
         return [f"{each.name}(s, 0, N, seed, {training}, 0)"]
     return ["for q in prange(PARTS):", [f"{each.name}(s, 0, N, seed, {training}, q)"]]
 
@@ -144,20 +148,20 @@ def _between(lists, first, last):
 
 
 def _head(plan):
-    program, network = plan.program, plan.program.network
-    how = [f"{network.theta.size} parameters in {program.dtype.name}", f"batches of {plan.N}"]
-    if program.loss is not None:
-        specs = [program.loss.spec(), program.optimizer.spec()]
-        how += [spec.replace("\\", "").replace('"', "'") for spec in specs]  # a text among them ends no docstring
-    ways = "serial" if plan.blocks == 1 else f"{plan.blocks} blocks of {plan.samples} samples"
+    task, shares = plan.task, plan.shares
+    how = [f"{task.graph.size} parameters in {task.dtype}", f"batches of {task.batch_size}"]
+    if task.loss is not None:
+        specs = [task.loss.spec(), task.optimizer.spec()]
+        how += [spec.replace("\\", "").replace('"', "'") for spec in specs]  # no option ends the docstring
+    ways = "serial" if shares.blocks == 1 else f"{shares.blocks} blocks of {shares.samples} samples"
     return [
-        f'"""nnjit program: {", ".join(how)}.',
+        *_wrapped(f'"""nnjit program: {", ".join(how)}.', "", ""),
         "",
         *_table(plan),
         "",
         "Notation and equations (1) to (5) are those of docs/lecture.md; all but sums are of one sample. delta = dC/dz",
         "and da = dC/da, t is the target, ' a derivative, o the product number by number, * a convolution.",
-        f"Schedule: {ways}, loops over parameters in {plan.parts} part{'s' * (plan.parts > 1)}.",
+        f"Schedule: {ways}, loops over parameters in {shares.parts} part{'s' * (shares.parts > 1)}.",
         '"""',
         "",
     ]
@@ -165,28 +169,31 @@ def _head(plan):
 
 def _table(plan):
     """Return a row for each layer: its name, shape and equations."""
-    forward = {call.node: call for region in plan.regions for call in region.forward}
+    forward = {call.node: call for each in plan.forward for call in each.calls}
     backward: dict[int | None, list] = {}
-    if plan.program.backward:
-        for each in plan.backward_lists():
-            for call in each.calls:
-                backward.setdefault(call.node, []).append(call.equation)
-    rows = [("layer", "shape", "forward", ["backward"]), ("input", str(plan.graph.input.shape), "a1 = x", [])]
-    for index, node in enumerate(plan.graph.nodes):
+    for each in (*plan.backward, plan.gradients):
+        for call in each.calls:
+            backward.setdefault(call.node, []).append(" ".join(call.equation.split()))
+    graph = plan.task.graph
+    rows = [("layer", "shape", "forward", ["backward"]), ("input", str(graph.input.shape), "a1 = x", [])]
+    for index, node in enumerate(graph.nodes):
         x, y = (plan.names[Ref("value", value.index)] for value in (node.x, node.y))
         text = f"{y} = {x}, in its shape" if is_alias(node) else forward[index].equation
         rows.append((node.name, str(node.y.shape), text, backward.get(index, [])))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    if plan.program.loss is not None:
+    if plan.task.loss is not None:
         one, delta = backward[None]
         rows.append(("loss", "", " ".join(one.split()), [delta]))
         rows.append(("update", "", plan.update_chunk[-1].equation, []))
     lines = []
     for *cells, equations in rows:
-        begin = "    " + "   ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
-        room = max(WIDTH - len(begin) - 3, 40)
-        for k, line in enumerate(_joined(equations, room) or [""]):
-            lines.append(f"{begin if k == 0 else ' ' * len(begin)}   {line}".rstrip())
+        begin = "    " + "   ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)) + "   "
+        if not equations or len(begin) + max(map(len, equations)) > WIDTH:
+            lines += _wrapped(begin.rstrip(), "", " " * 8)
+            begin = " " * min(4 + widths[0] + 3 + widths[1] + 3, 40)  # equations that do not fit go below
+        for line in _joined(equations, WIDTH - len(begin)):
+            lines += _wrapped(line, begin, " " * (len(begin) + 4))
+            begin = " " * len(begin)
     return lines
 
 
@@ -194,7 +201,6 @@ def _joined(equations, room):
     """Return equations in as few lines as hold them, none broken."""
     lines: list[str] = []
     for equation in equations:
-        equation = " ".join(equation.split())
         if lines and len(lines[-1]) + 2 + len(equation) <= room:
             lines[-1] += f", {equation}"
         else:
@@ -203,37 +209,37 @@ def _joined(equations, room):
 
 
 def _constants(plan):
-    program = plan.program
-    sizes = {"BATCH": plan.N, "INPUTS": prod(plan.graph.input.shape), "OUTPUTS": prod(plan.graph.output.shape)}
-    if program.loss is not None:
-        sizes["TARGETS"] = 1 if program.labels else sizes["OUTPUTS"]
-    ways = {"BLOCKS": plan.blocks, "SAMPLES": plan.samples, "WORKERS": plan.workers, "PARTS": plan.parts}
+    task, graph, shares, log = plan.task, plan.task.graph, plan.shares, plan.log
+    sizes = {"BATCH": task.batch_size, "INPUTS": prod(graph.input.shape), "OUTPUTS": prod(graph.output.shape)}
+    if task.loss is not None:
+        sizes["TARGETS"] = 1 if task.labels else sizes["OUTPUTS"]
+    ways = {"BLOCKS": shares.blocks, "SAMPLES": shares.samples, "WORKERS": shares.workers, "PARTS": shares.parts}
     lines = [
         _equal(sizes, "the largest batch; numbers of a sample"),
         _equal(ways, "blocks of samples, and who works on them; parts of other loops"),
     ]
-    if program.loss is None and program.backward:
+    if task.loss is None and task.backward:
         return lines
     places = {"STEP": STEP, "SEED": SEED, "ROWS": ROWS, "STOP": STOP, "FAULT": FAULT, "HEAD": HEAD}
     faults = {_fault(name): k for k, name in enumerate(FAULTS, start=1)}
-    if program.loss is None:
+    if task.loss is None:
         places = {"FAULT": FAULT}
         faults = {name: k for name, k in faults.items() if name.startswith("PREDICT")}
-    lines += [_equal(places, "places in s.counters"), "# What a refused call leaves in s.counters[FAULT]:"]
+    lines += [_equal(places, "places in s.counters"), "# Numbers of refused calls in s.counters[FAULT]:"]
     lines += [_equal(dict(part)) for part in (list(faults.items())[k : k + 5] for k in range(0, len(faults), 5))]
-    if program.loss is None:
+    if task.loss is None:
         return lines
-    largest, p = program.largest_norm, program.norm
+    largest, p = task.largest_norm, task.norm
     power = largest if p == inf or p <= 1 else min(largest**p, FINITE) if largest < FINITE else FINITE
     return [
         *lines,
         _equal({"LOSSES": plan.slot(Ref("loss", None)).offset}, "of s.arena: C_i of the batch"),
-        _equal({"LOG_ROWS": plan.log_rows, "LOG_WIDTH": plan.log_width, "SUMS": plan.sums}, "of s.log; sums of chunks"),
+        _equal({"LOG_ROWS": log.rows, "LOG_WIDTH": log.width, "SUMS": log.sums}, "of s.log; sums of chunks"),
         f"LARGEST, POWER = {largest!r}, {power!r}  # the largest norm of a step, and its power p",
         "# theta in chunks, each of one layer: layer k owns chunks FIRST[k] to FIRST[k + 1], from BOUNDS[k] on.",
-        _equal({"LAYERS": len(plan.segments), "CHUNK": plan.chunk}),
-        f"BOUNDS = ({', '.join(str(lo) for _, lo, _ in plan.segments)}, {program.network.theta.size})",
-        f"FIRST = ({', '.join(map(str, plan.first_chunk))})",
+        _equal({"LAYERS": len(log.segments), "CHUNK": log.chunk}),
+        *_wrapped(f"BOUNDS = ({', '.join(str(lo) for _, lo, _ in log.segments)}, {graph.size})", "", "    "),
+        *_wrapped(f"FIRST = ({', '.join(map(str, log.first_chunk))})", "", "    "),
     ]
 
 
@@ -246,7 +252,7 @@ def _equal(values, comment=""):
 
 
 def _options(plan):
-    """Return comments that say which options the calls hold; those of a layer have the same."""
+    """Return comments with the options in the calls; those of one layer are the same."""
     found: dict[str, dict] = {}
     for call in plan.calls():
         name, options = call.binding.name.removesuffix(f"_{call.attribute}"), call.binding.options
@@ -258,17 +264,17 @@ def _options(plan):
         if options:
             text = ", ".join(f"{option}={value!r}" for option, value in options.items())
             lines += wrap(f"#   {name}: {text}", WIDTH, subsequent_indent="#       ", break_long_words=False)
-    return ["# Options, which the calls hold themselves:", *lines, ""] if lines else []
+    return ["# Options, which are in the calls:", *lines, ""] if lines else []
 
 
 def _memory(plan):
-    """Return the definition of every array: where it lies in the state, and its shape."""
+    """Return the definition of every array: its place in the state, and its shape."""
     titles = {
         "theta": "Parameters",
         "gradient": "Gradients",
         "buffers": "Saved, not learned",
         "arena": "Activations and deltas of a batch",
-        "scratch": "Activations and deltas of a block of samples, in a worker's memory: begin, size, samples, workers",
+        "scratch": "Activations and deltas of a block of samples, in a worker's memory: offset, size, samples, workers",
         "counters": "Labels of a batch",
         "log": "Norms",
         "whole": "Whole arrays, for the update",
@@ -280,9 +286,9 @@ def _memory(plan):
             continue
         key = "scratch" if slot.scratch else "whole" if slot in plan.flats.values() else slot.flat
         groups[key].append(f"{name} = {slot.text()}")
-    lines = ["# Where every array lies in the state: part(flat array, first number, shape), rows: of every sample."]
+    lines = ["# Places of arrays in the state: fixed(flat array, first number, shape), batch: one row per sample."]
     if groups["scratch"]:
-        groups["scratch"].insert(0, f"SCRATCH = {tuple(plan.scratch)}")
+        groups["scratch"].insert(0, f"SCRATCH = {tuple(plan.layout.scratch)}")
     for key, definitions in groups.items():
         if definitions:
             lines += [f"# {titles[key]}", *definitions]
@@ -293,8 +299,8 @@ def _memory(plan):
 
 
 def _update(plan):
-    """Return what is done to theta, chunk by chunk, and what is logged."""
-    p = plan.program.norm
+    """Return the functions of a chunk of theta, of the cost and of the log."""
+    p = plan.task.norm
     root = "share" if p == inf or p < 1 else ("np.sqrt(share)" if p == 2 else f"share ** {1 / p!r}")
     join = "np.maximum({0}, s.log[SUMS + c])" if p == inf else "{0} + s.log[SUMS + c]"
     losses = plan.slot(Ref("loss", None))
@@ -307,8 +313,11 @@ def _update(plan):
             "lo = BOUNDS[k] + (c - FIRST[k]) * CHUNK",
             "return lo, min(lo + CHUNK, BOUNDS[k + 1])",
         ], "The part of theta that chunk c owns."),
-        Text("chunk_norm", "s, c, N", [bounds, *plan.chunk_norm], "The mean gradient of chunk c, and its norm.",
-             ("lo", "hi")),
+        Text("chunk_norm", "s, c, N", [
+            bounds,
+            *(["if N > 1:", ["share = 1.0 / N", *plan.mean_gradient]] if plan.mean_gradient else []),
+            *plan.chunk_norm,
+        ], "The mean gradient of chunk c, and its norm.", ("lo", "hi")),
         Text("update_chunk", "s, c, rate, steps, clip", [
             "if not s.log[SUMS + c] <= POWER:",
             ["return"],
@@ -340,20 +349,20 @@ def _update(plan):
 
 
 def _step(plan):
-    N = plan.N
+    N = plan.task.batch_size
     batch, target = (plan.variables[ref] for ref in (Ref("value", 0), Ref("target", None)))
     load = [
         f"batch_gather(s, n0, n1, x, order, first + n0, INPUTS, {batch})",
         f"batch_gather(s, n0, n1, targets, order, first + n0, TARGETS, {target})",
     ]
-    last, *backward = plan.backward_lists()
-    passes = _between(plan.forward_lists(), load, [last])
+    last, *backward = plan.backward
+    passes = _between(plan.forward, load, [last])
     return Text("train_step", "s, x, targets, order, first, N", [
-        *(["N = 1"] if N == 1 else []),  # a constant: loops over the batch go
+        *(["N = 1"] if N == 1 else []),  # a constant, so that there are no loops over the batch
         "steps = s.counters[STEP]",
         "seed = (s.counters[SEED] * 1000003 + steps) * 1009",
         "rate = s.rates[min(steps, s.rates.size - 1)]",
-        *_passes(plan, [*passes, *backward], "True"),
+        *_passes(plan, [*passes, *backward, plan.gradients], "True"),
         "C = cost(s, N)",
         *_chunks(plan),
         "s.counters[STEP] = steps + 1",
@@ -362,11 +371,11 @@ def _step(plan):
 
 
 def _chunks(plan):
-    """Return the update of theta chunk by chunk; two passes when the norm must be known before (clipping)."""
-    total = plan.first_chunk[-1]
-    each = f"for c in {'prange' if plan.parts > 1 and total > 1 else 'range'}({total}):"
+    """Return the update of theta chunk by chunk; clipping takes two passes, since it needs the norm."""
+    total = plan.log.chunks
+    each = f"for c in {'prange' if plan.shares.parts > 1 and total > 1 else 'range'}({total}):"
     stop = ["if not norm <= LARGEST or not np.isfinite(C):", ["s.counters[STOP] = 1", "return np.nan"]]
-    clip = plan.program.clip
+    clip = plan.task.clip
     if clip is None:
         return [
             "if not np.isfinite(C):",
@@ -387,8 +396,8 @@ def _chunks(plan):
 
 def _entries(plan):
     """Return step and epoch."""
-    N, labels = plan.N, plan.program.labels
-    shape = () if labels else plan.graph.output.shape
+    N, labels = plan.task.batch_size, plan.task.labels
+    shape = () if labels else plan.task.graph.output.shape
     step = [
         *_guard("step", plan, "target", shape, N),
         *(["for label in target:", _label_guard("step", "label", plan)] if labels else []),
@@ -430,20 +439,21 @@ def _entries(plan):
 def _by_hand(plan):
     """Return forward and backward of a whole batch, for Network.forward and Network.backward."""
     return [
-        Text("forward", "s, N, seed, training", _passes(plan, plan.forward_lists(), "training")),
-        Text("backward", "s, N, seed, training", _passes(plan, plan.backward_lists(), "training")),
+        Text("forward", "s, N, seed, training", _passes(plan, plan.forward, "training")),
+        Text("backward", "s, N, seed, training", _passes(plan, [*plan.backward, plan.gradients], "training")),
     ]
 
 
 def _predict(plan):
-    batch, output = (plan.variables[Ref("value", value.index)] for value in (plan.graph.input, plan.graph.output))
+    graph = plan.task.graph
+    batch, output = (plan.variables[Ref("value", value.index)] for value in (graph.input, graph.output))
     load = [f"batch_copy(s, n0, n1, x, (first + n0) * INPUTS, {batch})"]
     give = [f"batch_put(s, n0, n1, {output}, (first + n0) * OUTPUTS, y)"]
     return Text("predict", "s, x, y", [
-        *_guard("predict", plan, "y", plan.graph.output.shape),
+        *_guard("predict", plan, "y", graph.output.shape),
         "seed = 0",
         "for first in range(0, x.shape[0], BATCH):",
-        ["N = min(BATCH, x.shape[0] - first)", *_passes(plan, _between(plan.forward_lists(), load, give), "False")],
+        ["N = min(BATCH, x.shape[0] - first)", *_passes(plan, _between(plan.forward, load, give), "False")],
     ], "y = F(x), batch by batch.")  # fmt: skip
 
 
@@ -453,7 +463,7 @@ def _predict(plan):
 def _guard(function, plan, name, shape, largest=None):
     """Return lines that refuse a state or arrays which do not fit; compiled code would read and write beyond them."""
     batch = lambda n, shape: f"({n}, {', '.join(map(str, shape))})" if shape else f"({n},)"  # noqa: E731
-    x, most = plan.graph.input.shape, f", N from 1 to {largest}" if largest else ""
+    x, most = plan.task.graph.input.shape, f", N from 1 to {largest}" if largest else ""
     size = " or not 1 <= x.shape[0] <= BATCH" if largest else ""
     return [
         "if s.layout != LAYOUT:",
@@ -479,8 +489,8 @@ def _fault(fault):
 
 def _label_guard(function, label, plan):
     """Return lines that refuse a label outside of the classes, where targets are labels."""
-    if not plan.program.labels:
+    if not plan.task.labels:
         return []
-    classes = plan.graph.output.shape[0]
+    classes = plan.task.graph.output.shape[0]
     sentence = f"labels are whole numbers from 0 to {classes - 1}"
     return [f"if not 0 <= {label} < {classes}:", _refuse(f"{function} labels", sentence)]

@@ -108,7 +108,7 @@ def run(path, resume=False, step=None, moment=None, trace=None, keep=0):
     epoch and at its end, or with `step` after each step.
     """
     launch.run_and_draw = trainer.Trainer.run  # pictures take longer than all the rest
-    launch.reporter = lambda: Killer(step)
+    launch.new_reporter = lambda: Killer(step)
     trainer.KEEP = keep
     trainer.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, each followed by the reporter
     checkpoint.os = run_directory.os = Watched(moment, trace)

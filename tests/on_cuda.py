@@ -27,8 +27,8 @@ from nnjit.kernels.gpu import launch, tensor
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
 from nnjit.program import device
+from nnjit.program import plan as plans
 from nnjit.program.graph import Ref
-from nnjit.program.plan import Plan
 from nnjit.program.program import Program
 from nnjit.registry import builtin, compose
 from nnjit.storage import checkpoint
@@ -77,7 +77,7 @@ def _examine(call, tolerance):
     kept |= {call.values[name]: expected[name].copy() for name in call.scratch}
     found, again = call.copies(fill=np.nan), call.copies(fill=0)
     for copies in (found, again):
-        launch.run(device.twin(call), *copies.values())
+        launch.run(device.cuda_form(call), *copies.values())
     for name, wanted in expected.items():
         if isinstance(wanted, np.ndarray) and name not in call.scratch:
             close(found[name], wanted, tolerance, f"{call.name}: {name}")
@@ -388,7 +388,7 @@ def test_training_equals_the_reference_program(name):
         order = np.random.default_rng(seed).permutation(10)
         found, wanted = program.epoch(program.state, x, y, order), functions.epoch(other.state, x, y, order)
         np.testing.assert_allclose(found, wanted, rtol=1e-9)
-    _assert_same(program.state, other.state, program.plan.log_width, 1e-8)
+    _assert_same(program.state, other.state, program.plan.log.width, 1e-8)
     assert program.state.counters[STEP] == 6
     found, wanted = np.empty((2, 10, *program.network.output_shape))
     program.predict(program.state, x, found)
@@ -398,7 +398,7 @@ def test_training_equals_the_reference_program(name):
 
 def test_the_text_is_the_same_but_for_the_schedule():
     program, other, _, _ = _programs("adam")
-    assert program.source == other.source and (program.plan.blocks, program.plan.parts) == (1, 1)
+    assert program.source == other.source and (program.plan.shares.blocks, program.plan.shares.parts) == (1, 1)
 
 
 FUSED = {
@@ -433,7 +433,7 @@ def test_an_activation_joins_the_kernel_before_it(name, monkeypatch):
     np.testing.assert_allclose(program.state.gradient, other.state.gradient, rtol=1e-10, atol=1e-13)
     run = program.run
     run.state.arena.copy_to_device(np.full(run.state.arena.size, 7.5))
-    noted = {"forward": run._note(run._forward(3, 0, True)), "backward": run._note(run._backward(3, 0, True))}
+    noted = {"forward": run._traced(run._forward(3, 0, True)), "backward": run._traced(run._backward(3, 0, True))}
     names = {way: [each.kernel.py_func.__name__ for each in launches] for way, launches in noted.items()}
     for way, followed in (("forward", nodes), ("backward", nodes[:-1])):
         formulas = [type(node.layer).__name__ for node in followed if isinstance(node.layer.forward, Formula)]
@@ -457,7 +457,7 @@ def test_formulas_behind_each_other_are_one_loop_by_two():
     program.compile().predict(program.state, x, y)
     other.reference().predict(other.state, x, expected)
     np.testing.assert_allclose(y, expected, rtol=1e-12)
-    names = [each.kernel.py_func.__name__ for each in program.run._note(program.run._forward(3, 0, False))]
+    names = [each.kernel.py_func.__name__ for each in program.run._traced(program.run._forward(3, 0, False))]
     assert len(names) == 3 and "Softplus" in names[1], names
 
 
@@ -484,16 +484,16 @@ def test_a_plug_in_takes_a_formula_where_it_only_stores():
     x, z, y = (launch.cuda.to_device(a) for a in (np.linspace(-2, 2, 6), np.zeros(6), np.zeros(6)))
     formula = registry.create("relu").forward
     noted = launch.launches(halves, [x, z])
-    (joined,) = launch.fused(noted, formula, [z, y], ["x"])
+    (joined,) = launch.with_epilogue(noted, formula, [z, y], ["x"])
     joined()
     np.testing.assert_array_equal(y.copy_to_host(), np.maximum(np.linspace(-1, 1, 6), 0))
     assert not z.copy_to_host().any()
-    (joined,) = launch.fused(noted, formula, [z, y])
+    (joined,) = launch.with_epilogue(noted, formula, [z, y])
     joined()
     np.testing.assert_array_equal(z.copy_to_host(), np.linspace(-1, 1, 6))
-    assert launch.fused(launch.launches(added, [x, z]), formula, [z, y]) is None
-    assert launch.fused(launch.launches(seen, [x, z]), formula, [z, y]) is None
-    assert launch.fused(noted, formula, [x, y]) is None  # only read
+    assert launch.with_epilogue(launch.launches(added, [x, z]), formula, [z, y]) is None
+    assert launch.with_epilogue(launch.launches(seen, [x, z]), formula, [z, y]) is None
+    assert launch.with_epilogue(noted, formula, [x, y]) is None  # only read
 
 
 def test_an_array_of_one_number_beside_a_number():
@@ -504,7 +504,7 @@ def test_an_array_of_one_number_beside_a_number():
 
     x, z, y = (launch.cuda.to_device(np.full(1, number)) for number in (-3.0, 0.0, 5.0))
     noted = launch.launches(scaled, [x, z, 2.0])
-    (joined,) = launch.fused(noted, registry.create("relu").forward, [z, y])
+    (joined,) = launch.with_epilogue(noted, registry.create("relu").forward, [z, y])
     joined()
     assert (z.copy_to_host()[0], y.copy_to_host()[0]) == (-6.0, 0.0)
 
@@ -523,7 +523,7 @@ def test_what_a_fused_kernel_writes_no_other_thread_of_it_reads(layers, shape, t
     """The result does not overlap any argument."""
     net = compose(layers, shape, device="cuda", seed=1)
     program = Program(net, *(("quadratic", "sgd") if training else ()), batch_size=4)
-    joined, fused = [], device.fused
+    joined, fused = [], device.with_epilogue
 
     def noting(noted, formula, arguments, passing):
         found = fused(noted, formula, arguments, passing)
@@ -531,10 +531,10 @@ def test_what_a_fused_kernel_writes_no_other_thread_of_it_reads(layers, shape, t
         joined.extend((each, out) for each in found or [] if each not in noted)
         return found
 
-    monkeypatch.setattr(device, "fused", noting)
+    monkeypatch.setattr(device, "with_epilogue", noting)
     run = device.DeviceRun(program)
     for calls in [run._forward(4, 0, training), *([run._backward(4, 0, True)] if training else [])]:
-        run._note(calls)
+        run._traced(calls)
     for each, out in joined:
         begin, end = launch.address(out), launch.address(out) + out.nbytes
         for array in each.arguments:
@@ -548,7 +548,7 @@ def test_a_step_and_float32():
     program, other, x, y = _programs("adam", "float32")
     loss = program.compile().step(program.state, x[:3], y[:3])
     np.testing.assert_allclose(loss, other.reference().step(other.state, x[:3], y[:3]), rtol=1e-5)
-    _assert_same(program.state, other.state, program.plan.log_width, 2e-4)
+    _assert_same(program.state, other.state, program.plan.log.width, 2e-4)
 
 
 def test_the_same_bits_in_every_run():
@@ -598,11 +598,11 @@ def test_a_held_state_is_copied_only_when_it_is_fetched():
     program, _, x, y = _programs("clipped", "float32")
     program.compile()
     before = program.network.theta.copy()
-    with program.hold():
+    with program.on_device():
         program.epoch(program.state, x, y, np.arange(4))
         np.testing.assert_array_equal(program.network.theta, before)
         assert program.state.counters[STEP] == 1 and program.state.log[0] > 0
-        program.fetch()
+        program.download()
         assert (program.network.theta != before).any()
 
 
@@ -613,7 +613,7 @@ def test_an_epoch_allocates_nothing(free, monkeypatch):
     monkeypatch.setattr(device, "SLAB", 1)
     program, _, x, y = _programs("clipped", "float32")
     program.compile()
-    with program.hold():
+    with program.on_device():
         program.epoch(program.state, x, y, np.arange(10))
         waited, wait, bound = [], program.run._wait, dict(program.run._sequences)
         monkeypatch.setattr(program.run, "_wait", lambda: waited.append(wait()))
@@ -752,7 +752,7 @@ def test_a_layer_without_a_cuda_form_is_refused(monkeypatch):
     net = compose("dense(2)", (3,), device="cuda")
     made = []
     monkeypatch.setattr(device.cuda, "device_array", lambda *a, **k: made.append(a))
-    monkeypatch.setattr(Plan, "_forward", _with_unknown_operation(Plan._forward))
+    monkeypatch.setattr(plans._Calls, "data", _with_unknown_operation(plans._Calls.data))
     with pytest.raises(
         NnjitError, match=r"dense_forward: .*dense\.forwards.*add a function forwards to kernels/cuda/dense\.py"
     ):
@@ -761,12 +761,12 @@ def test_a_layer_without_a_cuda_form_is_refused(monkeypatch):
 
 
 def _with_unknown_operation(former):
-    def forward(plan):
-        former(plan)
-        binding = plan.bindings["dense2_forward"]
+    def data(calls):
+        former(calls)
+        binding = calls.bindings["dense2_forward"]
         binding.kernel = operation("dense.forwards", binding.form)
 
-    return forward
+    return data
 
 
 def test_certification_asks_cuda_too(monkeypatch):
@@ -820,9 +820,8 @@ def test_a_run_begun_on_one_device_resumes_on_the_other(tmp_path, first, second)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(10, 3)).astype(np.float32), rng.integers(0, 2, 10)
     net = compose("dense(4) tanh dense(2)", (3,), device=second, seed=1)
-    trainer = Trainer(net, Split(x, y, name="x"), None, Settings(batch_size=4, epochs=3))
-    trainer.resume(tensors, about["progress"])
-    trainer.run()
+    data, settings = Split(x, y, name="x"), Settings(batch_size=4, epochs=3)
+    Trainer(net, data, None, settings, checkpoint=(tensors, about["progress"])).run()
     np.testing.assert_allclose(net.theta, whole.theta, atol=1e-5)
 
 

@@ -217,6 +217,6 @@ def test_the_child_answers_for_every_layer():
 def test_a_network_of_inlined_kernels_is_probed():
     net = registry.compose("dense(2)", (3,))
     program = Program(net, "mse", "sgd(lr=0.1)", 4)
-    assert program.plan.inline
+    assert program.plan.shares.inline
     probe = Probe(program, np.zeros((4, 3), np.float32), np.zeros((4, 2), np.float32))
     assert probe.seconds(probe.lines[0].number, probe.lines[0].number) >= 0

@@ -48,10 +48,13 @@ def test_init_writes_over_nothing(here):
 
 
 def test_the_starting_config_is_the_default_run(here):
-    assert resolve(tomllib.loads(nnjit("init", "config", "-"))) == resolve({})
+    assert resolve(tomllib.loads(nnjit("init", "config", "-"))).config == resolve({}).config
     nnjit("init", "config", "start.toml")
     nnjit("run", "start.toml", *SMALL)
-    assert resolve(tomllib.loads(Path("runs/start-1/config.toml").read_text())).training.optimizer == "adam(lr=0.003)"
+    assert (
+        resolve(tomllib.loads(Path("runs/start-1/config.toml").read_text())).config.training.optimizer
+        == "adam(lr=0.003)"
+    )
 
 
 def test_check_certifies_and_fails_by_its_exit_status(here):

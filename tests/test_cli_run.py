@@ -23,7 +23,7 @@ FILES |= {"loss.png", "gradient_norms.png"}
 def test_a_run_leaves_everything_behind(trained):
     assert {path.name for path in trained.iterdir()} == FILES
     table = tomllib.loads((trained / "config.toml").read_text())
-    config = resolve(table)
+    config = resolve(table).config
     assert config.text() == (trained / "config.toml").read_text()
     assert config.model.input_shape == [1, 8, 8] and config.model.layers == ["flatten", "dense(units=10)"]
     assert config.training.epochs == 2 and config.data == {"name": "digits"}
@@ -64,7 +64,7 @@ def test_every_option_reaches_the_config(here):
         "--optimizer", "sgd(lr=0.5)", "--epochs", 2, "--batch-size", 0, "--device", "cpu", "--threads", 1, "--seed", 7,
         "--output", "out", "--set", "training.norm=1", "--set", "model.layers[1]=tanh", "--set", "model.dtype=float64",
     )  # fmt: skip
-    config = resolve(tomllib.loads(Path("out/config.toml").read_text()))
+    config = resolve(tomllib.loads(Path("out/config.toml").read_text())).config
     assert config.model.layers == ["flatten", "tanh", "dense(units=2)"] and config.model.dtype == "float64"
     assert config.data == {"name": "ten_points"}
     training = config.training
@@ -128,7 +128,7 @@ def test_a_signal_ends_the_run_in_order_and_resume_continues(here):
     nnjit("run", "--resume", "run", "--epochs", last + 2)
     epochs = [record["epoch"] for record in records(here / "run") if record.get("epoch_end")]
     assert epochs == list(range(1, last + 3))
-    assert resolve(tomllib.loads(Path("run/config.toml").read_text())).training.epochs == last + 2
+    assert resolve(tomllib.loads(Path("run/config.toml").read_text())).config.training.epochs == last + 2
 
 
 def test_resume_of_a_complete_run_changes_nothing(trained, here):

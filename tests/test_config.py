@@ -43,26 +43,29 @@ def mistakes(text, where=""):
 
 
 def test_the_example_of_the_documentation():
-    config = resolve(tomllib.loads(EXAMPLE))
+    found = resolve(tomllib.loads(EXAMPLE))
+    config = found.config
     assert config.model.input_shape == [1, 8, 8]
     assert config.model.layers[0] == "conv(filters=16, kernel_size=3, padding='same')"
     assert (config.training.epochs, config.training.batch_size) == (10, 32)
-    net = build(config, data.load("digits"))
+    net = build(found, data.load("digits"))
     assert net.output_shape == (10,) and net.dtype == "float32"
 
 
 def test_nothing_is_the_default_run():
-    config = resolve({})
-    assert config.data == {"name": "digits"} and config.training.loss == "cross_entropy"
-    assert build(config, data.load("digits")).output_shape == (10,)
+    found = resolve({})
+    assert found.config.data == {"name": "digits"} and found.config.training.loss == "cross_entropy"
+    assert build(found, data.load("digits")).output_shape == (10,)
 
 
 def test_every_form_of_a_spec_resolves_to_the_same_text():
     forms = ['"dense(7, False)"', '["dense", {units = 7, bias = false}]', '{layer = "dense", units = 7, bias = false}']
     for form in forms:
         table = tomllib.loads(f"[model]\nlayers = ['flatten', {form}]")
-        assert resolve(table).model.layers == ["flatten", "dense(units=7, bias=False)"]
-    assert resolve({"model": {"layers": "flatten dense(7, False)"}}).model.layers[1] == "dense(units=7, bias=False)"
+        assert resolve(table).config.model.layers == ["flatten", "dense(units=7, bias=False)"]
+    assert (
+        resolve({"model": {"layers": "flatten dense(7, False)"}}).config.model.layers[1] == "dense(units=7, bias=False)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,21 +77,30 @@ def test_every_form_of_a_spec_resolves_to_the_same_text():
     ],
 )
 def test_data_as_spec_and_as_table(section):
-    assert resolve(tomllib.loads(f"[data]\n{section}")).data == {"name": "csv(path='a', label=1)"}
+    assert resolve(tomllib.loads(f"[data]\n{section}")).config.data == {"name": "csv(path='a', label=1)"}
 
 
 def test_resolving_what_was_written_changes_nothing():
     once = resolve(
         {"training": {"clip": "norm(2, p=inf)", "norm": math.inf, "schedule": "cosine(0.1)"}, "run": {"threads": 1}}
-    )
-    assert resolve(tomllib.loads(once.text())) == once
+    ).config
+    assert resolve(tomllib.loads(once.text())).config == once
     assert once.training.clip == "norm(max=2.0, p=inf)"
 
 
 def test_settings_are_those_of_training():
-    found = resolve({"training": {"metrics": ["l2"], "seed": 5, "clip": "norm(1)"}}).settings()
+    found = resolve({"training": {"metrics": ["l2"], "seed": 5, "clip": "norm(1)"}}).settings
     assert isinstance(found, Settings)
-    assert (found.metrics, found.seed, found.clip, found.epochs) == (("l2",), 5, "norm(max=1.0, p=2.0)", 10)
+    assert (found.metrics, found.seed, found.clip.spec(), found.epochs) == (("l2",), 5, "norm(max=1.0, p=2.0)", 10)
+
+
+def test_what_a_config_describes_is_made_once():
+    found = resolve({"model": {"input_shape": [1, 8, 8]}})
+    net = build(found, data.load("digits"))
+    assert net.graph is found.graph and all(made is layer for made, layer in zip(net.layers, found.layers, strict=True))
+    again = Settings(found.settings.loss, found.settings.optimizer, found.settings.schedule)
+    assert again.loss is found.settings.loss and again.optimizer is found.settings.optimizer
+    assert again.schedule is found.settings.schedule
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -194,24 +206,20 @@ def test_one_mistake(text, expected):
 
 def test_what_does_not_fit_the_data():
     digits = data.load("digits")
-    config = resolve({"model": {"input_shape": [64], "layers": ["dense(10)"]}})
+    found = resolve({"model": {"input_shape": [64], "layers": ["flatten", "dense(3)"]}})
     with pytest.raises(SpecError, match=r"^c.toml: model.input_shape: .* have shape \[1, 8, 8\]"):
-        build(
-            config.model_copy(update={"model": config.model.model_copy(update={"layers": ["flatten", "dense(3)"]})}),
-            digits,
-            "c.toml",
-        )
+        build(found, digits, "c.toml")
     with pytest.raises(SpecError, match=r"^model.layers\[0\]: dense.1: "):
         build(resolve({"model": {"layers": ["dense(10)"]}}), digits)
 
 
 @pytest.mark.parametrize("layer", ["dense(2000000000) dense(2000000000)", "dense(2000000000, bias=False)"])
 def test_a_network_beyond_memory_is_refused_before_it_is_made(layer):
-    config = resolve({"model": {"layers": f"flatten dense(1) {layer}"}, "training": {"batch_size": 0}})
+    found = resolve({"model": {"layers": f"flatten dense(1) {layer}"}, "training": {"batch_size": 0}})
     with pytest.raises(
         SpecError, match=r"^model.layers: \d+ parameters and a batch of 1437 samples take \S+ GB, and this"
     ):
-        build(config, data.load("digits"))
+        build(found, data.load("digits"))
 
 
 # -- files and overrides -----------------------------------------------------------------------------------------------
@@ -223,7 +231,7 @@ def test_a_network_beyond_memory_is_refused_before_it_is_made(layer):
         (b"[model\n", "line 1"),
         (b"[model]\nlayers = [1\n[data]\n", "line 3"),
         (b"a = 1\na = 2\nb = 3\n", "line 2"),
-        (b"a = 1\nb = '\xff'", "is no text in UTF-8 (line 2)"),
+        (b"a = 1\nb = '\xff'", "is not valid UTF-8 (line 2)"),
         (b"a = " + b"[" * 100_000, "cannot be read as TOML"),  # as deep as Python allows
         (b"a = " + b"9" * 10_000, "cannot be read as TOML"),
     ],
@@ -366,8 +374,8 @@ LAYERS = ["relu", "elu(0.5)", "dropout(0.25)", "flatten", "dense(3)", "layernorm
     )
 )
 def test_a_resolved_config_resolves_to_itself(table):
-    config = resolve(table)
-    assert resolve(tomllib.loads(config.text())) == config
+    config = resolve(table).config
+    assert resolve(tomllib.loads(config.text())).config == config
 
 
 def test_the_config_of_fit_asks_for_data():
@@ -380,4 +388,4 @@ def test_the_config_of_fit_asks_for_data():
     assert table["model"] == {"layers": ["flatten", "dense(units=2)"], "input_shape": [1, 4], "dtype": "float32"}
     with pytest.raises(NnjitError, match=r"^data: "):
         resolve(table)
-    assert resolve(table | {"data": {"name": "digits"}}).training.metrics == ["l2"]
+    assert resolve(table | {"data": {"name": "digits"}}).config.training.metrics == ["l2"]

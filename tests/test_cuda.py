@@ -114,7 +114,7 @@ def every_kernel():
     for function, out in (("cross_entropy_labels", f[:4]), ("cross_entropy_labels_backward", matrix)):
         kernel = operation(f"loss.{function}").on("cuda")
         found |= {each[::2]: each for each in noted(kernel, [matrix, i[:4], out])}
-    rate, count = launch.Now("_rates[0]", float), launch.Now("_counters[0]")
+    rate, count = launch.DeviceScalar("_rates[0]", float), launch.DeviceScalar("_counters[0]")
     flats = (i, np.zeros(2), np.zeros(2))
     for function, arguments in (
         ("update.gradient_descent", [f, f, rate, 0.1]),
@@ -223,7 +223,7 @@ def tiled(precision="float32", tiles=None, activation=None):
                 setattr(product, every, former)
             if activation is not None:
                 z = arguments[-1].reshape(-1)
-                found = launch.fused(found, registry.create(activation).forward, [z, np.zeros_like(z)], ["x"])
+                found = launch.with_epilogue(found, registry.create(activation).forward, [z, np.zeros_like(z)], ["x"])
             for each in found:
                 function, signature = each.kernel.py_func, tuple(map(numba_type, each.arguments))
                 if "product" in function.__name__ and (function, signature) not in seen:

@@ -164,7 +164,7 @@ REFUSED = {
     "backward_parameters and backward_again all write dgain",
     Misspelt: "backward_parameters takes 'dgian', which cannot be bound; known names: .*dgain",
     Useless: "backward_more takes no gradient of a parameter, so it would never be called",
-    GradientInBlocks: "backward_input takes dgain, which needs a kernel of its own",
+    GradientInBlocks: "backward_input takes dgain, which needs a separate kernel",
     WithoutOutput: "forward does not write y",
     UnwrittenOutput: "forward does not write y",
     AddedOutput: "forward only adds to y",

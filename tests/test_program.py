@@ -17,8 +17,9 @@ from nnjit import data, registry
 from nnjit.errors import NnjitError, ShapeError, SpecError
 from nnjit.kernels.counters import HEAD, ROWS, STEP, STOP
 from nnjit.layers import Layer, constant, kernel
-from nnjit.program import plan as plans
-from nnjit.program import schedule
+from nnjit.program import layout, schedule
+from nnjit.program.graph import Ref
+from nnjit.program.plan import Var
 from nnjit.program.program import Program
 from nnjit.program.slots import Binding, Slot
 from nnjit.program.state import State
@@ -62,7 +63,7 @@ def assert_same(program, other, losses, other_losses, rtol):
         a, b = getattr(state, name), getattr(other, name)
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * (np.abs(b).max() if b.size else 0), err_msg=name)
     np.testing.assert_array_equal(state.counters[:4], other.counters[:4])
-    rows = state.counters[ROWS] * program.plan.log_width
+    rows = state.counters[ROWS] * program.plan.log.width
     np.testing.assert_allclose(state.log[:rows], other.log[:rows], rtol=rtol)
 
 
@@ -73,7 +74,7 @@ def test_ten_points_agree_to_1e_12_over_1000_steps():
     """An inlined program with single samples drawn at random, as in the lecture's example."""
     points = data.load("ten_points").train
     program = program_of("dense(2) sigmoid dense(3) sigmoid dense(2) sigmoid", (2,), "quadratic", "sgd(0.05)", 1)
-    assert program.plan.inline and not program.labels
+    assert program.plan.shares.inline and not program.labels
     other = program.new_state()
     program.compile()
     order = np.random.default_rng(0).integers(0, 10, 1000)
@@ -100,7 +101,8 @@ MIXED = [
 def sharded():
     """64 samples per batch are enough work for four blocks."""
     program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)
-    assert (program.plan.blocks, program.plan.parts, program.plan.inline) == (4, schedule.PARTS, False)
+    shares = program.plan.shares
+    assert (shares.blocks, shares.parts, shares.inline) == (4, schedule.PARTS, False)
     return program.compile()
 
 
@@ -124,7 +126,7 @@ def test_few_samples_are_divided_by_layers(monkeypatch, batch_size):
               "conv(36, 2, stride=2)", "conv(36, 3, padding='same', groups=36)", "flatten", "dense(150)"]  # fmt: skip
     network = compose(layers, (20, 12, 11), seed=3, dtype="float64")
     program = network.compile(loss="mse", optimizer="sgd(lr=0.01)", batch_size=batch_size)
-    assert [region.coupled for region in program.plan.regions].count(True) >= 4
+    assert [each.split for each in program.plan.forward].count(True) >= 4
     rng = np.random.default_rng(1)
     x, y, out = rng.standard_normal((7, 20, 12, 11)), rng.standard_normal((7, 150)), np.empty((7, 150))
     before, found = numba.get_num_threads(), set()
@@ -142,7 +144,7 @@ def test_few_samples_are_divided_by_layers(monkeypatch, batch_size):
 def test_serial(monkeypatch):
     monkeypatch.setattr(schedule, "SHARD", 10**9)
     program = program_of(MIXED, (60,), "cross_entropy", "adam(lr=1e-3)", batch_size=64)
-    assert (program.plan.blocks, program.plan.parts, program.plan.inline) == (1, 1, False)
+    assert (program.plan.shares.blocks, program.plan.shares.parts, program.plan.shares.inline) == (1, 1, False)
     other = program.new_state()
     program.compile()
     x, y = samples(program, 64 + 3)
@@ -151,7 +153,7 @@ def test_serial(monkeypatch):
 
 def test_inlined():
     program = program_of(["dense(3)", "batchnorm", "dense(2)"], (4,), batch_size=4)
-    assert program.plan.inline
+    assert program.plan.shares.inline
     other = program.new_state()
     program.compile()
     x, y = samples(program, 11)
@@ -193,7 +195,7 @@ def variants():
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants(variants, name):
     program, state = variants(name)
-    assert not program.plan.inline and program.labels == (name == "labels")
+    assert not program.plan.shares.inline and program.labels == (name == "labels")
     other = program.new_state()
     x, y = samples(program, 10)
     losses, expected = train(program, state, x, y), train(program.reference(), other, x, y)
@@ -218,7 +220,7 @@ def test_clipping_shortens_the_gradient(variants):
         before = state.theta.copy()
         program.step(state, x, y)
         steps.append(np.sum(np.abs(state.theta - before) ** 3) ** (1 / 3) / 0.1)
-    norms = state.log.reshape(-1)[2 : 5 * program.plan.log_width : program.plan.log_width]
+    norms = state.log.reshape(-1)[2 : 5 * program.plan.log.width : program.plan.log.width]
     assert norms.max() > 0.05
     np.testing.assert_allclose(steps, np.minimum(norms, 0.05), rtol=1e-12)
 
@@ -230,20 +232,20 @@ def test_rates_step_by_step_and_the_last_holds_on(variants):
         before = state.theta.copy()
         program.step(state, x, y)
         np.testing.assert_allclose(state.theta, before - rate * state.gradient, rtol=1e-13)
-    assert state.log[1 :: program.plan.log_width][:4].tolist() == [0.5, 0.25, 0.125, 0.125]
+    assert state.log[1 :: program.plan.log.width][:4].tolist() == [0.5, 0.25, 0.125, 0.125]
 
 
 def test_the_log_begins_anew_when_it_is_full(variants):
     program, state = variants("values")
     state = State(**{**state._asdict(), "rates": np.zeros(1)})
     x, y = samples(program, 8)
-    rows, (one, two) = program.plan.log_rows, (program.step(state, x[i : i + 4], y[i : i + 4]) for i in (0, 4))
+    rows, (one, two) = program.plan.log.rows, (program.step(state, x[i : i + 4], y[i : i + 4]) for i in (0, 4))
     order = np.concatenate(
         [np.tile(np.arange(4), rows - 2), np.arange(4, 8)]
     )  # the last batch is row 1 of the next turn
     program.epoch(state, x, y, np.concatenate([order, order[-4:]]))
     assert state.counters[ROWS] == rows + 2 and one != two
-    assert state.log[: 3 * program.plan.log_width : program.plan.log_width].tolist() == [two, two, one]
+    assert state.log[: 3 * program.plan.log.width : program.plan.log.width].tolist() == [two, two, one]
 
 
 def test_what_does_not_fit_is_refused(variants):
@@ -394,9 +396,9 @@ def test_new_state_is_independent():
 
 def test_memory_of_a_chain_does_not_grow_with_its_depth():
     """For prediction a layer's input and output are enough; training keeps the arguments of the backward pass."""
-    sizes = [Program(compose(["dense(16)", "tanh"] * n, (16,)), batch_size=8).plan.arena_size for n in (2, 20)]
+    sizes = [Program(compose(["dense(16)", "tanh"] * n, (16,)), batch_size=8).plan.layout.arena_size for n in (2, 20)]
     assert sizes[0] == sizes[1] == (4 * 16) * 8
-    growth = [program_of(["dense(16)", "tanh"] * n, (16,), batch_size=8).plan.arena_size for n in (2, 3, 4)]
+    growth = [program_of(["dense(16)", "tanh"] * n, (16,), batch_size=8).plan.layout.arena_size for n in (2, 3, 4)]
     assert growth[2] - growth[1] == growth[1] - growth[0] == 2 * 16 * 8  # a[l] for (5), delta[l] for (4) and (5)
 
 
@@ -423,14 +425,14 @@ class Canary:
         monkeypatch.setattr(Binding, "python", python)
         self.run = program.reference()
         for ref, variable in program.plan.variables.items():
-            if isinstance(ref, plans.Ref):
-                self.roots[id(getattr(self.run, variable))] = program.plan._root(ref)
+            if isinstance(ref, Ref):
+                self.roots[id(getattr(self.run, variable))] = program.plan.storage.of(ref)
 
     def check(self, what, slot, n0, n1, before, after):
         """Count an array that a kernel does not change as read (or there was nothing to write)."""
         root = self.roots[id(slot)]
-        rows = range(n0, n1) if slot.rows else (0,)
-        for i, old, new in zip(rows, before, after, strict=True) if slot.rows else [(0, before, after)]:
+        rows = range(n0, n1) if slot.per_sample else (0,)
+        for i, old, new in zip(rows, before, after, strict=True) if slot.per_sample else [(0, before, after)]:
             if np.array_equal(old, new) and (root, i) in self.last:
                 np.testing.assert_array_equal(old.ravel(), self.last[root, i], err_msg=f"{what}, sample {i}")
                 self.compared += 1
@@ -459,7 +461,7 @@ def watched_program(name, monkeypatch):
     monkeypatch.setattr(schedule, "SHARD", shard)
     monkeypatch.setattr(schedule, "SAMPLES", 2)
     program = program_of(layers, shape, loss, batch_size=batch_size)
-    assert program.plan.blocks == (1 if shard else 4)
+    assert program.plan.shares.blocks == (1 if shard else 4)
     return program
 
 
@@ -477,7 +479,7 @@ def test_nothing_is_overwritten_that_is_still_read(name, monkeypatch):
 def test_an_overlap_is_seen(name, monkeypatch):
     """With all short-lived arrays at one address the test above must fail."""
     monkeypatch.setattr(
-        plans, "_pack", lambda items: (max(size for _, size in items.values()), dict.fromkeys(items, 0))
+        layout, "pack", lambda items: (max(size for _, size in items.values()), dict.fromkeys(items, 0))
     )
     program = watched_program(name, monkeypatch)
     canary = Canary(program, monkeypatch)
@@ -495,7 +497,7 @@ def test_gradients_do_not_depend_on_what_was_in_memory():
     x, y = samples(program, 5)
     assert run.step(clean, x, y) == run.step(dirty, x, y)
     np.testing.assert_array_equal(clean.theta, dirty.theta)
-    np.testing.assert_array_equal(clean.log[: program.plan.log_width], dirty.log[: program.plan.log_width])
+    np.testing.assert_array_equal(clean.log[: program.plan.log.width], dirty.log[: program.plan.log.width])
 
 
 def test_one_loop_between_two_barriers():
@@ -506,11 +508,11 @@ def test_one_loop_between_two_barriers():
     layers = [residual("batchnorm", "dense(3)"), residual("batchnorm", residual("batchnorm", "tanh")), "dense(2)"]
     for first in ([], ["dense(3)"]):
         plan = program_of([*first, *layers], (3,)).plan
-        coupled = [region for region in plan.regions if region.coupled]
-        assert len(coupled) == 3
-        for region in coupled:
-            assert len(region.forward) == 1 and len(region.backward) <= 1
-        adds = [call for region in plan.regions for call in region.backward if call.attribute == "backward_add"]
+        split = [pair for pair in zip(plan.forward, reversed(plan.backward), strict=True) if pair[0].split]
+        assert len(split) == 3
+        for forward, backward in split:
+            assert len(forward.calls) == 1 and len(backward.calls) <= 1 and backward.split
+        adds = [call for each in plan.backward for call in each.calls if call.attribute == "backward_add"]
         assert len(adds) == (3 if first else 2) and not any(call.split for call in adds)
 
 
@@ -570,11 +572,12 @@ def identifiers(source):
 OWN = """BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS
     CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH C C_i N s n0 n1 w p q c k x y lo hi row rate steps clip
     norm share total training seed first part target targets order step epoch predict LAYOUT layout nan label train_step
-    record cost update_chunk chunk_norm chunk_bounds gradients theta gradient sums rows block prange range min np
+    forward backward record cost update_chunk chunk_norm chunk_bounds gradients theta gradient sums fixed batch block
+    prange range min np
     ValueError first_moment second_moment i"""
 SCHEME = re.compile(
     r"(z|a|da|delta)\d+|d?(W|b|gain|offset)\d*|(mean|inverse_deviation|running_mean|running_variance)\d*"
-    r"|(forward|backward)_\d+|[a-z]+\d+_(forward|backward_(input|weight|bias|parameters|add)|add)"
+    r"|(forward|backward)_[az]\d+(_to_[az]\d+)?|[a-z]+\d+_(forward|backward_(input|weight|bias|parameters|add)|add)"
     r"|cross_entropy_(forward|backward)|batch_(gather|copy|put)|(mean|clip)_gradient|norm_partial|update"
     r"|(PREDICT|STEP|EPOCH)_(STATE|ARRAYS|LABELS|ORDER)"
 )
@@ -604,10 +607,10 @@ def test_a_table_first_and_memory_last():
     table = re.sub(r"\s+", " ", head)
     for node in program.network.graph.nodes:
         assert f" {node.name} {node.y.shape} " in table
-    for call in program.plan.calls()[: -len(program.plan.chunk_norm + program.plan.update_chunk)]:
+    for call in [call for each in program.plan.passes for call in each.calls]:
         assert " ".join(call.equation.split()) in table
         assert sum(f" {call.binding.name}(" in line for line in lines) == 1, "each call stands once"
-    definitions = [i for i, line in enumerate(lines) if re.match(r"\w+ = (part|rows|block)\(", line)]
+    definitions = [i for i, line in enumerate(lines) if re.match(r"\w+ = (fixed|batch|block)\(", line)]
     last = max(i for i, line in enumerate(lines) if line.startswith("def "))
     assert len(definitions) == len(program.plan.variables) and min(definitions) > last
     assert program.source.count("SCRATCH = ") == 1 and not re.search(r"(counters|log|arena)\[\d", program.source)
@@ -619,6 +622,46 @@ def test_an_option_is_in_the_text(one, two):
     texts = [program_of(f"dense(3) {spec} dense(2)", (3,)).source for spec in (one, two)]
     assert texts[0] != texts[1]
     assert len({re.sub(r"0\.[12]\b", "", text) for text in texts}) == 1
+
+
+def test_functions_are_named_by_the_activations_between_which_they_lie(monkeypatch):
+    def functions(layers, shape, **more):
+        tree = ast.parse(Program(compose(layers, shape), **more).source)
+        return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+    training = {"loss": "quadratic", "optimizer": "sgd", "batch_size": 8}
+    assert functions("dense(4) tanh dense(2)", (3,), **training)[:3] == ["forward", "backward", "gradients"]
+    monkeypatch.setattr(schedule, "SHARD", 0)
+    names = functions("dense(4) batchnorm relu dense(2)", (3,), **training)
+    assert names[:3] == ["forward_a1_to_a2", "forward_a2_to_z3", "forward_z3_to_z4"]
+    assert names[3:7] == ["backward_z4_to_z3", "backward_z3_to_a2", "gradients", "chunk_bounds"]
+    names = functions("dense(4) batchnorm", (3,), **training)
+    assert names[:3] == ["forward_a1_to_a2", "forward_a2_to_z3", "backward_z3"], "the loss alone is the last region"
+    assert functions("dense(2)", (3,), batch_size=4, backward=True)[-2:] == ["forward", "backward"]
+
+
+@pytest.mark.parametrize("batch_size", [2, 500])
+def test_no_line_of_the_text_is_wider_than_120(batch_size):
+    deep = [spec for k in range(40) for spec in (f"dense({30 + k})", "batchnorm")]
+    inner = residual("conv_transpose(32, 3, padding='same')", "batchnorm", "layernorm", residual("batchnorm", "relu"))
+    maps = ["conv(32, 3, padding='same')", "batchnorm", inner, "maxpool(2)", "dropout(0.25)", "flatten", "dense(10)"]
+    loss = ("huber", {"delta": 0.123456789012345})
+    optimizer = "adamw(lr=0.000123456789, beta1=0.912345678, beta2=0.999912345, epsilon=1.23456e-8, weight_decay=0.01)"
+    for layers, shape in ((deep, (30,)), (maps, (3, 16, 16, 16))):
+        network = compose(layers, shape)
+        for more in ({}, {"backward": True}, {"loss": loss, "optimizer": optimizer}):
+            source = Program(network, batch_size=batch_size, **more).source
+            ast.parse(source)
+            assert [line for line in source.splitlines() if len(line) > 120] == []
+
+
+def test_a_plan_is_data():
+    plan = program_of("dense(3) tanh dense(2)", (4,), batch_size=2).plan
+    for part in (plan, plan.task, plan.shares, plan.log, plan.layout, plan.storage, plan.forward[0], plan.calls()[0]):
+        with pytest.raises(AttributeError):
+            setattr(part, part._fields[0], ())
+    with pytest.raises(ValueError, match="identifier"):
+        Var("1.0 / N", float)
 
 
 def test_layers_that_end_a_network():
@@ -672,6 +715,7 @@ HOSTILE = [
     ("s", ("backward_", "theta", "sums")),
     ("prange", ("W", "é", "C_i")),
     ("forward_1", ("output", "learn", "state")),
+    ("forward", ("forward_a1_to_z", "backward_a", "fixed")),
 ]
 
 

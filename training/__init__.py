@@ -1,6 +1,6 @@
-"""The training loop, and what it is made of: losses, update rules, schedules, metrics; the config.
+"""The training loop with losses, update rules, schedules and metrics; the config.
 
-A loss, an update rule or a schedule of one's own derives from the base class that stands here.
+A plug-in's loss, update rule or schedule derives from the base class that is imported from here.
 """
 
 from ..layers.base import kernel, operation

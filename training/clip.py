@@ -1,4 +1,4 @@
-"""Clipping: a gradient longer than `max` in the l_p norm is shortened to it, ``clip="norm(max=1.0, p=2)"``."""
+"""Clipping: scale a gradient down to length `max` in the l_p norm if it is longer, ``clip="norm(max=1.0, p=2)"``."""
 
 import math
 
@@ -19,9 +19,13 @@ class Clip(Options):
         if not self.p >= 1:
             raise SpecError(f"clip: p must be at least 1 (inf included), got {self.p}")
 
+    def spec(self) -> str:
+        """Return the spec of an equal clip, with both options."""
+        return f"norm(max={self.max}, p={self.p})"
+
 
 def create(spec: SpecLike | None) -> Clip | None:
-    """A Clip from ``norm(max=..., p=...)``; None stays None."""
+    """Make a Clip from ``norm(max=..., p=...)``; None stays None."""
     if spec is None or isinstance(spec, Clip):
         return spec
     parsed = parse(spec, "clip")

@@ -1,9 +1,9 @@
-"""The config of a run: checked as a whole, completed by its defaults, and written down.
+"""The config of a run: check it as a whole, complete it by its defaults, make its instances, and write it.
 
 ::
 
     [model]
-    input_shape = [1, 8, 8]          # may be left out: the data says it
+    input_shape = [1, 8, 8]          # optional: the data has it
     layers = ["conv(filters=16, kernel_size=3, padding='same')", "relu", "maxpool(2)", "flatten", "dense(10)"]
     [data]
     name = "digits"                  # or a spec, "idx(path='mnist')", or {dataset = "csv", path = ...} as a table
@@ -11,19 +11,23 @@
     optimizer = "adam(lr=3e-3)"
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import registry
 from ..errors import NnjitError
+from ..layers.base import Layer
+from ..program.graph import Graph
 from ..program.precision import DEVICES, PRECISIONS, unfit
 from ..program.program import NetworkLike
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from ..storage import toml
 from . import clip, metrics
 from .settings import Settings
-from .spec_check import Problems, check, check_fit, inside
+from .spec_check import Problems, check, check_shapes, inside
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -35,7 +39,7 @@ class _Section(BaseModel):
 
 
 class Model(_Section):
-    """What is trained."""
+    """The network to train."""
 
     layers: list[Any] = Field(
         default=[
@@ -58,7 +62,7 @@ class Model(_Section):
 
 
 class Training(_Section):
-    """How it is trained."""
+    """The settings of the training; see `Settings`."""
 
     loss: Any = Field(default=Settings.loss, description='a loss, such as "cross_entropy" or "huber(delta=0.5)"')
     optimizer: Any = Field(default=Settings.optimizer, description='an optimizer, such as "sgd(lr=0.1, momentum=0.9)"')
@@ -80,7 +84,7 @@ class Training(_Section):
 
 
 class Run(_Section):
-    """Where it is trained."""
+    """The device, its threads, and plug-ins."""
 
     device: str = Field(default="cpu", description=either(f'"{device}"' for device in DEVICES))
     precision: str = Field(default="float32", description=either(f'"{precision}"' for precision in PRECISIONS))
@@ -89,7 +93,7 @@ class Run(_Section):
 
 
 class Config(_Section):
-    """A whole config. All defaults together are the run without arguments."""
+    """A whole config; the default of everything is the run without arguments."""
 
     model: Model = Field(default=Model(), description="a section [model]")
     data: dict[str, Any] = Field(default={"name": "digits"}, description="a section [data]")
@@ -97,28 +101,46 @@ class Config(_Section):
     run: Run = Field(default=Run(), description="a section [run]")
 
     def text(self) -> str:
-        """The config as TOML."""
+        """Return the config as TOML."""
         return toml.write(self.model_dump())
 
-    def settings(self) -> Settings:
-        """What the `Trainer` wants."""
-        values = self.training.model_dump()
-        return Settings(**{**values, "metrics": tuple(values["metrics"])})
+
+@dataclass(frozen=True)
+class Resolved:
+    """A checked config, and the instances that it describes, each made once.
+
+    Parameters
+    ----------
+    config : Config
+        Complete, with every spec as the registry writes it.
+    layers : sequence of Layer
+    graph : Graph or None
+        That of the layers for ``model.input_shape``; None if the data has to give the shape.
+    settings : Settings
+    reader : Options
+        The data set's reader.
+    """
+
+    config: Config
+    layers: Sequence[Layer]
+    graph: Graph | None
+    settings: Settings
+    reader: Any
 
 
-def resolve(table: dict[str, Any], where: str = "") -> Config:
-    """Check a table as a whole, fill in what it leaves out and write every spec as the registry does.
+def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
+    """Check a table as a whole, fill in defaults and make what it describes.
 
     Parameters
     ----------
     table : dict
-        As `config_file.read` gives it; its plug-ins must have been loaded.
-    where : str
+        As `config_file.read` returns it; its plug-ins must be loaded.
+    source_name : str
         The file's name, for errors.
 
     Returns
     -------
-    Config
+    Resolved
 
     Raises
     ------
@@ -128,7 +150,7 @@ def resolve(table: dict[str, Any], where: str = "") -> Config:
     config = _structure(_split_layers(table, problems), problems)
     model, training, run = config.model, config.training, config.run
     layers = [check(registry.layers, spec, f"model.layers[{i}]", problems) for i, spec in enumerate(model.layers)]
-    dataset = check(registry.datasets, _data_spec(config.data), "data", problems)
+    reader = check(registry.datasets, _data_spec(config.data), "data", problems)
     loss = check(registry.losses, training.loss, "training.loss", problems)
     optimizer = check(registry.optimizers, training.optimizer, "training.optimizer", problems)
     schedule = check(registry.schedules, training.schedule, "training.schedule", problems)
@@ -139,31 +161,34 @@ def resolve(table: dict[str, Any], where: str = "") -> Config:
         problems.add("run.device", f"expected {either(DEVICES)}, got {quoted(run.device)}")
     elif wrong := unfit(run.precision, run.device, model.dtype):
         problems.add("run.precision", wrong)
+    graph = None
     if model.input_shape and not any(problem.startswith("model") for problem in problems):
-        check_fit(layers, model.input_shape, loss, problems)
-    problems.report(where)
+        graph = check_shapes(layers, model.input_shape, loss, problems)
+    problems.report(source_name)
+    numbers = {key: getattr(training, key) for key in ("epochs", "batch_size", "seed", "norm")}
+    settings = Settings(loss, optimizer, schedule, bound, **numbers, metrics=tuple(training.metrics))
     model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})
-    written = {"loss": loss.spec(), "optimizer": optimizer.spec(), "schedule": schedule.spec()}
-    written["clip"] = None if bound is None else f"norm(max={bound.max}, p={bound.p})"
-    training = training.model_copy(update=written)
-    return config.model_copy(update={"model": model, "data": {"name": dataset.spec()}, "training": training})
+    config = config.model_copy(
+        update={"model": model, "data": {"name": reader.spec()}, "training": _training(settings)}
+    )  # fmt: skip
+    return Resolved(config, layers, graph, settings, reader)
 
 
 def of_fit(network: NetworkLike, settings: Settings) -> str:
-    """The config of `Network.fit`: its data are arrays, which no config can name."""
+    """Return the config of `Network.fit` as TOML: its data are arrays, which a config cannot name."""
     composed = {"layers": [layer.spec() for layer in network.layers], "input_shape": list(network.input_shape)}
     model = Model.model_validate(composed | {"dtype": network.dtype.name})
-    specs = {key: _spec(getattr(settings, key)) for key in ("loss", "optimizer", "schedule", "clip")}
-    numbers = {"epochs": settings.epochs, "batch_size": settings.batch_size, "seed": settings.seed}
-    training = Training(**specs, **numbers, norm=float(settings.norm), metrics=list(settings.metrics))
     run = Run(device=network.device, precision=network.precision)
-    config = Config(model=model, training=training, run=run).model_dump()
+    config = Config(model=model, training=_training(settings), run=run).model_dump()
     return "# Trained by fit() on arrays: name the data before running it again.\n" + toml.write(config | {"data": {}})
 
 
-def _spec(spec):
-    """A spec of any form as text."""
-    return spec if spec is None or isinstance(spec, str) else str(getattr(spec, "spec", lambda: registry.parse(spec))())
+def _training(settings):
+    """Return the section [training] of some settings, with every spec as the registry writes it."""
+    made = {key: getattr(settings, key) for key in ("loss", "optimizer", "schedule", "clip")}
+    specs = {key: None if each is None else each.spec() for key, each in made.items()}
+    numbers = {"epochs": settings.epochs, "batch_size": settings.batch_size, "seed": settings.seed}
+    return Training(**specs, **numbers, norm=float(settings.norm), metrics=list(settings.metrics))
 
 
 def _attempt(make, value, path, problems):
@@ -175,7 +200,7 @@ def _attempt(make, value, path, problems):
 
 
 def _split_layers(table, problems):
-    """``layers = "conv(8, 3) relu"`` as a list."""
+    """Split ``layers = "conv(8, 3) relu"`` into a list."""
     model = table.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("layers"), str):
         return table
@@ -185,7 +210,7 @@ def _split_layers(table, problems):
 
 
 def _structure(table, problems):
-    """The table as a Config, with the defaults in place of what is wrong."""
+    """Return the table as a Config, with defaults in place of wrong values."""
     try:
         return Config.model_validate(table)
     except ValidationError as errors:
@@ -202,7 +227,7 @@ def _structure(table, problems):
 
 
 def _say(problems, kind, key, holder, table, section=""):
-    """One mistake in the structure, in plain words."""
+    """Report one mistake in the structure."""
     path = inside(section, key)
     if kind != "extra_forbidden":
         return problems.add(path, f"expected {holder.model_fields[key].description}, got {shown(table[key])}")
@@ -217,7 +242,7 @@ def _say(problems, kind, key, holder, table, section=""):
 
 
 def _data_spec(table):
-    """``{name = SPEC}`` is that spec; otherwise the table itself is one, with the key dataset or name."""
+    """Return the spec of ``{name = SPEC}``; any other table is a spec itself, with the key dataset or name."""
     for key in ("name", "dataset"):
         if table.keys() == {key}:
             return table[key]

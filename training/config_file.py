@@ -1,4 +1,4 @@
-"""From a file and the command line to one table, which `config.resolve` then checks."""
+"""Reading a config from a file and the command line into one table, which `config.resolve` then checks."""
 
 import copy
 import os
@@ -16,11 +16,12 @@ from .config import Config
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
-    """The table in a TOML file ("-" is standard input), and what errors call the file.
+    """Read the table in a TOML file ("-" is standard input); return it and the file's name for errors.
 
     Raises
     ------
-    UsageError : no such file, or it is not TOML (with the line).
+    UsageError
+        There is no such file, or it is not TOML (the message has the line).
     """
     name = "standard input" if str(path) == "-" else str(path) if str(path).isprintable() else quoted(str(path))
     try:
@@ -28,7 +29,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
         return tomllib.loads(raw.decode()), name
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise UsageError(f"{name} is not a config: it is no text in UTF-8 (line {line})") from None
+        raise UsageError(f"{name} is not a config: it is not valid UTF-8 (line {line})") from None
     except FileNotFoundError:
         near = did_you_mean(Path(path).name, [found.name for found in Path(path).parent.glob("*.toml")])
         raise UsageError(f"there is no config {name}{near}") from None
@@ -53,16 +54,17 @@ def override(table: dict[str, Any], assignment: str) -> None:
         raise UsageError(f"--set {quoted(assignment)}: expected section.key=value, such as training.epochs=5")
     layers = table.get("model", {}).get("layers") if isinstance(table.get("model"), dict) else None
     if isinstance(layers, str) and keys[:2] == ["model", "layers"] and len(keys) > 2:
-        table["model"]["layers"] = split(layers)  # a text has no places
+        table["model"]["layers"] = split(layers)  # a text cannot be indexed
     assign(table, [int(key[1:-1]) if key[0] == "[" else key for key in keys], _value(text.strip()))
 
 
 def assign(table: Any, keys: Sequence[str | int], value: Any) -> None:
-    """Put a value where the keys lead; on the way what is missing is filled in by its default.
+    """Put a value at the place of the keys; fill in the defaults of missing tables on the way.
 
     Raises
     ------
-    UsageError : the way leads through something that is not a table or a list, or beyond a list's end.
+    UsageError
+        A key is not one of a table or list, or beyond a list's end.
     """
     default: Any = Config().model_dump()
     for i, key in enumerate(keys):
@@ -84,33 +86,35 @@ def assign(table: Any, keys: Sequence[str | int], value: Any) -> None:
 
 
 def add_plugins(table: dict[str, Any], plugins: Iterable[str]) -> None:
-    """Name more plug-ins in the table, where a run from the written config will find them."""
+    """Add plug-ins to the table, so that a run from the written config finds them."""
     run = table.setdefault("run", {}) if plugins else None
     if isinstance(run, dict) and isinstance(run.setdefault("plugins", []), list):
         run["plugins"] += [plugin for plugin in plugins if plugin not in run["plugins"]]
 
 
 def load_plugins(table: dict[str, Any]) -> None:
-    """Import the plug-ins that a table names; what is not a list of texts is left for `resolve` to refuse."""
+    """Import the plug-ins that a table names; `resolve` refuses an entry that is not a list of texts."""
     for plugin in _named(table):
         load_plugin(plugin)
 
 
 def absolute(path: str) -> str:
-    """A path that is there as an absolute one, ``~`` the home directory; any other text as it is."""
+    """Return the absolute path of an existing file or directory (``~``: the home directory); other texts unchanged."""
     found = os.path.expanduser(path) if path.startswith("~/") else path
     return os.path.abspath(found) if os.path.exists(found) else path
 
 
-def need_plugins(table: dict[str, Any], given: Sequence[str], where: str) -> None:
-    """Import the plug-ins that the user gave; UsageError for one that the table names and the user did not."""
+def need_plugins(table: dict[str, Any], given: Sequence[str], source_name: str) -> None:
+    """Import the plug-ins that the user gave; raise UsageError for one in the table that the user did not give."""
     for plugin in given:
         load_plugin(plugin)
     places = set(map(absolute, given))
     missing = [plugin for plugin in _named(table) if absolute(plugin) not in places]
     if missing:
         wanted = " ".join(f"--plugin {plugin}" for plugin in missing)
-        raise UsageError(f"{where} names plug-ins, which are not imported unasked; if you trust them add {wanted}")
+        raise UsageError(
+            f"{source_name} names plug-ins, which are not imported unasked; if you trust them add {wanted}"
+        )
 
 
 def _named(table):
@@ -120,7 +124,7 @@ def _named(table):
 
 
 def _value(text):
-    """A TOML value; what is none is text."""
+    """Parse as TOML; return other values as text."""
     try:
         read = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
 """Losses C_i of one sample; the cost is their mean over the batch (lecture, (1)).
 
-A loss of one's own names two kernels with the same arguments as these, its options bound by name::
+A plug-in's loss has two kernels with the same arguments as these; its options are bound by name::
 
     @registry.losses.register("log_cosh")
     class LogCosh(Loss):
@@ -62,7 +62,7 @@ class Loss(Options):
         Raises
         ------
         ShapeError, DataError
-            They do not fit the output, or the loss does not take such values; the sentence says which it takes.
+            They do not fit the output, or the loss does not take such values; the message says which it takes.
         """
         if y.ndim == 1 and self.forward_labels is not None:
             check_labels(y, out_shape[0])
@@ -75,7 +75,7 @@ class Loss(Options):
 
 
 def check_labels(y: NDArray[Any], outputs: int) -> None:
-    """Raise ShapeError for labels (N,) beyond the classes of this number of outputs; one output tells two classes."""
+    """Raise ShapeError for labels (N,) beyond the classes of this number of outputs; one output means two classes."""
     classes, largest = max(outputs, 2), int(y.max())
     if largest >= classes:
         begin = largest == classes and y.min() >= 1
@@ -133,8 +133,8 @@ class CrossEntropy(Loss):
 class BinaryCrossEntropy(Loss):
     """C_i = mean of -t log s(y) - (1 - t) log(1 - s(y)), the sigmoid s inside.
 
-    Each output is a logit. Targets are from 0 to 1 and have the output's shape: (N, K) says for each of K classes
-    whether it is present. A network with one output also takes labels (N,), 0 and 1.
+    Each output is a logit. Targets are from 0 to 1 and have the output's shape: (N, K) has 1 for each of K classes that
+    is present. A network with one output also takes labels (N,), 0 and 1.
     """
 
     forward = operation("loss.binary_cross_entropy", form="matrix")

@@ -11,19 +11,19 @@ from ..data.split import Split, check_channels
 from ..errors import DataError, NnjitError, ShapeError, SpecError
 from ..kernels.operations import Operation
 from ..program.program import NetworkLike
-from ..program.slots import Binding, rows
+from ..program.slots import Binding, batch
 from ..registry import losses
 from ..registry.options import SpecLike
 from . import metrics as metric_functions
 from .losses import Loss, check_labels
 
-CONFUSED = 30  # classes, at most, for which the confusion matrix is logged
+CONFUSED = 30  # most classes for which the confusion matrix is logged: its size is their square
 
 
 def evaluate_split(
     net: NetworkLike, split: Split, loss: SpecLike | None = None, metrics: Iterable[str] | None = None
 ) -> dict[str, float]:
-    """Mean loss (with a `loss` spec) and metrics of a network on a Split, a part at a time; see `Network.evaluate`."""
+    """Return mean loss (with a `loss` spec) and metrics of a network on a Split, in parts; see `Network.evaluate`."""
     made = losses.create(loss) if loss is not None else None
     split = targets_for(split, net, made)
     if net.trained_on is not None:
@@ -47,7 +47,7 @@ def measure(
     network: NetworkLike,
     rows: int = 4096,
 ) -> dict[str, Any]:
-    """Means over a split of the loss and the metrics, and the confusion matrix of a classifier."""
+    """Return means of loss and metrics over a split, and the confusion matrix of a classifier."""
     sums: dict[str, float] = {}
     confusion = None
     outputs = network.output_shape
@@ -67,7 +67,7 @@ def measure(
 
 
 def _mean_loss(loss, y, target):
-    """The loss by its reference kernel, in float64."""
+    """Return the mean loss by its reference kernel, in float64."""
     kernel = (
         loss.forward_labels if target.ndim == 1 and y.ndim > 1 and loss.forward_labels is not None else loss.forward
     )
@@ -76,13 +76,13 @@ def _mean_loss(loss, y, target):
     values |= {"loss": np.zeros(len(y))}
     binding = Binding("loss", "loss", kernel, loss.options())  # shapes the arrays as the program does
     state = SimpleNamespace(**{name: array.reshape(-1) for name, array in values.items()})
-    slots = [rows(name, 0, values[name].shape[1:]) for name in binding.free]
+    slots = [batch(name, 0, values[name].shape[1:]) for name in binding.free]
     binding.python(function)(state, 0, len(y), *slots)
     return float(values["loss"].mean())
 
 
 def targets_for(split: Split, network: NetworkLike, loss: Loss | None) -> Split:
-    """Return the split with targets as the loss takes them; raise where they do not fit the network and the loss."""
+    """Return the split with targets as the loss takes them; refuse those that do not fit network and loss."""
     if network.layers and network.layers[0].reads_channels:
         check_channels(split.input_shape, split.name)
     if tuple(split.input_shape) != network.input_shape:
@@ -101,7 +101,7 @@ def targets_for(split: Split, network: NetworkLike, loss: Loss | None) -> Split:
 
 
 def metric_names(metrics: Any) -> tuple[str, ...]:
-    """Names of metrics as a tuple; a single text would be taken letter by letter."""
+    """Return names of metrics as a tuple; refuse a single text, whose letters would be names."""
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
         raise SpecError(f'metrics: expected a list of names, such as ["accuracy"], got {metrics!r}')
     return tuple(metrics)

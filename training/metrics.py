@@ -1,4 +1,4 @@
-"""Metrics: what a person wants to know of the outputs, in NumPy. Each is a mean over samples.
+"""Metrics of outputs, in NumPy; each is a mean over samples.
 
 y : (N, *shape), outputs of the network
 target : the same shape, or class numbers (N,)
@@ -17,11 +17,11 @@ from .losses import Loss
 
 
 def accuracy(y: NDArray[Any], target: ArrayLike) -> float:
-    """Share of samples of the right class.
+    """Share of samples whose class is right.
 
     The class is the largest output along axis 1; of a single output (a logit, as binary_cross_entropy takes it) it is
     1 above 0. Targets are class numbers, one-hot or probabilities (N, C), or (single output) 0 and 1. ShapeError for
-    targets with several classes a sample, of which `binary_accuracy` is the measure.
+    targets with several classes per sample, for which there is `binary_accuracy`.
     """
     target = _checked(y, target)
     if target.ndim == np.ndim(y) > 1 and not _single(y):
@@ -64,7 +64,7 @@ METRICS: dict[str, Callable[[NDArray[Any], ArrayLike], float]] = {
 
 
 def _class_accuracy(y: NDArray[Any], target: ArrayLike) -> float:
-    """Accuracy under a loss that is no classification, where one output is no logit."""
+    """Accuracy under a loss of values, under which one output is not a logit."""
     if _single(y):
         raise ShapeError(
             "accuracy: one output is measured under a loss that takes it as a logit, such as binary_cross_entropy"
@@ -73,18 +73,19 @@ def _class_accuracy(y: NDArray[Any], target: ArrayLike) -> float:
 
 
 def get(name: str, loss: Loss | None = None) -> Callable[[NDArray[Any], ArrayLike], float]:
-    """The function of a metric.
+    """Return the function of a metric.
 
     Parameters
     ----------
     name : str
     loss : Loss or None
-        Accuracy under a loss whose outputs are `independent` is `binary_accuracy`; under a loss of values one output
-        has none.
+        With a loss whose outputs are `independent`, accuracy is `binary_accuracy`; with a loss of values, a single
+        output has no accuracy.
 
     Raises
     ------
-    UnknownName : says the nearest names and all names.
+    UnknownName
+        The message has the nearest names and all names.
     """
     if not isinstance(name, str) or name not in METRICS:
         near = did_you_mean(name, METRICS) if isinstance(name, str) else ""
@@ -95,7 +96,7 @@ def get(name: str, loss: Loss | None = None) -> Callable[[NDArray[Any], ArrayLik
 
 
 def classes(y: ArrayLike) -> NDArray[np.int64]:
-    """The class each sample is taken for: (N,) from (N, C), (N, *spatial) from (N, C, *spatial); 0 or 1 from (N, 1)."""
+    """Return predicted classes: (N,) from (N, C), (N, *spatial) from (N, C, *spatial); 0 or 1 from (N, 1)."""
     y = np.asarray(y)
     if _single(y):
         return (y.reshape(len(y)) > 0).astype(np.int64)
@@ -103,7 +104,7 @@ def classes(y: ArrayLike) -> NDArray[np.int64]:
 
 
 def confusion_matrix(y: NDArray[Any], target: ArrayLike, count: int | None = None) -> NDArray[np.int64]:
-    """How often class i (row) was taken for class j (column).
+    """Count how often class i (row) was predicted as class j (column).
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def _error_norm(y, target, p):
 
 
 def _target_classes(y: NDArray[Any], target: NDArray[Any]) -> NDArray[np.int64]:
-    """Class numbers of targets of either form."""
+    """Return class numbers of targets of either form."""
     if target.ndim < np.ndim(y):
         return target.astype(np.int64)
     if _single(y):
@@ -147,7 +148,7 @@ def _single(y):
 
 
 def _checked(y: NDArray[Any], target: ArrayLike) -> NDArray[Any]:
-    """The target as an array; ShapeError unless it is like y, or class numbers for it."""
+    """Return the target as an array; raise ShapeError unless its shape is that of y or of class numbers for y."""
     target, shape = np.asarray(target), np.shape(y)
     if not shape or target.shape not in (shape, shape[:1] + shape[2:]):
         raise ShapeError(f"metrics: targets for outputs of shape {shape} must be like them or class numbers (N,), "

@@ -1,8 +1,8 @@
-"""Update rules: how theta follows from its gradient.
+"""Update rules of theta by its gradient.
 
-An optimizer names a kernel over flat arrays and the moments it keeps between steps. The kernel's arguments are bound
-by name: ``theta``, ``gradient`` (mean over the batch), the moments, ``rate`` (eta of this step), ``step`` (from 1), and
-the options. What the kernel stores it passes through `flush` (kernels/compiler/subnormal.py).
+An optimizer has a kernel over flat arrays and the moments it keeps between steps. The kernel's arguments are bound by
+name: ``theta``, ``gradient`` (mean over the batch), the moments, ``rate`` (eta of this step), ``step`` (from 1), and
+the options. The kernel passes numbers through `flush` (kernels/compiler/subnormal.py) before it stores them.
 """
 
 import math
@@ -17,16 +17,14 @@ from ..registry import Options, optimizers
 class Optimizer(Options):
     """Base of update rules; the first option is lr, the learning rate that schedules multiply.
 
-    `update` and `moments` may be properties where they depend on the options.
+    `update` and `moments` may be properties that depend on the options.
     """
 
     lr: float
 
     update: ClassVar[Kernel | Operation]
     moments: ClassVar[tuple[str, ...]] = ()  # arrays of the size of theta that start at 0
-    squares: ClassVar[bool] = (
-        False  # whether moments hold squares: a gradient whose square overflows then stops the run
-    )
+    squares: ClassVar[bool] = False  # whether moments hold squares; a gradient whose square overflows stops the run
 
     def validate(self) -> None:
         _within(self, "lr", self.lr, 0, math.inf)
@@ -81,9 +79,9 @@ class RMSProp(Optimizer):
 
 @optimizers.register("adam")
 class Adam(Optimizer):
-    """Decaying means of g and g^2, freed of their bias (Kingma & Ba 2015, arXiv:1412.6980).
+    """Decaying means of g and g^2, corrected for bias (Kingma & Ba 2015, arXiv:1412.6980).
 
-    weight_decay is an l_2 penalty: weight_decay * theta is added to g. See adamw for decay apart from the gradient.
+    weight_decay is an l_2 penalty: weight_decay * theta is added to g. adamw has decay apart from the gradient.
     """
 
     lr: float = 1e-3
@@ -106,7 +104,7 @@ class Adam(Optimizer):
 
 @optimizers.register("adamw")
 class AdamW(Adam):
-    """Adam, with theta shrunk by 1 - eta weight_decay by itself (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
+    """Adam with theta multiplied by 1 - eta weight_decay separately (Loshchilov & Hutter 2019, arXiv:1711.05101)."""
 
     weight_decay: float = 0.01
 
@@ -114,7 +112,7 @@ class AdamW(Adam):
 
 
 def _within(optimizer, option, value, low, high):
-    """An option from `low` on, below `high`."""
+    """Check an option: from `low` on, below `high`."""
     if not low <= value < high:
         upper = "a finite number" if high == math.inf else f"below {high}"
         raise SpecError(f"{_name(optimizer)}: {option} must be {upper} and at least {low}, got {value}")

@@ -1,4 +1,4 @@
-"""Schedules: by what the learning rate is multiplied at each step."""
+"""Schedules: factors of the learning rate for each step."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ class Schedule(Options):
     """Base of schedules."""
 
     def factor(self, steps: NDArray[Any], total: int, steps_per_epoch: int) -> NDArray[Any]:
-        """Factors of the learning rate.
+        """Return factors of the learning rate.
 
         Parameters
         ----------
@@ -33,7 +33,7 @@ class Schedule(Options):
 
 @schedules.register("constant")
 class Constant(Schedule):
-    """1 at every step."""
+    """The factor 1 at every step."""
 
     def factor(self, steps, total, steps_per_epoch):
         return np.ones(np.shape(steps))
@@ -41,7 +41,7 @@ class Constant(Schedule):
 
 @schedules.register("step")
 class Step(Schedule):
-    """gamma^k after k times `every` epochs."""
+    """The factor gamma^k after k times `every` epochs."""
 
     every: float
     gamma: float = 0.1
@@ -80,7 +80,7 @@ class WarmUp(Schedule):
     """A straight line up to 1 over the first epochs (Goyal et al. 2017, arXiv:1706.02677), then another schedule.
 
     The first step has factor 1/W and step W factor 1, for W = ceil(epochs * steps_per_epoch). The other schedule begins
-    after W steps and counts its own steps from there: cosine falls over what is left of the training.
+    after W steps and counts its steps from there: cosine falls over the rest of the training.
     """
 
     epochs: float = 1.0
@@ -96,6 +96,6 @@ class WarmUp(Schedule):
 
     def factor(self, steps, total, steps_per_epoch):
         steps = np.asarray(steps)
-        W = math.ceil(min(self.epochs * steps_per_epoch, 2**53))  # more than any training has
+        W = math.ceil(min(self.epochs * steps_per_epoch, 2**53))  # no training has more steps
         rest = self._then.factor(np.maximum(steps - W, 0), max(total - W, 1), steps_per_epoch)
         return np.where(steps < W, (steps + 1) / W, rest)

@@ -1,4 +1,4 @@
-"""Signals during training: a first one ends it after the step at hand, a second one at once."""
+"""Signals during training: the first one ends it after the current step, a second one at once."""
 
 import signal
 import threading
@@ -6,9 +6,9 @@ from typing import Any
 
 
 class Listening:
-    """SIGINT, SIGTERM and SIGHUP set a flag; the first one puts the former handlers back, which get a second signal.
+    """Handlers of SIGINT, SIGTERM and SIGHUP that set a flag; the first signal restores the former handlers.
 
-    Only in the main thread, where Python allows it. A signal that is ignored (nohup) stays ignored.
+    Python allows handlers in the main thread only. A signal that is ignored (nohup) stays ignored.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -19,11 +19,11 @@ class Listening:
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM", "SIGHUP"):
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
-                # None: a handler that is not Python's, which could not be put back.
+                # None: a handler that is not Python's and could not be restored.
                 if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    self.former[number] = signal.signal(number, self.hear)
+                    self.former[number] = signal.signal(number, self.handle)
 
-    def hear(self, number: int, frame: Any) -> None:
+    def handle(self, number: int, frame: Any) -> None:
         self.trainer._signal = number
         self.__exit__()
 

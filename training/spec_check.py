@@ -1,4 +1,4 @@
-"""Checks the specs of a config so that every mistake is found in one go, each with its path."""
+"""Checks of the specs in a config that find all mistakes at once, each with its path."""
 
 import re
 import typing
@@ -15,38 +15,37 @@ from ..registry.specs import did_you_mean, parse, quoted, shown
 
 
 class Problems(list[str]):
-    """Sentences ``path: what is wrong``, each once."""
+    """Sentences ``path: mistake``, each once."""
 
     def add(self, path: str, what: object) -> None:
         line = f"{path}: {what}"
         if line not in self:
             self.append(line)
 
-    def report(self, where: str) -> None:
-        """Raise SpecError if there are any; `where` is the file's name, or ""."""
+    def report(self, source_name: str) -> None:
+        """Raise SpecError if there are any; `source_name` is the file's name, or ""."""
         if len(self) == 1:
-            raise SpecError(f"{where}: {self[0]}" if where else self[0])
+            raise SpecError(f"{source_name}: {self[0]}" if source_name else self[0])
         if self:
-            raise SpecError(
-                f"{where or 'the config'} has {len(self)} mistakes:" + "".join(f"\n  {one}" for one in self)
-            )
+            lines = "".join(f"\n  {one}" for one in self)
+            raise SpecError(f"{source_name or 'the config'} has {len(self)} mistakes:{lines}")
 
 
 def inside(path: str, key: str) -> str:
-    """The path of a key: ``training.epochs``; a key that is no plain word in quotes."""
+    """Return the path of a key: ``training.epochs``; a key that is not an identifier is quoted."""
     word = key if key.isascii() and key.isidentifier() else quoted(key)
     return f"{path}.{word}" if path else word
 
 
 def check(catalogue: Catalogue, spec: Any, path: str, problems: Problems) -> Any:
-    """The instance a spec describes, or None after writing down all that is wrong with it.
+    """Make the instance that a spec describes; if there are mistakes, note all of them and return None.
 
     Parameters
     ----------
     catalogue : Catalogue
-    spec : any form `registry.specs.parse` reads
+    spec : any form that `registry.specs.parse` reads
     path : str
-        Where it stands in the config, such as ``model.layers[2]``.
+        Its place in the config, such as ``model.layers[2]``.
     problems : Problems
     """
     try:
@@ -74,14 +73,14 @@ def check(catalogue: Catalogue, spec: Any, path: str, problems: Problems) -> Any
 
 
 def _inner(cls):
-    """The option of a container that holds layers."""
+    """Return the option of a container that holds layers."""
     return cls.inner if issubclass(cls, Layer) else None
 
 
-def check_fit(layers: Sequence[Layer], input_shape: Sequence[int], loss: Any, problems: Problems) -> Graph | None:
-    """Whether the shapes of layer instances compose, end in what the loss takes (None: any), and can be initialised.
+def check_shapes(layers: Sequence[Layer], input_shape: Sequence[int], loss: Any, problems: Problems) -> Graph | None:
+    """Check that the shapes of layers compose, end in one that the loss takes (None: any), and can be initialized.
 
-    Returns the `Graph`, or None.
+    Returns the `Graph`; None if the shapes do not compose.
     """
     try:
         graph = Graph(layers, input_shape)
@@ -107,10 +106,10 @@ def check_fit(layers: Sequence[Layer], input_shape: Sequence[int], loss: Any, pr
 
 
 def _fits(cls, name, value, path, problems):
-    """Whether a value fits the annotation of its option."""
+    """Tell whether a value fits the annotation of its option."""
     try:
         annotation = typing.get_type_hints(cls)[name]
-    except (NameError, TypeError, KeyError):  # an annotation that cannot be read; making the instance says why
+    except (NameError, TypeError, KeyError):  # unreadable annotation: making the instance says why
         return True
     try:
         coerce(value, annotation)
@@ -122,6 +121,6 @@ def _fits(cls, name, value, path, problems):
 
 
 def _place(sentence):
-    """``model.layers[2]`` for a sentence that begins with the layer's name, ``conv.3: ...``."""
+    """Return ``model.layers[2]`` for a sentence that begins with the layer's name, ``conv.3: ...``."""
     found = re.match(r"\w+\.(\d+)[.:]", sentence)
     return f"model.layers[{int(found[1]) - 1}]" if found else "model.layers"

@@ -1,9 +1,9 @@
-"""The training loop: epochs of the compiled program, a log, checkpoints, and a way back from every interruption.
+"""The training loop: epochs of the compiled program, a log, checkpoints, and resuming after every interruption.
 
-An epoch is one call of a compiled function where it is short; a long one is divided into calls of about `PAUSE` seconds
-between which progress is shown, signals are handled and checkpoints are written. The division changes no bit of the
-result. Checkpoints are written by time, every `KEEP` seconds; between two of them the state after the last whole epoch
-and the best parameters wait in memory.
+A short epoch is one call of a compiled function; a long one is divided into calls of about `PAUSE` seconds, between
+which progress is shown, signals are handled and checkpoints are written. The division does not change a bit of the
+result. Checkpoints are written every `KEEP` seconds; between two of them the state after the last whole epoch and the
+best parameters are kept in memory.
 """
 
 import math
@@ -20,30 +20,27 @@ from ..data.schema import Schema
 from ..data.split import Split, spread
 from ..errors import DataError, DivergenceError, SpecError, UsageError
 from ..kernels.counters import ROWS, SEED, STEP, STOP
-from ..plots import picture
-from ..plots.run_log import read
 from ..program.memory import need
 from ..program.norms import lp_norm
 from ..program.program import NetworkLike, Program
-from ..registry import losses, optimizers, schedules
+from ..registry import schedules
 from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
 from . import metrics as metric_functions
-from .clip import create as create_clip
 from .measure import measure, targets_for, try_metrics
 from .settings import Settings
 from .signals import Listening
 
-PAUSE = 0.2  # seconds between two looks at signals and progress
-KEEP = 4.0  # seconds from a checkpoint to the next; with a call of about PAUSE a kill loses less than 5 of training
-IN_MEMORY = 2**30  # bytes up to which a data set is converted once instead of batch by batch
-LOGGED = 2000  # step records of a run; with more steps, every k-th is logged
-SAMPLE = 1000  # training samples, at most, on which the metrics are measured at the end of an epoch
+PAUSE = 0.2  # seconds between two checks for signals and reports of progress
+KEEP = 4.0  # seconds between two checkpoints; with calls of about PAUSE a kill loses less than 5 s of training
+IN_MEMORY = 2**30  # largest data set in bytes that is converted at once; a larger one is converted batch by batch
+LOGGED = 2000  # most step records of a run; with more steps, every k-th is logged
+SAMPLE = 1000  # most training samples that metrics are measured on at the end of an epoch
 
 
 @dataclass
 class History:
-    """What happened: `steps` and `epochs` are the records of the log."""
+    """Records of a training: `steps` and `epochs` are those of the log."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -54,24 +51,34 @@ class History:
             (self.epochs if record.get("epoch_end") else self.steps).append(record)
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """One number an epoch, such as "val_accuracy"; NaN where an epoch lacks it."""
+        """Return one number per epoch, such as "val_accuracy"; NaN where an epoch lacks it."""
         return np.array([record.get(name, math.nan) for record in self.epochs], dtype=float)
 
 
 class Trainer:
-    """Trains a network on splits; see `Settings`.
+    """Trains a network on splits.
 
     Parameters
     ----------
     network : Network
     train, validation : Split, Split or None
     settings : Settings
-    run : RunDirectory or None
-        Where to log and save.
     reporter : object or None
-        Told what happens: begin(trainer), progress(epoch, done, steps, loss), epoch(record), end(history).
+        Its methods are called during training: begin(trainer), progress(epoch, done, steps, loss), epoch(record),
+        end(history).
     schema : Schema or None
         Names and scale of the samples, kept with the network; None: arrays without names.
+    checkpoint : (tensors, progress) or None
+        A checkpoint to continue, as `storage.checkpoint.read` returns it; None: start with the network as it is.
+
+    Raises
+    ------
+    ShapeError, SpecError, DataError
+        Network, data and settings do not fit each other.
+    DataError
+        The data are not those of the checkpoint.
+    UsageError
+        The batch size is not that of the checkpoint, or its steps would have had other learning rates.
     """
 
     def __init__(
@@ -80,15 +87,12 @@ class Trainer:
         train: Split,
         validation: Split | None,
         settings: Settings,
-        run: RunDirectory | None = None,
         reporter: Any = None,
         schema: Schema | None = None,
+        checkpoint: tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None = None,
     ) -> None:
-        self.network, self.settings = network, settings
-        self.run_directory, self.reporter = run, reporter
-        self.loss = losses.create(settings.loss)
-        self.optimizer = optimizers.create(settings.optimizer)
-        self.schedule = schedules.create(settings.schedule)
+        self.network, self.settings, self.reporter = network, settings, reporter
+        self.loss, self.optimizer, self.schedule = settings.loss, settings.optimizer, settings.schedule
         measured = dict.fromkeys([*(("accuracy",) if self.loss.classification else ()), *settings.metrics])
         self.metrics = {name: metric_functions.get(name, self.loss) for name in measured}
         self.batch_size = min(settings.batch_size or len(train), len(train))
@@ -106,8 +110,8 @@ class Trainer:
         self.sample = self.train if len(train) <= SAMPLE else self.train.part(spread(len(train), SAMPLE))
         rates = self._rates()
         self.program = Program(
-            network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=create_clip(settings.clip),
-            rates=rates, norm=settings.norm,
+            network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=settings.clip, rates=rates,
+            norm=settings.norm,
         )  # fmt: skip
         last = len(train) % self.batch_size
         if last:
@@ -116,13 +120,21 @@ class Trainer:
         self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None}
         self.progress |= {"seconds": 0.0, "epochs": settings.epochs, "batch_size": self.batch_size}
         self._before = network.theta.copy()
-        self._unwritten: dict[str, tuple] = {}  # "best" and "last" -> tensors and progress that are newer than the file
+        self._resumed = checkpoint is not None
+        if checkpoint is not None:
+            self._continue(*checkpoint)
+        # The current run: directory, (tensors, progress) of checkpoints newer than their files, times, signal, data.
+        self._directory: RunDirectory | None = None
+        self._unwritten: dict[str, tuple] = {}
+        self._began = self._written = 0.0
         self._signal: int | None = None
+        self._x: Any = None
+        self._y: Any = None
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
     def _rates(self):
-        """The learning rate of every step, or of all where they are one."""
+        """Return the learning rate of every step, or a single one if all are equal."""
         steps = self.total if not isinstance(self.schedule, schedules.get("constant")) else 1
         need(4 * 8 * steps, f"epochs: the learning rates of {steps} steps")
         with np.errstate(all="ignore"):
@@ -134,29 +146,23 @@ class Trainer:
         return rates
 
     def compile(self) -> None:
-        """Compile the program, outside all timing; `run` does it where nobody has."""
+        """Compile the program now, outside all timing; otherwise `run` does it."""
         self.program.compile()
 
-    def record(self, path: str | os.PathLike[str], config: str) -> None:
-        """Log and save into a new run directory.
+    def record(self, path: str | os.PathLike[str], config: str) -> RunDirectory:
+        """Make the directory of a new run, for `run`.
 
         Parameters
         ----------
-        path : where; RunExists if there is something already
+        path : path of the directory; RunExists if something is there
         config : str
             The resolved config, TOML.
         """
         self.progress["data"] = self._data()
-        self.run_directory = RunDirectory.create(path, config, self.network, self.program.source, self.progress)
+        return RunDirectory.create(path, config, self.network, self.program.source, self.progress)
 
-    def check(self, progress: Mapping[str, Any]) -> None:
-        """Refuse to continue a checkpoint as another training than it was.
-
-        Raises
-        ------
-        DataError : the data changed; says what of it.
-        UsageError : the batch size changed, or the learning rates of the steps that are done would have been others.
-        """
+    def _check(self, progress):
+        """Refuse to continue a checkpoint with other data, another batch size or other learning rates."""
         if "data" in progress:
             for part, now in self._data().items():
                 _same_data(part, progress["data"][part], now)
@@ -181,25 +187,37 @@ class Trainer:
                 f"{rates[done]:.4g} at step {done + 1}; {way}start a new run with --epochs {more}"
             )
 
-    def resume(self, tensors: Mapping[str, NDArray[Any]], progress: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint's tensors and progress; the log is cut off behind it."""
+    def _continue(self, tensors, progress):
+        """Take up a checkpoint's tensors and progress."""
+        self._check(progress)
         fill(self.network, tensors, "checkpoint")
         self.progress = {**progress, "epochs": self.settings.epochs, "batch_size": self.batch_size}
-        moments = self._moments()
-        for k, moment in enumerate(moments):
+        for k, moment in enumerate(self._moments()):
             moment[:] = tensors.get(f"moment:{k}", 0)
-        if self.run_directory is not None:
-            self.history.add(self.run_directory.rewind(self.progress["step"], self.progress["epoch"]))
         self._before = tensors.get("epoch:theta", self.network.theta).copy()
 
-    def run(self) -> History:
-        """Train to the last epoch, or until a signal; returns the History, which names the signal.
+    def run(self, directory: RunDirectory | None = None) -> History:
+        """Train to the last epoch, or until a signal; log and save into a directory.
+
+        Parameters
+        ----------
+        directory : RunDirectory or None
+            As `record` returns it; that of the checkpoint, if one is continued: the log is cut after it.
+
+        Returns
+        -------
+        History
+            It names the signal.
 
         Raises
         ------
-        DivergenceError : the loss or a gradient is NaN or infinite; says the step and the layer.
+        DivergenceError
+            The loss or a gradient is NaN or infinite; the message names the step and the layer.
         """
         self.compile()
+        self._directory = directory
+        if directory is not None and self._resumed:
+            self.history.add(directory.rewind(self.progress["step"], self.progress["epoch"]))
         self.network.trained_on = self.schema.after(self.network.trained_on)
         state = self.program.state
         state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
@@ -207,8 +225,8 @@ class Trainer:
         self._load()
         self._written = time.perf_counter()
         self._began = self._written - self.progress["seconds"]
-        self._tell("begin", self)
-        with Listening(self), self.program.hold():
+        self._report("begin", self)
+        with Listening(self), self.program.on_device():
             try:
                 while self.progress["epoch"] < self.settings.epochs and self._signal is None:
                     self._epoch()
@@ -217,16 +235,15 @@ class Trainer:
                 self._write()
                 raise
             finally:
-                if self.run_directory is not None:
-                    self.run_directory.close()
+                if directory is not None:
+                    directory.close()
         self.history.interrupted = self._signal
-        self._tell("end", self.history)
+        self._report("end", self.history)
         return self.history
 
     def _load(self):
-        """Data that fits is converted once; a GPU keeps it or streams it, so it gets all, converted as it is read."""
-        self._x: Any = None
-        self._y: Any = None
+        """Convert data that fits into memory; a GPU gets all of it, converted as it is read."""
+        self._x = self._y = None
         if self.network.device == "cuda":
             self._x, self._y = self.train.converted(self.network.dtype)
         elif self.train.nbytes(self.network.dtype) <= IN_MEMORY:
@@ -249,15 +266,15 @@ class Trainer:
             took = time.perf_counter() - began
             steps = max(1, int(steps * min(PAUSE / max(took, 1e-6), 16)))
             if self.progress["done"] < self.steps_per_epoch and self._due():
-                self.program.fetch()
+                self.program.download()
                 self._save()
-        self.program.fetch()
+        self.program.download()
         if self.progress["done"] < self.steps_per_epoch:
             return self._save()
         self._finish(epoch)
 
     def _steps(self, epoch, order, steps):
-        """Some steps by the compiled program, and their records."""
+        """Take some steps with the compiled program, and log them."""
         program, state, before = self.program, self.program.state, self.progress["step"]
         if self._x is None:
             x, y = self.train.take(order, self.network.dtype)
@@ -270,7 +287,7 @@ class Trainer:
             self._diverged(epoch, before + int(state.counters[ROWS]) - row)
         self.progress["step"] += steps
         self.progress["done"] += steps
-        for k in range(steps):  # step by step, or the bits would depend on how many are taken at once
+        for k in range(steps):  # step by step, or the bits would depend on the number of steps per call
             samples = min(self.batch_size, len(order) - k * self.batch_size)
             self.progress["loss_sum"] += self._logged(row + k) * samples
         self.progress["seconds"] = time.perf_counter() - self._began
@@ -279,24 +296,24 @@ class Trainer:
             self._record(epoch, before + k + 1, row + k) for k in range(steps) if (before + k) % every == 0
         ]  # fmt: skip
         self._log(records)
-        self._tell("progress", epoch, self.progress["done"], self.steps_per_epoch, self._logged(row + steps - 1))
+        self._report("progress", epoch, self.progress["done"], self.steps_per_epoch, self._logged(row + steps - 1))
 
     def _logged(self, row):
-        """The loss in a row of the program's log."""
-        plan = self.program.plan
-        return float(self.program.state.log[(row % plan.log_rows) * plan.log_width])
+        """Return the loss in a row of the program's log."""
+        log = self.program.plan.log
+        return float(self.program.state.log[(row % log.rows) * log.width])
 
     def _record(self, epoch, step, row):
-        plan, log = self.program.plan, self.program.state.log
-        at = (row % plan.log_rows) * plan.log_width
-        loss, rate, total, *layers = log[at : at + plan.log_width].tolist()
+        log = self.program.plan.log
+        first = (row % log.rows) * log.width
+        loss, rate, total, *layers = self.program.state.log[first : first + log.width].tolist()
         return {
             "epoch": epoch, "step": step, "seconds": round(self.progress["seconds"], 4), "loss": loss, "lr": rate,
             "gradient_norm": total, "gradient_norms": dict(zip(self.program.layer_names, layers, strict=True)),
         }  # fmt: skip
 
     def _finish(self, epoch):
-        """The end of an epoch: validation, its record, checkpoints."""
+        """End an epoch: validate, log it, save."""
         if not np.isfinite(self.network.theta).all():  # no loss of this epoch has seen it
             raise DivergenceError(
                 f"theta is not finite after step {self.progress['step']} (epoch {epoch}); choose a smaller learning"
@@ -317,10 +334,10 @@ class Trainer:
             self.progress["best"] = measured
         self._log([record])
         self._save(best)
-        self._tell("epoch", record)
+        self._report("epoch", record)
 
     def _measure_sample(self):
-        """The metrics on the training data, or on a sample; `metric_samples` is then how many samples that has."""
+        """Measure metrics on the training data or on a sample, of which `metric_samples` is the size."""
         if not self.metrics:
             return {}
         x, target = self.sample.take(slice(None), self.network.dtype)
@@ -329,7 +346,7 @@ class Trainer:
         return found if self.sample is self.train else found | {"metric_samples": len(self.sample)}
 
     def _validate(self):
-        """Loss and metrics on the validation set, streamed."""
+        """Measure loss and metrics on the validation set, in parts."""
         assert self.validation is not None
         found = measure(self._predict, self.validation, self.loss, self.metrics, self.network)
         if "confusion" in found and self.schema.classes is not None:
@@ -342,11 +359,11 @@ class Trainer:
         return y
 
     def _update_ratios(self):
-        """||theta_end - theta_start|| / ||theta_start|| of every layer over the epoch."""
+        """Return ||theta_end - theta_start|| / ||theta_start|| of every layer over the epoch."""
         ratios = {}
-        for name, lo, hi in self.program.plan.segments:
+        for name, lo, hi in self.program.plan.log.segments:
             start, end = self._before[lo:hi].astype(float), self.network.theta[lo:hi]
-            size = lp_norm(start)  # not NumPy's: BLAS has threads, which a fork may freeze
+            size = lp_norm(start)  # not NumPy's: a fork may freeze the threads of BLAS
             ratios[name] = lp_norm(end - start) / size if size else None
         return ratios
 
@@ -362,8 +379,8 @@ class Trainer:
             where = f"largest in the gradient of {max(norms, key=norms.get)}"
             what = f"the norm of the gradient is above {most:.1e}, and the squares that the optimizer keeps overflow"
         kept = ""
-        if self.run_directory is not None:
-            kept = f"; the last good checkpoint is {self.run_directory.path / 'last.safetensors'}"
+        if self._directory is not None:
+            kept = f"; the last good checkpoint is {self._directory.path / 'last.safetensors'}"
         raise DivergenceError(
             f"{what} at step {step} (epoch {epoch}), {where}; a smaller learning rate or "
             f'clip="norm(max=1)" usually helps{kept}'
@@ -374,8 +391,8 @@ class Trainer:
         return [self.program.state.moments[k * S : (k + 1) * S] for k in range(len(self.optimizer.moments))]
 
     def _save(self, best=False):
-        """Write the state to disk where it is time or an epoch is not over; else keep a copy until it is time."""
-        if self.run_directory is None:
+        """Write the state to disk if it is due or within an epoch; else keep a copy until it is due."""
+        if self._directory is None:
             return
         within = self.progress["done"] > 0
         now = within or self._due()
@@ -388,45 +405,46 @@ class Trainer:
             self._write()
 
     def _due(self):
-        return self.run_directory is not None and time.perf_counter() - self._written >= KEEP
+        return self._directory is not None and time.perf_counter() - self._written >= KEEP
 
     def _write(self):
-        """Write what is newer than the files; the best first, since a resume from the former last finds it again."""
+        """Write checkpoints newer than their files; the best first: a resume from the former last writes it again."""
         for name in ("best", "last"):
-            if self.run_directory is not None and name in self._unwritten:
-                self.run_directory.checkpoint(name, self.network, *self._unwritten[name])
+            if self._directory is not None and name in self._unwritten:
+                self._directory.checkpoint(name, self.network, *self._unwritten[name])
                 del self._unwritten[name]
         self._written = time.perf_counter()
 
     def _data(self):
-        """Fingerprints of the data, to compare when the run is resumed."""
+        """Return fingerprints of the data, to compare when the run is resumed."""
         parts = {"training": self.train, "validation": self.validation}
         return {name: None if split is None else split.fingerprint() for name, split in parts.items()}
 
     def _log(self, records):
         self.history.add(records)
-        if self.run_directory is not None and records:
-            self.run_directory.append(records)
+        if self._directory is not None and records:
+            self._directory.append(records)
 
-    def _tell(self, what, *details):
+    def _report(self, what, *details):
         if self.reporter is not None:
             getattr(self.reporter, what)(*details)
 
 
-def run_and_draw(trainer: Trainer) -> History:
-    """Train, and draw loss and gradient norms into the run directory, also when training diverged."""
-    assert trainer.run_directory is not None
-    path = trainer.run_directory.path
+def run_and_draw(trainer: Trainer, directory: RunDirectory) -> History:
+    """Train, and draw loss and gradient norms into the run directory, even if training diverges."""
     try:
-        history = trainer.run()
+        history = trainer.run(directory)
     except DivergenceError:
-        _draw(path)
+        _draw(directory.path)
         raise
-    _draw(path)
+    _draw(directory.path)
     return history
 
 
 def _draw(path):
+    from ..plots import picture  # for the start of processes that only predict
+    from ..plots.run_log import read
+
     log = read(path)
     for name in ("loss", "gradient_norms"):
         if picture(name).has_data(log):
@@ -434,7 +452,7 @@ def _draw(path):
 
 
 def _same_data(part, former, now):
-    """DataError where the data of a run is not what it was; `former` and `now` are fingerprints or None."""
+    """Raise DataError if the data of a run changed; `former` and `now` are fingerprints or None."""
     former, now = former or {"rows": 0}, now or {"rows": 0}
     changed = [key for key in former if former[key] != now.get(key)]
     if not changed:

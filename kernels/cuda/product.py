@@ -18,8 +18,8 @@ With tensor cores (launch.precision, kernels/gpu/tensor.py) only the middle of t
 by line in shared memory, rounded on their way there; a warp has a part of the tile, cut into 16 x 8 elements, and in
 each step its lanes read their words of A and B (32 different banks) and add the products to their elements of C.
 
-The epilogue, that is the bias and a formula that a later kernel would apply (launch.fused), is computed by the thread
-that has the sum in a register.
+The thread that has the sum in a register also adds the bias and applies an epilogue, a formula of a later kernel
+(launch.with_epilogue).
 
 No races: a tile belongs to one block; threads exchange numbers through shared memory only, with a barrier between the
 writing of a buffer and its reading. Shares of the sum are written to separate memory and added in their order by a
@@ -36,7 +36,7 @@ from ...errors import DeviceError
 from .. import geometry
 from ..gpu import tensor
 from ..gpu.device_code import SIMULATED, block_helper, block_kernel, real
-from ..gpu.launch import PRECISION, THREADS, address, blocks, completing, launch, table, workspace
+from ..gpu.launch import PRECISION, THREADS, address, blocks, launch, storing, table, workspace
 from ..gpu.vector import load4, store4
 
 BLOCKS = 128  # least number of tiles before tiles shrink, then the sum is shared: about the processors of a large GPU
@@ -159,13 +159,13 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
         return launch(code, blocks(M * N * groups), THREADS, shares, bias, C, out, x, y, places, sizes)
 
     if splits == 1:
-        return [completing(whole, C)]
+        return [storing(whole, C)]
     shares = workspace(splits * groups * M * N, C)
     parts = launch(
         made(*way, True, None, True), grid, tile.threads, A.array, B.array, bias, *(shares,) * 4, places, sizes, steps,
         jumps,
     )  # fmt: skip
-    return [parts, completing(joined, C)]
+    return [parts, storing(joined, C)]
 
 
 def _tiles(tile, M, N):

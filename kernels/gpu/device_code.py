@@ -4,12 +4,12 @@ A `Kernel` (compiler/kernel.py) is a loop with independent iterations. On CUDA `
 grid-stride loop: thread t of T executes i = t, t + T, t + 2 T, ... Code that a loop cannot express (sums over a block
 of threads, tiles in shared memory) is written for the threads of a block and marked `block_kernel`.
 
-A formula may be an epilogue (`End`), applied where a kernel stores the formula's input: the store statement is
-rewritten, so the number does not go through memory.
+An `Epilogue` is a formula that is applied where a kernel stores the formula's input: the store statement is rewritten,
+so the number does not go through memory.
 
 Three more rewrites: floats take the type of the arrays (source.py), NumPy's scalar functions become those of the CUDA
-math library, and a number that changes from step to step (`Now`) is read from device memory, so that a launch is bound
-to its arrays only once.
+math library, and a number that changes from step to step (`DeviceScalar`) is read from device memory, so that a launch
+is bound to its arrays only once.
 
 Kernels are compiled at their first launch (launch.py); nothing here needs a GPU.
 """
@@ -44,7 +44,7 @@ SHAPE = {"shape", "size", "ndim", "dtype"}  # attributes of an array that do not
 
 
 @dataclass(frozen=True)
-class Now:
+class DeviceScalar:
     """A number that a kernel reads from device memory when it runs.
 
     Parameters
@@ -58,31 +58,31 @@ class Now:
     kind: type = int
 
     def __add__(self, number):
-        return Now(f"({self.text}) + {number}", self.kind)
+        return DeviceScalar(f"({self.text}) + {number}", self.kind)
 
 
 # -- a loop as a kernel ------------------------------------------------------------------------------------------------
 
 
 @memoize
-def loop_kernel(kernel, real, now, guarded, fours, end=None):
+def loop_kernel(kernel, real, scalars, guarded, fours, epilogue=None):
     """Return the CUDA kernel of a `Kernel`, as a grid-stride loop."""
     definition, namespace = _definition(kernel, real)
     if fours:
-        definition = ast.parse(_by_fours(kernel, end)).body[0]
+        definition = ast.parse(_by_fours(kernel, epilogue)).body[0]
         namespace |= {"load4": load4, "store4": store4}
-    if end is not None:
-        definition = _ended(definition, end)
-        namespace |= {"_finish": end.finish}
+    if epilogue is not None:
+        definition = _with_epilogue(definition, epilogue)
+        namespace |= {"_epilogue": epilogue.kernel}
     for statement in definition.body:
         if _is_loop(statement):
             count = ast.unparse(statement.iter.args[0])
             text = f"range(_cuda.grid(1), {count}, _cuda.gridsize(1))"
             statement.iter = ast.copy_location(ast.parse(text, mode="eval").body, statement.iter)
-    return _compiled(_reading(definition, now, guarded), kernel, real, {**namespace, "_cuda": cuda})
+    return _compiled(_reading(definition, scalars, guarded), kernel, real, {**namespace, "_cuda": cuda})
 
 
-def _by_fours(kernel, end):
+def _by_fours(kernel, epilogue):
     """Return the text of a formula's loop with 128-bit loads and stores, which hide the latency of memory."""
     head, _, body = kernel.text.strip().splitlines()
     written, value = kernel.output, kernel.value
@@ -90,10 +90,10 @@ def _by_fours(kernel, end):
     loads = [f"            {', '.join(f'{a}{k}' for k in range(4))} = load4({a}, 4 * j)" for a in read]
     values = [re.sub(r"(\w+)\[i\]", rf"\g<1>{k}", value) for k in range(4)]
     stores = [f"            z0, z1, z2, z3 = {', '.join(values)}"]
-    if end is None or end.kept:
+    if epilogue is None or epilogue.keep:
         stores.append(f"            store4({written}, 4 * j, z0, z1, z2, z3)")
-    if end is not None:
-        finished = ", ".join(f"_finish(z{k}, _x, _y, 4 * j + {k})" for k in range(4))
+    if epilogue is not None:
+        finished = ", ".join(f"_epilogue(z{k}, _x, _y, 4 * j + {k})" for k in range(4))
         stores.append(f"            store4(_out, 4 * j, {finished})")
     return "\n".join(
         [
@@ -148,12 +148,12 @@ def _scalar(formula, real):
 
 
 @dataclass(frozen=True)
-class End:
-    """An epilogue: a formula applied where a kernel stores its argument `name`; `kept`: also store the number."""
+class Epilogue:
+    """An epilogue: a formula applied where a kernel stores its argument `name`; `keep`: also store the number."""
 
     name: str
-    finish: object
-    kept: bool
+    kernel: object
+    keep: bool
 
 
 @memoize
@@ -187,26 +187,26 @@ def _target(statement):
     return target.value.id if plain else None
 
 
-class _Ended(ast.NodeTransformer):
-    """``name[i] = value`` becomes ``_z = value; name[i] = _z; _out[i] = _finish(_z, _x, _y, i)``."""
+class _WithEpilogue(ast.NodeTransformer):
+    """``name[i] = value`` becomes ``_z = value; name[i] = _z; _out[i] = _epilogue(_z, _x, _y, i)``."""
 
-    def __init__(self, end):
-        self.end = end
+    def __init__(self, epilogue):
+        self.epilogue = epilogue
 
     def visit_Assign(self, statement):
-        if _target(statement) != self.end.name:
+        if _target(statement) != self.epilogue.name:
             return statement
         value, at = ast.unparse(statement.value), ast.unparse(statement.targets[0].slice)
-        lines = [f"_z = {value}", *([f"{self.end.name}[{at}] = _z"] if self.end.kept else [])]
-        lines.append(f"_out[{at}] = _finish(_z, _x, _y, ({at}))")
+        lines = [f"_z = {value}", *([f"{self.epilogue.name}[{at}] = _z"] if self.epilogue.keep else [])]
+        lines.append(f"_out[{at}] = _epilogue(_z, _x, _y, ({at}))")
         made = ast.parse("\n".join(lines)).body
         return [ast.copy_location(inner, statement) for inner in made]
 
 
-def _ended(definition, end):
+def _with_epilogue(definition, epilogue):
     """Add an epilogue to a definition, with three more arguments: the formula's output and inputs."""
     definition.args.args += [ast.copy_location(ast.arg(name), definition) for name in ("_out", "_x", "_y")]
-    return ast.fix_missing_locations(_Ended(end).visit(definition))
+    return ast.fix_missing_locations(_WithEpilogue(epilogue).visit(definition))
 
 
 def _is_loop(statement):
@@ -214,17 +214,17 @@ def _is_loop(statement):
     return isinstance(iterated, ast.Call) and ast.unparse(iterated.func) == "prange"
 
 
-def _reading(definition, now, guarded):
-    """Make a definition read the numbers `now` from three more arguments, the flat arrays of the state."""
-    if not now and not guarded:
+def _reading(definition, scalars, guarded):
+    """Make a definition read the numbers `scalars` from three more arguments, the flat arrays of the state."""
+    if not scalars and not guarded:
         return definition
-    names = dict(now)
+    names = dict(scalars)
     arguments = [a for a in definition.args.args if a.arg not in names]
     arguments += [ast.arg(name) for name in ("_counters", "_rates", "_log")]
     definition.args.args = [ast.copy_location(a, definition) for a in arguments]
     reads = [
         ast.parse(f"{name} = {'_real' if value.kind is float else '_whole'}({value.text})").body[0]
-        for name, value in now
+        for name, value in scalars
     ]
     if guarded:
         reads.insert(0, ast.parse(f"if _counters[{STOP}] != 0:\n    return").body[0])
@@ -247,15 +247,15 @@ class BlockKernel:
         self.arguments = tuple(inspect.signature(function).parameters)
         self._made = {}
 
-    def on(self, real, end=None):
-        if (real, end) not in self._made:
+    def on(self, real, epilogue=None):
+        if (real, epilogue) not in self._made:
             space = {**self.function.__globals__, **inspect.getclosurevars(self.function).nonlocals}
             space |= {"_real": real, "real": real, "_exp": exp}
             definition = source.real(self.source.tree(), space, ("exp",))
-            if end is not None:
-                definition, space["_finish"] = _ended(definition, end), end.finish
-            self._made[real, end] = _compiled(definition, self, real, space, device=self.device)
-        return self._made[real, end]
+            if epilogue is not None:
+                definition, space["_epilogue"] = _with_epilogue(definition, epilogue), epilogue.kernel
+            self._made[real, epilogue] = _compiled(definition, self, real, space, device=self.device)
+        return self._made[real, epilogue]
 
     @cached_property
     def stored(self):
@@ -279,7 +279,7 @@ def block_helper(function):
     return BlockKernel(function, device=True)
 
 
-class Finish(BlockKernel):
+class EpilogueKernel(BlockKernel):
     """A formula as an epilogue: a device function (z, x, y, at), z the number that the kernel would store.
 
     `options` are compiled into it as constants.
@@ -291,15 +291,15 @@ class Finish(BlockKernel):
 
     def on(self, real):
         if real not in self._made:
-            definition = ast.parse(f"def finish(_z, x, y, _at):\n    return {self.value}\n").body[0]
+            definition = ast.parse(f"def epilogue(_z, x, y, _at):\n    return {self.value}\n").body[0]
             space = {**self.options, "_real": real, "formula": _scalar(self.formula, real)}
             self._made[real] = _compiled(source.real(definition, space), self.formula, real, space, device=True)
         return self._made[real]
 
 
 @memoize
-def finishing(formula, name, options):
-    return Finish(formula, name, options)
+def epilogue_kernel(formula, name, options):
+    return EpilogueKernel(formula, name, options)
 
 
 # -- from a tree to a CUDA kernel --------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ The kernels come from device_code.py: a `Kernel`, a loop with independent iterat
 the threads of a block together. In the second case the twin of an operation in kernels/cuda is a `launcher`: a function
 that takes the arrays and returns the launches, each a grid for one such kernel.
 
-A formula that reads the result of the kernel before is applied where that kernel stores it (`fused`).
+A formula that reads the result of the kernel before is applied where that kernel stores it (`with_epilogue`).
 
 Importing this file compiles nothing, and nothing here needs a GPU before the first launch.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from numba import cuda
 
 from ..compiler.elementwise import Formula
-from .device_code import SIMULATED, End, Now, extent, finishing, loop_kernel, stored_by
+from .device_code import SIMULATED, DeviceScalar, Epilogue, epilogue_kernel, extent, loop_kernel, stored_by
 
 THREADS = 4 if SIMULATED else 256  # threads per block; the simulator starts a system thread for each
 GRID = 2 if SIMULATED else 1024  # maximum number of blocks of a grid-stride loop
@@ -40,15 +40,15 @@ def precision(name):
 class Launch:
     """One CUDA kernel with its grid and its arguments.
 
-    `completes` has a pair (array, again) for every array that can take an epilogue, because the launch stores its final
-    numbers; ``again(finish, kept, out, x, y)`` makes the launch with the epilogue (see `fused`).
+    `stores` has a pair (array, make) for every array that can take an epilogue, because the launch stores its final
+    numbers; ``make(kernel, keep, out, x, y)`` makes the launch with the epilogue (see `with_epilogue`).
     """
 
     kernel: object
     grid: tuple
     threads: int
     arguments: tuple
-    completes: tuple = ()
+    stores: tuple = ()
 
     def on(self, stream=0):
         """Return the configured kernel, to call with the arguments."""
@@ -89,32 +89,33 @@ def launches(kernel, arguments, flats=(), guarded=False):
     ----------
     kernel : Kernel or Launcher
     arguments : sequence
-        Arrays (all of one floating-point type), numbers, tuples of whole numbers; `Now` for a number that the kernel
-        reads from the state (loops only).
+        Arrays (all of one floating-point type), numbers, tuples of whole numbers; `DeviceScalar` for a number that the
+        kernel reads from the state (loops only).
     flats : sequence of arrays
-        The counters, rates and log that `Now` refers to.
+        The counters, rates and log that `DeviceScalar` refers to.
     guarded : bool
         Whether the loop does nothing while the stop flag, the fourth counter, is set.
     """
     if isinstance(kernel, Launcher):
         return [launch for launch in kernel.function(*arguments) if launch is not None]
     real = real_of(arguments)
-    now = tuple((name, value) for name, value in zip(kernel.arguments, arguments, strict=True) if type(value) is Now)
+    named = zip(kernel.arguments, arguments, strict=True)
+    scalars = tuple((name, value) for name, value in named if type(value) is DeviceScalar)
     count = extent(kernel, real)(*map(_sample, arguments))
     if count == 0:
         return []
-    given = [_number(value, real) for value in arguments if type(value) is not Now]
-    read = flats if now or guarded else ()
+    given = [_number(value, real) for value in arguments if type(value) is not DeviceScalar]
+    read = flats if scalars or guarded else ()
 
-    def made(end=None, *more):
+    def made(epilogue=None, *more):
         aligned = all(address(a) % 16 == 0 for a in (*arguments, *more) if getattr(a, "ndim", 0))
         fours = isinstance(kernel, Formula) and aligned
-        code = loop_kernel(kernel, real, now, guarded, fours, end)
+        code = loop_kernel(kernel, real, scalars, guarded, fours, epilogue)
         return Launch(code, (blocks(-(-count // 4) if fours else count),), THREADS, (*given, *more, *read))
 
     if guarded:
         return [made()]
-    return [_completing(made, stored_by(kernel, real), dict(zip(kernel.arguments, arguments, strict=True)))]
+    return [_storing(made, stored_by(kernel, real), dict(zip(kernel.arguments, arguments, strict=True)))]
 
 
 def blocks(count):
@@ -130,61 +131,61 @@ def launch(kernel, grid, threads, *arguments):
     real = real_of(arguments)
     given = tuple(_number(a, real) for a in arguments)
 
-    def made(end=None, *more):
-        return Launch(kernel.on(real, end), grid, threads, (*given, *more))
+    def made(epilogue=None, *more):
+        return Launch(kernel.on(real, epilogue), grid, threads, (*given, *more))
 
-    return _completing(made, kernel.stored, dict(zip(kernel.arguments, arguments, strict=True)))
+    return _storing(made, kernel.stored, dict(zip(kernel.arguments, arguments, strict=True)))
 
 
-def completing(make, array):
+def storing(make, array):
     """Build the launch and record that `array` can take a fused epilogue; see `Launch`."""
     made = make()
-    made.completes = ((array, make),)
+    made.stores = ((array, make),)
     return made
 
 
-def _completing(make, names, arguments):
+def _storing(make, names, arguments):
     """Build the launch and record which outputs can take a fused epilogue."""
 
-    def ending(name, array):
-        def again(finish, kept, *arrays):
-            return make(End(name, finish, kept), *(each.reshape(array.shape) for each in arrays))
+    def store(name, array):
+        def with_epilogue(kernel, keep, *arrays):
+            return make(Epilogue(name, kernel, keep), *(each.reshape(array.shape) for each in arrays))
 
-        return array, again
+        return array, with_epilogue
 
     made = make()
-    made.completes = tuple(ending(name, arguments[name]) for name in names)
+    made.stores = tuple(store(name, arguments[name]) for name in names)
     return made
 
 
-def fused(noted, formula, arguments, passing=()):
+def with_epilogue(trace, formula, arguments, single_use=()):
     """Return the launches with a formula as epilogue of those that store its input; None if that is impossible.
 
     So the formula needs no separate pass over memory.
 
     Parameters
     ----------
-    noted : list of Launch
+    trace : list of Launch
         The launches of the kernel before.
     formula : Formula
     arguments : sequence
         The formula's arguments; its output shares no memory with the inputs of the launches.
-    passing : collection of str
+    single_use : collection of str
         Names of arguments that no other kernel reads; they are not written.
     """
     given = dict(zip(formula.arguments, arguments, strict=True))
-    if any(type(value) is Now for value in arguments):
+    if any(type(value) is DeviceScalar for value in arguments):
         return None
     arrays = {name: value for name, value in given.items() if hasattr(value, "shape")}
     out = arrays.pop(formula.output)
     for name, array in arrays.items():
-        touching = [each for each in noted if any(_same(array, a) for a in each.arguments)]
-        ways = [[again for done, again in each.completes if _same(array, done)] for each in touching]
-        if touching and array.size == out.size and all(ways):
-            finish = finishing(formula, name, tuple((key, given[key]) for key in formula.scalars))
-            more = finish, name not in passing, out, arrays.get("x", out), arrays.get("y", out)
-            ends = {id(each): again for each, (again,) in zip(touching, ways, strict=True)}
-            return [ends[id(each)](*more) if id(each) in ends else each for each in noted]
+        touching = [each for each in trace if any(_same(array, a) for a in each.arguments)]
+        makers = [[make for stored, make in each.stores if _same(array, stored)] for each in touching]
+        if touching and array.size == out.size and all(makers):
+            applied = epilogue_kernel(formula, name, tuple((key, given[key]) for key in formula.scalars))
+            more = applied, name not in single_use, out, arrays.get("x", out), arrays.get("y", out)
+            make = {id(each): maker for each, (maker,) in zip(touching, makers, strict=True)}
+            return [make[id(each)](*more) if id(each) in make else each for each in trace]
     return None
 
 
@@ -233,7 +234,7 @@ def _number(value, real):
 
 def _sample(value):
     """Return a placeholder for an argument of which only the shape matters: an array of zeros that takes no memory."""
-    if type(value) is Now:
+    if type(value) is DeviceScalar:
         return value.kind(1)
     if hasattr(value, "shape") and not isinstance(value, np.generic):
         return np.broadcast_to(np.zeros((), value.dtype), value.shape)

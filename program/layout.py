@@ -1,0 +1,258 @@
+"""The memory of a program: lifetimes of its arrays, and the place of each in a state.
+
+The names of kernel arguments determine how long an array must live. Arrays that only one block of samples needs share
+scratch memory; all others have one row per sample in the arena, where those share memory whose lives do not overlap.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import NnjitError
+from ..kernels.compiler.elementwise import Formula
+from ..kernels.counters import HEAD
+from .graph import Ref, is_alias
+from .slots import Scratch, Slot, batch, block, fixed
+
+LINE = 16  # numbers; arrays begin at multiples of it, so that vectors do not cross cache lines
+CHUNK = 4096  # numbers of theta that one iteration of the update owns
+LOG_ROWS = 1024  # rows of State.log before it wraps around
+
+
+class Log(NamedTuple):
+    """The columns of `State.log`, and theta in chunks, each of one layer.
+
+    Parameters
+    ----------
+    segments : tuple
+        (name, first, last + 1) in theta of each layer that has parameters.
+    first_chunk : tuple of int
+        The first chunk of each of them, then the number of chunks.
+    rows, width : int
+        Rows before it wraps around; columns: loss, rate, total norm, norms by layer.
+    sums : int
+        Where the partial sums of the chunks begin.
+    size : int
+    chunk : int
+        Numbers of a chunk, except the last one of a layer.
+    """
+
+    segments: tuple
+    first_chunk: tuple
+    rows: int
+    width: int
+    sums: int
+    size: int
+    chunk: int
+
+    @property
+    def chunks(self):
+        """The number of chunks."""
+        return self.first_chunk[-1]
+
+
+def log(graph):
+    """Return the columns of the log of a graph, and its chunks."""
+    segments = tuple((node.name, *_extent(node)) for node in graph.nodes if _extent(node) is not None)
+    chunks = [-(-(hi - lo) // CHUNK) for _, lo, hi in segments]
+    first_chunk = (0, *np.cumsum(chunks, dtype=int).tolist())
+    width = 3 + len(segments)
+    sums = LOG_ROWS * width
+    return Log(segments, first_chunk, LOG_ROWS, width, sums, sums + max(first_chunk[-1], 1), CHUNK)
+
+
+def _extent(node):
+    """Return the first place of a node's parameters in theta and the one after the last; None if there are none."""
+    if not any(parameter.size for _, parameter in node.parameters.values()):
+        return None
+    offsets = [(offset, offset + parameter.size) for offset, parameter in node.parameters.values()]
+    return min(first for first, _ in offsets), max(last for _, last in offsets)
+
+
+class Storage(NamedTuple):
+    """Arrays that share their memory.
+
+    Parameters
+    ----------
+    aliases : mapping
+        Value -> the value whose memory it has: that of a flatten is its input's.
+    sums : mapping
+        The last value of a residual's branch -> the sum: both have the same delta.
+    """
+
+    aliases: Mapping
+    sums: Mapping
+
+    def of(self, ref):
+        """Return the `Ref` whose memory an array has."""
+        if ref.kind not in ("value", "delta"):
+            return ref
+        key = self.aliases[ref.key]
+        while ref.kind == "delta" and key in self.sums:
+            key = self.sums[key]
+        return Ref(ref.kind, key)
+
+    def is_double(self, node):
+        """Tell whether a residual's sum is x + x: nothing but aliases inside."""
+        return self.aliases[node.x.index] == self.aliases[node.skip.index]
+
+
+def storage(graph):
+    """Return the arrays of a graph that share memory."""
+    aliases, sums = {0: 0}, {}
+    for node in graph.nodes:
+        aliases[node.y.index] = aliases[node.x.index] if is_alias(node) else node.y.index
+        if node.skip is not None and aliases[node.x.index] != aliases[node.skip.index]:
+            sums[aliases[node.x.index]] = node.y.index
+    return Storage(aliases, sums)
+
+
+def shape_of(graph, ref):
+    """Return the shape of an array, and whether it has one row per sample."""
+    if ref.kind in ("value", "delta"):
+        return graph.values[ref.key].shape, True
+    if ref.kind == "loss":
+        return (), True
+    if ref.kind == "target":
+        return graph.output.shape, True
+    index, name = ref.key
+    node = graph.nodes[index]
+    shape = tuple(node.layer.scratch(node.x.shape)[name])
+    if shape[:1] == ("N",):
+        return shape[1:], True
+    if not node.layer.couples_batch:
+        raise NnjitError(f"{node.name}: scratch {name!r} must begin with 'N': blocks of samples run at once")
+    return shape, False
+
+
+class Lives(NamedTuple):
+    """The lifetimes of the arrays of all calls before the update.
+
+    Parameters
+    ----------
+    calls : mapping
+        Ref -> numbers of the first and the last call that need it.
+    loops : mapping
+        Ref -> numbers of the first and the last loop over blocks that do.
+    kept : frozenset of Ref
+        Arrays that must not be in scratch memory.
+    """
+
+    calls: Mapping
+    loops: Mapping
+    kept: frozenset
+
+
+def lifetimes(graph, order, store, shares, always, device):
+    """Return the lifetimes of arrays.
+
+    Parameters
+    ----------
+    graph : Graph
+    order : sequence of (Call, int)
+        Each call with the number of its loop over blocks.
+    store : Storage
+    shares : Shares
+    always : set of Ref
+        Arrays that live from the first call to the last.
+    device : str
+    """
+    calls: dict = {}
+    loops: dict = {}
+    kept, before = set(), 0
+    for time, (call, loop) in enumerate(order):
+        # On CUDA a formula may be fused with the call before it, which then writes the formula's result.
+        early = device == "cuda" and isinstance(call.binding.kernel, Formula)
+        begin, before = (time - 1, before) if early else (time, loop), loop
+        for value in call.values.values():
+            if isinstance(value, Ref):
+                root = store.of(value)
+                calls[root] = (calls.get(root, begin)[0], time)
+                loops[root] = (loops[root][0] if root in loops else begin[1], loop)
+                if call.split or not shape_of(graph, root)[1]:
+                    kept.add(root)
+    if shares.blocks > 1:  # scratch memory is for one loop
+        kept |= {root for root, (first, last) in loops.items() if first < last}
+    for ref in always:
+        if ref in calls or ref.kind in ("value", "delta"):
+            kept.add(ref)
+            loops[ref] = (0, len(order))
+    return Lives(calls, loops, frozenset(kept))
+
+
+class Layout(NamedTuple):
+    """The place of every array of a batch.
+
+    Parameters
+    ----------
+    slots : mapping
+        Ref -> Slot, of arrays that have memory themselves.
+    scratch : Scratch
+    arena_size, counters_size : int
+        Numbers of State.arena and State.counters.
+    """
+
+    slots: Mapping
+    scratch: Scratch
+    arena_size: int
+    counters_size: int
+
+
+def layout(graph, lives, batch_size, shares, labels):
+    """Return the place of every array; `labels` lie in the counters."""
+    places, whole = {}, {}
+    for ref in lives.kept:
+        shape, per_sample = shape_of(graph, ref)
+        if ref.kind == "target" and labels:
+            places[ref] = batch("counters", HEAD + batch_size, ())
+        else:
+            whole[ref] = (lives.loops[ref], _up((batch_size if per_sample else 1) * prod(shape)))
+    size, found = pack(whole)
+    for ref, offset in found.items():
+        shape, per_sample = shape_of(graph, ref)
+        places[ref] = (batch if per_sample else fixed)("arena", offset, shape)
+    blocks = {ref: life for ref, life in lives.calls.items() if ref not in lives.kept}
+    width, found = pack({ref: (life, _up(prod(shape_of(graph, ref)[0]))) for ref, life in blocks.items()})
+    scratch = Scratch(size, width * shares.samples, shares.samples, shares.workers)
+    for ref, offset in found.items():
+        places[ref] = block(scratch, offset, shape_of(graph, ref)[0])
+    return Layout(places, scratch, size + scratch.size * scratch.workers, HEAD + 2 * batch_size)
+
+
+def slot_of(graph, store, found, ref):
+    """Return the Slot of an array in a Layout; None if the program does not have it."""
+    root = store.of(ref)
+    if root not in found.slots:
+        return None
+    slot: Slot = found.slots[root]
+    return slot if ref.kind in ("loss", "target") or ref == root else replace(slot, shape=shape_of(graph, ref)[0])
+
+
+def single_use(order, store, refs):
+    """Return the values and deltas that one call writes and one other reads: a fused kernel need not write them."""
+    uses = Counter(store.of(v) for call, _ in order for v in call.values.values() if isinstance(v, Ref))
+    return {ref for ref in refs if ref.kind in ("value", "delta") and uses[store.of(ref)] == 2}
+
+
+def _up(size):
+    return -(-size // LINE) * LINE
+
+
+def pack(items):
+    """Return the size of a memory and the offsets of (life, size) items in it, those of one life apart: first fit."""
+    placed: dict = {}
+    width = 0
+    for ref, ((first, last), size) in sorted(items.items(), key=lambda item: (item[1][0][0], str(item[0]))):
+        offset = 0
+        busy = [(placed[o], items[o][1]) for o in placed if items[o][0][0] <= last and first <= items[o][0][1]]
+        for start, length in sorted(busy):
+            if offset + size <= start:
+                break
+            offset = max(offset, start + length)
+        placed[ref] = offset
+        width = max(width, offset + size)
+    return width, placed
