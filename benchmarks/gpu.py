@@ -215,7 +215,7 @@ def memory_bound(torch, n=2**26):
     """Time kernels whose speed memory bounds; return also the bytes that they must read and write."""
     (a, _), (b, _), (c, _), (d, _) = (shared(torch, np.random.default_rng(k).random(n)) for k in range(4))
     image, half = (a[: n // 2].reshape(64, 32, 1, 128, -1), b[: n // 8].reshape(64, 32, 1, 64, -1))
-    slope, winner = c[: n // 2].reshape(image.shape), d[: n // 8].reshape(half.shape)
+    slope, argmax = c[: n // 2].reshape(image.shape), d[: n // 8].reshape(half.shape)
     two, none = (1, 2, 2), (0, 0, 0)
     works = {
         "relu": (bound(registry.create("relu").forward, [a, b]), 8 * n),
@@ -226,10 +226,10 @@ def memory_bound(torch, n=2**26):
         "SGD with momentum": (bound("update.sgd", [a, b, c, 1e-3, 0.9, False, 0.0]), 20 * n),
         "Adam": (bound("update.adam", [a, b, c, d, 1e-3, 1, 0.9, 0.999, 1e-8, 0.0]), 28 * n),
         "maxpool 2x2 forward": (
-            bound("pooling.max_forward", [image, half, winner, two, two, none]), 4 * (n // 2 + n // 4)
+            bound("pooling.max_forward", [image, half, argmax, two, two, none]), 4 * (n // 2 + n // 4)
         ),
         "maxpool 2x2 backward": (
-            bound("pooling.max_backward_input", [winner, half, slope, two, two, none]), 4 * (n // 2 + n // 4)
+            bound("pooling.max_backward_input", [argmax, half, slope, two, two, none]), 4 * (n // 2 + n // 4)
         ),
         "avgpool 2x2 forward": (
             bound("pooling.average_forward", [image, half, two, two, none, False]), 4 * (n // 2 + n // 8)

@@ -88,7 +88,7 @@ class MaxPool(Pooling):
         return out
 
     def scratch(self, in_shape):
-        return {"winner": ("N", *self.output_shape(in_shape))}
+        return {"argmax": ("N", *self.output_shape(in_shape))}
 
 
 @register("avgpool")

@@ -132,12 +132,12 @@ def pooling(draw, kernel):
     out = () if "global" in kernel else out
     x = draw.extreme(*maps, *image) if "max" in kernel or "lp" in kernel else draw.moderate(*maps, *image)
     given = {"x": x, "dx": draw.extreme(*maps, *image), "y": np.zeros((*maps, *out), draw.real)}
-    given |= {"dy": draw.moderate(*maps, *out), "winner": np.zeros((*maps, *out), draw.real)}
+    given |= {"dy": draw.moderate(*maps, *out), "argmax": np.zeros((*maps, *out), draw.real)}
     reference = import_module("nnjit.kernels.reference.pooling")
     if kernel == "lp_backward_input":
         reference.lp_forward(x, given["y"], size, stride, before, options["p"])
     if kernel == "max_backward_input":
-        reference.max_forward(x, given["y"].copy(), given["winner"], size, stride, before)
+        reference.max_forward(x, given["y"].copy(), given["argmax"], size, stride, before)
     return given | options
 
 
@@ -166,7 +166,7 @@ def shaken(given, rng):
     """Change the numbers of the arguments by a few units in the last place."""
     found = copies(given)
     for name, value in found.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and name != "winner":
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and name != "argmax":
             value *= 1 + rng.choice([-32, 32], value.shape).astype(value.dtype) * np.finfo(value.dtype).eps
     return found
 

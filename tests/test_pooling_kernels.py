@@ -214,7 +214,7 @@ def test_windows_that_reach_further_than_a_vector(spec):
 def test_float32_stays_float32(file):
     """Nothing in the LLVM code of a kernel, helpers included, is a double."""
     image, vector = types.Array(types.float32, 5, "C"), types.Array(types.float32, 1, "C")
-    kinds = dict.fromkeys(("x", "y", "winner", "dx", "dy", "W", "dW", "padded", "dpadded", "framed"), image) | {
+    kinds = dict.fromkeys(("x", "y", "argmax", "dx", "dy", "W", "dW", "padded", "dpadded", "framed"), image) | {
         "b": vector,
         "db": vector,
     }

@@ -1,4 +1,4 @@
-"""Samples in and out of a program: rows of a data set into the batch, rows of the output into an array.
+"""Samples into and out of a program: rows of a data set into the batch, rows of the output into an array.
 
 Parallel plan: one iteration copies one sample or number; the program gives every block its own samples. Indices are
 unsigned (uintp), or Numba would test each for "counted from the end" and copy number by number.

@@ -1,9 +1,8 @@
 """Batch normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per channel over batch and positions.
 
-x, y, dx, dy are (N, C, positions). Parallel plan: channels are independent, so each is one iteration that reads its N
-rows. Sums are made row by row, then over ROWS of them, then over all, which keeps float32 exact for large batches. The
-variance takes a second pass, sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources:
-reference/batchnorm.py.
+x, y, dx, dy are (N, C, positions). Parallel plan: one iteration a channel, which reads its N rows. Sums are taken over
+a row, then over ROWS rows, then over all, so that float32 stays accurate for large batches. The variance takes a second
+pass, the sum of (x - m)^2: the one-pass form sum x^2 - M m^2 cancels. Sources are in reference/batchnorm.py.
 """
 
 import numpy as np
@@ -11,14 +10,14 @@ from numba import prange
 
 from ..compiler.kernel import kernel
 
-ROWS = 512  # samples whose sums are added up before they are added to the sum of all
+ROWS = 512  # samples in a partial sum: the rounding error of a sum grows with its terms
 
 
 @kernel
 def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move.
 
-    They do where a channel has two numbers or more, and all of them are finite.
+    They move if a channel has at least two numbers and all of them are finite.
     """
     N, C, positions = x.shape
     M, unbiased = float(N * positions), float(N * positions) / float(max(N * positions - 1, 1))
@@ -64,13 +63,13 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
 
 @kernel
 def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
-    """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r; outside training m and r are given: dx = gain r dy."""
+    """dx = gain r (dy - mean(dy) - h mean(dy h)), h = (x - m) r; outside training dx = gain r dy."""
     N, C, positions = x.shape
     M = float(N * positions)
     for c in prange(C):
         m, r = mean[c], inverse_deviation[c]
         a = gain[c] * r
-        if not training:  # x is not read: where it is infinite, 0 times it would be NaN
+        if not training:  # x is not read: 0 times an infinite one would be NaN
             for n in range(N):
                 for i in range(positions):
                     dx[n, c, i] = a * dy[n, c, i]

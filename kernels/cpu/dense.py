@@ -2,59 +2,76 @@
 
 Parallel plan: the result is divided into blocks of rows and columns, each written by one iteration; a block is a matrix
 product of matrix.py, whose sums run in the same order whatever the blocks. Rows shorter than a vector are left to plain
-loops, which LLVM unrolls where the sizes are constant (tiny networks). Indices of the biases are unsigned (uintp), or
-Numba would test each for "counted from the end".
+loops, which LLVM unrolls where the sizes are constant (tiny networks). Indices of the biases are unsigned (uintp):
+Numba would test signed ones for "counted from the end".
 """
+
+from typing import NamedTuple
 
 from numba import prange, uintp
 
-from ..compiler.kernel import add, helper, kernel
+from ..compiler.kernel import add, helper, inlined, kernel
 from .matrix import product, shares
 from .matrix_transposed import LEAST_COLUMNS, TRANSPOSE_FROM, add_product_transposed
-from .tile import lanes, panel
+from .tile import lanes
 from .view import View
-from .words import ZERO
+from .words import ZERO, stack_array
 
-COLUMNS = 64  # whose sums are taken at once, row after row
-ROWS = 512  # that are summed before they are added to the sum of all: a sum's error grows with its terms
+COLUMNS = 64  # biases of an iteration: their partial sums stay in the first-level cache
+ROWS = 512  # terms of a partial sum: the rounding error of a sum grows with its terms
+
+
+class Block(NamedTuple):
+    """A block of a matrix: its first row and column, its rows and columns."""
+
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+
+@inlined
+def block_of(number, tall, wide, across, M, N):
+    """Block `number` of a matrix of M x N; blocks are tall x wide, `across` of them side by side."""
+    top, left = number // across * tall, number % across * wide
+    return Block(top, left, min(tall, M - top), min(wide, N - left))
 
 
 @helper
-def _combination(A, a, sa, ka, B, Y, y, rows, columns, K, m):
-    """Y[y + i m + j] = sum over k < K of A[a + i sa + k ka] B[k m + j], for few columns j."""
-    for i in range(rows):
-        for j in range(columns):
-            total = Y.dtype.type(0)
+def short_product(A, B, C, block, K, zero):
+    """C = A B for a block of C, whose rows are short; `zero` is 0 in the type of the numbers."""
+    for i in range(block.rows):
+        for j in range(block.columns):
+            total = zero
             for first in range(0, K, ROWS):
-                portion = Y.dtype.type(0)
+                portion = zero
                 for k in range(first, min(K, first + ROWS)):
-                    portion = add(portion, A.flat[a + i * sa + k * ka] * B.flat[k * m + j])
+                    portion = add(portion, A[i, k] * B[k, j])
                 total += portion
-            Y.flat[y + i * m + j] = total
+            C[i, j] = total
 
 
 @kernel
 def forward(x, W, b, y):
     """y (N, n) = x (N, m) W^T + b, with W (n, m) and b (n,) or (0,)."""
     N, m = x.shape
-    n = W.shape[0]
+    n, short = W.shape[0], m < lanes(x)
     tall, wide, across, down = shares(N, n, lanes(x), LEAST_COLUMNS if N >= TRANSPOSE_FROM else 0)
-    for block in prange(across * down):
-        top, left = block // across * tall, block % across * wide
-        rows, columns = min(tall, N - top), min(wide, n - left)
-        if m < lanes(x):
-            for i in range(top, top + rows):
-                for j in range(uintp(left), uintp(left + columns)):
-                    z = b[j] if b.size else 0.0
-                    for k in range(m):
-                        z += W[j, k] * x[i, k]
-                    y[i, j] = z
+    for number in prange(across * down):
+        block = block_of(number, tall, wide, across, N, n)
+        for i in range(block.top, block.top + (block.rows if short else 0)):
+            for j in range(uintp(block.left), uintp(block.left + block.columns)):
+                z = b[j] if b.size else 0.0
+                for k in range(m):
+                    z += W[j, k] * x[i, k]
+                y[i, j] = z
+        if short:
             continue
-        for i in range(top, top + rows):
-            for j in range(uintp(left), uintp(left + columns)):
+        for i in range(block.top, block.top + block.rows):
+            for j in range(uintp(block.left), uintp(block.left + block.columns)):
                 y[i, j] = b[j] if b.size else 0.0
-        result = View(y, n, 1).at(top, left)
-        add_product_transposed(View(x, m, 1).row(top), View(W, m, 1).row(left), result, rows, columns, m)
+        X, weights, Y = View(x, m, 1).row(block.top), View(W, m, 1).row(block.left), View(y, n, 1)
+        add_product_transposed(X, weights, Y.at(block.top, block.left), block.rows, block.columns, m)
 
 
 @kernel
@@ -63,14 +80,14 @@ def backward_input(W, dy, dx):
     N, n = dy.shape
     m = W.shape[1]
     tall, wide, across, down = shares(N, m, lanes(W), 0)
-    for block in prange(across * down):
-        top, left = block // across * tall, block % across * wide
-        rows, columns = min(tall, N - top), min(wide, m - left)
+    for number in prange(across * down):
+        block = block_of(number, tall, wide, across, N, m)
+        dY, weights = View(dy, n, 1).row(block.top), View(W, m, 1).column(block.left)
+        dX = View(dx, m, 1).at(block.top, block.left)
         if m < lanes(W):
-            _combination(dy, top * n, n, 1, W, dx, top * m + left, rows, columns, n, m)
+            short_product(dY, weights, dX, block, n, 0.0)
         else:
-            result = View(dx, m, 1).at(top, left)
-            product(View(dy, n, 1).row(top), View(W, m, 1).column(left), result, rows, columns, n, ZERO)
+            product(dY, weights, dX, block.rows, block.columns, n, ZERO)
 
 
 @kernel
@@ -79,20 +96,20 @@ def backward_weight(x, dy, dW):
     N, m = x.shape
     n = dy.shape[1]
     tall, wide, across, down = shares(n, m, lanes(x), 0)
-    for block in prange(across * down):
-        top, left = block // across * tall, block % across * wide
-        rows, columns = min(tall, n - top), min(wide, m - left)
+    for number in prange(across * down):
+        block = block_of(number, tall, wide, across, n, m)
+        dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
+        weights = View(dW, m, 1).at(block.top, block.left)
         if m < lanes(x):
-            _combination(dy, top, 1, n, x, dW, top * m + left, rows, columns, N, m)
+            short_product(dY, X, weights, block, N, 0.0)
         else:
-            result = View(dW, m, 1).at(top, left)
-            product(View(dy, 1, n).row(top), View(x, m, 1).column(left), result, rows, columns, N, ZERO)
+            product(dY, X, weights, block.rows, block.columns, N, ZERO)
 
 
 @kernel
 def backward_bias(dy, db):
     """db_j = sum over the batch of delta_j (4)."""
-    N, n, portion = dy.shape[0], db.size, panel(dy, COLUMNS)
+    N, n, portion = dy.shape[0], db.size, stack_array(dy, COLUMNS)
     for block in prange((n + COLUMNS - 1) // COLUMNS):
         first, last = uintp(block * COLUMNS), uintp(min(n, (block + 1) * COLUMNS))
         for j in range(first, last):

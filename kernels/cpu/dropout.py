@@ -1,16 +1,16 @@
 """Inverted dropout with a mask that is computed, not stored: a hash of (seed, index of the element in the batch).
 
 Parallel plan: every number by itself, over flat arrays; the mask does not depend on blocks or threads. All whole
-numbers are uint64, since Numba makes a float of uint64 with int64. Sources are in reference/dropout.py.
+numbers are uint64, since Numba turns sums of uint64 and int64 into floats. Sources are in reference/dropout.py.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from ..compiler.kernel import kernel
+from ..compiler.kernel import helper, kernel
 
 
-@njit
+@helper
 def _mix(z):
     """The finaliser of SplitMix64: every bit of the result depends on every bit of z (modulo 2**64)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

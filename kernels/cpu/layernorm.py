@@ -1,18 +1,19 @@
 """Layer normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per sample over its F features.
 
 Arrays are flat; sample n is x[n F : (n + 1) F]. Parallel plan: forward and backward_input loop over samples. The
-gradients of gain and offset are sums over the batch, so their iterations own blocks of 64 features and run along rows
-in memory. Places are unsigned (uintp): Numba would test at + j for "counted from the end", and LLVM would not make
-vector loops. Sources are in reference/layernorm.py.
+gradients of gain and offset are sums over the batch, so each iteration owns COLUMNS features and reads rows of them.
+Indices are unsigned (uintp): Numba would test signed ones for "counted from the end", and LLVM would not vectorise.
+Sources are in reference/layernorm.py.
 """
 
 import numpy as np
 from numba import prange, uintp
 
 from ..compiler.kernel import kernel
-from .tile import panel
+from .words import stack_array
 
-ROWS = 512  # samples whose sums are added up before they are added to the sum of all
+ROWS = 512  # samples in a partial sum: the rounding error of a sum grows with its terms
+COLUMNS = 64  # features of an iteration: their partial sums stay in the first-level cache
 
 
 @kernel
@@ -55,14 +56,14 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx):
 def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
     """dgain = sum over the batch of dy h, doffset = sum over the batch of dy."""
     F = dgain.size
-    part_gain, part_offset = panel(x, 64), panel(x, 64)
-    for block in prange((F + 63) // 64):
-        start, stop = uintp(64 * block), uintp(min(64 * block + 64, F))
+    part_gain, part_offset = stack_array(x, COLUMNS), stack_array(x, COLUMNS)
+    for block in prange((F + COLUMNS - 1) // COLUMNS):
+        start, stop = uintp(block * COLUMNS), uintp(min((block + 1) * COLUMNS, F))
         for j in range(start, stop):
             dgain[j] = 0.0
             doffset[j] = 0.0
         for first in range(0, mean.size, ROWS):
-            for j in range(uintp(64)):
+            for j in range(uintp(COLUMNS)):
                 part_gain[j] = part_offset[j] = 0.0
             for n in range(first, min(mean.size, first + ROWS)):
                 at, m, r = uintp(n * F) + start, mean[n], inverse_deviation[n]

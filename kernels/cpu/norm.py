@@ -1,6 +1,7 @@
 """Norms of the gradient, chunk by chunk: partial sums of |g_i|^p, so that all chunks together give every layer's norm.
 
-Parallel plan: one iteration a chunk, since the program already divides theta into chunks; scale by element.
+Parallel plan: `partial` is one iteration, since the program already divides theta into chunks; `scale` has one for each
+number.
 """
 
 import numpy as np

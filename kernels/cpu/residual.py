@@ -1,4 +1,4 @@
-"""The sum at the end of a residual: y = f(x) + x, and of the two gradients that meet at its start.
+"""The sum at the end of a residual, y = f(x) + x, and the sum of the two gradients that meet at its start.
 
 Parallel plan: every number by itself, over flat arrays; y may be x or skip.
 """

@@ -1,26 +1,26 @@
 """The largest number of a row that lies in memory.
 
-Written as a scalar loop it waits four cycles for each comparison, as NaN keeps LLVM from taking several at once.
+A scalar loop would wait four cycles for each comparison: NaN keeps LLVM from comparing several numbers at once.
 """
 
 from numba import uintp
 
 from ..compiler.kernel import helper
-from .pooling_tiles import highest
-from .tile import lanes, load, most
+from .pooling_words import highest, row
+from .tile import lanes
+from .words import load, most
 
 
 @helper
-def largest(P, row, count):
-    """The largest of the `count` numbers from P[row] on; where there is a NaN, it may be any of them or NaN."""
-    if count < lanes(P):  # a vector's own numbers take longer to compare than so few
-        greatest = P[row]
-        for j in range(uintp(row + 1), uintp(row + count)):
+def largest(P, first, count):
+    """The largest of the `count` numbers from P[first] on; where there is a NaN, any of them or NaN."""
+    if count < lanes(P):  # comparing the numbers of a vector takes longer than comparing so few one by one
+        greatest = P[first]
+        for j in range(uintp(first + 1), uintp(first + count)):
             greatest = P[j] if P[j] > greatest else greatest
         return greatest
     L = lanes(P)
-    top = load(P, row, 0, 1, 1, None, None)
+    top = load(row(P, first), 1, 1)
     for j in range(L, count, L):
-        at = row + min(j, count - L)  # the last vector may begin earlier: some numbers twice
-        top = most(top, load(P, at, 0, 1, 1, None, None))
+        top = most(top, load(row(P, first + min(j, count - L)), 1, 1))  # the last vector may overlap
     return highest(top)

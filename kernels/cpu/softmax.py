@@ -1,8 +1,8 @@
 """Softmax over the channel axis: y_c = exp(x_c) / sum_k exp(x_k), and its Jacobian diag(y) - y y^T.
 
-Arrays are (N, C, positions). Parallel plan: samples are independent, and so are positions, the loop above the channels:
-three passes over the channels of one position need no memory beside y. With one position, the usual case, the channels
-follow each other in memory, and the passes are vector loops.
+Arrays are (N, C, positions). Parallel plan: one iteration a sample, position by position: three passes over the
+channels of a position need no memory but y. With one position, the usual case, the channels follow each other in
+memory, and the passes are vector loops.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Update rules, in place on flat arrays: theta, its gradient (the mean over the batch) and the moments.
 
 Parallel plan: every parameter by itself; one pass reads the gradient and moments and writes theta and the moments.
-What depends on the step alone is computed before the loop. What is stored is flushed (subnormal.py).
-Formulas and sources are in reference/update.py.
+Factors that depend only on the step are computed before the loop. Stored numbers are flushed (subnormal.py). Formulas
+and sources are in reference/update.py.
 """
 
 import numpy as np
@@ -42,7 +42,7 @@ def rmsprop(theta, gradient, second_moment, rate, decay, epsilon):
 @kernel
 def adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon, weight_decay):
     """m <- beta1 m + (1 - beta1) g; s <- beta2 s + (1 - beta2) g^2; theta <- theta - eta m^ / (sqrt(s^) + epsilon)."""
-    # 1 - beta^step by expm1: the difference itself would cancel in float32.
+    # 1 - beta^step by expm1: the difference would cancel in float32.
     correction1 = -np.expm1(float(step) * np.log(beta1))
     correction2 = -np.expm1(float(step) * np.log(beta2))
     eta, root = rate / correction1, 1.0 / np.sqrt(correction2)
@@ -57,7 +57,7 @@ def adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2,
 
 @kernel
 def adamw(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon, weight_decay):
-    """theta <- theta (1 - eta weight_decay), then Adam's step with the bare gradient."""
+    """theta <- theta (1 - eta weight_decay), then Adam's step with the gradient alone."""
     correction1 = -np.expm1(float(step) * np.log(beta1))  # as in adam
     correction2 = -np.expm1(float(step) * np.log(beta2))
     eta, root = rate / correction1, 1.0 / np.sqrt(correction2)

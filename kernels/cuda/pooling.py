@@ -1,11 +1,11 @@
 """Pooling: one number for each window of each map, and its backward pass.
 
-    max      y = max x_i                        dx gets dy at the winner: the window's first largest cell, in row order
+    max      y = max x_i                        dx gets dy at the argmax: the window's first largest cell, in row order
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
 over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
-and never wins a maximum; NaN always does. x (N, C, *in), y and winner (N, C, *out), three dimensions; the winner is a
+and never wins a maximum; NaN always does. x (N, C, *in), y and argmax (N, C, *out), three dimensions; argmax is a
 cell's number in its map, in row order. The global forms take the whole map as the window and give y (N, C).
 
 Parallel plan: a thread owns a place in the map of what is written, and that place in many maps: what divisions and
@@ -26,15 +26,15 @@ from .block import total
 
 
 @launcher
-def max_forward(x, y, winner, size, stride, before):
-    """y = the largest of each window, winner = the number of its cell in the map."""
-    yield _over_maps(_max_forward, y, x, (x, y, winner), size, stride, before)
+def max_forward(x, y, argmax, size, stride, before):
+    """y = the largest of each window, argmax = the number of its cell in the map."""
+    yield _over_maps(_max_forward, y, x, (x, y, argmax), size, stride, before)
 
 
 @launcher
-def max_backward_input(winner, dy, dx, size, stride, before):
-    """dx = dy at the winner of each window, summed over windows."""
-    yield _over_maps(_max_backward, dx, dy, (winner, dy, dx), size, stride, before)
+def max_backward_input(argmax, dy, dx, size, stride, before):
+    """dx = dy at the argmax of each window, summed over windows."""
+    yield _over_maps(_max_backward, dx, dy, (argmax, dy, dx), size, stride, before)
 
 
 @launcher
@@ -100,12 +100,12 @@ def _seen(q, size, stride, before, out):
 
 @block_helper
 def _beats(v, largest):
-    """Whether v is larger, or the first NaN."""
+    """Return whether v is larger, or the first NaN."""
     return v > largest or (v != v and largest == largest)
 
 
 @block_helper
-def _winner(x, base, image, first, last, magnitude):
+def _argmax(x, base, image, first, last, magnitude):
     """The place in x of the first largest number (or magnitude) of the cells from first to last of the map at base."""
     best = base + (first[0] * image[1] + first[1]) * image[2] + first[2]
     top = abs(x[best]) if magnitude else x[best]
@@ -131,20 +131,20 @@ def _count(first, last, size, count_padding):
 
 
 @block_kernel
-def _max_forward(x, y, winner, maps, out, image, size, stride, before):
+def _max_forward(x, y, argmax, maps, out, image, size, stride, before):
     """A position in many maps."""
     i, o = _place(out)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < places:
         first, last = _cells(o, size, stride, before, image)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
-            at = _winner(x, m * cells, image, first, last, False)
+            at = _argmax(x, m * cells, image, first, last, False)
             y[m * places + i] = x[at]
-            winner[m * places + i] = at - m * cells
+            argmax[m * places + i] = at - m * cells
 
 
 @block_kernel
-def _max_backward(winner, dy, dx, maps, image, out, size, stride, before):
+def _max_backward(argmax, dy, dx, maps, image, out, size, stride, before):
     """A cell in many maps."""
     i, q = _place(image)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
@@ -156,7 +156,7 @@ def _max_backward(winner, dy, dx, maps, image, out, size, stride, before):
                 for h in range(begin[1], end[1]):
                     for w in range(begin[2], end[2]):
                         o = m * places + (d * out[1] + h) * out[2] + w
-                        if winner[o] == i:
+                        if argmax[o] == i:
                             total += dy[o]
             dx[m * cells + i] = total
 
@@ -204,7 +204,7 @@ def _lp_forward(x, y, maps, out, image, size, stride, before, p):
     if i < places:
         first, last = _cells(o, size, stride, before, image)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
-            largest = abs(x[_winner(x, m * cells, image, first, last, True)])
+            largest = abs(x[_argmax(x, m * cells, image, first, last, True)])
             if p != inf and 0.0 < largest < inf:
                 total = 0.0
                 for d in range(first[0], last[0]):
@@ -232,7 +232,7 @@ def _lp_backward(x, y, dy, dx, maps, image, out, size, stride, before, p):
                         ratio = abs(v) / (y[o] if y[o] != 0.0 else 1.0)
                         if p == inf:
                             first, last = _cells((d, h, w), size, stride, before, image)
-                            wins = _winner(x, m * cells, image, first, last, True) == m * cells + i
+                            wins = _argmax(x, m * cells, image, first, last, True) == m * cells + i
                             slope = np.sign(v) if wins else 0.0
                         else:
                             slope = np.sign(v) * (ratio if p == 2.0 else ratio ** (p - 1.0))

@@ -1,11 +1,11 @@
 """Pooling in NumPy: the windows of the padded input as one array (N, C, *out, cells), then a reduction.
 
-    max      y = max x_i                        dx gets dy at the winner: the window's first largest cell, in row order
+    max      y = max x_i                        dx gets dy at the argmax: the window's first largest cell, in row order
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
 over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
-and never wins a maximum; NaN always does. x (N, C, *in), y and winner (N, C, *out), three dimensions; the winner is a
+and never wins a maximum; NaN always does. x (N, C, *in), y and argmax (N, C, *out), three dimensions; argmax is a
 cell's number in its map, in row order. The global forms take the whole map as the window and give y (N, C).
 """
 
@@ -13,21 +13,21 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 
-def max_forward(x, y, winner, size, stride, before):
-    """y = the largest of each window, winner = the number of its cell in the map."""
+def max_forward(x, y, argmax, size, stride, before):
+    """y = the largest of each window, argmax = the number of its cell in the map."""
     numbers = np.arange(1, np.prod(x.shape[2:]) + 1, dtype=float).reshape(1, 1, *x.shape[2:])
     numbers = _windows(numbers, y[:1, :1], size, stride, before, 0)  # 0: outside the map
     values = _windows(x, y, size, stride, before, -np.inf)
     y[...] = values.max(axis=-1)
     wins = ((values == y[..., None]) | np.isnan(values)) & (numbers > 0)
-    winner[...] = (_first(wins) * numbers).sum(axis=-1) - 1
+    argmax[...] = (_first(wins) * numbers).sum(axis=-1) - 1
 
 
-def max_backward_input(winner, dy, dx, size, stride, before):
-    """dx = dy at the winner of each window, summed over windows."""
+def max_backward_input(argmax, dy, dx, size, stride, before):
+    """dx = dy at the argmax of each window, summed over windows."""
     maps = np.arange(dx.shape[0] * dx.shape[1])[:, None]
     slopes = np.zeros((maps.size, np.prod(dx.shape[2:])), dx.dtype)
-    np.add.at(slopes, (maps, winner.reshape(maps.size, -1).astype(int)), dy.reshape(maps.size, -1))
+    np.add.at(slopes, (maps, argmax.reshape(maps.size, -1).astype(int)), dy.reshape(maps.size, -1))
     dx[...] = slopes.reshape(dx.shape)
 
 
