@@ -21,7 +21,7 @@ from .view import Images, Vectors, View
 from .winograd_transforms import Strip, input_transform, output_transform
 from .words import ZERO, by_size, stack_array
 
-# Numbers on the stack (of WEIGHTS and TILES half as many are used if they are double).
+# Numbers on the stack.
 WEIGHTS = 4112 * BYTES  # transformed weights that are kept at once
 TILES = 2080 * BYTES  # transformed tiles
 PRODUCTS = 132 * BYTES  # 16 places, eight results, up to four vectors of tiles, and one more
@@ -30,9 +30,15 @@ vectors_of_tiles = by_size(lambda vectors: micro_kernel(MR, vectors), (3, 2, 1))
 
 
 @helper
+def numbers_of_a_place(size, L):
+    """Numbers of each of 16 places in an array of `size` numbers, half of which are used if they are double."""
+    return 4 * size * L // BYTES // 16 - L
+
+
+@helper
 def results_at_once(R, K, L):
     """How many of R results, eight at a time, have room for their transformed weights."""
-    return max(8, min((R + 7) // 8 * 8, (4 * WEIGHTS * L // BYTES // 16 - L) // (8 * K) * 8))
+    return max(8, min((R + 7) // 8 * 8, numbers_of_a_place(WEIGHTS, L) // (8 * K) * 8))
 
 
 @helper
@@ -51,7 +57,7 @@ def products(K, U: Vectors, V: Vectors, M: Vectors):
             A, B, C = View(U.at(e, r), K, 1), View(V.row(e), V.vector_stride, 1), View(M.at(e, r), M.vector_stride, 1)
             t = 0
             while t < count:
-                left = 2 if count - t == 4 else count - t
+                left = 2 if count - t == 4 else count - t  # 4 = 2 + 2
                 t += vectors_of_tiles(left, A, B.column(t * L), C.column(t * L), K, ZERO)
 
 
@@ -60,7 +66,7 @@ def convolve(N, U: Vectors, P: Images, image: Size, bias: View, biased, Y: Image
     """Y = the results of N samples from transformed weights and the images P, of which `image` exists; bias[r, 0]."""
     T, S, L, K, R = stack_array(P, TILES), stack_array(P, PRODUCTS), lanes(P), image.maps, out.maps
     down, across = (out.rows + 1) // 2, (out.columns + 1) // 2
-    room = max(L, min(4 * L, (4 * TILES * L // BYTES // 16 - L) // K // L * L))  # tiles of a strip
+    room = max(L, min(4 * L, numbers_of_a_place(TILES, L) // K // L * L))  # tiles of a strip
     columns = min(across, room)
     rows = room // columns
     full = max(1, L // (columns & -columns))  # rows that fill their vectors
