@@ -5,17 +5,17 @@ from typing import ClassVar, Literal
 
 from ..errors import ShapeError, SpecError
 from ..kernels import geometry
-from ..kernels.cpu import conv_depthwise, conv_filters
+from ..kernels.cpu import conv_by_filter, conv_depthwise
 from ..registry import name_of, register
 from .base import Layer, operation, weight, zeros
 
-# Of 3 x 3 taps there is another algorithm. By operation: maps times filters from which it wins (measured); fewer do not
-# pay for its additions, or leave a gradient undivided between threads.
-FEWER = {"conv.forward": 256, "conv.backward_input": 256, "conv.backward_weight": 1024}
-LEAST, MOST = 16, 256  # maps on either side; more would not leave its factors in cache
+# Winograd's algorithm serves 3 x 3 taps from so many maps times filters on (measured). Fewer save less than the
+# transforms cost, or leave a gradient undivided between threads.
+WINOGRAD_FROM = {"conv.forward": 256, "conv.backward_input": 256, "conv.backward_weight": 1024}
+WINOGRAD_MAPS = range(16, 257)  # maps on either side; with more its factors would not stay in cache
 
-# Operations that conv_filters.py and conv_depthwise.py of kernels/cpu have too.
-TUNED = ("conv.forward", "conv.backward_input", "conv.backward_weight")
+# Operations that conv_by_filter.py and conv_depthwise.py of kernels/cpu have too.
+WITH_ALTERNATIVES = ("conv.forward", "conv.backward_input", "conv.backward_weight")
 
 
 @register("conv")
@@ -73,19 +73,19 @@ class Conv(Layer):
     ]
 
     def kernel(self, attribute, in_shape):
-        """On the CPU another algorithm where it wins: winograd, conv_filters or conv_depthwise of kernels/cpu."""
+        """On the CPU another algorithm where it wins: winograd, conv_by_filter or conv_depthwise of kernels/cpu."""
         kernel = getattr(self, attribute)
         window, maps, one = self.window(in_shape), (in_shape[0], self.filters), (1, 1)
         if (
             (window.kernel, window.stride, window.dilation, self.groups) == ((3, 3), one, one, 1)
-            and all(LEAST <= m <= MOST for m in maps)
-            and prod(maps) >= FEWER.get(kernel.name, inf)
+            and all(m in WINOGRAD_MAPS for m in maps)
+            and prod(maps) >= WINOGRAD_FROM.get(kernel.name, inf)
         ):
             return operation(kernel.name, form=3, cpu="winograd")
-        if kernel.name in TUNED and self._depthwise(in_shape):
+        if kernel.name in WITH_ALTERNATIVES and self._depthwise(in_shape):
             return operation(kernel.name, form=3, cpu="conv_depthwise")
-        if kernel.name in TUNED and self._filters(kernel.name, in_shape):
-            return operation(kernel.name, form=3, cpu="conv_filters")
+        if kernel.name in WITH_ALTERNATIVES and self._by_filter(kernel.name, in_shape):
+            return operation(kernel.name, form=3, cpu="conv_by_filter")
         return kernel
 
     def _depthwise(self, in_shape):
@@ -98,18 +98,18 @@ class Conv(Layer):
             and conv_depthwise.suits(in_shape[1:], window.kernel, window.dilation, window.padding)
         )
 
-    def _filters(self, name, in_shape):
+    def _by_filter(self, name, in_shape):
         """Whether results (maps for the gradient of the input) fill vectors, and enough terms are summed for each."""
         window = self.window(in_shape)
         taps = prod(window.kernel)
         results, terms = self.filters // self.groups, in_shape[0] // self.groups * taps
         if name == "conv.backward_weight":
-            return conv_filters.suits(results, taps)
+            return conv_by_filter.suits(results, taps)
         if name == "conv.backward_input":
             results, terms, width = terms // taps, results * taps, in_shape[-1]
         else:
             width = window.output(in_shape[1:])[-1]
-        return conv_filters.suits(results, terms, width, window.stride[-1]) and taps * prod(window.stride) > 1
+        return conv_by_filter.suits(results, terms, width, window.stride[-1]) and taps * prod(window.stride) > 1
 
     def validate(self):
         for option in ("filters", "groups"):

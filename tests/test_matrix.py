@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from nnjit.check.races import interpreted
 from nnjit.kernels.compiler import source
-from nnjit.kernels.compiler.kernel import array, linked
+from nnjit.kernels.compiler.kernel import array, linked, places
 from nnjit.kernels.cpu import matrix, matrix_transposed
 from nnjit.kernels.cpu.matrix import product
 from nnjit.kernels.cpu.matrix_transposed import add_product_transposed
-from nnjit.kernels.cpu.tile import lanes
+from nnjit.kernels.cpu.tile import lanes, numbers
 from nnjit.kernels.cpu.view import Images, Vectors, View
 from nnjit.kernels.cpu.words import (
     ADD,
@@ -21,6 +21,7 @@ from nnjit.kernels.cpu.words import (
     fill,
     load,
     load_column,
+    of_size,
     outer,
     prefetch,
     stack_array,
@@ -150,6 +151,27 @@ def test_the_largest_size_is_taken(rows, taken):
         assert (c[taken * n :] == 1).all()
 
 
+exact = of_size(_scaled, (2, 1, 3))
+
+
+@njit
+def scale_exactly(a, c, rows):
+    exact(rows, View(a, 1, 0), View(c, lanes(a), 1), 2)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_the_size_that_is_asked_for_is_taken(rows):
+    for run in (scale_exactly, interpreted(scale_exactly, range)):
+        a = np.arange(1, 65, dtype=np.float64)
+        c = np.ones(64)
+        run(a, c, rows)
+        n = lanes.py_func(a)
+        expected = np.ones((rows, n))
+        expected[:, :2] += np.outer([1, 2, 3][:rows], [1, 2])
+        np.testing.assert_array_equal(c[: rows * n].reshape(rows, n), expected)
+        assert (c[rows * n :] == 1).all()
+
+
 class Steps(typing.NamedTuple):
     row: int
     column: int
@@ -175,6 +197,32 @@ def test_linked_functions_take_views_and_named_tuples():
         c, y = np.zeros(12, np.float32), np.arange(12, dtype=np.float32)
         run(c, y)
         np.testing.assert_array_equal(c.reshape(4, 3).T.reshape(-1), y)
+
+
+class Listed(typing.NamedTuple):
+    matrix: View
+    rows: places
+    count: int
+
+
+@linked
+def sum_listed(given: Listed, total: View):
+    for i in range(given.count):
+        total[0, 0] += given.matrix[given.rows[i], 1]
+
+
+@njit
+def listed(c, y):
+    rows = numbers(2)
+    rows[0], rows[1] = 2, 0
+    sum_listed(Listed(View(y, 4, 1), rows, 2), View(c, 1, 1))
+
+
+def test_named_tuples_of_linked_functions_may_hold_views_and_tables():
+    for run in (listed, interpreted(listed, range)):
+        c, y = np.zeros(1, np.float32), np.arange(12, dtype=np.float32)
+        run(c, y)
+        assert c[0] == 9 + 1
 
 
 def test_the_order_of_fields_is_part_of_the_key(monkeypatch):

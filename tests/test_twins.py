@@ -44,7 +44,8 @@ def marks(definition):
 FILES: dict = {}
 for folder in ("reference", *DEVICES):
     FILES[folder] = files(folder)
-OTHER = {file: "conv" for file in ("winograd", "conv_filters", "conv_depthwise")}  # other algorithms for some functions
+# Other algorithms for some functions.
+OTHER = {file: "conv" for file in ("winograd", "conv_by_filter", "conv_depthwise")}
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
 TWINS = [(folder, file) for folder in DEVICES for file in FILES[folder]]

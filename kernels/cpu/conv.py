@@ -12,8 +12,8 @@ geometry.BORDERS.
 Parallel plan: forward and backward_input loop over some samples at a time, padding included; of very few samples
 forward takes runs of filters, each of which pads its sample for itself. backward_weight loops over blocks of filters
 and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns, backward_bias over
-filters. The loops themselves, on register tiles, are in conv_tiles.py; of many filters they are in conv_filters.py, of
-3 x 3 taps and many maps in winograd.py, and of one map for each filter in conv_depthwise.py (layers/conv.py chooses,
+filters. The loops themselves, on register tiles, are in conv_tiles.py; of many filters they are in conv_by_filter.py,
+of 3 x 3 taps and many maps in winograd.py, and of one map for each filter in conv_depthwise.py (layers/conv.py chooses,
 from shapes). Indices that Numba would test for "counted from the end" are unsigned (uintp).
 """
 

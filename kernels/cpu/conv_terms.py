@@ -10,7 +10,7 @@ zeros as wide as the taps reach.
 
 from typing import NamedTuple
 
-from ..compiler.kernel import helper, linked, places
+from ..compiler.kernel import helper, inlined, linked, places
 from .view import Images, View
 
 
@@ -118,16 +118,24 @@ def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, fi
     Terms are counted from `first`. W's samples are results. The strides of P are those from map to map and from tap to
     tap. Rows of taps are outermost, so that those at a border can be left out.
     """
-    k, row = first, sums.maps * sums.columns
-    for i in range(sums.depth * sums.rows * row):
-        d, h = i // row // sums.rows, i // row % sums.rows
-        a, w = i % row // sums.columns, i % sums.columns
-        terms[k] = a * P.map_stride + d * P.depth_stride + h * P.row_stride + w * P.column_stride
-        for r in range(R):
-            V[k, r] = W[r, a, d, h, w]
-        for r in range(R, V.row_stride):
-            V[k, r] = 0
-        k += 1
+    k = first
+    for d in range(sums.depth):
+        for h in range(sums.rows):
+            for a in range(sums.maps):
+                for w in range(sums.columns):
+                    terms[k] = a * P.map_stride + d * P.depth_stride + h * P.row_stride + w * P.column_stride
+                    _pack_term(R, W.at(0, a, d, h, w), V.row(k))
+                    k += 1
+
+
+@inlined
+def _pack_term(R, W, V):
+    """V (one row) = W[: R], then zeros."""
+    results, row = View(W, W.sample_stride, 1), View(V, V.row_stride, 1)  # tells LLVM: contiguous
+    for r in range(R):
+        row[0, r] = results[r, 0]
+    for r in range(R, V.row_stride):
+        row[0, r] = 0
 
 
 @helper

@@ -252,3 +252,29 @@ def by_size(make, sizes):
         return others(most, *arguments)
 
     return choose
+
+
+def of_size(make, sizes):
+    """A function (size, *arguments) that runs make(size) for a size that is one of `sizes`, the commonest first.
+
+    The last one is taken without a comparison.
+    """
+    size, *others = sizes
+    run = make(size)
+    if not others:
+
+        @inlined
+        def last(wanted, *arguments):
+            run(*arguments)
+
+        return last
+    run_other = of_size(make, others)
+
+    @inlined
+    def choose(wanted, *arguments):
+        if wanted == size:
+            run(*arguments)
+        else:
+            run_other(wanted, *arguments)
+
+    return choose
