@@ -208,12 +208,12 @@ def make_plan(task):
     lives = lifetimes(graph, order, store, division, _always(task, store), task.device)
     places = layout(graph, lives, task.batch_size, division, task.labels)
     calls.data()
-    update = calls.update(flats, columns) if training else ((), (), ())
-    used = _used_names(graph, calls.names, [*(call for call, _ in order), *sum(update, ())])
+    mean, norm, after = calls.update(flats, columns) if training else ((), (), ())
+    used = _used_names(graph, calls.names, [*(call for call, _ in order), *mean, *norm, *after])
     refs = [ref for ref in used if isinstance(ref, Ref)]
     return Plan(
         task, division, columns, names, calls.bindings, flats, tuple(forward), tuple(backward),
-        CallList("gradients", tuple(gradients), True), *update, store, places, used,
+        CallList("gradients", tuple(gradients), True), mean, norm, after, store, places, used,
         frozenset(single_use(order, store, refs)),
     )  # fmt: skip
 

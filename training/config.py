@@ -187,8 +187,10 @@ def _training(settings):
     """Return the section [training] of some settings, with every spec as the registry writes it."""
     made = {key: getattr(settings, key) for key in ("loss", "optimizer", "schedule", "clip")}
     specs = {key: None if each is None else each.spec() for key, each in made.items()}
-    numbers = {"epochs": settings.epochs, "batch_size": settings.batch_size, "seed": settings.seed}
-    return Training(**specs, **numbers, norm=float(settings.norm), metrics=list(settings.metrics))
+    return Training(
+        **specs, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed,  # type: ignore[arg-type]
+        norm=float(settings.norm), metrics=list(settings.metrics),
+    )  # fmt: skip
 
 
 def _attempt(make, value, path, problems):
