@@ -118,16 +118,17 @@ def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, fi
     Terms are counted from `first`. W's samples are results. The strides of P are those from map to map and from tap to
     tap. Rows of taps are outermost, so that those at a border can be left out.
     """
-    k, row = first, sums.maps * sums.columns
-    for i in range(sums.depth * sums.rows * row):
-        d, h = i // row // sums.rows, i // row % sums.rows
-        a, w = i % row // sums.columns, i % sums.columns
-        terms[k] = a * P.map_stride + d * P.depth_stride + h * P.row_stride + w * P.column_stride
-        for r in range(R):
-            V[k, r] = W[r, a, d, h, w]
-        for r in range(R, V.row_stride):
-            V[k, r] = 0
-        k += 1
+    k = first
+    for i in range(sums.depth * sums.rows):
+        d, h = i // sums.rows, i % sums.rows
+        for a in range(sums.maps):
+            for w in range(sums.columns):
+                terms[k] = a * P.map_stride + d * P.depth_stride + h * P.row_stride + w * P.column_stride
+                for r in range(R):
+                    V[k, r] = W[r, a, d, h, w]
+                for r in range(R, V.row_stride):
+                    V[k, r] = 0
+                k += 1
 
 
 @helper
