@@ -43,7 +43,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
     N = x.shape[0]
     image = padded if padded.size else x
-    P, T, size = pointer(image.reshape(-1)), stack_array(x, SAMPLE), size_of(image)
+    P, T, size = pointer(image), stack_array(x, SAMPLE), size_of(image)
     runs, steps_of = splits(y, padded, groups), window(stride, dilation, groups, before, border)
     for block in prange(blocks(N, runs)):
         mine = share(block, N, runs, W.shape[0] // groups)
@@ -61,7 +61,7 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     image, first = (dx, before) if inside else (dpadded, (0, 0, 0))
     steps_of, size = window(stride, dilation, groups, first, border), size_of(framed)
     N, bare, T = dy.shape[0], dy.shape[1:] == framed.shape[1:], stack_array(W, SAMPLE)
-    U, near = pointer(dy.reshape(-1) if bare else framed.reshape(-1)), 0 if bare else held(framed[0].size)
+    U, near = pointer(dy if bare else framed), 0 if bare else held(framed[0].size)
     step = near if near else SAMPLES
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         begin, end = block * SAMPLES, min(N, (block + 1) * SAMPLES)
@@ -92,7 +92,7 @@ def backward_bias(dy, db):
     """db[f] = sum over the batch and positions of dy[n, f, o]."""
     N, out = dy.shape[0], size_of(dy)
     plane = out.depth * out.rows * out.columns
-    deltas = View(dy.reshape(-1), plane, 1)
+    deltas = View(dy, plane, 1)
     for f in prange(db.size):
         total = 0.0
         for first in range(0, N, ROWS):
@@ -150,7 +150,7 @@ def pad_share(run, first, last, x, padded, T, before, border):
     maps, rows, padded_rows = how.image.maps, how.image.depth * how.image.rows, how.padded.depth * how.padded.rows
     if run == 0:
         pad_maps(first * maps, last * maps, 1, x, padded, before, border)
-    image, target = View(x.reshape(-1), how.image.columns, 1), View(T, how.padded.columns, 1)
+    image, target = View(x, how.image.columns, 1), View(T, how.padded.columns, 1)
     for c in range(maps if own else 0):
         pad_map(image.row((first * maps + c) * rows), target.row(c * padded_rows), how)
     return own

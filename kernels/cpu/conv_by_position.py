@@ -246,10 +246,9 @@ def forward_by_position(share, P, W, b, y, window):
     taps, out = size_of(W), size_of(y)
     results = Size(share.filters, out.depth, out.rows, out.columns)
     shape = Correlation(taps, results, window.stride, window.dilation)
-    weights, Y = images(W.reshape(-1), taps), images(y.reshape(-1), out)
-    bias, start = View(b.reshape(-1) if b.size else W.reshape(-1), 1, 1), BIAS if b.size else ZERO
+    weights, Y, bias, start = images(W, taps), images(y, out), View(b, 1, 1), BIAS if b.size else ZERO
     for g in range(window.groups):
         f = g * (out.maps // window.groups) + share.filter
         image, result = P.at(0, g * taps.maps, 0, 0, 0), Y.at(share.first, f, 0, 0, 0)
-        own = bias.row(f if b.size else 0)
-        correlate(share.end - share.first, image, weights.at(f, 0, 0, 0, 0), own, result, start, shape, ALL_LIVE)
+        own = weights.at(f, 0, 0, 0, 0)
+        correlate(share.end - share.first, image, own, bias.row(f), result, start, shape, ALL_LIVE)

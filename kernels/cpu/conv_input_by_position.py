@@ -9,14 +9,13 @@ meets (conv_terms.remainder): such cells do not follow each other in dX, so they
 No race: the caller's iteration owns the samples of dX, and of U where deltas need a halo.
 """
 
-from ..compiler.kernel import helper
+from ..compiler.kernel import helper, linked
 from .conv_by_position import Correlation, correlate
 from .conv_packing import ROOM
 from .conv_terms import ALL_LIVE, Size, Steps, frame_of, images, remainder, remainders, size_of, volume
 from .padding import pad_and_dilate
-from .tile import panel
 from .view import Images, View
-from .words import ZERO
+from .words import ZERO, stack_array
 
 
 @helper
@@ -28,7 +27,7 @@ def backward_input_by_position(first, end, W, dy, U, padded, dx, window):
     taps, out, image, dilation = size_of(W), size_of(dy), size_of(dx), window.dilation
     kernel = Steps(taps.depth, taps.rows, taps.columns)
     frame = frame_of(kernel, window.stride, dilation, out.rows)
-    deltas, dX, weights = images(dy.reshape(-1), out), images(dx.reshape(-1), image), images(W.reshape(-1), taps)
+    deltas, dX, weights = images(dy, out), images(dx, image), images(W, taps)
     for n in range(first, end if volume(out) < volume(padded) else first):
         pad_and_dilate(deltas.at(n, 0, 0, 0, 0), U.at(n - first, 0, 0, 0, 0), out, padded, frame.gaps, frame.edge)
     for r in range(remainders(frame)):
@@ -62,39 +61,57 @@ def backward_remainder(N, U, W, dX, shape, frame, live):
     cells = Images(
         dX, dX.sample_stride, dX.map_stride, step.depth * dX.depth_stride, step.row * dX.row_stride, step.column
     )
+    empty = volume(shape.sums) == 0  # a stride larger than the kernel leaves cells out
     for n in range(N if volume(shape.out) else 0):
-        correlate_apart(U.at(n, 0, 0, 0, 0), W, cells.at(n, 0, 0, 0, 0), shape)
+        if empty:
+            clear(cells.at(n, 0, 0, 0, 0), shape.out)
+        else:
+            correlate_apart(U.at(n, 0, 0, 0, 0), W, cells.at(n, 0, 0, 0, 0), shape)
 
 
 @helper
 def correlate_apart(U, W, dX, shape):
-    """`correlate` of a sample whose results do not follow each other: some rows of some maps at a time on the stack."""
-    T, sums, out = panel(U, ROOM), shape.sums, shape.out
-    wide = min(out.columns, ROOM)
-    band = min(out.rows, ROOM // wide)
-    maps = max(1, min(out.maps, ROOM // (band * wide)))
-    if maps < min(out.maps, 8):  # fewer rows rather than fewer maps: those share what is loaded
-        maps = min(out.maps, 8)
-        band = max(1, ROOM // (maps * wide))
-        maps = max(1, min(out.maps, ROOM // (band * wide)))
-    for a in range(0, out.maps, maps):
+    """`correlate` of a sample whose results do not follow each other: a part of them at a time, on the stack."""
+    T, out, most = stack_array(U, ROOM), shape.out, part_size(shape.out)
+    for a in range(0, out.maps, most.maps):
         for d in range(out.depth):
-            for h in range(0, out.rows, band):
-                for o in range(0, out.columns, wide):
-                    part = Size(min(maps, out.maps - a), 1, min(band, out.rows - h), min(wide, out.columns - o))
-                    results, taps = images(T, part), volume(sums)
-                    if taps:  # a stride larger than the kernel leaves cells out
-                        correlate(1, U.at(0, 0, d, h, o), W.at(a, 0, 0, 0, 0), View(W, 1, 1), results, ZERO,
-                                  Correlation(sums, part, shape.stride, shape.dilation), ALL_LIVE)  # fmt: skip
-                    scatter(results, dX.at(0, a, d, h, o), part, taps == 0)
+            for h in range(0, out.rows, most.rows):
+                for o in range(0, out.columns, most.columns):
+                    rows, columns = min(most.rows, out.rows - h), min(most.columns, out.columns - o)
+                    part = Size(min(most.maps, out.maps - a), 1, rows, columns)
+                    own = Correlation(shape.sums, part, shape.stride, shape.dilation)
+                    source, taps, results = U.at(0, 0, d, h, o), W.at(a, 0, 0, 0, 0), images(T, part)
+                    correlate(1, source, taps, View(W, 1, 1), results, ZERO, own, ALL_LIVE)
+                    scatter(results, dX.at(0, a, d, h, o), part)
 
 
 @helper
-def scatter(results, dX, part, empty):
-    """The cells dX of a part = the results, or 0 if these are sums of no terms."""
-    for i in range(part.maps * part.rows):
-        a, h = i // part.rows, i % part.rows
-        row = View(results.at(0, a, 0, h, 0), 0, 1)
-        cells = View(dX.at(0, a, 0, h, 0), 0, dX.column_stride)
-        for w in range(part.columns):
-            cells[0, w] = 0 if empty else row[0, w]
+def part_size(out):
+    """The shape of the results, all those of a plane if possible, that are computed at once."""
+    columns = min(out.columns, ROOM)
+    rows = min(out.rows, ROOM // columns)
+    maps = max(1, min(out.maps, ROOM // (rows * columns)))
+    if maps < min(out.maps, 8):  # fewer rows rather than fewer maps: those share what is loaded
+        rows = max(1, ROOM // (min(out.maps, 8) * columns))
+        maps = max(1, min(out.maps, ROOM // (rows * columns)))
+    return Size(maps, 1, rows, columns)
+
+
+@helper
+def scatter(results, dX, size):
+    """The cells dX, of the shape `size`, = the results."""
+    for i in range(size.maps * size.rows):
+        a, h = i // size.rows, i % size.rows
+        row, cells = View(results.at(0, a, 0, h, 0), 0, 1), View(dX.at(0, a, 0, h, 0), 0, dX.column_stride)
+        for w in range(size.columns):
+            cells[0, w] = row[0, w]
+
+
+@linked
+def clear(dX: Images, size: Size):
+    """The cells dX, of the shape `size`, = 0."""
+    for a in range(size.maps):
+        for i in range(size.depth * size.rows):
+            cells = View(dX.at(0, a, i // size.rows, i % size.rows, 0), 0, dX.column_stride)
+            for w in range(size.columns):
+                cells[0, w] = 0

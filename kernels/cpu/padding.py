@@ -138,7 +138,7 @@ def pad_maps(first, last, step, x, padded, before, border):
     """`pad_map` of every `step`-th map, counted over all samples, where anything is padded."""
     if padded.size:
         how = Padding(size_of(x), size_of(padded), steps(before), border)
-        P, T = View(x.reshape(-1), how.image.columns, 1), View(padded.reshape(-1), how.padded.columns, 1)
+        P, T = View(x, how.image.columns, 1), View(padded, how.padded.columns, 1)
         for i in range(first, last, step):
             pad_map(P.row(i * how.image.depth * how.image.rows), T.row(i * how.padded.depth * how.padded.rows), how)
 
@@ -148,8 +148,8 @@ def fold(n, dpadded, dx, before, border):
     """dx[n] = the adjoint of padding: every cell of the padded image gives back to its source."""
     how = Padding(size_of(dx), size_of(dpadded), steps(before), border)
     image, padded = how.image, how.padded
-    cells = images(dpadded.reshape(-1), padded).at(n, 0, 0, 0, 0)
-    dX = images(dx.reshape(-1), image).at(n, 0, 0, 0, 0)
+    cells = images(dpadded, padded).at(n, 0, 0, 0, 0)
+    dX = images(dx, image).at(n, 0, 0, 0, 0)
     _clear(dX, image.maps * volume(image))
     for c in range(image.maps):
         for i in range(padded.depth * padded.rows):
