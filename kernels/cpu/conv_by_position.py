@@ -226,18 +226,18 @@ def correlate_panel(R, P, W, b, Y, start, shape, panel):
     each = sums.columns * high * columns  # packed numbers of a map
     maps = min((ROOM - lanes(P)) // each, max(1, TERMS // (sums.rows * sums.columns)))
     taps = Images(T, 0, each, 0, dilation.row * columns, high * columns)
-    for k in range(0, sums.depth * sums.rows, tall):
-        kd, kh = k // sums.rows, k % sums.rows
-        for a in range(0, sums.maps, maps):
-            part = Size(min(maps, sums.maps - a), 1, tall, sums.columns)
-            for e in range(part.maps):
-                image = P.at(0, a + e, kd * dilation.depth, kh * dilation.row, 0)
-                rows = View(image, shape.stride.row * P.row_stride, shape.stride.column)
-                pack_taps(rows, View(T, columns, 1, e * each), sums.columns, dilation.column, high, columns)
-            pack_weights(R, part, W.at(0, a, kd, kh, 0), taps, View(V, R, 1), offsets, 0)
-            terms, first = Terms(V, offsets, 0, part.maps * volume(part)), start if k == 0 and a == 0 else ADD
-            Z = Vectors(Y, Y.map_stride, Y.row_stride)
-            rows_of_filters(R, terms, Vectors(T, 1, 0), b, Z, first, 1, panel.rows * columns)
+    Z = Vectors(Y, Y.map_stride, Y.row_stride)
+    for kd in range(sums.depth):
+        for kh in range(0, sums.rows, tall):
+            for a in range(0, sums.maps, maps):
+                part = Size(min(maps, sums.maps - a), 1, tall, sums.columns)
+                for e in range(part.maps):
+                    image = P.at(0, a + e, kd * dilation.depth, kh * dilation.row, 0)
+                    rows = View(image, shape.stride.row * P.row_stride, shape.stride.column)
+                    pack_taps(rows, View(T, columns, 1, e * each), sums.columns, dilation.column, high, columns)
+                pack_weights(R, part, W.at(0, a, kd, kh, 0), taps, View(V, R, 1), offsets, 0)
+                terms, first = Terms(V, offsets, 0, part.maps * volume(part)), ADD if kd + kh + a else start
+                rows_of_filters(R, terms, Vectors(T, 1, 0), b, Z, first, 1, panel.rows * columns)
 
 
 @helper
