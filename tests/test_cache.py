@@ -419,12 +419,12 @@ def test_processes_that_start_at_once(tmp_path):
 def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
     """The helper finds the functions by name and leaves their code in the cache, the last one first."""
     from nnjit.kernels.compiler import prepare
-    from nnjit.kernels.cpu.conv_tiles import pack
+    from nnjit.kernels.cpu.conv_packing import pack_taps
     from nnjit.kernels.cpu.matrix import product
-    from nnjit.kernels.cpu.padding import frame
+    from nnjit.kernels.cpu.padding import pad_and_dilate
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    functions = [word.py_func for word in (product, frame, pack)]
+    functions = [word.py_func for word in (product, pad_and_dilate, pack_taps)]
     with prepare.from_both_ends(functions, [], np.float64) as help:
         help()
         help()
@@ -466,16 +466,16 @@ def test_the_second_process_ends_with_the_first(tmp_path, number):
 import os, subprocess, time
 import numpy as np
 from nnjit.kernels.compiler import prepare
-from nnjit.kernels.cpu.conv_tiles import pack
+from nnjit.kernels.cpu.conv_packing import pack_taps
 from nnjit.kernels.cpu.matrix import product
-from nnjit.kernels.cpu.padding import frame
+from nnjit.kernels.cpu.padding import pad_and_dilate
 started = subprocess.Popen
 def spy(command, **options):
     process = started(command, **options)
     print(process.pid, flush=True)
     return process
 prepare.subprocess.Popen, os.cpu_count = spy, lambda: 2
-with prepare.from_both_ends([word.py_func for word in (product, frame, pack)], [], np.float64) as help:
+with prepare.from_both_ends([word.py_func for word in (product, pad_and_dilate, pack_taps)], [], np.float64) as help:
     help()
     time.sleep(60)
 """

@@ -1,6 +1,6 @@
 """A helper process for an empty cache: it compiles half of the functions that kernels share, then half of the kernels.
 
-    python -m nnjit.kernels.compiler.prepare float32 nnjit.kernels.cpu.conv_tiles:correlate \\
+    python -m nnjit.kernels.compiler.prepare float32 nnjit.kernels.cpu.conv_by_position:correlate \\
         nnjit.kernels.cpu.norm:scale:a1,f
 
 A signature follows each kernel: a5 is an array of five dimensions, w1 a one-dimensional array of whole numbers, t3 a

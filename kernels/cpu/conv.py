@@ -7,47 +7,51 @@ dimensions here (a leading 1 for each missing one), so a tap k and a position o 
 
 Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 where nothing is padded, W (F, m, *kernel) with
 m = C / groups, b (F,) or (0,), y (N, F, *out). `before` is the padding before each dimension, `border` an index of
-geometry.BORDERS.
+geometry.BORDERS; `framed` holds the deltas in a halo of zeros (conv_terms.frame_of).
 
-Parallel plan: forward and backward_input loop over some samples at a time, padding included; of very few samples
-forward takes runs of filters, each of which pads its sample for itself. backward_weight loops over blocks of filters
-and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns, backward_bias over
-filters. The loops themselves, on register tiles, are in conv_tiles.py; of many filters they are in conv_by_filter.py,
-of 3 x 3 taps and many maps in winograd.py, and of one map for each filter in conv_depthwise.py (layers/conv.py chooses,
-from shapes). Indices that Numba would test for "counted from the end" are unsigned (uintp).
+The kernels in this file have positions of a row in the lanes of a vector (conv_by_position.py). For many filters there
+is conv_by_filter.py, for 3 x 3 taps and many maps winograd.py, for one map a filter conv_depthwise.py: layers/conv.py
+chooses, from shapes.
+
+No race: forward and backward_input loop over blocks of SAMPLES samples, padding included; for very few samples an
+iteration of forward computes a run of filters of one sample, and pads that on its own stack. backward_weight loops over
+blocks of filters and maps, each a sum over the batch that one iteration owns, backward_bias over filters.
 """
 
-from numba import prange, uintp
+from numba import prange
 
 from ..compiler.kernel import helper, kernel
+from .conv_by_position import forward_by_position
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
-from .conv_terms import Block, Share, window
-from .conv_tiles import backward_input_tiles, backward_weight_tiles, block_of, blocks_of, forward_tiles
-from .padding import fold, pad, pad_maps
-from .tile import panel, pointer
+from .conv_input_by_position import backward_input_by_position
+from .conv_terms import Block, Share, images, size_of, steps, window
+from .conv_tiles import backward_weight_tiles, block_of, blocks_of
+from .padding import Padding, fold, pad_map, pad_maps
+from .tile import pointer
+from .view import View
+from .words import stack_array
 
 ROWS = 512  # samples whose sums are added up before they are added to the sum of all
-SAMPLES = 8  # for which weights are packed once
-FEW = 3  # samples, at most, that are divided by filters too
-SPLITS = 4
-SAMPLE = 131072  # numbers of padded samples that have room on the stack
+SAMPLES = 8  # samples of an iteration: weights are packed once for them
+FEW = 3  # batches up to this size are divided by filters too
+SPLITS = 4  # runs of filters, at most: each pads the sample again
+SAMPLE = 131072  # numbers of padded samples that fit on the stack: 512 kB in float32
 
 
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
-    N, C = x.shape[:2]
+    N = x.shape[0]
     image = padded if padded.size else x
-    P, Wf, B, Y, T = image.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1), panel(x, SAMPLE)
-    volume, runs = image.shape[2] * image.shape[3] * image.shape[4], splits(y, padded, groups)
+    P, T, size = pointer(image), stack_array(x, SAMPLE), size_of(image)
+    runs, steps_of = splits(y, padded, groups), window(stride, dilation, groups, before, border)
     for block in prange(blocks(N, runs)):
-        first, last, f, some = share(block, N, runs, W.shape[0] // groups)
-        own = pad_share(block % runs, first, last, x, padded, T, before, border)
-        p = 0 if own else first * C * volume
-        forward_tiles(first, last - first, T if own else pointer(P), p, image.shape[1:], Wf, W.shape[1:], B, b.size > 0,
-                      Y, y.shape[1:], stride, dilation, groups, f, some)  # fmt: skip
-        if padded.size and border == 0 and not bounded(W.size, Wf, 0):
-            forward_by_cells(Share(first, last, f, some), x, W, b, y, window(stride, dilation, groups, before, border))
+        mine = share(block, N, runs, W.shape[0] // groups)
+        own = pad_share(block % runs, mine.first, mine.end, x, padded, T, before, border)
+        samples = images(T if own else P, size).at(0 if own else mine.first, 0, 0, 0, 0)
+        forward_by_position(mine, samples, W, b, y, steps_of)
+        if padded.size and border == 0 and not bounded(W.size, W.reshape(-1), 0):
+            forward_by_cells(mine, x, W, b, y, steps_of)
 
 
 @kernel
@@ -55,20 +59,18 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
     inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
     image, first = (dx, before) if inside else (dpadded, (0, 0, 0))
-    Wf, dY, U, dX = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), image.reshape(-1)
-    shapes = (W.shape[1:], dy.shape[1:], framed.shape[1:], image.shape[1:])
-    N, bare, T = dy.shape[0], shapes[1] == shapes[2], panel(W, SAMPLE)
-    near = 0 if bare else held(framed[0].size)
+    steps_of, size = window(stride, dilation, groups, first, border), size_of(framed)
+    N, bare, T = dy.shape[0], dy.shape[1:] == framed.shape[1:], stack_array(W, SAMPLE)
+    U, near = pointer(dy if bare else framed), 0 if bare else held(framed[0].size)
     step = near if near else SAMPLES
     for block in prange((N + SAMPLES - 1) // SAMPLES):
-        for n in range(block * SAMPLES, min(N, (block + 1) * SAMPLES), step):
-            source, u = T if near else pointer(dY if bare else U), 0 if near else n * framed[0].size
-            backward_input_tiles(n, min(step, N - n), Wf, shapes[0], dY, shapes[1], source, u, shapes[2], dX, shapes[3],
-                                 stride, dilation, groups, first)  # fmt: skip
-        if not bare and not bounded(W.size, Wf, 0):
-            backward_input_by_cells(block * SAMPLES, min(N, (block + 1) * SAMPLES), W, dy, image,
-                                    window(stride, dilation, groups, first, border))  # fmt: skip
-        for n in range(N if inside else block * SAMPLES, min(N, (block + 1) * SAMPLES)):
+        begin, end = block * SAMPLES, min(N, (block + 1) * SAMPLES)
+        for n in range(begin, end, step):
+            deltas = images(T if near else U, size).at(0 if near else n, 0, 0, 0, 0)
+            backward_input_by_position(n, min(end, n + step), W, dy, deltas, size, image, steps_of)
+        if not bare and not bounded(W.size, W.reshape(-1), 0):
+            backward_input_by_cells(begin, end, W, dy, image, steps_of)
+        for n in range(N if inside else begin, end):
             fold(n, dpadded, dx, before, border)
 
 
@@ -88,16 +90,17 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
 @kernel
 def backward_bias(dy, db):
     """db[f] = sum over the batch and positions of dy[n, f, o]."""
-    N, F, OD, OH, OW = dy.shape
-    dY, plane = dy.reshape(-1), OD * OH * OW
+    N, out = dy.shape[0], size_of(dy)
+    plane = out.depth * out.rows * out.columns
+    deltas = View(dy, plane, 1)
     for f in prange(db.size):
         total = 0.0
         for first in range(0, N, ROWS):
             portion = 0.0
             for n in range(first, min(N, first + ROWS)):
-                at, row = uintp((n * F + f) * plane), 0.0
-                for i in range(uintp(plane)):
-                    row += dY[at + i]
+                row, values = 0.0, deltas.row(n * out.maps + f)
+                for i in range(plane):
+                    row += values[0, i]
                 portion += row
             total += portion
         db[f] = total
@@ -105,9 +108,9 @@ def backward_bias(dy, db):
 
 @helper
 def held(size):
-    """How many samples' frames, so many numbers each, have room on the stack: some of an iteration's, or none.
+    """How many samples' padded deltas, `size` numbers each, fit on the stack (0: none).
 
-    They leave half of the room, and so of the second-level cache, to what is read and written beside them.
+    They leave half of it, and so of the second-level cache, to what is read and written.
     """
     count = SAMPLES
     while count * size > SAMPLE // 2:
@@ -120,34 +123,34 @@ def held(size):
 
 @helper
 def splits(y, padded, groups):
-    """Into how many runs of filters each sample is divided: one, but where there are fewer samples than threads."""
+    """Into how many runs of filters each sample is divided: 1, unless there are fewer samples than threads."""
     N, F = y.shape[:2]
     return max(1, min(SPLITS, F // 16)) if N <= FEW and groups == 1 and padded.size <= N * SAMPLE else 1
 
 
 @helper
 def blocks(N, runs):
-    """How many iterations forward has: some samples each, or a run of filters of one."""
+    """How many iterations forward has: SAMPLES samples each, or a run of filters of one."""
     return (N + SAMPLES - 1) // SAMPLES if runs == 1 else N * runs
 
 
 @helper
 def share(block, N, runs, F):
-    """The samples from `first` to before `last` and the filters f to f + some of an iteration, of F filters a group."""
+    """The samples and filters of an iteration, of F filters a group."""
     step, i, run = SAMPLES if runs == 1 else 1, block // runs, block % runs
     wide = (F + runs * 8 - 1) // (runs * 8) * 8 if runs > 1 else F
-    return i * step, min(N, (i + 1) * step), min(F, run * wide), min(F, (run + 1) * wide) - min(F, run * wide)
+    first = min(F, run * wide)
+    return Share(i * step, min(N, (i + 1) * step), first, min(F, (run + 1) * wide) - first)
 
 
 @helper
 def pad_share(run, first, last, x, padded, T, before, border):
-    """Pad an iteration's samples; whether into T, as all runs of a sample but the first do, which keeps it."""
-    own = run > 0 and padded.size > 0
-    C, D, H, W = x.shape[1:]
-    room, P = padded.shape[2:], x.reshape(-1)
+    """Pad an iteration's samples; return whether into T, as all runs of a sample but the first do, which keeps it."""
+    how, own = Padding(size_of(x), size_of(padded), steps(before), border), run > 0 and padded.size > 0
+    maps, rows, padded_rows = how.image.maps, how.image.depth * how.image.rows, how.padded.depth * how.padded.rows
     if run == 0:
-        pad_maps(first * C, last * C, 1, x, padded, before, border)
-    for c in range(C if own else 0):
-        p, t = (first * C + c) * D * H * W, c * room[0] * room[1] * room[2]
-        pad(P, p, (D, H, W), T, t, room, before, border)
+        pad_maps(first * maps, last * maps, 1, x, padded, before, border)
+    image, target = View(x, how.image.columns, 1), View(T, how.padded.columns, 1)
+    for c in range(maps if own else 0):
+        pad_map(image.row((first * maps + c) * rows), target.row(c * padded_rows), how)
     return own

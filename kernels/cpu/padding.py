@@ -1,169 +1,234 @@
-"""Images with a border: padding and its adjoint, and deltas in a frame of zeros.
+"""Images with a border: padding and its adjoint, and deltas with gaps between them in a halo of zeros.
 
-Images have three dimensions (a leading 1 for each missing one) and are places in flat arrays; `before` is the padding
-before each dimension, `border` an index of geometry.BORDERS.
+    padded[d, h, w] = image[source(d), source(h), source(w)], or 0 where a source is -1           (geometry.source)
+
+Images have three dimensions (a leading 1 for each missing one), each padded by `before` cells in front and by the rest
+behind; `border` is an index of geometry.BORDERS. A map is a View of its rows: row d * rows + h is row h of plane d.
+
+No race: the caller's iteration owns the maps that are written.
 """
 
-from numba import uintp
+from typing import NamedTuple
 
 from .. import geometry
-from ..compiler.kernel import array, helper, inlined, linked
-from .tile import lanes, load, store, zero
+from ..compiler.kernel import helper, inlined, linked
+from .conv_terms import Size, Steps, images, size_of, steps, volume
+from .tile import lanes
+from .view import Images, View
+from .words import load, store, zeros
 
-_source = helper(geometry.source)
+source = helper(geometry.source)
+
+
+class Padding(NamedTuple):
+    """How a map is padded: its shape before and after, the cells in front of each dimension, an index of BORDERS."""
+
+    image: Size
+    padded: Size
+    before: Steps
+    border: int
 
 
 @helper
-def move(T, t, P, p, count):
-    """T[t : t + count] = P[p : p + count]."""
-    L = lanes(P)
+def copy_row(target, row, count):
+    """target[0, :count] = row[0, :count]."""
+    target, row, L = View(target, 0, 1), View(row, 0, 1), lanes(row)  # tells LLVM: contiguous
     if count < L:
-        store(T, t, 0, load(P, p, 0, 1, 1, count, None), count, None)
-    for o in range(0, count if count >= L else 0, L):
-        at = min(o, count - L)  # the last vector may begin earlier: some numbers twice
-        store(T, t + at, 0, load(P, p + at, 0, 1, 1, None, None), None, None)
+        store(target, load(row, 1, 1, count), count)
+    for first in range(0, count if count >= L else 0, L):
+        j = min(first, count - L)  # the last vector may overlap: some numbers are copied twice
+        store(target.column(j), load(row.column(j), 1, 1))
 
 
 @inlined
-def _move_only(T, t, P, p, count, S, s):
-    move(T, t, P, p, count)
+def _copy(target, row, count, sums):
+    copy_row(target, row, count)
 
 
 @inlined
-def _move_and_sum(T, t, P, p, count, S, s):
-    """`move`, and the vectors S[s] and behind it get the sums of |x| and x^2 added, lane by lane.
+def _copy_and_sum(target, row, count, sums):
+    """`copy_row`, and the two vectors of `sums` get the sums of |x| and x^2 added, lane by lane.
 
     Some numbers count twice where a row does not fill its vectors.
     """
-    L = lanes(P)
-    total, squares = load(S, s, 0, 1, 1, None, None), load(S, s + L, 0, 1, 1, None, None)
+    L = lanes(row)
+    total, squares = load(sums, 1, 1), load(sums.column(L), 1, 1)
     if count < L:
-        row = load(P, p, 0, 1, 1, count, None)
-        store(T, t, 0, row, count, None)
-        total, squares = total + abs(row), squares + row * row
-    for o in range(0, count if count >= L else 0, L):
-        at = min(o, count - L)
-        row = load(P, p + at, 0, 1, 1, None, None)
-        store(T, t + at, 0, row, None, None)
-        total, squares = total + abs(row), squares + row * row
-    store(S, s, 0, total, None, None)
-    store(S, s + L, 0, squares, None, None)
+        numbers = load(row, 1, 1, count)
+        store(target, numbers, count)
+        total, squares = total + abs(numbers), squares + numbers * numbers
+    for first in range(0, count if count >= L else 0, L):
+        j = min(first, count - L)
+        numbers = load(row.column(j), 1, 1)
+        store(target.column(j), numbers)
+        total, squares = total + abs(numbers), squares + numbers * numbers
+    store(sums, total)
+    store(sums.column(L), squares)
 
 
-def padding(move_row):
-    """`pad`, which moves a row of the image by `move_row`."""
+def padding(copy):
+    """`pad_map`, which copies a row of the image by `copy`."""
 
     @linked
-    def pad(P: array, p, image: 3, T: array, t, room: 3, before: 3, border, S: array, s):
-        D, H, W = image
-        RD, RH, RW = room
-        front, top, left = before
-        L = lanes(P)
+    def pad(P: View, T: View, how: Padding, sums: View):
+        P, T, sums, L = View(P, P.row_stride, 1), View(T, T.row_stride, 1), View(sums, 0, 1), lanes(P)
+        image, padded, left, border = how.image, how.padded, how.before.column, how.border
+        added = padded.columns - image.columns
         # zeros of a row are in its first and last vector
-        narrow = border == 0 and RW >= L and max(left, RW - W - left) <= L
-        for d in range(RD):
-            inside = front <= d < front + D
-            sd = d - front if inside else _source(d - front, D, border)
-            at = t + d * RH * RW
-            # rows with cells of the image
-            first, last = (RH, RH) if sd < 0 else (top, top + H) if border == 0 else (0, RH)
-            for i in range(at, at + first * RW):
-                T[i] = 0
-            for i in range(at + last * RW, at + RH * RW):
-                T[i] = 0
-            for h in range(first, last):
-                inside = top <= h < top + H
-                sh = h - top if inside else _source(h - top, H, border)
-                at, to = p + (sd * H + sh) * W, t + (d * RH + h) * RW
+        narrow = border == 0 and padded.columns >= L and max(left, added - left) <= L
+        for d in range(padded.depth):
+            depth = source(d - how.before.depth, image.depth, border)
+            top = padded.rows if depth < 0 else how.before.row if border == 0 else 0  # the first row with cells
+            end = padded.rows if depth < 0 or border > 0 else top + image.rows
+            plane = T.row(d * padded.rows)
+            _clear(plane, top * padded.columns)
+            _clear(plane.row(end), (padded.rows - end) * padded.columns)
+            for h in range(top, end):
+                row = P.row(depth * image.rows + source(h - how.before.row, image.rows, border))
+                target = plane.row(h)
                 if narrow:
-                    store(T, to, 0, zero(T, 1, 1), None, None)
-                    store(T, to + RW - L, 0, zero(T, 1, 1), None, None)
-                for w in range(0 if narrow else RW - W):  # the cells before, then those after
-                    w += 0 if w < left else W
-                    sw = _source(w - left, W, border)
-                    T[to + w] = P[at + sw] if sw >= 0 else 0
-                move_row(T, to + left, P, at, W, S, s)
+                    store(target, zeros(T, 1, 1))
+                    store(target.column(padded.columns - L), zeros(T, 1, 1))
+                for i in range(0 if narrow else added):
+                    w = i if i < left else i + image.columns  # the cells in front, then those behind
+                    cell = source(w - left, image.columns, border)
+                    target[0, w] = row[0, cell] if cell >= 0 else 0
+                copy(target.column(left), row, image.columns, sums)
 
     return pad
 
 
-_pad, _pad_and_sum = padding(_move_only), padding(_move_and_sum)
+_pad, _pad_and_sum = padding(_copy), padding(_copy_and_sum)
 
 
 @inlined
-def pad(P, p, image, T, t, room, before, border):
-    """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: each cell's source, or zero."""
-    _pad(P, p, image, T, t, room, before, border, T, 0)
+def _clear(T, count):
+    """T[0, :count] = 0."""
+    row = View(T, 0, 1)  # tells LLVM: contiguous
+    for i in range(count):
+        row[0, i] = 0
 
 
 @inlined
-def pad_and_sum(P, p, image, T, t, room, before, border, S, s, begun):
-    """`pad`; the vectors S[s] and behind it become the map's sums of |x| and x^2, or get them added, if begun."""
+def pad_map(P, T, how):
+    """The map T = the map P with its border."""
+    _pad(P, T, how, T)
+
+
+@inlined
+def pad_map_and_sum(P, T, how, sums, begun):
+    """`pad_map`; the two vectors of `sums` become the map's sums of |x| and x^2, or get them added, if begun."""
     if not begun:
-        store(S, s, 0, zero(S, 1, 2), None, None)
-    _pad_and_sum(P, p, image, T, t, room, before, border, S, s)
+        store(sums, zeros(sums, 1, 2))
+    _pad_and_sum(P, T, how, sums)
 
 
 @inlined
-def add_sums(total, squares, S, s, begun):
-    """The vectors at S[s] and behind it become the two sums, lane by lane; or get them added, if begun."""
-    L = lanes(S)
+def keep_sums(total, squares, sums, begun):
+    """The two vectors of `sums` become the two totals, lane by lane; or get them added, if begun."""
+    L = lanes(sums)
     if begun:
-        total, squares = total + load(S, s, 0, 1, 1, None, None), squares + load(S, s + L, 0, 1, 1, None, None)
-    store(S, s, 0, total, None, None)
-    store(S, s + L, 0, squares, None, None)
+        total, squares = total + load(sums, 1, 1), squares + load(sums.column(L), 1, 1)
+    store(sums, total)
+    store(sums.column(L), squares)
 
 
 @helper
 def pad_maps(first, last, step, x, padded, before, border):
-    """`pad` of every `step`-th map, counted over all samples, where anything is padded."""
+    """`pad_map` of every `step`-th map, counted over all samples, where anything is padded."""
     if padded.size:
-        image, room, P, T = x.shape[2:], padded.shape[2:], x.reshape(-1), padded.reshape(-1)
+        how = Padding(size_of(x), size_of(padded), steps(before), border)
+        P, T = View(x, how.image.columns, 1), View(padded, how.padded.columns, 1)
         for i in range(first, last, step):
-            p, t = i * image[0] * image[1] * image[2], i * room[0] * room[1] * room[2]
-            pad(P, p, image, T, t, room, before, border)
+            pad_map(P.row(i * how.image.depth * how.image.rows), T.row(i * how.padded.depth * how.padded.rows), how)
 
 
 @helper
 def fold(n, dpadded, dx, before, border):
-    """dx[n] = the adjoint of pad: every cell of the padded image gives back to its source."""
-    C, D, H, W = dx.shape[1:]
-    PD, PH, PW = dpadded.shape[2:]
-    images, cells = dx.reshape(-1), dpadded.reshape(-1)
-    for j in range(uintp(n * C * D * H * W), uintp((n + 1) * C * D * H * W)):
-        images[j] = dx.dtype.type(0)
-    for c in range(C):
-        for d in range(PD):
-            for h in range(PH):
-                sd, sh = _source(d - before[0], D, border), _source(h - before[1], H, border)
-                if sd < 0 or sh < 0:
-                    continue
-                at = (((n * C + c) * D + sd) * H + sh) * W
-                to = (((n * C + c) * PD + d) * PH + h) * PW
-                for w in range(uintp(W)):
-                    images[uintp(at) + w] += cells[uintp(to + before[2]) + w]
-                for w in range(PW - W):
-                    w += 0 if w < before[2] else W
-                    sw = _source(w - before[2], W, border)
-                    if sw >= 0:
-                        images[at + sw] += cells[to + w]
+    """dx[n] = the adjoint of padding: every cell of the padded image gives back to its source."""
+    how = Padding(size_of(dx), size_of(dpadded), steps(before), border)
+    image, padded = how.image, how.padded
+    cells = images(dpadded, padded).at(n, 0, 0, 0, 0)
+    dX = images(dx, image).at(n, 0, 0, 0, 0)
+    _clear(dX, image.maps * volume(image))
+    for c in range(image.maps):
+        for i in range(padded.depth * padded.rows):
+            d, h = i // padded.rows, i % padded.rows
+            depth, row = (
+                source(d - how.before.depth, image.depth, border),
+                source(h - how.before.row, image.rows, border),
+            )
+            if depth >= 0 and row >= 0:
+                _fold_row(View(cells.at(0, c, d, h, 0), 0, 1), View(dX.at(0, c, depth, row, 0), 0, 1), how)
+
+
+@helper
+def _fold_row(cells, dX, how):
+    """A row of dX += a row of the padded image: the cells inside, then those in front and behind."""
+    left, columns = how.before.column, how.image.columns
+    for w in range(columns):
+        dX[0, w] += cells[0, left + w]
+    for i in range(how.padded.columns - columns):
+        w = i if i < left else i + columns
+        cell = source(w - left, columns, how.border)
+        if cell >= 0:
+            dX[0, cell] += cells[0, w]
 
 
 @linked
-def frame(dY: array, y, out: 4, U: array, u, framed: 4, stride: 3, edge: 3):
-    """U = dY, spread by the stride, with `edge` zeros before it and the rest behind."""
-    F, OD, OH, OW = out
-    _, FD, FH, FW = framed
-    if stride[0] * stride[1] * stride[2] == 1:
-        for f in range(F):
-            pad(dY, y + f * OD * OH * OW, (OD, OH, OW), U, u + f * FD * FH * FW, (FD, FH, FW), edge, 0)
+def pad_and_dilate(dY: Images, U: Images, out: Size, padded: Size, gaps: Steps, halo: Steps):
+    """U = the deltas dY of a sample, `gaps` from delta to delta, with `halo` zeros in front and the rest behind."""
+    if gaps.depth * gaps.row * gaps.column == 1:
+        how = Padding(out, padded, halo, 0)
+        for f in range(out.maps):
+            pad_map(View(dY.at(0, f, 0, 0, 0), out.columns, 1), View(U.at(0, f, 0, 0, 0), padded.columns, 1), how)
         return
-    for j in range(F * FD * FH * FW):
-        U[u + j] = 0
-    for f in range(F):
-        for d in range(OD):
-            for h in range(OH):
-                i = y + ((f * OD + d) * OH + h) * OW
-                j = u + ((f * FD + edge[0] + d * stride[0]) * FH + edge[1] + h * stride[1]) * FW + edge[2]
-                for w in range(OW):
-                    U[j + w * stride[2]] = dY[i + w]
+    _clear(U, out.maps * volume(padded))
+    for f in range(out.maps):
+        for d in range(out.depth):
+            for h in range(out.rows):
+                row = View(dY.at(0, f, d, h, 0), 0, 1)
+                place = U.at(0, f, halo.depth + d * gaps.depth, halo.row + h * gaps.row, halo.column)
+                target = View(place, 0, gaps.column)
+                for w in range(out.columns):
+                    target[0, w] = row[0, w]
+
+
+# -- former forms, for files that are not written on views ---------------------------------------------------------
+
+
+@inlined
+def move(T, t, P, p, count):
+    """T[t : t + count] = P[p : p + count]: `copy_row`."""
+    copy_row(View(T, 0, 1, t), View(P, 0, 1, p), count)
+
+
+@inlined
+def _padding(image, room, before, border):
+    return Padding(Size(1, image[0], image[1], image[2]), Size(1, room[0], room[1], room[2]), steps(before), border)
+
+
+@inlined
+def pad(P, p, image, T, t, room, before, border):
+    """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: `pad_map`."""
+    pad_map(View(P, image[2], 1, p), View(T, room[2], 1, t), _padding(image, room, before, border))
+
+
+@inlined
+def pad_and_sum(P, p, image, T, t, room, before, border, S, s, begun):
+    """`pad`, with sums of |x| and x^2 at S[s:]: `pad_map_and_sum`."""
+    how = _padding(image, room, before, border)
+    pad_map_and_sum(View(P, image[2], 1, p), View(T, room[2], 1, t), how, View(S, 0, 1, s), begun)
+
+
+@inlined
+def add_sums(total, squares, S, s, begun):
+    """The vectors at S[s] and behind it become the two sums: `keep_sums`."""
+    keep_sums(total, squares, View(S, 0, 1, s), begun)
+
+
+@inlined
+def frame(dY, y, out, U, u, framed, stride, edge):
+    """U = dY, spread by the stride, with `edge` zeros before it and the rest behind: `pad_and_dilate`."""
+    results, room = Size(out[0], out[1], out[2], out[3]), Size(framed[0], framed[1], framed[2], framed[3])
+    pad_and_dilate(images(dY, results, y), images(U, room, u), results, room, steps(stride), steps(edge))
