@@ -11,18 +11,19 @@ geometry.BORDERS.
 
 Parallel plan: forward and backward_input loop over some samples at a time, padding included; of very few samples
 forward takes runs of filters, each of which pads its sample for itself. backward_weight loops over blocks of filters
-and maps (`conv_tiles.shares`), whose part of dW is a sum over the batch that one iteration owns, backward_bias over
-filters. The loops themselves, on register tiles, are in conv_tiles.py; of many filters they are in conv_filters.py, of
-3 x 3 taps and many maps in winograd.py, and of one map for each filter in conv_depthwise.py (layers/conv.py chooses,
-from shapes). Indices that Numba would test for "counted from the end" are unsigned (uintp).
+and maps, whose part of dW is a sum over the batch that one iteration owns, backward_bias over filters. The loops
+themselves, on register tiles, are in conv_tiles.py and conv_by_position_gradient.py; of many filters they are in
+conv_filters.py, of 3 x 3 taps and many maps in winograd.py, and of one map for each filter in conv_depthwise.py
+(layers/conv.py chooses, from shapes). Indices that Numba would test for "counted from the end" are unsigned (uintp).
 """
 
 from numba import prange, uintp
 
 from ..compiler.kernel import helper, kernel
+from .conv_by_position_gradient import backward_weight_block, block_of, blocks_of
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
-from .conv_terms import Block, Share, window
-from .conv_tiles import backward_input_tiles, backward_weight_tiles, block_of, blocks_of, forward_tiles
+from .conv_terms import Share, window
+from .conv_tiles import backward_input_tiles, forward_tiles
 from .padding import fold, pad, pad_maps
 from .tile import panel, pointer
 
@@ -75,14 +76,11 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 @kernel
 def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
-    image = padded if padded.size else x
-    P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
-    shapes = (image.shape[1:], dy.shape[1:], dW.shape[1:])
-    for block in prange(blocks_of(dW, groups)):
-        backward_weight_tiles(block, dy.shape[0], P, shapes[0], dY, shapes[1], dWf, shapes[2], stride, dilation, groups)
-        f, filters, a, maps, first, last = block_of(block, dW.shape[0], dW.shape[1:], groups)
-        mend_weights(Block(f, filters, a, maps, first * dW.shape[4], last * dW.shape[4]), x, padded, dy, dW,
-                     window(stride, dilation, groups, before, border))  # fmt: skip
+    image, layer = padded if padded.size else x, window(stride, dilation, groups, before, border)
+    for i in prange(blocks_of(dW, groups)):
+        block = block_of(i, dW, groups)
+        backward_weight_block(block, image, dy, dW, layer)
+        mend_weights(block, x, padded, dy, dW, layer)
 
 
 @kernel

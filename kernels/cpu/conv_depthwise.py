@@ -13,7 +13,7 @@ stack, in the nearest cache, and no padded input is kept; backward_weight pads a
     as one row                 else: what comes out between its rows is not copied into the result
 
 Backward to the input is the same over padded deltas with the taps reversed; backward to the weights multiplies rows of
-deltas with rows of the map (conv_tiles.py).
+deltas with rows of the map (conv_by_position_gradient.py).
 
 No race: an iteration of forward and of backward_input owns a map of a sample, an iteration of backward_weight the taps
 of a filter, whose gradient is a sum over the batch.
@@ -22,6 +22,7 @@ of a filter, whose gradient is a sum over the batch.
 from numba import prange
 
 from ..compiler.kernel import helper, inlined, kernel, linked
+from .conv_by_position_gradient import Positions, add_terms_of_one
 from .conv_cells import backward_input_cells, bounded, forward_cells, group_size, mend_weights
 from .conv_terms import (
     Block,
@@ -37,7 +38,7 @@ from .conv_terms import (
     volume,
     window,
 )
-from .conv_tiles import plane_of_one, rows_of_taps
+from .conv_tiles import plane_of_one
 from .padding import move, pad
 from .tile import REGISTERS, lanes, numbers
 from .view import Images, Vectors, View
@@ -234,9 +235,9 @@ def weigh_map(N, X: Images, dY: Images, dW: View, sizes: Sizes, window: Window):
 @inlined
 def weigh_rows(samples, P, dY, dW, taps, out, dilation):
     """dW[0, k] += sum over samples and `out` positions of deltas times the padded maps P."""
+    over = Positions(samples, out.rows, out.columns)
+    row = Images(P, P.sample_stride, dilation.column, P.depth_stride, P.row_stride, 1)  # maps are the taps of a row
     for d in range(out.depth):
         for k in range(taps.depth * taps.rows):
-            z, p = dY.at(0, 0, d, 0, 0), every(P.at(0, 0, d, 0, 0), dilation).at(0, 0, k // taps.rows, k % taps.rows, 0)
-            rows_of_taps(taps.columns, samples, z.data, z.first, (z.sample_stride, 0, z.row_stride), p.data, p.first,
-                         (P.sample_stride, P.row_stride), dilation.column, out.rows, out.columns,
-                         dW.data, dW.first + k * taps.columns, 0, 1)  # fmt: skip
+            cells = row.at(0, 0, d + k // taps.rows * dilation.depth, k % taps.rows * dilation.row, 0)
+            add_terms_of_one(taps.columns, over, cells, dY.at(0, 0, d, 0, 0), dW.column(k * taps.columns))

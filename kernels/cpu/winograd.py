@@ -33,10 +33,10 @@ from numba import prange
 
 from ..compiler.kernel import array, helper, inlined, kernel, linked, places
 from .conv import SAMPLE, SAMPLES, blocks, held, share, splits
+from .conv_by_position_gradient import backward_weight_block
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_terms import Block, Share, window
 from .conv_tiles import backward_input_tiles, forward_tiles
-from .conv_tiles import products as plain_products
 from .padding import add_sums, fold, pad_and_sum
 from .tile import (
     BYTES,
@@ -160,9 +160,8 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
         many = found[0] > R * K // 8  # the whole block then, rather than pair by pair
         for i in range(1 if many else found[0]):
             r, k = (0, 0) if many else (found[i + 1] // SQUARE, found[i + 1] % SQUARE)
-            plain_products(R if many else 1, K if many else 1, 0, 3, N, dY, y + r * OH * OW, dy.shape[1:],
-                           P, p + k * H * width, image.shape[1:], stride, dilation, (1, 3, 3),
-                           dWf, w + (r * C + k) * 9, (C * 9, 9))  # fmt: skip
+            part = Block(f + r, R if many else 1, c + k, K if many else 1, 0, 9)
+            backward_weight_block(part, image, dy, dW, window(stride, dilation, groups, before, border))
         if found[0]:
             mend_weights(Block(f, R, c, K, 0, 9), x, padded, dy, dW, window(stride, dilation, groups, before, border))
 
