@@ -22,10 +22,10 @@ from numba import prange
 
 from ..compiler.kernel import helper, kernel
 from .conv_by_position import forward_by_position
+from .conv_by_position_gradient import backward_weight_block, block_of, blocks_of
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_input_by_position import backward_input_by_position
-from .conv_terms import Block, Share, images, size_of, steps, window
-from .conv_tiles import backward_weight_tiles, block_of, blocks_of
+from .conv_terms import Share, images, size_of, steps, window
 from .padding import Padding, fold, pad_map, pad_maps
 from .tile import pointer
 from .view import View
@@ -77,14 +77,11 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 @kernel
 def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
-    image = padded if padded.size else x
-    P, dY, dWf = image.reshape(-1), dy.reshape(-1), dW.reshape(-1)
-    shapes = (image.shape[1:], dy.shape[1:], dW.shape[1:])
-    for block in prange(blocks_of(dW, groups)):
-        backward_weight_tiles(block, dy.shape[0], P, shapes[0], dY, shapes[1], dWf, shapes[2], stride, dilation, groups)
-        f, filters, a, maps, first, last = block_of(block, dW.shape[0], dW.shape[1:], groups)
-        mend_weights(Block(f, filters, a, maps, first * dW.shape[4], last * dW.shape[4]), x, padded, dy, dW,
-                     window(stride, dilation, groups, before, border))  # fmt: skip
+    image, steps_of = padded if padded.size else x, window(stride, dilation, groups, before, border)
+    for i in prange(blocks_of(dW, groups)):
+        block = block_of(i, dW, groups)
+        backward_weight_block(block, image, dy, dW, steps_of)
+        mend_weights(block, x, padded, dy, dW, steps_of)
 
 
 @kernel

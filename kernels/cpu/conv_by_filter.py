@@ -4,8 +4,8 @@
 
 Shapes are those of conv.py. A tile is R positions by C vectors of filters. For each term (map and tap) it reads C
 vectors of packed weights and one number of the image a position, from any address: stride, dilation and dimension only
-change addresses, and no lane is lost at the end of a row. (conv_tiles.py has positions in its lanes instead, which
-suits few filters or few terms.) The loops of forward::
+change addresses, and no lane is lost at the end of a row. (conv_by_position.py has positions in its lanes, which suits
+few filters or few terms.) The loops of forward::
 
     iterations of prange: SAMPLES samples, or a part of the filters of one sample
       for each group, at most ROOM weights at once    pack: they stay in the second-level cache
@@ -26,7 +26,7 @@ from numba import prange
 from ..compiler.kernel import helper, kernel
 from .conv import SAMPLE, SAMPLES, blocks, pad_share, share, splits
 from .conv_by_filter_gradient import gradient, shares
-from .conv_by_filter_tiles import ROOM, TERMS, Packed, at_once, convolve, every, pack
+from .conv_by_filter_tiles import ROOM, TERMS, Packed, at_once, convolve, pack
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_terms import (
     ALL_LIVE,
@@ -36,6 +36,7 @@ from .conv_terms import (
     Size,
     Steps,
     Window,
+    every,
     frame_of,
     images,
     remainder,
@@ -44,8 +45,8 @@ from .conv_terms import (
     volume,
     window,
 )
-from .padding import fold, frame
-from .tile import BYTES, lanes, numbers, pointer
+from .padding import fold, pad_and_dilate
+from .tile import BYTES, lanes, numbers
 from .view import Images, View
 from .words import stack_array
 
@@ -149,25 +150,17 @@ def backward_group(g, start, end, W, dy, framed, dx, layer):
     own = not bare and each * volume(room) <= SAMPLE  # one frame on the stack serves one sample after the other
     S, T, terms = stack_array(W, SAMPLE), stack_array(W, ROOM), numbers(TERMS)
     U = images(S, room) if own else images(deltas if bare else frames, room, first * volume(room))
-    weights, dX = images(W.reshape(-1), taps), images(dx.reshape(-1), image)
+    weights, dX, dY = images(W.reshape(-1), taps), images(dx.reshape(-1), image), images(deltas, out)
     packed, most = Packed(View(T, K, 1), terms, 0), at_once(K, lanes(W))
     for c in range(0, m, most):
         R = min(most, m - c)
         pack_remainders(R, weights.at(first, c, 0, 0, 0), U, packed, adjoint)
         for n in range(start, end):
             if own or (not bare and c == 0):
-                f = n * out.maps + first
-                u = 0 if own else f * volume(room)
-                frame_deltas(deltas, f * volume(out), out, S if own else pointer(frames), u, room, adjoint)
+                results, frame = Size(each, out.depth, out.rows, out.columns), adjoint.frame
+                pad_and_dilate(dY.at(n, first, 0, 0, 0), U.at(0 if own else n, 0, 0, 0, 0), results, room, frame.gaps,
+                               frame.edge)  # fmt: skip
             convolve_remainders(R, U.at(0 if own else n, 0, 0, 0, 0), packed, dX.at(n, g * m + c, 0, 0, 0), adjoint)
-
-
-@helper
-def frame_deltas(dY, y, out, U, u, room, adjoint):
-    """U[u :] = the deltas dY[y :] of a group, in a frame of shape `room`."""
-    each, gaps, edge = adjoint.sums.maps, adjoint.frame.gaps, adjoint.frame.edge
-    frame(dY, y, (each, out.depth, out.rows, out.columns), U, u, (each, room.depth, room.rows, room.columns),
-          (gaps.depth, gaps.row, gaps.column), (edge.depth, edge.row, edge.column))  # fmt: skip
 
 
 @helper

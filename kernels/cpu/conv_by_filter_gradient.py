@@ -20,8 +20,8 @@ sums depend on shapes only, never on threads.
 """
 
 from ..compiler.kernel import helper, inlined, linked
-from .conv_by_filter_tiles import BAND, HEIGHT, HEIGHTS, ROOM, Band, band_of, every
-from .conv_terms import Size, Window, volume
+from .conv_by_filter_tiles import BAND, HEIGHT, HEIGHTS, ROOM, Band, band_of
+from .conv_terms import Size, Window, every, volume
 from .tile import lanes
 from .view import Images, View
 from .words import load, of_size, outer, stack_array, store, transpose, zeros

@@ -48,13 +48,6 @@ def band_of(out, width):
     return Band(min(out.rows, BAND // width // columns), columns)
 
 
-@helper
-def every(P, steps):
-    """The images P with their strides multiplied by `steps`."""
-    return Images(P, P.sample_stride, P.map_stride, steps.depth * P.depth_stride, steps.row * P.row_stride,
-                  steps.column * P.column_stride)  # fmt: skip
-
-
 # -- packed weights ----------------------------------------------------------------------------------------------------
 
 

@@ -1,31 +1,53 @@
 """Convolution of one map for each filter (depthwise): any taps, dilation and dimension, stride 1, a border of zeros.
 
-    y[c, o] = b[c] + sum over taps k of W[c, k] x~[c, o + k d]                                   (conv.py)
+    y[n, c, o] = b[c] + sum over taps k of W[c, k] x~[n, c, o + k d]                             (conv.py)
+
+x (N, C, *in), W (C, 1, *taps), y (N, C, *out); x~ is x with its padding.
 
 There is little to compute for each number that is read, so nothing is written but the result: a map is padded on the
-stack, in the nearest cache, and no padded input is kept; backward_weight pads anew. Vectors hold positions of a row
-(conv_tiles.py). Where rows do not fill them, a whole plane is taken as one row: what comes out between its rows is not
-copied into the result. Backward to the input is the same over padded deltas with the taps turned round; backward to the
-weights multiplies rows with rows.
+stack, in the nearest cache, and no padded input is kept; backward_weight pads again. A plane of results is computed
 
-Parallel plan: forward and backward_input loop over all maps of all samples, which do not touch each other;
-backward_weight over filters, each a sum over the batch that one iteration owns.
+    by three rows of taps      where there are as many, and rows fill their vectors: TALL rows of results share each
+                               row of the map that is loaded (three_rows)
+    row by row                 where rows fill their vectors (conv_by_position.py)
+    as one row                 else: what comes out between its rows is not copied into the result
+
+Backward to the input is the same over padded deltas with the taps reversed; backward to the weights multiplies rows of
+deltas with rows of the map (conv_by_position_gradient.py).
+
+No race: an iteration of forward and of backward_input owns a map of a sample, an iteration of backward_weight the taps
+of a filter, whose gradient is a sum over the batch.
 """
 
 from numba import prange
 
-from ..compiler.kernel import array, helper, inlined, kernel, linked
+from ..compiler.kernel import helper, inlined, kernel, linked
+from .conv_by_position import Terms, rows_of_one
+from .conv_by_position_gradient import Positions, add_terms_of_one
 from .conv_cells import backward_input_cells, bounded, forward_cells, group_size, mend_weights
-from .conv_terms import Block, Sizes, images, size_of, window
-from .conv_tiles import gather, plane_of_one, rows_of_taps
-from .padding import move, pad
-from .tile import REGISTERS, ahead, fill, lanes, load, numbers, panel, slide, store, zero
-from .view import View
+from .conv_terms import (
+    Block,
+    Size,
+    Sizes,
+    Steps,
+    Window,
+    every,
+    images,
+    images_of,
+    pack_weights,
+    size_of,
+    volume,
+    window,
+)
+from .padding import Padding, copy_row, pad_map
+from .tile import REGISTERS, lanes, numbers
+from .view import Images, Vectors, View
+from .words import BIAS, ZERO, convolve_row, fill, load, prefetch, stack_array, store, zeros
 
 ROOM = 16384  # numbers of padded maps: in the nearest cache but one
 TAPS = 1024
-TALL = 8 if REGISTERS == 32 else 4  # rows of positions that three rows of taps are moved over at once
-SEEN = TALL + 2  # rows of the map that they see
+TALL = 8 if REGISTERS == 32 else 4  # rows of results that share the rows of the map they see
+SEEN = TALL + 2  # rows of the map that three rows of taps see from there
 
 
 def suits(image, kernel, dilation, padding):
@@ -39,138 +61,180 @@ def suits(image, kernel, dilation, padding):
     return cells <= ROOM and taps <= TAPS
 
 
-@helper
-def _padded(out, kernel, dilation):
-    """The shape of a map of which positions of the shape `out` are taken."""
-    return (
-        out[0] + (kernel[0] - 1) * dilation[0],
-        out[1] + (kernel[1] - 1) * dilation[1],
-        out[2] + (kernel[2] - 1) * dilation[2],
-    )
-
-
-@helper
-def _one_map(x, W, y):
-    """The shapes of one map, its taps and its result."""
-    return Sizes(group_size(size_of(x), x.shape[1]), size_of(W), group_size(size_of(y), x.shape[1]))
-
-
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b, x~ on the stack: `padded` is left as it is."""
-    C, D, H, width = x.shape[1:]
-    P, Wf, B, Y = x.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
-    kernel, out = W.shape[2:], y.shape[2:]
-    taps, plane = kernel[0] * kernel[1] * kernel[2], out[0] * out[1] * out[2]
-    ws, room = (kernel[1] * kernel[2], kernel[2], 1), _padded(out, kernel, dilation)
-    finite = bounded(W.size, Wf, 0) or not padded.size
+    C, layer, sizes = x.shape[1], window(stride, dilation, groups, before, border), one_map(x, W, y)
+    X, Y, weights = images_of(x), images_of(y), images_of(W)
+    bias, start = View(b.reshape(-1) if b.size else W.reshape(-1), 1, 1), BIAS if b.size else ZERO
+    room = padded_size(sizes.out, sizes.sums, layer.dilation)
+    finite = bounded(W.size, W.reshape(-1), 0) or not padded.size
     for i in prange(x.shape[0] * C):
-        c = i % C
-        filter_map(P, i * D * H * width, (D, H, width), before, room, Wf, c * taps, ws, kernel, dilation,
-                   B if b.size else Wf, c, 2 if b.size else 1, Y, i * plane, out)  # fmt: skip
+        n, c = i // C, i % C
+        taps, first = weights.at(c, 0, 0, 0, 0), bias.at(c if b.size else 0, 0)
+        filter_map(X.at(n, c, 0, 0, 0), taps, first, start, Y.at(n, c, 0, 0, 0), sizes, room, layer)
         if not finite:
-            bias = View(B if b.size else Wf, 1, 1)
-            forward_cells(images(P, size_of(x)).at(i // C, c, 0, 0, 0), images(Wf, size_of(W)).at(c, 0, 0, 0, 0),
-                          bias.at(c, 0), b.size > 0, images(Y, size_of(y)).at(i // C, c, 0, 0, 0),
-                          _one_map(x, W, y), window(stride, dilation, groups, before, border))  # fmt: skip
+            forward_cells(X.at(n, c, 0, 0, 0), taps, first, b.size > 0, Y.at(n, c, 0, 0, 0), sizes, layer)
 
 
 @kernel
 def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
-    """dx from padded dy by the taps turned round; `framed` and `dpadded` are left as they are."""
-    C, D, H, width = dy.shape[1:]
-    Wf, dY, dX = W.reshape(-1), dy.reshape(-1), dx.reshape(-1)
-    kernel, out = W.shape[2:], dx.shape[2:]
-    taps, plane = kernel[0] * kernel[1] * kernel[2], out[0] * out[1] * out[2]
-    ws, room = (-kernel[1] * kernel[2], -kernel[2], -1), _padded(out, kernel, dilation)
-    front = (room[0] - out[0] - before[0], room[1] - out[1] - before[1], room[2] - out[2] - before[2])
-    finite = bounded(W.size, Wf, 0)
+    """dx from padded dy by the reversed taps; `framed` and `dpadded` are left as they are."""
+    C, layer, sizes = dy.shape[1], window(stride, dilation, groups, before, border), one_map(dx, W, dy)
+    dY, dX, weights = images_of(dy), images_of(dx), images_of(W)
+    bias, back, mirrored = View(W.reshape(-1), 1, 1), one_map(dy, W, dx), mirrored_window(layer, sizes.sums)
+    room = padded_size(back.out, back.sums, layer.dilation)
+    finite = bounded(W.size, W.reshape(-1), 0)
     for i in prange(dy.shape[0] * C):
-        w = i % C * taps
-        filter_map(dY, i * D * H * width, (D, H, width), front, room, Wf, w + taps - 1, ws, kernel, dilation,
-                   Wf, 0, 1, dX, i * plane, out)  # fmt: skip
+        n, c = i // C, i % C
+        taps = weights.at(c, 0, 0, 0, 0)
+        filter_map(dY.at(n, c, 0, 0, 0), reversed_taps(taps, sizes.sums), bias, ZERO, dX.at(n, c, 0, 0, 0), back,
+                   room, mirrored)  # fmt: skip
         if not finite:
-            at, w = i // C, i % C
-            backward_input_cells(images(dY, size_of(dy)).at(at, w, 0, 0, 0), images(Wf, size_of(W)).at(w, 0, 0, 0, 0),
-                                 images(dX, size_of(dx)).at(at, w, 0, 0, 0), _one_map(dx, W, dy),
-                                 window(stride, dilation, groups, before, border))  # fmt: skip
+            backward_input_cells(dY.at(n, c, 0, 0, 0), taps, dX.at(n, c, 0, 0, 0), sizes, layer)
 
 
 @kernel
 def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW[c, k] = sum over the batch and positions o of dy[n, c, o] x~[n, c, o + k d]."""
-    N, C = x.shape[:2]
-    P, dY, dWf = x.reshape(-1), dy.reshape(-1), dW.reshape(-1)
+    N, C, layer, sizes = x.shape[0], x.shape[1], window(stride, dilation, groups, before, border), one_map(x, dW, dy)
+    X, dY, weights = images_of(x), images_of(dy), images_of(dW)
     for c in prange(C):
-        weigh_maps(N, C, c, P, x.shape[2:], before, dilation, dY, dy.shape[2:], dWf, dW.shape[2:])
-        mend_weights(Block(c, 1, 0, 1, 0, dW[0, 0].size), x, padded, dy, dW,
-                     window(stride, dilation, groups, before, border))  # fmt: skip
+        weigh_map(N, X.at(0, c, 0, 0, 0), dY.at(0, c, 0, 0, 0), View(weights.at(c, 0, 0, 0, 0), 0, 1), sizes, layer)
+        mend_weights(Block(c, 1, 0, 1, 0, volume(sizes.sums)), x, padded, dy, dW, layer)
+
+
+# -- shapes ------------------------------------------------------------------------------------------------------------
+
+
+@helper
+def one_map(x, W, y):
+    """The shapes of one map, its taps and its result."""
+    return Sizes(group_size(size_of(x), x.shape[1]), size_of(W), group_size(size_of(y), x.shape[1]))
+
+
+@helper
+def reversed_taps(W, taps):
+    """A filter's taps from the last one back."""
+    last = W.at(0, 0, taps.depth - 1, taps.rows - 1, taps.columns - 1)
+    return Images(last, W.sample_stride, W.map_stride, -W.depth_stride, -W.row_stride, -W.column_stride)
+
+
+@helper
+def mirrored_window(layer, taps):
+    """The window of backward_input: with the padding that the taps reach beyond that of forward."""
+    before, dilation = layer.before, layer.dilation
+    opposite = Steps(
+        (taps.depth - 1) * dilation.depth - before.depth, (taps.rows - 1) * dilation.row - before.row,
+        (taps.columns - 1) * dilation.column - before.column,
+    )  # fmt: skip
+    return Window(layer.stride, dilation, opposite, layer.groups, layer.border)
+
+
+@helper
+def padded_size(out, taps, dilation):
+    """The shape of the map that `out` positions see."""
+    return Size(
+        1, out.depth + (taps.depth - 1) * dilation.depth, out.rows + (taps.rows - 1) * dilation.row,
+        out.columns + (taps.columns - 1) * dilation.column,
+    )  # fmt: skip
 
 
 @inlined
-def _three(T, t, row, V, KW, step, B, b, begin, Y, y, ys):
-    """A vector of positions in each of TALL rows, by three rows of KW taps: a row of the map is loaded once for all."""
-    tile = fill(B, b, 0, 1, TALL) if begin == 2 else zero(T, 1, TALL)
-    for k in range(KW):
-        tile = slide(tile, V, k, KW, load(T, t + k * step, 0, 1, SEEN, None, row))
-    store(Y, y, 0, tile, None, ys)
+def pad_zeros(X, size, P, room, before):
+    """P, a map of the size `room`, = the map X of a size with `before` zeros before it and zeros behind."""
+    pad_map(View(X, size.columns, 1), View(P, room.columns, 1), Padding(size, room, before, 0))
+
+
+# -- a map -------------------------------------------------------------------------------------------------------------
 
 
 @linked
-def filter_map(P: array, p, image: 3, before: 3, room: 3, W: array, w, ws: 3, kernel: 3, dilation: 3,
-               B: array, b, begin, Y: array, y, out: 3):  # fmt: skip
-    """Y[y :] = the filter W[w :], ws from tap to tap, at the positions `out` of the map P[p :], padded; see `plane`."""
-    T, M, V, terms = panel(P, ROOM), panel(P, ROOM), panel(P, TAPS), numbers(TAPS)
-    L = lanes(P)
-    RH, RW = room[1], room[2]
-    OD, OH, OW = out
-    K = kernel[0] * kernel[1] * kernel[2]
-    pad(P, p, image, T, 0, room, before, 0)
-    steps = (0, dilation[0] * RH * RW, dilation[1] * RW, dilation[2])
-    gather(1, 1, (1, kernel[0], kernel[1], kernel[2]), steps, W, w, (0, 0, ws[0], ws[1], ws[2]), V, 0, terms, 0)
-    three = 3 * kernel[2] == K and kernel[1] == 3 and dilation[1] == 1 and OH >= TALL
-    for d in range(OD):
-        if OW % L == 0 and three:
-            for i in range(0, OH, TALL):
-                ahead(P, p + (image[0] + d) * image[1] * image[2] + i * image[2], TALL * image[2])
-                h = min(i, OH - TALL)  # the last rows may begin earlier: some twice
-                for o in range(0, OW, L):
-                    _three(T, (d * RH + h) * RW + o, RW, V, kernel[2], dilation[2], B, b, begin, Y,
-                           y + (d * OH + h) * OW + o, OW)  # fmt: skip
-        elif OW % L == 0:
-            plane_of_one(T, d * RH * RW, RW, terms, 0, K, V, B, b, begin, Y, y + d * OH * OW, (0, OW), OH, OW)
+def filter_map(X: Images, W: Images, b: View, start, Y: Images, sizes: Sizes, room: Size, window: Window):
+    """Y = the taps W at all positions of the map X, padded; each sum begins with b[0, 0] or, if `start` is ZERO, 0."""
+    T, V, terms = stack_array(X, ROOM), stack_array(X, TAPS), numbers(TAPS)
+    taps, out, dilation = sizes.sums, sizes.out, window.dilation
+    P = images(T, room)
+    pad_zeros(X, sizes.image, P, room, window.before)
+    pack_weights(1, taps, W, every(P, dilation), View(V, 1, 1), terms, 0)
+    filled = out.columns % lanes(X) == 0
+    three = taps.depth == 1 and taps.rows == 3 and dilation.row == 1 and out.rows >= TALL
+    for d in range(out.depth):
+        plane, results = View(P.at(0, 0, d, 0, 0), room.columns, 1), View(Y.at(0, 0, d, 0, 0), Y.row_stride, 1)
+        if filled and three:
+            next_map = View(X.at(0, 1, d, 0, 0), X.row_stride, 1)
+            filter_by_three_rows(next_map, plane, View(V, taps.columns, 1), b, start, results, out, dilation)
+        elif filled:
+            filter_plane(plane, V, terms, b, start, results, sizes)
         else:
-            plane_of_one(T, d * RH * RW, 0, terms, 0, K, V, B, b, begin, M, 0, (0, 0), 1, (OH - 1) * RW + OW)
-            for h in range(OH):
-                move(Y, y + (d * OH + h) * OW, M, h * RW, OW)
+            filter_plane_as_row(plane, V, terms, b, start, results, sizes)
+
+
+@inlined
+def filter_by_three_rows(next_map, P, W, b, start, Y, out, dilation):
+    """A plane of Y by three rows of taps. The same plane of the next map is fetched into the cache meanwhile."""
+    for i in range(0, out.rows, TALL):
+        prefetch(next_map.row(i), TALL * next_map.row_stride)
+        h = min(i, out.rows - TALL)  # the last rows may begin earlier: some twice
+        for j in range(0, out.columns, lanes(P)):
+            three_rows(P.at(h, j), W, b, start, Y.at(h, j), dilation.column)
+
+
+@inlined
+def three_rows(P, W, b, start, Y, step):
+    """A vector of results in each of TALL rows, by three rows of taps W: each row of P is loaded once a column."""
+    tile = fill(b, 1, TALL) if start == BIAS else zeros(P, 1, TALL)
+    for k in range(W.row_stride):
+        tile = convolve_row(tile, W.column(k), load(Vectors(P.column(k * step), 0, P.row_stride), 1, SEEN))
+    store(Vectors(Y, 0, Y.row_stride), tile)
+
+
+@inlined
+def filter_plane(P, V, terms, b, start, Y, sizes):
+    """A plane of Y, whose rows fill their vectors."""
+    X, Z, out = Vectors(P, 1, P.row_stride), Vectors(Y, 0, Y.row_stride), sizes.out
+    rows_of_one(Terms(V, terms, 0, volume(sizes.sums)), X, b, Z, start, out.rows, out.columns)
+
+
+@inlined
+def filter_plane_as_row(P, V, terms, b, start, Y, sizes):
+    """A plane of Y, computed as one row as wide as the plane of P, from which the rows are copied."""
+    M, rows, columns = stack_array(P, ROOM), sizes.out.rows, sizes.out.columns
+    row = (rows - 1) * P.row_stride + columns
+    rows_of_one(Terms(V, terms, 0, volume(sizes.sums)), Vectors(P, 1, 0), b, Vectors(M, 0, 0), start, 1, row)
+    for h in range(rows):
+        copy_row(Y.row(h), View(M, 0, 1, h * P.row_stride), columns)
 
 
 @linked
-def weigh_maps(N, C, c, P: array, image: 3, before: 3, dilation: 3, dY: array, out: 3, dW: array, kernel: 3):
-    """dW of map c: the sum over N samples, as many at a time as there is room for."""
-    T, Z = panel(P, ROOM), panel(P, ROOM)
-    room = _padded(out, kernel, dilation)
-    RD, RH, RW = room
-    OD, OH, OW = out
-    _, KH, KW = kernel
-    volume, plane, cells, w = image[0] * image[1] * image[2], OD * OH * OW, RD * RH * RW, c * kernel[0] * KH * KW
-    for k in range(kernel[0] * KH * KW):
-        dW[w + k] = 0
-    some = max(1, ROOM // cells)
-    filled = OW % lanes(P) == 0
-    for n in range(0, N, some):
-        count = min(some, N - n)
-        for s in range(count):
-            i = (n + s) * C + c
-            pad(P, i * volume, image, T, s * cells, room, before, 0)
+def weigh_map(N, X: Images, dY: Images, dW: View, sizes: Sizes, window: Window):
+    """dW[0, k] of a map: the sum over N samples, of which as many as there is room for are padded at once."""
+    taps, out = sizes.sums, sizes.out
+    room = padded_size(out, taps, window.dilation)
+    P, Z = images(stack_array(X, ROOM), room), images(stack_array(X, ROOM), room)
+    for k in range(volume(taps)):
+        dW[0, k] = 0
+    filled = out.columns % lanes(X) == 0
+    at_once = max(1, ROOM // volume(room))
+    for n in range(0, N, at_once):
+        samples = min(at_once, N - n)
+        for s in range(samples):
+            pad_zeros(X.at(n + s, 0, 0, 0, 0), sizes.image, P.at(s, 0, 0, 0, 0), room, window.before)
             if not filled:
-                pad(dY, i * plane, out, Z, s * cells, room, (0, 0, 0), 0)
-        for d in range(OD):
-            for k in range(kernel[0] * KH):
-                t = ((d + k // KH * dilation[0]) * RH + k % KH * dilation[1]) * RW
-                if filled:
-                    rows_of_taps(KW, count, dY, (n * C + c) * plane + d * OH * OW, (C * plane, 0, OW), T, t,
-                                 (cells, RW), dilation[2], OH, OW, dW, w + k * KW, 0, 1)  # fmt: skip
-                else:
-                    rows_of_taps(KW, count, Z, d * RH * RW, (cells, 0, 0), T, t, (cells, 0), dilation[2], 1,
-                                 (OH - 1) * RW + OW, dW, w + k * KW, 0, 1)  # fmt: skip
+                pad_zeros(dY.at(n + s, 0, 0, 0, 0), out, Z.at(s, 0, 0, 0, 0), room, Steps(0, 0, 0))
+        if filled:
+            weigh_rows(samples, P, dY.at(n, 0, 0, 0, 0), dW, taps, out, window.dilation)
+        else:  # a plane is one row, in which zeros lie between the deltas' rows
+            row = Size(1, out.depth, 1, (out.rows - 1) * room.columns + out.columns)
+            weigh_rows(samples, P, Z, dW, taps, row, window.dilation)
+
+
+@inlined
+def weigh_rows(samples, P, dY, dW, taps, out, dilation):
+    """dW[0, k] += sum over samples and `out` positions of deltas times the padded maps P."""
+    over = Positions(samples, out.rows, out.columns)
+    row = Images(P, P.sample_stride, dilation.column, P.depth_stride, P.row_stride, 1)  # maps are the taps of a row
+    for d in range(out.depth):
+        for k in range(taps.depth * taps.rows):
+            cells = row.at(0, 0, d + k // taps.rows * dilation.depth, k % taps.rows * dilation.row, 0)
+            add_terms_of_one(taps.columns, over, cells, dY.at(0, 0, d, 0, 0), dW.column(k * taps.columns))

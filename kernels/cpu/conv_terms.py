@@ -111,6 +111,21 @@ def images(data, size, first=0):
     return Images(data, size.maps * each, each, size.rows * size.columns, size.columns, 1, first)
 
 
+@helper
+def images_of(array):
+    """A view of an array (N, C, D, H, W)."""
+    return images(array.reshape(-1), size_of(array))
+
+
+@helper
+def every(P, step):
+    """The cells of a view of images that lie `step` apart."""
+    return Images(
+        P, P.sample_stride, P.map_stride, P.depth_stride * step.depth, P.row_stride * step.row,
+        P.column_stride * step.column,
+    )  # fmt: skip
+
+
 @linked
 def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, first):
     """V[k, r] = W of result r and term k, then zeros to the end of the row; terms[k] = where in P the term lies.

@@ -7,159 +7,186 @@ groups: its first axis counts the *input* maps of this layer, its second the out
 PyTorch). So forward is conv's backward_input, backward_input is conv's forward, and backward_weight is conv's with x
 and dy in each other's place. Shapes: x (N, F, *out), y (N, C, *in), padded (N, C, *padded in) or size 0.
 
-Parallel plan: as in conv.py, but backward_weight loops over the output maps c: an iteration pads dy[:, c] and owns
-dW[:, c - g m]. The gradient of b is conv.backward_bias.
+backward_input runs on conv's register tiles. The other two are plain loops over rows, which LLVM vectorises where the
+stride is 1. Each pass over a row takes four products: forward adds four filters to a row of y, backward_weight sums
+four taps. Filters that make no four go one by one: a weight of 0 in place of the missing ones would make NaN of an
+infinite number.
 
-backward_input runs on conv's register tiles. The other two are plain loops: an image is a flat array, a tap a fixed
-offset into it; four products are added in one pass along a row, which LLVM vectorises where the stride is 1. Filters
-that make no four go one by one: a weight of 0 in place of the missing ones would make NaN of an infinite number.
-Indices are unsigned (uintp), or Numba would test each for "counted from the end".
+No race: iterations of forward and backward_input own a sample; an iteration of backward_weight owns an output map c: it
+pads dy[:, c] and writes dW[:, c - g m]. The gradient of b is conv.backward_bias.
 """
 
-from numba import prange, uintp
+from numba import prange
 
-from ..compiler.kernel import add, helper, kernel
-from .conv_cells import bounded, forward_by_cells, mend_weights
-from .conv_terms import Block, Share, window
-from .conv_tiles import forward_tiles
+from ..compiler.kernel import add, helper, inlined, kernel, linked
+from .conv_by_position import forward_by_position
+from .conv_cells import bounded, forward_by_cells, group_size, mend_weights
+from .conv_terms import Block, Share, Sizes, Window, every, images_of, size_of, volume, window
 from .padding import fold, pad_maps
+from .view import Images, View
 
-SAMPLES = 64  # whose sums are added up before they are added to the sum of all
+SAMPLES = 64  # samples whose sums are added up before they are added to the sum of all: the error grows with its terms
 
 
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
-    """y = conv's adjoint applied to x, plus b; `padded` is working space."""
-    N, C, D, H, width = y.shape
-    image = padded if padded.size else y
-    for n in prange(N):
-        _spread(n, W, x, image, stride, dilation, groups)
+    """y = conv's adjoint applied to x, plus b; `padded` is scratch."""
+    image, layer = padded if padded.size else y, window(stride, dilation, groups, before, border)
+    X, weights, Y = images_of(x), images_of(W), images_of(image)
+    C, m, each = y.shape[1], W.shape[1], W.shape[0] // groups
+    sizes = Sizes(size_of(image), size_of(W), group_size(size_of(x), groups))
+    for n in prange(y.shape[0]):
+        for c in range(C):
+            f = c // m * each  # the first filter of this map's group
+            spread_maps(X.at(n, f, 0, 0, 0), weights.at(f, c % m, 0, 0, 0), Y.at(n, c, 0, 0, 0), sizes, layer)
         if padded.size:
             fold(n, padded, y, before, border)
         if b.size:
-            for c in range(C):
-                for d in range(D):
-                    for h in range(H):
-                        for w in range(width):
-                            y[n, c, d, h, w] += b[c]
+            add_bias(images_of(y).at(n, 0, 0, 0, 0), b, size_of(y))
 
 
 @kernel
 def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border):
     """dx = conv applied to dy."""
-    image = dpadded if dpadded.size else dy
-    P, Wf, dX = image.reshape(-1), W.reshape(-1), dx.reshape(-1)
-    shapes, C = (image.shape[1:], W.shape[1:], dx.shape[1:]), dy.shape[1]
-    volume = C * image.shape[2] * image.shape[3] * image.shape[4]
+    image, layer = dpadded if dpadded.size else dy, window(stride, dilation, groups, before, border)
+    X, C, none = images_of(image), dy.shape[1], W.reshape(-1)[:0]  # no bias
     for n in prange(dx.shape[0]):
         pad_maps(n * C, (n + 1) * C, 1, dy, dpadded, before, border)
-        forward_tiles(n, 1, P, n * volume, shapes[0], Wf, shapes[1], Wf, False, dX, shapes[2], stride, dilation, groups,
-                      0, W.shape[0] // groups)  # fmt: skip
-        if dpadded.size and border == 0 and not bounded(W.size, Wf, 0):
-            forward_by_cells(Share(n, n + 1, 0, W.shape[0] // groups), dy, W, Wf[:0], dx,
-                             window(stride, dilation, groups, before, border))  # fmt: skip
+        sample = Share(n, n + 1, 0, W.shape[0] // groups)
+        forward_by_position(sample, X.at(n, 0, 0, 0, 0), W, none, dx, layer)
+        if dpadded.size and border == 0 and not bounded(W.size, W.reshape(-1), 0):
+            forward_by_cells(sample, dy, W, none, dx, layer)
 
 
 @kernel
 def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border):
     """dW[f, a, k] = sum over the batch and positions o of x[n, f, o] dy~[n, g m + a, o s + k d]."""
-    N, F = x.shape[:2]
-    m, each = dW.shape[1], F // groups
-    image = dpadded if dpadded.size else dy
-    for c in prange(dy.shape[1]):
-        pad_maps(c, N * dy.shape[1], dy.shape[1], dy, dpadded, before, border)
+    image, layer = dpadded if dpadded.size else dy, window(stride, dilation, groups, before, border)
+    X, dY = images_of(x), images_of(image)
+    weights, sizes = images_of(dW), Sizes(size_of(image), size_of(dW), size_of(x))
+    N, C, m, each = x.shape[0], dy.shape[1], dW.shape[1], x.shape[1] // groups
+    for c in prange(C):
+        pad_maps(c, N * C, C, dy, dpadded, before, border)
         for f in range(c // m * each, (c // m + 1) * each):
-            _products(image, c, 1, x, f, dW, f, c % m, stride, dilation)
-        mend_weights(Block(c // m * each, each, c % m, 1, 0, dW[0, 0].size), dy, dpadded, x, dW,
-                     window(stride, dilation, groups, before, border))  # fmt: skip
+            sum_taps(N, X.at(0, f, 0, 0, 0), dY.at(0, c, 0, 0, 0), View(weights.at(f, c % m, 0, 0, 0), 0, 1), sizes,
+                     layer)  # fmt: skip
+        mend_weights(Block(c // m * each, each, c % m, 1, 0, volume(sizes.sums)), dy, dpadded, x, dW, layer)
 
 
-# -- the loops ---------------------------------------------------------------------------------------------------------
+# -- forward -----------------------------------------------------------------------------------------------------------
+
+
+@linked
+def spread_maps(X: Images, W: Images, Y: Images, sizes: Sizes, window: Window):
+    """The map Y = what the maps X of its group give back to it, each by its filter: the adjoint of a correlation."""
+    filters = sizes.out.maps
+    for j in range(volume(sizes.image)):
+        Y[0, 0, 0, 0, j] = 0.0
+    for f in range(0, filters - filters % 4, 4):
+        spread_four(X.at(0, f, 0, 0, 0), W.at(f, 0, 0, 0, 0), Y, sizes, window)
+    for f in range(filters - filters % 4, filters):
+        spread_one(X.at(0, f, 0, 0, 0), W.at(f, 0, 0, 0, 0), Y, sizes, window)
+
+
+def spread(add_to_row):
+    """Y[o s + k d] += X[o] W[k] for all taps k and positions o, a row of positions at a time by `add_to_row`."""
+
+    @inlined
+    def spread_rows(X, W, Y, sizes, window):
+        taps, out, met = sizes.sums, sizes.out, every(Y, window.dilation)
+        each = volume(out)  # X.map_stride, with which a row of vectors takes three instructions more
+        for k in range(volume(taps)):
+            cells = every(Y.at(0, 0, 0, 0, offset(k, taps, met)), window.stride)
+            weights = View(W.at(0, 0, 0, 0, k), W.sample_stride, 1)
+            for d in range(out.depth):
+                for h in range(out.rows):
+                    row = View(cells.at(0, 0, d, h, 0), 0, cells.column_stride)
+                    add_to_row(row, View(X.at(0, 0, d, h, 0), each, 1), weights, out.columns)
+
+    return spread_rows
+
+
+@inlined
+def add_four(y, X, w, columns):
+    """A row y += four rows of X, each times its weight."""
+    w0, w1, w2, w3 = w[0, 0], w[1, 0], w[2, 0], w[3, 0]
+    x0, x1, x2, x3 = X, X.row(1), X.row(2), X.row(3)
+    for j in range(columns):
+        y[0, j] += w0 * x0[0, j] + w1 * x1[0, j] + w2 * x2[0, j] + w3 * x3[0, j]
+
+
+@inlined
+def add_one(y, X, w, columns):
+    """A row y += a row X times its weight."""
+    w0 = w[0, 0]
+    for j in range(columns):
+        y[0, j] += w0 * X[0, j]
+
+
+spread_four, spread_one = spread(add_four), spread(add_one)
 
 
 @helper
-def _offset(tap, kernel, dilation, image):
-    """Flat offset of a tap, counted over (a, k_1, k_2, k_3), in a padded image (D, H, W)."""
-    KD, KH, KW = kernel
-    D, H, W = image
-    a, d, h, w = tap // (KD * KH * KW), tap // (KH * KW) % KD, tap // KW % KH, tap % KW
-    return ((a * D + d * dilation[0]) * H + h * dilation[1]) * W + w * dilation[2]
+def add_bias(Y, b, size):
+    """Add its bias to each map of a sample."""
+    for c in range(size.maps):
+        for j in range(volume(size)):
+            Y[0, c, 0, 0, j] += b[c]
 
 
-@helper
-def _spread(n, W, dy, dx, stride, dilation, groups):
-    """dx[n] = the adjoint of _correlate applied to dy[n]: every dy goes back to where its taps came from."""
-    F, OD, OH, OW = dy.shape[1:]
-    C, D, H, width = dx.shape[1:]
-    m, KD, KH, KW = W.shape[1:]
-    zero = W.dtype.type(0)
-    deltas, images = dy.reshape(-1), dx.reshape(-1)
-    step, plane = uintp(stride[2]), uintp(OD * OH * OW)
-    each = F // groups
-    for c in range(C):
-        start = (n * C + c) * D * H * width
-        for j in range(uintp(start), uintp(start + D * H * width)):
-            images[j] = zero
-        first, rest = c // m * each, each % 4  # filters of this group; those that make no four go one by one
-        for i in range(each // 4 + rest):
-            four = i < each // 4
-            f = first + (4 * i if four else each - rest + i - each // 4)
-            for t in range(KD * KH * KW):
-                kd, kh, kw = t // (KH * KW), t // KW % KH, t % KW
-                p = start + _offset(t, W.shape[2:], dilation, dx.shape[2:])
-                for d in range(OD):
-                    for h in range(OH):
-                        q = uintp(p + (d * stride[0] * H + h * stride[1]) * width)
-                        z = uintp((((n * F + f) * OD + d) * OH + h) * OW)
-                        if four:
-                            u0, u1 = W[f, c % m, kd, kh, kw], W[f + 1, c % m, kd, kh, kw]
-                            u2, u3 = W[f + 2, c % m, kd, kh, kw], W[f + 3, c % m, kd, kh, kw]
-                            z1, z2, z3 = z + plane, z + plane + plane, z + plane + plane + plane
-                            for j in range(uintp(OW)):
-                                images[q + j * step] += (
-                                    u0 * deltas[z + j] + u1 * deltas[z1 + j] + u2 * deltas[z2 + j] + u3 * deltas[z3 + j]
-                                )
-                        else:
-                            u0 = W[f, c % m, kd, kh, kw]
-                            for j in range(uintp(OW)):
-                                images[q + j * step] += u0 * deltas[z + j]
+# -- backward to the weights -------------------------------------------------------------------------------------------
 
 
-@helper
-def _products(x, channel, m, dy, f, dW, row, column, stride, dilation):
-    """dW[row, column : column + m] = sum over batch and positions of dy[:, f] times x[:, channel : channel + m].
+@linked
+def sum_taps(N, X: Images, dY: Images, dW: View, sizes: Sizes, window: Window):
+    """dW[0, k] of a map X and a map dY: sums of rows, then of SAMPLES samples, then of all; four taps at a time."""
+    taps, nothing = sizes.sums, (0.0, 0.0, 0.0, 0.0)
+    last, cells, met = volume(taps) - 1, every(dY, window.stride), every(dY, window.dilation)
+    for k in range(0, last + 1, 4):
+        k1, k2, k3 = min(k + 1, last), min(k + 2, last), min(k + 3, last)
+        at = offset(k, taps, met), offset(k1, taps, met), offset(k2, taps, met), offset(k3, taps, met)
+        total = nothing
+        for n in range(0, N, SAMPLES):
+            total = plus(total, sum_samples(n, min(N, n + SAMPLES), X, cells, at, sizes.out, nothing))
+        dW[0, k], dW[0, k1], dW[0, k2], dW[0, k3] = total
 
-    Rows are summed, then those of SAMPLES samples, then all.
-    """
-    N, F, OD, OH, OW = dy.shape
-    C, D, H, width = x.shape[1:]
-    volume = dW[0, 0].size
-    taps = m * volume
-    weights, images, deltas = dW.reshape(-1), x.reshape(-1), dy.reshape(-1)
-    first = (row * dW.shape[1] + column) * volume
-    step, zero = uintp(stride[2]), dW.dtype.type(0)
-    for t in range(0, taps, 4):
-        t1, t2, t3 = min(t + 1, taps - 1), min(t + 2, taps - 1), min(t + 3, taps - 1)
-        p0 = _offset(t, dW.shape[2:], dilation, x.shape[2:])
-        p1 = _offset(t1, dW.shape[2:], dilation, x.shape[2:])
-        p2 = _offset(t2, dW.shape[2:], dilation, x.shape[2:])
-        p3 = _offset(t3, dW.shape[2:], dilation, x.shape[2:])
-        s0 = s1 = s2 = s3 = zero
-        for block in range(0, N, SAMPLES):
-            b0 = b1 = b2 = b3 = zero
-            for i in range(min(N - block, SAMPLES) * OD):
-                n, d = block + i // OD, i % OD
-                for h in range(OH):
-                    at = (((n * C + channel) * D + d * stride[0]) * H + h * stride[1]) * width
-                    q0, q1, q2, q3 = uintp(p0 + at), uintp(p1 + at), uintp(p2 + at), uintp(p3 + at)
-                    z = uintp((((n * F + f) * OD + d) * OH + h) * OW)
-                    r0 = r1 = r2 = r3 = zero
-                    for j in range(uintp(OW)):
-                        delta = deltas[z + j]
-                        r0 = add(r0, delta * images[q0 + j * step])
-                        r1 = add(r1, delta * images[q1 + j * step])
-                        r2 = add(r2, delta * images[q2 + j * step])
-                        r3 = add(r3, delta * images[q3 + j * step])
-                    b0, b1, b2, b3 = b0 + r0, b1 + r1, b2 + r2, b3 + r3
-            s0, s1, s2, s3 = s0 + b0, s1 + b1, s2 + b2, s3 + b3
-        weights[first + t], weights[first + t1], weights[first + t2], weights[first + t3] = s0, s1, s2, s3
+
+@inlined
+def sum_samples(first, end, X, cells, at, out, nothing):
+    """Four sums over samples from `first` to before `end`: of X times the cells that lie `at` behind its own."""
+    total = nothing
+    for i in range((end - first) * out.depth):
+        n, d = first + i // out.depth, i % out.depth
+        for h in range(out.rows):
+            x, p = View(X.at(n, 0, d, h, 0), 0, 1), View(cells.at(n, 0, d, h, 0), 1, cells.column_stride)
+            total = plus(total, sum_row(x, p, at, out.columns, nothing))
+    return total
+
+
+@inlined
+def sum_row(x, p, at, columns, nothing):
+    """Four sums over a row of x times the cells that lie `at` behind those of the row p."""
+    (s0, s1, s2, s3), p0, p1, p2, p3 = nothing, p.row(at[0]), p.row(at[1]), p.row(at[2]), p.row(at[3])
+    for w in range(columns):
+        delta = x[0, w]
+        s0 = add(s0, delta * p0[0, w])
+        s1 = add(s1, delta * p1[0, w])
+        s2 = add(s2, delta * p2[0, w])
+        s3 = add(s3, delta * p3[0, w])
+    return s0, s1, s2, s3
+
+
+@inlined
+def plus(a, b):
+    """The sums of four numbers and four numbers."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+
+
+# -- both --------------------------------------------------------------------------------------------------------------
+
+
+@inlined
+def offset(k, taps, P):
+    """How far behind the cell of the first tap that of tap k lies, in images P with a cell for each tap."""
+    d, h, w = k // (taps.rows * taps.columns), k // taps.columns % taps.rows, k % taps.columns
+    return d * P.depth_stride + h * P.row_stride + w * P.column_stride

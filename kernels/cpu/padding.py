@@ -123,16 +123,6 @@ def pad_map_and_sum(P, T, how, sums, begun):
     _pad_and_sum(P, T, how, sums)
 
 
-@inlined
-def keep_sums(total, squares, sums, begun):
-    """The two vectors of `sums` become the two totals, lane by lane; or get them added, if begun."""
-    L = lanes(sums)
-    if begun:
-        total, squares = total + load(sums, 1, 1), squares + load(sums.column(L), 1, 1)
-    store(sums, total)
-    store(sums.column(L), squares)
-
-
 @helper
 def pad_maps(first, last, step, x, padded, before, border):
     """`pad_map` of every `step`-th map, counted over all samples, where anything is padded."""
@@ -192,43 +182,3 @@ def pad_and_dilate(dY: Images, U: Images, out: Size, padded: Size, gaps: Steps, 
                 target = View(place, 0, gaps.column)
                 for w in range(out.columns):
                     target[0, w] = row[0, w]
-
-
-# -- former forms, for files that are not written on views ---------------------------------------------------------
-
-
-@inlined
-def move(T, t, P, p, count):
-    """T[t : t + count] = P[p : p + count]: `copy_row`."""
-    copy_row(View(T, 0, 1, t), View(P, 0, 1, p), count)
-
-
-@inlined
-def _padding(image, room, before, border):
-    return Padding(Size(1, image[0], image[1], image[2]), Size(1, room[0], room[1], room[2]), steps(before), border)
-
-
-@inlined
-def pad(P, p, image, T, t, room, before, border):
-    """The map T[t :] of shape `room` = the map P[p :] of shape `image` with its border: `pad_map`."""
-    pad_map(View(P, image[2], 1, p), View(T, room[2], 1, t), _padding(image, room, before, border))
-
-
-@inlined
-def pad_and_sum(P, p, image, T, t, room, before, border, S, s, begun):
-    """`pad`, with sums of |x| and x^2 at S[s:]: `pad_map_and_sum`."""
-    how = _padding(image, room, before, border)
-    pad_map_and_sum(View(P, image[2], 1, p), View(T, room[2], 1, t), how, View(S, 0, 1, s), begun)
-
-
-@inlined
-def add_sums(total, squares, S, s, begun):
-    """The vectors at S[s] and behind it become the two sums: `keep_sums`."""
-    keep_sums(total, squares, View(S, 0, 1, s), begun)
-
-
-@inlined
-def frame(dY, y, out, U, u, framed, stride, edge):
-    """U = dY, spread by the stride, with `edge` zeros before it and the rest behind: `pad_and_dilate`."""
-    results, room = Size(out[0], out[1], out[2], out[3]), Size(framed[0], framed[1], framed[2], framed[3])
-    pad_and_dilate(images(dY, results, y), images(U, room, u), results, room, steps(stride), steps(edge))

@@ -35,11 +35,12 @@ from numba import prange
 
 from ..compiler.kernel import helper, kernel
 from .conv import SAMPLE, SAMPLES, blocks, held, share, splits
+from .conv_by_position import forward_by_position
+from .conv_by_position_gradient import backward_weight_block
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
-from .conv_terms import Block, Share, Size, images, size_of, volume, window
-from .conv_tiles import backward_input_tiles, forward_tiles
-from .conv_tiles import products as plain_products
-from .padding import fold, pad_and_sum
+from .conv_input_by_position import backward_input_by_position
+from .conv_terms import Block, Share, Size, Steps, images, size_of, steps, volume, window
+from .padding import Padding, fold, pad_map_and_sum
 from .tile import lanes, numbers, pointer
 from .view import Images, Vectors, View
 from .winograd_gradient import PAIRS, SQUARE, gradient
@@ -52,7 +53,7 @@ from .words import stack_array
 @kernel
 def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
-    whole = padded if padded.size else x
+    whole, layer = padded if padded.size else x, window(stride, dilation, groups, before, border)
     N, image, out, L = y.shape[0], size_of(whole), size_of(y), lanes(x)
     P, Wf, B, Yf = whole.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
     taps, bias, Y = images(Wf, size_of(W)), View(B, 1, 1), images(Yf, out)
@@ -72,10 +73,10 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
         for n in range(part.first, part.end):
             uneven(S, n - part.first, each, part.filters * image.maps * 9, plain)
             if plain[0]:
-                forward_tiles(n, 1, source, 0 if own else n * each, whole.shape[1:], Wf, W.shape[1:], B, b.size > 0,
-                              Yf, y.shape[1:], stride, dilation, groups, part.filter, part.filters)  # fmt: skip
+                sample = Share(n, n + 1, part.filter, part.filters)
+                forward_by_position(sample, images(source, image, 0 if own else n * each), W, b, y, layer)
         if plain[0] and padded.size and border == 0 and not bounded(W.size, Wf, 0):
-            forward_by_cells(part, x, W, b, y, window(stride, dilation, groups, before, border))
+            forward_by_cells(part, x, W, b, y, layer)
 
 
 @kernel
@@ -83,9 +84,10 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
     inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
     whole, (_, top, left) = (dx, before) if inside else (dpadded, (0, 0, 0))
+    layer = window(stride, dilation, groups, (0, top, left), border)
     N, image, out, frame, L = dy.shape[0], size_of(whole), size_of(dy), size_of(framed), lanes(W)
-    Wf, dY, Z, dXf = W.reshape(-1), dy.reshape(-1), framed.reshape(-1), whole.reshape(-1)
-    taps = Images(Wf, 9, image.maps * 9, 0, -3, -1, 8)  # turned round; results are maps, summed are filters
+    Wf, Z, dXf = W.reshape(-1), framed.reshape(-1), whole.reshape(-1)
+    taps = Images(Wf, 9, image.maps * 9, 0, -3, -1, 8)  # reversed; results are maps, filters are summed
     deltas = Size(frame.maps, 1, frame.rows - top, frame.columns - left)  # those that the results meet
     dX, bias = images(dXf, image), View(Wf, 1, 1)  # no bias
     T, transformed, summed = stack_array(W, SAMPLE), stack_array(W, WEIGHTS), stack_array(W, SUMMED)
@@ -107,12 +109,10 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
         for n in range(first, end):
             uneven(S, n - first, out.maps * volume(out), W.size, plain)
             if plain[0]:
-                backward_input_tiles(n, 1, Wf, W.shape[1:], dY, dy.shape[1:], T if near else pointer(Z),
-                                     0 if near else n * each, framed.shape[1:], dXf, whole.shape[1:],
-                                     stride, dilation, groups, (0, top, left))  # fmt: skip
+                deltas_of = images(T if near else pointer(Z), frame, 0 if near else n * each)
+                backward_input_by_position(n, n + 1, W, dy, deltas_of, frame, whole, layer)
         if plain[0] and not bounded(W.size, Wf, 0):
-            backward_input_by_cells(first, end, W, dy, whole,
-                                    window(stride, dilation, groups, (0, top, left), border))  # fmt: skip
+            backward_input_by_cells(first, end, W, dy, whole, layer)
         if not inside:
             for n in range(first, end):
                 fold(n, dpadded, dx, before, border)
@@ -121,9 +121,9 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 @kernel
 def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
     """dW = sum over the batch and tiles of G^T [(B^T d B) . (A dy A^T)] G."""
-    whole = padded if padded.size else x
+    whole, layer = padded if padded.size else x, window(stride, dilation, groups, before, border)
     N, out, image = dy.shape[0], size_of(dy), size_of(whole)
-    F, C, plane, cells = out.maps, image.maps, volume(out), volume(image)
+    F, C = out.maps, image.maps
     P, dYf, dWf = whole.reshape(-1), dy.reshape(-1), dW.reshape(-1)
     X, dY, taps = images(P, image), images(dYf, out), Vectors(dWf, C * 9, 9)
     some = SQUARE if F * C >= 4 * SQUARE * SQUARE else SQUARE // 2  # smaller blocks where there are few
@@ -136,11 +136,10 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
         many = found[0] > R * K // 8  # the whole block then, rather than pair by pair
         for i in range(1 if many else found[0]):
             r, k = (0, 0) if many else (found[i + 1] // SQUARE, found[i + 1] % SQUARE)
-            plain_products(R if many else 1, K if many else 1, 0, 3, N, dYf, (f + r) * plane, dy.shape[1:],
-                           P, (c + k) * cells, whole.shape[1:], stride, dilation, (1, 3, 3),
-                           dWf, ((f + r) * C + c + k) * 9, (C * 9, 9))  # fmt: skip
+            part = Block(f + r, R if many else 1, c + k, K if many else 1, 0, 9)
+            backward_weight_block(part, whole, dy, dW, layer)
         if found[0]:
-            mend_weights(Block(f, R, c, K, 0, 9), x, padded, dy, dW, window(stride, dilation, groups, before, border))
+            mend_weights(Block(f, R, c, K, 0, 9), x, padded, dy, dW, layer)
 
 
 # -- padding, and the sums of the rule in passing ----------------------------------------------------------------------
@@ -149,22 +148,25 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
 @helper
 def pad_share(run, part, x, padded, T, before, border, summed):
     """`conv.pad_share`, and the sums (winograd_rule.py) over each of the samples, the first of which has row 0."""
-    C, L, X, P, S = x.shape[1], lanes(x), x.reshape(-1), padded.reshape(-1), View(summed, 2 * lanes(x), 1)
-    own, cells, room = run > 0 and padded.size > 0, x[0, 0].size, padded[0, 0].size
+    how, C = Padding(size_of(x), size_of(padded), steps(before), border), x.shape[1]
+    P, S, each = View(x, how.image.columns, 1), View(summed, 2 * lanes(x), 1), volume(how.image)
+    own = run > 0 and padded.size > 0
+    to = View(T if own else pointer(padded), how.padded.columns, 1)
     for i in range((part.end - part.first) * C):
         s, m = i // C, part.first * C + i
         if padded.size and (own or run == 0):
-            pad_and_sum(X, m * cells, x.shape[2:], T if own else pointer(P), (i if own else m) * room,
-                        padded.shape[2:], before, border, summed, 2 * L * s, i % C > 0)  # fmt: skip
+            target = to.row((i if own else m) * how.padded.rows)
+            pad_map_and_sum(P.row(m * how.image.rows), target, how, S.row(s), i % C > 0)
         elif i % C == 0:
-            sums(C * cells, View(X, 1, 1, m * cells), S.row(s))
+            sums(C * each, View(x, 1, 1, m * each), S.row(s))
     return own
 
 
 @helper
 def pad_deltas(first, count, dy, framed, T, t, summed, s):
     """T = the deltas of `count` samples between two zeros on every side, and their sums from row s on."""
-    F, L, dY, plane, room = dy.shape[1], lanes(dy), dy.reshape(-1), dy[0, 0].size, framed[0, 0].size
+    how, F = Padding(size_of(dy), size_of(framed), Steps(0, 2, 2), 0), dy.shape[1]
+    dY, to, S = View(dy, how.image.columns, 1), View(T, how.padded.columns, 1, t), View(summed, 2 * lanes(dy), 1)
     for i in range(count * F):
-        pad_and_sum(dY, (first * F + i) * plane, dy.shape[2:], T, t + i * room, framed.shape[2:], (0, 2, 2), 0,
-                    summed, 2 * L * (s + i // F), i % F > 0)  # fmt: skip
+        map = dY.row((first * F + i) * how.image.rows)
+        pad_map_and_sum(map, to.row(i * how.padded.rows), how, S.row(s + i // F), i % F > 0)
