@@ -21,8 +21,6 @@ LATER = [
     "network",
     "program",
     "tests/test_conv_kernels.py",
-    "tests/test_matrix.py",
-    "tests/test_pooling_kernels.py",
     "training",
 ]
 BANNED = [
