@@ -206,6 +206,6 @@ def test_leftovers_do_not_disturb(process, whole, tmp_path):
 
 
 def test_how_many_steps_are_taken_at_once_leaves_no_trace(process, whole, tmp_path):
-    """The number of steps depends on the machine; here each step is called separately."""
+    """The number of steps in one call depends on the machine; here each step is a call."""
     assert process(tmp_path / "run", step=10**9) == 0
     assert kept(tmp_path / "run") == kept(whole[0])

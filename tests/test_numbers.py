@@ -276,7 +276,7 @@ def test_a_schedule_that_gives_no_rates(given):
 
 
 def test_a_last_step_that_leaves_no_number():
-    """The last theta is not checked by a loss."""
+    """No loss is computed from the theta that the last step leaves."""
     made = compose("dense(2, init='constant(1)')", (3,))
     with pytest.raises(DivergenceError, match="theta is not finite after step 1"):
         made.fit(X * 1e10, np.ones((4, 2)), loss="mse", optimizer="sgd(lr=1e38)", epochs=1)

@@ -429,7 +429,7 @@ class Canary:
                 self.roots[id(getattr(self.run, variable))] = program.plan.storage.of(ref)
 
     def check(self, what, slot, n0, n1, before, after):
-        """Count an array that a kernel does not change as read (or there was nothing to write)."""
+        """Compare an array that a kernel did not change, so that it may have read it, with the numbers last written."""
         root = self.roots[id(slot)]
         rows = range(n0, n1) if slot.per_sample else (0,)
         for i, old, new in zip(rows, before, after, strict=True) if slot.per_sample else [(0, before, after)]:
@@ -618,7 +618,7 @@ def test_a_table_first_and_memory_last():
 
 @pytest.mark.parametrize("one, two", [("leaky_relu(0.1)", "leaky_relu(0.2)"), ("dropout(0.1)", "dropout(0.2)")])
 def test_an_option_is_in_the_text(one, two):
-    """The text contains the seed, though no call passes it: the text is the key of compiled programs."""
+    """The text contains options, though no call passes them: it is the key of compiled programs."""
     texts = [program_of(f"dense(3) {spec} dense(2)", (3,)).source for spec in (one, two)]
     assert texts[0] != texts[1]
     assert len({re.sub(r"0\.[12]\b", "", text) for text in texts}) == 1

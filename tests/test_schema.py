@@ -287,7 +287,7 @@ BYTES = np.random.default_rng(0).integers(0, 256, (32, 16)).astype(np.uint8)
     ],
 )
 def test_arrays_of_another_kind_or_range(small, training, later, fits):
-    """The sentence of net.predict, net.evaluate and the validation set of net.fit is the same."""
+    """net.predict, net.evaluate and the validation set of net.fit accept and refuse the same."""
     fitted(small, training)
     calls = [
         lambda: small.predict(later),

@@ -262,7 +262,7 @@ def test_batches_have_the_size_that_was_asked():
 
 
 def test_at_most_eight_arenas():
-    """Arenas for batches of any size, and after more than eight at once."""
+    """At most eight stay, for batches of any size and after more than eight calls at once."""
     net, (x, _) = network(), samples(128)
     for size in range(1, 129):
         net.forward(x[:size])

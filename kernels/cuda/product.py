@@ -155,7 +155,10 @@ def multiply(A, B, bias, C, M, N, K, columns_of=None, rows_of=None, groups=1, gr
         return launch(code, grid, tile.threads, A.array, B.array, bias, C, out, x, y, places, sizes, steps, jumps)
 
     def joined(finish=None, kept=True, out=C, x=C, y=C):
-        code, sizes = _joining(by_row, tables[2], finish, kept), (M, N, groups, splits, group, places.size - M - N - 1)
+        code, sizes = (
+            _join_kernel(by_row, tables[2], finish, kept),
+            (M, N, groups, splits, group, places.size - M - N - 1),
+        )
         return launch(code, blocks(M * N * groups), THREADS, shares, bias, C, out, x, y, places, sizes)
 
     if splits == 1:
@@ -182,9 +185,9 @@ def _product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, s
     A_EACH, B_EACH = ROWS * DEPTH // THREADS, COLUMNS * DEPTH // THREADS  # numbers that a thread copies
     A_SHARED, B_SHARED, EACH = 2 * DEPTH * A_LINE, 2 * DEPTH * B_LINE, SIDE * SIDE  # sizes must be constants
     A_TABLES, B_TABLES, _ = tables
-    place_a, fetch_a, keep_a = _copying(ROWS, DEPTH, THREADS, a_along_k, a_wide, A_TABLES)
-    place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, B_TABLES)
-    put = _putting(by_row, tables[2], shared, finish, kept)
+    place_a, fetch_a, keep_a = _copy_functions(ROWS, DEPTH, THREADS, a_along_k, a_wide, A_TABLES)
+    place_b, fetch_b, keep_b = _copy_functions(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, B_TABLES)
+    store = _epilogue(by_row, tables[2], shared, finish, kept)
 
     @block_kernel(registers=128 if SIDE == 8 else None)  # so that a multiprocessor holds two blocks
     def product(A, B, bias, C, out, x, y, T, sizes, steps, groups):
@@ -236,7 +239,7 @@ def _product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by_row, s
                 for j in range(SIDE):
                     n = column + tx * 4 + j % 4 + j // 4 * (COLUMNS // 2)
                     if n < N:
-                        put(done[i * SIDE + j], m, n, g, split, bias, C, out, x, y, T, of_c, sizes, groups[2])
+                        store(done[i * SIDE + j], m, n, g, split, bias, C, out, x, y, T, of_c, sizes, groups[2])
 
     return product
 
@@ -255,9 +258,9 @@ def _tensor_product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by
     A_WORDS, B_WORDS = DOWN * 4, ACROSS * 2
     WORD = form.type
     A_TABLES, B_TABLES, _ = tables
-    place_a, fetch_a, keep_a = _copying(ROWS, DEPTH, THREADS, a_along_k, a_wide, A_TABLES, form)
-    place_b, fetch_b, keep_b = _copying(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, B_TABLES, form)
-    put = _putting(by_row, tables[2], shared, finish, kept)
+    place_a, fetch_a, keep_a = _copy_functions(ROWS, DEPTH, THREADS, a_along_k, a_wide, A_TABLES, form)
+    place_b, fetch_b, keep_b = _copy_functions(COLUMNS, DEPTH, THREADS, b_along_k, b_wide, B_TABLES, form)
+    store = _epilogue(by_row, tables[2], shared, finish, kept)
     word, mma = tensor.word, tensor.multiplying(form)
 
     @block_kernel
@@ -317,22 +320,22 @@ def _tensor_product(tile, form, a_along_k, b_along_k, tables, a_wide, b_wide, by
                     n = column + across + lane % 4 * 2 + 8 * (j // 2) + j % 2
                     if n < N:
                         z = done[(i // 2 * ACROSS + j // 2) * 4 + i % 2 * 2 + j % 2]
-                        put(z, m, n, g, split, bias, C, out, x, y, T, of_c, sizes, groups[2])
+                        store(z, m, n, g, split, bias, C, out, x, y, T, of_c, sizes, groups[2])
 
     return product
 
 
 @memoize
-def _putting(by_row, tables, shared, finish, kept):
+def _epilogue(by_row, tables, shared, finish, kept):
     """Make the epilogue of a sum z: store a share of it, or else apply bias and formula and store the result.
 
     If `kept`, the number that the formula reads is stored too.
     """
     FINISHED = finish is not None
-    finish = finish or _as_it_is
+    finish = finish or _unchanged
 
     @block_helper
-    def put(z, m, n, g, split, bias, C, out, x, y, T, of_c, sizes, group):
+    def store(z, m, n, g, split, bias, C, out, x, y, T, of_c, sizes, group):
         if shared:
             C[((split * sizes[4] + g) * sizes[0] + m) * sizes[1] + n] = z
         else:
@@ -344,16 +347,16 @@ def _putting(by_row, tables, shared, finish, kept):
             if FINISHED:
                 out[at] = finish(z, x, y, at)
 
-    return put
+    return store
 
 
 @block_helper
-def _as_it_is(z, x, y, at):
+def _unchanged(z, x, y, at):
     return z
 
 
 @memoize
-def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
+def _copy_functions(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
     """Make the functions by which a thread copies its share of a piece: offsets, global to registers, to shared memory.
 
     The piece has LINES rows or columns ("lines") and DEPTH k. In the contiguous direction all numbers of a thread (or
@@ -435,9 +438,9 @@ def _copying(LINES, DEPTH, THREADS, along_k, wide, tables, form=None):
 
 
 @memoize
-def _joining(by_row, tables, finish, kept):
+def _join_kernel(by_row, tables, finish, kept):
     """Make the kernel C = bias + the shares of the sum, in their order, then the formula; a thread for each number."""
-    put = _putting(by_row, tables, False, finish, kept)
+    store = _epilogue(by_row, tables, False, finish, kept)
 
     @block_kernel
     def join(shares, bias, C, out, x, y, T, sizes):
@@ -446,6 +449,6 @@ def _joining(by_row, tables, finish, kept):
             z = 0.0
             for s in range(splits):
                 z += shares[s * groups * M * N + i]
-            put(z, i // N % M, i % N, i // (M * N), 0, bias, C, out, x, y, T, first, sizes, group)
+            store(z, i // N % M, i % N, i // (M * N), 0, bias, C, out, x, y, T, first, sizes, group)
 
     return join
