@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from numba import prange
 
-from ..compiler.kernel import helper, kernel
+from ..compiler.kernel import helper, inlined, kernel
 from .conv import SAMPLE, SAMPLES, blocks, pad_share, share, splits
 from .conv_by_filter_gradient import gradient, shares
 from .conv_by_filter_tiles import ROOM, TERMS, Packed, at_once, convolve, every, pack
@@ -170,7 +170,7 @@ def frame_deltas(dY, y, out, U, u, room, adjoint):
           (gaps.depth, gaps.row, gaps.column), (edge.depth, edge.row, edge.column))  # fmt: skip
 
 
-@helper
+@inlined
 def nth(r, adjoint):
     """The r-th remainder, and what is summed for one of its cells: filters, and the taps that it meets."""
     taps, layer = adjoint.sums, adjoint.window
