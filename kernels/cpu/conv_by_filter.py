@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from numba import prange
 
-from ..compiler.kernel import helper, kernel
+from ..compiler.kernel import helper, inlined, kernel
 from .conv import SAMPLE, SAMPLES, blocks, pad_share, share, splits
 from .conv_by_filter_gradient import gradient, shares
 from .conv_by_filter_tiles import ROOM, TERMS, Packed, at_once, convolve, pack
@@ -163,7 +163,7 @@ def backward_group(g, start, end, W, dy, framed, dx, layer):
             convolve_remainders(R, U.at(0 if own else n, 0, 0, 0, 0), packed, dX.at(n, g * m + c, 0, 0, 0), adjoint)
 
 
-@helper
+@inlined
 def nth(r, adjoint):
     """The r-th remainder, and what is summed for one of its cells: filters, and the taps that it meets."""
     taps, layer = adjoint.sums, adjoint.window

@@ -31,9 +31,9 @@ PORTION = 512  # samples whose gradients are summed before they are added to tho
 
 @helper
 def shares(filters, maps, taps, groups, width):
-    """Divide a group's gradient: filters and maps of a block. There are eight blocks, unless deltas then cost much."""
+    """Divide the gradient of each group into filters and maps of a block: eight blocks, unless that does not pay."""
     filters, panels = min(filters, width), groups * ((filters + width - 1) // width)
-    least = max(1, min(maps, (63 + taps) // taps))  # maps that make transposing deltas pay
+    least = max(1, min(maps, (63 + taps) // taps))  # maps that make transposing the deltas for a block pay
     return filters, min(max(least, min(maps, maps * panels // 8)), ROOM // (taps * width))
 
 
@@ -131,7 +131,7 @@ def add_sample(P, dY, Z, D, sums, out, band, window):
                 some = Band(min(band.rows, out.rows - h), min(band.columns, out.columns - o))
                 transpose_deltas(out.maps, some.rows * some.columns, View(dY.at(0, 0, d, h, o), dY.map_stride, 1), Z)
                 image = P.at(0, 0, d * stride.depth, h * stride.row, o * stride.column)
-                if sums.maps < 4 and sums.maps < sums.columns:
+                if sums.maps < 4 and sums.maps < sums.columns:  # taps fill a tile better
                     add_rows_of_taps(image, Z, D, sums, some, window)
                 else:
                     add_taps(image, Z, D, sums, some, window)
@@ -178,7 +178,7 @@ def add_tiles(maps, P, Z, band, D):
 
 @linked
 def transpose_deltas(R, count, dY: View, Z: View):
-    """Z[o, r] = dY[r, o] at `count` positions of R filters; what is beyond them in Z's rows has no meaning."""
+    """Z[o, r] = dY[r, o] at `count` positions of R filters; the rest of a row of Z has no meaning."""
     deltas, width, L = View(dY, dY.row_stride, 1), Z.row_stride, lanes(Z)
     if count < L:
         for o in range(count):
@@ -197,5 +197,6 @@ def add_to_weights(dW, D, filters, sums, more):
     K = volume(sums)
     for f in range(filters):
         for a in range(sums.maps):
+            taps, totals = View(dW.at(f, a, 0, 0, 0), K, 1), D.at(a * K, f)
             for k in range(K):
-                dW[f, a, 0, 0, k] = D[a * K + k, f] + (dW[f, a, 0, 0, k] if more else 0.0)
+                taps[0, k] = totals[k, 0] + (taps[0, k] if more else 0.0)

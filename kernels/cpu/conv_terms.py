@@ -133,23 +133,24 @@ def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, fi
     Terms are counted from `first`. W's samples are results. The strides of P are those from map to map and from tap to
     tap. Rows of taps are outermost, so that those at a border can be left out.
     """
-    k = first
+    k, row = first, View(V.row(first), V.row_stride, 1)  # tells LLVM: contiguous
     for d in range(sums.depth):
         for h in range(sums.rows):
             for a in range(sums.maps):
+                place = a * P.map_stride + d * P.depth_stride + h * P.row_stride
+                taps = View(W.at(0, a, d, h, 0), W.sample_stride, W.column_stride)
                 for w in range(sums.columns):
-                    terms[k] = a * P.map_stride + d * P.depth_stride + h * P.row_stride + w * P.column_stride
-                    _pack_term(R, W.at(0, a, d, h, w), V.row(k))
-                    k += 1
+                    terms[k] = place + w * P.column_stride
+                    _pack_term(R, taps.column(w), row)
+                    k, row = k + 1, row.row(1)
 
 
 @inlined
-def _pack_term(R, W, V):
-    """V (one row) = W[: R], then zeros."""
-    results, row = View(W, W.sample_stride, 1), View(V, V.row_stride, 1)  # tells LLVM: contiguous
+def _pack_term(R, results, row):
+    """A row = the first R of a column of results, then zeros."""
     for r in range(R):
         row[0, r] = results[r, 0]
-    for r in range(R, V.row_stride):
+    for r in range(R, row.row_stride):
         row[0, r] = 0
 
 
