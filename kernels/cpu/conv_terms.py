@@ -10,7 +10,7 @@ zeros as wide as the taps reach.
 
 from typing import NamedTuple
 
-from ..compiler.kernel import helper, inlined, linked, places
+from ..compiler.kernel import helper, linked, places
 from .view import Images, View
 
 
@@ -118,26 +118,19 @@ def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, fi
     Terms are counted from `first`. W's samples are results. The strides of P are those from map to map and from tap to
     tap. Rows of taps are outermost, so that those at a border can be left out.
     """
-    k = first
-    for d in range(sums.depth):
-        for h in range(sums.rows):
-            offset = d * P.depth_stride + h * P.row_stride
-            pack_row_of_taps(R, sums, W.at(0, 0, d, h, 0), P, V.row(k), terms, k, offset)
-            k += sums.maps * sums.columns
-
-
-@inlined
-def pack_row_of_taps(R, sums, W, P, V, terms, first, offset):
-    """`pack_weights` of one row of taps of each map, whose terms begin at `first`."""
-    k, V = 0, View(V, V.row_stride, 1)  # tells LLVM: contiguous
-    for a in range(sums.maps):
-        for w in range(sums.columns):
-            terms[first + k] = offset + a * P.map_stride + w * P.column_stride
-            for r in range(R):
-                V[k, r] = W[r, a, 0, 0, w]
-            for r in range(R, V.row_stride):
-                V[k, r] = 0
-            k += 1
+    k, d, h, V = first, 0, 0, View(V, V.row_stride, 1)  # tells LLVM: contiguous
+    for _ in range(sums.depth * sums.rows):
+        for a in range(sums.maps):
+            for w in range(sums.columns):
+                terms[k] = a * P.map_stride + d * P.depth_stride + h * P.row_stride + w * P.column_stride
+                for r in range(R):
+                    V[k, r] = W[r, a, d, h, w]
+                for r in range(R, V.row_stride):
+                    V[k, r] = 0
+                k += 1
+        h += 1
+        if h == sums.rows:
+            d, h = d + 1, 0
 
 
 @helper
