@@ -33,21 +33,21 @@ WEIGHTS = 8 * TERMS  # numbers of packed weights
 
 
 class Terms(NamedTuple):
-    """The terms of a sum: a row of packed weights for each, where in the image it lies, and which ones are summed."""
+    """The terms of a sum, packed: weights[k, r] is the weight of term k for filter r; the terms first to end - 1."""
 
     weights: array
-    offsets: places
+    offsets: places  # where in the image each term lies
     first: int
     end: int
 
 
 class Correlation(NamedTuple):
-    """Sums of one sample: what is summed for a result, the results, steps from position to position and tap to tap."""
+    """The shape of a correlation of one sample."""
 
-    sums: Size
-    out: Size
-    stride: Steps
-    dilation: Steps
+    sums: Size  # maps and taps that are summed for a result
+    out: Size  # filters and positions
+    stride: Steps  # from position to position
+    dilation: Steps  # from tap to tap
 
 
 def micro_kernel(R, C):
@@ -94,31 +94,33 @@ def rectangle_of_tiles(R, C):
 
 
 def rows_of_tiles(R, C):
-    """`rows` of R filters: a rectangle, or one long row as vectors that follow each other, then what is left of it."""
+    """R filters at `rows` rows of `columns` positions: a rectangle, or the vectors of one long row and what is left."""
     rectangle = rectangle_of_tiles(R, C)
 
     @linked
     def rows_of_positions(terms: Terms, X: Vectors, b: View, Y: Vectors, start, rows, columns):
         L, b = lanes(Y), View(b, 1, 1)
-        along = rows == 1 and columns > L
+        long = rows == 1 and columns > L  # its vectors, `step` apart, are rows of a rectangle: tiles have C of them
         step = columns - L if start != ADD and columns < 2 * L else L  # two vectors, of which the second begins earlier
-        x_step, y_step = (step, step) if along else (X.vector_stride, Y.vector_stride)
-        for rest in range(2 if along and step == L and columns % L else 1):
-            o = (columns - L if start != ADD else columns - columns % L) if rest else 0
-            high, wide = (1, columns - o) if rest else (columns // L + (step < L), L) if along else (rows, columns)
+        x_step, y_step = (step, step) if long else (X.vector_stride, Y.vector_stride)
+        for rest in range(2 if long and step == L and columns % L else 1):
+            o, high, wide = 0, rows, columns
+            if rest:  # a vector that begins earlier, or part of one
+                o = columns - L if start != ADD else columns - columns % L
+                wide = columns - o
+            elif long:
+                high, wide = columns // L + (step < L), L
             rectangle(terms, Vectors(X, 1, x_step, o), b, Vectors(Y, Y.row_stride, y_step, o), start, high, wide)
 
     return rows_of_positions
 
 
-# Filters and vectors of a tile, as many numbers as the registers have room for; the more filters, the fewer loads of
-# the image.
+# Filters and vectors of a tile: as many numbers as the registers have room for. More filters load the image less often.
 TILES = {8: 3, 6: 4, 4: 4, 1: 8} if REGISTERS == 32 else {6: 2, 4: 3, 2: 4, 1: 8}
 MOST, SOME, FEW, ONE = TILES
 rows_of_most, rows_of_some, rows_of_few, rows_of_one = (rows_of_tiles(*tile) for tile in TILES.items())
-rows_of_filters = by_size(
-    {MOST: rows_of_most, SOME: rows_of_some, FEW: rows_of_few, ONE: rows_of_one}.get, (MOST, SOME, FEW, ONE)
-)
+_rows = {MOST: rows_of_most, SOME: rows_of_some, FEW: rows_of_few, ONE: rows_of_one}
+rows_of_filters = by_size(_rows.get, (MOST, SOME, FEW, ONE))  # of R filters, R from `filters_at_once`
 
 
 @helper
