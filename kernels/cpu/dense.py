@@ -40,6 +40,7 @@ def block_of(number, tall, wide, across, M, N):
 @helper
 def short_product(A, B, C, block, K, zero):
     """C = A B for a block of C, whose rows are short; `zero` is 0 in the type of the numbers."""
+    B, C = View(B, B.row_stride, 1), View(C, C.row_stride, 1)  # tells LLVM: contiguous
     for i in range(block.rows):
         for j in range(block.columns):
             total = zero

@@ -1,9 +1,10 @@
 """Means of windows: sums of columns in a buffer, a vector of windows at a time.
 
-    forward    sum_rows: T = the sum of the rows that a row of windows sees, so that a window is a row of numbers;
-               sum_columns: the sum of each window's columns; divide: by its cells
-    backward   divide: each window's share for a cell; spread: shares `stride` apart in a row of zeros;
-               add_shares: every cell takes the shares of the windows that see its column, in every row
+    forward    sum_rows        T = the sum of the rows that a row of windows sees: a window becomes a row of numbers
+               mean_row        the sum of each window's columns, divided by its cells
+    backward   divide          each window's share for a cell
+               spread          shares `stride` apart in a row of zeros
+               add_shares      every cell takes the shares of the windows that see its column, in every row
 
 No loop has a case for borders. A vector may write over the start of the next row of results, which is written later;
 writes never pass the end of the map's results.
@@ -25,15 +26,19 @@ class Span(NamedTuple):
     """Adjacent windows of a row, and the columns that they see."""
 
     count: int  # windows
-    start: int  # the first column; it may lie before the map
-    cells: int  # columns
+    size: int  # columns of a window
+    step: int  # columns from window to window
+    start: int  # the first column that they see; it may lie before the map
+    cells: int  # columns that they see
+    width: int  # columns of the map
 
 
 @inlined
 def span_of(ow, count, windows):
     """The columns that `count` windows from the ow-th of a row on see."""
     size, stride = windows.size.column, windows.stride.column
-    return Span(count, ow * stride - windows.pad_before.column, cells_across(count, size, stride))
+    start, cells = ow * stride - windows.pad_before.column, cells_across(count, size, stride)
+    return Span(count, size, stride, start, cells, windows.image.column)
 
 
 # -- forward -----------------------------------------------------------------------------------------------------------
@@ -42,32 +47,31 @@ def span_of(ow, count, windows):
 @inlined
 def average_pieces(P, i, windows, pieces, padded, T, Y):
     """Y of map i by way of sums of columns in the buffer T; with `padded` padding counts."""
-    size, image, out, pitch = windows.size, windows.image, windows.out, row_pitch(pieces.count, windows, lanes(P))
-    last, end = (i + 1) * volume(image), (i + 1) * volume(out)
+    size, out, pitch = windows.size, windows.out, row_pitch(pieces.count, windows, lanes(P))
+    last, end = (i + 1) * volume(windows.image), (i + 1) * volume(out)
     for od in range(out.depth):
         for top in range(0, out.row, pieces.rows):
             for ow in range(0, out.column, pieces.count):
                 span = span_of(ow, min(pieces.count, out.column - ow), windows)
                 count = min(pieces.rows, out.row - top)
                 for r in range(count):
-                    sum_rows(P, rows_of(i, od, top + r, windows), span, image.column, last, row(T, r * pitch))
+                    sum_rows(P, rows_of(i, od, top + r, windows), span, last, row(T, r * pitch))
                 for r in range(count):
                     place = ((i * out.depth + od) * out.row + top + r) * out.column + ow
                     room = end - place if pieces.count == out.column else span.count
                     rows, means = rows_of(i, od, top + r, windows), row(Y, place)
-                    sum_columns(row(T, r * pitch), span, windows, means, room)
                     height = size.depth * size.row if padded else rows.planes * rows.rows
-                    divide(means, span, height, windows, padded, means, room)
+                    mean_row(row(T, r * pitch), span, height, padded, means, room)
 
 
 @linked
-def sum_rows(P: array, rows: Rows, span: Span, W, last, T: View):
+def sum_rows(P: array, rows: Rows, span: Span, last, T: View):
     """T = the sum of each column of the rows, 0 outside of the map; P[last] lies behind the map.
 
     Two vectors behind the columns are written, too.
     """
     L, T, nothing = lanes(P), row(T), zeros(P, 1, 1)
-    first, end = max(span.start, 0), min(span.start + span.cells, W)
+    first, end = max(span.start, 0), min(span.start + span.cells, span.width)
     bottom = row_place(rows, rows.planes - 1, rows.rows - 1)
     fill_row(T, 0, first - span.start, nothing)
     for c in range(first, end, L):
@@ -79,23 +83,47 @@ def sum_rows(P: array, rows: Rows, span: Span, W, last, T: View):
     fill_row(T, end - span.start, span.cells + 2 * L, nothing)
 
 
+@inlined
+def mean_row(T, span, height, padded, Y, room):
+    """Y = the mean of each window, from the sums of its columns in T; at most `room` numbers are written."""
+    if span.step > 2:
+        sum_distant_columns(T, span, Y)
+        divide(Y, span, height, padded, Y, room)
+    else:
+        mean_columns(T, span, height, padded, Y, room)
+
+
 @linked
-def sum_columns(T: View, span: Span, windows: Windows, Y: View, room):
-    """Y = the sum of each window in T; at most `room` numbers are written."""
-    L, T, Y, size, step = lanes(T), row(T), row(Y), windows.size.column, windows.stride.column
-    if step > 2:
-        for o in range(span.count):
-            total = T[0, o * step]
-            for c in range(o * step + 1, o * step + size):
-                total += T[0, c]
-            Y[0, o] = total
-        return
+def mean_columns(T: View, span: Span, height, padded, Y: View, room):
+    """`mean_row` for windows one or two columns apart, a vector of them at a time."""
+    L, T, Y = lanes(T), row(T), row(Y)
     for o in range(0, span.count, L):
-        store(Y.column(o), vector_of_sums(T, o, size, step), L if o + L <= room else span.count - o)
+        mean = over(sum_columns(T, o, span.size, span.step), cells_of(T, o, span, height, padded))
+        store(Y.column(o), mean, L if o + L <= room else span.count - o)
+
+
+@linked
+def sum_distant_columns(T: View, span: Span, Y: View):
+    """Y = the sum of each window, for windows more than two columns apart: one after the other."""
+    T, Y, step = row(T), row(Y), span.step
+    for o in range(span.count):
+        total = T[0, o * step]
+        for c in range(o * step + 1, o * step + span.size):
+            total += T[0, c]
+        Y[0, o] = total
+
+
+@linked
+def divide(X: View, span: Span, height, padded, Y: View, room):
+    """Y = X / cells of each window; at most `room` numbers are written. X and Y may be the same."""
+    L, X, Y = lanes(X), row(X), row(Y)
+    for o in range(0, span.count, L):
+        share = over(load(X.column(o), 1, 1, span.count - o), cells_of(X, o, span, height, padded))
+        store(Y.column(o), share, L if o + L <= room else span.count - o)
 
 
 @inlined
-def vector_of_sums(T, o, size, step):
+def sum_columns(T, o, size, step):
     """The sums of a vector of windows from the o-th on, one or two columns apart."""
     total = zeros(T, 1, 1)
     for w in range(0, size, step):
@@ -109,21 +137,15 @@ def vector_of_sums(T, o, size, step):
     return total
 
 
-@linked
-def divide(X: View, span: Span, height, windows: Windows, padded, Y: View, room):
-    """Y = X / cells of each window, which are `height` rows of all its columns, or (not padded) of those in the map.
-
-    X and Y may be the same.
-    """
-    L, X, Y, size, step = lanes(X), row(X), row(Y), windows.size.column, windows.stride.column
-    nothing, one = zeros(X, 1, 1), ramp(X, 1, 0)
-    for o in range(0, span.count, L):
-        first, columns = span.start + o * step, ramp(X, size, 0)
-        if not padded:
-            left, right = ramp(X, -first, -step), ramp(X, first + size - windows.image.column, step)  # outside the map
-            columns = most(columns - most(nothing, left) - most(nothing, right), one)
-        mean = over(load(X.column(o), 1, 1, span.count - o), times(ramp(X, height, 0), columns))
-        store(Y.column(o), mean, L if o + L <= room else span.count - o)
+@inlined
+def cells_of(like, o, span, height, padded):
+    """The cells of a vector of windows from the o-th on: `height` rows of all columns or (not padded) of the map's."""
+    first, columns = span.start + o * span.step, ramp(like, span.size, 0)
+    if not padded:
+        nothing, one = zeros(like, 1, 1), ramp(like, 1, 0)
+        left, right = ramp(like, -first, -span.step), ramp(like, first + span.size - span.width, span.step)  # outside
+        columns = most(columns - most(nothing, left) - most(nothing, right), one)
+    return times(ramp(like, height, 0), columns)
 
 
 @linked
@@ -148,22 +170,22 @@ def average_cell_by_cell(P: array, i, windows: Windows, padded, Y: array):
 @inlined
 def add_average_deltas(dY, i, windows, count, padded, T, G, dX):
     """dX of map i += what the windows give to their cells; `count` windows share the buffers T and G."""
-    size, stride, image, out, L = windows.size.column, windows.stride.column, windows.image, windows.out, lanes(dY)
-    last = (i + 1) * volume(image)
+    out, last = windows.out, (i + 1) * volume(windows.image)
     for r in range(out.depth * out.row):
         rows, place = rows_of(i, r // out.row, r % out.row, windows), (i * out.depth * out.row + r) * out.column
         height = windows.size.depth * windows.size.row if padded else rows.planes * rows.rows
         for ow in range(0, out.column, count):
             span = span_of(ow, min(count, out.column - ow), windows)
-            divide(row(dY, place + ow), span, height, windows, padded, row(T), ROOM)
-            spread(T, span.count, stride, G, size - 1, span.cells + size + L)
-            add_shares(dX, rows, span, image.column, G, size, last)
+            divide(row(dY, place + ow), span, height, padded, row(T), ROOM)
+            spread(T, span, G)
+            add_shares(dX, rows, span, G, last)
 
 
 @linked
-def spread(T: array, count, step, G: array, first, end):
-    """G[first + o step] = T[o], o < count; all other numbers before G[end] are 0."""
-    L, nothing = lanes(T), zeros(T, 1, 1)
+def spread(T: array, span: Span, G: array):
+    """G[size - 1 + o step] = T[o] for each window o; all other numbers that `add_shares` reads are 0."""
+    L, nothing, count, step = lanes(T), zeros(T, 1, 1), span.count, span.step
+    first, end = span.size - 1, span.cells + span.size + L
     if step == 2:
         fill_row(G, 0, first, nothing)
         for o in range(0, count, L):
@@ -176,13 +198,13 @@ def spread(T: array, count, step, G: array, first, end):
 
 
 @linked
-def add_shares(dX: array, rows: Rows, span: Span, W, G: array, size, last):
+def add_shares(dX: array, rows: Rows, span: Span, G: array, last):
     """dX += the shares of all windows that see a cell: `size` numbers of G, which begins size - 1 columns before them.
 
     dX[last] lies behind the map.
     """
-    L, first, end = lanes(dX), max(span.start, 0), min(span.start + span.cells, W)
-    free = span.start + span.cells <= W  # no window gives to columns behind, unless windows share with padding
+    L, size, first, end = lanes(dX), span.size, max(span.start, 0), min(span.start + span.cells, span.width)
+    free = span.start + span.cells <= span.width  # no window gives to columns behind, unless windows share with padding
     for c in range(first, end, L):
         k, share = c - span.start + size - 1, zeros(dX, 1, 1)
         for w in range(size):

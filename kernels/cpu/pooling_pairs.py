@@ -73,17 +73,25 @@ def mean_vector(P, rows, planes, height, columns=None):
 @linked
 def mean_pairs(P: array, plane: Plane, Y: array):
     """Y = the mean of each window."""
+    if plane.rows.planes == 1 and plane.rows.rows == 2:
+        mean_pairs_of_size(P, plane, 1, 2, Y)
+    else:
+        mean_pairs_of_size(P, plane, plane.rows.planes, plane.rows.rows, Y)
+
+
+@inlined
+def mean_pairs_of_size(P, plane, planes, height, Y):
+    """`mean_pairs` of windows of `planes` times `height` rows."""
     L = lanes(P)
     for oh in range(plane.high):
         for k in range(0, plane.count, L):
             o = vector_start(k, plane.count, L)
             rows, place = moved(plane.rows, oh * plane.step + 2 * o), plane.out + oh * plane.count + o
             width = L if place + L <= plane.end else plane.count
-            whole = plane.count >= L or fits(rows, L, plane.last)
-            if whole and rows.planes == 1 and rows.rows == 2:
-                means = mean_vector(P, rows, 1, 2)
+            if plane.count >= L or fits(rows, L, plane.last):
+                means = mean_vector(P, rows, planes, height)
             else:
-                means = mean_vector(P, rows, rows.planes, rows.rows, 2 * L if whole else 2 * plane.count)
+                means = mean_vector(P, rows, planes, height, 2 * plane.count)
             store(row(Y, place), means, width)
 
 
@@ -122,17 +130,25 @@ def max_vector(P, rows, planes, height, columns=None):
 @linked
 def max_pairs(P: array, plane: Plane, Y: array, argmax: array):
     """Y = the largest number of each window, argmax = the number of its cell in the map."""
+    if plane.rows.planes == 1 and plane.rows.rows == 2:
+        max_pairs_of_size(P, plane, 1, 2, Y, argmax)
+    else:
+        max_pairs_of_size(P, plane, plane.rows.planes, plane.rows.rows, Y, argmax)
+
+
+@inlined
+def max_pairs_of_size(P, plane, planes, height, Y, argmax):
+    """`max_pairs` of windows of `planes` times `height` rows."""
     L = lanes(P)
     for oh in range(plane.high):
         for k in range(0, plane.count, L):
             o = vector_start(k, plane.count, L)
             distance, place = oh * plane.step + 2 * o, plane.out + oh * plane.count + o
             rows, width = moved(plane.rows, distance), L if place + L <= plane.end else plane.count
-            whole = plane.count >= L or fits(rows, L, plane.last)
-            if whole and rows.planes == 1 and rows.rows == 2:
-                top, best = max_vector(P, rows, 1, 2)
+            if plane.count >= L or fits(rows, L, plane.last):
+                top, best = max_vector(P, rows, planes, height)
             else:
-                top, best = max_vector(P, rows, rows.planes, rows.rows, 2 * L if whole else 2 * plane.count)
+                top, best = max_vector(P, rows, planes, height, 2 * plane.count)
             store(row(Y, place), top, width)
             store(row(argmax, place), best + ramp(P, plane.number + distance, 2), width)
 
@@ -152,6 +168,15 @@ def store_max_delta(dX, rows, planes, height, best, delta, columns):
 @linked
 def max_backward(dX: array, plane: Plane, argmax: array, dY: array):
     """dX = dY in the cell argmax of each window, 0 in the others."""
+    if plane.rows.planes == 1 and plane.rows.rows == 2:
+        max_backward_of_size(dX, plane, 1, 2, argmax, dY)
+    else:
+        max_backward_of_size(dX, plane, plane.rows.planes, plane.rows.rows, argmax, dY)
+
+
+@inlined
+def max_backward_of_size(dX, plane, planes, height, argmax, dY):
+    """`max_backward` of windows of `planes` times `height` rows."""
     L = lanes(dX)
     for oh in range(plane.high):
         for k in range(0, plane.count, L):
@@ -160,8 +185,7 @@ def max_backward(dX: array, plane: Plane, argmax: array, dY: array):
             rows = moved(plane.rows, distance)
             best, delta = load(row(argmax, place), 1, 1, width), load(row(dY, place), 1, 1, width)
             best = best - ramp(dX, plane.number + distance, 2)
-            whole = plane.count >= L or fits(rows, L, plane.last)
-            if whole and rows.planes == 1 and rows.rows == 2:
-                store_max_delta(dX, rows, 1, 2, best, delta, 2 * L)
+            if plane.count >= L or fits(rows, L, plane.last):
+                store_max_delta(dX, rows, planes, height, best, delta, 2 * L)
             else:
-                store_max_delta(dX, rows, rows.planes, rows.rows, best, delta, 2 * L if whole else 2 * plane.count)
+                store_max_delta(dX, rows, planes, height, best, delta, 2 * plane.count)
