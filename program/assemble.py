@@ -14,6 +14,7 @@ from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, compiled, external, symbol
 from ..kernels.compiler.prepare import from_both_ends
 from ..kernels.operations import Operation
+from ..registry.sources import uncollected
 from .fork import KEY as FORK_KEY
 from .fork import fork, split
 from .function import Function, Parameter
@@ -25,6 +26,7 @@ _assembled: dict = {}  # key of a text -> its functions, which all networks with
 
 
 @COMPILING
+@uncollected()
 def assemble(program):
     """Compile a program's text; return its functions by name: predict, and step and epoch with a loss."""
     plan, real = program.plan, program.dtype.type

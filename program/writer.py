@@ -17,7 +17,7 @@ from .slots import Slot
 from .state import FAULTS, WRONG_STATE
 
 FINITE = sys.float_info.max
-WIDTH = 116  # columns of the text, as far as it can be broken
+WIDTH = 116  # columns of a line of the text: marks of comments and docstrings may follow
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Text:
     arguments: str
     body: list = field(default_factory=list)
     title: str = ""
-    block: tuple = ("n0", "n1")  # between which numbers the calls work
+    block: tuple = ("n0", "n1")  # the numbers that the calls work on: from the first, below the second
 
 
 def write(plan):
-    """Return the source: a table, constants, functions, and where every array lies."""
+    """Return the source: a table, constants, functions, and the place of every array."""
     task = plan.task
     texts = [
         Text(each.name, "s, n0, n1, seed, training" + ", part" * each.split, list(each.calls)) for each in plan.passes
@@ -54,7 +54,7 @@ def write(plan):
 
 def _written(text, plan):
     """Return the lines of a function."""
-    rows = list(_rows(text.body, plan, text.block, 1))
+    rows = list(_rows(text.body or ["pass"], plan, text.block, 1))
     column = max([len(line) for line, comment in rows if comment and len(line) + len(comment) <= WIDTH], default=0)
     lines = [f"def {text.name}({text.arguments}):", *([f'    """{text.title}"""'] if text.title else [])]
     for line, comment in rows:
@@ -68,9 +68,10 @@ def _written(text, plan):
 
 
 def _wrapped(text, first, further):
-    """Return a text in lines of at most `WIDTH` columns, broken at blanks only, with what each begins with."""
-    further = {"initial_indent": first, "subsequent_indent": further}
-    return wrap(text, WIDTH, **further, break_long_words=False, break_on_hyphens=False)
+    """Break a text at blanks into lines of at most `WIDTH` columns, which begin with `first`, then `further`."""
+    return wrap(
+        text, WIDTH, initial_indent=first, subsequent_indent=further, break_long_words=False, break_on_hyphens=False
+    )  # fmt: skip
 
 
 def _rows(body, plan, block, depth):
@@ -94,7 +95,7 @@ def _value(value, plan):
     return value.text if isinstance(value, Var) else plan.variables[value]
 
 
-def _passes(plan, lists, training, indented=()):
+def _passes(plan, lists, training):
     """Return a body that runs lists of calls one after the other, each in its loop.
 
     Parameters

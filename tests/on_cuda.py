@@ -820,8 +820,8 @@ def test_a_run_begun_on_one_device_resumes_on_the_other(tmp_path, first, second)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(10, 3)).astype(np.float32), rng.integers(0, 2, 10)
     net = compose("dense(4) tanh dense(2)", (3,), device=second, seed=1)
-    data, settings = Split(x, y, name="x"), Settings(batch_size=4, epochs=3)
-    Trainer(net, data, None, settings, checkpoint=(tensors, about["progress"])).run()
+    data, held = Split(x, y, name="x"), Split(x[:4], y[:4], name="validation")
+    Trainer(net, data, held, Settings(batch_size=4, epochs=3), checkpoint=(tensors, about["progress"])).run()
     np.testing.assert_allclose(net.theta, whole.theta, atol=1e-5)
 
 

@@ -1,5 +1,8 @@
 """The network: composed from specs, its flat vectors and their names, forward and backward pass, prediction."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from nnjit import registry
@@ -359,3 +362,13 @@ def test_numbers_that_the_dtype_cannot_hold(call):
         with pytest.raises(ShapeError, match=r"^x: holds numbers that are too large for float32"):
             getattr(net, call)(given)
     assert np.isnan(getattr(net, call)([[np.nan, 1.0]])).all()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_pauses_only_meanwhile(enabled):
+    """A new process, in which everything is imported and compiled for the first time."""
+    code = "gc.enable()" if enabled else "gc.disable()"
+    code = (
+        f"import gc, nnjit; {code}; nnjit.compose('dense(2)', (3,)).predict([[1.0, 2.0, 3.0]]); print(gc.isenabled())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == f"{enabled}\n"

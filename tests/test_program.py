@@ -640,6 +640,13 @@ def test_functions_are_named_by_the_activations_between_which_they_lie(monkeypat
     assert functions("dense(2)", (3,), batch_size=4, backward=True)[-2:] == ["forward", "backward"]
 
 
+def test_a_network_of_aliases_has_no_calls():
+    program = Program(compose("flatten identity", (2, 2)), batch_size=3, backward=True)
+    names = [node.name for node in ast.parse(program.source).body if isinstance(node, ast.FunctionDef)]
+    assert names == ["forward", "backward"]
+    program.run.forward(program.state, 3, 0, False)
+
+
 @pytest.mark.parametrize("batch_size", [2, 500])
 def test_no_line_of_the_text_is_wider_than_120(batch_size):
     deep = [spec for k in range(40) for spec in (f"dense({30 + k})", "batchnorm")]
