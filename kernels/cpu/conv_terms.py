@@ -10,7 +10,7 @@ zeros as wide as the taps reach.
 
 from typing import NamedTuple
 
-from ..compiler.kernel import helper, linked, places
+from ..compiler.kernel import helper, inlined, linked, places
 from .view import Images, View
 
 
