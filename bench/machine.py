@@ -11,7 +11,9 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from ..kernels.cpu.tile import BYTES, HIGH, outer, store, zero
+from ..kernels.cpu.tile import BYTES, MR
+from ..kernels.cpu.view import View
+from ..kernels.cpu.words import outer, store, zeros
 
 ROUNDS = 5  # measurements, of which the best counts: a peak needs to be reached only once
 SECONDS = 0.05  # length of one round
@@ -146,14 +148,14 @@ def _triad():
 
 def _register_loop(dtype):
     """Return a loop whose accumulators fill half of the registers, and its operations per iteration and thread."""
-    rows = HIGH  # rows x 2 accumulators, more than latency times throughput
+    rows = MR  # rows x 2 accumulators, more than latency times throughput
 
     @njit
     def accumulate(A, B, C, times):
-        t = zero(A, rows, 2)
+        tile = zeros(A, rows, 2)
         for _ in range(times):
-            t = outer(t, A, 0, 1, B, 0, None, None)  # loads that do not change leave the loop
-        store(C, 0, 64, t, None, None)
+            tile = outer(tile, View(A, 1, 1), View(B, 0, 1))  # loads that do not change leave the loop
+        store(View(C, 64, 1), tile)
 
     @njit(parallel=True)
     def run(sink, times):

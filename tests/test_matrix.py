@@ -11,20 +11,18 @@ from nnjit.kernels.compiler.kernel import array, linked, places
 from nnjit.kernels.cpu import matrix, matrix_transposed
 from nnjit.kernels.cpu.matrix import product
 from nnjit.kernels.cpu.matrix_transposed import add_product_transposed
-from nnjit.kernels.cpu.tile import lanes, numbers
+from nnjit.kernels.cpu.sizes import by_size, of_size
+from nnjit.kernels.cpu.tile import lanes, numbers, stack_array
 from nnjit.kernels.cpu.view import Images, Vectors, View
 from nnjit.kernels.cpu.words import (
     ADD,
     ZERO,
-    by_size,
     convolve_row,
     fill,
     load,
     load_column,
-    of_size,
     outer,
     prefetch,
-    stack_array,
     store,
     store_interleaved,
     zeros,

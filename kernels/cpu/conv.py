@@ -27,9 +27,8 @@ from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend
 from .conv_input_by_position import backward_input_by_position
 from .conv_terms import Share, images, size_of, steps, window
 from .padding import Padding, fold, pad_map, pad_maps
-from .tile import pointer
+from .tile import pointer, stack_array
 from .view import View
-from .words import stack_array
 
 ROWS = 512  # samples whose sums are added up before they are added to the sum of all
 SAMPLES = 8  # samples of an iteration: weights are packed once for them

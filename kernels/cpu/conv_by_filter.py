@@ -46,9 +46,8 @@ from .conv_terms import (
     window,
 )
 from .padding import fold, pad_and_dilate
-from .tile import BYTES, lanes, numbers
+from .tile import BYTES, lanes, numbers, stack_array
 from .view import Images, View
-from .words import stack_array
 
 TERMS_FROM = 64  # terms that make transposing results pay
 

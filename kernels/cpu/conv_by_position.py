@@ -24,9 +24,10 @@ from ..compiler.kernel import array, helper, inlined, linked, places
 from .conv_packing import ROOM, Panel, pack_taps, packing_pays, panel_shape
 from .conv_terms import ALL_LIVE, LiveRows, Size, Steps, images, live_taps, pack_weights, size_of, volume
 from .matrix import product
-from .tile import REGISTERS, lanes, numbers
+from .sizes import by_size
+from .tile import REGISTERS, lanes, numbers, stack_array
 from .view import Images, Vectors, View
-from .words import ADD, BIAS, ZERO, by_size, fill, load, outer, stack_array, store, zeros
+from .words import ADD, BIAS, ZERO, fill, load, outer, store, zeros
 
 TERMS = 2048  # terms of a sum whose weights are packed at once: 64 kB in float32
 WEIGHTS = 8 * TERMS  # numbers of packed weights

@@ -30,9 +30,10 @@ from ..compiler.kernel import helper, inlined, linked
 from .conv_packing import ROOM, pack_taps, packing_pays, panel_shape
 from .conv_terms import Block, Sizes, Window, images_of, size_of, volume
 from .padding import copy_row
-from .tile import MR, REGISTERS, lanes
+from .sizes import by_size
+from .tile import MR, REGISTERS, lanes, stack_array
 from .view import Images, View
-from .words import by_size, dot, hsum_add, stack_array, store, zeros
+from .words import dot, hsum_add, store, zeros
 
 NEAR = 8192  # numbers of deltas that are used again and again: they stay in the first-level cache
 EIGHT = 8  # filters whose deltas are used together

@@ -40,9 +40,9 @@ from .conv_terms import (
     window,
 )
 from .padding import Padding, copy_row, pad_map
-from .tile import REGISTERS, lanes, numbers
+from .tile import REGISTERS, lanes, numbers, stack_array
 from .view import Images, Vectors, View
-from .words import BIAS, ZERO, convolve_row, fill, load, prefetch, stack_array, store, zeros
+from .words import BIAS, ZERO, convolve_row, fill, load, prefetch, store, zeros
 
 ROOM = 16384  # numbers of padded maps: in the nearest cache but one
 TAPS = 1024

@@ -14,8 +14,9 @@ from .conv_by_position import Correlation, correlate
 from .conv_packing import ROOM
 from .conv_terms import ALL_LIVE, Size, Steps, frame_of, images, remainder, remainders, size_of, volume
 from .padding import pad_and_dilate
+from .tile import stack_array
 from .view import Images, View
-from .words import ZERO, stack_array
+from .words import ZERO
 
 
 @helper

@@ -13,9 +13,9 @@ from numba import prange, uintp
 from ..compiler.kernel import add, helper, inlined, kernel
 from .matrix import product, shares
 from .matrix_transposed import LEAST_COLUMNS, TRANSPOSE_FROM, add_product_transposed
-from .tile import lanes
+from .tile import lanes, stack_array
 from .view import View
-from .words import ZERO, stack_array
+from .words import ZERO
 
 COLUMNS = 64  # biases of an iteration: their partial sums stay in the first-level cache
 ROWS = 512  # terms of a partial sum: the rounding error of a sum grows with its terms

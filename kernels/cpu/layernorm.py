@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange, uintp
 
 from ..compiler.kernel import kernel
-from .words import stack_array
+from .tile import stack_array
 
 ROWS = 512  # samples in a partial sum: the rounding error of a sum grows with its terms
 COLUMNS = 64  # features of an iteration: their partial sums stay in the first-level cache

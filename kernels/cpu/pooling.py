@@ -48,8 +48,7 @@ from .pooling_windows import (
     windows_of,
     windows_of_row,
 )
-from .tile import lanes
-from .words import stack_array
+from .tile import lanes, stack_array
 
 
 @kernel

@@ -13,7 +13,9 @@ from llvmlite import ir
 from numba import types
 
 from ..compiler.kernel import inlined
-from .tile import Tile, _lanes, _of_vectors, _word, _Words, lanes
+from .tile import Tile, lanes, plain_lanes, word
+from .tile_arithmetic import of_vectors
+from .tile_code import TileCode
 from .view import View
 from .words import store
 
@@ -33,18 +35,18 @@ def fill_row(T, first, end, vector):
 
 def _ramp(like, start, step):
     """The vector start, start + step, ..."""
-    return (
-        start + step * np.arange(_lanes(like), dtype=like.dtype)[None] if step else np.full((1, _lanes(like)), start)
-    ).astype(like.dtype)
+    n = plain_lanes(like)
+    numbers = start + step * np.arange(n, dtype=like.dtype)[None] if step else np.full((1, n), start)
+    return numbers.astype(like.dtype)
 
 
-@_word(_ramp)
+@word(_ramp)
 def ramp(typing, like, start, step):
     kind = Tile(like.dtype, 1, 1)
     level = isinstance(step, types.IntegerLiteral) and step.literal_value == 0
 
     def generate(context, builder, sig, args):
-        words = _Words(context, builder, kind)
+        words = TileCode(context, builder, kind)
         start, step = (
             words.splat(context.cast(builder, a, k, kind.real)) for a, k in zip(args[1:], sig.args[1:], strict=True)
         )
@@ -59,12 +61,12 @@ def _on_vectors(plain, rule):
     """A word that makes one tile of several, number by number."""
 
     def two(typing, t, u):
-        return _of_vectors(rule)(typing, (t, u))
+        return of_vectors(rule)(typing, (t, u))
 
     def four(typing, t, u, a, b):
-        return _of_vectors(rule)(typing, (t, u, a, b))
+        return of_vectors(rule)(typing, (t, u, a, b))
 
-    return _word(plain)({2: two, 4: four}[plain.__code__.co_argcount])
+    return word(plain)({2: two, 4: four}[plain.__code__.co_argcount])
 
 
 def _where_equal(t, u, a, b):
@@ -105,11 +107,11 @@ def _highest(t):
     return np.fmax.reduce(t, axis=None)
 
 
-@_word(_highest)
+@word(_highest)
 def highest(typing, t):
     def generate(context, builder, sig, args):
-        words = _Words(context, builder, t)
+        words = TileCode(context, builder, t)
         name = f"llvm.vector.reduce.fmax.v{t.lanes}f{words.bytes * 8}"
-        return words._call(name, words.vector.element, [builder.extract_value(args[0], 0)])
+        return words.call(name, words.vector.element, [builder.extract_value(args[0], 0)])
 
     return t.real(t), generate

@@ -31,7 +31,7 @@ from numba.core.typing.templates import (
 )
 from numba.extending import lower_builtin, lower_getattr, register_model
 
-from .tile import _word
+from .tile import word
 
 STRIDES = {
     "View": ("row_stride", "column_stride"),
@@ -123,7 +123,7 @@ def _view(data, row_stride, column_stride, first=0):
     return _plain("View", data, (row_stride, column_stride), first)
 
 
-@_word(_view)
+@word(_view)
 def View(typing, data, row_stride, column_stride, first=0):
     return _construct("View", data)
 
@@ -133,7 +133,7 @@ def _vectors(data, row_stride, vector_stride, first=0):
     return _plain("Vectors", data, (row_stride, vector_stride), first)
 
 
-@_word(_vectors)
+@word(_vectors)
 def Vectors(typing, data, row_stride, vector_stride, first=0):
     return _construct("Vectors", data)
 
@@ -143,7 +143,7 @@ def _images(data, sample_stride, map_stride, depth_stride, row_stride, column_st
     return _plain("Images", data, (sample_stride, map_stride, depth_stride, row_stride, column_stride), first)
 
 
-@_word(_images)
+@word(_images)
 def Images(typing, data, sample_stride, map_stride, depth_stride, row_stride, column_stride, first=0):
     return _construct("Images", data)
 

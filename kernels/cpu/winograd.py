@@ -41,13 +41,12 @@ from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend
 from .conv_input_by_position import backward_input_by_position
 from .conv_terms import Block, Share, Size, Steps, images, size_of, steps, volume, window
 from .padding import Padding, fold, pad_map_and_sum
-from .tile import lanes, numbers, pointer
+from .tile import lanes, numbers, pointer, stack_array
 from .view import Images, Vectors, View
 from .winograd_gradient import PAIRS, SQUARE, gradient
 from .winograd_products import WEIGHTS, convolve, results_at_once, transformed_weights
 from .winograd_rule import SUMMED, sums, uneven
 from .winograd_transforms import filter_transform
-from .words import stack_array
 
 
 @kernel

@@ -22,10 +22,11 @@ import numpy as np
 from ..compiler.kernel import array, helper, inlined, linked, places
 from .conv_terms import Size
 from .matrix import micro_kernel
-from .tile import BYTES, MR, lanes
+from .sizes import by_size
+from .tile import BYTES, MR, lanes, stack_array
 from .view import Images, Vectors, View
 from .winograd_transforms import Strip, input_transform, row_of, store_row
-from .words import ADD, by_size, load, most, stack_array, store, transpose, zeros
+from .words import ADD, load, most, store, transpose, zeros
 
 SQUARE = 32  # maps and filters of a block of the gradient
 STRIP = 264 * BYTES  # numbers of either factor of a strip: two vectors of tiles

@@ -16,10 +16,11 @@ A strip goes on across the end of a sample, so that small images fill their vect
 from ..compiler.kernel import helper, linked
 from .conv_terms import Size
 from .matrix import micro_kernel
-from .tile import BYTES, MR, lanes
+from .sizes import by_size
+from .tile import BYTES, MR, lanes, stack_array
 from .view import Images, Vectors, View
 from .winograd_transforms import Strip, input_transform, output_transform
-from .words import ZERO, by_size, stack_array
+from .words import ZERO
 
 # Numbers on the stack.
 WEIGHTS = 4112 * BYTES  # transformed weights that are kept at once

@@ -9,9 +9,9 @@ sums are taken lane by lane while a sample is padded and while weights are trans
 
 from ..compiler.kernel import inlined, linked, places
 from .conv import SAMPLES
-from .tile import BYTES, lanes
+from .tile import BYTES, lanes, stack_array
 from .view import Vectors, View
-from .words import load, stack_array, store, zeros
+from .words import load, store, zeros
 
 SUMMED = (SAMPLES + 1) * BYTES // 2  # numbers of S
 PARTIAL = 2 * BYTES  # numbers of two rows of four vectors

@@ -10,68 +10,100 @@ With them a matrix product reads as mathematics::
 The numbers in a row of a View follow each other, whatever the stride of its columns. The vectors in a row of Vectors
 lie `vector_stride` apart. `columns` says how many numbers of a row (of Vectors: of each vector) exist: loads of the
 others give 0, stores leave memory alone. Without it all of them exist. Arithmetic of tiles is written as in NumPy:
-t + u, t - u, t * u, t * number, abs(t). In plain Python the same words work on NumPy arrays (see tile.py).
+t + u, t - u, t * u, t * number, abs(t). In plain Python the same words work on NumPy arrays: so kernels can be run, and
+their races found, without compiling.
 """
 
+import numpy as np
+from llvmlite import ir
 from numba import types
 
-from ..compiler.kernel import inlined
-from . import tile as tiles
-from .tile import Tile, _optional, _values, _word, _Words
+from .tile import Tile, are_literals, optional, optional_value, plain_lanes, word
+from .tile_arithmetic import of_vectors
+from .tile_code import TileCode
 from .view import parts
 
 ADD, ZERO, BIAS = 0, 1, 2  # what a result starts from: what it holds, zeros, the bias of its row
 
-zeros, stack_array, most, halves = tiles.zero, tiles.panel, tiles.most, tiles.halves
+
+def _row(view, i, vectors, columns):
+    """The numbers of `vectors` vectors in row i of a plain View or Vectors."""
+    n, data, apart = plain_lanes(view), view.data, getattr(view, "vector_stride", None)
+    if apart is None:
+        return _some(data, view.first + i * view.row_stride, vectors * n, columns)
+    places = [view.first + i * view.row_stride + v * apart for v in range(vectors)]
+    return np.concatenate([_some(data, place, n, columns) for place in places])
 
 
-def _apart(view):
-    """How far the vectors of a row lie apart; None if they follow each other."""
-    return getattr(view, "vector_stride", None)
+def _some(array, first, n, columns):
+    """n numbers from a place on, of which `columns` exist; the others are 0."""
+    count = n if columns is None else max(0, min(columns, n))
+    return np.array([array[first + k] for k in range(count)] + [0] * (n - count), array.dtype)
+
+
+def _zeros(like, rows, vectors):
+    """An all-zero tile of rows and vectors (literals) of an array's or a view's element type."""
+    return np.zeros((rows, vectors * plain_lanes(like)), like.dtype)
+
+
+@word(_zeros)
+def zeros(typing, like, rows, vectors):
+    if not are_literals(rows, vectors):
+        return None
+    kind = Tile(like.dtype, rows.literal_value, vectors.literal_value)
+    return kind(like, rows, vectors), lambda context, builder, sig, args: ir.Constant(
+        context.get_value_type(kind), None
+    )
 
 
 def _outer(tile, a, b, columns=None):
     """tile + a[:, 0] (x) b[0, :]: one rank-1 update; b may be Vectors."""
-    return tiles.outer.py_func(tile, a.data, a.first, a.row_stride, b.data, b.first, columns, _apart(b))
+    factors = np.array([a[r, 0] for r in range(tile.shape[0])])
+    return tile + factors[:, None] * _row(b, 0, tile.shape[1] // plain_lanes(b), columns)
 
 
-@_word(_outer)
+@word(_outer)
 def outer(typing, tile, a, b, columns=None):
     def generate(context, builder, sig, args):
         left, right = (parts(context, builder, *pair) for pair in zip(sig.args[1:3], args[1:3], strict=True))
-        (width,) = _values(sig.args[3:], args[3:])
-        words, apart = _Words(context, builder, tile), right.vector_stride if b.kind == "Vectors" else None
+        width = optional_value(sig.args[3], args[3])
+        words, apart = TileCode(context, builder, tile), right.vector_stride if b.kind == "Vectors" else None
         return words.outer(args[0], left.data, left.row_stride, right.data, width, apart)
 
-    return tile(tile, a, b, *_optional(columns)), generate
+    return tile(tile, a, b, optional(columns)), generate
 
 
 def _dot(tile, a, b, columns=None):
     """tile[i, j] + a[i, :] * b[j, :]: vectors of products, which `hsum_add` sums at the end."""
-    return tiles.inner.py_func(tile, a.data, a.first, a.row_stride, b.data, b.first, b.row_stride, columns)
+    left = np.array([_row(a, r, 1, columns) for r in range(tile.shape[0])])
+    right = np.array([_row(b, v, 1, columns) for v in range(tile.shape[1] // plain_lanes(b))])
+    return tile + (left[:, None, :] * right).reshape(tile.shape)
 
 
-@_word(_dot)
+@word(_dot)
 def dot(typing, tile, a, b, columns=None):
     def generate(context, builder, sig, args):
         left, right = (parts(context, builder, *pair) for pair in zip(sig.args[1:3], args[1:3], strict=True))
-        (width,) = _values(sig.args[3:], args[3:])
-        words = _Words(context, builder, tile)
+        width = optional_value(sig.args[3], args[3])
+        words = TileCode(context, builder, tile)
         return words.inner(args[0], left.data, left.row_stride, right.data, right.row_stride, width)
 
-    return tile(tile, a, b, *_optional(columns)), generate
+    return tile(tile, a, b, optional(columns)), generate
 
 
 def _hsum_add(C, tile):
     """C[i, j] += the sum of the numbers of the vector j of the row i of the tile."""
-    tiles.sums.py_func(C.data, C.first, C.row_stride, C.column_stride, tile)
+    n = plain_lanes(C)
+    for r in range(tile.shape[0]):
+        for v in range(tile.shape[1] // n):
+            C[r, v] += tile[r, v * n : (v + 1) * n].sum()
 
 
-@_word(_hsum_add)
+@word(_hsum_add)
 def hsum_add(typing, C, tile):
     def generate(context, builder, sig, args):
         view = parts(context, builder, C, args[0])
-        _Words(context, builder, tile).add_totals(view.data, view.row_stride, view.column_stride, args[1])
+        TileCode(context, builder, tile).add_totals(view.data, view.row_stride, view.column_stride, args[1])
         return context.get_dummy_value()
 
     return types.void(C, tile), generate
@@ -79,67 +111,75 @@ def hsum_add(typing, C, tile):
 
 def _load(A, rows, vectors, columns=None):
     """The tile of `rows` rows of so many vectors (literals) where A, a View or Vectors, begins."""
-    return tiles.load.py_func(A.data, A.first, A.row_stride, rows, vectors, columns, _apart(A))
+    return np.array([_row(A, r, vectors, columns) for r in range(rows)])
 
 
-@_word(_load)
+@word(_load)
 def load(typing, A, rows, vectors, columns=None):
-    if not tiles._literal(rows, vectors):
+    if not are_literals(rows, vectors):
         return None
     tile = Tile(A.dtype, rows.literal_value, vectors.literal_value)
 
     def generate(context, builder, sig, args):
-        view, (width,) = parts(context, builder, A, args[0]), _values(sig.args[3:], args[3:])
-        words, apart = _Words(context, builder, tile), view.vector_stride if A.kind == "Vectors" else None
+        view, width = parts(context, builder, A, args[0]), optional_value(sig.args[3], args[3])
+        words, apart = TileCode(context, builder, tile), view.vector_stride if A.kind == "Vectors" else None
         return words.load_tile(view.data, view.row_stride, width, apart)
 
-    return tile(A, rows, vectors, *_optional(columns)), generate
+    return tile(A, rows, vectors, optional(columns)), generate
 
 
 def _store(C, tile, columns=None):
     """C = tile, where C, a View or Vectors, begins."""
-    tiles.store.py_func(C.data, C.first, C.row_stride, tile, columns, _apart(C))
+    apart = getattr(C, "vector_stride", None)
+    n = tile.shape[1] if apart is None else plain_lanes(C)
+    for r in range(tile.shape[0]):
+        for k in range(tile.shape[1]):
+            if columns is None or k % n < columns:
+                C.data[C.first + r * C.row_stride + k // n * (apart or 0) + k % n] = tile[r, k]
 
 
-@_word(_store)
+@word(_store)
 def store(typing, C, tile, columns=None):
     def generate(context, builder, sig, args):
-        view, (width,) = parts(context, builder, C, args[0]), _values(sig.args[2:], args[2:])
-        words, apart = _Words(context, builder, tile), view.vector_stride if C.kind == "Vectors" else None
+        view, width = parts(context, builder, C, args[0]), optional_value(sig.args[2], args[2])
+        words, apart = TileCode(context, builder, tile), view.vector_stride if C.kind == "Vectors" else None
         words.store_tile(view.data, view.row_stride, args[1], width, apart)
         return context.get_dummy_value()
 
-    return types.void(C, tile, *_optional(columns)), generate
+    return types.void(C, tile, optional(columns)), generate
 
 
 def _fill(b, rows, vectors):
     """A tile of `rows` rows of so many vectors (literals): in row i everywhere b[i, 0]."""
-    return tiles.fill.py_func(b.data, b.first, b.row_stride, rows, vectors)
+    return np.array([[b[r, 0]] * (vectors * plain_lanes(b)) for r in range(rows)], b.dtype)
 
 
-@_word(_fill)
+@word(_fill)
 def fill(typing, b, rows, vectors):
-    if not tiles._literal(rows, vectors):
+    if not are_literals(rows, vectors):
         return None
     tile = Tile(b.dtype, rows.literal_value, vectors.literal_value)
 
     def generate(context, builder, sig, args):
         view = parts(context, builder, b, args[0])
-        return _Words(context, builder, tile).fill_tile(view.data, view.row_stride)
+        return TileCode(context, builder, tile).fill_tile(view.data, view.row_stride)
 
     return tile(b, rows, vectors), generate
 
 
 def _convolve_row(tile, w, row):
     """tile + the sum over k of w[k, 0] times the vectors of `row` from the k-th on; both tiles have one row."""
-    return tiles.slide.py_func(tile, w.data, w.first, w.row_stride, row)
+    n, wide = plain_lanes(w), tile.shape[1]
+    for k in range((row.shape[1] - wide) // n + 1):
+        tile = tile + w[k, 0] * row[:, k * n : k * n + wide]
+    return tile
 
 
-@_word(_convolve_row)
+@word(_convolve_row)
 def convolve_row(typing, tile, w, row):
     def generate(context, builder, sig, args):
         view = parts(context, builder, w, args[1])
-        return _Words(context, builder, tile).convolve_row(args[0], view.data, view.row_stride, args[2], row)
+        return TileCode(context, builder, tile).convolve_row(args[0], view.data, view.row_stride, args[2], row)
 
     return tile(tile, w, row), generate
 
@@ -148,11 +188,11 @@ def _prefetch(A, count):
     """Nothing: `count` numbers of the row where A begins are fetched into the nearest cache; they need not exist."""
 
 
-@_word(_prefetch)
+@word(_prefetch)
 def prefetch(typing, A, count):
     def generate(context, builder, sig, args):
         view = parts(context, builder, A, args[0])
-        _Words(context, builder, Tile(A.dtype, 1, 1)).prefetch(view.data, args[1])
+        TileCode(context, builder, Tile(A.dtype, 1, 1)).prefetch(view.data, args[1])
         return context.get_dummy_value()
 
     return types.void(A, types.intp), generate
@@ -160,17 +200,19 @@ def prefetch(typing, A, count):
 
 def _load_column(A, fixed, columns):
     """The vector A[0, 0], A[1, 0], ... of `columns` numbers; `fixed` is the literal 2 if the row stride is, else 0."""
-    return tiles.strided.py_func(A.data, A.first, fixed, A.row_stride, columns)
+    n, step = plain_lanes(A), fixed or A.row_stride
+    found = [A.data[A.first + k * step] for k in range(min(columns, n))]
+    return np.array([found + [0] * (n - len(found))], A.dtype)
 
 
-@_word(_load_column)
+@word(_load_column)
 def load_column(typing, A, fixed, columns):
-    if not tiles._literal(fixed):
+    if not are_literals(fixed):
         return None
     tile = Tile(A.dtype, 1, 1)
 
     def generate(context, builder, sig, args):
-        view, words = parts(context, builder, A, args[0]), _Words(context, builder, tile)
+        view, words = parts(context, builder, A, args[0]), TileCode(context, builder, tile)
         return words.load_column(view.data, fixed.literal_value, view.row_stride, args[2])
 
     return tile(A, fixed, types.intp), generate
@@ -178,14 +220,15 @@ def load_column(typing, A, fixed, columns):
 
 def _store_interleaved(C, even, odd, columns):
     """C[0, 0], C[0, 1], ... = even[0], odd[0], even[1], odd[1], ...: the first `columns` numbers of two vectors."""
-    tiles.interleave.py_func(C.data, C.first, even, odd, columns)
+    mixed = np.stack([even[0], odd[0]], 1).reshape(-1)
+    C.data[C.first : C.first + min(columns, mixed.size)] = mixed[: max(columns, 0)]
 
 
-@_word(_store_interleaved)
+@word(_store_interleaved)
 def store_interleaved(typing, C, even, odd, columns):
     def generate(context, builder, sig, args):
         view = parts(context, builder, C, args[0])
-        _Words(context, builder, even).store_interleaved(view.data, *args[1:])
+        TileCode(context, builder, even).store_interleaved(view.data, *args[1:])
         return context.get_dummy_value()
 
     return types.void(C, even, odd, types.intp), generate
@@ -193,14 +236,15 @@ def store_interleaved(typing, C, even, odd, columns):
 
 def _copy(target, source, columns):
     """target = a vector of the row where source begins: `columns` numbers of it, then zeros."""
-    tiles.copy.py_func(target.data, target.first, source.data, source.first, columns)
+    n = plain_lanes(source)
+    target.data[target.first : target.first + n] = _some(source.data, source.first, n, columns)
 
 
-@_word(_copy)
+@word(_copy)
 def copy(typing, target, source, columns):
     def generate(context, builder, sig, args):
         to, of = (parts(context, builder, *pair) for pair in zip(sig.args[:2], args[:2], strict=True))
-        words = _Words(context, builder, Tile(source.dtype, 1, 1))
+        words = TileCode(context, builder, Tile(source.dtype, 1, 1))
         words.store(words.row(of.data, 1, args[2], None)[0], to.data)
         return context.get_dummy_value()
 
@@ -209,72 +253,55 @@ def copy(typing, target, source, columns):
 
 def _transpose(target, source, rows=None):
     """target[j, i] = source[i, j], i and j up to the numbers of a vector; from `rows` on the last row is repeated."""
-    tiles.turn.py_func(target.data, target.first, target.row_stride, source.data, source.first, source.row_stride, rows)
+    n = plain_lanes(source)
+    for j in range(n):
+        for i in range(n):
+            row = source.first + (i if rows is None else min(i, rows - 1)) * source.row_stride
+            target.data[target.first + j * target.row_stride + i] = source.data[row + j]
 
 
-@_word(_transpose)
+@word(_transpose)
 def transpose(typing, target, source, rows=None):
     def generate(context, builder, sig, args):
         to, of = (parts(context, builder, *pair) for pair in zip(sig.args[:2], args[:2], strict=True))
-        (count,) = _values(sig.args[2:], args[2:])
-        words = _Words(context, builder, Tile(source.dtype, 1, 1))
+        count = optional_value(sig.args[2], args[2])
+        words = TileCode(context, builder, Tile(source.dtype, 1, 1))
         words.store_rows(to.data, to.row_stride, words.transposed(of.data, of.row_stride, count))
         return context.get_dummy_value()
 
-    return types.void(target, source, *_optional(rows)), generate
+    return types.void(target, source, optional(rows)), generate
 
 
-# -- choice of a size --------------------------------------------------------------------------------------------------
+def _halves(t):
+    """Two vectors of every second number of a tile of two: the first, third, ... and the second, fourth, ..."""
+    return t[:, ::2], t[:, 1::2]
 
 
-def by_size(make, sizes):
-    """A function (most, *arguments) that runs make(size) for the largest size up to `most`, and returns that size.
+@word(_halves)
+def halves(typing, t):
+    kind = Tile(t.real, 1, 1)
 
-    `sizes` descend; the last one is taken without a comparison.
-    """
-    size, *smaller = sizes
-    run = make(size)
-    if not smaller:
+    def generate(context, builder, sig, args):
+        pair, n = [builder.extract_value(args[0], k) for k in range(2)], kind.lanes
+        none, tiles = ir.Constant(context.get_value_type(kind), ir.Undefined), []
+        for odd in range(2):
+            order = ir.Constant(ir.VectorType(ir.IntType(32), n), [2 * k + odd for k in range(n)])
+            tiles.append(builder.insert_value(none, builder.shuffle_vector(*pair, order), 0))
+        return context.make_tuple(builder, sig.return_type, tiles)
 
-        @inlined
-        def last(most, *arguments):
-            run(*arguments)
-            return size
-
-        return last
-    others = by_size(make, smaller)
-
-    @inlined
-    def choose(most, *arguments):
-        if most >= size:
-            run(*arguments)
-            return size
-        return others(most, *arguments)
-
-    return choose
+    return types.UniTuple(kind, 2)(t), generate
 
 
-def of_size(make, sizes):
-    """A function (size, *arguments) that runs make(size) for a size that is one of `sizes`, the commonest first.
+def _most(t, u):
+    """The larger of two vectors, number by number; of t and NaN it is NaN."""
+    return np.where((u > t) | ((u != u) & (t == t)), u, t)
 
-    The last one is taken without a comparison.
-    """
-    size, *others = sizes
-    run = make(size)
-    if not others:
 
-        @inlined
-        def last(wanted, *arguments):
-            run(*arguments)
+def _larger(builder, t, u):
+    larger = builder.select(builder.fcmp_ordered(">", t, u), t, u)  # u where either is NaN
+    return builder.select(builder.fcmp_unordered("uno", t, t), t, larger)
 
-        return last
-    run_other = of_size(make, others)
 
-    @inlined
-    def choose(wanted, *arguments):
-        if wanted == size:
-            run(*arguments)
-        else:
-            run_other(wanted, *arguments)
-
-    return choose
+@word(_most)
+def most(typing, t, u):
+    return of_vectors(_larger)(typing, (t, u))
