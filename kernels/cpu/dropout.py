@@ -5,12 +5,12 @@ numbers are uint64, since Numba turns sums of uint64 and int64 into floats. Sour
 """
 
 import numpy as np
-from numba import prange
+from numba import njit, prange
 
-from ..compiler.kernel import helper, kernel
+from ..compiler.kernel import kernel
 
 
-@helper
+@njit  # not a helper: on CUDA the lines before the loop run in Python
 def _mix(z):
     """The finaliser of SplitMix64: every bit of the result depends on every bit of z (modulo 2**64)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
