@@ -9,7 +9,7 @@ from ..kernels.cpu import conv_by_filter, conv_depthwise
 from ..registry import name_of, register
 from .base import Layer, operation, weight, zeros
 
-# Winograd's algorithm serves 3 x 3 taps from so many maps times filters on (measured). Fewer save less than the
+# Winograd's algorithm serves 3 x 3 taps from this product of maps and filters on (measured). Fewer save less than the
 # transforms cost, or leave a gradient undivided between threads.
 WINOGRAD_FROM = {"conv.forward": 256, "conv.backward_input": 256, "conv.backward_weight": 1024}
 WINOGRAD_MAPS = range(16, 257)  # maps on either side; with more its factors would not stay in cache
@@ -89,7 +89,7 @@ class Conv(Layer):
         return kernel
 
     def _depthwise(self, in_shape):
-        """Whether each filter sees a map of its own, at stride 1 and among zeros, that has room in a nearby cache."""
+        """Return whether each filter sees a separate map, at stride 1 and among zeros, that fits a nearby cache."""
         window = self.window(in_shape)
         alone = self.groups == self.filters == in_shape[0] > 1 and self.border == "zeros"
         return (
@@ -99,7 +99,7 @@ class Conv(Layer):
         )
 
     def _by_filter(self, name, in_shape):
-        """Whether results (maps for the gradient of the input) fill vectors, and enough terms are summed for each."""
+        """Return whether results (for the gradient of the input: maps) fill vectors, and each sums enough terms."""
         window = self.window(in_shape)
         taps = prod(window.kernel)
         results, terms = self.filters // self.groups, in_shape[0] // self.groups * taps
@@ -122,7 +122,7 @@ class Conv(Layer):
         raise failed
 
     def window(self, in_shape):
-        """The sliding window: kernel, stride, dilation and padding of each dimension."""
+        """Return the sliding window: kernel, stride, dilation and padding of each dimension."""
         return self._window(spatial_rank(name_of(type(self)), in_shape, self.rank))
 
     def _window(self, rank):
@@ -188,7 +188,12 @@ class Conv3d(Conv):
 
 
 def spatial_rank(name, in_shape, rank=None):
-    """The number of spatial dimensions of an input (C, *spatial); ShapeError if it is not `rank`, or not 1 to 3."""
+    """Return the number of spatial dimensions of an input (C, *spatial).
+
+    Raises
+    ------
+    ShapeError : it is not `rank`, or not 1 to 3.
+    """
     found = len(in_shape) - 1
     if found not in ((1, 2, 3) if rank is None else (rank,)):
         wanted = "(C, *spatial) with 1 to 3 spatial dimensions"
@@ -211,14 +216,14 @@ def lifted(values, fill):
 
 
 def padded_scratch(window, maps, spatial):
-    """The padded image of every sample; nothing where nothing is padded."""
+    """Return the padded image of every sample; nothing where nothing is padded."""
     if any(map(any, window.padding)):
         return {"padded": ("N", maps, *window.padded(spatial))}
     return {"padded": ("N", 0, *(0 for _ in spatial))}
 
 
 def window_scalars(window, groups, border):
-    """What the kernels of conv and conv_transpose bind besides arrays."""
+    """Return what the kernels of conv and conv_transpose bind besides arrays."""
     return {
         "stride": lifted(window.stride, 1),
         "dilation": lifted(window.dilation, 1),

@@ -28,7 +28,7 @@ class Pooling(Layer):
         raise failed
 
     def window(self, in_shape):
-        """The sliding window: kernel, stride, dilation and padding of each dimension."""
+        """Return the sliding window: kernel, stride, dilation and padding of each dimension."""
         return self._window(spatial_rank(name_of(type(self)), in_shape))
 
     def _window(self, rank):

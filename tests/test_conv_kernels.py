@@ -38,7 +38,7 @@ def test_twins_take_the_same_arguments(cpu, reference):
 
 
 def agrees_in_float32(layer, x, dy, rng):
-    """The CPU's values and gradients in float32 are the reference's in float64."""
+    """Assert that the CPU's values and gradients in float32 are the reference's in float64."""
     W = rng.standard_normal(layer.parameters(x.shape[1:])["W"].shape)
     exact = run(layer, x, dy, {"W": W}, "reference")
     found = run(layer, x.astype(np.float32), dy.astype(np.float32), {"W": W}, "cpu")
@@ -76,7 +76,7 @@ def test_every_tile_and_tail(batch, maps, each, groups, sizes, kernel, stride, d
     border=st.sampled_from(BORDERS), seed=st.integers(0, 9), bias=st.booleans(),
 )  # fmt: skip
 def test_many_maps_of_3x3_taps(batch, maps, filters, sizes, padding, border, seed, bias):
-    """Where the other algorithm is taken: odd and even sizes, strips that fill their vectors and that do not."""
+    """Cases of the other algorithm: odd and even sizes, strips that fill their vectors and that do not."""
     padding = tuple(tuple(min(side, i - 1) for side in sides) for sides, i in zip(padding, sizes, strict=True))
     options = {"filters": filters, "kernel_size": 3, "padding": padding, "border": border, "bias": bias}
     layer, rng = registry.create(("conv", options)), np.random.default_rng(seed)
@@ -192,7 +192,7 @@ GEOMETRIES = {  # name -> filters, maps, options: each algorithm, with and witho
 
 
 def with_one(name, number, where, size=(9, 11), seed=0):
-    """A layer and its arrays, one number among them replaced."""
+    """Return a layer and its arrays, one number among them replaced."""
     filters, maps, options = GEOMETRIES[name]
     options = dict(options)
     kind = "conv_transpose" if options.pop("transposed", False) else "conv"
@@ -249,7 +249,7 @@ def test_one_large_number_costs_the_others_nothing(name, array, scale):
 
 @pytest.mark.parametrize("size", [(8, 8), (7, 9)])
 def test_a_gradient_of_zero_is_zero(size):
-    """Where deltas meet a weight only at zeros: rounding is not to be taken for a gradient."""
+    """Deltas that meet a weight only at zeros: rounding is not to be taken for a gradient."""
     rng = np.random.default_rng(0)
     layer = registry.create("conv(32, 3, padding='same')")
     x, dy = (rng.standard_normal((4, 32, *size)).astype(np.float32) for _ in range(2))
@@ -292,7 +292,7 @@ def test_sums_over_very_many_samples(spec, shape):
 
 
 def source(q, i, border):
-    """The cell a padded position shows, by walking: back at the end (reflect), on at the other end (wrap)."""
+    """Return the cell a padded position shows, by walking: back at the end (reflect), on at the other end (wrap)."""
     if border == "edge":
         return min(max(q, 0), i - 1)
     if border == "wrap":
@@ -303,7 +303,7 @@ def source(q, i, border):
 
 
 def matrix(W, in_sizes, out_sizes, stride, dilation, before, groups, border):
-    """The matrix (F * out, C * in) of the definition, one entry of W at a time."""
+    """Return the matrix (F * out, C * in) of the definition, one entry of W at a time."""
     F, m = W.shape[:2]
     dense = np.zeros((F, *out_sizes, m * groups, *in_sizes))
     for f, a, taps in product(range(F), range(m), np.ndindex(W.shape[2:])):

@@ -9,17 +9,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/guarantees.md", "docs/lecture.md"]
-# Not rewritten yet; the per-file-ignores of ruff in pyproject.toml name the same rooms.
-LATER = [
-    "kernels/cpu",
-    "kernels/cuda/pooling.py",
-    "kernels/reference/pooling.py",
-    "layers/conv.py",
-    "layers/pooling.py",
-    "tests/test_conv_kernels.py",
-    "tests/test_matrix.py",
-    "tests/test_pooling_kernels.py",
-]
 BANNED = [
     r"anew",
     r"what is none",
@@ -54,19 +43,15 @@ def texts(path):
                 yield token.start[0], token.string.lstrip("# ")
 
 
-def rewritten():
+def files():
     for path in sorted(ROOT.glob("**/*.py")):
         name = path.relative_to(ROOT).as_posix()
         hidden = any(part.startswith((".", "runs", "build")) for part in path.relative_to(ROOT).parts)
-        if not hidden and not any(name == room or name.startswith(room + "/") for room in LATER):
+        if not hidden:
             yield name
 
 
-@pytest.mark.parametrize("name", [*DOCUMENTS, "CHANGELOG.md", "docs/api.md", *rewritten()])
+@pytest.mark.parametrize("name", [*DOCUMENTS, "CHANGELOG.md", "docs/api.md", *files()])
 def test_no_banned_phrase(name):
     found = [(line, BANNED.search(" ".join(text.split()))) for line, text in texts(ROOT / name)]
     assert [f"{name}:{line}: {phrase[0]!r}" for line, phrase in found if phrase] == []
-
-
-def test_rooms_to_be_rewritten_exist():
-    assert [room for room in sorted(LATER) if not (ROOT / room).exists()] == []

@@ -132,7 +132,7 @@ def blocks(N, runs):
 
 @helper
 def share(block, N, runs, F):
-    """The samples and filters of an iteration, of F filters a group."""
+    """Return the samples and filters of an iteration, of F filters a group."""
     step, i, run = SAMPLES if runs == 1 else 1, block // runs, block % runs
     wide = (F + runs * 8 - 1) // (runs * 8) * 8 if runs > 1 else F
     first = min(F, run * wide)

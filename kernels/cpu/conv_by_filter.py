@@ -53,7 +53,7 @@ TERMS_FROM = 64  # terms that make transposing results pay
 
 
 def suits(results, terms, width=0, stride=2):
-    """Whether these kernels suit `results` filters (or maps) of a group, each a sum of `terms`.
+    """Return whether these kernels suit `results` filters (or maps) of a group, each a sum of `terms`.
 
     At stride 1 they do only if two vectors are full, or if rows of `width` positions would fill theirs badly.
     """
@@ -128,7 +128,7 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
 
 
 class Adjoint(NamedTuple):
-    """What the gradient of the input sums, and where: filters of a group and all taps, over deltas in a frame."""
+    """The terms of the gradient of the input: filters of a group and all taps, over deltas in a frame."""
 
     sums: Size
     frame: Frame
@@ -164,7 +164,7 @@ def backward_group(g, start, end, W, dy, framed, dx, layer):
 
 @inlined
 def nth(r, adjoint):
-    """The r-th remainder, and what is summed for one of its cells: filters, and the taps that it meets."""
+    """Return the r-th remainder, and what is summed for one of its cells: filters, and the taps that it meets."""
     taps, layer = adjoint.sums, adjoint.window
     part = remainder(r, adjoint.frame, Steps(taps.depth, taps.rows, taps.columns), layer.dilation, layer.before,
                      adjoint.image)  # fmt: skip

@@ -44,7 +44,7 @@ class Band(NamedTuple):
 
 @helper
 def band_of(out, width):
-    """The largest band whose positions, `width` numbers each, have room in BAND."""
+    """Return the largest band whose positions, `width` numbers each, have room in BAND."""
     columns = min(out.columns, BAND // width)
     return Band(min(out.rows, BAND // width // columns), columns)
 

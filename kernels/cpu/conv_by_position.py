@@ -184,7 +184,7 @@ def correlate_in_place(N, P: Images, W: Images, b: View, Y: Images, start, shape
 
 @helper
 def correlate_plane(R, terms, X, b, Y, start, shape, live):
-    """A plane of the results of R filters, in runs of rows that meet the same taps; `terms` are those of a row."""
+    """Compute a plane of R filters, in runs of rows that meet the same taps; `terms` are those of a row."""
     sums, rows, row = shape.sums, shape.out.rows, terms.end
     h = 0
     while h < rows:
@@ -219,7 +219,7 @@ def correlate_packed(N, P: Images, W: Images, b: View, Y: Images, start, shape: 
 
 @helper
 def correlate_panel(R, P, W, b, Y, start, shape, panel):
-    """The results of R filters at the positions of a panel, from as many maps at a time as it has room for."""
+    """Compute R filters at the positions of a panel, from as many maps at a time as it has room for."""
     T, V, offsets = stack_array(P, ROOM), stack_array(P, WEIGHTS), numbers(TERMS)
     sums, dilation, columns = shape.sums, shape.dilation, panel.columns
     high, tall = (

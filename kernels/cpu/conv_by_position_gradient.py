@@ -41,7 +41,7 @@ FILTERS = 16  # filters of a block, at most
 
 
 class Positions(NamedTuple):
-    """What a sum runs over: samples, the rows of each, the positions of a row."""
+    """The range of a sum: samples, the rows of each, the positions of a row."""
 
     samples: int
     rows: int
@@ -53,7 +53,7 @@ class Positions(NamedTuple):
 
 @helper
 def backward_weight_block(block, x, dy, dW, window):
-    """A block of dW from the padded images x."""
+    """Compute a block of dW from the padded images x."""
     image, taps, out = size_of(x), size_of(dW), size_of(dy)
     a = block.filter // (out.maps // window.groups) * taps.maps + block.map
     X, dY, weights = images_of(x), images_of(dy), images_of(dW)
@@ -79,7 +79,7 @@ def weight_gradient(N, X: Images, dY: Images, dW: Images, block: Block, sizes: S
 
 @helper
 def spreads(columns, pitch, L):
-    """Whether rows of deltas are spread: then vectors run on over the end of a row."""
+    """Return whether rows of deltas are spread: then vectors run on over the end of a row."""
     tails = columns % L > 0 and L <= columns < pitch <= columns + L
     return tails and 4 * pitch <= 5 * ((columns + L - 1) // L * L) and EIGHT * pitch <= NEAR
 
@@ -260,7 +260,7 @@ def add_filters(filters, terms, over, X, dY, dW):
 
 @helper
 def shares(F, taps, groups):
-    """Filters and maps of a block, and runs of rows of taps: about 8 blocks of F filters a group."""
+    """Return filters and maps of a block, and runs of rows of taps: about 8 blocks for F filters in each group."""
     m, rows = taps.maps, taps.depth * taps.rows
     filters = min(F, FILTERS)
     blocks = groups * ((F + filters - 1) // filters)
@@ -275,7 +275,7 @@ def shares(F, taps, groups):
 
 @helper
 def blocks_of(dW, groups):
-    """Number of blocks of dW."""
+    """Return the number of blocks of dW."""
     F = dW.shape[0] // groups
     filters, maps, runs = shares(F, size_of(dW), groups)
     return groups * ((F + filters - 1) // filters) * ((dW.shape[1] + maps - 1) // maps) * runs
@@ -283,7 +283,7 @@ def blocks_of(dW, groups):
 
 @helper
 def block_of(i, dW, groups):
-    """The i-th block of dW."""
+    """Return the i-th block of dW."""
     F, taps = dW.shape[0] // groups, size_of(dW)
     filters, maps, runs = shares(F, taps, groups)
     rows, across, down = taps.depth * taps.rows, (taps.maps + maps - 1) // maps, (F + filters - 1) // filters

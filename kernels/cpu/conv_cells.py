@@ -27,7 +27,7 @@ def look(count, P: array, p, found: places):
 
 @helper
 def bounded(count, P, p):
-    """Whether the sum of |x| over P[p : p + count] is finite."""
+    """Return whether the sum of |x| over P[p : p + count] is finite."""
     found = numbers(1)
     look(count, P, p, found)
     return found[0] == 1
@@ -35,7 +35,7 @@ def bounded(count, P, p):
 
 @helper
 def inside(d, h, w, size):
-    """Whether a cell lies in the image."""
+    """Return whether a cell lies in the image."""
     return 0 <= d < size.depth and 0 <= h < size.rows and 0 <= w < size.columns
 
 
@@ -97,7 +97,7 @@ def backward_weight_cells(N, X: Images, dY: Images, dW: View, ends: Block, sizes
 
 @helper
 def group_size(size, groups):
-    """A sample's shape with the maps of one group."""
+    """Return a sample's shape with the maps of one group."""
     return Size(size.maps // groups, size.depth, size.rows, size.columns)
 
 
@@ -132,7 +132,7 @@ def backward_input_by_cells(first, end, W, dy, dx, window):
 
 @helper
 def mend_weights(block, x, padded, dy, dW, window):
-    """A block of dW once more, where it is not finite."""
+    """Compute a block of dW again where it is not finite."""
     whole = window.border > 0 and padded.size > 0  # a border that is not zeros is part of the image
     taps, out, each = size_of(dW), size_of(dy), dW.shape[1]
     image = size_of(padded) if whole else size_of(x)

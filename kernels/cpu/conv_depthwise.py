@@ -51,7 +51,7 @@ SEEN = TALL + 2  # rows of the map that three rows of taps see from there
 
 
 def suits(image, kernel, dilation, padding):
-    """Whether maps of a shape, padded, have room on the stack, and no padding is further than the taps reach."""
+    """Return whether maps of a shape, padded, have room on the stack, and no padding is further than the taps reach."""
     reach = tuple((k - 1) * d for k, d in zip(kernel, dilation, strict=True))
     cells = taps = 1
     for i, k, r, (before, after) in zip(image, kernel, reach, padding, strict=True):
@@ -109,20 +109,20 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
 
 @helper
 def one_map(x, W, y):
-    """The shapes of one map, its taps and its result."""
+    """Return the shapes of one map, its taps and its result."""
     return Sizes(group_size(size_of(x), x.shape[1]), size_of(W), group_size(size_of(y), x.shape[1]))
 
 
 @helper
 def reversed_taps(W, taps):
-    """A filter's taps from the last one back."""
+    """Return a filter's taps from the last one back."""
     last = W.at(0, 0, taps.depth - 1, taps.rows - 1, taps.columns - 1)
     return Images(last, W.sample_stride, W.map_stride, -W.depth_stride, -W.row_stride, -W.column_stride)
 
 
 @helper
 def mirrored_window(layer, taps):
-    """The window of backward_input: with the padding that the taps reach beyond that of forward."""
+    """Return the window of backward_input: with the padding that the taps reach beyond that of forward."""
     before, dilation = layer.before, layer.dilation
     opposite = Steps(
         (taps.depth - 1) * dilation.depth - before.depth, (taps.rows - 1) * dilation.row - before.row,
@@ -133,7 +133,7 @@ def mirrored_window(layer, taps):
 
 @helper
 def padded_size(out, taps, dilation):
-    """The shape of the map that `out` positions see."""
+    """Return the shape of the map that `out` positions see."""
     return Size(
         1, out.depth + (taps.depth - 1) * dilation.depth, out.rows + (taps.rows - 1) * dilation.row,
         out.columns + (taps.columns - 1) * dilation.column,
@@ -172,7 +172,7 @@ def filter_map(X: Images, W: Images, b: View, start, Y: Images, sizes: Sizes, ro
 
 @inlined
 def filter_by_three_rows(next_map, P, W, b, start, Y, out, dilation):
-    """A plane of Y by three rows of taps. The same plane of the next map is fetched into the cache meanwhile."""
+    """Compute a plane of Y by three rows of taps; meanwhile fetch that plane of the next map into the cache."""
     for i in range(0, out.rows, TALL):
         prefetch(next_map.row(i), TALL * next_map.row_stride)
         h = min(i, out.rows - TALL)  # the last rows may begin earlier: some twice
@@ -182,7 +182,7 @@ def filter_by_three_rows(next_map, P, W, b, start, Y, out, dilation):
 
 @inlined
 def three_rows(P, W, b, start, Y, step):
-    """A vector of results in each of TALL rows, by three rows of taps W: each row of P is loaded once a column."""
+    """Compute a vector of results in each of TALL rows by three rows of taps W; a row of P is loaded once."""
     tile = fill(b, 1, TALL) if start == BIAS else zeros(P, 1, TALL)
     for k in range(W.row_stride):
         tile = convolve_row(tile, W.column(k), load(Vectors(P.column(k * step), 0, P.row_stride), 1, SEEN))
@@ -191,14 +191,14 @@ def three_rows(P, W, b, start, Y, step):
 
 @inlined
 def filter_plane(P, V, terms, b, start, Y, sizes):
-    """A plane of Y, whose rows fill their vectors."""
+    """Compute a plane of Y whose rows fill their vectors."""
     X, Z, out = Vectors(P, 1, P.row_stride), Vectors(Y, 0, Y.row_stride), sizes.out
     rows_of_one(Terms(V, terms, 0, volume(sizes.sums)), X, b, Z, start, out.rows, out.columns)
 
 
 @inlined
 def filter_plane_as_row(P, V, terms, b, start, Y, sizes):
-    """A plane of Y, computed as one row as wide as the plane of P, from which the rows are copied."""
+    """Compute a plane of Y as one row as wide as the plane of P, from which the rows are copied."""
     M, rows, columns = stack_array(P, ROOM), sizes.out.rows, sizes.out.columns
     row = (rows - 1) * P.row_stride + columns
     rows_of_one(Terms(V, terms, 0, volume(sizes.sums)), Vectors(P, 1, 0), b, Vectors(M, 0, 0), start, 1, row)

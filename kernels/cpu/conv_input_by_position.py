@@ -46,7 +46,7 @@ def backward_input_by_position(first, end, W, dy, U, padded, dx, window):
 
 @helper
 def reversed_taps(W, step):
-    """A view of the weights from a tap backwards, `step` taps apart: its samples are maps, its maps filters."""
+    """Return a view of the weights from a tap backwards, `step` taps apart: its samples are maps, its maps filters."""
     return Images(
         W, W.map_stride, W.sample_stride, -step.depth * W.depth_stride, -step.row * W.row_stride, -step.column
     )
@@ -54,7 +54,7 @@ def reversed_taps(W, step):
 
 @helper
 def backward_remainder(N, U, W, dX, shape, frame, live):
-    """The cells of one remainder, of N samples and one group."""
+    """Compute the cells of one remainder, of N samples and one group."""
     step = frame.classes
     if step.depth * step.row * step.column == 1:
         correlate(N, U, W, View(W, 1, 1), dX, ZERO, shape, live)
@@ -88,7 +88,7 @@ def correlate_apart(U, W, dX, shape):
 
 @helper
 def part_size(out):
-    """The shape of the results, all those of a plane if possible, that are computed at once."""
+    """Return the shape of the results, all those of a plane if possible, that are computed at once."""
     columns = min(out.columns, ROOM)
     rows = min(out.rows, ROOM // columns)
     maps = max(1, min(out.maps, ROOM // (rows * columns)))
@@ -100,7 +100,7 @@ def part_size(out):
 
 @helper
 def scatter(results, dX, size):
-    """The cells dX, of the shape `size`, = the results."""
+    """Copy the results to the cells dX, of the shape `size`."""
     for i in range(size.maps * size.rows):
         a, h = i // size.rows, i % size.rows
         row, cells = View(results.at(0, a, 0, h, 0), 0, 1), View(dX.at(0, a, 0, h, 0), 0, dX.column_stride)
@@ -110,7 +110,7 @@ def scatter(results, dX, size):
 
 @linked
 def clear(dX: Images, size: Size):
-    """The cells dX, of the shape `size`, = 0."""
+    """Set the cells dX, of the shape `size`, to 0."""
     for a in range(size.maps):
         for i in range(size.depth * size.rows):
             cells = View(dX.at(0, a, i // size.rows, i % size.rows, 0), 0, dX.column_stride)

@@ -2,7 +2,7 @@
 
     T[k * rows + h, i] = P[h, i * stride + k * dilation]                    for each tap k of a row
 
-Rows without what lies between them follow each other, so that vectors run on over the end of a row. Where the stride is
+Rows without what lies between them follow each other, so that vectors run on over the end of a row. If the stride is
 1, the taps of a column of the kernel share the rows that they see (`tall`).
 """
 
@@ -27,7 +27,7 @@ class Panel(NamedTuple):
 
 @helper
 def panel_shape(room, maps, taps, row_stride, row_dilation, out):
-    """The shape of a panel of `room` numbers; several maps are packed at once if it has room for them."""
+    """Return the shape of a panel of `room` numbers; several maps are packed at once if it has room for them."""
     tall = row_stride == 1 and taps.columns * (1 + (taps.rows - 1) * row_dilation) * out.columns <= room
     extra = (taps.rows - 1) * row_dilation if tall else 0
     if room < taps.columns * out.columns:
@@ -39,7 +39,7 @@ def panel_shape(room, maps, taps, row_stride, row_dilation, out):
 
 @helper
 def packing_pays(filters, tap_rows, stride, columns, L):
-    """Whether to pack: gaps along the row always, short rows where a copy costs less than the lanes they waste.
+    """Return whether to pack: gaps along the row always, short rows where a copy costs less than the lanes they waste.
 
     A copied vector costs about as much as sixteen filters' arithmetic on it; a row of less than a vector counts as five
     thirds of one, because such rows go one by one. For longer rows packing must save a fifth.

@@ -1,4 +1,4 @@
-"""What convolutions sum, and where: named shapes, packed weights, and the taps that meet a cell.
+"""The terms of a convolution: named shapes, packed weights, and the taps that meet a cell.
 
 A result of a convolution is a sum over terms: maps and, in each map, taps. `pack_weights` lays the weights of a tile's
 results out in the order of the terms, and tabulates where in the image each term lies.
@@ -32,7 +32,7 @@ class Size(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What a layer says of its window. `before` is the padding before each dimension; `border` indexes BORDERS."""
+    """The window of a layer. `before` is the padding before each dimension; `border` indexes BORDERS."""
 
     stride: Steps
     dilation: Steps
@@ -50,7 +50,7 @@ class Sizes(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What one iteration of forward computes: samples from `first` to before `end`, `filters` of each group."""
+    """The results of one iteration of forward: samples from `first` to before `end`, `filters` of each group."""
 
     first: int
     end: int
@@ -59,7 +59,7 @@ class Share(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What one iteration of backward_weight computes: filters, maps of their group, taps from `first` to `end` - 1."""
+    """The results of one iteration of backward_weight: filters, maps of their group, taps from `first` to `end` - 1."""
 
     filter: int
     filters: int
@@ -82,19 +82,19 @@ ALL_LIVE = LiveRows(0, 2**30, 1)
 
 @helper
 def steps(triple):
-    """A kernel's tuple of three numbers, named."""
+    """Return a kernel's tuple of three numbers, named."""
     return Steps(triple[0], triple[1], triple[2])
 
 
 @helper
 def window(stride, dilation, groups, before, border):
-    """A kernel's arguments, named."""
+    """Return a kernel's arguments, named."""
     return Window(steps(stride), steps(dilation), steps(before), groups, border)
 
 
 @helper
 def size_of(array):
-    """The shape of a sample of an array (N, C, D, H, W); of weights: maps and taps."""
+    """Return the shape of a sample of an array (N, C, D, H, W); of weights: maps and taps."""
     return Size(array.shape[1], array.shape[2], array.shape[3], array.shape[4])
 
 
@@ -106,20 +106,20 @@ def volume(size):
 
 @helper
 def images(data, size, first=0):
-    """A view of samples of a shape, one after the other, in a flat array from number `first` on."""
+    """Return a view of samples of a shape, one after the other, in a flat array from number `first` on."""
     each = volume(size)
     return Images(data, size.maps * each, each, size.rows * size.columns, size.columns, 1, first)
 
 
 @helper
 def images_of(array):
-    """A view of an array (N, C, D, H, W)."""
+    """Return a view of an array (N, C, D, H, W)."""
     return images(array.reshape(-1), size_of(array))
 
 
 @helper
 def every(P, step):
-    """The cells of a view of images that lie `step` apart."""
+    """Return the cells of a view of images that lie `step` apart."""
     return Images(
         P, P.sample_stride, P.map_stride, P.depth_stride * step.depth, P.row_stride * step.row,
         P.column_stride * step.column,
@@ -147,7 +147,7 @@ def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, fi
 
 @inlined
 def _pack_term(R, results, row):
-    """A row = the first R of a column of results, then zeros."""
+    """Copy the first R of a column of results to a row, then zeros."""
     for r in range(R):
         row[0, r] = results[r, 0]
     for r in range(R, row.row_stride):
@@ -156,7 +156,7 @@ def _pack_term(R, results, row):
 
 @helper
 def live_taps(row, live, taps):
-    """The first and the last + 1 of `taps` rows of taps that meet a live row, for the result's row `row`."""
+    """Return the first and the last + 1 of `taps` rows of taps that meet a live row, for the result's row `row`."""
     first = min(taps, max(0, (live.first - row + live.dilation - 1) // live.dilation))
     return first, max(first, min(taps, (live.end - 1 - row) // live.dilation + 1))
 
@@ -178,7 +178,7 @@ class Remainder(NamedTuple):
 class Frame(NamedTuple):
     """Deltas in a frame of zeros, spread by `gaps`, and the remainders that are computed one by one."""
 
-    classes: Steps  # remainders that are told apart; 1 with dilation, where deltas get gaps instead
+    classes: Steps  # remainders that are computed separately; 1 with dilation, where deltas get gaps instead
     edge: Steps  # zeros before the deltas: as far as the taps of a remainder reach
     gaps: Steps  # from delta to delta
     rows: int  # from the first row of deltas to the last one
@@ -186,7 +186,7 @@ class Frame(NamedTuple):
 
 @helper
 def frame_of(taps, stride, dilation, delta_rows):
-    """The frame in which `backward_input` of these taps needs deltas of so many rows."""
+    """Return the frame in which `backward_input` of these taps needs deltas, of `delta_rows` rows."""
     d = stride.depth if dilation.depth == 1 else 1
     h = stride.row if dilation.row == 1 else 1
     w = stride.column if dilation.column == 1 else 1
@@ -212,7 +212,7 @@ def _count(n, step):
 
 @helper
 def remainder(r, frame, taps, dilation, before, image):
-    """The r-th remainder of an image padded by `before`."""
+    """Return the r-th remainder of an image padded by `before`."""
     step = frame.classes
     cell = Steps(r // (step.row * step.column), r // step.column % step.row, r % step.column)
     place = Steps(cell.depth + before.depth, cell.row + before.row, cell.column + before.column)

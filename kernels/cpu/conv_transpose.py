@@ -78,7 +78,7 @@ def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border
 
 @linked
 def spread_maps(X: Images, W: Images, Y: Images, sizes: Sizes, window: Window):
-    """The map Y = what the maps X of its group give back to it, each by its filter: the adjoint of a correlation."""
+    """Add what the maps X of a group give back to the map Y, each by its filter: the adjoint of a correlation."""
     filters = sizes.out.maps
     for j in range(volume(sizes.image)):
         Y[0, 0, 0, 0, j] = 0.0
@@ -108,7 +108,7 @@ def spread(add_to_row):
 
 @inlined
 def add_four(y, X, w, columns):
-    """A row y += four rows of X, each times its weight."""
+    """Add to a row y four rows of X, each times its weight."""
     w0, w1, w2, w3 = w[0, 0], w[1, 0], w[2, 0], w[3, 0]
     x0, x1, x2, x3 = X, X.row(1), X.row(2), X.row(3)
     for j in range(columns):
@@ -117,7 +117,7 @@ def add_four(y, X, w, columns):
 
 @inlined
 def add_one(y, X, w, columns):
-    """A row y += a row X times its weight."""
+    """Add to a row y a row X times its weight."""
     w0 = w[0, 0]
     for j in range(columns):
         y[0, j] += w0 * X[0, j]
@@ -178,7 +178,7 @@ def sum_row(x, p, at, columns, nothing):
 
 @inlined
 def plus(a, b):
-    """The sums of four numbers and four numbers."""
+    """Return the sums of four numbers and four numbers."""
     return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
 
 

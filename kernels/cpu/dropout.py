@@ -12,7 +12,7 @@ from ..compiler.kernel import kernel
 
 @njit  # not a helper: on CUDA the lines before the loop run in Python
 def _mix(z):
-    """The finaliser of SplitMix64: every bit of the result depends on every bit of z (modulo 2**64)."""
+    """Return the finaliser of SplitMix64: every bit of the result depends on every bit of z (modulo 2**64)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))

@@ -111,7 +111,7 @@ def _clear(T, count):
 
 @inlined
 def pad_map(P, T, how):
-    """The map T = the map P with its border."""
+    """Copy the map P with its border to the map T."""
     _pad(P, T, how, T)
 
 
@@ -154,7 +154,7 @@ def fold(n, dpadded, dx, before, border):
 
 @helper
 def _fold_row(cells, dX, how):
-    """A row of dX += a row of the padded image: the cells inside, then those in front and behind."""
+    """Add a row of the padded image to a row of dX: the cells inside, then those in front and behind."""
     left, columns = how.before.column, how.image.columns
     for w in range(columns):
         dX[0, w] += cells[0, left + w]

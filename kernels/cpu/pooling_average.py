@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
 @inlined
 def span_of(ow, count, windows):
-    """The columns that `count` windows from the ow-th of a row on see."""
+    """Return the columns that `count` windows from the ow-th of a row on see."""
     size, stride = windows.size.column, windows.stride.column
     start, cells = ow * stride - windows.pad_before.column, cells_across(count, size, stride)
     return Span(count, size, stride, start, cells, windows.image.column)
@@ -124,7 +124,7 @@ def divide(X: View, span: Span, height, padded, Y: View, room):
 
 @inlined
 def sum_columns(T, o, size, step):
-    """The sums of a vector of windows from the o-th on, one or two columns apart."""
+    """Return the sums of a vector of windows from the o-th on, one or two columns apart."""
     total = zeros(T, 1, 1)
     for w in range(0, size, step):
         if step == 1:
@@ -139,7 +139,7 @@ def sum_columns(T, o, size, step):
 
 @inlined
 def cells_of(like, o, span, height, padded):
-    """The cells of a vector of windows from the o-th on: `height` rows of all columns or (not padded) of the map's."""
+    """Return the cells of the windows from the o-th on: `height` rows of all columns or (not padded) of the map's."""
     first, columns = span.start + o * span.step, ramp(like, span.size, 0)
     if not padded:
         nothing, one = zeros(like, 1, 1), ramp(like, 1, 0)

@@ -118,7 +118,7 @@ def max_vector(T, cell, cells, windows, nearest):
 
 @inlined
 def max_cells(T, cell, cells, size, step, image, nearest):
-    """The largest numbers of a vector of windows, and how far their cells are from each window's first cell.
+    """Return the largest numbers of a vector of windows, and how far their cells are from each window's first cell.
 
     The windows of `size` (planes, rows, columns) are `step` apart; the first begins at T[cell], in a box of the shape
     `cells`. `nearest` is the distance of each window's first cell within the map.
@@ -139,7 +139,7 @@ def max_cells(T, cell, cells, size, step, image, nearest):
 
 @inlined
 def adjacent_cells(T, k, step):
-    """The vectors T[k], T[k + step], ... and T[k + 1], T[k + 1 + step], ..."""
+    """Return the vectors T[k], T[k + step], ... and T[k + 1], T[k + 1 + step], ..."""
     if step == 2:
         return halves(load(row(T, k), 1, 2))
     if step == 1:
@@ -150,7 +150,7 @@ def adjacent_cells(T, k, step):
 
 @inlined
 def better(v, distance, top, best):
-    """The larger of `top` and v, and the distance of its cell: that of v or `best`."""
+    """Return the larger of `top` and v, and the distance of its cell: that of v or `best`."""
     return where_beats(v, top, v, top), where_beats(v, top, distance, best)
 
 

@@ -46,7 +46,7 @@ def plane_of(i, od, windows, last):
 
 @inlined
 def vector_start(k, count, L):
-    """The start of the vector at k, moved back so that it ends within `count`, if it can."""
+    """Return the start of the vector at k, moved back so that it ends within `count`, if it can."""
     return max(0, min(k, count - L))
 
 
@@ -61,7 +61,7 @@ def fits(rows, L, last):
 
 @inlined
 def mean_vector(P, rows, planes, height, columns=None):
-    """The means of a vector of windows, of whose rows `columns` numbers are read."""
+    """Return the means of a vector of windows, of whose rows `columns` numbers are read."""
     total = zeros(P, 1, 2)
     for d in range(planes):
         for h in range(height):
@@ -116,7 +116,7 @@ def mean_backward(dX: array, plane: Plane, dY: array):
 
 @inlined
 def max_vector(P, rows, planes, height, columns=None):
-    """The largest numbers of a vector of windows, and how far their cells are from the first row's first cell."""
+    """Return the largest numbers of a vector of windows, and the distances of their cells from the first one."""
     top, best = ramp(P, -np.inf, 0), zeros(P, 1, 1)
     for d in range(planes):
         for h in range(height):

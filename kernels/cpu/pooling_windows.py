@@ -48,7 +48,7 @@ class Pieces(NamedTuple):
 
 @inlined
 def windows_of(size, stride, pad_before, x, y):
-    """A kernel's arguments, named."""
+    """Return a kernel's arguments, named."""
     return Windows(steps(size), steps(stride), steps(pad_before), steps(x.shape[2:]), steps(y.shape[2:]))
 
 
@@ -67,7 +67,7 @@ def seen(o, size, stride, pad_before, image):
 
 @inlined
 def rows_of(i, od, oh, windows):
-    """The rows that a row of windows of map i sees."""
+    """Return the rows that a row of windows of map i sees."""
     size, stride, pad, image = windows.size, windows.stride, windows.pad_before, windows.image
     d0, d1 = seen(od, size.depth, stride.depth, pad.depth, image.depth)
     h0, h1 = seen(oh, size.row, stride.row, pad.row, image.row)
@@ -77,7 +77,7 @@ def rows_of(i, od, oh, windows):
 
 @inlined
 def row_place(rows, d, h):
-    """Number of the first cell of row h of plane d in the array."""
+    """Return the number of the first cell of row h of plane d in the array."""
     return rows.first + d * rows.plane_step + h * rows.row_step
 
 
@@ -89,14 +89,14 @@ def moved(rows, distance):
 
 @inlined
 def columns_of(ow, windows):
-    """The columns of the map in the window at column ow."""
+    """Return the columns of the map in the window at column ow."""
     first, end = seen(ow, windows.size.column, windows.stride.column, windows.pad_before.column, windows.image.column)
     return Columns(first, end)
 
 
 @inlined
 def first_cell(od, oh, ow, windows):
-    """The first cell of a window; it may lie before the map."""
+    """Return the first cell of a window; it may lie before the map."""
     stride, pad = windows.stride, windows.pad_before
     return Steps(od * stride.depth - pad.depth, oh * stride.row - pad.row, ow * stride.column - pad.column)
 

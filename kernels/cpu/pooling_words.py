@@ -22,7 +22,7 @@ from .words import store
 
 @inlined
 def row(data, first=0):
-    """The numbers of a flat array or of a view from number `first` on: a view that LLVM knows to be contiguous."""
+    """Return the numbers of a flat array or a view from number `first` on: a view that LLVM knows to be contiguous."""
     return View(data, 0, 1, first)
 
 
@@ -34,7 +34,7 @@ def fill_row(T, first, end, vector):
 
 
 def _ramp(like, start, step):
-    """The vector start, start + step, ..."""
+    """Return the vector start, start + step, ..."""
     n = plain_lanes(like)
     numbers = start + step * np.arange(n, dtype=like.dtype)[None] if step else np.full((1, n), start)
     return numbers.astype(like.dtype)
@@ -58,7 +58,7 @@ def ramp(typing, like, start, step):
 
 
 def _on_vectors(plain, rule):
-    """A word that makes one tile of several, number by number."""
+    """Return a word that makes one tile of several, number by number."""
 
     def two(typing, t, u):
         return of_vectors(rule)(typing, (t, u))
@@ -70,12 +70,12 @@ def _on_vectors(plain, rule):
 
 
 def _where_equal(t, u, a, b):
-    """a where t = u, else b."""
+    """Return a where t = u, else b."""
     return np.where(t == u, a, b)
 
 
 def _where_beats(t, top, a, b):
-    """a where t is larger than the largest number up to now, or the first NaN, else b."""
+    """Return a where t is larger than the largest number up to now, or the first NaN, else b."""
     return np.where((t > top) | ((t != t) & (top == top)), a, b)
 
 
@@ -103,7 +103,7 @@ over = _on_vectors(_over, lambda builder, t, u: builder.fdiv(t, u))
 
 
 def _highest(t):
-    """The largest number of a vector; NaN loses to every number."""
+    """Return the largest number of a vector; NaN loses to every number."""
     return np.fmax.reduce(t, axis=None)
 
 

@@ -13,7 +13,7 @@ from .words import load, most
 
 @helper
 def largest(P, first, count):
-    """The largest of the `count` numbers from P[first] on; where there is a NaN, any of them or NaN."""
+    """Return the largest of the `count` numbers from P[first] on; where there is a NaN, any of them or NaN."""
     if count < lanes(P):  # comparing the numbers of a vector takes longer than comparing so few one by one
         greatest = P[first]
         for j in range(uintp(first + 1), uintp(first + count)):

@@ -4,7 +4,7 @@ from ..compiler.kernel import inlined
 
 
 def by_size(make, sizes):
-    """A function (most, *arguments) that runs make(size) for the largest size up to `most`, and returns that size.
+    """Return a function (most, *arguments) that runs make(size) for the largest size up to `most` and returns it.
 
     `sizes` descend; the last one is taken without a comparison.
     """
@@ -31,7 +31,7 @@ def by_size(make, sizes):
 
 
 def of_size(make, sizes):
-    """A function (size, *arguments) that runs make(size) for a size that is one of `sizes`, the commonest first.
+    """Return a function (size, *arguments) that runs make(size) for a size that is one of `sizes`, the commonest first.
 
     The last one is taken without a comparison.
     """

@@ -60,12 +60,12 @@ def are_literals(*kinds):
 
 
 def optional(kind):
-    """The Numba type of a whole number that may be None, or left out."""
+    """Return the Numba type of a whole number that may be None, or left out."""
     return types.none if kind in (None, types.none) else types.intp
 
 
 def optional_value(kind, value):
-    """The LLVM value of an optional number, None where None was given."""
+    """Return the LLVM value of an optional number, None where None was given."""
     return None if isinstance(kind, types.NoneType) else value
 
 
@@ -84,7 +84,7 @@ def lanes(typing, array):
 
 
 def _pointer(A):
-    """Where an array begins, of the type of a stack array: so that a variable may be either."""
+    """Return the address of an array, of the type of a stack array: so that a variable may be either."""
     return A
 
 

@@ -15,7 +15,7 @@ from .tile_code import TileCode
 
 
 def of_vectors(rule):
-    """The definition of a word that makes one tile of several, vector by vector."""
+    """Return the definition of a word that makes one tile of several, vector by vector."""
 
     def definition(typing, tiles):
         t = tiles[0]
@@ -41,7 +41,7 @@ def _difference(builder, t, u):
 
 
 def _operator(function, rule):
-    """What an operator does with two tiles of one type."""
+    """Define an operator on two tiles of one type."""
 
     @infer_global(function)
     class _(AbstractTemplate):

@@ -1,7 +1,7 @@
 """LLVM for register tiles: vector loads and stores, masks, fused multiply-add, transposition.
 
 The words of words.py emit it. Addresses are pointers to numbers, strides numbers of them; `width` is how many columns
-exist, None if all do. A mask costs nothing with AVX-512; before, the tail of a row is a branch of its own.
+exist, None if all do. A mask costs nothing with AVX-512; before, the tail of a row is a separate branch.
 """
 
 from llvmlite import ir
@@ -23,7 +23,7 @@ class TileCode:
         return self.builder.gep(pointer, [self.builder.mul(i, i.type(n))]) if n else pointer
 
     def load(self, pointer, n=0):
-        """The vector n vectors behind a pointer; it need not be aligned."""
+        """Return the vector n vectors behind a pointer; it need not be aligned."""
         pointer = self.builder.gep(pointer, [ir.IntType(64)(n * self.kind.lanes)])
         return self.builder.load(self.builder.bitcast(pointer, self.vector.as_pointer()), align=self.bytes)
 
@@ -61,7 +61,7 @@ class TileCode:
     def put(self, pairs, width, count):
         """Store values, each at a pointer n vectors on: (value, pointer, n) of which columns below `width` exist.
 
-        Where `width` reaches `count` all do. Before AVX-512 masks are slow, so they are left to the tails.
+        All do if `width` reaches `count`. Before AVX-512 masks are slow, so they are left to the tails.
         """
         if width is None:
             for value, pointer, n in pairs:
@@ -87,7 +87,7 @@ class TileCode:
         return self.builder.inttoptr(self.builder.add(bases, offsets), ir.VectorType(pointer.type, n))
 
     def gather(self, pointer, step, width):
-        """The vector of every step-th number; those from `width` on are 0 and not read."""
+        """Return the vector of every step-th number; those from `width` on are 0 and not read."""
         name = f"llvm.masked.gather.v{self.kind.lanes}f{self.bytes * 8}.v{self.kind.lanes}p0"
         arguments = [self._places(pointer, step), ir.IntType(32)(self.bytes), self.mask(width, 0)]
         arguments.append(ir.Constant(self.vector, None))
@@ -112,7 +112,7 @@ class TileCode:
         return [self.builder.load(room) for room in rooms]
 
     def totals(self, vectors):
-        """The sum of each vector's numbers: adding neighbours of two vectors at once gives one vector of half sums."""
+        """Return the sum of each vector's numbers: neighbours of two vectors are added at once."""
         n, number = self.kind.lanes, ir.IntType(32)
         evens, odds = (ir.Constant(ir.VectorType(number, n), [2 * k + odd for k in range(n)]) for odd in range(2))
         found = []
@@ -129,7 +129,7 @@ class TileCode:
         return found
 
     def spread(self, number, vector):
-        """A vector of this type, the number in each lane."""
+        """Return a vector of this type, the number in each lane."""
         one = self.builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.kind.lanes), None)
         return self.builder.shuffle_vector(one, one, zeros)

@@ -56,7 +56,7 @@ class _ViewModel(models.StructModel):
 
 
 def parts(context, builder, kind, value):
-    """A view's value taken apart: its data and its strides in LLVM."""
+    """Return a view's value taken apart: its data and its strides in LLVM."""
     return cgutils.create_struct_proxy(kind)(context, builder, value=value)
 
 
@@ -69,7 +69,7 @@ def _made(context, builder, kind, data, strides):
 
 
 class PlainView:
-    """What a view is in plain Python: a flat array, the place where it begins, and the strides."""
+    """A view in plain Python: a flat array, the place where it begins, and the strides."""
 
     def __init__(self, kind, data, strides, first):
         self.kind, self.data, self.strides, self.first, self.dtype = kind, data, strides, first, data.dtype
@@ -119,7 +119,7 @@ def _construct(kind, data):
 
 
 def _view(data, row_stride, column_stride, first=0):
-    """A matrix in an array, from number `first` on; of a view: with other strides."""
+    """Return a matrix in an array, from number `first` on; of a view: with other strides."""
     return _plain("View", data, (row_stride, column_stride), first)
 
 
@@ -129,7 +129,7 @@ def View(typing, data, row_stride, column_stride, first=0):
 
 
 def _vectors(data, row_stride, vector_stride, first=0):
-    """A matrix of vectors in an array, from number `first` on; of a view: with other strides."""
+    """Return a matrix of vectors in an array, from number `first` on; of a view: with other strides."""
     return _plain("Vectors", data, (row_stride, vector_stride), first)
 
 
@@ -148,7 +148,7 @@ def Images(typing, data, sample_stride, map_stride, depth_stride, row_stride, co
     return _construct("Images", data)
 
 
-# Of an argument of a `linked` function that is annotated with one of them.
+# Numba types of arguments of `linked` functions that are annotated with one of them.
 View.argument_type = lambda element: ViewType(element, "View")
 Vectors.argument_type = lambda element: ViewType(element, "Vectors")
 Images.argument_type = lambda element: ViewType(element, "Images")
@@ -198,7 +198,7 @@ def _lower_first(context, builder, kind, value):
 
 
 def _place(builder, view, kind, index):
-    """The address of view[index]; None stands for 0."""
+    """Return the address of view[index]; None stands for 0."""
     offset = ir.IntType(64)(0)
     for i, stride in zip(index, _strides(view, kind), strict=True):
         if i is not None:
@@ -227,7 +227,7 @@ def _lower_column(context, builder, sig, args):
 
 
 def _index(args):
-    """The type of the index, as whole numbers, if the first arguments are a view and as many as it has strides."""
+    """Return the type of the index, as whole numbers, if the first arguments are a view and one for each stride."""
     view, index = args[:2]
     if not isinstance(view, ViewType) or not isinstance(index, types.BaseTuple) or len(index) != len(view.strides):
         return None
@@ -249,7 +249,7 @@ class _SetNumber(AbstractTemplate):
 
 
 def _number(context, builder, sig, args):
-    """The address of the number that the arguments of getitem and setitem name."""
+    """Return the address of the number that the arguments of getitem and setitem name."""
     kind, index = sig.args[:2]
     view = parts(context, builder, kind, args[0])
     return _place(builder, view, kind, cgutils.unpack_tuple(builder, args[1], len(index)))

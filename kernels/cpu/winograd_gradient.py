@@ -40,7 +40,7 @@ SMALL, SMALL_DOUBLE = 2.0**-20, 2.0**-49  # 8 eps of float32 and float64, see `d
 
 @inlined
 def a(x, y, zero):
-    """A times a column of two."""
+    """Return a times a column of two."""
     return x, x + y, x - y, zero - y
 
 
@@ -205,7 +205,7 @@ def nine_taps(D, T, largest):
 
 @inlined
 def store_column_of_taps(T, vectors):
-    """A column of 3 x 3 taps that begins where T does = three vectors."""
+    """Store three vectors as the column of 3 x 3 taps that begins where T does."""
     store(T, vectors[0])
     store(T.row(3), vectors[1])
     store(T.row(6), vectors[2])
@@ -213,7 +213,7 @@ def store_column_of_taps(T, vectors):
 
 @inlined
 def extremes(high, low, vectors, zero):
-    """The largest magnitude and the smallest with a minus sign, three vectors included."""
+    """Return the largest magnitude and the smallest with a minus sign, three vectors included."""
     a, b, c = vectors
     a, b, c = abs(a), abs(b), abs(c)
     high = most(most(high, a), most(b, c))

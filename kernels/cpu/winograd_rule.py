@@ -38,7 +38,7 @@ def sums(count, x: View, S: View):
 
 @inlined
 def sums_with(total, squares, a, b, c):
-    """Sums of |x| and of x^2 with three vectors added."""
+    """Return sums of |x| and of x^2 with three vectors added."""
     return total + (abs(a) + abs(b) + abs(c)), squares + a * a + b * b + c * c
 
 

@@ -53,19 +53,19 @@ def at(a, b, c, d):
 
 @inlined
 def column_of(M):
-    """A column of 4 x 4 places that begins where M does."""
+    """Return a column of 4 x 4 places that begins where M does."""
     return load(M, 1, 1), load(M.row(4), 1, 1), load(M.row(8), 1, 1), load(M.row(12), 1, 1)
 
 
 @inlined
 def row_of(D):
-    """A row of 4 x 4 places that begins where D does."""
+    """Return a row of 4 x 4 places that begins where D does."""
     return load(D, 1, 1), load(D.row(1), 1, 1), load(D.row(2), 1, 1), load(D.row(3), 1, 1)
 
 
 @inlined
 def store_column(V, vectors, columns=None):
-    """A column of 4 x 4 places that begins where V does = four vectors."""
+    """Store four vectors as the column of 4 x 4 places that begins where V does."""
     store(V, vectors[0], columns)
     store(V.row(4), vectors[1], columns)
     store(V.row(8), vectors[2], columns)
@@ -74,7 +74,7 @@ def store_column(V, vectors, columns=None):
 
 @inlined
 def store_row(U, vectors, columns=None):
-    """A row of 4 x 4 places that begins where U does = four vectors."""
+    """Store four vectors as the row of 4 x 4 places that begins where U does."""
     store(U, vectors[0], columns)
     store(U.row(1), vectors[1], columns)
     store(U.row(2), vectors[2], columns)
@@ -124,7 +124,7 @@ def transform_tiles(tiles, V, exist=None, last=None, room=None):
 
 @inlined
 def tile_row(row, exist=None):
-    """The first, second, third, fourth numbers of a row of a vector of tiles; `exist` numbers of the row exist."""
+    """Return the first, second, third, fourth numbers in a row of a vector of tiles; `exist` numbers of it exist."""
     first, second = halves(load(row, 1, 2, exist))
     if exist is None:
         third, fourth = halves(load(row.column(2), 1, 2))
@@ -176,7 +176,7 @@ def transpose_taps(W, T):
 
 @inlined
 def column_of_taps(taps):
-    """A column of 3 x 3 taps that begins where `taps` does."""
+    """Return a column of 3 x 3 taps that begins where `taps` does."""
     return load(taps, 1, 1), load(taps.row(3), 1, 1), load(taps.row(6), 1, 1)
 
 

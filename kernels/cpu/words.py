@@ -27,7 +27,7 @@ ADD, ZERO, BIAS = 0, 1, 2  # what a result starts from: what it holds, zeros, th
 
 
 def _row(view, i, vectors, columns):
-    """The numbers of `vectors` vectors in row i of a plain View or Vectors."""
+    """Return the numbers of `vectors` vectors in row i of a plain View or Vectors."""
     n, data, apart = plain_lanes(view), view.data, getattr(view, "vector_stride", None)
     if apart is None:
         return _some(data, view.first + i * view.row_stride, vectors * n, columns)
@@ -42,7 +42,7 @@ def _some(array, first, n, columns):
 
 
 def _zeros(like, rows, vectors):
-    """An all-zero tile of rows and vectors (literals) of an array's or a view's element type."""
+    """Return an all-zero tile of rows and vectors (literals) of an array's or a view's element type."""
     return np.zeros((rows, vectors * plain_lanes(like)), like.dtype)
 
 
@@ -110,7 +110,7 @@ def hsum_add(typing, C, tile):
 
 
 def _load(A, rows, vectors, columns=None):
-    """The tile of `rows` rows of so many vectors (literals) where A, a View or Vectors, begins."""
+    """Return the tile of `rows` rows of `vectors` vectors (literals) where A, a View or Vectors, begins."""
     return np.array([_row(A, r, vectors, columns) for r in range(rows)])
 
 
@@ -150,7 +150,7 @@ def store(typing, C, tile, columns=None):
 
 
 def _fill(b, rows, vectors):
-    """A tile of `rows` rows of so many vectors (literals): in row i everywhere b[i, 0]."""
+    """Return a tile of `rows` rows of `vectors` vectors (literals): in row i everywhere b[i, 0]."""
     return np.array([[b[r, 0]] * (vectors * plain_lanes(b)) for r in range(rows)], b.dtype)
 
 
@@ -199,7 +199,7 @@ def prefetch(typing, A, count):
 
 
 def _load_column(A, fixed, columns):
-    """The vector A[0, 0], A[1, 0], ... of `columns` numbers; `fixed` is the literal 2 if the row stride is, else 0."""
+    """Return the vector A[0, 0], A[1, 0], ... of `columns` numbers; `fixed` is the literal 2 for stride 2, or 0."""
     n, step = plain_lanes(A), fixed or A.row_stride
     found = [A.data[A.first + k * step] for k in range(min(columns, n))]
     return np.array([found + [0] * (n - len(found))], A.dtype)
@@ -293,7 +293,7 @@ def halves(typing, t):
 
 
 def _most(t, u):
-    """The larger of two vectors, number by number; of t and NaN it is NaN."""
+    """Return the larger of two vectors, number by number; of t and NaN it is NaN."""
     return np.where((u > t) | ((u != u) & (t == t)), u, t)
 
 

@@ -62,7 +62,7 @@ def lp_backward_input(x, y, dy, dx, size, stride, before, p):
 
 
 def _over_maps(code, written, other, arrays, *options):
-    """The launch with a thread for each place of a map of `written`, and blocks in y for the maps."""
+    """Return the launch with a thread for each place of a map of `written`, and blocks in y for the maps."""
     (N, C, *places), cells = written.shape, prod(written.shape[2:])
     threads = min(THREADS, max(32, 1 << (cells - 1).bit_length()))
     across = -(-cells // threads)
@@ -76,7 +76,7 @@ def _over_maps(code, written, other, arrays, *options):
 
 @block_helper
 def _place(shape):
-    """The thread's number in a map, and the place as a triple."""
+    """Return the thread's number in a map, and the place as a triple."""
     i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     return i, (i // (shape[2] * shape[1]), i // shape[2] % shape[1], i % shape[2])
 
@@ -106,7 +106,7 @@ def _beats(v, largest):
 
 @block_helper
 def _argmax(x, base, image, first, last, magnitude):
-    """The place in x of the first largest number (or magnitude) of the cells from first to last of the map at base."""
+    """Return the place in x of the first largest number (or magnitude) among the cells from first to last of a map."""
     best = base + (first[0] * image[1] + first[1]) * image[2] + first[2]
     top = abs(x[best]) if magnitude else x[best]
     for d in range(first[0], last[0]):
@@ -121,7 +121,7 @@ def _argmax(x, base, image, first, last, magnitude):
 
 @block_helper
 def _count(first, last, size, count_padding):
-    """The cells that a mean is divided by."""
+    """Return the cells that a mean is divided by."""
     if count_padding:
         return float(size[0] * size[1] * size[2])
     return float((last[0] - first[0]) * (last[1] - first[1]) * (last[2] - first[2]))
@@ -132,7 +132,7 @@ def _count(first, last, size, count_padding):
 
 @block_kernel
 def _max_forward(x, y, argmax, maps, out, image, size, stride, before):
-    """A position in many maps."""
+    """Compute a position in many maps."""
     i, o = _place(out)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < places:
@@ -145,7 +145,7 @@ def _max_forward(x, y, argmax, maps, out, image, size, stride, before):
 
 @block_kernel
 def _max_backward(argmax, dy, dx, maps, image, out, size, stride, before):
-    """A cell in many maps."""
+    """Compute a cell in many maps."""
     i, q = _place(image)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < cells:
@@ -163,7 +163,7 @@ def _max_backward(argmax, dy, dx, maps, image, out, size, stride, before):
 
 @block_kernel
 def _average_forward(x, y, maps, out, image, size, stride, before, count_padding):
-    """A position in many maps."""
+    """Compute a position in many maps."""
     i, o = _place(out)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < places:
@@ -180,7 +180,7 @@ def _average_forward(x, y, maps, out, image, size, stride, before, count_padding
 
 @block_kernel
 def _average_backward(dy, dx, maps, image, out, size, stride, before, count_padding):
-    """A cell in many maps."""
+    """Compute a cell in many maps."""
     i, q = _place(image)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < cells:
@@ -198,7 +198,7 @@ def _average_backward(dy, dx, maps, image, out, size, stride, before, count_padd
 
 @block_kernel
 def _lp_forward(x, y, maps, out, image, size, stride, before, p):
-    """A position in many maps."""
+    """Compute a position in many maps."""
     i, o = _place(out)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < places:
@@ -218,7 +218,7 @@ def _lp_forward(x, y, maps, out, image, size, stride, before, p):
 
 @block_kernel
 def _lp_backward(x, y, dy, dx, maps, image, out, size, stride, before, p):
-    """A cell in many maps."""
+    """Compute a cell in many maps."""
     i, q = _place(image)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < cells:
@@ -269,7 +269,7 @@ def global_max_backward_input(x, dy, dx):
 
 @block_kernel
 def _mean(x, y):
-    """A map."""
+    """Compute a map."""
     cells = cuda.shared.array(THREADS, real)
     image, t = cuda.blockIdx.x, cuda.threadIdx.x
     count = x.size // y.size
@@ -283,7 +283,7 @@ def _mean(x, y):
 
 @block_kernel
 def _largest(x, y, into, backward):
-    """A map: the threads find the first largest number; it is written to y, or dy to its place in dx."""
+    """Compute a map: the threads find the first largest number; it is written to y, or dy to its place in dx."""
     tops = cuda.shared.array(THREADS, real)
     places = cuda.shared.array(THREADS, np.int64)
     image, t = cuda.blockIdx.x, cuda.threadIdx.x

@@ -95,7 +95,7 @@ def _windows(x, y, size, stride, before, value):
 
 
 def _sides(x, y, size, stride, before):
-    """Padding as far as the last window reaches."""
+    """Return padding as far as the last window reaches."""
     rows = zip(before, y.shape[2:], stride, size, x.shape[2:], strict=True)
     return [(b, max(0, (o - 1) * s + k - b - i)) for b, o, s, k, i in rows]
 
