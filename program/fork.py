@@ -23,7 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import call_symbol, compiled, external, symbol
+from ..kernels.compiler.kernel import call_symbol, compiled, external, intrinsic_of, symbol
 
 KEY = digest(inspect.getsource(sys.modules[__name__]))
 
@@ -123,10 +123,8 @@ def fork(task, signature):
                 builder.call(builder.inttoptr(runner, kind.as_pointer()), [*places, *numbers])
         return context.get_dummy_value()
 
-    names = ", ".join(f"a{i}" for i in range(len(signature)))
-    space = {"result": (types.none(*signature), generate)}
-    exec(f"def call(typing, {names}):\n    return result", space)
-    return intrinsic(space["call"])
+    sig = types.none(*signature)
+    return intrinsic_of([f"a{i}" for i in range(len(signature))], lambda typing, given: (sig, generate))
 
 
 def _word_in(builder, name):

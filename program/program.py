@@ -163,7 +163,7 @@ class Program:
 
     def _learns(self, loss, optimizer, labels, rates):
         loss.validate_shape(self.network.output_shape)
-        can = getattr(loss, "forward_labels", None) is not None
+        can = loss.forward_labels is not None
         self.labels = can if labels is None else labels
         loss_name = losses.name_of(type(loss))
         if self.labels and not can:

@@ -18,10 +18,10 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.imputils import lower_constant
-from numba.extending import intrinsic, models, register_model, typeof_impl
+from numba.extending import models, register_model, typeof_impl
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import FLOATS, call_symbol
+from ..kernels.compiler.kernel import FLOATS, call_symbol, intrinsic_of
 
 KEY = digest(inspect.getsource(sys.modules[__name__]))  # the code of a program depends on this file
 
@@ -268,9 +268,7 @@ class Binding:
 
             return sig, generate
 
-        space = {"typed": typed}
-        exec(f"def {self.name}(typing, {', '.join(free)}):\n    return typed(typing, ({', '.join(free)}))", space)
-        return intrinsic(space[self.name])
+        return intrinsic_of(free, typed)
 
 
 def _constant(context, builder, value, kind):

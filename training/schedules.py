@@ -1,7 +1,7 @@
 """Schedules: factors of the learning rate for each step."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,15 @@ from ..registry import Options, schedules
 
 
 class Schedule(Options):
-    """Base of schedules."""
+    """Base of schedules.
+
+    Attributes
+    ----------
+    constant : bool
+        The factor is 1 at every step, so none needs to be stored.
+    """
+
+    constant: ClassVar[bool] = False
 
     def factor(self, steps: NDArray[Any], total: int, steps_per_epoch: int) -> NDArray[Any]:
         """Return factors of the learning rate.
@@ -34,6 +42,8 @@ class Schedule(Options):
 @schedules.register("constant")
 class Constant(Schedule):
     """The factor 1 at every step."""
+
+    constant = True
 
     def factor(self, steps, total, steps_per_epoch):
         return np.ones(np.shape(steps))

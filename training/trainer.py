@@ -135,7 +135,7 @@ class Trainer:
 
     def _rates(self):
         """Return the learning rate of every step, or a single one if all are equal."""
-        steps = self.total if not isinstance(self.schedule, schedules.get("constant")) else 1
+        steps = self.total if not self.schedule.constant else 1
         need(4 * 8 * steps, f"epochs: the learning rates of {steps} steps")
         with np.errstate(all="ignore"):
             factors = np.asarray(self.schedule.factor(np.arange(steps), self.total, self.steps_per_epoch), float)

@@ -160,9 +160,7 @@ def linked(function):
         wanted = (k if isinstance(k, types.Array) else w for k, w in zip(given, signature, strict=True))
         return types.none(*wanted), generate
 
-    space = {"typed": typed}
-    exec(f"def call(typing, {', '.join(names)}):\n    return typed(typing, ({', '.join(names)}))", space)
-    word = intrinsic(space["call"])
+    word = intrinsic_of(names, typed)
     word.py_func, word.__doc__ = function, function.__doc__
     function.register = register
     return word
@@ -265,10 +263,17 @@ def external(name, signature, result=types.none):
     def generate(context, builder, sig, values):
         return call_symbol(context, builder, name, signature, values, result)
 
-    # An intrinsic needs named arguments.
-    names = ", ".join(f"a{i}" for i in range(len(signature)))
-    space = {"result": (result(*signature), generate)}
-    exec(f"def call(typing, {names}):\n    return result", space)
+    sig = result(*signature)
+    return intrinsic_of([f"a{i}" for i in range(len(signature))], lambda typing, given: (sig, generate))
+
+
+def intrinsic_of(names, typed):
+    """Return an intrinsic whose arguments have these names; Numba requires names.
+
+    ``typed(typing, given)`` gets the tuple of their types, and returns signature and code, or None.
+    """
+    space, listed = {"typed": typed}, "".join(f"{name}, " for name in names)
+    exec(f"def call(typing, {listed}):\n    return typed(typing, ({listed}))", space)
     return intrinsic(space["call"])
 
 
