@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from numba import prange, uintp
 
-from ..compiler.kernel import add, helper, inlined, kernel
+from ..compiler.kernel import add, inlined, kernel
 from .matrix import product, shares
 from .matrix_transposed import LEAST_COLUMNS, TRANSPOSE_FROM, add_product_transposed
 from .tile import lanes, stack_array
@@ -37,7 +37,7 @@ def block_of(number, tall, wide, across, M, N):
     return Block(top, left, min(tall, M - top), min(wide, N - left))
 
 
-@helper
+@inlined
 def short_product(A, B, C, block, K, zero):
     """C = A B for a block of C, whose rows are short; `zero` is 0 in the type of the numbers."""
     B, C = View(B, B.row_stride, 1), View(C, C.row_stride, 1)  # tells LLVM: contiguous
