@@ -12,7 +12,6 @@ A view is an address and strides, as BLIS describes a matrix. It is passed in re
 
 The words of words.py load and store tiles where a View or Vectors begin. The numbers of a row of a View follow each
 other; Vectors are whole vectors, `vector_stride` apart in a row. In plain Python a view is a PlainView of an array.
-`data` and `first` are an array and a place in it, for functions that are not written on views.
 """
 
 import operator
@@ -172,9 +171,7 @@ class _ViewAttributes(AttributeTemplate):
         return signature(view, types.intp) if len(view.strides) == 2 and len(args) == 1 and not kws else None
 
     def generic_resolve(self, view, name):
-        if name == "data":
-            return types.CPointer(view.dtype)
-        return types.intp if name in view.strides or name == "first" else None
+        return types.intp if name in view.strides else None
 
 
 def _strides(view, kind):
@@ -189,12 +186,6 @@ def _lower_stride(name):
 
 for _name in {name for names in STRIDES.values() for name in names}:
     _lower_stride(_name)
-_lower_stride("data")
-
-
-@lower_getattr(ViewType, "first")
-def _lower_first(context, builder, kind, value):
-    return context.get_constant(types.intp, 0)  # `data` points to where the view begins
 
 
 def _place(builder, view, kind, index):

@@ -54,15 +54,14 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
     whole, layer = padded if padded.size else x, window(stride, dilation, groups, before, border)
     N, image, out, L = y.shape[0], size_of(whole), size_of(y), lanes(x)
-    P, Wf, B, Yf = whole.reshape(-1), W.reshape(-1), b.reshape(-1), y.reshape(-1)
-    taps, bias, Y = images(Wf, size_of(W)), View(B, 1, 1), images(Yf, out)
-    T, transformed, summed = stack_array(x, SAMPLE), stack_array(x, WEIGHTS), stack_array(x, SUMMED)
-    S, plain, each = View(summed, 2 * L, 1), numbers(1), image.maps * volume(image)
+    P, taps, bias, Y = pointer(whole), images(W, size_of(W)), View(b, 1, 1), images(y, out)
+    T, transformed, S = stack_array(x, SAMPLE), stack_array(x, WEIGHTS), View(stack_array(x, SUMMED), 2 * L, 1)
+    plain, each = numbers(1), image.maps * volume(image)
     most, runs = results_at_once(out.maps, image.maps, L), splits(y, padded, groups)
     for block in prange(blocks(N, runs)):
-        part = Share(*share(block, N, runs, out.maps))
-        own = pad_share(block % runs, part, x, padded, T, before, border, summed)
-        source, p = T if own else pointer(P), 0 if own else part.first * each
+        part = share(block, N, runs, out.maps)
+        own = pad_share(block % runs, part, x, padded, T, before, border, S)
+        source, p = T if own else P, 0 if own else part.first * each
         for r in range(0, part.filters, most):
             f, count = part.filter + r, min(most, part.filters - r)
             U = transformed_weights(transformed, count, image.maps, L)
@@ -74,7 +73,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
             if plain[0]:
                 sample = Share(n, n + 1, part.filter, part.filters)
                 forward_by_position(sample, images(source, image, 0 if own else n * each), W, b, y, layer)
-        if plain[0] and padded.size and border == 0 and not bounded(W.size, Wf, 0):
+        if plain[0] and padded.size and border == 0 and not bounded(W.size, W.reshape(-1), 0):
             forward_by_cells(part, x, W, b, y, layer)
 
 
@@ -85,12 +84,11 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
     whole, (_, top, left) = (dx, before) if inside else (dpadded, (0, 0, 0))
     layer = window(stride, dilation, groups, (0, top, left), border)
     N, image, out, frame, L = dy.shape[0], size_of(whole), size_of(dy), size_of(framed), lanes(W)
-    Wf, Z, dXf = W.reshape(-1), framed.reshape(-1), whole.reshape(-1)
-    taps = Images(Wf, 9, image.maps * 9, 0, -3, -1, 8)  # reversed; results are maps, filters are summed
+    taps = Images(W, 9, image.maps * 9, 0, -3, -1, 8)  # reversed; results are maps, filters are summed
     deltas = Size(frame.maps, 1, frame.rows - top, frame.columns - left)  # those that the results meet
-    dX, bias = images(dXf, image), View(Wf, 1, 1)  # no bias
-    T, transformed, summed = stack_array(W, SAMPLE), stack_array(W, WEIGHTS), stack_array(W, SUMMED)
-    S, plain, each = View(summed, 2 * L, 1), numbers(1), frame.maps * volume(frame)
+    dX, bias = images(whole, image), View(W, 1, 1)  # no bias
+    T, transformed, S = stack_array(W, SAMPLE), stack_array(W, WEIGHTS), View(stack_array(W, SUMMED), 2 * L, 1)
+    plain, each = numbers(1), frame.maps * volume(frame)
     most, near = results_at_once(image.maps, out.maps, L), held(framed[0].size)
     step = near if near else SAMPLES
     for block in prange((N + SAMPLES - 1) // SAMPLES):
@@ -100,17 +98,17 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
             U = transformed_weights(transformed, count, out.maps, L)
             filter_transform(count, out.maps, taps.at(c, 0, 0, 0, 0), U, S.row(SAMPLES), c > 0)
             for n in range(first, end, step):
-                source, p, some = T if near else pointer(Z), 0 if near else n * each, min(step, end - n)
+                source, p, some = T if near else pointer(framed), 0 if near else n * each, min(step, end - n)
                 if near or c == 0:
-                    pad_deltas(n, some, dy, framed, source, p, summed, n - first)
+                    pad_deltas(n, some, dy, framed, source, p, S.row(n - first))
                 convolve(some, U, images(source, frame, p).at(0, 0, 0, top, left), deltas, bias, 0,
                          dX.at(n, c, 0, 0, 0), Size(count, 1, image.rows, image.columns))  # fmt: skip
         for n in range(first, end):
             uneven(S, n - first, out.maps * volume(out), W.size, plain)
             if plain[0]:
-                deltas_of = images(T if near else pointer(Z), frame, 0 if near else n * each)
+                deltas_of = images(T if near else pointer(framed), frame, 0 if near else n * each)
                 backward_input_by_position(n, n + 1, W, dy, deltas_of, frame, whole, layer)
-        if plain[0] and not bounded(W.size, Wf, 0):
+        if plain[0] and not bounded(W.size, W.reshape(-1), 0):
             backward_input_by_cells(first, end, W, dy, whole, layer)
         if not inside:
             for n in range(first, end):
@@ -123,8 +121,7 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
     whole, layer = padded if padded.size else x, window(stride, dilation, groups, before, border)
     N, out, image = dy.shape[0], size_of(dy), size_of(whole)
     F, C = out.maps, image.maps
-    P, dYf, dWf = whole.reshape(-1), dy.reshape(-1), dW.reshape(-1)
-    X, dY, taps = images(P, image), images(dYf, out), Vectors(dWf, C * 9, 9)
+    X, dY, taps = images(whole, image), images(dy, out), Vectors(dW, C * 9, 9)
     some = SQUARE if F * C >= 4 * SQUARE * SQUARE else SQUARE // 2  # smaller blocks where there are few
     across, found = (C + SQUARE - 1) // SQUARE, numbers(PAIRS)
     for block in prange((F + some - 1) // some * across):
@@ -145,10 +142,10 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
 
 
 @helper
-def pad_share(run, part, x, padded, T, before, border, summed):
-    """`conv.pad_share`, and the sums (winograd_rule.py) over each of the samples, the first of which has row 0."""
+def pad_share(run, part, x, padded, T, before, border, S):
+    """`conv.pad_share`, and the sums (winograd_rule.py) over each of the samples, in a row of S for each."""
     how, C = Padding(size_of(x), size_of(padded), steps(before), border), x.shape[1]
-    P, S, each = View(x, how.image.columns, 1), View(summed, 2 * lanes(x), 1), volume(how.image)
+    P, each = View(x, how.image.columns, 1), volume(how.image)
     own = run > 0 and padded.size > 0
     to = View(T if own else pointer(padded), how.padded.columns, 1)
     for i in range((part.end - part.first) * C):
@@ -162,10 +159,10 @@ def pad_share(run, part, x, padded, T, before, border, summed):
 
 
 @helper
-def pad_deltas(first, count, dy, framed, T, t, summed, s):
-    """T = the deltas of `count` samples between two zeros on every side, and their sums from row s on."""
+def pad_deltas(first, count, dy, framed, T, t, S):
+    """T = the deltas of `count` samples between two zeros on every side, and their sums in a row of S for each."""
     how, F = Padding(size_of(dy), size_of(framed), Steps(0, 2, 2), 0), dy.shape[1]
-    dY, to, S = View(dy, how.image.columns, 1), View(T, how.padded.columns, 1, t), View(summed, 2 * lanes(dy), 1)
+    dY, to = View(dy, how.image.columns, 1), View(T, how.padded.columns, 1, t)
     for i in range(count * F):
         map = dY.row((first * F + i) * how.image.rows)
-        pad_map_and_sum(map, to.row(i * how.padded.rows), how, S.row(s + i // F), i % F > 0)
+        pad_map_and_sum(map, to.row(i * how.padded.rows), how, S.row(i // F), i % F > 0)
