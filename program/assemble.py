@@ -11,7 +11,7 @@ from numba import njit, typeof, types
 
 from ..kernels.compiler import cache
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, compiled, external, symbol
+from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, NO_WRAPPERS, compiled, external, symbol
 from ..kernels.compiler.prepare import from_both_ends
 from ..kernels.operations import Operation
 from ..registry.sources import uncollected
@@ -150,8 +150,7 @@ class _Functions:
     def link(self, name, signature, result=types.none):
         """Compile a function and put the call of its symbol in its place; return the symbol."""
         # It is never called from Python, so it needs no wrappers.
-        wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        linked = symbol(compiled(self.named(name), signature, **wrappers), signature)
+        linked = symbol(compiled(self.named(name), signature, **NO_WRAPPERS), signature)
         self.space[name] = external(linked, signature, result)
         return linked
 

@@ -23,7 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import call_symbol, compiled, external, intrinsic_of, symbol
+from ..kernels.compiler.kernel import NO_WRAPPERS, call_symbol, compiled, external, intrinsic_of, symbol
 
 KEY = digest(inspect.getsource(sys.modules[__name__]))
 
@@ -206,4 +206,4 @@ def _start_threads():
 def _registered(function, **options):
     function.__name__ = function.__qualname__ = f"fork_{function.__name__}_{KEY}"
     signature = (types.intp,) * 3
-    return symbol(compiled(function, signature, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options), signature)
+    return symbol(compiled(function, signature, **NO_WRAPPERS, **options), signature)

@@ -82,7 +82,8 @@ def digest(*parts) -> str:
 @functools.cache
 def _machinery() -> str:
     files = [
-        Path(__file__).with_name(f"{name}.py") for name in ("elementwise", "kernel", "reached", "source", "subnormal")
+        Path(__file__).with_name(f"{name}.py")
+        for name in ("elementwise", "kernel", "part", "reached", "source", "subnormal")
     ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

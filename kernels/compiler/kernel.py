@@ -24,6 +24,7 @@ from numba.extending import intrinsic, overload
 from ...errors import NnjitError, SpecError
 from . import functions, reached, source
 from .cache import UNCACHED, DiskCache, digest
+from .part import PartCompiler
 from .subnormal import flush
 
 # Permitted changes to floating-point arithmetic (table in docs/architecture.md): LLVM may fuse a product and a sum, and
@@ -33,7 +34,8 @@ SUM = ["contract", "nsz", "reassoc"]
 FLOATS = {np.float32: types.float32, np.float64: types.float64}
 # No reference counts by Numba: every array belongs to the caller, and a count costs an atomic operation.
 OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": False}
-HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called only by kernels
+NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+HELPER = {**OPTIONS, **NO_WRAPPERS, "pipeline_class": PartCompiler}  # called only by kernels
 INLINED = {**HELPER, "forceinline": True}
 
 
@@ -141,7 +143,7 @@ def linked(function):
         text.register(real)
         plain = source.build(source.sums(source.real(text.tree(), namespace)), name, text.file, namespace)
         signature = tuple(_annotated(notes.get(name), FLOATS[real]) for name in names)
-        return symbol(compiled(plain, signature, no_cpython_wrapper=True, no_cfunc_wrapper=True), signature), signature
+        return symbol(compiled(plain, signature, **NO_WRAPPERS), signature), signature
 
     def typed(typing, given):
         kinds = dict(zip(names, given, strict=True))
