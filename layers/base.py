@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Literal
 
-from ..kernels.compiler.elementwise import elementwise
+from ..kernels.compiler.elementwise import Formula, elementwise
 from ..kernels.compiler.kernel import Kernel, kernel
 from ..kernels.geometry import Window
 from ..kernels.operations import Operation, operation
@@ -107,6 +107,14 @@ class Layer(Options):
     def kernel(self, attribute: str, in_shape: tuple[int, ...]) -> Kernel | Operation:
         """Return the kernel of an attribute for inputs of a shape; by default one kernel serves all shapes."""
         return getattr(self, attribute)
+
+    def column_kernel(self, attribute: str, in_shape: tuple[int, ...]) -> Kernel | Operation | None:
+        """Return the kernel of an attribute for samples that are columns, arrays (features, N); None if there is none.
+
+        Such a ``backward_...`` kernel adds to the gradients of the parameters. A formula is the same in both forms.
+        """
+        kernel = self.kernel(attribute, in_shape)
+        return kernel if isinstance(kernel, Formula) else None
 
     def output_shape(self, in_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the output without the batch; raises ShapeError for an input shape that the layer cannot take."""

@@ -21,6 +21,9 @@ class Dense(Layer):
     reads_channels = False
     check_cases = [("(1)", (1,)), ("(3)", (3,)), ("(5, bias=False)", (7,)), ("(6)", (101,))]
 
+    def column_kernel(self, attribute, in_shape):
+        return operation(f"dense_columns.{attribute}", form="matrix")
+
     def validate(self):
         checked("dense: units", self.units, int, 1)
 

@@ -16,7 +16,7 @@ from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.counters import HEAD
 from .graph import Ref, is_alias
-from .slots import Scratch, Slot, batch, block, fixed
+from .slots import Scratch, Slot, batch, block, columns, fixed, per_block
 
 LINE = 16  # numbers; arrays begin at multiples of it, so that vectors do not cross cache lines
 CHUNK = 4096  # numbers of theta that one iteration of the update owns
@@ -113,7 +113,7 @@ def storage(graph):
 
 def shape_of(graph, ref):
     """Return the shape of an array, and whether it has one row per sample."""
-    if ref.kind in ("value", "delta"):
+    if ref.kind in ("value", "delta", "rows", "delta rows"):
         return graph.values[ref.key].shape, True
     if ref.kind == "loss":
         return (), True
@@ -169,7 +169,7 @@ def lifetimes(graph, order, store, shares, always, device):
         early = device == "cuda" and isinstance(call.binding.kernel, Formula)
         begin, before = (time - 1, before) if early else (time, loop), loop
         for value in call.values.values():
-            if isinstance(value, Ref):
+            if isinstance(value, Ref) and value.kind not in ("gradient", "gradients"):
                 root = store.of(value)
                 calls[root] = (calls.get(root, begin)[0], time)
                 loops[root] = (loops[root][0] if root in loops else begin[1], loop)
@@ -192,12 +192,15 @@ class Layout(NamedTuple):
     slots : mapping
         Ref -> Slot, of arrays that have memory themselves.
     scratch : Scratch
+    gradients : Scratch or None
+        A gradient for each block of samples, where these are columns.
     arena_size, counters_size : int
         Numbers of State.arena and State.counters.
     """
 
     slots: Mapping
     scratch: Scratch
+    gradients: Scratch | None
     arena_size: int
     counters_size: int
 
@@ -217,14 +220,27 @@ def layout(graph, lives, batch_size, shares, labels):
         places[ref] = (batch if per_sample else fixed)("arena", offset, shape)
     blocks = {ref: life for ref, life in lives.calls.items() if ref not in lives.kept}
     width, found = pack({ref: (life, _up(prod(shape_of(graph, ref)[0]))) for ref, life in blocks.items()})
-    scratch = Scratch(size, width * shares.samples, shares.samples, shares.workers)
+    scratch = Scratch(size, width * (shares.tile or shares.samples), shares.samples, shares.workers)
     for ref, offset in found.items():
-        places[ref] = block(scratch, offset, shape_of(graph, ref)[0])
-    return Layout(places, scratch, size + scratch.size * scratch.workers, HEAD + 2 * batch_size)
+        places[ref] = (columns if shares.tile else block)(scratch, offset, shape_of(graph, ref)[0])
+    size += scratch.size * scratch.workers
+    gradients = None
+    if shares.tile and shares.blocks > 1:
+        gradients = Scratch(size, _up(graph.size), shares.samples, shares.blocks)
+        size += gradients.size * gradients.workers
+    return Layout(places, scratch, gradients, size, HEAD + 2 * batch_size)
 
 
 def slot_of(graph, store, found, ref):
     """Return the Slot of an array in a Layout; None if the program does not have it."""
+    if ref.kind == "gradients":
+        return fixed("arena", found.gradients.offset, (found.gradients.workers, found.gradients.size))
+    if ref.kind == "gradient":
+        offset, shape = 0, (graph.size,)
+        if ref.key is not None:
+            offset, parameter = graph.nodes[ref.key[0]].parameters[ref.key[1]]
+            shape = parameter.shape
+        return per_block(found.gradients, offset, shape) if found.gradients else fixed("gradient", offset, shape)
     root = store.of(ref)
     if root not in found.slots:
         return None

@@ -20,6 +20,10 @@ EQUATIONS = {
     "dense.backward_input": "{dx} = {W}^T {dy}",
     "dense.backward_weight": "{dW} = sum {dy} {x}^T",
     "dense.backward_bias": "{db} = sum {dy}",
+    "dense_columns.forward": "{y} = {W} {x} + {b}",
+    "dense_columns.backward_input": "{dx} = {W}^T {dy}",
+    "dense_columns.backward_weight": "{dW} += sum {dy} {x}^T",
+    "dense_columns.backward_bias": "{db} += sum {dy}",
     "conv.forward": "{y} = {W} * {x} + {b}",
     "conv.backward_input": "{dx} = {W}^T * {dy}",
     "conv.backward_weight": "{dW} = sum {dy} * {x}",
@@ -41,9 +45,9 @@ EQUATIONS = {
 OWN = """
     gradients chunk_bounds chunk_norm update_chunk cost record train_step step epoch predict forward backward update
     BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK
-    LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LAYOUT np inf prange range min max float fixed batch block part
+    LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH GRADIENTS TILE LAYOUT np inf prange range min max float fixed batch block columns per_block part
     ValueError s x y n0 n1 N seed training first order targets label total share norm row rate clip steps lo hi c k i p
-    q w C t sums"""
+    q w C t sums used last"""
 RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 
 
@@ -66,8 +70,11 @@ def numbers(graph):
     return found
 
 
-def variables(graph, more=()):
-    """Map each Ref or Slot to a variable name, each name once; `more` are further (Slot, name) pairs."""
+def variables(graph, more=(), columns=False):
+    """Map each Ref or Slot to a variable name, each name once; `more` are further (Slot, name) pairs.
+
+    With `columns`, samples are columns, but rows where they enter and leave.
+    """
     wanted = [(Ref("value", 0), "a1"), (Ref("delta", 0), "da1"), (Ref("loss", None), "C_i")]
     wanted += [(Ref("target", None), "target"), *more]
     for index, (node, (l, is_z)) in enumerate(zip(graph.nodes, numbers(graph), strict=True)):
@@ -75,13 +82,19 @@ def variables(graph, more=()):
         wanted.append((Ref("delta", node.y.index), f"delta{l}" if is_z else f"da{l}"))
         for name, (offset, parameter) in node.parameters.items():
             wanted.append((fixed("theta", offset, parameter.shape), f"{name}{l}"))
-            wanted.append((fixed("gradient", offset, parameter.shape), f"d{name}{l}"))
+            gradient = Ref("gradient", (index, name)) if columns else fixed("gradient", offset, parameter.shape)
+            wanted.append((gradient, f"d{name}{l}"))
         for name, (offset, parameter) in node.buffers.items():
             wanted.append((fixed("buffers", offset, parameter.shape), f"{name}{l}"))
         if not is_alias(node):
             for name in node.layer.scratch(node.x.shape):
                 wanted.append((Ref("scratch", (index, name)), f"{name}{l}"))
                 wanted.append((Ref("dscratch", (index, name)), f"d{name}{l}"))
+    if columns:
+        y, by_key = graph.output.index, dict(wanted)
+        outside = {("rows", 0): ("value", 0), ("rows", y): ("value", y), ("delta rows", y): ("delta", y)}
+        wanted += [(Ref(*rows), f"{by_key[Ref(*ref)]}_rows") for rows, ref in outside.items()]
+        wanted += [(Ref("gradient", None), "gradient_of_block"), (Ref("gradients", None), "gradients_of_blocks")]
     names, taken = {}, set(RESERVED)
     for key, name in wanted:
         while name in taken:

@@ -136,7 +136,9 @@ class Plan(NamedTuple):
     forward, backward : tuple of CallList
         A function for each region; backward from the last region to the first, with the loss.
     gradients : CallList
-        Those of the parameters.
+        Those of the parameters, where samples are rows.
+    clear : tuple of Call
+        Before the first tile of a block, where samples are columns.
     mean_gradient, chunk_norm, update_chunk : tuple of Call
         The calls on a chunk of theta; the last two before and after the norm of the gradient is known.
     storage : Storage
@@ -156,6 +158,7 @@ class Plan(NamedTuple):
     forward: tuple[CallList, ...]
     backward: tuple[CallList, ...]
     gradients: CallList
+    clear: tuple[Call, ...]
     mean_gradient: tuple[Call, ...]
     chunk_norm: tuple[Call, ...]
     update_chunk: tuple[Call, ...]
@@ -172,7 +175,11 @@ class Plan(NamedTuple):
     def calls(self):
         """Return all calls in the order of the text."""
         return [*(call for each in self.passes for call in each.calls),
-                *self.mean_gradient, *self.chunk_norm, *self.update_chunk]  # fmt: skip
+                *self.clear, *self.mean_gradient, *self.chunk_norm, *self.update_chunk]  # fmt: skip
+
+    def outside(self, kind, index):
+        """Return the array of a value or a delta as it enters and leaves the program: a sample is a row."""
+        return outside(self.shares.tile > 0, kind, index)
 
     def slot(self, ref):
         """Return the Slot of an array; None if the program does not have it."""
@@ -186,16 +193,22 @@ def make_plan(task):
     division = shares(graph, task.batch_size, training, whole)
     regions = _regions(graph, division.divided)
     flats = _flats(task)
-    names = variables(graph, [(slot, name) for name, slot in flats.items()])
+    names = variables(graph, [(slot, name) for name, slot in flats.items()], division.tile > 0)
     functions = _function_names(regions, graph, names, alone=not task.backward or training)
     store, columns = storage(graph), log(graph)
-    calls = _Calls(task, names, store, division.parts, {name for pair in functions for name in pair})
+    calls = _Calls(task, names, store, division, {name for pair in functions for name in pair})
 
     forward = [
         CallList(name, tuple(calls.forward(region)), region.whole_batch)
         for (name, _), region in zip(functions, regions, strict=True)
     ]
+    if division.tile:
+        output = graph.output.index
+        entry, exit = calls.turn("value", 0, "of_rows"), calls.turn("value", output, "to_rows")
+        forward = [forward[0]._replace(calls=(entry, *forward[0].calls, exit))]
     losses = calls.losses() if training else []
+    if training and division.tile:
+        losses.append(calls.turn("delta", output, "of_rows"))
     deltas, gradients = calls.backward(regions) if task.backward else ([], [])
     backward = []
     if task.backward:
@@ -205,15 +218,16 @@ def make_plan(task):
             for (_, name), region, each in reversed([*zip(functions, regions, deltas, strict=True)])
         ]
     order = _order(forward, backward, gradients)
-    lives = lifetimes(graph, order, store, division, _always(task, store), task.device)
+    lives = lifetimes(graph, order, store, division, _always(task, store, calls), task.device)
     places = layout(graph, lives, task.batch_size, division, task.labels)
     calls.data()
+    clear = (calls.clear(),) if training and division.tile else ()
     mean, norm, after = calls.update(flats, columns) if training else ((), (), ())
-    used = _used_names(graph, calls.names, [*(call for call, _ in order), *mean, *norm, *after])
+    used = _used_names(calls, [*clear, *(call for call, _ in order), *mean, *norm, *after])
     refs = [ref for ref in used if isinstance(ref, Ref)]
     return Plan(
         task, division, columns, names, calls.bindings, flats, tuple(forward), tuple(backward),
-        CallList("gradients", tuple(gradients), True), mean, norm, after, store, places, used,
+        CallList("gradients", tuple(gradients), True), clear, mean, norm, after, store, places, used,
         frozenset(single_use(order, store, refs)),
     )  # fmt: skip
 
@@ -264,11 +278,17 @@ def _function_names(regions, graph, names, alone):
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 
+def outside(columns, kind, index):
+    """Return the Ref of a value or a delta with samples as rows, which are `columns` inside or not."""
+    return Ref({"value": "rows", "delta": "delta rows"}[kind] if columns else kind, index)
+
+
 class _Calls:
     """Makes the calls of a plan, and collects their bindings, each with a name that nothing else has."""
 
-    def __init__(self, task, names, store, parts, functions):
-        self.task, self.graph, self.names, self.store, self.parts = task, task.graph, names, store, parts
+    def __init__(self, task, names, store, division, functions):
+        self.task, self.graph, self.names, self.store = task, task.graph, names, store
+        self.division, self.columns = division, division.tile > 0
         self.bindings: dict = {}
         self._taken, self._numbers = {*names.values(), *functions}, numbers(task.graph)
 
@@ -281,19 +301,20 @@ class _Calls:
         options = {k: v for k, v in values.items() if isinstance(v, (bool, int, float, tuple))}
         while name in self.bindings or name in self._taken:
             name += "_"
-        self.bindings[name] = Binding(name, title, kernel, options, self.parts if more.get("split") else None)
+        self.bindings[name] = Binding(name, title, kernel, options, self.division.parts if more.get("split") else None)
         return Call(self.bindings[name], values, equation, **more)
 
     def _of_node(self, index, attribute, suffix="", split=False):
         """Return the call of one of a node's kernels, its arguments bound by name."""
         node = self.graph.nodes[index]
         shape = node.x.shape
-        kernel = node.layer.kernel(attribute, shape)
+        kernel = (node.layer.column_kernel if self.columns else node.layer.kernel)(attribute, shape)
         known: dict = {"x": Ref("value", node.x.index), "y": Ref("value", node.y.index)}
         known |= {"dx": Ref("delta", node.x.index), "dy": Ref("delta", node.y.index)}
         for name, (offset, parameter) in node.parameters.items():
             known[name] = fixed("theta", offset, parameter.shape)
-            known["d" + name] = fixed("gradient", offset, parameter.shape)
+            gradient = Ref("gradient", (index, name)) if self.columns else fixed("gradient", offset, parameter.shape)
+            known["d" + name] = gradient
         for name, (offset, parameter) in node.buffers.items():
             known[name] = fixed("buffers", offset, parameter.shape)
         for name in node.layer.scratch(shape):
@@ -330,11 +351,21 @@ class _Calls:
         kernel = self.graph.nodes[index].layer.add
         return self._node_call(index, attribute, kernel, values, f"{y} = {x} + {skip}{suffix}")
 
+    def outside(self, kind, index):
+        return outside(self.columns, kind, index)
+
+    def turn(self, kind, index, name):
+        """Return the call that turns samples into columns, or back into rows."""
+        rows, columns = self.outside(kind, index), Ref(kind, index)
+        x, y = (rows, columns) if name == "of_rows" else (columns, rows)
+        text = f"{self.names[y]} = {self.names[x]}, samples as {'columns' if name == 'of_rows' else 'rows'}"
+        return self.call(name, name, operation(f"columns.{name}", form="matrix"), {"x": x, "y": y}, text)
+
     def losses(self):
         """Return the calls of the loss and its gradient."""
         loss, suffix = self.task.loss, "_labels" if self.task.labels else ""
         output = self.graph.output.index
-        values = {"y": Ref("value", output), "dy": Ref("delta", output)}
+        values = {"y": self.outside("value", output), "dy": self.outside("delta", output)}
         values |= {"target": Ref("target", None), "loss": Ref("loss", None), **_numbers_of(loss)}
         kind = identifier(self.task.loss_name)
         names = {k: self.names[v] for k, v in values.items() if isinstance(v, Ref)}
@@ -365,9 +396,9 @@ class _Calls:
                 if node.y.index not in needed:
                     continue
                 if node.skip is None and not is_alias(node):
+                    (found[k] if self.columns else gradients).extend(self._gradients(index, node))
                     if node.x.index in needed:
                         found[k].append(self._backward_input(index, node, region.whole_batch))
-                    gradients += self._gradients(index, node)
                 for end, other in enumerate(self.graph.nodes):  # where a residual begins, the deltas of both ways meet
                     if other.skip is not None and other.start == index and other.skip.index in needed:
                         # Two loops that are divided alike may not follow each other without a barrier.
@@ -391,12 +422,18 @@ class _Calls:
             arguments = getattr(node.layer, attribute).arguments
             written = [k for k in arguments if k[:1] == "d" and k[1:] in node.parameters]
             if any(node.parameters[k[1:]][1].size for k in written):
-                yield self._of_node(index, attribute, "  (4)" if written == ["db"] else "  (5)", True)
+                number = "  (4)" if written == ["db"] else "  (5)"
+                yield self._of_node(index, attribute, number, not self.columns)
 
     def data(self):
         """Bind the kernels that bring samples into the batch and results out of it."""
         for name in ("batch_gather", "batch_copy", "batch_put"):
             self.bindings[name] = Binding(name, name, operation(name.replace("_", "."), form="flat"))
+
+    def clear(self):
+        """Return the call that clears the gradient of a block of samples."""
+        values = {"gradient": Ref("gradient", None)}
+        return self.call("clear_gradient", "columns_clear", operation("columns.clear"), values)
 
     def update(self, flats, columns):
         """Return the calls on a chunk of theta: mean, norm, and, once the norm is known, the update."""
@@ -405,6 +442,10 @@ class _Calls:
         sums = fixed("log", columns.sums, (max(columns.chunks, 1),))
         self.names = {**self.names, sums: "sums"}
         mean = []
+        if self.columns and self.division.blocks > 1:
+            values = {"gradients": Ref("gradients", None), "count": Var("used"), "first": Var("lo"), "gradient": g}
+            add = operation("columns.add_blocks")
+            mean.append(self.call("add_gradients", "columns_add_blocks", add, values, "gradient = sum of the blocks'"))
         if task.batch_size > 1:
             text = "gradient = gradient / N: 1/N of (4) and (5)"
             mean.append(self.call("mean_gradient", "norm_scale", scale, {"g": g, "factor": Var("share", float)}, text))
@@ -451,23 +492,24 @@ def _order(forward, backward, gradients):
     return order + [(call, 2 * count) for call in gradients]
 
 
-def _always(task, store):
+def _always(task, store, calls):
     """Return the arrays that live as long as the batch: input, target, losses, output and its delta."""
     output = task.graph.output.index
-    found = {Ref("value", 0), Ref("target", None), Ref("loss", None), store.of(Ref("value", output))}
+    found = {calls.outside("value", 0), Ref("target", None), Ref("loss", None)}
+    found.add(store.of(calls.outside("value", output)))
     if task.backward:
-        found.add(store.of(Ref("delta", output)))
+        found.add(store.of(calls.outside("delta", output)))
         if task.loss is None:
             found.add(store.of(Ref("delta", 0)))
     return found
 
 
-def _used_names(graph, names, calls):
-    """Return array -> variable of those that the text names, in the order of their first use."""
-    found: dict[Ref | Slot, str] = {Ref("value", 0): names[Ref("value", 0)]}
+def _used_names(made, calls):
+    """Return array -> variable of those that the text names, in the order of their first use; `made` named them."""
+    names, x, y = made.names, made.outside("value", 0), made.outside("value", made.graph.output.index)
+    found: dict[Ref | Slot, str] = {x: names[x]}
     for call in calls:
         for value in call.values.values():
             if isinstance(value, (Ref, Slot)):
                 found.setdefault(value, names[value])
-    output = Ref("value", graph.output.index)
-    return {**found, output: names[output]}
+    return {**found, y: names[y]}

@@ -36,7 +36,7 @@ from .graph import Graph, Ref
 from .memory import aligned, need
 from .norms import check_p
 from .plan import Task, make_plan
-from .slots import batch, block, fixed
+from .slots import batch, block, columns, fixed, per_block
 from .state import State
 from .writer import write
 
@@ -153,10 +153,11 @@ class Program:
             self.source: str = write(self.plan)
             # The number that a state and the functions must share: the text has the place of every array.
             self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
-            self.input = self.plan.slot(Ref("value", 0))
-            self.output = self.plan.slot(Ref("value", network.graph.output.index))
-            self.input_gradient = self.plan.slot(Ref("delta", 0))
-            self.output_gradient = self.plan.slot(Ref("delta", network.graph.output.index))
+            output = network.graph.output.index
+            self.input = self.plan.slot(self.plan.outside("value", 0))
+            self.output = self.plan.slot(self.plan.outside("value", output))
+            self.input_gradient = self.plan.slot(self.plan.outside("delta", 0))
+            self.output_gradient = self.plan.slot(self.plan.outside("delta", output))
             need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
             self.state = self.new_state(share=True)
             self.last_pass: weakref.ref | None = None  # the arena of the forward pass that is in the memory of a GPU
@@ -314,8 +315,8 @@ class Program:
         """Run the text's definitions with the given kernels; return its names."""
         file = f"<nnjit program {digest(self.source)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
-        space = {**bindings, "fixed": fixed, "batch": batch, "block": block, "np": np}
-        space |= {"inf": float("inf"), "prange": range, "__name__": __name__, "LAYOUT": self.layout}
+        space = {**bindings, "fixed": fixed, "batch": batch, "block": block, "columns": columns, "per_block": per_block}
+        space |= {"np": np, "inf": float("inf"), "prange": range, "__name__": __name__, "LAYOUT": self.layout}
         exec(compile(self.source, file, "exec"), space)
         return space
 

@@ -15,6 +15,7 @@ nanosecond; a fork and join costs some microseconds, and a block of samples shou
   long to compile.
 """
 
+from math import prod
 from typing import NamedTuple
 
 from numba import config
@@ -27,6 +28,11 @@ DIVIDE = 500_000
 PARTS = 8
 INLINE = 2_000
 INLINED_LAYERS = 8
+COLUMNS_FROM = 16  # samples of a batch: fewer do not fill the vectors
+NARROW = 256  # numbers of the widest layer of a network whose samples are columns
+TILE = 96  # samples of a tile: whole vectors for every register tile
+COLUMN_BLOCK = 48  # least samples of a block as columns
+STEP = 16  # samples of a vector of float32, at most
 
 
 class Shares(NamedTuple):
@@ -42,6 +48,8 @@ class Shares(NamedTuple):
         Threads that work on blocks.
     parts : int
         Parts of the loops over parameters and channels.
+    tile : int
+        Samples that pass through all layers together as columns; 0: samples are rows.
     divided : frozenset of int
         Numbers of the nodes whose own loops are divided.
     inline : bool
@@ -52,6 +60,7 @@ class Shares(NamedTuple):
     samples: int
     workers: int
     parts: int
+    tile: int
     divided: frozenset
     inline: bool
 
@@ -59,13 +68,45 @@ class Shares(NamedTuple):
 def shares(graph, batch_size, training, whole=False):
     """Return the division of a batch; with `whole` it is not divided. Only `training` programs are inlined."""
     if whole:
-        return Shares(1, batch_size, 1, 1, frozenset(), False)
+        return Shares(1, batch_size, 1, 1, 0, frozenset(), False)
+    inlined = training and inline(graph, batch_size)
+    if not inlined and (most := widest_tile(graph, batch_size)):
+        tile, samples = tiles(graph, batch_size, most)
+        count = -(-batch_size // samples)
+        return Shares(count, samples, min(count, config.NUMBA_NUM_THREADS), 1, tile, frozenset(), False)
     count = blocks(graph, batch_size)
     samples, workers = -(-batch_size // count), min(count, config.NUMBA_NUM_THREADS)
     alone = frozenset(divided(graph, batch_size))
-    return Shares(
-        count, samples, workers, parts(graph, batch_size), alone, training and inline(graph, batch_size)
-    )  # fmt: skip
+    return Shares(count, samples, workers, parts(graph, batch_size), 0, alone, inlined)
+
+
+def widest_tile(graph, batch_size):
+    """Return the most samples that pass through all layers together as columns; 0 if samples are better rows."""
+    if batch_size < COLUMNS_FROM or any(not _takes_columns(node) for node in graph.nodes):
+        return 0
+    widths = [prod(value.shape) for value in graph.values]
+    return TILE if max(widths) <= NARROW else 0
+
+
+def _takes_columns(node):
+    """Tell whether all kernels of a node take samples as columns."""
+    if node.skip is not None or node.layer.couples_batch:
+        return False
+    attributes = ("forward", "backward_input", *type(node.layer).gradients())
+    used = [name for name in attributes if getattr(node.layer, name) is not None]
+    return node.layer.alias or all(node.layer.column_kernel(name, node.x.shape) is not None for name in used)
+
+
+def tiles(graph, batch_size, most):
+    """Return the samples of a tile and those of a block, whole tiles."""
+    count = 1
+    if operations(graph) * batch_size >= SHARD:
+        while count < BLOCKS and batch_size >= 2 * count * COLUMN_BLOCK:
+            count *= 2
+    each = -(-batch_size // count)
+    number = -(-each // most)
+    tile = -(-each // (number * STEP)) * STEP
+    return tile, number * tile
 
 
 def operations(graph):

@@ -58,7 +58,9 @@ class Slot:
     per_sample : bool
         One row per sample: the array of a block is ``(n1 - n0, *shape)``, and those of all blocks follow each other.
     scratch : Scratch or None
-        The memory of an array per sample that only one block needs.
+        The memory of an array that only one block needs.
+    columns : bool
+        Samples are columns: the array of a block is ``(size, n1 - n0)``.
     """
 
     flat: str
@@ -66,6 +68,7 @@ class Slot:
     shape: tuple
     per_sample: bool = False
     scratch: "Scratch | None" = None
+    columns: bool = False
 
     @property
     def size(self):
@@ -81,13 +84,14 @@ class Slot:
     def text(self, scratch="SCRATCH"):
         """Return the definition in the program's text, where the scratch memory has a name."""
         if self.scratch is not None:
-            return f"block({scratch}, {self.offset}, {self.shape})"
+            kind = "columns" if self.columns else "block" if self.per_sample else "per_block"
+            return f"{kind}({scratch}, {self.offset}, {self.shape})"
         return f"{'batch' if self.per_sample else 'fixed'}({self.flat!r}, {self.offset}, {self.shape})"
 
     def first(self, n0, n1):
         """Return the index of the first number of the samples n0 to n1."""
         if self.scratch is not None:
-            return self.scratch.of(n0) + self.offset * (n1 - n0)
+            return self.scratch.of(n0) + self.offset * ((n1 - n0) if self.per_sample else 1)
         return self.offset + n0 * self.size if self.per_sample else self.offset
 
     def of(self, state, n0=0, n1=0, form=None):
@@ -111,15 +115,28 @@ def block(scratch, offset, shape):
     return Slot("arena", offset, tuple(shape), True, Scratch(*scratch))
 
 
+def columns(scratch, offset, shape):
+    """Return the Slot of an array with one column per sample in scratch memory."""
+    return Slot("arena", offset, tuple(shape), True, Scratch(*scratch), True)
+
+
+def per_block(scratch, offset, shape):
+    """Return the Slot of an array of fixed shape in scratch memory: one for each block of samples."""
+    return Slot("arena", offset, tuple(shape), False, Scratch(*scratch))
+
+
 def sizes(slot, form, n):
     """Return the shape of a slot's array of n samples for a kernel of this form.
 
     None: as it is; "flat": one dimension; "matrix": (N, features); "channels": (N, C, positions); 3: images of 1 and 2
     spatial dimensions lifted to 3. Arrays without a sample axis keep their shape under "matrix" and "channels".
+    Samples that are columns stay (features, N), or flat.
     """
     shape, lead = slot.shape, (n,) if slot.per_sample else ()
     if form == "flat":
         return (n * slot.size if slot.per_sample else slot.size,)
+    if slot.columns:
+        return (slot.size, n)
     if form in ("matrix", "channels") and slot.per_sample and shape:
         shape = (slot.size,) if form == "matrix" else (shape[0], slot.size // shape[0])
     elif isinstance(form, int) and slot.ndim >= 3:
@@ -335,23 +352,23 @@ def _array(context, builder, state_type, state, slot, form, n0, n1, array):
     constant = partial(context.get_constant, types.intp)
     n0, n1 = (_Number(context, builder, n) for n in (n0, n1))
     first, shape = slot.first(n0, n1), sizes(slot, form, n1 - n0)
-    steps = [prod(shape[i + 1 :]) for i in range(len(shape))]
-    first, count, *lengths = (n.value if isinstance(n, _Number) else constant(n) for n in (first, prod(shape), *shape))
-    return _numbers(context, array, builder.gep(data, [first]), count, lengths, steps)
+    numbers = (first, prod(shape), *shape, *(prod(shape[i + 1 :]) for i in range(len(shape))))
+    first, count, *rest = (n.value if isinstance(n, _Number) else constant(n) for n in numbers)
+    return _numbers(context, builder, array, builder.gep(data, [first]), count, rest[: len(shape)], rest[len(shape) :])
 
 
 def _flat(context, builder, value, array):
     """Emit the numbers of a C-contiguous array as one dimension."""
     count = builder.extract_value(value, 2)
-    return _numbers(context, array, builder.extract_value(value, 4), count, [count], [1])
+    one = context.get_constant(types.intp, 1)
+    return _numbers(context, builder, array, builder.extract_value(value, 4), count, [count], [one])
 
 
-def _numbers(context, array, data, count, lengths, steps):
+def _numbers(context, builder, array, data, count, lengths, steps):
     """Return the numbers of an array: its count, item size, address, lengths and strides."""
     null = ir.Constant(context.get_value_type(types.voidptr), None)
-    item = context.get_abi_sizeof(context.get_data_type(array.dtype))
-    constant = partial(context.get_constant, types.intp)
-    return [null, null, count, constant(item), data, *lengths, *(constant(item * step) for step in steps)]
+    item = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
+    return [null, null, count, item, data, *lengths, *(builder.mul(item, step) for step in steps)]
 
 
 def _struct(context, builder, array, numbers):

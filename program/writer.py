@@ -106,8 +106,8 @@ def _passes(plan, lists, training):
     body = []
     for each in lists:
         if not isinstance(each, CallList):
-            lines = [_run(part, training) if not isinstance(part, str) else part for part in each]
-            body += _blocks(plan, lines)
+            lines = [_run(part, training) if isinstance(part, CallList) else part for part in each]
+            body += _blocks(plan, lines, plan.clear if training == "True" else ())
         elif each.split and each.calls:
             body += _parts(plan, each, training)
         elif each.calls:
@@ -119,12 +119,18 @@ def _run(each, training):
     return f"{each.name}(s, n0, n1, seed, {training})"
 
 
-def _blocks(plan, lines):
-    """Return a body that runs lines on every block of samples."""
-    if plan.shares.blocks == 1:
-        return ["n0, n1 = 0, N", *lines]
-    block = ["n0, n1 = SAMPLES * p, min(SAMPLES * (p + 1), N)", "if n0 < n1:", lines]
-    return ["for w in prange(WORKERS):", ["for p in range(w, BLOCKS, WORKERS):", block]]
+def _blocks(plan, lines, clear=()):
+    """Return a body that runs lines on every block of samples, or tile by tile, after the calls of `clear`."""
+    shares = plan.shares
+    whole = ["n0, n1 = 0, N"] if shares.blocks == 1 else ["n0, n1 = SAMPLES * p, min(SAMPLES * (p + 1), N)"]
+    if shares.tile:
+        tile = ["n1 = min(n0 + TILE, last)", *lines]
+        lines = [*clear, "last = n1", "for n0 in range(n0, last, TILE):", tile]
+        if shares.tile == shares.samples:
+            lines = [*clear, *tile[1:]]
+    if shares.blocks == 1:
+        return [*whole, *lines]
+    return ["for w in prange(WORKERS):", ["for p in range(w, BLOCKS, WORKERS):", [*whole, "if n0 < n1:", lines]]]
 
 
 def _parts(plan, each, training):
@@ -155,6 +161,7 @@ def _head(plan):
         specs = [task.loss.spec(), task.optimizer.spec()]
         how += [spec.replace("\\", "").replace('"', "'") for spec in specs]  # no option ends the docstring
     ways = "serial" if shares.blocks == 1 else f"{shares.blocks} blocks of {shares.samples} samples"
+    ways += f", {shares.tile} at once as columns" if shares.tile else ""
     return [
         *_wrapped(f'"""nnjit program: {", ".join(how)}.', "", ""),
         "",
@@ -174,7 +181,8 @@ def _table(plan):
     backward: dict[int | None, list] = {}
     for each in (*plan.backward, plan.gradients):
         for call in each.calls:
-            backward.setdefault(call.node, []).append(" ".join(call.equation.split()))
+            if call.attribute:  # no turn of rows into columns
+                backward.setdefault(call.node, []).append(" ".join(call.equation.split()))
     graph = plan.task.graph
     rows = [("layer", "shape", "forward", ["backward"]), ("input", str(graph.input.shape), "a1 = x", [])]
     for index, node in enumerate(graph.nodes):
@@ -219,6 +227,8 @@ def _constants(plan):
         _equal(sizes, "the largest batch; numbers of a sample"),
         _equal(ways, "blocks of samples, and who works on them; parts of other loops"),
     ]
+    if shares.tile:
+        lines.append(_equal({"TILE": shares.tile}, "samples that pass through all layers together"))
     if task.loss is None and task.backward:
         return lines
     places = {"STEP": STEP, "SEED": SEED, "ROWS": ROWS, "STOP": STOP, "FAULT": FAULT, "HEAD": HEAD}
@@ -276,6 +286,7 @@ def _memory(plan):
         "buffers": "Saved, not learned",
         "arena": "Activations and deltas of a batch",
         "scratch": "Activations and deltas of a block of samples, in a worker's memory: offset, size, samples, workers",
+        "gradients": "The gradient of a block of samples: offset, size, samples, blocks",
         "counters": "Labels of a batch",
         "log": "Norms",
         "whole": "Whole arrays, for the update",
@@ -285,11 +296,16 @@ def _memory(plan):
         slot = value if isinstance(value, Slot) else plan.slot(value)
         if slot is None:
             continue
+        if slot.scratch is not None and not slot.per_sample:
+            groups["gradients"].append(f"{name} = {slot.text('GRADIENTS')}")
+            continue
         key = "scratch" if slot.scratch else "whole" if slot in plan.flats.values() else slot.flat
         groups[key].append(f"{name} = {slot.text()}")
     lines = ["# Places of arrays in the state: fixed(flat array, first number, shape), batch: one row per sample."]
     if groups["scratch"]:
         groups["scratch"].insert(0, f"SCRATCH = {tuple(plan.layout.scratch)}")
+    if groups["gradients"]:
+        groups["gradients"].insert(0, f"GRADIENTS = {tuple(plan.layout.gradients)}")
     for key, definitions in groups.items():
         if definitions:
             lines += [f"# {titles[key]}", *definitions]
@@ -305,7 +321,7 @@ def _update(plan):
     root = "share" if p == inf or p < 1 else ("np.sqrt(share)" if p == 2 else f"share ** {1 / p!r}")
     join = "np.maximum({0}, s.log[SUMS + c])" if p == inf else "{0} + s.log[SUMS + c]"
     losses = plan.slot(Ref("loss", None))
-    bounds = "lo, hi = chunk_bounds(c)"
+    bounds, parts = "lo, hi = chunk_bounds(c)", plan.layout.gradients is not None
     return [
         Text("chunk_bounds", "c", [
             "k = 0",
@@ -316,7 +332,8 @@ def _update(plan):
         ], "The part of theta that chunk c owns."),
         Text("chunk_norm", "s, c, N", [
             bounds,
-            *(["if N > 1:", ["share = 1.0 / N", *plan.mean_gradient]] if plan.mean_gradient else []),
+            *(["used = (N + SAMPLES - 1) // SAMPLES", plan.mean_gradient[0]] if parts else []),
+            *(["if N > 1:", ["share = 1.0 / N", *plan.mean_gradient[parts:]]] if plan.mean_gradient[parts:] else []),
             *plan.chunk_norm,
         ], "The mean gradient of chunk c, and its norm.", ("lo", "hi")),
         Text("update_chunk", "s, c, rate, steps, clip", [
@@ -351,7 +368,7 @@ def _update(plan):
 
 def _step(plan):
     N = plan.task.batch_size
-    batch, target = (plan.variables[ref] for ref in (Ref("value", 0), Ref("target", None)))
+    batch, target = (plan.variables[ref] for ref in (plan.outside("value", 0), Ref("target", None)))
     load = [
         f"batch_gather(s, n0, n1, x, order, first + n0, INPUTS, {batch})",
         f"batch_gather(s, n0, n1, targets, order, first + n0, TARGETS, {target})",
@@ -447,7 +464,7 @@ def _by_hand(plan):
 
 def _predict(plan):
     graph = plan.task.graph
-    batch, output = (plan.variables[Ref("value", value.index)] for value in (graph.input, graph.output))
+    batch, output = (plan.variables[plan.outside("value", value.index)] for value in (graph.input, graph.output))
     load = [f"batch_copy(s, n0, n1, x, (first + n0) * INPUTS, {batch})"]
     give = [f"batch_put(s, n0, n1, {output}, (first + n0) * OUTPUTS, y)"]
     return Text("predict", "s, x, y", [

@@ -1,0 +1,44 @@
+"""Samples as columns: the way in and out of a region in that form, and the gradient as a sum over blocks of samples.
+
+Parallel plan: none here; see dense_columns.py. The sum of the parts runs chunk by chunk of theta, and within a chunk in
+the order of the blocks.
+"""
+
+from numba import prange, uintp
+
+from ..compiler.kernel import kernel
+
+
+@kernel
+def of_rows(x, y):
+    """y (features, N) = x^T, with x (N, features)."""
+    N, features = x.shape
+    for i in prange(uintp(N)):
+        for j in range(uintp(features)):
+            y[j, i] = x[i, j]
+
+
+@kernel
+def to_rows(x, y):
+    """y (N, features) = x^T, with x (features, N)."""
+    N, features = y.shape
+    for i in prange(uintp(N)):
+        for j in range(uintp(features)):
+            y[i, j] = x[j, i]
+
+
+@kernel
+def clear(gradient):
+    """gradient = 0: that of a block of samples before its first tile."""
+    for i in prange(gradient.size):
+        gradient[i] = 0.0
+
+
+@kernel
+def add_blocks(gradients, count, first, gradient):
+    """gradient = the sum of the first `count` rows of gradients, from number `first` of each row on."""
+    for i in prange(gradient.size):
+        total = gradients[uintp(0), uintp(first + i)]
+        for k in range(uintp(1), uintp(count)):
+            total += gradients[k, uintp(first + i)]
+        gradient[i] = total
