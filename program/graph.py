@@ -40,8 +40,8 @@ class Node:
 class Ref:
     """An array by its role.
 
-    ("value" | "delta", value index), ("scratch" | "dscratch", (node index, name)), or ("target" | "loss", None). Where
-    samples are columns, there are also ("rows" | "delta rows", value index) of input and output, ("gradient", (node
+    ("value" | "delta", value index), ("scratch" | "dscratch", (node index, name)), or ("target" | "loss", None). With
+    samples as columns there are also ("rows" | "delta rows", value index) of input and output, ("gradient", (node
     index, name) or None) of a block's samples, and ("gradients", None), those of all blocks.
     """
 

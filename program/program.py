@@ -32,7 +32,7 @@ from ..registry.options import SpecLike
 from ..registry.specs import shown
 from .assemble import assemble
 from .duties import as_dtype, check_rounded, check_training
-from .graph import Graph, Ref
+from .graph import Graph
 from .memory import aligned, need
 from .norms import check_p
 from .plan import Task, make_plan

@@ -86,6 +86,36 @@ def run(layer, x, dy=None, parameters=None, folder="cpu", training=True, seed=1,
     return {name: array for name, array in arrays.items() if name in written or name[:1] != "d" or name == "dy"}
 
 
+def run_columns(layer, x, dy, parameters, folder="cpu"):
+    """Run the kernels of a layer of features for samples that are columns; arguments and result as in `run`.
+
+    The gradients of parameters, to which the kernels add, start as 1.
+    """
+    real, in_shape = x.dtype.type, x.shape[1:]
+    arrays = Guarded()
+
+    def make(name, shape, value=None):
+        arrays[name] = arrays.marked(name, math.prod(shape), real).reshape(shape)
+        if value is not None:
+            arrays[name][...] = value
+
+    N, features = len(x), math.prod(layer.output_shape(in_shape))
+    make("x", x.T.shape, x.T)
+    make("y", (features, N))
+    for name, parameter in layer.parameters(in_shape).items():
+        make(name, parameter.shape, parameters[name])
+        make("d" + name, parameter.shape, 1)
+    make("dy", (features, N), dy.T)
+    make("dx", x.T.shape)
+    for attribute in ("forward", "backward_input", *layer.gradients()):
+        kernel = layer.column_kernel(attribute, in_shape)
+        function(kernel, folder)(*(arrays[name] for name in kernel.arguments))
+        assert not list(arrays.crossed()), f"{kernel!r} wrote beyond its arrays"
+    for name, before in {"x": x.T, "dy": dy.T, **{n: parameters[n] for n in layer.parameters(in_shape)}}.items():
+        np.testing.assert_array_equal(arrays[name], before.astype(real), err_msg=f"{layer}: a kernel changed {name}")
+    return {"y": arrays["y"].T, "dx": arrays["dx"].T, "dW": arrays["dW"] - 1, "db": arrays["db"] - 1}
+
+
 class _Arrays(Guarded):
     """Arguments by name, as the program shapes them for each kernel."""
 

@@ -79,10 +79,14 @@ def main(width, count):
         exact = layer_runner.run(layer, x, dy, folder="reference", seed=done)
         given = {name: exact[name] for name in ("W", "b") if name in exact}
         dtype, bound = draw.choice([(np.float32, 1e-5), (np.float64, 1e-12)])
-        got = layer_runner.run(layer, x.astype(dtype), dy.astype(dtype), given)
-        for name in {"y", "dx", "dW", "db"} & {*exact}:
-            scale = 1.0 + np.abs(exact[name]).max(initial=0)
-            np.testing.assert_allclose(got[name] / scale, exact[name] / scale, atol=bound, err_msg=f"{layer}: {name}")
+        ways = [layer_runner.run] + [layer_runner.run_columns] * (spec[0] == "dense")
+        for run in ways:
+            got = run(layer, x.astype(dtype), dy.astype(dtype), given)
+            for name in {"y", "dx", "dW", "db"} & {*exact}:
+                scale = 1.0 + np.abs(exact[name]).max(initial=0)
+                np.testing.assert_allclose(
+                    got[name] / scale, exact[name] / scale, atol=bound, err_msg=f"{layer}: {name}"
+                )
         done += 1
     print(done)
 

@@ -8,8 +8,8 @@ The loops around the micro-kernel::
       for i in range(0, M, mr)                         mr = 8, 4 or 1: by_size
         for k in range(K)                              micro_kernel: mr x 2 vectors of C stay in registers
 
-Few rows fill a tile of their own height; the last columns, one vector or less, are masked. Two vectors of B for 128 terms
-are half of a first-level cache of 32 kB, while the rows of A come from the second-level cache.
+Few rows fill a tile of their own height; the last columns, one vector or less, are masked. Two vectors of B for 128
+terms are half of a first-level cache of 32 kB, while the rows of A come from the second-level cache.
 """
 
 from ..compiler.kernel import inlined, linked

@@ -1,4 +1,4 @@
-"""The affine layer on samples that are columns, in NumPy: Z = W A + b. dW and db are added to. b may be empty: no bias."""
+"""The affine layer on samples that are columns, in NumPy: Z = W A + b. dW and db are added to; b may be empty."""
 
 import numpy as np
 

@@ -1,0 +1,145 @@
+"""Samples as columns: kernels against the reference of rows, and whole programs against those with samples as rows."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layer_runner import run, run_columns
+from nnjit import registry
+from nnjit.kernels.cpu.matrix_small import multiply
+from nnjit.kernels.cpu.view import View
+from nnjit.kernels.cpu.words import ADD, BIAS, ZERO
+from nnjit.program import fork, schedule
+from nnjit.program.program import Program
+from numba import njit
+
+BOUND = {np.float32: 2e-5, np.float64: 1e-13}
+sizes = st.sampled_from([1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 33, 48, 70])
+
+
+@njit
+def product(A, rows, columns, B, b, C, M, N, K, start):
+    multiply(View(A, rows, columns), View(B, N, 1), View(b, 1, 1), View(C, N, 1), M, N, K, start)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sizes, sizes, sizes, st.sampled_from([ZERO, ADD, BIAS]), st.booleans())
+def test_small_product(M, N, K, start, transposed):
+    """Whole numbers: the product is exact, whatever the sizes of tiles and remainders."""
+    rng = np.random.default_rng(M + 100 * N + 10000 * K)
+    A, B, b = (rng.integers(-3, 4, shape).astype(np.float32) for shape in ((M, K), (K, N), M))
+    C = np.full((M + 1, N), 5, np.float32)
+    expected = A @ B + {ZERO: 0, ADD: 5, BIAS: b[:, None]}[start]
+    given_A = np.ascontiguousarray(A.T) if transposed else A
+    product(given_A.ravel(), 1 if transposed else K, M if transposed else 1, B.ravel(), b, C.ravel(), M, N, K, start)
+    np.testing.assert_array_equal(C[:M], expected)
+    assert (C[M] == 5).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes, sizes, sizes, st.booleans(), st.sampled_from([np.float32, np.float64]))
+def test_affine_layer_is_that_of_rows(N, m, n, bias, real):
+    layer, rng = registry.create(("dense", {"units": n, "bias": bias})), np.random.default_rng(N + m + n)
+    x, dy = rng.standard_normal((N, m)), rng.standard_normal((N, n))
+    exact = run(layer, x, dy, folder="reference")
+    for folder in ("cpu", "reference"):
+        got = run_columns(layer, x.astype(real), dy.astype(real), exact, folder)
+        for name in ("y", "dx", "dW", "db"):
+            scale = 1 + np.abs(exact[name]).max(initial=0)
+            np.testing.assert_allclose(got[name] / scale, exact[name] / scale, atol=BOUND[real], err_msg=name)
+
+
+NARROW = "dense(9) tanh dense(5) relu dense(3)"
+
+
+def trained(spec, batch, samples, loss="mse", real="float64", clip=None, run="compiled", **options):
+    """Train for two epochs and predict; return losses, theta, the log and the predictions."""
+    net = registry.compose(spec, input_shape=(4,), seed=0, dtype=real)
+    program = Program(net, loss, "adam(lr=0.01)", batch, clip=clip, **options)
+    functions = {"compiled": lambda: program, "reference": program.reference}[run]()
+    rng = np.random.default_rng(1)
+    x, order = rng.standard_normal((samples, 4)).astype(real), rng.permutation(samples)
+    y = np.full((samples, *net.output_shape), np.nan, real)
+    target = rng.integers(0, 3, samples) if program.labels else rng.standard_normal(y.shape).astype(real)
+    losses = [functions.epoch(program.state, x, target, order) for _ in range(2)]
+    functions.predict(program.state, x, y)
+    columns = program.plan.shares.tile > 0
+    return columns, [np.array(losses), net.theta.copy(), program.state.log[:40].copy(), y]
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize(
+    "batch, samples",
+    [(64, 64), (64, 133), (700, 1501), (5000, 5001)],  # one block and several, whole tiles and parts of them
+)
+def test_training_is_that_of_rows(batch, samples, loss, monkeypatch):
+    columns, got = trained(NARROW, batch, samples, loss)
+    assert columns
+    _, reference = trained(NARROW, batch, samples, loss, run="reference")
+    monkeypatch.setattr(schedule, "COLUMNS_FROM", 10**9)
+    columns, rows = trained(NARROW, batch, samples, loss)
+    assert not columns
+    for each, other, exact in zip(got, reference, rows, strict=True):
+        np.testing.assert_allclose(each, exact, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(other, exact, rtol=1e-9, atol=1e-11)
+
+
+def test_bits_do_not_depend_on_threads():
+    def result():
+        return np.concatenate([array.ravel() for array in trained(NARROW, 4000, 9001, real="float32")[1]])
+
+    many, word = result(), fork._words[fork.RUNNER]
+    threads = word.value
+    assert threads, "the loops did not run on threads"
+    word.value = 0  # blocks run one after the other
+    try:
+        np.testing.assert_array_equal(result(), many)
+    finally:
+        word.value = threads
+
+
+def test_a_nan_in_one_tile_stops_training_and_keeps_theta():
+    net = registry.compose(NARROW, input_shape=(4,), seed=0)
+    program, theta = net.compile(loss="mse", optimizer="adam(lr=0.01)", batch_size=5000), net.theta.copy()
+    x, y = np.ones((5000, 4), np.float32), np.ones((5000, 3), np.float32)
+    x[4321, 1] = np.nan
+    assert np.isnan(program.step(program.state, x, y))
+    np.testing.assert_array_equal(net.theta, theta)
+    x[4321, 1] = 1
+    assert np.isfinite(program.step(program.state, x, y))
+
+
+def test_which_networks_have_samples_as_columns():
+    def columns(spec, batch, shape=(4,), **options):
+        net = registry.compose(spec, input_shape=shape)
+        return "columns" in Program(net, "mse", "sgd", batch, **options).source.split("# Places")[1]
+
+    assert columns("dense(40) relu dense(3)", 16) and columns("flatten dense(9, bias=False) identity relu", 300, (2, 3))
+    assert not columns("dense(40) relu dense(3)", 15)  # too few to fill the vectors
+    assert not columns(NARROW, 16)  # tiny: inlined
+    assert not columns("dense(300) relu dense(3)", 300)  # wide
+    assert not columns("dense(9) dropout(0.5) dense(3)", 300)  # draws depend on the order of the numbers
+    assert not columns("dense(9) batchnorm dense(3)", 300)
+
+
+def test_a_formula_of_a_user_works_on_columns():
+    from nnjit.layers.base import Layer, elementwise
+
+    @registry.register("cubed_for_test_columns", force=True)
+    class Cubed(Layer):
+        @elementwise
+        def forward(x):
+            return x * x * x
+
+        @forward.derivative
+        def backward_input(x):
+            return 3.0 * x * x
+
+    try:
+        columns, got = trained("dense(6) cubed_for_test_columns dense(3)", 100, 160)
+        _, exact = trained("dense(6) cubed_for_test_columns dense(3)", 100, 160, run="reference")
+        assert columns
+        for each, other in zip(got, exact, strict=True):
+            np.testing.assert_allclose(each, other, rtol=1e-9, atol=1e-11)
+    finally:
+        registry.unregister("cubed_for_test_columns")
