@@ -202,13 +202,7 @@ def make_plan(task):
         CallList(name, tuple(calls.forward(region)), region.whole_batch)
         for (name, _), region in zip(functions, regions, strict=True)
     ]
-    if division.tile:
-        output = graph.output.index
-        entry, exit = calls.turn("value", 0, "of_rows"), calls.turn("value", output, "to_rows")
-        forward = [forward[0]._replace(calls=(entry, *forward[0].calls, exit))]
     losses = calls.losses() if training else []
-    if training and division.tile:
-        losses.append(calls.turn("delta", output, "of_rows"))
     deltas, gradients = calls.backward(regions) if task.backward else ([], [])
     backward = []
     if task.backward:
@@ -221,7 +215,7 @@ def make_plan(task):
     lives = lifetimes(graph, order, store, division, _always(task, store, calls), task.device)
     places = layout(graph, lives, task.batch_size, division, task.labels)
     calls.data()
-    clear = (calls.clear(),) if training and division.tile else ()
+    clear = (calls.clear(),) if training and calls.columns else ()
     mean, norm, after = calls.update(flats, columns) if training else ((), (), ())
     used = _used_names(calls, [*clear, *(call for call, _ in order), *mean, *norm, *after])
     refs = [ref for ref in used if isinstance(ref, Ref)]
@@ -335,7 +329,9 @@ class _Calls:
         return self.call(name, title, kernel, values, text, node=index, attribute=attribute, split=split)
 
     def forward(self, region):
-        """Yield the calls of a region's forward pass."""
+        """Yield the calls of a region's forward pass; if samples are columns, it is the only region."""
+        if self.columns:
+            yield self._turn("value", 0, "of_rows")
         for index in region.nodes:
             node = self.graph.nodes[index]
             if node.skip is not None:
@@ -344,6 +340,8 @@ class _Calls:
                 yield self._add(index, values, "add")
             elif not is_alias(node):
                 yield self._of_node(index, "forward", split=region.whole_batch)
+        if self.columns:
+            yield self._turn("value", self.graph.output.index, "to_rows")
 
     def _add(self, index, values, attribute, suffix=""):
         """Return the sum of a residual: of its values, or of the two deltas where it begins."""
@@ -354,12 +352,13 @@ class _Calls:
     def outside(self, kind, index):
         return outside(self.columns, kind, index)
 
-    def turn(self, kind, index, name):
+    def _turn(self, kind, index, name):
         """Return the call that turns samples into columns, or back into rows."""
         rows, columns = self.outside(kind, index), Ref(kind, index)
         x, y = (rows, columns) if name == "of_rows" else (columns, rows)
         text = f"{self.names[y]} = {self.names[x]}, samples as {'columns' if name == 'of_rows' else 'rows'}"
-        return self.call(name, name, operation(f"columns.{name}", form="matrix"), {"x": x, "y": y}, text)
+        kernel = operation(f"columns.{name}", form="matrix")
+        return self.call(f"{self.names[columns]}_{name}", f"columns_{name}", kernel, {"x": x, "y": y}, text)
 
     def losses(self):
         """Return the calls of the loss and its gradient."""
@@ -375,7 +374,7 @@ class _Calls:
             kernel, name = getattr(loss, attribute + suffix), f"{kind}_{attribute}"
             text = f"{known_equation(kernel, names) or text}  ({number})"
             found.append(self.call(name, name, kernel, values, text, attribute=attribute))
-        return found
+        return [*found, self._turn("delta", output, "of_rows")] if self.columns else found
 
     def _needs_delta(self):
         """Return the values whose deltas are needed: a parameter is before them (or all, for Network.backward)."""

@@ -13,6 +13,9 @@ nanosecond; a fork and join costs some microseconds, and a block of samples shou
 * A network of at most `INLINED_LAYERS` layers, each with at most `INLINE` multiplications per step, is compiled with
   inlined kernels and constant sizes: there calls would cost more than the arithmetic. Deeper networks would take too
   long to compile.
+* In a network whose layers have at most `NARROW` numbers and kernels for it, samples are columns from a batch of
+  `COLUMNS_FROM` on (from `FULL_VECTOR` and `COLUMN_WORK` on where it could be inlined). A tile of at most `TILE` samples
+  passes forward and backward through all layers; a block, which has a gradient of its own, is whole tiles.
 """
 
 from math import prod
@@ -28,9 +31,12 @@ DIVIDE = 500_000
 PARTS = 8
 INLINE = 2_000
 INLINED_LAYERS = 8
-COLUMNS_FROM = 16  # samples of a batch: fewer do not fill the vectors
+COLUMNS_FROM = 6  # samples of a batch: with fewer, rows of weights fill the vectors better
+FULL_VECTOR = 8  # samples from which columns can be faster than inlined kernels
+COLUMN_WORK = 600  # multiplications of a batch from which they are
 NARROW = 256  # numbers of the widest layer of a network whose samples are columns
 TILE = 96  # samples of a tile: whole vectors for every register tile
+LARGE_UPDATE = 16_384  # parameters whose update takes longer than a fork and join
 COLUMN_BLOCK = 48  # least samples of a block as columns
 STEP = 16  # samples of a vector of float32, at most
 
@@ -70,26 +76,23 @@ def shares(graph, batch_size, training, whole=False):
     if whole:
         return Shares(1, batch_size, 1, 1, 0, frozenset(), False)
     inlined = training and inline(graph, batch_size)
-    if not inlined and (most := widest_tile(graph, batch_size)):
-        tile, samples = tiles(graph, batch_size, most)
+    if not inlined and batch_size >= COLUMNS_FROM and takes_columns(graph):
+        tile, samples = tiles(graph, batch_size)
         count = -(-batch_size // samples)
-        return Shares(count, samples, min(count, config.NUMBA_NUM_THREADS), 1, tile, frozenset(), False)
+        loops = PARTS if count > 1 and graph.size >= LARGE_UPDATE else 1
+        return Shares(count, samples, min(count, config.NUMBA_NUM_THREADS), loops, tile, frozenset(), False)
     count = blocks(graph, batch_size)
     samples, workers = -(-batch_size // count), min(count, config.NUMBA_NUM_THREADS)
     alone = frozenset(divided(graph, batch_size))
     return Shares(count, samples, workers, parts(graph, batch_size), 0, alone, inlined)
 
 
-def widest_tile(graph, batch_size):
-    """Return the most samples that pass through all layers together as columns; 0 if samples are better rows."""
-    if batch_size < COLUMNS_FROM or any(not _takes_columns(node) for node in graph.nodes):
-        return 0
-    widths = [prod(value.shape) for value in graph.values]
-    return TILE if max(widths) <= NARROW else 0
+def takes_columns(graph):
+    """Tell whether a network is narrow, and all its kernels take samples as columns."""
+    return max(prod(value.shape) for value in graph.values) <= NARROW and all(map(_takes_columns, graph.nodes))
 
 
 def _takes_columns(node):
-    """Tell whether all kernels of a node take samples as columns."""
     if node.skip is not None or node.layer.couples_batch:
         return False
     attributes = ("forward", "backward_input", *type(node.layer).gradients())
@@ -97,14 +100,14 @@ def _takes_columns(node):
     return node.layer.alias or all(node.layer.column_kernel(name, node.x.shape) is not None for name in used)
 
 
-def tiles(graph, batch_size, most):
+def tiles(graph, batch_size):
     """Return the samples of a tile and those of a block, whole tiles."""
     count = 1
     if operations(graph) * batch_size >= SHARD:
         while count < BLOCKS and batch_size >= 2 * count * COLUMN_BLOCK:
             count *= 2
     each = -(-batch_size // count)
-    number = -(-each // most)
+    number = -(-each // TILE)
     tile = -(-each // (number * STEP)) * STEP
     return tile, number * tile
 
@@ -138,6 +141,8 @@ def divided(graph, batch_size):
 
 def inline(graph, batch_size):
     """Tell whether kernels are compiled into the program."""
+    if batch_size >= FULL_VECTOR and operations(graph) * batch_size >= COLUMN_WORK and takes_columns(graph):
+        return False
     return len(graph.nodes) <= INLINED_LAYERS and all(
         node.layer.operations(node.x.shape) * batch_size <= INLINE for node in graph.nodes
     )
