@@ -13,9 +13,10 @@ nanosecond; a fork and join costs some microseconds, and a block of samples shou
 * A network of at most `INLINED_LAYERS` layers, each with at most `INLINE` multiplications per step, is compiled with
   inlined kernels and constant sizes: there calls would cost more than the arithmetic. Deeper networks would take too
   long to compile.
-* In a network whose layers have at most `NARROW` numbers and kernels for it, samples are columns from a batch of
-  `COLUMNS_FROM` on (from `FULL_VECTOR` and `COLUMN_WORK` on where it could be inlined). A tile of at most `TILE` samples
-  passes forward and backward through all layers; a block, which has a gradient of its own, is whole tiles.
+* Samples are columns in a network whose layers have at most `NARROW` numbers and kernels for them, in batches of at
+  least `COLUMNS_FROM`; if the network could be inlined, of at least `FULL_VECTOR` and `COLUMN_WORK` multiplications. A
+  tile of at most `TILE` samples passes forward and backward through all layers. A block is whole tiles and has its
+  gradient, to which they add.
 """
 
 from math import prod
