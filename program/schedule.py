@@ -109,7 +109,7 @@ def tiles(graph, batch_size):
             count *= 2
     each = -(-batch_size // count)
     number = -(-each // TILE)
-    tile = -(-each // (number * STEP)) * STEP
+    tile = min(-(-each // (number * STEP)) * STEP, batch_size)
     return tile, number * tile
 
 

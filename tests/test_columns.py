@@ -117,7 +117,7 @@ def test_which_networks_have_samples_as_columns():
     assert columns("dense(120) relu dense(3)", 6) and columns(NARROW, 8)
     assert columns("flatten dense(9, bias=False) identity relu", 300, (2, 3))
     assert not columns("dense(120) relu dense(3)", 5)  # too few to fill the vectors
-    assert not columns(NARROW, 7) and not columns("dense(2) relu dense(3)", 40)  # tiny: inlined
+    assert not columns(NARROW, 7) and not columns("dense(2) relu dense(3)", 30)  # tiny: inlined
     assert not columns("dense(300) relu dense(3)", 300)  # wide
     assert not columns("dense(9) dropout(0.5) dense(3)", 300)  # draws depend on the order of the numbers
     assert not columns("dense(9) batchnorm dense(3)", 300)

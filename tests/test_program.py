@@ -398,8 +398,10 @@ def test_memory_of_a_chain_does_not_grow_with_its_depth():
     """For prediction a layer's input and output are enough; training keeps the arguments of the backward pass."""
     sizes = [Program(compose(["dense(16)", "tanh"] * n, (16,)), batch_size=8).plan.layout.arena_size for n in (2, 20)]
     assert sizes[0] == sizes[1] == (4 * 16) * 8
-    growth = [program_of(["dense(16)", "tanh"] * n, (16,), batch_size=8).plan.layout.arena_size for n in (2, 3, 4)]
-    assert growth[2] - growth[1] == growth[1] - growth[0] == 2 * 16 * 8  # a[l] for (5), delta[l] for (4) and (5)
+    for batch_size, kept in ((5, 2), (8, 1)):  # a[l] for (5), and where samples are rows delta[l] for (4) and (5)
+        chains = [program_of(["dense(32)", "tanh"] * n, (32,), batch_size=batch_size) for n in (2, 3, 4)]
+        size = [chain.plan.layout.arena_size for chain in chains]
+        assert size[2] - size[1] == size[1] - size[0] == kept * 32 * batch_size
 
 
 class Canary:
@@ -431,8 +433,9 @@ class Canary:
     def check(self, what, slot, n0, n1, before, after):
         """Compare an array that a kernel did not change, so that it may have read it, with the numbers last written."""
         root = self.roots[id(slot)]
-        rows = range(n0, n1) if slot.per_sample else (0,)
-        for i, old, new in zip(rows, before, after, strict=True) if slot.per_sample else [(0, before, after)]:
+        rows = range(n0, n1) if slot.per_sample else (slot.scratch and n0 // slot.scratch.samples,)
+        before, after = (before.T, after.T) if slot.columns else (before, after)
+        for i, old, new in zip(rows, before, after, strict=True) if slot.per_sample else [(*rows, before, after)]:
             if np.array_equal(old, new) and (root, i) in self.last:
                 np.testing.assert_array_equal(old.ravel(), self.last[root, i], err_msg=f"{what}, sample {i}")
                 self.compared += 1
@@ -448,6 +451,8 @@ WATCHED = {
     "mixed, serial": (MIXED, (6,), "cross_entropy", 11, 10**9),
     "a chain, sharded": (["dense(5)", "gelu", "dense(4)", "silu", "dense(2)"], (6,), "quadratic", 11, 0),
     "a chain": (["dense(5)", "gelu", "dense(4)", "silu", "dense(3)", "tanh", "dense(2)"], (6,), "quadratic", 5, 10**9),
+    "columns, sharded": (["dense(5)", "gelu", "dense(4)", "silu", "dense(2)"], (6,), "quadratic", 11, 0),
+    "columns": (["dense(5)", "gelu", "dense(4)", "silu", "dense(3)", "tanh", "dense(2)"], (6,), "mse", 9, 10**9),
     "maps": (
         ["conv(2, 3, padding='same')", "relu", residual("conv(2, 1)", "batchnorm", "identity"), "maxpool(2)", "flatten",
          "dense(4)", residual(residual("identity")), "dense(2)"],
@@ -460,8 +465,13 @@ def watched_program(name, monkeypatch):
     layers, shape, loss, batch_size, shard = WATCHED[name]
     monkeypatch.setattr(schedule, "SHARD", shard)
     monkeypatch.setattr(schedule, "SAMPLES", 2)
+    columns = name.startswith("columns")
+    sizes = {"COLUMNS_FROM": 6 if columns else 10**9, "COLUMN_WORK": 0, "COLUMN_BLOCK": 2, "TILE": 2, "STEP": 2}
+    for key, value in sizes.items():
+        monkeypatch.setattr(schedule, key, value)
     program = program_of(layers, shape, loss, batch_size=batch_size)
-    assert program.plan.shares.blocks == (1 if shard else 4)
+    shares = program.plan.shares
+    assert (shares.blocks, shares.tile) == (1 if shard else 3 if columns else 4, 2 * columns)
     return program
 
 
