@@ -21,6 +21,9 @@ class Dropout(Layer):
     backward_input = operation("dropout.backward_input", form="flat")
     check_cases = [("(0.5)", (7,)), ("(0.2)", (2, 3, 5)), ("(0.0)", (1,))]
 
+    def column_kernel(self, attribute, in_shape):
+        return operation(f"dropout_columns.{attribute}", form="matrix")
+
     def validate(self):
         if not 0 <= self.rate < 1:
             raise SpecError(

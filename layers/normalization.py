@@ -63,6 +63,9 @@ class LayerNorm(Layer):
     backward_parameters = operation("layernorm.backward_parameters", form="flat")
     check_cases = [("(epsilon=0.1)", (1,)), ("", (7,)), ("", (2, 3, 5))]
 
+    def column_kernel(self, attribute, in_shape):
+        return operation(f"layernorm_columns.{attribute}", form="matrix") if len(in_shape) == 1 else None
+
     def validate(self):
         _check_epsilon("layernorm", self.epsilon)
 

@@ -94,7 +94,9 @@ def takes_columns(graph):
 
 
 def _takes_columns(node):
-    if node.skip is not None or node.layer.couples_batch:
+    if node.skip is not None:  # a sum, number by number
+        return True
+    if node.layer.couples_batch:
         return False
     attributes = ("forward", "backward_input", *type(node.layer).gradients())
     used = [name for name in attributes if getattr(node.layer, name) is not None]

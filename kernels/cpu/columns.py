@@ -8,6 +8,8 @@ from numba import prange, uintp
 
 from ..compiler.kernel import kernel
 
+MOST = 128  # samples of a tile, at most: kernels have memory on the stack for them
+
 
 @kernel
 def of_rows(x, y):
