@@ -137,8 +137,8 @@ class Plan(NamedTuple):
         A function for each region; backward from the last region to the first, with the loss.
     gradients : CallList
         Those of the parameters, where samples are rows.
-    clear : tuple of Call
-        Before the first tile of a block, where samples are columns.
+    exit, clear : tuple of Call
+        Where samples are columns: the output gets rows; the gradient of a block is cleared before its first tile.
     mean_gradient, chunk_norm, update_chunk : tuple of Call
         The calls on a chunk of theta; the last two before and after the norm of the gradient is known.
     storage : Storage
@@ -158,6 +158,7 @@ class Plan(NamedTuple):
     forward: tuple[CallList, ...]
     backward: tuple[CallList, ...]
     gradients: CallList
+    exit: tuple[Call, ...]
     clear: tuple[Call, ...]
     mean_gradient: tuple[Call, ...]
     chunk_norm: tuple[Call, ...]
@@ -175,7 +176,7 @@ class Plan(NamedTuple):
     def calls(self):
         """Return all calls in the order of the text."""
         return [*(call for each in self.passes for call in each.calls),
-                *self.clear, *self.mean_gradient, *self.chunk_norm, *self.update_chunk]  # fmt: skip
+                *self.exit, *self.clear, *self.mean_gradient, *self.chunk_norm, *self.update_chunk]  # fmt: skip
 
     def outside(self, kind, index):
         """Return the array of a value or a delta as it enters and leaves the program: a sample is a row."""
@@ -217,11 +218,11 @@ def make_plan(task):
     calls.data()
     clear = (calls.clear(),) if training and calls.columns else ()
     mean, norm, after = calls.update(flats, columns) if training else ((), (), ())
-    used = _used_names(calls, [*clear, *(call for call, _ in order), *mean, *norm, *after])
+    used = _used_names(calls, [*calls.exit, *clear, *(call for call, _ in order), *mean, *norm, *after])
     refs = [ref for ref in used if isinstance(ref, Ref)]
     return Plan(
         task, division, columns, names, calls.bindings, flats, tuple(forward), tuple(backward),
-        CallList("gradients", tuple(gradients), True), clear, mean, norm, after, store, places, used,
+        CallList("gradients", tuple(gradients), True), calls.exit, clear, mean, norm, after, store, places, used,
         frozenset(single_use(order, store, refs)),
     )  # fmt: skip
 
@@ -285,6 +286,7 @@ class _Calls:
         self.division, self.columns = division, division.tile > 0
         self.bindings: dict = {}
         self._taken, self._numbers = {*names.values(), *functions}, numbers(task.graph)
+        self.exit = (self._turn("value", self.graph.output.index, "to_rows"),) if self.columns else ()
 
     def call(self, name, title, kernel, values, equation="", **more):
         """Return a call of a kernel, its numbers bound; `more` as in `Call`."""
@@ -329,7 +331,7 @@ class _Calls:
         return self.call(name, title, kernel, values, text, node=index, attribute=attribute, split=split)
 
     def forward(self, region):
-        """Yield the calls of a region's forward pass; if samples are columns, it is the only region."""
+        """Yield the calls of a region's forward pass."""
         if self.columns:
             yield self._turn("value", 0, "of_rows")
         for index in region.nodes:
@@ -340,8 +342,6 @@ class _Calls:
                 yield self._add(index, values, "add")
             elif not is_alias(node):
                 yield self._of_node(index, "forward", split=region.whole_batch)
-        if self.columns:
-            yield self._turn("value", self.graph.output.index, "to_rows")
 
     def _add(self, index, values, attribute, suffix=""):
         """Return the sum of a residual: of its values, or of the two deltas where it begins."""
@@ -363,18 +363,21 @@ class _Calls:
     def losses(self):
         """Return the calls of the loss and its gradient."""
         loss, suffix = self.task.loss, "_labels" if self.task.labels else ""
-        output = self.graph.output.index
-        values = {"y": self.outside("value", output), "dy": self.outside("delta", output)}
+        attributes, output = ("forward", "backward"), self.graph.output.index
+        kernels = [loss.columns.get(each + suffix) if self.columns else None for each in attributes]
+        turned = self.columns and None in kernels  # the loss takes rows only
+        if None in kernels:
+            kernels = [getattr(loss, each + suffix) for each in attributes]
+        values = {"y": outside(turned, "value", output), "dy": outside(turned, "delta", output)}
         values |= {"target": Ref("target", None), "loss": Ref("loss", None), **_numbers_of(loss)}
         kind = identifier(self.task.loss_name)
         names = {k: self.names[v] for k, v in values.items() if isinstance(v, Ref)}
         general = f"C_i = {kind}({names['y']}, t)", f"{names['dy']} = dC_i/d{names['y']}"
-        found = []
-        for attribute, text, number in zip(("forward", "backward"), general, (1, 2), strict=True):
-            kernel, name = getattr(loss, attribute + suffix), f"{kind}_{attribute}"
-            text = f"{known_equation(kernel, names) or text}  ({number})"
+        found = [*self.exit] if turned else []
+        for attribute, kernel, text, number in zip(attributes, kernels, general, (1, 2), strict=True):
+            name, text = f"{kind}_{attribute}", f"{known_equation(kernel, names) or text}  ({number})"
             found.append(self.call(name, name, kernel, values, text, attribute=attribute))
-        return [*found, self._turn("delta", output, "of_rows")] if self.columns else found
+        return [*found, self._turn("delta", output, "of_rows")] if turned else found
 
     def _needs_delta(self):
         """Return the values whose deltas are needed: a parameter is before them (or all, for Network.backward)."""

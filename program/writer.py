@@ -466,7 +466,7 @@ def _predict(plan):
     graph = plan.task.graph
     batch, output = (plan.variables[plan.outside("value", value.index)] for value in (graph.input, graph.output))
     load = [f"batch_copy(s, n0, n1, x, (first + n0) * INPUTS, {batch})"]
-    give = [f"batch_put(s, n0, n1, {output}, (first + n0) * OUTPUTS, y)"]
+    give = [*plan.exit, f"batch_put(s, n0, n1, {output}, (first + n0) * OUTPUTS, y)"]
     return Text("predict", "s, x, y", [
         *_guard("predict", plan, "y", graph.output.shape),
         "seed = 0",

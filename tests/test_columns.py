@@ -69,7 +69,9 @@ def trained(spec, batch, samples, loss="mse", real="float64", clip=None, run="co
     return columns, [np.array(losses), net.theta.copy(), program.state.log[:40].copy(), y]
 
 
-@pytest.mark.parametrize("spec, loss", [(NARROW, "mse"), (NARROW, "cross_entropy"), (OTHERS, "mse")])
+@pytest.mark.parametrize(
+    "spec, loss", [(NARROW, "mse"), (NARROW, "cross_entropy"), (NARROW, "huber"), (OTHERS, "quadratic")]
+)
 @pytest.mark.parametrize(
     "batch, samples",
     [(64, 64), (64, 133), (700, 1501), (5000, 5001)],  # one block and several, whole tiles and parts of them

@@ -48,7 +48,8 @@ for folder in ("reference", *DEVICES):
 OTHER = {file: "conv" for file in ("winograd", "conv_by_filter", "conv_depthwise")}
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
-CPU_ALONE = {"columns", "dense_columns", "dropout_columns", "layernorm_columns"}  # on CUDA samples are always rows
+# On CUDA samples are always rows.
+CPU_ALONE = {"columns", *(f"{kind}_columns" for kind in ("dense", "dropout", "layernorm", "loss"))}
 TWINS = [(folder, file) for folder in DEVICES for file in FILES[folder]]
 
 

@@ -11,6 +11,7 @@ A plug-in's loss has two kernels with the same arguments as these; its options a
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +38,8 @@ class Loss(Options):
         The outputs are scores of classes, so that an accuracy can be computed.
     independent : bool
         Each output is the logit of a separate yes or no; classes do not exclude each other.
+    columns : mapping
+        Attribute -> its kernel for samples that are columns, ``y`` and ``dy`` (outputs, N); targets stay rows.
     """
 
     forward: ClassVar[Kernel | Operation]
@@ -45,6 +48,8 @@ class Loss(Options):
     backward_labels: ClassVar[Kernel | Operation | None] = None
     classification: ClassVar[bool] = False
     independent: ClassVar[bool] = False
+
+    columns: ClassVar[Mapping[str, Operation]] = {}
 
     def validate_shape(self, out_shape: tuple[int, ...]) -> None:
         """Raise ShapeError for an output shape (without the batch) that the loss cannot take."""
@@ -92,6 +97,10 @@ class Quadratic(Loss):
 
     forward = operation("loss.quadratic", form="matrix")
     backward = operation("loss.quadratic_backward", form="matrix")
+    columns = {
+        "forward": operation("loss_columns.quadratic", form="matrix"),
+        "backward": operation("loss_columns.quadratic_backward", form="matrix"),
+    }
 
 
 @losses.register("cross_entropy")
@@ -105,6 +114,10 @@ class CrossEntropy(Loss):
     backward = operation("loss.cross_entropy_backward", form="matrix")
     forward_labels = operation("loss.cross_entropy_labels", form="matrix")
     backward_labels = operation("loss.cross_entropy_labels_backward", form="matrix")
+    columns = {
+        "forward_labels": operation("loss_columns.cross_entropy_labels", form="matrix"),
+        "backward_labels": operation("loss_columns.cross_entropy_labels_backward", form="matrix"),
+    }
     classification = True
 
     def validate_shape(self, out_shape):
@@ -163,6 +176,10 @@ class MSE(Loss):
 
     forward = operation("loss.mse", form="matrix")
     backward = operation("loss.mse_backward", form="matrix")
+    columns = {
+        "forward": operation("loss_columns.mse", form="matrix"),
+        "backward": operation("loss_columns.mse_backward", form="matrix"),
+    }
 
 
 @losses.register("mae")
