@@ -103,15 +103,17 @@ over = _on_vectors(_over, lambda builder, t, u: builder.fdiv(t, u))
 
 
 def _highest(t):
-    """Return the largest number of a vector; NaN loses to every number."""
+    """Return the largest number of a tile; NaN loses to every number."""
     return np.fmax.reduce(t, axis=None)
 
 
 @word(_highest)
 def highest(typing, t):
     def generate(context, builder, sig, args):
-        words = TileCode(context, builder, t)
-        name = f"llvm.vector.reduce.fmax.v{t.lanes}f{words.bytes * 8}"
-        return words.call(name, words.vector.element, [builder.extract_value(args[0], 0)])
+        words, kind = TileCode(context, builder, t), f"v{t.lanes}f{t.real.bitwidth}"
+        top, *others = (builder.extract_value(args[0], k) for k in range(t.r * t.c))
+        for vector in others:
+            top = words.call(f"llvm.maxnum.{kind}", words.vector, [top, vector])
+        return words.call(f"llvm.vector.reduce.fmax.{kind}", words.vector.element, [top])
 
     return t.real(t), generate
