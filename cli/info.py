@@ -20,6 +20,21 @@ SIMD = (
 @click.command("info")
 def info():
     """Print versions, threads, threading layer, processor, CUDA devices and cache."""
+    from ..kernels.compiler import cache
+
+    files = [file for file in cache.directory().rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    facts = [
+        *versions(),
+        ("threads", _threads()),
+        *_cuda(),
+        ("cache", f"{cache.directory()} ({len(files)} files, {size:.1f} MB)"),
+    ]
+    click.echo(aligned(facts))
+
+
+def versions():
+    """List what compiled code depends on: versions, system and processor."""
     import platform
     import sys
     from importlib.metadata import version
@@ -27,25 +42,16 @@ def info():
     import llvmlite.binding as llvm
 
     from .. import __version__
-    from ..kernels.compiler import cache
 
     features = llvm.get_host_cpu_features()
-    files = [file for file in cache.directory().rglob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files) / 1e6
-    facts = [
+    simd = ", ".join(f for f in SIMD if features.get(f)) or "no vector unit"
+    return [
         ("nnjit", __version__),
         ("python", f"{platform.python_version()} ({sys.executable})"),
         *((name, version(name)) for name in ("numba", "llvmlite", "numpy")),
         ("system", platform.platform()),
-        (
-            "processor",
-            f"{llvm.get_host_cpu_name()}, {', '.join(f for f in SIMD if features.get(f)) or 'no vector unit'}",
-        ),
-        ("threads", _threads()),
-        *_cuda(),
-        ("cache", f"{cache.directory()} ({len(files)} files, {size:.1f} MB)"),
+        ("processor", f"{llvm.get_host_cpu_name()}, {simd}"),
     ]
-    click.echo(aligned(facts))
 
 
 def _threads():

@@ -11,6 +11,7 @@ from ..registry.specs import did_you_mean, quoted
 from .bench import bench
 from .cache import cache
 from .check import check
+from .compile import compile
 from .evaluate import evaluate
 from .info import info
 from .init import init
@@ -32,11 +33,13 @@ VERBS = {
     "show": "Print the summary, resolved config or program of a run or a config.",
     "init": "Write a template config, or a template for a new layer.",
     "info": "Print versions, threads, processor and cache of this installation.",
+    "compile": "Compile what a run needs, for a container image or a class room.",
     "cache": "Print the directory of compiled code, or clear it.",
 }
 
 COMMANDS = {
-    command.name: command for command in (run, plot, layers, check, bench, evaluate, predict, show, init, info, cache)
+    command.name: command
+    for command in (run, plot, layers, check, bench, evaluate, predict, show, init, info, compile, cache)
 }
 
 

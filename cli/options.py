@@ -21,6 +21,28 @@ plugin = click.option(
     "--plugin", multiple=True, metavar="FILE_OR_MODULE", help="Load a plug-in first; may be repeated."
 )
 
+# Options of a run's config, for the commands that take one as `nnjit run` does.
+CONFIG = (
+    click.option("--layers", metavar="SPECS", help='Layers, such as "conv(8,3) relu maxpool(2) flatten dense(10)".'),
+    click.option(
+        "--data", metavar="SPEC", help="digits, ten_points, idx(path='DIR'), npz(...), csv(...), images(...)."
+    ),
+    click.option("--loss", metavar="SPEC", help="Loss, such as cross_entropy."),
+    click.option("--optimizer", metavar="SPEC", help='Optimizer, such as "sgd(lr=0.1, momentum=0.9)".'),
+    click.option("--epochs", type=int, help="Number of passes over the data."),
+    click.option("--batch-size", type=int, help="Samples per step; 0 means the whole set."),
+)
+assignments = click.option(
+    "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
+)
+
+
+def of_config(command):
+    """Add the options of a run's config to a command; a decorator."""
+    for option in reversed(CONFIG):
+        command = option(command)
+    return command
+
 
 def config_table(config, overrides, assignments, plugins):
     """Return the table of a config file with the changes of the command line, and its name for errors.

@@ -13,12 +13,7 @@ ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may cha
 
 @click.command("run")
 @click.argument("config", required=False, metavar="[CONFIG.toml]")
-@click.option("--layers", metavar="SPECS", help='Layers, such as "conv(8,3) relu maxpool(2) flatten dense(10)".')
-@click.option("--data", metavar="SPEC", help="digits, ten_points, idx(path='DIR'), npz(...), csv(...), images(...).")
-@click.option("--loss", metavar="SPEC", help="Loss, such as cross_entropy.")
-@click.option("--optimizer", metavar="SPEC", help='Optimizer, such as "sgd(lr=0.1, momentum=0.9)".')
-@click.option("--epochs", type=int, help="Number of passes over the data.")
-@click.option("--batch-size", type=int, help="Samples per step; 0 means the whole set.")
+@options.of_config
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 @click.option("--precision", metavar="NAME", help="Precision of GPU matrix products: float32, tf32 or bf16.")
 @click.option("--threads", type=int, help="Number of threads, at most those of the machine; results do not change.")
@@ -26,9 +21,7 @@ ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may cha
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
 @options.plugin
-@click.option(
-    "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Change the config; may be repeated."
-)
+@options.assignments
 def run(config, output, resume, plugin, assignments, **options):
     """Train a network and plot the run; without arguments, a small CNN on the bundled digits.
 

@@ -177,9 +177,34 @@ def test_a_directory_that_cannot_be_made(fresh, module):
 @pytest.mark.skipif(os.name == "nt" or getattr(os, "geteuid", lambda: 0)() == 0, reason="rights do not bind here")
 def test_a_read_only_directory(fresh, module):
     (fresh / "compiled").mkdir(parents=True)
+    assert cache.writable()
     (fresh / "compiled").chmod(0o500)
-    y, given = doubled(module().double)
-    assert y == [2.0, 4.0, 6.0] and len(given) == 1 and "compiling in memory" in given[0]
+    assert not cache.writable()
+    assert doubled(module().double) == ([2.0, 4.0, 6.0], []) and not stored(fresh, "*")
+
+
+def test_a_read_only_file_system(fresh, module, monkeypatch):
+    """Code that is there is loaded, other code is compiled in memory; no warning, and no helper process."""
+    from nnjit.kernels.compiler import prepare
+    from nnjit.kernels.cpu.conv_packing import pack_taps
+    from nnjit.kernels.cpu.matrix import product
+    from nnjit.kernels.cpu.padding import pad_and_dilate
+
+    one, two = module().double, module(constant="FACTOR = 3.0").double
+    doubled(one)
+
+    def refuse(self, *arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(IndexDataCacheFile, "save", refuse)
+    monkeypatch.setattr(cache, "writable", lambda: False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    compiled = cache.compiled
+    assert doubled(one) == ([2.0, 4.0, 6.0], []) and cache.compiled == compiled
+    assert doubled(two) == ([3.0, 6.0, 9.0], []) and cache.compiled == compiled + 1
+    with prepare.from_both_ends([w.py_func for w in (product, pad_and_dilate, pack_taps)], [], np.float64) as help:
+        help()
 
 
 CHANGES = {

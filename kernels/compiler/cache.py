@@ -7,6 +7,7 @@ start at once write the same bytes.
 """
 
 import atexit
+import errno
 import functools
 import hashlib
 import os
@@ -23,6 +24,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 
 # Part of the key of an object without a textual form; unique to this process.
 UNCACHED = f"uncached_{secrets.token_hex(8)}_"
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # the cache of an image, filled by `nnjit compile`
 
 _warned = False
 compiled = 0  # functions that this process had to compile
@@ -67,6 +70,14 @@ def clear() -> int:
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) if folder.exists() else 0
     shutil.rmtree(folder, ignore_errors=True)
     return size
+
+
+def writable() -> bool:
+    """Return whether compiled code can be stored: not in a read-only directory."""
+    place = directory() / "compiled"
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def digest(*parts) -> str:
@@ -134,7 +145,11 @@ class _Files(IndexDataCacheFile):
 
 
 class DiskCache(FunctionCache):
-    """Numba's cache in our directory; a read-only or full disk means compiling in memory, with one warning."""
+    """Numba's cache in our directory.
+
+    In a read-only directory what is missing is compiled in memory; if the directory cannot be made, or the disk is
+    full, with one warning.
+    """
 
     _impl_class = _Impl
 
@@ -158,6 +173,8 @@ class DiskCache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except OSError as error:
+            if error.errno in READ_ONLY and os.path.isdir(self.cache_path):
+                return
             _warn(f"cannot write compiled code to {self.cache_path} ({error}); compiling in memory")
 
 

@@ -36,9 +36,11 @@ def from_both_ends(functions, kernels, real):
 
     def help():
         nonlocal process
+        if process is not None or not cache.writable():  # code reaches this process by the disk
+            return
         names = [name for name in map(_name, functions) if name]
         after = [_called(kernel, signature) for kernel, signature in kernels]
-        if process is None and len(names) > 2 and sys.executable and (os.cpu_count() or 1) > 1:
+        if len(names) > 2 and sys.executable and (os.cpu_count() or 1) > 1:
             command = [sys.executable, "-m", __name__, np.dtype(real).name, *reversed(names)]
             command += [name for name in reversed(after) if name]
             quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
