@@ -12,7 +12,7 @@ from numba import njit, typeof, types
 from ..kernels.compiler import cache
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, NO_WRAPPERS, compiled, external, symbol
-from ..kernels.compiler.prepare import from_both_ends
+from ..kernels.compiler.prepare import from_both_ends, heaviest_at_ends
 from ..kernels.operations import Operation
 from ..registry.sources import uncollected
 from .fork import KEY as FORK_KEY
@@ -51,10 +51,12 @@ def assemble(program):
     by_kernel = {kernel: kernel.source.linked() for kernel in dict.fromkeys(kernels.values())}
     needed = {binding: by_kernel[kernel] for binding, kernel in kernels.items()}
     linked = list(dict.fromkeys(function for functions in by_kernel.values() for function in functions))
-    late = [(kernels[b], signature) for b, signature in bound if needed[b] and not inline]
-    with from_both_ends(linked, late, real) as help:
+    alone = [pair for pair in bound if not needed[pair[0]]]
+    others = {(kernels[b], signature): (b, signature) for b, signature in bound if needed[b]}  # each kernel once
+    late = heaviest_at_ends(others.values(), lambda pair: len(needed[pair[0]]))
+    with from_both_ends(linked, [] if inline else [(kernels[b], signature) for b, signature in late], real) as help:
         found = cache.compiled
-        for binding, signature in sorted(bound, key=lambda pair: len(needed[pair[0]]) > 0):
+        for binding, signature in (*alone, *late):
             if needed[binding]:
                 for function in linked:
                     function.register(real)

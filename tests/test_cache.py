@@ -462,6 +462,14 @@ def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
         help()  # two functions are not worth a process
 
 
+def test_two_processes_meet_at_the_shortest_work():
+    from nnjit.kernels.compiler.prepare import heaviest_at_ends
+
+    found = heaviest_at_ends(["aa", "dddd", "c", "eeeee", "bbb"], len)
+    assert found[-1] == "eeeee" and found[0] == "dddd" and found[2] == "c" and len(set(found)) == 5
+    assert heaviest_at_ends([], len) == []
+
+
 def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
     """Arguments of every kind have a letter; the helper's code in the cache is the code this process would make."""
     from nnjit.kernels.compiler import prepare

@@ -24,7 +24,7 @@ from numba.extending import intrinsic, overload
 from ...errors import NnjitError, SpecError
 from . import functions, reached, source
 from .cache import UNCACHED, DiskCache, digest
-from .part import PartCompiler
+from .part import PartCompiler, ShortCompiler, is_own
 from .subnormal import flush
 
 # Permitted changes to floating-point arithmetic (table in docs/architecture.md): LLVM may fuse a product and a sum, and
@@ -206,6 +206,8 @@ def compiled(function, signature, **options):
     need_compiler()
     if options.get("parallel"):
         start_threads()
+    elif is_own(function):
+        options["pipeline_class"] = ShortCompiler
     options = {**OPTIONS, **options}
     function.__name__ += "_" + digest(sorted((k, sorted(v) if k == "fastmath" else v) for k, v in options.items()))
     function.__module__ = __name__  # Numba imports it when loading the code; a plug-in's module may be renamed by then

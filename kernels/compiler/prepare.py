@@ -60,6 +60,15 @@ def from_both_ends(functions, kernels, real):
             process.stdin.close()
 
 
+def heaviest_at_ends(items, weight):
+    """Return items in an order for two workers that begin at its ends: they meet at the lightest ones.
+
+    The one that comes later then waits, or repeats work, for a short time only.
+    """
+    ordered = sorted(items, key=weight, reverse=True)
+    return ordered[1::2] + ordered[::2][::-1]
+
+
 def _name(function):
     """Return the import name of a `linked` function for another process; None if it is not nnjit's."""
     if function.__module__.startswith("nnjit."):
