@@ -9,6 +9,10 @@ from ..registry import name_of, register
 from .base import Layer, operation
 from .conv import lifted, spatial_rank
 
+# Operations that pooling_pairs.py of kernels/cpu has too.
+WITH_PAIRS = (
+    "pooling.max_forward", "pooling.max_backward_input", "pooling.average_forward", "pooling.average_backward_input",
+)  # fmt: skip
 EXACT = 2**24  # numbers of cells up to it are exact in float32
 
 
@@ -35,6 +39,24 @@ class Pooling(Layer):
         size, stride, padding = (getattr(self, name) for name in ("size", "stride", "padding"))  # of the subclass
         stride = size if stride is None else stride
         return geometry.Window.of(name_of(type(self)), rank, size, stride, padding, option="size")
+
+    def kernel(self, attribute, in_shape):
+        """On the CPU the kernels of pooling_pairs for windows of two columns side by side."""
+        kernel = getattr(self, attribute)
+        name = getattr(kernel, "name", None)  # a subclass may have kernels without one
+        if name in WITH_PAIRS and self._are_pairs(in_shape, separate=name.endswith("backward_input")):
+            return operation(name, form=3, cpu="pooling_pairs")
+        return kernel
+
+    def _are_pairs(self, in_shape, separate):
+        """Return whether windows are two adjacent columns, side by side within the map, and do not overlap."""
+        window = self.window(in_shape)
+        last = [
+            (o - 1) * s + k for o, s, k in zip(window.output(in_shape[1:]), window.stride, window.kernel, strict=True)
+        ]
+        inside = not any(window.before) and all(end <= size for end, size in zip(last, in_shape[1:], strict=True))
+        apart = all(s >= k for s, k in zip(window.stride, window.kernel, strict=True))
+        return inside and window.kernel[-1] == window.stride[-1] == 2 and (apart or not separate)
 
     def output_shape(self, in_shape):
         window = self.window(in_shape)

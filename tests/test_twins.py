@@ -45,7 +45,7 @@ FILES: dict = {}
 for folder in ("reference", *DEVICES):
     FILES[folder] = files(folder)
 # Other algorithms for some functions.
-OTHER = {file: "conv" for file in ("winograd", "conv_by_filter", "conv_depthwise")}
+OTHER = {file: "conv" for file in ("winograd", "conv_by_filter", "conv_depthwise")} | {"pooling_pairs": "pooling"}
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
 # On CUDA samples are always rows.

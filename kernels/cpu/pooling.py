@@ -11,10 +11,11 @@ cell's number in its map, in row order. The global forms take the whole map as t
 Parallel plan: every kernel loops over the N C maps. No race: an iteration reads and writes its own map only; where
 windows overlap in backward, it sets its map to zero and adds.
 
-    windows of two columns side by side, the usual ones    pooling_pairs.py     no buffer
-    other maxima                                           pooling_max.py       a piece of the map in a buffer
-    other means                                            pooling_average.py   sums of columns in a buffer
-    l_p norms                                              pooling_lp.py        cell by cell
+    maxima       pooling_max.py       a piece of the map in a buffer
+    means        pooling_average.py   sums of columns in a buffer
+    l_p norms    pooling_lp.py        cell by cell
+
+For windows of two columns side by side, the usual ones, layers/pooling.py chooses the kernels of pooling_pairs.py.
 
 Buffers are on the stack. They hold what lies outside the map, too, so that no loop has a case for borders, and results
 are computed in vectors of windows. Windows too large for a buffer are computed cell by cell.
@@ -35,13 +36,9 @@ from .pooling_average import (
 )
 from .pooling_lp import add_lp_deltas, add_max_norm_deltas, lp_norms
 from .pooling_max import beats, max_cell_by_cell, max_pieces
-from .pooling_pairs import max_backward, max_pairs, mean_backward, mean_pairs, plane_of
 from .pooling_windows import (
     ROOM,
-    are_pairs,
-    are_separate_pairs,
     box_pieces,
-    cover,
     row_pieces,
     rows_of,
     volume,
@@ -56,12 +53,9 @@ def max_forward(x, y, argmax, size, stride, before):
     """y = the largest of each window, argmax = the number of its cell in the map."""
     maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
     P, Y, A, T = x.reshape(-1), y.reshape(-1), argmax.reshape(-1), stack_array(x, ROOM)
-    pairs, pieces, cells = are_pairs(windows), box_pieces(windows, lanes(x)), volume(windows.image)
+    pieces = box_pieces(windows, lanes(x))
     for i in prange(maps):
-        if pairs:
-            for od in range(windows.out.depth):
-                max_pairs(P, plane_of(i, od, windows, (i + 1) * cells), Y, A)
-        elif pieces.count > 0:
+        if pieces.count > 0:
             max_pieces(P, i, windows, pieces, T, Y, A)
         else:
             max_cell_by_cell(P, i, windows, Y, A)
@@ -72,17 +66,12 @@ def max_backward_input(argmax, dy, dx, size, stride, before):
     """dx = dy at the argmax of each window, summed over windows."""
     maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, before, dx, dy)
     A, dX, dY = argmax.reshape(-1), dx.reshape(-1), dy.reshape(-1)
-    pairs, covered = are_separate_pairs(windows), cover(windows)
     cells, results = volume(windows.image), volume(windows.out)
     for i in prange(maps):
-        first, end = i * cells, (i + 1) * cells
-        for j in range(uintp(first), uintp(first if pairs and covered else end)):
+        for j in range(uintp(i * cells), uintp((i + 1) * cells)):
             dX[j] = 0.0
-        for od in range(windows.out.depth if pairs else 0):
-            last = end if covered and windows.size.depth == 1 else 0
-            max_backward(dX, plane_of(i, od, windows, last), A, dY)
-        for o in range(uintp(i * results), uintp(i * results if pairs else (i + 1) * results)):
-            j = uintp(first + int(A[o]))
+        for o in range(uintp(i * results), uintp((i + 1) * results)):
+            j = uintp(i * cells + int(A[o]))
             dX[j] = dY[o] + dX[j]  # in this order dY is loaded while the processor waits for dX
 
 
@@ -91,12 +80,9 @@ def average_forward(x, y, size, stride, before, count_padding):
     """y = the mean of each window."""
     maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
     P, Y, T, L = x.reshape(-1), y.reshape(-1), stack_array(x, ROOM), lanes(x)
-    pairs, fit, pieces = are_pairs(windows), windows_of_row(windows, L) > 0, row_pieces(windows, L)
+    fit, pieces = windows_of_row(windows, L) > 0, row_pieces(windows, L)
     for i in prange(maps):
-        if pairs:
-            for od in range(windows.out.depth):
-                mean_pairs(P, plane_of(i, od, windows, (i + 1) * volume(windows.image)), Y)
-        elif fit:
+        if fit:
             average_pieces(P, i, windows, pieces, count_padding, T, Y)
         else:
             average_cell_by_cell(P, i, windows, count_padding, Y)
@@ -107,17 +93,11 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
     """dx = dy / count in every cell of each window, summed over windows."""
     maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, before, dx, dy)
     dX, dY, T, G = dx.reshape(-1), dy.reshape(-1), stack_array(dy, ROOM), stack_array(dy, ROOM)
-    pairs, covered, count = are_separate_pairs(windows), cover(windows), windows_of_row(windows, lanes(dy))
-    cells = volume(windows.image)
+    cells, count = volume(windows.image), windows_of_row(windows, lanes(dy))
     for i in prange(maps):
-        first, end = i * cells, (i + 1) * cells
-        for j in range(uintp(first), uintp(first if pairs and covered else end)):
+        for j in range(uintp(i * cells), uintp((i + 1) * cells)):
             dX[j] = 0.0
-        if pairs:
-            for od in range(windows.out.depth):
-                last = end if covered and windows.size.depth == 1 else 0
-                mean_backward(dX, plane_of(i, od, windows, last), dY)
-        elif count > 0:
+        if count > 0:
             add_average_deltas(dY, i, windows, count, count_padding, T, G, dX)
         else:
             add_average_deltas_cell_by_cell(dY, i, windows, count_padding, dX)

@@ -1,21 +1,25 @@
 """Pooling of windows two columns wide, side by side and all within the map: no buffer, a vector of windows at a time.
 
+The kernels are those of pooling.py, chosen by layers/pooling.py: max_forward, average_forward, and, for windows that do
+not overlap, max_backward_input, average_backward_input. No race: an iteration owns a map.
+
 Two vectors of a row of the map, taken apart into even and odd columns (`halves`), are the left and the right cells of
 a vector of windows. Windows of one plane and two rows, the usual ones, are passed as literals, so that LLVM unrolls
 their loops. The last vector of a row of windows begins earlier where it would end behind the row, so that some windows
 are computed twice.
 
-max_backward and mean_backward are for windows that do not overlap: they write every cell that windows see. Their writes
-behind a row fall on the next row, which is written later.
+max_backward and mean_backward write every cell that windows see. Their writes behind a row fall on the next row, which
+is written later.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+from numba import prange, uintp
 
-from ..compiler.kernel import array, inlined, linked
+from ..compiler.kernel import array, inlined, kernel, linked
 from .pooling_max import better
-from .pooling_windows import Rows, moved, row_place, rows_of, volume
+from .pooling_windows import Rows, cover, moved, row_place, rows_of, volume, windows_of
 from .pooling_words import ramp, row, times, where_equal
 from .tile import lanes
 from .words import halves, load, store, store_interleaved, zeros
@@ -189,3 +193,60 @@ def max_backward_of_size(dX, plane, planes, height, argmax, dY):
                 store_max_delta(dX, rows, planes, height, best, delta, 2 * L)
             else:
                 store_max_delta(dX, rows, planes, height, best, delta, 2 * plane.count)
+
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def max_forward(x, y, argmax, size, stride, before):
+    """y = the largest of each window, argmax = the number of its cell in the map."""
+    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
+    P, Y, A, cells = x.reshape(-1), y.reshape(-1), argmax.reshape(-1), volume(windows.image)
+    for i in prange(maps):
+        for od in range(windows.out.depth):
+            max_pairs(P, plane_of(i, od, windows, (i + 1) * cells), Y, A)
+
+
+@kernel
+def max_backward_input(argmax, dy, dx, size, stride, before):
+    """dx = dy at the argmax of each window, 0 elsewhere."""
+    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, before, dx, dy)
+    A, dX, dY, covered, cells = (
+        argmax.reshape(-1),
+        dx.reshape(-1),
+        dy.reshape(-1),
+        cover(windows),
+        volume(windows.image),
+    )
+    for i in prange(maps):
+        first, end = i * cells, (i + 1) * cells
+        for j in range(uintp(first), uintp(first if covered else end)):
+            dX[j] = 0.0
+        for od in range(windows.out.depth):
+            last = end if covered and windows.size.depth == 1 else 0
+            max_backward(dX, plane_of(i, od, windows, last), A, dY)
+
+
+@kernel
+def average_forward(x, y, size, stride, before, count_padding):
+    """y = the mean of each window; there is no padding to count."""
+    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
+    P, Y, cells = x.reshape(-1), y.reshape(-1), volume(windows.image)
+    for i in prange(maps):
+        for od in range(windows.out.depth):
+            mean_pairs(P, plane_of(i, od, windows, (i + 1) * cells), Y)
+
+
+@kernel
+def average_backward_input(dy, dx, size, stride, before, count_padding):
+    """dx = dy / cells in every cell of each window, 0 elsewhere."""
+    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, before, dx, dy)
+    dX, dY, cells, covered = dx.reshape(-1), dy.reshape(-1), volume(windows.image), cover(windows)
+    for i in prange(maps):
+        first, end = i * cells, (i + 1) * cells
+        for j in range(uintp(first), uintp(first if covered else end)):
+            dX[j] = 0.0
+        for od in range(windows.out.depth):
+            last = end if covered and windows.size.depth == 1 else 0
+            mean_backward(dX, plane_of(i, od, windows, last), dY)

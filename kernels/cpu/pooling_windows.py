@@ -107,26 +107,6 @@ def cells_across(count, size, stride):
     return (count - 1) * stride + size
 
 
-# -- kinds of windows --------------------------------------------------------------------------------------------------
-
-
-@inlined
-def are_pairs(windows):
-    """Return whether the windows are two adjacent columns wide, side by side, and all within the map."""
-    size, stride, pad, image, out = windows.size, windows.stride, windows.pad_before, windows.image, windows.out
-    deep = (out.depth - 1) * stride.depth + size.depth <= image.depth and pad.depth == 0
-    high = (out.row - 1) * stride.row + size.row <= image.row and pad.row == 0
-    return (
-        deep and high and size.column == 2 and stride.column == 2 and out.column * 2 <= image.column and pad.column == 0
-    )
-
-
-@inlined
-def are_separate_pairs(windows):
-    """Return whether the windows are pairs of columns and do not overlap."""
-    return are_pairs(windows) and windows.stride.depth >= windows.size.depth and windows.stride.row >= windows.size.row
-
-
 @inlined
 def cover(windows):
     """Return whether windows that do not overlap see every cell of the map."""
