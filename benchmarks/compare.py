@@ -2,12 +2,13 @@
 
 Every peer runs in a separate process. Each work begins with the same parameters and data; one checked run of each side
 must agree with the NumPy reference kernels before anything is timed; then both take turns, while the other is idle.
-The cells of peers that are not installed say so: `pip install torch jax onnx onnxruntime scikit-learn`. Writes
-results.md and results.json into the output folder after every row, and results.png at the end.
+The cells of peers that are not installed say so: `pip install torch jax onnx onnxruntime scikit-learn`, and a compiler
+for C. Writes results.md and results.json into the output folder after every row, and results.png at the end.
 """
 
 import argparse
 import datetime
+import os
 import platform
 import sys
 import tempfile
@@ -27,8 +28,8 @@ RESTART = ("torch.compile",)  # peers with a new process for every work, because
 class Bench:
     """Processes, and the rows measured so far."""
 
-    def __init__(self, peers, count, folder):
-        self.peers, self.count, self.folder = peers, count, Path(folder)
+    def __init__(self, peers, count, folder, images=None):
+        self.peers, self.count, self.folder, self.images = peers, count, Path(folder), images
         self.children, self.versions, self.rows, self.ceilings = {}, {}, [], {}
 
     def child(self, name):
@@ -58,9 +59,10 @@ class Bench:
         with tempfile.TemporaryDirectory() as scratch:
             data = str(Path(scratch) / "data.npz")
             try:
-                about = self.child("reference").ask("make", work=work.plain(), path=data)
+                about = self.child("reference").ask("make", work=work.plain(), path=data, images=self.images)
                 self.end("reference")
-                row |= {key: about[key] for key in ("flops", "bytes", "parameters")}
+                row |= {"parameters": about["parameters"], "cores": work.threads or os.cpu_count()}
+                row |= {key: about[key] * work.times for key in ("flops", "bytes")}
                 row["nnjit"] = self._ready(mine, work, about, data, scratch)
             except (Failed, Wrong) as error:
                 self.end(mine)
@@ -72,6 +74,7 @@ class Bench:
                 try:
                     peer = self._ready(name, work, about, data, scratch)
                     times, disturbed = pairs(self.child(mine), self.child(name), self.count)
+                    times = [(ours * work.times, theirs * work.times) for ours, theirs in times]
                     own += [ours for ours, _ in times]
                     peer |= {"time": summary([theirs for _, theirs in times]), "ratio": ratios(times), **disturbed}
                     row["peers"][name] = peer
@@ -81,7 +84,8 @@ class Bench:
                 if name in RESTART:
                     self.end(name)
             if not own:
-                own = [self.child(mine).ask("turn", warm=0.05)["seconds"] for _ in range(self.count)]
+                turn = lambda: self.child(mine).ask("turn", warm=0.05)["seconds"]  # noqa: E731
+                own = [turn() * work.times for _ in range(self.count)]
             row["nnjit"]["time"] = summary(own)
         return row
 
@@ -102,7 +106,7 @@ class Bench:
     def run(self, chosen):
         self.ceilings = self.child("nnjit").ask("ceilings")
         for k, work in enumerate(chosen, start=1):
-            row = self.row(work)
+            row = self.row(work.on(self.ceilings["processor"]))
             self.rows.append(row)
             print(f"[{k}/{len(chosen)}] {report.line(row)}", file=sys.stderr, flush=True)
             report.write(self.folder, self.rows, self.machine())
@@ -125,6 +129,7 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' matches")
     parser.add_argument("--peers", default=",".join(works.PEERS), help="separated by commas; default: %(default)s")
     parser.add_argument("--pairs", type=int, default=11, help="pairs of turns; default: %(default)s")
+    parser.add_argument("--images", metavar="FOLDER", help="MNIST for rows of its shape; without it random images")
     parser.add_argument("--output", default=Path(__file__).with_name("results"), type=Path, metavar="FOLDER")
     parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
     options = parser.parse_args(arguments)
@@ -132,7 +137,8 @@ def main(arguments=None):
     if options.list or not chosen:
         print("\n".join(f"{w.group}: {w.name}" for w in (chosen or works.WORKS)))
         return 0 if chosen else f"no row matches {' '.join(options.only)}; the rows are listed above"
-    bench = Bench([name for name in options.peers.split(",") if name], options.pairs, options.output)
+    peers = [name for name in options.peers.split(",") if name]
+    bench = Bench(peers, options.pairs, options.output, options.images)
     try:
         bench.run(chosen)
     finally:

@@ -30,14 +30,32 @@ def ratio(row):
     return row["peers"][name]["ratio"]["median"] if name else None
 
 
+def figures(row):
+    """List (peer, ratio, least, aim) of the strongest of the peers asked for, and of each that has its own figures."""
+    work, found = row["work"], [] if ratio(row) is None else [(against(row), ratio(row), *_asked(row["work"]))]
+    for peer, least, aim in work["also"]:
+        if "ratio" in row["peers"].get(peer, {}):
+            found.append((peer, row["peers"][peer]["ratio"]["median"], least, aim))
+    return found
+
+
+def _asked(work):
+    """Return the ratios `least` and `aim`, which are None where the figures are seconds."""
+    return (None, None) if in_seconds(work) else (work["least"], work["aim"])
+
+
+def in_seconds(work):
+    return work["seconds"] or work["kind"] == "startup"
+
+
 def reached(row):
-    """Return whether the row reaches its least figure; None without a figure or a measurement."""
-    least = row["work"]["least"]
-    if "error" in row or least is None:
+    """Return whether the row reaches all its least figures; None without a figure or a measurement."""
+    if "error" in row:
         return None
-    if row["work"]["kind"] == "startup":
-        return row["nnjit"]["time"]["median"] <= least
-    return None if ratio(row) is None else ratio(row) >= least
+    if in_seconds(row["work"]):
+        return None if row["work"]["least"] is None else row["nnjit"]["time"]["median"] <= row["work"]["least"]
+    verdicts = [value >= least for _, value, least, _ in figures(row) if least is not None]
+    return all(verdicts) if verdicts else None
 
 
 def ceiling(row, machine):
@@ -93,8 +111,11 @@ def _peer(row, name):
 
 
 def _figure(row, key):
-    value = row["work"][key]
-    return "" if value is None else f"{value:g} s" if row["work"]["kind"] == "startup" else f"{value:g}"
+    work, value, which = row["work"], row["work"][key], 1 if key == "least" else 2
+    if value is not None and in_seconds(work):
+        return f"{value:g} s" if work["kind"] == "startup" else time(value)
+    own = [f"{entry[which]:g} ({entry[0]})" for entry in work["also"]]
+    return ", ".join(([] if value is None else [f"{value:g}"]) + own)
 
 
 def markdown(rows, machine):
@@ -114,8 +135,22 @@ def markdown(rows, machine):
             peer_cells = [_peer(row, peer) for peer in peers]
             cells = [name, _spread(row, row["nnjit"]), ceiling(row, machine), *peer_cells]
             text.append(_cells([*cells, _figure(row, "least"), _figure(row, "aim"), verdict]))
-        text.append("")
+        text += ["", *(line for row in own for line in _published(row))]
     return "\n".join(text)
+
+
+def _published(row):
+    """Lines that set published times of the row's work beside ours: seconds times cores."""
+    work = row["work"]
+    if not work["published"] or "error" in row:
+        return []
+    mine = ("nnjit, this machine", row["nnjit"]["time"]["median"], row["cores"])
+    return [
+        f"{work['name']}, time on so many cores, and their product:", "",
+        *(f"- {who}: {time(seconds)}, {cores} cores, **{time(seconds * cores)}**"
+          for who, seconds, cores in (mine, *work["published"])),
+        "", f"Published by {work['source']}.", "",
+    ]  # fmt: skip
 
 
 def _cells(cells):
@@ -147,23 +182,23 @@ def chart(rows, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown = [row for row in rows if "error" not in row and ratio(row) is not None]
+    shown = [(row, *entry[:3]) for row in rows if "error" not in row for entry in figures(row)]
     if not shown:
         return
     figure, axes = pyplot.subplots(figsize=(9, 1.2 + 0.24 * len(shown)), layout="constrained")
     colors = {True: "tab:green", False: "tab:red", None: "tab:gray"}
-    for place, row in enumerate(shown):
-        value, least = ratio(row), row["work"]["least"]
-        axes.barh(place, value - 1, left=1, height=0.7, color=colors[reached(row)])
+    for place, (_, _, value, least) in enumerate(shown):
+        color = colors[None if least is None else value >= least]
+        axes.barh(place, value - 1, left=1, height=0.7, color=color)
         axes.annotate(f"{value:.2f}", (value, place), (3 if value >= 1 else -3, 0), textcoords="offset points",
                       ha="left" if value >= 1 else "right", va="center", fontsize=7)  # fmt: skip
-        if least is not None and row["work"]["kind"] != "startup":
+        if least is not None:
             axes.plot([least, least], [place - 0.45, place + 0.45], color="black", linewidth=1.5)
     axes.axvline(1, color="black", linewidth=0.8)
-    names = [f"{row['work']['group']}: {row['work']['name']} ({against(row)})" for row in shown]
+    names = [f"{row['work']['group']}: {row['work']['name']} ({peer})" for row, peer, _, _ in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=7)
     axes.set_xscale("log")
-    values = [ratio(row) for row in shown] + [row["work"]["least"] or 1 for row in shown]
+    values = [number or 1 for row in shown for number in row[2:]]
     low, high = min(0.5, min(values)), max(2, max(values))
     room = (high / low) ** 0.12  # for the numbers next to the bars
     axes.set_xlim(low / room, high * room)

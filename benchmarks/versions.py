@@ -16,24 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import works
-from child import Child, Failed
+from child import WORKER, Child, Failed
 from measure import Wrong, compare
 
 TURN = 0.03  # seconds of a turn; many short turns find the quiet moments of a shared machine
 PAUSE = 0.005  # seconds between turns, in which Numba's threads fall asleep
 SLOWER = 1.02  # ratio of times above which a row can be slower
-KINDS = ("train", "predict", "predict in njit", "layer", "loss")
+KINDS = ("train", "predict", "predict in njit", "feedback", "layer", "loss")
 
 
-def measured(work, children, turns):
-    """Seconds of one unit in each process, the least of all turns; raise Failed or Wrong for a wrong result."""
+def prepare(work, children, reference):
+    """Give a work to each process and check the results of all; raise Failed or Wrong for a wrong one."""
     with tempfile.TemporaryDirectory() as scratch:
         data = str(Path(scratch) / "data.npz")
-        reference = Child("reference")
-        try:
-            about = reference.ask("make", work=work.plain(), path=data)
-        finally:
-            reference.close()
+        about = reference.ask("make", work=work.plain(), path=data)
         with np.load(data) as file:
             expected = {key.removeprefix("expected:"): file[key] for key in file if key.startswith("expected:")}
             initial = {key.removeprefix("initial:"): file[key] for key in file if key.startswith("initial:")}
@@ -44,6 +40,15 @@ def measured(work, children, turns):
                 with np.load(path) as got:
                     compare(got, expected, initial, work.optimizer, own=True)
             child.ask("choose", variants=list(variants), turn=TURN)
+
+
+def measured(work, children, turns):
+    """Seconds of one unit in each process, the least of all turns; raise Failed or Wrong for a wrong result."""
+    reference = Child("reference")
+    try:
+        prepare(work, children, reference)
+    finally:
+        reference.close()
     least = [float("inf")] * len(children)
     for k in range(turns):
         for i in range(len(children)):
@@ -60,6 +65,9 @@ def main(arguments=None):
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="rows whose 'group: name' matches")
     parser.add_argument("--turns", type=int, default=10, help="of each process in a round; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--worker", action="store_true", help="run the former version by this version's worker, which knows newer rows"
+    )
     options = parser.parse_args(arguments)
     for python, folder in ((options.python, options.folder), (sys.executable, Path(__file__).parent.parent)):
         imported(python, folder)
@@ -93,7 +101,8 @@ def imported(python, folder):
 
 def start(options):
     """Start processes of this version, of the former one, and again of the former one."""
-    former = {"python": options.python, "worker": options.folder / "benchmarks" / "worker.py"}
+    worker = WORKER if options.worker else options.folder / "benchmarks" / "worker.py"
+    former = {"python": options.python, "worker": worker}
     return [Child("nnjit"), Child("nnjit", **former), Child("nnjit", **former)]
 
 

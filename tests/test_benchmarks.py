@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,12 @@ if ROOT.is_dir():
     import child as child_module
     import compare
     import measure
+    import narrow
     import report
+    import sweep
     import works
     from child import Child, Failed
+    from work import Work
 
 
 class Clock:
@@ -204,6 +208,68 @@ def test_a_row_of_training_and_one_of_a_layer(tmp_path, brief):
     assert "error" not in row and row["flops"] == 8 * 2 * 90 and row["nnjit"]["difference"] < 1e-4
 
 
+TINY = {"layers": ("dense(3)", "tanh", "dense(4)", "sigmoid", "dense(2)", "relu"), "shape": (2,), "batch": 1}
+compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler")
+
+
+@compiler
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_c_predicts_as_the_reference(tmp_path, brief, dtype):
+    """Both sides feed each result back, and agree with the reference over several samples."""
+    found = bench(tmp_path, Work("loop", "test", "feedback", **TINY, dtype=dtype, peers=("c",), against=("c",)), "c")
+    assert "error" not in found and found["peers"]["c"]["units"] == found["nnjit"]["units"] == 10_000
+    assert found["peers"]["c"]["difference"] < (1e-5 if dtype == "float32" else 1e-9) and report.against(found) == "c"
+
+
+@compiler
+def test_c_trains_as_the_reference(tmp_path, brief):
+    common = {"loss": "quadratic", "optimizer": "sgd(lr=0.05)", "peers": ("c",), "batches": 30}
+    found = bench(tmp_path, Work("step", "test", "train", **TINY, **common), "c")
+    assert found["peers"]["c"]["difference"] < 1e-4 and found["peers"]["c"]["units"] == 30
+    found = bench(tmp_path, Work("step", "test", "train", **TINY, **common | {"optimizer": "adam"}), "c")
+    assert found["peers"]["c"] == {
+        "error": "not available: trains by plain gradient descent on the quadratic loss only"
+    }
+
+
+def test_c_is_absent_without_a_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Failed, match=r"not available: no C compiler \(cc, gcc or clang\)"):
+        Child("c")
+
+
+@pytest.mark.parametrize("peer", ["torch", "jax"])
+@pytest.mark.parametrize("batch", [8, 20])
+def test_peers_train_on_the_mean_squared_error(tmp_path, brief, peer, batch):
+    """With a batch of all samples each step takes the same ones."""
+    pytest.importorskip(peer)
+    network = {"layers": ("dense(30)", "tanh", "dense(3)"), "shape": (20,), "batch": batch, "samples": 20}
+    work = Work("mse", "test", "train", **network, loss="mse", optimizer="adam(lr=0.01)", batches=3, peers=(peer,),
+                times=100)  # fmt: skip
+    found = bench(tmp_path, work, peer)
+    assert "error" not in found["peers"][peer] and found["peers"][peer]["units"] == found["nnjit"]["units"] == 3
+    assert found["flops"] == 100 * batch * 2 * (3 * 690 - 600)
+
+
+def test_images_take_the_place_of_random_numbers(tmp_path):
+    images = np.arange(6 * 28 * 28, dtype=np.uint8).reshape(6, 28, 28)
+    labels = np.array([3, 1, 4, 1, 5, 9], np.uint8)
+    for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (tmp_path / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
+    (work,) = (work for work in works.WORKS if work.name.startswith("LeNet-5"))
+    small = work.plain() | {"batch": 4, "samples": 4, "layers": ("flatten", "dense(10)")}
+    child = Child("reference")
+    try:
+        child.ask("make", work=small, path=str(tmp_path / "data.npz"), images=str(tmp_path))
+    finally:
+        child.close()
+    with np.load(tmp_path / "data.npz") as data:
+        places = [int(np.argmax([np.allclose(x, image / 255) for image in images])) for x in data["x"][:, 0]]
+        assert len(set(places)) == 4 and (data["target"] == labels[places]).all()
+        assert data["order"].tolist() == 5 * [0, 1, 2, 3]
+
+
 def test_a_child_that_dies_is_told():
     child = Child("reference")
     child.process.kill()
@@ -230,7 +296,8 @@ def test_works():
     names = [f"{w.group}: {w.name}" for w in works.WORKS]
     assert len(set(names)) == len(names)
     for work in works.WORKS:
-        assert set(work.against) <= set(work.peers), work.name
+        assert {*work.against, *(peer for peer, *_ in work.also)} <= set(work.peers), work.name
+        assert not work.published or work.source, work.name
         assert {peer.partition("@")[0] for peer in work.peers} <= {*works.PEERS, "nnjit"}, work.name
         assert json.loads(json.dumps(work.plain()))["name"] == work.name
 
@@ -243,6 +310,18 @@ def test_every_network_of_the_works_can_be_composed():
         if work.layers:
             layers = [registry.create(spec) for spec in work.layers]
             assert Graph(layers, work.shape).output.shape, work.name
+
+
+def test_narrow_networks_fit_their_batches():
+    """Every batch is a part of the samples, and JAX trains in one scan."""
+    for work in narrow.works(works.LENET):
+        assert work.kind != "train" or (work.batch <= work.samples == 10_000 and "jax" in work.peers), work.name
+
+
+def test_figures_may_differ_without_avx512():
+    work = Work("w", "g", "train", (), (), 1, least=0.8, narrower=1.5)
+    assert work.on("A, 2 cores, AVX-512").least == 0.8 and work.on("A, 2 cores, AVX2").least == 1.5
+    assert works.WORKS[0].on("A, 2 cores, AVX2") is works.WORKS[0]
 
 
 def test_chosen():
@@ -275,6 +354,31 @@ def test_the_strongest_of_the_asked_peers_counts():
     assert report.reached(row(None, {"torch": 1.5})) is report.reached(row(1.5, {"sklearn": 3.0})) is None
     found["peers"]["jax"] = {"error": "not available: jax"}
     assert report.against(found) == "torch"
+
+
+def test_a_peer_may_have_its_own_figure():
+    """Both figures count; the strongest of `against` and the other peer each against its own."""
+    for jax, verdict in ((1.4, True), (1.2, False)):
+        found = row(1.5, {"torch": 2.0, "jax": jax}, also=(("jax", 1.3, 1.6),))
+        found["work"]["against"] = ("torch",)
+        assert report.figures(found) == [("torch", 2.0, 1.5, None), ("jax", jax, 1.3, 1.6)]
+        assert report.reached(found) is verdict
+    assert "| 1.5, 1.3 (jax) | 1.6 (jax) | no |" in report.markdown([found], MACHINE)
+    del found["peers"]["jax"]["ratio"]
+    assert report.reached(found) is True, "a peer that is missing decides nothing"
+
+
+def test_seconds_and_what_others_published(tmp_path):
+    published = {"published": (("Others, a machine", 41e-6, 18),), "source": "a paper"}
+    for seconds, verdict in ((8e-4, True), (9e-4, False)):
+        found = row(8e-4, {"torch": 9.0}, seconds, **published) | {"cores": 2}
+        found["work"]["seconds"] = True
+        assert report.reached(found) is verdict and report.figures(found) == [("torch", 9.0, None, None)]
+    text = report.markdown([found], MACHINE)
+    assert "| 800 us |" in text and "Published by a paper." in text
+    assert "- nnjit, this machine: 900 us, 2 cores, **1.80 ms**" in text
+    assert "- Others, a machine: 41.0 us, 18 cores, **738 us**" in text
+    report.chart([found], tmp_path / "results.png")
 
 
 def test_start_up_is_asked_in_seconds():
@@ -318,3 +422,68 @@ def test_the_command_names_what_it_knows():
     ]  # fmt: skip
     none = run("--only", "no such row")
     assert none.returncode == 1 and "no row matches no such row" in none.stderr
+
+
+# -- the sweep --------------------------------------------------------------------------------------------------------
+
+
+def test_sizes_are_powers_of_two_and_one_more():
+    assert sweep.sizes(16) == [1, 2, 3, 4, 5, 8, 9, 16]
+    assert sweep.sizes(17)[-2:] == [16, 17]
+    assert len(sweep.sizes(256)) * len(sweep.sizes(16_384)) == 16 * 28
+
+
+def grid(time):
+    return {(width, batch): float(time(width, batch)) for width in (4, 8, 9, 16) for batch in (1, 2)}
+
+
+def test_smooth_times_have_neither_cliffs_nor_falls():
+    times = grid(lambda width, batch: width * batch)
+    assert sweep.cliffs(times, [4, 8, 9, 16], [1, 2]) == sweep.falls(times, [4, 8, 9, 16], [1, 2]) == []
+
+
+def test_a_step_beside_a_power_of_two_is_a_cliff():
+    """17 of 9 and 16: the plain mean hides it, the power law through the neighbours does not."""
+    times = grid(lambda width, batch: width * (1.7 if width > 8 else 1))
+    (axis, cell, mean, law), *others = sweep.cliffs(times, [4, 8, 9, 16], [1, 2])
+    assert (axis, cell) == (0, (9, 1)) and mean == pytest.approx(15.3 / (8 * 27.2) ** 0.5) and law > 1.5 > mean
+    assert [found[:2] for found in others] == [(0, (9, 2))]
+
+
+def test_time_that_falls_with_size_is_listed():
+    times = grid(lambda width, batch: 5 if (width, batch) == (8, 2) else width)
+    assert (0, (8, 2), (4, 2), 1.25) not in sweep.falls(times, [4, 8, 9, 16], [1, 2])
+    assert sweep.falls(times, [4, 8, 9, 16], [1, 2]) == [(1, (8, 2), (8, 1), 0.625)]
+    del times[8, 1]
+    assert sweep.falls(times, [4, 8, 9, 16], [1, 2]) == [], "a cell without a neighbour is not judged"
+
+
+def test_cells_beyond_the_budget_are_named(tmp_path, monkeypatch):
+    """The first cells are measured; failures are named."""
+    clock = iter([0.0, 1.0, 2.0, 3.0, 99.0])
+    monkeypatch.setattr(sweep, "Child", lambda name: Clock(name, [], []))
+    monkeypatch.setattr(Clock, "close", lambda self: None, raising=False)
+    monkeypatch.setattr(sweep.time, "monotonic", lambda: next(clock))
+    found = sweep.Sweep([1, 2, 3], [1, 2], 1, 10)
+
+    def cell(width, batch, child, reference):
+        if (width, batch) == (1, 2):
+            found.failed[width, batch] = "y differs"
+        else:
+            found.times[width, batch] = 1e-6
+
+    found.cell = cell
+    found.run(0)
+    assert found.skipped == [(2, 2), (3, 1), (3, 2)] and set(found.times) == {(1, 1), (2, 1)}
+    sweep.write(found, tmp_path, "a machine")
+    text = (tmp_path / "sweep.md").read_text()
+    assert "3 of 6 cells were not measured, since the budget of 10 s was spent: from width 2, batch 2 on" in text
+    assert "width 1, batch 2 failed: y differs" in text and "| 1 | 1.00 us |  |" in text
+    assert len(json.loads((tmp_path / "sweep.json").read_text())["cells"]) == 2
+    assert (tmp_path / "sweep.png").stat().st_size > 1000
+
+
+def test_a_cell_is_checked_and_timed():
+    found = sweep.Sweep([3], [2], 1, 0)
+    found.run(1)
+    assert not found.failed and 0 < found.times[3, 2] < 1

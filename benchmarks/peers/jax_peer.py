@@ -64,6 +64,8 @@ def forward(rows, layout, parameters, x):
 def cost(name, y, target):
     if name == "cross_entropy":
         return -jnp.take_along_axis(jax.nn.log_softmax(y), target[:, None], axis=1).mean()
+    if name == "mse":
+        return jnp.square(y - target).mean()
     return 0.5 * jnp.square(y - target).sum() / len(y)
 
 
@@ -98,8 +100,11 @@ class Train(Unit):
         batch = work["batch"]
         order = arrays["order"].reshape(-1, batch)
         self.units = len(order)
+        self.same = work["samples"] == batch  # every step takes the same batch, which is not copied for each
+        order = order[:1] if self.same else order
         self.x, self.target = _images(arrays["x"][order], layout), jnp.asarray(arrays["target"][order])
         self.batches = list(zip(list(self.x), list(self.target), strict=True)) if way == "loop" else []
+        self.batches *= self.units // len(order)
 
         def step(carry, data):
             parameters, moments, t = carry
@@ -108,7 +113,12 @@ class Train(Unit):
             return (*update(rule, options, parameters, gradients, moments, t), t + 1), loss
 
         self.step = jax.jit(step, donate_argnums=0)
-        self.scan = jax.jit(partial(lax.scan, step), donate_argnums=0)
+
+        def again(carry, data):
+            first = data[0][0], data[1][0]
+            return lax.scan(lambda carry, _: step(carry, first), carry, None, self.units)
+
+        self.scan = jax.jit(again if self.same else partial(lax.scan, step), donate_argnums=0)
         self.adam = rule == "adam"
         self.reset()
 

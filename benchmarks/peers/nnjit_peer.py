@@ -2,7 +2,7 @@
 
 import numpy as np
 from nnjit import __version__, registry
-from peers.unit import Absent, Unit
+from peers.unit import CALLS, CHECKED, FEEDBACK, Absent, Unit
 
 
 def version():
@@ -18,7 +18,8 @@ def prepare(work, rows, arrays):
     net = registry.compose(list(work["layers"]), tuple(work["shape"]), dtype=work["dtype"])
     for name, value in net.parameters.items():
         value[...] = arrays[f"initial:{name}"]
-    kinds = {"train": Train, "predict": Predict, "predict in njit": PredictInLoop, "layer": Layer, "loss": Layer}
+    kinds = {"train": Train, "predict": Predict, "predict in njit": PredictInLoop, "feedback": Feedback,
+             "layer": Layer, "loss": Layer}  # fmt: skip
     return {"": kinds[work["kind"]](work, net, arrays)}
 
 
@@ -88,6 +89,42 @@ class PredictInLoop(Unit):
 
     def run(self):
         self.loop(self.program.predict, self.program.state, self.x, self.y, self.units)
+
+
+class Feedback(Unit):
+    """`program.predict` in a user's jitted loop in which the next sample depends on the last result."""
+
+    units = CALLS
+
+    def __init__(self, work, net, arrays):
+        from nnjit.program.program import Program
+        from numba import njit
+
+        self.start, self.x = arrays["x"], arrays["x"].copy()
+        self.program = Program(net, batch_size=work["batch"]).compile()
+        self.y = np.empty((len(self.x), *net.output_shape), net.dtype)
+        factor = net.dtype.type(FEEDBACK)
+
+        @njit
+        def loop(predict, state, x, y, times):
+            for _ in range(times):
+                predict(state, x, y)
+                x[0, 0] = y[0, 0] * factor
+
+        self.loop = loop
+
+    def check(self):
+        found = []
+        for _ in range(CHECKED):
+            self.loop(self.program.predict, self.program.state, self.x, self.y, 1)
+            found.append(self.y.copy())
+        return {"y": np.array(found)}
+
+    def run(self):
+        self.loop(self.program.predict, self.program.state, self.x, self.y, self.units)
+
+    def reset(self):
+        self.x[...] = self.start
 
 
 class Layer(Unit):

@@ -3,15 +3,21 @@
 import numpy as np
 from nnjit import registry
 from nnjit.bench.describe import describe
+from nnjit.data import load
 from nnjit.program.program import Program
+from peers.unit import CHECKED, FEEDBACK
+
+IMAGES = (1, 28, 28)  # shape for which a given data set takes the place of random numbers
 
 
 def version():
     return f"NumPy {np.__version__}, float64"
 
 
-def make(work, path):
+def make(work, path, images=None):
     """Write data and expected results of a work into one file; return its entries of the table.
+
+    `images` is a folder in the format of MNIST for the training on images of its shape; without it they are random.
 
     Names in the file: ``initial:<parameter>``, the data, and expected results ``expected:<name>`` for every side,
     ``expected:own:<name>`` for nnjit only, ``expected:peer:<name>`` for the others only.
@@ -20,20 +26,52 @@ def make(work, path):
     net = registry.compose(list(work["layers"]), tuple(work["shape"]), dtype="float64", seed=3)
     net.theta[:] = net.theta.astype(work["dtype"])
     arrays = {f"initial:{name}": value.astype(work["dtype"]) for name, value in net.parameters.items()}
+    if images and work["kind"] == "train" and tuple(work["shape"]) == IMAGES:
+        work = work | {"images": images}
     rows = describe(net.layers, net.input_shape)
     about = {"rows": rows, "flops": flops(net, work), "bytes": traffic(net, work), "parameters": int(net.theta.size)}
-    kinds = {"train": _train, "predict": _predict, "predict in njit": _predict, "layer": _layer, "loss": _loss}
+    kinds = {"train": _train, "predict": _predict, "predict in njit": _predict, "feedback": _feedback,
+             "layer": _layer, "loss": _loss}  # fmt: skip
     np.savez(path, **arrays, **kinds[work["kind"]](work, net, rng))
     return about
 
 
 def _train(work, net, rng):
-    samples = max(10, work["batch"] * (work["batches"] if work["batch"] > 1 else 1))
-    x, labels = _numbers(rng, (samples, *net.input_shape), work), rng.integers(0, net.output_shape[0], samples)
-    target = labels if work["loss"] == "cross_entropy" else np.eye(net.output_shape[0], dtype=work["dtype"])[labels]
-    order = np.arange(samples) if work["batch"] > 1 else rng.integers(0, samples, work["batches"])
+    steps = work["batch"] * work["batches"]
+    samples = work["samples"] or (steps if work["batch"] > 1 else 10)
+    x, target = _images(work, samples) if "images" in work else _samples(work, net, rng, samples)
+    order = np.arange(steps) % len(x) if work["batch"] > 1 else rng.integers(0, len(x), steps)
     loss, changes, _ = _step(work, net, x, target, order[: work["batch"]])
     return {"x": x, "target": target, "order": order, "expected:loss": loss, **_named("expected:change", changes)}
+
+
+def _samples(work, net, rng, samples):
+    """Random inputs, with random labels; for "mse" with a smooth function of them, which can be learned but not soon.
+
+    Constant targets would be met after some steps, and gradients of nearly zero take other times.
+    """
+    x, outputs = _numbers(rng, (samples, *net.input_shape), work), net.output_shape[0]
+    if work["loss"] == "mse":
+        return x, np.tanh(x @ rng.standard_normal((x.shape[1], outputs))).astype(work["dtype"])
+    labels = rng.integers(0, outputs, samples)
+    return x, labels if work["loss"] == "cross_entropy" else np.eye(outputs, dtype=work["dtype"])[labels]
+
+
+def _images(work, samples):
+    """Return the first images and labels of a folder in the format of MNIST."""
+    train = load(("idx", {"path": work["images"]})).train
+    rows = np.arange(min(samples, len(train)))
+    return train.take(rows, work["dtype"])
+
+
+def _feedback(work, net, rng):
+    """Run a feedback loop over its first samples."""
+    x, found = _numbers(rng, (work["batch"], *net.input_shape), work), []
+    sample = x.astype(float)
+    for _ in range(CHECKED):
+        found.append(_outputs(net, sample))
+        sample.flat[0] = found[-1].flat[0] * FEEDBACK
+    return {"x": x, "expected:y": np.array(found)}
 
 
 def _predict(work, net, rng):

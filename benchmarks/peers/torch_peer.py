@@ -58,10 +58,12 @@ class Train(Unit):
         self.rule = registry.parse(work["optimizer"], "optimizer")
         self.options = registry.optimizers.create(work["optimizer"]).options()
         order = arrays["order"][: 200 * work["batch"]]  # the steps of one turn with the ten points
-        x = torch.from_numpy(arrays["x"][order]).split(work["batch"])
-        self.x = [batch.clone(memory_format=layout) for batch in x]
-        self.target = [batch.clone() for batch in torch.from_numpy(arrays["target"][order]).split(work["batch"])]
-        self.units = len(self.x)
+        self.units = len(order) // work["batch"]
+        once = order[: len(arrays["x"])] if work["samples"] == work["batch"] else order  # the same batch in every step
+        x = torch.from_numpy(arrays["x"][once]).split(work["batch"])
+        target = torch.from_numpy(arrays["target"][once]).split(work["batch"])
+        self.x = [batch.clone(memory_format=layout) for batch in x] * (len(order) // len(once))
+        self.target = [batch.clone() for batch in target] * (len(order) // len(once))
         self.parameters = torch_twin.parameters(self.module, rows)
         self.reset()
 

@@ -1,5 +1,9 @@
 """The interface between a peer and the worker: a unit can be checked, reset and run."""
 
+CALLS = 10_000  # of `predict` in one run of a feedback loop, which then takes milliseconds
+CHECKED = 5  # of them in a checked run
+FEEDBACK = 1e-3  # factor of a result as the first number of the next sample: small, so that no network diverges
+
 
 class Unit:
     """One prepared work in one variant (memory format, number of threads, ...).
