@@ -72,7 +72,7 @@ def _one_sample():
             layers = (f"dense({width})", activation) * 2 + ("dense(1)",)
             for dtype in ("float32", "float64"):
                 yield Work(
-                    f"2-{width}-{width}-1 {activation}, {dtype}", "one sample", "feedback", layers, (2,), 1,
+                    f"2-{width}-{width}-1 {activation}, {dtype}", "one sample", "feedback", layers, (2,), 1, "mse",
                     dtype=dtype, peers=("c",), against=("c",), least=1.0, aim=1.5,
                 )  # fmt: skip
 

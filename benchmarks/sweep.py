@@ -32,6 +32,7 @@ INPUTS = OUTPUTS = 4  # numbers of a sample and of a result
 MOST = (256, 16_384)  # the largest width and batch
 COARSE = ((1, 4, 16, 17, 64, 256), (1, 8, 64, 65, 512, 4096))  # widths and batches that take about two minutes
 CALL = 2e-3  # seconds of a call, roughly
+TURN = 4e-3  # seconds of a turn: shorter than the time slices of a system with other processes
 RATE, STEP = 2e10, 1e-6  # operations in a second, and seconds of the smallest step, for this estimate
 SAMPLES = 10_000  # in the data at least
 AXES = ("width", "batch")
@@ -90,11 +91,11 @@ class Sweep:
 
     def cell(self, width, batch, child, reference):
         try:
-            prepare(work(width, batch), [child], reference)
+            prepare(work(width, batch), [child], reference, TURN)
             found = []
             for _ in range(self.turns):
                 time.sleep(PAUSE)
-                found.append(child.ask("turn", warm=0.005)["seconds"])
+                found.append(child.ask("turn", warm=0.002)["seconds"])
         except (Failed, Wrong) as error:
             self.failed[width, batch] = str(error)
             return
@@ -234,7 +235,7 @@ def main(arguments=None):
     parser.add_argument("--widths", nargs="+", type=int, default=None, metavar="W", help="instead of all")
     parser.add_argument("--batches", nargs="+", type=int, default=None, metavar="N", help="instead of all")
     parser.add_argument("--budget", type=float, default=0, metavar="SECONDS", help="cells beyond it are skipped")
-    parser.add_argument("--turns", type=int, default=5, help="of each cell; default: %(default)s")
+    parser.add_argument("--turns", type=int, default=15, help="of each cell; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=2, help="of offenders, timed again; default: %(default)s")
     parser.add_argument("--output", default=Path(__file__).with_name("results") / "sweep", type=Path, metavar="FOLDER")
     options = parser.parse_args(arguments)

@@ -25,7 +25,7 @@ SLOWER = 1.02  # ratio of times above which a row can be slower
 KINDS = ("train", "predict", "predict in njit", "feedback", "layer", "loss")
 
 
-def prepare(work, children, reference):
+def prepare(work, children, reference, turn=TURN):
     """Give a work to each process and check the results of all; raise Failed or Wrong for a wrong one."""
     with tempfile.TemporaryDirectory() as scratch:
         data = str(Path(scratch) / "data.npz")
@@ -39,7 +39,7 @@ def prepare(work, children, reference):
             for path in variants.values():
                 with np.load(path) as got:
                     compare(got, expected, initial, work.optimizer, own=True)
-            child.ask("choose", variants=list(variants), turn=TURN)
+            child.ask("choose", variants=list(variants), turn=turn)
 
 
 def measured(work, children, turns):

@@ -92,16 +92,15 @@ class PredictInLoop(Unit):
 
 
 class Feedback(Unit):
-    """`program.predict` in a user's jitted loop in which the next sample depends on the last result."""
+    """`predict` of `net.compile` in a user's jitted loop in which the next sample depends on the last result."""
 
     units = CALLS
 
     def __init__(self, work, net, arrays):
-        from nnjit.program.program import Program
         from numba import njit
 
         self.start, self.x = arrays["x"], arrays["x"].copy()
-        self.program = Program(net, batch_size=work["batch"]).compile()
+        self.program = net.compile(work["loss"], work["optimizer"], batch_size=work["batch"])
         self.y = np.empty((len(self.x), *net.output_shape), net.dtype)
         factor = net.dtype.type(FEEDBACK)
 
