@@ -106,11 +106,19 @@ class LiveLine:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
+        class Line(Progress):
+            """A bar that takes the numbers when it is drawn: `update` would cost more than a short epoch."""
+
+            def get_renderables(bar):
+                if self._now is not None:
+                    bar.update(self.task, **self._now)
+                return super().get_renderables()
+
         columns = TextColumn("{task.description}"), BarColumn(10), TextColumn("{task.fields[said]}")
-        self.bar = Progress(*columns, console=Console(file=cast(IO[str], Output())), refresh_per_second=5)
+        self.epochs, self.last, self._now = "?", "", None
+        self.bar = Line(*columns, console=Console(file=cast(IO[str], Output())), refresh_per_second=5)
         self.bar.start()
         self.task = self.bar.add_task("preparing", total=None, said="")
-        self.epochs, self.last = "?", ""
         return self
 
     def __exit__(self, *error):
@@ -137,7 +145,7 @@ class LiveLine:
         self.bar.stop()
 
     def _show(self, description, done, total, said):
-        self.bar.update(self.task, description=description, completed=done, total=total, said=said)
+        self._now = {"description": description, "completed": done, "total": total, "said": said}
 
 
 def figures(record: Mapping[str, Any]) -> dict[str, float]:

@@ -79,7 +79,10 @@ def _mode(path):
 
 
 def tensors_of(
-    network: NetworkLike, moments: Sequence[NDArray[Any]] = (), epoch_theta: NDArray[Any] | None = None
+    network: NetworkLike,
+    moments: Sequence[NDArray[Any]] = (),
+    epoch_theta: NDArray[Any] | None = None,
+    vectors: tuple[NDArray[Any], NDArray[Any]] | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Return the tensors of a network that a file holds, by name: views, not copies.
 
@@ -89,10 +92,25 @@ def tensors_of(
     moments : sequence of ndarray (S,)
     epoch_theta : ndarray (S,) or None
         Theta at the beginning of an unfinished epoch.
+    vectors : (theta, running) or None
+        Earlier values of the network's vectors; None means those now.
     """
-    tensors = dict(network.parameters) | {f"buffer:{name}": array for name, array in network.buffers.items()}
+    parameters, buffers = network.parameters, network.buffers
+    if vectors is not None:
+        parameters, buffers = _views(network, "parameters", vectors[0]), _views(network, "buffers", vectors[1])
+    tensors = dict(parameters) | {f"buffer:{name}": array for name, array in buffers.items()}
     tensors |= {f"moment:{k}": moment for k, moment in enumerate(moments)}
     return tensors if epoch_theta is None else tensors | {"epoch:theta": epoch_theta}
+
+
+def _views(network, what, flat):
+    """Return the parameters or buffers by name, as views into a vector."""
+    return {
+        f"{node.name}.{key}": flat[first : first + each.size].reshape(each.shape)
+        for node in network.graph.nodes
+        for key, (first, each) in getattr(node, what).items()
+        if each.size
+    }
 
 
 def save(

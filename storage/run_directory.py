@@ -156,7 +156,13 @@ class RunDirectory:
 
 
 def _line(record):
-    return json.dumps(_finite(record), allow_nan=False) + "\n"
+    try:
+        return _encode(record) + "\n"
+    except ValueError:  # NaN or infinity
+        return _encode(_finite(record)) + "\n"
+
+
+_encode = json.JSONEncoder(allow_nan=False).encode  # made once; json.dumps makes an encoder for each call with options
 
 
 def _finite(value):

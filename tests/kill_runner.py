@@ -101,6 +101,16 @@ class Killer(Lines):
             kill()
 
 
+def slowly(epoch):
+    """Begin every epoch with a call of one step."""
+
+    def begin(self):
+        self._pace = 1
+        epoch(self)
+
+    return begin
+
+
 def run(path, resume=False, step=None, moment=None, trace=None, keep=0):
     """Start or resume a run; kill it after `step`, or at `moment`: (number of an event, before/half/after).
 
@@ -111,6 +121,8 @@ def run(path, resume=False, step=None, moment=None, trace=None, keep=0):
     launch.new_reporter = lambda: Killer(step)
     trainer.KEEP = keep
     trainer.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, each followed by the reporter
+    if keep == 0:
+        trainer.Trainer._epoch = slowly(trainer.Trainer._epoch)
     checkpoint.os = run_directory.os = Watched(moment, trace)
     if resume:
         launch.resume(path)

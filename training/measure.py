@@ -39,9 +39,23 @@ def evaluate_split(
     return {name: value for name, value in found.items() if name not in ("confusion",)}
 
 
+class InMemory:
+    """A split that is converted once, for many measurements."""
+
+    def __init__(self, split: Split, dtype: np.dtype) -> None:
+        self.x, self.y = split.take(slice(None), dtype)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: slice, dtype: np.dtype) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return some samples, not copied."""
+        return self.x[rows], self.y[rows]
+
+
 def measure(
     predict: Callable[[NDArray[Any]], NDArray[Any]],
-    split: Split,
+    split: Split | InMemory,
     loss: Loss | None,
     metrics: Mapping[str, Callable[[Any, Any], float]],
     network: NetworkLike,

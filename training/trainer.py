@@ -1,9 +1,10 @@
 """The training loop: epochs of the compiled program, a log, checkpoints, and resuming after every interruption.
 
 A short epoch is one call of a compiled function; a long one is divided into calls of about `PAUSE` seconds, between
-which progress is shown, signals are handled and checkpoints are written. The division does not change a bit of the
-result. Checkpoints are written every `KEEP` seconds; between two of them the state after the last whole epoch and the
-best parameters are kept in memory.
+which progress is shown, signals are handled and checkpoints are written. Epochs of less than `SHORT` seconds are run
+several in a row (see `several`), and then recorded together. Neither changes a bit of the result. Checkpoints are
+written every `KEEP` seconds; between two of them the state after the last whole epoch and the best parameters are kept
+in memory.
 """
 
 import math
@@ -21,14 +22,16 @@ from ..data.split import Split, spread
 from ..errors import DataError, DivergenceError, SpecError, UsageError
 from ..kernels.counters import ROWS, SEED, STEP, STOP
 from ..program.memory import need
-from ..program.norms import lp_norm
 from ..program.program import NetworkLike, Program
 from ..registry import schedules
 from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
 from . import metrics as metric_functions
-from .measure import measure, targets_for, try_metrics
+from .changes import update_ratios
+from .measure import InMemory, measure, targets_for, try_metrics
+from .orders import Orders
 from .settings import Settings
+from .several import Several
 from .signals import Listening
 
 PAUSE = 0.2  # seconds between two checks for signals and reports of progress
@@ -36,6 +39,12 @@ KEEP = 4.0  # seconds between two checkpoints; with calls of about PAUSE a kill 
 IN_MEMORY = 2**30  # largest data set in bytes that is converted at once; a larger one is converted batch by batch
 LOGGED = 2000  # most step records of a run; with more steps, every k-th is logged
 SAMPLE = 1000  # most training samples that metrics are measured on at the end of an epoch
+# Training samples that metrics are measured on in a run: this number, or this share of the samples of its steps if that
+# is more; a measured sample takes a third of a trained one's time. With more, they are measured every k-th epoch.
+MEASURED = 50_000
+MEASURED_SHARE = 1 / 50
+SHORT = 0.01  # seconds; epochs shorter than this are run several in a row
+MOST_STEPS = 1000  # steps of a call, which the program's log of 1024 rows must hold
 
 
 @dataclass
@@ -108,6 +117,8 @@ class Trainer:
             try_metrics(self.metrics, split, network)
         # Rows are often sorted by class, so the first ones alone would say nothing.
         self.sample = self.train if len(train) <= SAMPLE else self.train.part(spread(len(train), SAMPLE))
+        budget = max(MEASURED, MEASURED_SHARE * len(train) * settings.epochs)
+        self._measure_every = max(1, math.ceil(len(self.sample) * settings.epochs / budget))
         rates = self._rates()
         self.program = Program(
             network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=settings.clip, rates=rates,
@@ -130,6 +141,10 @@ class Trainer:
         self._signal: int | None = None
         self._x: Any = None
         self._y: Any = None
+        self._orders = Orders(settings.seed, len(train), settings.epochs, self.batch_size < len(train))
+        # Steps of the next call, seconds of a step of the latest, epochs that were run in a row, and their numbers.
+        self._pace, self._step_seconds, self._in_a_row = 1, math.inf, 1
+        self._several: Several | None = None
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -244,27 +259,37 @@ class Trainer:
     def _load(self):
         """Convert data that fits into memory; a GPU gets all of it, converted as it is read."""
         self._x = self._y = None
+        dtype = self.network.dtype
         if self.network.device == "cuda":
-            self._x, self._y = self.train.converted(self.network.dtype)
-        elif self.train.nbytes(self.network.dtype) <= IN_MEMORY:
-            self._x, self._y = self.train.take(slice(None), self.network.dtype)
+            self._x, self._y = self.train.converted(dtype)
+        elif self.train.nbytes(dtype) <= IN_MEMORY:
+            self._x, self._y = self.train.take(slice(None), dtype)
+        self._sampled = self._held = None
+        if self.metrics and self.sample is self.train and self.network.device == "cpu" and self._x is not None:
+            self._sampled = self._x, self._y
+        elif self.metrics and self.sample.nbytes(dtype) <= IN_MEMORY:
+            self._sampled = self.sample.take(slice(None), dtype)
+        if self.validation is not None:
+            fits = self.validation.nbytes(dtype) <= IN_MEMORY
+            self._held = InMemory(self.validation, dtype) if fits else self.validation
 
     def _epoch(self):
-        epoch, N = self.progress["epoch"] + 1, len(self.train)
-        # Keyed by seed and epoch, so a resumed epoch goes through the samples in the same order.
-        order = np.random.Generator(np.random.Philox(key=[self.settings.seed, epoch])).permutation(N)
-        if self.batch_size == N:
-            order = np.arange(N)
+        epochs = self._epochs_in_a_row()
+        if epochs > 1:
+            self._run_several(epochs)
+            return
+        epoch = self.progress["epoch"] + 1
+        order = self._orders.one(epoch)
         if self.progress["done"] == 0:
             self._before = self.network.theta.copy()
-        steps = 1
         while self.progress["done"] < self.steps_per_epoch and self._signal is None:
             begin = self.progress["done"]
-            steps = min(steps, self.steps_per_epoch - begin, 1000)
+            steps = min(self._pace, self.steps_per_epoch - begin, MOST_STEPS)
             began = time.perf_counter()
             self._steps(epoch, order[begin * self.batch_size : (begin + steps) * self.batch_size], steps)
-            took = time.perf_counter() - began
-            steps = max(1, int(steps * min(PAUSE / max(took, 1e-6), 16)))
+            took = max(time.perf_counter() - began, 1e-6)
+            self._step_seconds = took / steps
+            self._pace = max(1, int(min(steps * PAUSE / took, 16 * self._pace)))
             if self.progress["done"] < self.steps_per_epoch and self._due():
                 self.program.download()
                 self._save()
@@ -284,29 +309,40 @@ class Trainer:
         row = int(state.counters[ROWS])
         program.epoch(state, x, y, order)
         if state.counters[STOP]:
-            self._diverged(epoch, before + int(state.counters[ROWS]) - row)
+            self._diverged(epoch, before, int(state.counters[ROWS]) - row)
         self.progress["step"] += steps
         self.progress["done"] += steps
-        for k in range(steps):  # step by step, or the bits would depend on the number of steps per call
-            samples = min(self.batch_size, len(order) - k * self.batch_size)
-            self.progress["loss_sum"] += self._logged(row + k) * samples
+        rows = self._rows(row, steps)
+        # Step by step, or the bits would depend on the number of steps per call.
+        terms = rows[:, 0] * self._samples(len(order), steps)
+        self.progress["loss_sum"] = float(np.cumsum(np.concatenate(([self.progress["loss_sum"]], terms)))[-1])
         self.progress["seconds"] = time.perf_counter() - self._began
-        every = max(1, -(-self.total // LOGGED))
-        records = [
-            self._record(epoch, before + k + 1, row + k) for k in range(steps) if (before + k) % every == 0
-        ]  # fmt: skip
-        self._log(records)
-        self._report("progress", epoch, self.progress["done"], self.steps_per_epoch, self._logged(row + steps - 1))
+        self._log([self._record(epoch, before + k + 1, rows[k]) for k in self._to_log(before, steps)])
+        self._report("progress", epoch, self.progress["done"], self.steps_per_epoch, float(rows[-1, 0]))
 
-    def _logged(self, row):
-        """Return the loss in a row of the program's log."""
+    def _samples(self, count, steps):
+        """Return the number of samples of every step."""
+        samples = np.full(steps, self.batch_size)
+        samples[-1] = count - (steps - 1) * self.batch_size
+        return samples
+
+    def _rows(self, row, steps):
+        """Return the rows (steps, width) of the program's log from a row on."""
         log = self.program.plan.log
-        return float(self.program.state.log[(row % log.rows) * log.width])
+        rows = self.program.state.log[: log.rows * log.width].reshape(log.rows, log.width)
+        return rows[np.arange(row, row + steps) % log.rows]
+
+    def _last_row(self):
+        return self._rows(int(self.program.state.counters[ROWS]) - 1, 1)[0]
+
+    def _to_log(self, before, steps):
+        """Return which steps after `before` are logged."""
+        every = max(1, -(-self.total // LOGGED))
+        return range(-before % every, steps, every)
 
     def _record(self, epoch, step, row):
-        log = self.program.plan.log
-        first = (row % log.rows) * log.width
-        loss, rate, total, *layers = self.program.state.log[first : first + log.width].tolist()
+        """Return the record of a step from its row of the program's log."""
+        loss, rate, total, *layers = row.tolist()
         return {
             "epoch": epoch, "step": step, "seconds": round(self.progress["seconds"], 4), "loss": loss, "lr": rate,
             "gradient_norm": total, "gradient_norms": dict(zip(self.program.layer_names, layers, strict=True)),
@@ -315,40 +351,113 @@ class Trainer:
     def _finish(self, epoch):
         """End an epoch: validate, log it, save."""
         if not np.isfinite(self.network.theta).all():  # no loss of this epoch has seen it
-            raise DivergenceError(
-                f"theta is not finite after step {self.progress['step']} (epoch {epoch}); choose a smaller learning"
-                " rate"
-            )
-        record = self._record(epoch, self.progress["step"], int(self.program.state.counters[ROWS]) - 1)
+            self._not_finite(epoch)
+        record = self._record(
+            epoch, self.progress["step"], self._rows(int(self.program.state.counters[ROWS]) - 1, 1)[0]
+        )
         record["loss"] = self.progress["loss_sum"] / len(self.train)
-        record |= self._measure_sample()
-        if self.validation is not None:
-            record |= self._validate()
-        record["update_ratios"] = self._update_ratios()
-        record["seconds"] = round(time.perf_counter() - self._began, 4)
-        record["epoch_end"] = True
-        measured = record.get("val_loss", record["loss"])
-        best = math.isfinite(measured) and (self.progress["best"] is None or measured < self.progress["best"])
-        self.progress |= {"epoch": epoch, "done": 0, "loss_sum": 0.0, "seconds": record["seconds"]}
-        if best:
-            self.progress["best"] = measured
+        record |= self._measure(epoch)
+        segments = self.program.plan.log.segments
+        record["update_ratios"] = update_ratios(self._before[None], self.network.theta[None], segments)[0]
+        best = self._ended(record, time.perf_counter() - self._began)
         self._log([record])
         self._save(best)
         self._report("epoch", record)
+
+    def _ended(self, record, seconds):
+        """Complete the record of an epoch and count it; return whether it is the best so far."""
+        record["seconds"] = round(seconds, 4)
+        record["epoch_end"] = True
+        measured = record.get("val_loss", record["loss"])
+        best = math.isfinite(measured) and (self.progress["best"] is None or measured < self.progress["best"])
+        self.progress |= {"epoch": record["epoch"], "done": 0, "loss_sum": 0.0, "seconds": record["seconds"]}
+        if best:
+            self.progress["best"] = measured
+        return best
+
+    # -- short epochs ------------------------------------------------------------------------------------------------
+
+    def _epochs_in_a_row(self):
+        """Return how many epochs to run before they are recorded together."""
+        seconds = self._step_seconds * self.steps_per_epoch
+        whole = self._x is not None and self.network.device == "cpu" and self.progress["done"] == 0
+        if not whole or seconds > SHORT or self.steps_per_epoch > MOST_STEPS:
+            return 1
+        limit = PAUSE if self._directory is None else min(PAUSE, self._written + KEEP - time.perf_counter())
+        left = self.settings.epochs - self.progress["epoch"]
+        if self._several is None:
+            self._several = Several(self)
+        return max(1, int(min(limit / seconds, 16 * self._in_a_row, left, self._several.most)))
+
+    def _run_several(self, epochs):
+        """Run short epochs in a row, then record them."""
+        several, first, before = self._several, self.progress["epoch"] + 1, self.progress["step"]
+        began = time.perf_counter()
+        done = several.run(first, epochs, PAUSE)
+        took = (time.perf_counter() - began) / max(1, done)
+        self._step_seconds, self._in_a_row = max(took, 1e-9) / self.steps_per_epoch, epochs
+        records, best = [], None
+        for e, (ratios, loss) in enumerate(zip(several.ratios(done), several.losses(done), strict=True)):
+            self.progress["seconds"] = several.seconds[e] - self._began
+            rows = several.logs[e]
+            records += [self._record(first + e, before + k + 1, rows[k]) for k in self._to_log(before, len(rows))]
+            before += len(rows)
+            self.progress["step"] = before
+            record = self._record(first + e, before, rows[-1])
+            record["loss"] = loss / len(self.train)
+            record |= several.measured[e]
+            record["update_ratios"] = ratios
+            if self._ended(record, self.progress["seconds"]):
+                best = e, dict(self.progress)
+            records.append(record)
+        self._log(records)
+        if done:
+            self._save_several(best)
+        for record in records:
+            if record.get("epoch_end"):
+                rows = several.logs[record["epoch"] - first]
+                self._report("progress", record["epoch"], len(rows), len(rows), float(rows[-1, 0]))
+                self._report("epoch", record)
+        if several.stopped:
+            self._diverged(first + done, before, several.stopped)
+        if not several.finite:
+            self.progress["step"] += self.steps_per_epoch
+            self._not_finite(first + done)
+
+    def _save_several(self, best):
+        """Keep the state after the last whole epoch, and that of the best, until they are due."""
+        if self._directory is None:
+            return
+        several, net = self._several, self.network
+        if best is not None:
+            e, progress = best
+            self._unwritten["best"] = tensors_of(net, vectors=several.after(e)), progress
+        theta, running, moments = several.last()
+        self._unwritten["last"] = tensors_of(net, moments, vectors=(theta, running)), dict(self.progress)
+        if self._due():
+            self._write()
+
+    # -- measurements ------------------------------------------------------------------------------------------------
+
+    def _measure(self, epoch):
+        """Measure metrics on training data, if it is their turn, and on the validation set."""
+        found = {}
+        if (epoch - 1) % self._measure_every == 0 or epoch == self.settings.epochs:
+            found |= self._measure_sample()
+        return found if self.validation is None else found | self._validate()
 
     def _measure_sample(self):
         """Measure metrics on the training data or on a sample, of which `metric_samples` is the size."""
         if not self.metrics:
             return {}
-        x, target = self.sample.take(slice(None), self.network.dtype)
+        x, target = self._sampled or self.sample.take(slice(None), self.network.dtype)
         y = self._predict(x)
         found = {name: metric(y, target) for name, metric in self.metrics.items()}
         return found if self.sample is self.train else found | {"metric_samples": len(self.sample)}
 
     def _validate(self):
         """Measure loss and metrics on the validation set, in parts."""
-        assert self.validation is not None
-        found = measure(self._predict, self.validation, self.loss, self.metrics, self.network)
+        found = measure(self._predict, self._held, self.loss, self.metrics, self.network)
         if "confusion" in found and self.schema.classes is not None:
             found["classes"] = list(self.schema.classes)
         return {f"val_{name}": value for name, value in found.items()}
@@ -358,19 +467,18 @@ class Trainer:
         self.program.predict(self.program.state, np.ascontiguousarray(x, self.network.dtype), y)
         return y
 
-    def _update_ratios(self):
-        """Return ||theta_end - theta_start|| / ||theta_start|| of every layer over the epoch."""
-        ratios = {}
-        for name, lo, hi in self.program.plan.log.segments:
-            start, end = self._before[lo:hi].astype(float), self.network.theta[lo:hi]
-            size = lp_norm(start)  # not NumPy's: a fork may freeze the threads of BLAS
-            ratios[name] = lp_norm(end - start) / size if size else None
-        return ratios
+    # -- the end of a run --------------------------------------------------------------------------------------------
 
-    def _diverged(self, epoch, step):
-        state = self.program.state
-        record = self._record(epoch, step, int(state.counters[ROWS]) - 1)
-        self._log([record])
+    def _not_finite(self, epoch):
+        raise DivergenceError(
+            f"theta is not finite after step {self.progress['step']} (epoch {epoch}); choose a smaller learning rate"
+        )
+
+    def _diverged(self, epoch, before, taken):
+        """Log the steps taken since step `before`, of which the last one diverged; say so."""
+        rows, step = self._rows(int(self.program.state.counters[ROWS]) - taken, taken), before + taken
+        record = self._record(epoch, step, rows[-1])
+        self._log([*(self._record(epoch, before + k + 1, rows[k]) for k in self._to_log(before, taken - 1)), record])
         norms, most = record["gradient_norms"], self.program.largest_norm
         bad = [name for name, norm in norms.items() if not math.isfinite(norm)]
         where = f"first in the gradient of {bad[-1]}" if bad else "in the loss"

@@ -1,0 +1,96 @@
+"""Short epochs in a row, between which nothing is done but what later cannot be: measuring and keeping numbers."""
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels.counters import ROWS, STOP
+from .changes import update_ratios
+
+KEPT = 2**21  # most bytes of theta, of log rows and of orders that are kept: the second-level cache of two cores
+
+
+class Several:
+    """Epochs that a trainer runs in a row, and what their records are made of.
+
+    Attributes
+    ----------
+    most : int
+        Most epochs in a row.
+    logs : (epochs, steps, width)
+        Rows of the program's log.
+    seconds, measured : list
+        The time at the end of each epoch, by `time.perf_counter`, and its metrics.
+    stopped : int
+        Steps in the epoch that diverged, the last one included; 0 if none did.
+    finite : bool
+        False: theta was not finite after an epoch, which is not counted.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer, self.program, self.state = trainer, trainer.program, trainer.program.state
+        state, steps, log = self.state, trainer.steps_per_epoch, self.program.plan.log
+        width = log.width
+        self._ring = state.log[: log.rows * width].reshape(log.rows, width)
+        size = max(state.theta.nbytes, state.buffers.nbytes, 8 * steps * width, 8 * len(trainer.train))
+        self.most = max(1, KEPT // size)
+        self._thetas = np.empty((self.most + 1, state.theta.size), state.theta.dtype)
+        self._buffers = np.empty((self.most, state.buffers.size), state.buffers.dtype)
+        self._moments = np.empty_like(state.moments)
+        self.logs: NDArray[np.float64] = np.empty((self.most, steps, width))
+        self.seconds: list[float] = []
+        self.measured: list[dict[str, Any]] = []
+        self.stopped, self.finite = 0, True
+
+    def run(self, first: int, epochs: int, limit: float) -> int:
+        """Run epochs from `first` on, until a signal or for about `limit` seconds; return the number of whole ones."""
+        trainer, state, epoch = self.trainer, self.state, self.program.epoch
+        theta, counters = state.theta, state.counters
+        orders = trainer._orders.several(first, epochs, min(epochs, trainer.settings.epochs - first - epochs + 1))
+        self.seconds, self.measured, self._thetas[0] = [], [], theta
+        end = time.perf_counter() + limit
+        for e in range(epochs):
+            row = int(counters[ROWS])
+            epoch(state, trainer._x, trainer._y, orders[e])
+            if counters[STOP]:
+                self.stopped = int(counters[ROWS]) - row
+                return e
+            if not np.isfinite(theta).all():
+                self.finite = False
+                return e
+            self._keep_log(e, row % len(self._ring))
+            self.measured.append(trainer._measure(first + e))
+            self._thetas[e + 1], self._buffers[e], self._moments[:] = theta, state.buffers, state.moments
+            self.seconds.append(time.perf_counter())
+            if trainer._signal is not None or self.seconds[-1] > end:
+                return e + 1
+        return epochs
+
+    def _keep_log(self, e, first):
+        """Copy the rows of an epoch from a place of the program's log on, whose rows follow each other in a ring."""
+        rows, ring = self.logs[e], self._ring
+        some = min(len(rows), len(ring) - first)
+        rows[:some] = ring[first : first + some]
+        rows[some:] = ring[: len(rows) - some]
+
+    def losses(self, done: int) -> list[float]:
+        """Return the sum of the loss over all samples for every epoch."""
+        trainer = self.trainer
+        samples = trainer._samples(len(trainer.train), trainer.steps_per_epoch)
+        return np.cumsum(self.logs[:done, :, 0] * samples, axis=1)[:, -1].tolist()  # step by step, as in `_steps`
+
+    def ratios(self, done: int) -> list[dict[str, float | None]]:
+        """Return the update ratios of every epoch."""
+        return update_ratios(self._thetas[:done], self._thetas[1 : done + 1], self.program.plan.log.segments)
+
+    def after(self, e: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return copies of theta and of the buffers after an epoch."""
+        return self._thetas[e + 1].copy(), self._buffers[e].copy()
+
+    def last(self) -> tuple[NDArray[Any], NDArray[Any], list[NDArray[Any]]]:
+        """Return copies of theta, of the buffers and of the moments after the last whole epoch."""
+        S, moments = self.state.theta.size, self._moments.copy()
+        e = len(self.seconds) - 1
+        return *self.after(e), [moments[k * S : (k + 1) * S] for k in range(moments.size // S)]
