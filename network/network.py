@@ -450,8 +450,9 @@ class Network:
         norm : float
             The p of the logged gradient norms.
         metrics : names of `training.metrics`
-            On the training data they are measured on at most 1000 samples, spread evenly over it: after every epoch,
-            or after every k-th and the last if there are more than 50 epochs of fewer than 50,000 samples.
+            On the training data they are measured on at most 1000 samples, spread evenly over it. If that made more
+            than 20,000 samples in all epochs, and more than a fiftieth of the samples of all steps, they are measured
+            in every k-th epoch and the last.
         output : path or None
             A run directory to create, with log, checkpoints and pictures; None writes no files.
 

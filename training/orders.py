@@ -21,8 +21,9 @@ from numba.extending import intrinsic
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import compiled, inlined
 
-MANY = 2_000_000  # samples in the orders of a run, 20 to 50 ms in NumPy, from which on compiled code draws them
+MANY = 4_000_000  # samples in the orders of a run, 30 to 90 ms in NumPy, from which on compiled code draws them
 FIXED = 2_000  # samples that NumPy could order in the time in which it makes one generator, 20 us
+DRAWN = 2**21  # bytes of orders that are drawn at once
 ROUNDS = 10
 LOW = np.uint64(0xFFFFFFFF)  # mask of a half word
 HALF = np.uint64(32)  # bits
@@ -47,58 +48,49 @@ class Orders:
     """
 
     def __init__(self, seed: int, count: int, epochs: int, shuffled: bool = True) -> None:
-        self.seed, self.count, self.shuffled = seed, count, shuffled
+        self.seed, self.count, self.epochs, self.shuffled = seed, count, epochs, shuffled
         self.compiled = shuffled and (count + FIXED) * epochs >= MANY
-        self._next: tuple[int, np.ndarray, _thread.LockType] | None = None
-        self._free: list[np.ndarray] = []
+        # Orders drawn at once, the epoch of the first, and the lock that is free when those that follow are drawn.
+        self._now, self._next, self._first, self._drawn = np.empty((0, 0), np.intp), np.empty((0, 0), np.intp), 0, None
 
     def one(self, epoch: int) -> np.ndarray:
         """Return the order of an epoch."""
         return order(self.seed, epoch, self.count) if self.shuffled else np.arange(self.count)
 
-    def several(self, first: int, epochs: int, more: int) -> np.ndarray:
-        """Return the orders (epochs, count) of the epochs from `first` on, valid until the next but one call.
+    def several(self, first: int, epochs: int) -> np.ndarray:
+        """Return orders (at most `epochs`, count) of the epochs from `first` on, valid until the next call.
 
-        Those of `more` further epochs are drawn meanwhile: compiled code does not hold Python's lock, and networks that
-        are small enough for this to matter leave a processor idle.
+        The following ones are drawn meanwhile: compiled code does not hold Python's lock, and networks that are small
+        enough for this to matter leave a processor idle.
         """
         if not self.compiled:
             return np.stack([self.one(epoch) for epoch in range(first, first + epochs)])
-        drawn = None
-        if self._next is not None:
-            begin, orders, drawing = self._next
-            drawing.acquire()  # until they are drawn
-            self._next = None
-            self._free.append(orders)
-            if begin <= first and first + epochs <= begin + len(orders):
-                drawn = orders[first - begin : first - begin + epochs]
-        if drawn is None:
-            drawn = self._room(epochs)
-            self._draw(first, drawn)
-            self._free.append(drawn)
-        if more > 0:
-            orders = self._room(more, drawn)
-            drawing = _thread.allocate_lock()
-            drawing.acquire()
+        if not self._first <= first < self._first + len(self._now):
+            self._advance(first)
+        return self._now[first - self._first :][:epochs]
+
+    def _advance(self, first):
+        """Make `_now` the orders from `first` on, and draw those behind them in another thread."""
+        if not len(self._now):
+            self._now, self._next = (np.empty((max(1, DRAWN // (8 * self.count)), self.count), np.intp) for _ in "12")
+        following = self._drawn is not None and first == self._first + len(self._now)
+        if self._drawn is not None:
+            self._drawn.acquire()
+        self._now, self._next, self._first, self._drawn = self._next, self._now, first, None
+        if not following:
+            self._draw(first, self._now)
+        if first + len(self._now) <= self.epochs:
+            self._drawn = _thread.allocate_lock()
+            self._drawn.acquire()
             # threading's Thread would wait until it runs, for milliseconds on a busy machine.
-            _thread.start_new_thread(self._draw, (first + epochs, orders, drawing))
-            self._next = first + epochs, orders, drawing
-        return drawn
+            _thread.start_new_thread(self._draw, (first + len(self._now), self._next, self._drawn))
 
-    def _room(self, epochs, busy=None):
-        """Return an array for orders, a used one if it fits and does not overlap `busy`."""
-        for k, orders in enumerate(self._free):
-            if len(orders) == epochs and (busy is None or not np.may_share_memory(orders, busy)):
-                return self._free.pop(k)
-        self._free = self._free[-1:]
-        return np.empty((epochs, self.count), np.intp)
-
-    def _draw(self, first, orders, drawing=None):
+    def _draw(self, first, orders, drawn=None):
         try:
             compiled_draw()(self.seed, first, orders, *scratch(self.count))
         finally:
-            if drawing is not None:
-                drawing.release()
+            if drawn is not None:
+                drawn.release()
 
 
 @functools.cache

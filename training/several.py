@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.counters import ROWS, STOP
-from .changes import update_ratios
+from .changes import room, update_ratios
 
-KEPT = 2**21  # most bytes of theta, of log rows and of orders that are kept: the second-level cache of two cores
+KEPT = 2**21  # most bytes of theta and of log rows that are kept: the second-level cache of two cores
 
 
 class Several:
@@ -34,11 +34,12 @@ class Several:
         state, steps, log = self.state, trainer.steps_per_epoch, self.program.plan.log
         width = log.width
         self._ring = state.log[: log.rows * width].reshape(log.rows, width)
-        size = max(state.theta.nbytes, state.buffers.nbytes, 8 * steps * width, 8 * len(trainer.train))
+        size = max(state.theta.nbytes, state.buffers.nbytes, 8 * steps * width)
         self.most = max(1, KEPT // size)
         self._thetas = np.empty((self.most + 1, state.theta.size), state.theta.dtype)
         self._buffers = np.empty((self.most, state.buffers.size), state.buffers.dtype)
         self._moments = np.empty_like(state.moments)
+        self._scratch = room(self.most, log.segments)
         self.logs: NDArray[np.float64] = np.empty((self.most, steps, width))
         self.seconds: list[float] = []
         self.measured: list[dict[str, Any]] = []
@@ -48,12 +49,12 @@ class Several:
         """Run epochs from `first` on, until a signal or for about `limit` seconds; return the number of whole ones."""
         trainer, state, epoch = self.trainer, self.state, self.program.epoch
         theta, counters = state.theta, state.counters
-        orders = trainer._orders.several(first, epochs, min(epochs, trainer.settings.epochs - first - epochs + 1))
+        orders = trainer._orders.several(first, epochs)
         self.seconds, self.measured, self._thetas[0] = [], [], theta
         end = time.perf_counter() + limit
-        for e in range(epochs):
+        for e, order in enumerate(orders):
             row = int(counters[ROWS])
-            epoch(state, trainer._x, trainer._y, orders[e])
+            epoch(state, trainer._x, trainer._y, order)
             if counters[STOP]:
                 self.stopped = int(counters[ROWS]) - row
                 return e
@@ -66,14 +67,15 @@ class Several:
             self.seconds.append(time.perf_counter())
             if trainer._signal is not None or self.seconds[-1] > end:
                 return e + 1
-        return epochs
+        return len(orders)
 
     def _keep_log(self, e, first):
         """Copy the rows of an epoch from a place of the program's log on, whose rows follow each other in a ring."""
         rows, ring = self.logs[e], self._ring
-        some = min(len(rows), len(ring) - first)
-        rows[:some] = ring[first : first + some]
-        rows[some:] = ring[: len(rows) - some]
+        count, some = len(rows), len(ring) - first
+        rows[:some] = ring[first : first + count]
+        if some < count:
+            rows[some:] = ring[: count - some]
 
     def losses(self, done: int) -> list[float]:
         """Return the sum of the loss over all samples for every epoch."""
@@ -83,7 +85,8 @@ class Several:
 
     def ratios(self, done: int) -> list[dict[str, float | None]]:
         """Return the update ratios of every epoch."""
-        return update_ratios(self._thetas[:done], self._thetas[1 : done + 1], self.program.plan.log.segments)
+        starts, ends = self._thetas[:done], self._thetas[1 : done + 1]
+        return update_ratios(starts, ends, self.program.plan.log.segments, self._scratch)
 
     def after(self, e: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return copies of theta and of the buffers after an epoch."""

@@ -27,7 +27,7 @@ from ..registry import schedules
 from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
 from . import metrics as metric_functions
-from .changes import update_ratios
+from .changes import room, update_ratios
 from .measure import InMemory, measure, targets_for, try_metrics
 from .orders import Orders
 from .settings import Settings
@@ -41,7 +41,7 @@ LOGGED = 2000  # most step records of a run; with more steps, every k-th is logg
 SAMPLE = 1000  # most training samples that metrics are measured on at the end of an epoch
 # Training samples that metrics are measured on in a run: this number, or this share of the samples of its steps if that
 # is more; a measured sample takes a third of a trained one's time. With more, they are measured every k-th epoch.
-MEASURED = 50_000
+MEASURED = 20_000
 MEASURED_SHARE = 1 / 50
 SHORT = 0.01  # seconds; epochs shorter than this are run several in a row
 MOST_STEPS = 1000  # steps of a call, which the program's log of 1024 rows must hold
@@ -131,6 +131,8 @@ class Trainer:
         self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None}
         self.progress |= {"seconds": 0.0, "epochs": settings.epochs, "batch_size": self.batch_size}
         self._before = network.theta.copy()
+        self._scratch = room(1, self.program.plan.log.segments)
+        self._names = self.program.layer_names
         self._resumed = checkpoint is not None
         if checkpoint is not None:
             self._continue(*checkpoint)
@@ -144,7 +146,10 @@ class Trainer:
         self._orders = Orders(settings.seed, len(train), settings.epochs, self.batch_size < len(train))
         # Steps of the next call, seconds of a step of the latest, epochs that were run in a row, and their numbers.
         self._pace, self._step_seconds, self._in_a_row = 1, math.inf, 1
-        self._several: Several | None = None
+        self._several: Any = None
+        # Samples for metrics and for validation, converted.
+        self._sampled: Any = None
+        self._held: Any = None
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -281,7 +286,7 @@ class Trainer:
         epoch = self.progress["epoch"] + 1
         order = self._orders.one(epoch)
         if self.progress["done"] == 0:
-            self._before = self.network.theta.copy()
+            self._before[:] = self.network.theta
         while self.progress["done"] < self.steps_per_epoch and self._signal is None:
             begin = self.progress["done"]
             steps = min(self._pace, self.steps_per_epoch - begin, MOST_STEPS)
@@ -345,7 +350,7 @@ class Trainer:
         loss, rate, total, *layers = row.tolist()
         return {
             "epoch": epoch, "step": step, "seconds": round(self.progress["seconds"], 4), "loss": loss, "lr": rate,
-            "gradient_norm": total, "gradient_norms": dict(zip(self.program.layer_names, layers, strict=True)),
+            "gradient_norm": total, "gradient_norms": dict(zip(self._names, layers, strict=True)),
         }  # fmt: skip
 
     def _finish(self, epoch):
@@ -357,8 +362,8 @@ class Trainer:
         )
         record["loss"] = self.progress["loss_sum"] / len(self.train)
         record |= self._measure(epoch)
-        segments = self.program.plan.log.segments
-        record["update_ratios"] = update_ratios(self._before[None], self.network.theta[None], segments)[0]
+        segments, ends = self.program.plan.log.segments, self.network.theta[None]
+        record["update_ratios"] = update_ratios(self._before[None], ends, segments, self._scratch)[0]
         best = self._ended(record, time.perf_counter() - self._began)
         self._log([record])
         self._save(best)
@@ -395,7 +400,7 @@ class Trainer:
         began = time.perf_counter()
         done = several.run(first, epochs, PAUSE)
         took = (time.perf_counter() - began) / max(1, done)
-        self._step_seconds, self._in_a_row = max(took, 1e-9) / self.steps_per_epoch, epochs
+        self._step_seconds, self._in_a_row = max(took, 1e-9) / self.steps_per_epoch, max(done, 1)
         records, best = [], None
         for e, (ratios, loss) in enumerate(zip(several.ratios(done), several.losses(done), strict=True)):
             self.progress["seconds"] = several.seconds[e] - self._began
@@ -441,7 +446,7 @@ class Trainer:
 
     def _measure(self, epoch):
         """Measure metrics on training data, if it is their turn, and on the validation set."""
-        found = {}
+        found: dict[str, Any] = {}
         if (epoch - 1) % self._measure_every == 0 or epoch == self.settings.epochs:
             found |= self._measure_sample()
         return found if self.validation is None else found | self._validate()
