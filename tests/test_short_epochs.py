@@ -53,7 +53,7 @@ def without_time(record):
     return {name: value for name, value in record.items() if name != "seconds"}
 
 
-def outcome(work, path, monkeypatch, in_a_row, epochs=30, after=None):
+def outcome(work, path, monkeypatch, in_a_row, epochs=30, after=None, validate=True):
     """Train; return all that a user can see, and the lengths of the rows of epochs."""
     layers, y, options = WORKS[work] if isinstance(work, str) else work
     lengths, run = [], several.Several.run
@@ -64,11 +64,12 @@ def outcome(work, path, monkeypatch, in_a_row, epochs=30, after=None):
 
     net = registry.compose(layers, input_shape=(4,), seed=1)
     options = {"batch_size": 10, "epochs": epochs, "seed": 3, **options}
-    held = Split(X[:15], y[:15])
+    held = Split(X[:15], y[:15]) if validate else None
     reporter = Reporter()
     made = Trainer(net, Split(X, y), held, Settings(**options), reporter)
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "SHORT", 10.0 if in_a_row else 0)
+        patch.setattr(made._orders, "many", not validate)
         patch.setattr(trainer, "PAUSE", 60.0)
         patch.setattr(several.Several, "run", counted)
         if after is not None:
@@ -94,6 +95,26 @@ def test_epochs_in_a_row_leave_what_single_epochs_leave(work, tmp_path, monkeypa
     together, lengths = outcome(work, tmp_path / "together", monkeypatch, True)
     assert not none and max(lengths) > 1 and sum(lengths) >= 28
     assert single == together
+
+
+@pytest.mark.parametrize("work", ["labels", "values", "full batch", "diverging"])
+def test_epochs_in_one_compiled_call_leave_what_single_epochs_leave(work, tmp_path, monkeypatch):
+    """Without measurements between them; metrics, where there are any, end a row."""
+    works = {"diverging": (["dense(3)"], VALUES, {"batch_size": 11, "loss": "mse", "optimizer": "sgd(lr=3.0)"})}
+    monkeypatch.setattr(trainer, "MEASURED", 44 * 3)
+    monkeypatch.setattr(trainer, "MEASURED_SHARE", 0)
+    calls, run = [], several.Several._run_compiled
+
+    def counted(self, orders):
+        calls.append(len(orders))
+        return run(self, orders)
+
+    monkeypatch.setattr(several.Several, "_run_compiled", counted)
+    work, epochs = (works[work], 300) if work in works else (work, 30)
+    single, _ = outcome(work, tmp_path / "single", monkeypatch, False, epochs, validate=False)
+    assert not calls
+    together, _ = outcome(work, tmp_path / "together", monkeypatch, True, epochs, validate=False)
+    assert single == together and calls
 
 
 def test_a_log_that_begins_again_within_an_epoch(tmp_path, monkeypatch):

@@ -49,9 +49,11 @@ class Orders:
 
     def __init__(self, seed: int, count: int, epochs: int, shuffled: bool = True) -> None:
         self.seed, self.count, self.epochs, self.shuffled = seed, count, epochs, shuffled
-        self.compiled = shuffled and (count + FIXED) * epochs >= MANY
+        self.many = (count + FIXED) * epochs >= MANY
+        self.compiled = shuffled and self.many
         # Orders drawn at once, the epoch of the first, and the lock that is free when those that follow are drawn.
-        self._now, self._next, self._first, self._drawn = np.empty((0, 0), np.intp), np.empty((0, 0), np.intp), 0, None
+        self._now, self._next, self._first = np.empty((0, 0), np.intp), np.empty((0, 0), np.intp), 0
+        self._drawn: _thread.LockType | None = None
 
     def one(self, epoch: int) -> np.ndarray:
         """Return the order of an epoch."""

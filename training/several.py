@@ -1,11 +1,16 @@
 """Short epochs in a row, between which nothing is done but what later cannot be: measuring and keeping numbers."""
 
+import inspect
 import time
+from types import FunctionType
 from typing import Any
 
 import numpy as np
+from numba import typeof
 from numpy.typing import NDArray
 
+from ..kernels.compiler.cache import digest
+from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import ROWS, STOP
 from .changes import room, update_ratios
 
@@ -50,6 +55,11 @@ class Several:
         trainer, state, epoch = self.trainer, self.state, self.program.epoch
         theta, counters = state.theta, state.counters
         orders = trainer._orders.several(first, epochs)
+        if trainer._orders.many:
+            before = next((e for e in range(len(orders)) if trainer._measures(first + e)), len(orders))
+            if before > 1:
+                return self._run_compiled(orders[:before])
+            orders = orders[: before + 1]
         self.seconds, self.measured, self._thetas[0] = [], [], theta
         end = time.perf_counter() + limit
         for e, order in enumerate(orders):
@@ -68,6 +78,36 @@ class Several:
             if trainer._signal is not None or self.seconds[-1] > end:
                 return e + 1
         return len(orders)
+
+    def _run_compiled(self, orders):
+        """Run epochs between which nothing is measured in one compiled call."""
+        began, row = time.perf_counter(), int(self.state.counters[ROWS])
+        self._thetas[0] = self.state.theta
+        done = self._driver(self.program.epoch, *self._arguments(orders))
+        each = (time.perf_counter() - began) / len(orders)
+        self.seconds = [began + each * (e + 1) for e in range(done)]
+        self.measured = [{} for _ in range(done)]
+        if done < len(orders):
+            self.finite = bool(self.state.counters[STOP])
+            self.stopped = int(self.state.counters[ROWS]) - row - done * self.logs.shape[1] if self.finite else 0
+        return done
+
+    def _arguments(self, orders):
+        """Return the arguments of `run_epochs` behind the epoch."""
+        trainer, kept = self.trainer, (self._ring, self.logs, self._thetas, self._buffers, self._moments)
+        return self.state, trainer._x, trainer._y, orders, *kept
+
+    @once
+    def _driver(self):
+        """Return `run_epochs`, compiled for programs of this kind."""
+        orders = np.empty((1, 1), np.intp)
+        signature = tuple(map(typeof, (self.program.epoch, *self._arguments(orders))))
+
+        driver = FunctionType(run_epochs.__code__, globals())  # `compiled` names it by what it is compiled for
+        driver.__name__ = driver.__qualname__ = "run_epochs_" + digest(
+            inspect.getsource(run_epochs), ROWS, STOP, signature
+        )
+        return compiled(driver, signature, no_cfunc_wrapper=True)
 
     def _keep_log(self, e, first):
         """Copy the rows of an epoch from a place of the program's log on, whose rows follow each other in a ring."""
@@ -97,3 +137,25 @@ class Several:
         S, moments = self.state.theta.size, self._moments.copy()
         e = len(self.seconds) - 1
         return *self.after(e), [moments[k * S : (k + 1) * S] for k in range(moments.size // S)]
+
+
+def run_epochs(epoch, state, x, y, orders, ring, logs, thetas, buffers, moments):
+    """Run an epoch on each order and keep its log and what it learned; return the number of whole, finite ones."""
+    for e in range(orders.shape[0]):
+        first = state.counters[ROWS] % ring.shape[0]
+        epoch(state, x, y, orders[e])
+        if state.counters[STOP]:
+            return e
+        for i in range(state.theta.size):
+            if not np.isfinite(state.theta[i]):
+                return e
+        for k in range(logs.shape[1]):
+            for i in range(logs.shape[2]):
+                logs[e, k, i] = ring[(first + k) % ring.shape[0], i]
+        for i in range(state.theta.size):
+            thetas[e + 1, i] = state.theta[i]
+        for i in range(state.buffers.size):
+            buffers[e, i] = state.buffers[i]
+        for i in range(state.moments.size):
+            moments[i] = state.moments[i]
+    return orders.shape[0]

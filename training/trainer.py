@@ -444,6 +444,11 @@ class Trainer:
 
     # -- measurements ------------------------------------------------------------------------------------------------
 
+    def _measures(self, epoch):
+        """Return whether anything is measured at the end of an epoch."""
+        turn = (epoch - 1) % self._measure_every == 0 or epoch == self.settings.epochs
+        return self.validation is not None or (bool(self.metrics) and turn)
+
     def _measure(self, epoch):
         """Measure metrics on training data, if it is their turn, and on the validation set."""
         found: dict[str, Any] = {}
