@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from ..errors import SpecError
+from ..kernels.compiler.special import log1p_exp, normal_cdf, normal_pdf
 from ..kernels.compiler.subnormal import flush
 from ..registry import register
 from .base import Layer, elementwise
@@ -17,8 +18,6 @@ from .base import Layer, elementwise
 # Klambauer et al. 2017, arXiv:1706.02515, eq. 2 and 14: the pair for which mean 0 and variance 1 are a fixed point.
 SELU_SCALE = 1.0507009873554805
 SELU_ALPHA = 1.6732632423543772
-ROOT_HALF = math.sqrt(0.5)  # factor of x in Phi(x) = erfc(-sqrt(1/2) x) / 2
-NORMAL_PEAK = 1 / math.sqrt(2 * math.pi)  # density of the normal distribution at 0
 
 
 class Activation(Layer):
@@ -107,11 +106,11 @@ class GELU(Activation):
 
     @elementwise
     def forward(x):
-        return flush(0.5 * x * math.erfc(-ROOT_HALF * x))  # Phi by erfc: 1 + erf would cancel for x far below 0
+        return flush(x * normal_cdf(x))
 
     @forward.derivative
     def backward_input(x):
-        return flush(0.5 * math.erfc(-ROOT_HALF * x) + x * NORMAL_PEAK * np.exp(-0.5 * x * x))
+        return flush(normal_cdf(x) + x * normal_pdf(x))
 
 
 @register("silu")
@@ -128,10 +127,8 @@ class SiLU(Activation):
     @forward.derivative
     def backward_input(x):
         e = np.exp(-abs(x))
-        s, rest = (
-            (e if x < 0 else 1.0) / (1.0 + e),
-            (1.0 if x < 0 else e) / (1.0 + e),
-        )  # rest = 1 - s, which would cancel
+        share = 1.0 / (1.0 + e)
+        s, rest = (e * share, share) if x < 0 else (share, e * share)  # rest = 1 - s, which would cancel
         return s * (1.0 + x * rest)
 
 
@@ -143,7 +140,7 @@ class Softplus(Activation):
 
     @elementwise
     def forward(x):
-        return (0.0 if x < 0 else x) + np.log1p(np.exp(-abs(x)))
+        return (0.0 if x < 0 else x) + log1p_exp(-abs(x))
 
     @forward.derivative
     def backward_input(y):

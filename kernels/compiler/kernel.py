@@ -22,7 +22,7 @@ from numba.core.errors import NumbaError
 from numba.extending import intrinsic, overload
 
 from ...errors import NnjitError, SpecError
-from . import functions, reached, source
+from . import coefficients, functions, reached, source, special
 from .cache import UNCACHED, DiskCache, digest
 from .part import PartCompiler, ShortCompiler, is_own
 from .subnormal import flush
@@ -86,7 +86,7 @@ def _flushed(x):
 
 FUNCTIONS = {"_" + name: getattr(functions, name) for name in functions.NAMES}  # replacements of np.exp etc.
 FUNCTIONS["_add"] = add
-FUNCTIONS_KEY = digest(inspect.getsource(functions))
+FUNCTIONS_KEY = digest(*map(inspect.getsource, (functions, coefficients, special)))
 
 # One thread at a time compiles, under Numba's own lock, since Numba calls nnjit while compiling and nnjit calls Numba.
 # A fork waits for compilations: the child must find neither a held lock nor half a function.

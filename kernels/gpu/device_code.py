@@ -30,6 +30,7 @@ from numba.core.registry import CPUDispatcher
 
 from ..compiler import source
 from ..compiler.elementwise import Formula
+from ..compiler.special import FUNCTIONS, NORMAL_PEAK, ROOT_HALF, log1p_exp, normal_cdf
 from ..compiler.subnormal import exp, flush
 from ..counters import STOP
 from .vector import load4, store4
@@ -332,15 +333,26 @@ def _on_device(value, real):
         return value.on(real) if value.device else value
     if isinstance(value, CPUDispatcher):
         return _helper(value.py_func, real)
-    return _subnormal(value, real) if (value is flush or value is exp) and not SIMULATED else value
+    ours = not SIMULATED and any(value is each for each in (flush, exp, *FUNCTIONS))
+    return _flushed(value, real) if ours else value
 
 
 @memoize
-def _subnormal(function, real):
-    """Return `flush` or `exp` of one number; the CPU's are in compiler/kernel.py and compiler/functions.py."""
-    zero, least = real(0), np.finfo(real).tiny
+def _flushed(function, real):
+    """Return a function of subnormal.py or special.py of one number; the CPU's are in compiler/functions.py."""
+    zero, least, half, root, peak = map(real, (0, np.finfo(real).tiny, 0.5, ROOT_HALF, NORMAL_PEAK))
     flushed = cuda.jit(device=True, **INLINED)(lambda x: zero if abs(x) < least else x)
-    return flushed if function is flush else cuda.jit(device=True, **INLINED)(lambda x: flushed(math.exp(x)))
+    if function is flush:
+        return flushed
+    if function is exp:
+        value = lambda x: flushed(math.exp(x))  # noqa: E731
+    elif function is log1p_exp:
+        value = lambda x: flushed(math.log1p(math.exp(x)))  # noqa: E731
+    elif function is normal_cdf:
+        value = lambda x: flushed(half * math.erfc(-root * x))  # noqa: E731
+    else:
+        value = lambda x: flushed(peak * math.exp(-half * x * x))  # noqa: E731
+    return cuda.jit(device=True, **INLINED)(value)
 
 
 @memoize
