@@ -3,10 +3,10 @@
     python benchmarks/activations.py [--only tanh,gelu] [--types float32] [--sizes 6240,4194304] [--rounds 20]
 
 Each kernel, forward and backward, runs on arrays of `sizes` numbers: 6,240 (65 x 96) stay in the nearest caches,
-4,194,304 lie beyond all of them. The bound is that of the machine code of the vector loop: its instructions over the issue ports, its
-fused multiply-adds over their ports, or its divisions at the rate of the divider, whichever is largest. Clock and
-divider are measured first. NumPy and PyTorch run the formula that their users would write. Prints a Markdown table; the
-times are minima of `rounds` turns.
+4,194,304 lie beyond all of them. The bound is that of the machine code of the vector loop: its instructions over the
+issue ports, its fused multiply-adds over their ports, or its divisions at the rate of the divider, whichever is
+largest. Clock and divider are measured first. NumPy and PyTorch run the formula that their users would write. Prints a
+Markdown table; the times are minima of `rounds` turns.
 """
 
 import argparse
@@ -57,13 +57,13 @@ def clock():
         return x
 
     chain(1.0, 1)
-    best = min(_seconds(lambda: chain(1.0, 1_000_000)) for _ in range(20))
+    best = min(_seconds(chain, 1.0, 1_000_000) for _ in range(20))
     return 4 * 1e6 / best / 1e9
 
 
-def _seconds(run):
+def _seconds(run, *arguments):
     start = time.perf_counter()
-    run()
+    run(*arguments)
     return time.perf_counter() - start
 
 
@@ -72,11 +72,11 @@ def fastest(runs, rounds):
     counts = []
     for run in runs:
         run(1)
-        counts.append(max(1, int(SECONDS / max(min(_seconds(lambda: run(1)) for _ in range(3)), 1e-7))))
+        counts.append(max(1, int(SECONDS / max(min(_seconds(run, 1) for _ in range(3)), 1e-7))))
     best = [np.inf] * len(runs)
     for _ in range(rounds):
         for k, (run, count) in enumerate(zip(runs, counts, strict=True)):
-            best[k] = min(best[k], _seconds(lambda: run(count)) / count)
+            best[k] = min(best[k], _seconds(run, count) / count)
     return best
 
 

@@ -9,17 +9,24 @@ import ast
 import inspect
 import types as python_types
 
+import numpy as np
 from numba import njit, prange
 
-from . import source
+from . import loops, source
 from .cache import digest
 from .functions import NAMES as FUNCTION_NAMES
 from .kernel import FUNCTIONS, FUNCTIONS_KEY, INLINED, Kernel
 from .subnormal import exp
 
+# Bytes of the widest vector: an array's numbers beyond a multiple of it are a second loop, a masked vector.
+WIDEST = 64
+LOOPS_KEY = digest(inspect.getsource(loops))
+
 
 class Formula(Kernel):
     """A kernel ``for i in prange(x.size): y[i] = f(x[i], ...)`` made from a scalar function."""
+
+    compilers = (loops.LoopCompiler, loops.LoopPartCompiler)
 
     def __init__(self, function, inputs, output, factor=None):
         super().__init__(function, form="flat")
@@ -57,14 +64,31 @@ class Formula(Kernel):
         namespace = {**self.function.__globals__, "_real": real}
         return _all_real(source.real(self.source.tree(), namespace, functions)), namespace
 
+    def loops(self, lanes):
+        """Return the text of two loops over a part of the arrays: whole vectors of `lanes` numbers, then the others."""
+        head, _, body = self.text.splitlines()
+        return (
+            f"{head[: head.index(')')]}, _part, _parts):\n"
+            f"    _size = {self.output}.size\n"
+            f"    _first = max(_size * _part // _parts, 0)\n"  # LLVM must see that i is not negative
+            f"    _count = _size * (_part + 1) // _parts - _first\n"
+            f"    for _i in range(_count & {-lanes}):\n"
+            f"        i = _first + _i\n"
+            f"{body}\n"
+            f"    _first = max(_first + (_count & {-lanes}), 0)\n"
+            f"    for _i in range(_count & {lanes - 1}):\n"
+            f"        i = _first + _i\n"
+            f"{body}\n"
+        )
+
     def python(self, real):
         definition, namespace = self.scalar(real, FUNCTION_NAMES)
         definition = source.sums(definition)
         namespace |= FUNCTIONS
         formula = njit(**INLINED)(source.build(definition, definition.name, self.source.file, namespace))
-        kernel = ast.parse(self.text).body[0]
-        source.partition(kernel)
-        name = f"{self.source.label}_{digest(self._key(), real.__name__, FUNCTIONS_KEY)}"
+        text = self.loops(WIDEST // np.dtype(real).itemsize)
+        kernel = ast.parse(text).body[0]
+        name = f"{self.source.label}_{digest(self._key(), text, real.__name__, FUNCTIONS_KEY, LOOPS_KEY)}"
         space = {"formula": formula, "prange": prange, "__name__": self.function.__module__}
         return source.build(kernel, name, self.source.file, space)
 

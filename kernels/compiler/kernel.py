@@ -17,6 +17,7 @@ import numba
 import numpy as np
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock as COMPILING
 from numba.core.errors import NumbaError
 from numba.extending import intrinsic, overload
@@ -313,6 +314,8 @@ def _flatten(values, into):
 class Kernel:
     """A function over arrays; a layer's arrays are bound to it by the names in `arguments`."""
 
+    compilers = (Compiler, PartCompiler)  # of a kernel that is called by symbol, and of one compiled into its caller
+
     def __init__(self, function, form=None):
         self.function, self.form = function, form
         self.__doc__ = function.__doc__
@@ -377,7 +380,8 @@ class Kernel:
             function = self.python(real)
             function.__name__ += "_" + digest(signature)
             function.__qualname__ = function.__name__
-            dispatcher = compiled(function, (*signature, types.intp, types.intp), no_cfunc_wrapper=True)
+            options = {"no_cfunc_wrapper": True, "pipeline_class": self.compilers[0]}
+            dispatcher = compiled(function, (*signature, types.intp, types.intp), **options)
         except (NumbaError, SyntaxError) as error:
             name = f"{self.function.__module__}.{self.function.__qualname__}"
             raise NnjitError(f"{name} does not compile: {first_line(error)}") from None
@@ -402,7 +406,7 @@ class Kernel:
 @COMPILING
 @memoize
 def _inlined(kernel, real):
-    return njit(**INLINED)(kernel.python(real))
+    return njit(**{**INLINED, "pipeline_class": kernel.compilers[1]})(kernel.python(real))
 
 
 def kernel(function=None, *, form=None):
