@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from every_float32 import FUNCTIONS, errors
+from nnjit import registry
 from nnjit.kernels.compiler import functions, special
 
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 1e30, -1e30, 1.0, -1.0, -1.5, np.finfo(np.float64).max]
@@ -62,3 +63,16 @@ def test_plain_functions_agree():
             found = np.empty(1)
             FUNCTIONS[function.__name__][0](np.array([x]), found)
             np.testing.assert_allclose(found[0], function(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("real", [np.float32, np.float64])
+def test_the_last_numbers_have_the_same_bits(real):
+    """A masked vector writes no number beyond the end of an array."""
+    x = np.random.default_rng(0).normal(0, 2, 100).astype(real)
+    for name in ("tanh", "gelu", "relu"):
+        formula, whole = registry.create(name).forward, np.empty_like(x)
+        formula(x, whole)
+        for n in (1, 3, 4, 7, 16, 33):
+            found = np.full(100, 9, real)
+            formula(x[:n], found[:n])
+            np.testing.assert_array_equal(found, np.where(np.arange(100) < n, whole, 9))
