@@ -3,8 +3,8 @@
 x = n ln 2 + r with a whole n and |r| <= ln 2 / 2; then exp(x) = 2^n (1 + q), where q = exp(r) - 1 is a polynomial
 (coefficients.py). 2^n is written into the exponent bits. The C library would compute one number at a time.
 
-Largest errors in units in the last place, rounded up. Measured for every sixteenth float32 number (exp: for all of them;
-tests/every_float32.py) and drawn float64 numbers:
+Largest errors in units in the last place, rounded up; tests/every_float32.py measured them for every sixteenth float32
+number (exp for all of them), and for drawn float64 numbers:
 
 =============  =======  =======  ========================================================================
 function       float32  float64  what it is
