@@ -16,7 +16,8 @@ class Operation:
     form : None, "flat" or int
         Shape of its arrays (`program.slots.shaped`): 3 lifts images of 1 and 2 dimensions to 3.
     files : dict
-        Folder -> the file of another algorithm for the same function.
+        Folder -> the file of another algorithm for the same function; "few" -> the CPU's for few samples, where kernels
+        are compiled into the program.
     """
 
     def __init__(self, name, form=None, **files):
@@ -41,11 +42,13 @@ class Operation:
         return tuple(inspect.signature(self.on("reference")).parameters)
 
     def on(self, folder):
-        """Return the function of a folder: "reference", "cpu" or "cuda"; a file that "cuda" lacks is the CPU's.
+        """Return the function of a folder: "reference", "cpu", "few" or "cuda"; a file that "cuda" lacks is the CPU's.
 
         Each file is imported when its first operation is needed: all of them together take 0.2 s.
         """
         file = self.files.get(folder, self.file)
+        if folder == "few":
+            file, folder = self.files.get("few", self.files.get("cpu", self.file)), "cpu"
         if folder == "cuda" and find_spec(f".cuda.{file}", __package__) is None:
             folder = "cpu"
         return getattr(import_module(f".{folder}.{file}", __package__), self.function)

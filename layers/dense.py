@@ -14,9 +14,9 @@ class Dense(Layer):
     bias: bool = True
     init: str | dict | tuple | None = None
 
-    forward = operation("dense.forward")
-    backward_input = operation("dense.backward_input")
-    backward_weight = operation("dense.backward_weight")
+    forward = operation("dense.forward", few="dense_few")
+    backward_input = operation("dense.backward_input", few="dense_few")
+    backward_weight = operation("dense.backward_weight", few="dense_few")
     backward_bias = operation("dense.backward_bias")
     reads_channels = False
     check_cases = [("(1)", (1,)), ("(3)", (3,)), ("(5, bias=False)", (7,)), ("(6)", (101,))]

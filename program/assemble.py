@@ -6,15 +6,19 @@ milliseconds. For tiny networks (schedule.inline) everything is compiled into on
 """
 
 import ast
+from functools import cache as memoize
 
 from numba import njit, typeof, types
 
 from ..kernels.compiler import cache
 from ..kernels.compiler.cache import digest
+from ..kernels.compiler.constant import ConstantCompiler
 from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, NO_WRAPPERS, compiled, external, symbol
 from ..kernels.compiler.prepare import from_both_ends, heaviest_at_ends
 from ..kernels.operations import Operation
 from ..registry.sources import uncollected
+from .direct import KEY as DIRECT_KEY
+from .direct import Arguments, body_of, call_of
 from .fork import KEY as FORK_KEY
 from .fork import fork, split
 from .function import Function, Parameter
@@ -30,7 +34,8 @@ _assembled: dict = {}  # key of a text -> its functions, which all networks with
 def assemble(program):
     """Compile a program's text; return its functions by name: predict, and step and epoch with a loss."""
     plan, real = program.plan, program.dtype.type
-    inline, device = plan.shares.inline, program.device
+    inline = plan.shares.inline
+    device = "few" if inline else program.device
     state = typeof(program.state)
     flats = state.dtypes()
     used = []
@@ -63,7 +68,7 @@ def assemble(program):
             kernel_of(binding, signature)
             if cache.compiled > found:
                 help()
-    key = digest(program.source, *sorted(set(used)), state, inline, FORK_KEY, SLOTS_KEY)
+    key = digest(program.source, *sorted(set(used)), state, inline, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
     if key not in _assembled:
         words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
         space = program.namespace(words)
@@ -122,13 +127,16 @@ class _Functions:
                 ("rate", "clip"), types.float64
             )
             self.fork("train_step", local | {"s": self.state, "x": x, "targets": target, "order": order})
-            self.link("train_step", (self.state, x, target, order, intp, intp), types.float64)
+            self.bind("train_step", (self.state, x, target, order, intp, intp), types.float64)
             given = [Parameter("x", x, ins), Parameter("target", target, wanted)]
-            functions["step"] = self.entry("step", given, types.float64, program.batch_size)
+            direct = self.direct("step", given, types.float64)
+            functions["step"] = self.entry("step", given, types.float64, program.batch_size, direct)
             given = [Parameter("x", x, ins), Parameter("targets", target, wanted), Parameter("order", order, ("K",))]
-            functions["epoch"] = self.entry("epoch", given, types.float64)
-        self.fork("predict", dict.fromkeys(("first", "N", "seed"), intp) | {"s": self.state, "x": x, "y": y})
-        functions["predict"] = self.entry("predict", [Parameter("x", x, ins), Parameter("y", y, outs)])
+            direct = self.direct("epoch", given, types.float64)
+            functions["epoch"] = self.entry("epoch", given, types.float64, direct=direct)
+        self.fork("predict_samples", dict.fromkeys(("first", "N", "seed"), intp) | {"s": self.state, "x": x, "y": y})
+        given = [Parameter("x", x, ins), Parameter("y", y, outs)]
+        functions["predict"] = self.entry("predict", given, direct=self.direct("predict", given))
         return functions
 
     def named(self, name):
@@ -136,18 +144,40 @@ class _Functions:
         function.__name__ = function.__qualname__ = f"{name}_{self.key}"
         return function
 
-    def entry(self, name, arrays, result=types.none, largest=None):
+    def direct(self, name, given, result=types.none):
+        """Return what compiles a function for direct calls and returns its symbol; other functions call it so, too."""
+        program = self.program
+        sizes = {field: getattr(program.state, field).size for field in self.state.dtypes()}
+        arguments = Arguments(
+            name, self.state, sizes, [each.type for each in given], [each.shape[1:] for each in given]
+        )
+        body, space, key = njit(**INLINED)(self.space[f"{name}_samples"]), {}, self.key
+
+        @COMPILING
+        @memoize
+        def register():
+            names = ", ".join(f"a{i}" for i in range(len(arguments.signature)))
+            space["body"] = body_of(arguments, body)
+            exec(f"def direct({names}):\n    return body({names})", space)
+            space["direct"].__name__ = space["direct"].__qualname__ = f"direct_{name}_{key}"
+            late = {"pipeline_class": ConstantCompiler} if self.plan.shares.inline else {}
+            return symbol(compiled(space["direct"], arguments.signature, **NO_WRAPPERS, **late), arguments.signature)
+
+        self.space[f"{name}_samples"] = call_of(arguments, register, result)
+        return register
+
+    def entry(self, name, arrays, result=types.none, largest=None, direct=None):
         """Return a function that is called from outside."""
         shapes = self.program.network.input_shape, self.program.network.output_shape
         parameters = [Parameter("state", self.state), *arrays]
-        return Function(name, self.named(name), parameters, result, self.program.layout, *shapes, largest)
+        return Function(name, self.named(name), parameters, result, self.program.layout, *shapes, largest, direct)
 
-    def bind(self, name, signature):
+    def bind(self, name, signature, result=types.none):
         """Link a function, or inline it in a tiny network."""
         if self.plan.shares.inline:
             self.inline(name)
         else:
-            self.link(name, signature)
+            self.link(name, signature, result)
 
     def link(self, name, signature, result=types.none):
         """Compile a function and put the call of its symbol in its place; return the symbol."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from math import nan
 from typing import Any, NamedTuple
 
+import llvmlite.binding as llvm
 import numpy as np
 from numba import types
 from numba.core import cgutils
@@ -34,8 +35,10 @@ from numba.np.numpy_support import as_dtype
 from ..errors import ShapeError
 from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import FAULT
+from .direct import numbers_of, signature_of
 from .state import FAULTS, READ_ONLY, WRONG_STATE, State
 
+CALLED = ("predict", "step")  # calls from compiled code are direct
 PARALLEL = "__numba_parfor_gufunc"  # prefix of the names that Numba gives to bodies of parallel loops
 
 
@@ -87,6 +90,8 @@ class Function:
         The shapes of a sample and of an output.
     largest : int or None
         The largest number of samples.
+    direct : callable or None
+        Registers the function for direct calls (see `direct`) with LLVM, and returns its symbol.
     """
 
     def __init__(
@@ -99,12 +104,14 @@ class Function:
         input_shape: Sequence[int],
         output_shape: Sequence[int],
         largest: int | None = None,
+        direct: Callable[[], str] | None = None,
     ) -> None:
         self.name, self.function, self.parameters, self.layout = name, function, tuple(parameters), layout
         self.input_shape, self.output_shape, self.largest = tuple(input_shape), tuple(output_shape), largest
-        self.type = FunctionType(
-            str(self), [p.type for p in self.parameters], result, len(self.input_shape), len(self.output_shape)
-        )
+        self.direct = direct
+        ranks = len(self.input_shape), len(self.output_shape)
+        called = name if direct and name in CALLED else None
+        self.type = FunctionType(str(self), [p.type for p in self.parameters], result, *ranks, called)
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(p.name for p in self.parameters)})"
@@ -114,14 +121,17 @@ class Function:
 
     @once
     def dispatcher(self):
+        if self.direct is not None:
+            self.direct()  # the code calls its symbol
         return compiled(self.function, tuple(p.type for p in self.parameters), no_cfunc_wrapper=True)
 
     @once
     def numbers(self):
-        """Return the numbers that compiled code gets: the address, the layout number, the sizes."""
+        """Return the numbers that compiled code gets: addresses, the most samples, the layout number, the sizes."""
         (result,) = self.dispatcher.overloads.values()
         address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
-        return (address, self.layout, *self.input_shape, *self.output_shape)
+        direct = 0 if self.direct is None else llvm.address_of_symbol(self.direct())
+        return (address, direct, self.largest or 0, self.layout, *self.input_shape, *self.output_shape)
 
     def __call__(self, *arguments: Any) -> Any:
         try:
@@ -172,16 +182,20 @@ def _kind(value):
 
 
 class FunctionType(types.Callable):
-    """The type of a `Function` in jitted code: name, types of the arguments, ranks of a sample and of an output."""
+    """The type of a `Function` in jitted code: name, types of the arguments, ranks of a sample and of an output.
 
-    def __init__(self, name, parameters, result, input_rank, output_rank):
+    `direct` is "predict" or "step" if there is a function for direct calls.
+    """
+
+    def __init__(self, name, parameters, result, input_rank, output_rank, direct=None):
         self.parameters, self.result, self.ranks = tuple(parameters), result, (input_rank, output_rank)
+        self.direct = direct
         self.title = name
         super().__init__(f"{name}: {', '.join(map(str, self.parameters))} -> {result}, ranks {self.ranks}")
 
     @property
     def key(self):
-        return self.title, self.parameters, self.result, self.ranks
+        return self.title, self.parameters, self.result, self.ranks, self.direct
 
     def get_call_type(self, context, args, kws):
         fits = len(args) == len(self.parameters) and not kws
@@ -208,7 +222,7 @@ def _in_words(kind):
 class _FunctionModel(models.StructModel):
     def __init__(self, manager, kind):
         input_shape, output_shape = (types.UniTuple(types.intp, rank) for rank in kind.ranks)
-        members = [("address", types.intp), ("layout", types.int64)]
+        members = [(name, types.intp) for name in ("address", "direct", "largest", "layout")]
         super().__init__(manager, kind, [*members, ("input_shape", input_shape), ("output_shape", output_shape)])
 
 
@@ -233,30 +247,66 @@ def _unbox(kind, obj, c):
     failed = cgutils.is_null(c.builder, numbers)
     with c.builder.if_then(c.builder.not_(failed)):
         inputs, outputs = kind.ranks
-        values = c.unbox(types.UniTuple(types.int64, 2 + inputs + outputs), numbers).value
+        values = c.unbox(types.UniTuple(types.int64, 4 + inputs + outputs), numbers).value
         values = cgutils.unpack_tuple(c.builder, values)
-        function.address, function.layout = values[:2]
-        function.input_shape = cgutils.pack_array(c.builder, values[2 : 2 + inputs])
-        function.output_shape = cgutils.pack_array(c.builder, values[2 + inputs :])
+        function.address, function.direct, function.largest, function.layout = values[:4]
+        function.input_shape = cgutils.pack_array(c.builder, values[4 : 4 + inputs])
+        function.output_shape = cgutils.pack_array(c.builder, values[4 + inputs :])
         c.pyapi.decref(numbers)
     return NativeValue(function._getvalue(), is_error=failed)
 
 
 @lower_builtin(FunctionType, types.VarArg(types.Any))
 def _call(context, builder, sig, args):
-    """Emit the call; propagate its exception, except to Numba's body of a parallel loop, which cannot raise."""
+    """Emit the call, a direct one if the arguments fit."""
     kind, given = sig.args[0], sig.args[1:]
     function = cgutils.create_struct_proxy(kind)(context, builder, args[0])
     values = [
         context.cast(builder, value, of, wanted)
         for value, of, wanted in zip(args[1:], given, kind.parameters, strict=True)
     ]
-    llvm_type = context.call_conv.get_function_type(kind.result, kind.parameters)
-    code = builder.inttoptr(function.address, llvm_type.as_pointer())
-    status, result = context.call_conv.call_function(builder, code, kind.result, kind.parameters, values)
+    result = cgutils.alloca_once(builder, context.get_value_type(kind.result))
+
+    def call(address, kinds, values):
+        builder.store(_checked_call(context, builder, sig.args[0], address, kinds, values, state), result)
+
+    state = values[0]
+    if kind.direct is None:
+        call(function.address, kind.parameters, values)
+    else:
+        with builder.if_else(_fits(context, builder, kind, function, values), likely=True) as (direct, whole):
+            with direct:
+                numbers = numbers_of(builder, kind.direct, kind.parameters, values)
+                call(function.direct, signature_of(kind.direct, kind.parameters), numbers)
+            with whole:  # refuses the arguments
+                call(function.address, kind.parameters, values)
+    return builder.load(result)
+
+
+def _fits(context, builder, kind, function, values):
+    """Tell whether the state and the arrays fit, as the text's guard does."""
+    state, *arrays = values
+    layout = cgutils.create_struct_proxy(kind.parameters[0])(context, builder, state).layout
+    (N, *x), (M, *other) = (cgutils.unpack_tuple(builder, builder.extract_value(array, 5)) for array in arrays)
+    inputs, outputs = (cgutils.unpack_tuple(builder, shape) for shape in (function.input_shape, function.output_shape))
+    pairs = [(layout, function.layout), (N, M), *zip(x, inputs, strict=True)]
+    pairs += zip(other, outputs, strict=True) if other else []  # labels have no second axis
+    fits = cgutils.true_bit
+    for found, wanted in pairs:
+        fits = builder.and_(fits, builder.icmp_signed("==", found, wanted))
+    if kind.direct == "step":  # 1 to `largest` samples
+        fits = builder.and_(fits, builder.icmp_unsigned("<", builder.sub(N, N.type(1)), function.largest))
+    return fits
+
+
+def _checked_call(context, builder, kind, address, kinds, values, state):
+    """Emit a call; propagate its exception, except to Numba's body of a parallel loop, which cannot raise."""
+    llvm_type = context.call_conv.get_function_type(kind.result, kinds)
+    code = builder.inttoptr(address, llvm_type.as_pointer())
+    status, result = context.call_conv.call_function(builder, code, kind.result, kinds, values)
     if PARALLEL not in builder.function.name:
         with cgutils.if_unlikely(builder, status.is_error):
-            _mark_as_raised(context, builder, values[0], kind.parameters[0])
+            _mark_as_raised(context, builder, state, kind.parameters[0])
             context.call_conv.return_status_propagate(builder, status)
     elif kind.result is types.float64:
         result = builder.select(status.is_error, context.get_constant(types.float64, nan), result)

@@ -47,11 +47,12 @@ EQUATIONS = {
 
 # Names that the text itself uses: functions, constants, local variables, and the names around it.
 OWN = """
-    gradients chunk_bounds chunk_norm update_chunk cost record train_step step epoch predict forward backward update
-    BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS
-    CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH GRADIENTS TILE LAYOUT np inf prange range min max
-    float fixed batch block columns per_block part ValueError s x y n0 n1 N seed training first order targets label
-    total share norm row rate clip steps lo hi c k i p q w C t sums used last"""
+    gradients chunk_bounds chunk_norm update_chunk cost record train_step step_samples step epoch_samples epoch
+    predict_samples predict forward backward update BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP
+    SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LAYOUT
+    np inf prange range min max float fixed batch block part ValueError s x y n0 n1 N seed training first order
+    targets label total share norm row rate clip steps lo hi c k i p q w C t sums GRADIENTS TILE columns per_block
+    used last"""
 RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 
 

@@ -42,7 +42,7 @@ def write(plan):
     elif task.backward:
         texts += _by_hand(plan)
     if task.loss is not None or not task.backward:
-        texts.append(_predict(plan))
+        texts += _predict(plan)
     lines = [*_head(plan), *_constants(plan)]
     for text in texts:
         lines += ["", "", *_written(text, plan)]
@@ -413,11 +413,14 @@ def _chunks(plan):
 
 
 def _entries(plan):
-    """Return step and epoch."""
+    """Return step and epoch, without their guards and with them."""
     N, labels = plan.task.batch_size, plan.task.labels
     shape = () if labels else plan.task.graph.output.shape
     step = [
         *_guard("step", plan, "target", shape, N),
+        "return step_samples(s, x, target)",
+    ]
+    samples = [
         *(["for label in target:", _label_guard("step", "label", plan)] if labels else []),
         "s.counters[STOP] = 0",
         "return train_step(s, x, target, s.counters[HEAD : HEAD + BATCH], 0, x.shape[0])",
@@ -432,6 +435,9 @@ def _entries(plan):
             _refuse("epoch order", "order must hold indices of samples of x"),
             *_label_guard("epoch", "targets[i]", plan),
         ],
+        "return epoch_samples(s, x, targets, order)",
+    ]
+    batches = [
         "s.counters[STOP] = 0",
         "total = 0.0",
         "for first in range(0, order.size, BATCH):",
@@ -444,8 +450,10 @@ def _entries(plan):
         "return total / order.size",
     ]
     return [
+        Text("step_samples", "s, x, target", samples),
         Text("step", "s, x, target", step,
              "One step on one batch; returns its mean loss, NaN where a gradient is not finite."),
+        Text("epoch_samples", "s, x, targets, order", batches),
         Text("epoch", "s, x, targets, order", epoch,
              "One step on every batch of `order`; returns the mean loss. Stops where one of them is not finite."),
     ]  # fmt: skip
@@ -467,12 +475,18 @@ def _predict(plan):
     batch, output = (plan.variables[plan.outside("value", value.index)] for value in (graph.input, graph.output))
     load = [f"batch_copy(s, n0, n1, x, (first + n0) * INPUTS, {batch})"]
     give = [*plan.exit, f"batch_put(s, n0, n1, {output}, (first + n0) * OUTPUTS, y)"]
-    return Text("predict", "s, x, y", [
-        *_guard("predict", plan, "y", graph.output.shape),
-        "seed = 0",
-        "for first in range(0, x.shape[0], BATCH):",
-        ["N = min(BATCH, x.shape[0] - first)", *_passes(plan, _between(plan.forward, load, give), "False")],
-    ], "y = F(x), batch by batch.")  # fmt: skip
+    size = "N = min(BATCH, x.shape[0] - first)" if plan.task.batch_size > 1 else "N = 1"
+    return [
+        Text("predict_samples", "s, x, y", [
+            "seed = 0",
+            "for first in range(0, x.shape[0], BATCH):",
+            [size, *_passes(plan, _between(plan.forward, load, give), "False")],
+        ]),
+        Text("predict", "s, x, y", [
+            *_guard("predict", plan, "y", graph.output.shape),
+            "predict_samples(s, x, y)",
+        ], "y = F(x), batch by batch."),
+    ]  # fmt: skip
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

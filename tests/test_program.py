@@ -564,8 +564,10 @@ def test_blocks_do_not_depend_on_threads():
 
 def test_inlined_where_no_layer_has_much_to_do():
     assert schedule.inline(graph("dense(2)", "relu", "dense(20)"), 1)
-    assert schedule.inline(graph("dense(40)"), 1) and not schedule.inline(graph("dense(41)"), 1)
-    assert not schedule.inline(graph("dense(40)"), 2)
+    assert schedule.inline(graph("dense(40)"), 1) and not schedule.inline(graph("dense(401)"), 1)
+    assert schedule.inline(graph("dense(50)"), 8) and not schedule.inline(graph("dense(51)"), 8)
+    assert schedule.inline(graph("dense(4)"), 10) and not schedule.inline(graph("dense(5)"), 9)
+    assert [schedule.shares(graph("dense(2)"), n, False).inline for n in (1, 8, 9)] == [True, True, False]
 
 
 # The text
@@ -582,6 +584,7 @@ def identifiers(source):
 OWN = """BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS
     CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH C C_i N s n0 n1 w p q c k x y lo hi row rate steps clip
     norm share total training seed first part target targets order step epoch predict LAYOUT layout nan label train_step
+    step_samples epoch_samples predict_samples
     forward backward record cost update_chunk chunk_norm chunk_bounds gradients theta gradient sums fixed batch block
     prange range min np
     ValueError first_moment second_moment i"""

@@ -45,7 +45,8 @@ FILES: dict = {}
 for folder in ("reference", *DEVICES):
     FILES[folder] = files(folder)
 # Other algorithms for some functions.
-OTHER = {file: "conv" for file in ("winograd", "conv_by_filter", "conv_depthwise")} | {"pooling_pairs": "pooling"}
+OTHER = {file: "conv" for file in ("winograd", "conv_by_filter", "conv_depthwise")}
+OTHER |= {"pooling_pairs": "pooling", "dense_few": "dense"}
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
 # On CUDA samples are always rows.

@@ -7,6 +7,9 @@ unsigned (uintp), or Numba would test each for "counted from the end" and copy n
 from numba import prange, uintp
 
 from ..compiler.kernel import kernel
+from .tile import read
+
+SHORT = 4  # numbers of a row that kernels meet one by one. A caller has often just written them so: a vector would wait
 
 
 @kernel
@@ -22,7 +25,7 @@ def gather(source, order, first, width, batch):
 def copy(source, at, batch):
     """batch = source[at : at + batch.size], both flat."""
     for i in prange(batch.size):
-        batch[i] = source[uintp(at + i)]
+        batch[i] = read(source, at + i) if batch.size <= SHORT else source[uintp(at + i)]
 
 
 @kernel

@@ -9,6 +9,7 @@ import platform
 
 import numpy as np
 from llvmlite import binding, ir
+from llvmlite.ir import instructions
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
@@ -94,6 +95,29 @@ def pointer(typing, A):
         return builder.extract_value(args[0], 4)
 
     return types.CPointer(A.dtype)(A), generate
+
+
+class _VolatileLoad(instructions.LoadInstr):
+    def descr(self, buffer):
+        text: list[str] = []
+        super().descr(text)
+        buffer.append(text[0].replace("load", "load volatile", 1))
+
+
+def _read(A, i):
+    """A[i], from 0 on, read alone: LLVM joins no neighbours to a vector."""
+    return A[i]
+
+
+@word(_read)
+def read(typing, A, i):
+    def generate(context, builder, sig, args):
+        place = builder.gep(builder.extract_value(args[0], 4), [args[1]])
+        number = _VolatileLoad(builder.block, place)
+        builder._insert(number)
+        return number
+
+    return A.dtype(A, types.intp), generate
 
 
 def _stack_array(like, n):

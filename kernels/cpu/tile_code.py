@@ -112,21 +112,36 @@ class TileCode:
         return [self.builder.load(room) for room in rooms]
 
     def totals(self, vectors):
-        """Return the sum of each vector's numbers: neighbours of two vectors are added at once."""
-        n, number = self.kind.lanes, ir.IntType(32)
-        evens, odds = (ir.Constant(ir.VectorType(number, n), [2 * k + odd for k in range(n)]) for odd in range(2))
-        found = []
+        """Return the sum of each vector's numbers."""
+        n, found = self.kind.lanes, []
         for first in range(0, len(vectors), n):
             level = vectors[first : first + n]
-            count = len(level)
-            for _ in range(n.bit_length() - 1):
+            sums = self.sums(level)
+            found += [self.builder.extract_element(sums, ir.IntType(32)(k)) for k in range(len(level))]
+        return found
+
+    def sums(self, level):
+        """Return a vector of the sums of vectors, at most as many as it has lanes: neighbours are added two at once.
+
+        First the neighbours within 128 bits, whose shuffles are the fastest, then these parts.
+        """
+        n, part = self.kind.lanes, min(16 // self.bytes, self.kind.lanes)
+        for size, whole in ((1, part), (part, n)):
+            for _ in range((whole // size).bit_length() - 1):
+                halves = [self._every_second(odd, size, whole) for odd in range(2)]
                 pairs = [(level[k], level[min(k + 1, len(level) - 1)]) for k in range(0, len(level), 2)]
                 level = [
-                    self.builder.fadd(self.builder.shuffle_vector(a, b, evens), self.builder.shuffle_vector(a, b, odds))
-                    for a, b in pairs
+                    self.builder.fadd(*(self.builder.shuffle_vector(a, b, half) for half in halves)) for a, b in pairs
                 ]
-            found += [self.builder.extract_element(level[0], number(k)) for k in range(count)]
-        return found
+        return level[0]
+
+    def _every_second(self, odd, size, whole):
+        """Return the order of every second part, `size` numbers, of two vectors, side by side in each `whole`."""
+        n, order = self.kind.lanes, []
+        for first in range(0, n, whole):
+            one = [first + k + j for k in range(odd * size, whole, 2 * size) for j in range(size)]
+            order += [*one, *(n + k for k in one)]
+        return ir.Constant(ir.VectorType(ir.IntType(32), n), order)
 
     def spread(self, number, vector):
         """Return a vector of this type, the number in each lane."""
@@ -188,6 +203,16 @@ class TileCode:
         for k, total in enumerate(totals):
             at = self.step(self.step(place, row_stride, k // t.c), column_stride, k % t.c)
             self.builder.store(self.builder.fadd(self.builder.load(at), total), at)
+
+    def store_sums(self, place, tile, start):
+        count, number = self.kind.r, ir.IntType(32)
+        sums = self.sums([self.builder.extract_value(tile, k) for k in range(count)])
+        first = ir.Constant(ir.VectorType(number, count), list(range(count)))
+        sums, few = self.builder.shuffle_vector(sums, sums, first), ir.VectorType(self.vector.element, count)
+        if start is not None:
+            begin = self.builder.load(self.builder.bitcast(start, few.as_pointer()), align=self.bytes)
+            sums = self.builder.fadd(begin, sums)
+        self.builder.store(sums, self.builder.bitcast(place, few.as_pointer()), align=self.bytes)
 
     def fill_tile(self, place, row_stride):
         tile = ir.Constant(self.context.get_value_type(self.kind), ir.Undefined)

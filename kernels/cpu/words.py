@@ -109,6 +109,25 @@ def hsum_add(typing, C, tile):
     return types.void(C, tile), generate
 
 
+def _store_sums(C, tile, start=None):
+    """C[0, i] = the sum of row i of the tile, which is one vector wide, plus start[0, i] of another View."""
+    for i, row in enumerate(tile):
+        C[0, i] = row.sum() if start is None else start[0, i] + row.sum()
+
+
+@word(_store_sums)
+def store_sums(typing, C, tile, start=None):
+    begins = not isinstance(start, types.Omitted) and start not in (None, types.none)
+
+    def generate(context, builder, sig, args):
+        place = parts(context, builder, C, args[0]).data
+        first = parts(context, builder, start, args[2]).data if begins else None
+        TileCode(context, builder, tile).store_sums(place, args[1], first)
+        return context.get_dummy_value()
+
+    return types.void(C, tile, start if begins else types.none), generate
+
+
 def _load(A, rows, vectors, columns=None):
     """Return the tile of `rows` rows of `vectors` vectors (literals) where A, a View or Vectors, begins."""
     return np.array([_row(A, r, vectors, columns) for r in range(rows)])

@@ -1,0 +1,28 @@
+"""Compilation of functions in which all sizes are constants: loops become vectors before they are unrolled.
+
+LLVM unrolls short loops with constant counts first, and what is left are single numbers: a loop over 16 activations
+would become 16 comparisons instead of one. Here a first pass unrolls nothing, and a second one what the first has left.
+"""
+
+import llvmlite.binding as llvm
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+
+class ConstantCompiler(CompilerBase):
+    """Numba's compiler, with a library that unrolls late."""
+
+    def define_pipelines(self):
+        self.state.library = _Late(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        self.state.library.enable_object_caching()
+        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+
+
+class _Late(JITCodeLibrary):
+    def _optimize_final_module(self):
+        options = llvm.create_pipeline_tuning_options(speed_level=3)
+        options.loop_vectorization, options.slp_vectorization, options.loop_unrolling = True, False, False
+        first = llvm.create_pass_builder(self._codegen._tm, options)
+        first.getModulePassManager().run(self._final_module, first)
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)

@@ -1,0 +1,131 @@
+"""The affine layer for few samples in small networks, where kernels are compiled into the program.
+
+All sizes are constants there, so LLVM unrolls the loops. W is read once, where it lies. A group of rows meets x in
+products, vector by vector, and a tree of shuffles sums all rows of the group at once (`store_sums`), as many results as
+a vector holds: the sums are those of matrix_transposed.add_dot_products, in the same order. Rows of up to four numbers
+are written out, so that lanes are results; so are columns of backward_input.
+
+Parallel plan: one sample is one iteration.
+"""
+
+from numba import prange, uintp
+
+from ..compiler.kernel import inlined, kernel
+from .batch import SHORT
+from .dense import block_of, short_product
+from .matrix import micro_kernel, product, shares
+from .sizes import by_size
+from .tile import BYTES, lanes
+from .view import View
+from .words import ZERO, dot, store_sums, zeros
+
+
+@inlined
+def short_row(W, j, a, b, c, d, m):
+    """Return the product of row j of W, of m <= SHORT numbers, and the first m of the numbers a, b, c and d."""
+    if m == 1:
+        return W[j, 0] * a
+    if m == 2:
+        return W[j, 0] * a + W[j, 1] * b
+    if m == 3:
+        return W[j, 0] * a + W[j, 1] * b + W[j, 2] * c
+    return (W[j, 0] * a + W[j, 1] * b) + (W[j, 2] * c + W[j, 3] * d)
+
+
+def group_of_rows(rows):
+    """y (rows) = W x + b for a group of rows of W (rows, m); without a bias b is y."""
+
+    @inlined
+    def multiply(W, x, b, y, m, biased):
+        L = lanes(y)
+        tile, whole = zeros(y, rows, 1) * -1.0, m - m % L  # -0, with which LLVM knows that the first sum is a product
+        for k in range(0, whole, L):
+            tile = dot(tile, W.column(k), x.column(k))
+        if whole < m:
+            tile = dot(tile, W.column(whole), x.column(whole), m - whole)
+        if biased:
+            store_sums(y, tile, b)
+        else:
+            store_sums(y, tile)
+
+    return multiply
+
+
+SIZES = sorted({BYTES // 4, BYTES // 8, 4, 1}, reverse=True)  # as many rows as a vector of either type has numbers
+groups = by_size(group_of_rows, SIZES)
+
+
+@kernel
+def forward(x, W, b, y):
+    """y (N, n) = x (N, m) W^T + b, with W (n, m) and b (n,) or (0,)."""
+    N, m = x.shape
+    n, L = W.shape[0], lanes(x)
+    weights, samples, biases, results = View(W, m, 1), View(x, m, 1), View(b, n, 1), View(y, n, 1)
+    for i in prange(N):
+        if 1 <= m <= SHORT:
+            last = m - 1
+            first, second, third, fourth = x[i, 0], x[i, min(1, last)], x[i, min(2, last)], x[i, last]
+            for j in range(uintp(n)):
+                y[i, j] = (b[j] if b.size else 0.0) + short_row(W, j, first, second, third, fourth, m)
+            continue
+        j = 0
+        while j < n:
+            sample, place = samples.row(i), results.at(i, j)
+            j += groups(min(n - j, L), weights.row(j), sample, biases.column(j), place, m, b.size > 0)
+
+
+@inlined
+def short_column(W, k, a, b, c, d, n):
+    """Return the product of column k of W, of n <= SHORT numbers, and the first n of the numbers a, b, c and d."""
+    if n == 1:
+        return W[0, k] * a
+    if n == 2:
+        return W[0, k] * a + W[1, k] * b
+    if n == 3:
+        return W[0, k] * a + W[1, k] * b + W[2, k] * c
+    return (W[0, k] * a + W[1, k] * b) + (W[2, k] * c + W[3, k] * d)
+
+
+VECTORS = 4  # of a row of dx that are summed at once: as many as hide the latency of a sum
+four_vectors, one_vector = micro_kernel(1, VECTORS), micro_kernel(1, 1)
+
+
+@kernel
+def backward_input(W, dy, dx):
+    """dx (N, m) = dy (N, n) W: the factor (W[l+1])^T delta[l+1] of (3)."""
+    N, n = dy.shape
+    m, L = W.shape[1], lanes(dy)
+    weights, deltas, results = View(W, m, 1), View(dy, n, 1), View(dx, m, 1)
+    for i in prange(N):
+        if 1 <= n <= SHORT:
+            last = n - 1
+            first, second, third, fourth = dy[i, 0], dy[i, min(1, last)], dy[i, min(2, last)], dy[i, last]
+            for k in range(uintp(m)):
+                dx[i, k] = short_column(W, k, first, second, third, fourth, n)
+            continue
+        whole = m - m % (VECTORS * L)
+        for k in range(0, whole, VECTORS * L):
+            four_vectors(deltas.row(i), weights.column(k), results.at(i, k), n, ZERO)
+        for k in range(whole, m, L):
+            one_vector(deltas.row(i), weights.column(k), results.at(i, k), n, ZERO, m - k, m - k)
+
+
+@kernel
+def backward_weight(x, dy, dW):
+    """dW_jk = sum over the batch of delta_j a_k (5)."""
+    N, m = x.shape
+    n = dy.shape[1]
+    tall, wide, across, down = shares(n, m, lanes(x), 0)
+    for number in prange(across * down):
+        block = block_of(number, tall, wide, across, n, m)
+        if N == 1:
+            for j in range(uintp(block.top), uintp(block.top + block.rows)):
+                for k in range(uintp(block.left), uintp(block.left + block.columns)):
+                    dW[j, k] = dy[0, j] * x[0, k]
+            continue
+        dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
+        weights = View(dW, m, 1).at(block.top, block.left)
+        if m < lanes(x):
+            short_product(dY, X, weights, block, N, 0.0)
+        else:
+            product(dY, X, weights, block.rows, block.columns, N, ZERO)

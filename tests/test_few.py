@@ -1,0 +1,107 @@
+"""Few samples: the affine layer with constant sizes, and direct calls from compiled code."""
+
+import numpy as np
+import pytest
+from nnjit import registry
+from nnjit.check.races import interpreted
+from nnjit.kernels.cpu import dense, dense_few
+from nnjit.kernels.operations import operation
+from nnjit.program.direct import FIELDS, signature_of
+from numba import njit
+
+GUARD = 40  # numbers around a result, which nothing may touch
+SIZES = [(1, 1, 1), (1, 2, 4), (1, 3, 5), (2, 4, 33), (3, 5, 3), (1, 8, 16), (1, 15, 9), (1, 16, 16), (2, 17, 20),
+         (1, 32, 7), (1, 65, 50)]  # fmt: skip
+
+
+@pytest.mark.parametrize("N, m, n", SIZES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_are_exact(N, m, n, dtype, bias):
+    """Whole numbers, whose sums are exact in any order, compiled and in plain Python."""
+    rng = np.random.default_rng(N + m + n)
+    x, W, b = (rng.integers(-3, 4, shape).astype(dtype) for shape in ((N, m), (n, m), n * bias))
+    for run in (dense_few.forward, interpreted(dense_few.forward.function, range)):
+        room = np.full(N * n + 2 * GUARD, 7, dtype)
+        run(x, W, b, room[GUARD:-GUARD].reshape(N, n))
+        np.testing.assert_array_equal(room[GUARD:-GUARD].reshape(N, n), x @ W.T + (b if bias else 0))
+        assert (room[:GUARD] == 7).all() and (room[-GUARD:] == 7).all()
+
+
+@pytest.mark.parametrize("N, m, n", [*((N, n, m) for N, m, n in SIZES), (1, 150, 5), (1, 65, 9), (3, 70, 6)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_are_exact(N, m, n, dtype):
+    rng = np.random.default_rng(N + m + n)
+    x, W, dy = (rng.integers(-3, 4, shape).astype(dtype) for shape in ((N, m), (n, m), (N, n)))
+    for plain in (False, True):
+        for kernel, given, wanted in (
+            (dense_few.backward_input, (W, dy), dy @ W),
+            (dense_few.backward_weight, (x, dy), dy.T @ x),
+        ):
+            room = np.full(wanted.size + 2 * GUARD, 7, dtype)
+            run = interpreted(kernel.function, range) if plain else kernel
+            run(*given, room[GUARD:-GUARD].reshape(wanted.shape))
+            np.testing.assert_array_equal(room[GUARD:-GUARD].reshape(wanted.shape), wanted)
+            assert (room[:GUARD] == 7).all() and (room[-GUARD:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_vectors_are_summed_as_among_many_samples(dtype):
+    """One sample alone, by groups of rows, gives the bits of dense.forward."""
+    rng = np.random.default_rng(0)
+    for m, n in ((16, 16), (33, 20), (64, 64)):
+        x, W, b = (rng.standard_normal(shape).astype(dtype) for shape in ((1, m), (n, m), n))
+        found, expected = np.empty((2, 1, n), dtype)
+        dense_few.forward(x, W, b, found)
+        dense.forward(x, W, b, expected)
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_small_networks_take_the_kernel_for_few_samples():
+    forward = operation("dense.forward", few="dense_few")
+    assert forward.on("few") is dense_few.forward and forward.on("cpu") is dense.forward
+    assert operation("dense.backward_bias").on("few") is dense.backward_bias
+
+
+@njit
+def call(function, state, x, y):
+    return function(state, x, y)
+
+
+@njit
+def call_each(function, state, x, y):
+    for i in range(len(x)):
+        function(state, x[i : i + 1], y[i : i + 1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 40])
+@pytest.mark.parametrize("layers", ["dense(5) tanh dense(3)", "dense(80) relu dense(90) tanh dense(3)"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_direct_calls_give_the_bits_of_calls_from_python(layers, batch_size, dtype):
+    """The functions are predict and step, for inlined and linked programs, and for a state of more learning rates."""
+    net = registry.compose(layers.split(), input_shape=(4,), dtype=dtype)
+    x, target = (np.random.default_rng(k).standard_normal((batch_size, k)).astype(dtype) for k in (4, 3))
+    rates = [0.1, 0.01, 0.001]
+    program, other = (net.compile(loss="mse", optimizer="adam", batch_size=batch_size, rates=r) for r in (0.1, rates))
+    assert program.state.layout == other.state.layout
+    found, alone, expected = np.empty((3, batch_size, 3), dtype)
+    states = [other.new_state() for _ in range(2)]
+    for _ in range(3):
+        losses = [run(program.step, state, x, target) for run, state in zip(RUNS, states, strict=True)]
+        assert losses[0] == losses[1]
+    for a, b in zip(states[0][:-1], states[1][:-1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    call(program.predict, states[0], x, found)
+    program.predict(states[1], x, expected)
+    np.testing.assert_array_equal(found, expected)
+    call_each(program.predict, states[0], x, alone)
+    np.testing.assert_allclose(alone, expected, rtol=1e-4 if dtype == "float32" else 1e-12, atol=1e-6)
+
+
+RUNS = (call, lambda function, *arguments: function(*arguments))
+
+
+def test_a_direct_call_takes_few_numbers():
+    program = registry.compose(["dense(3)"], input_shape=(4,)).compile(loss="mse", optimizer="sgd", batch_size=1)
+    kinds = [parameter.type for parameter in program.predict.parameters]
+    assert len(signature_of("predict", kinds)) == len(FIELDS["predict"]) + 3 == 6  # and x, y, N
