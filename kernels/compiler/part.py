@@ -18,7 +18,7 @@ UNNEEDED = (InlineClosureLikes, InlineOverloads, NopythonRewrites)
 
 def is_own(function):
     """Return whether a function is nnjit's, not a plug-in's."""
-    return function.__module__.startswith("nnjit.")
+    return (function.__module__ or "").startswith("nnjit.")
 
 
 def _pipeline(state, short):
