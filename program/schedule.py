@@ -14,9 +14,9 @@ nanosecond; a fork and join costs some microseconds, and a block of samples shou
   inlined kernels and constant sizes: there calls would cost more than the arithmetic. Deeper networks would take too
   long to compile. For at most `FEW` samples predictions are inlined, too, and affine layers up to `FEW_INLINE`.
 * Samples are columns in a network whose layers have at most `NARROW` numbers and kernels for them, in batches of at
-  least `COLUMNS_FROM`; if the network could be inlined, of at least `FULL_VECTOR` and `COLUMN_WORK` multiplications. A
-  tile of at most `TILE` samples passes forward and backward through all layers. A block is whole tiles and has its
-  gradient, to which they add.
+  least `COLUMNS_FROM`; if the network could be inlined, of more than `FEW` and of `COLUMN_WORK` multiplications. A tile
+  of at most `TILE` samples passes forward and backward through all layers. A block is whole tiles and has its gradient,
+  to which they add.
 """
 
 from math import prod
@@ -37,8 +37,7 @@ FEW = 8  # samples of a batch, at most, for which layers with a kernel for few s
 FEW_INLINE = 20_000  # multiplications: 2-128-128-1 relu, one sample, takes 0.4 to 0.6 times the time of linked kernels
 INLINED_LAYERS = 8
 COLUMNS_FROM = 6  # samples of a batch: with fewer, rows of weights fill the vectors better
-FULL_VECTOR = 8  # samples from which columns can be faster than inlined kernels
-COLUMN_WORK = 600  # multiplications of a batch from which they are
+COLUMN_WORK = 600  # multiplications of a batch of more than FEW samples from which columns beat inlined kernels
 NARROW = 256  # numbers of the widest layer of a network whose samples are columns
 TILE = 96  # samples of a tile: whole vectors for every register tile
 LARGE_UPDATE = 16_384  # parameters whose update takes longer than a fork and join
@@ -148,7 +147,7 @@ def divided(graph, batch_size):
 
 def inline(graph, batch_size):
     """Tell whether kernels are compiled into the program."""
-    if batch_size >= FULL_VECTOR and operations(graph) * batch_size >= COLUMN_WORK and takes_columns(graph):
+    if batch_size > FEW and operations(graph) * batch_size >= COLUMN_WORK and takes_columns(graph):
         return False
     return len(graph.nodes) <= INLINED_LAYERS and all(
         node.layer.operations(node.x.shape) * batch_size <= most_inlined(node.layer, batch_size) for node in graph.nodes
