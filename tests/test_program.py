@@ -398,7 +398,7 @@ def test_memory_of_a_chain_does_not_grow_with_its_depth():
     """For prediction a layer's input and output are enough; training keeps the arguments of the backward pass."""
     sizes = [Program(compose(["dense(16)", "tanh"] * n, (16,)), batch_size=8).plan.layout.arena_size for n in (2, 20)]
     assert sizes[0] == sizes[1] == (4 * 16) * 8
-    for batch_size, kept in ((5, 2), (8, 1)):  # a[l] for (5), and where samples are rows delta[l] for (4) and (5)
+    for batch_size, kept in ((5, 2), (9, 1)):  # a[l] for (5), and where samples are rows delta[l] for (4) and (5)
         chains = [program_of(["dense(32)", "tanh"] * n, (32,), batch_size=batch_size) for n in (2, 3, 4)]
         size = [chain.plan.layout.arena_size for chain in chains]
         assert size[2] - size[1] == size[1] - size[0] == kept * 32 * batch_size
