@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ..errors import NnjitError, UsageError
 from ..kernels.compiler import cache
+from ..program.program import Program
 from .launch import prepare, read_config
 from .progress import reporter as new_reporter
 
@@ -60,8 +61,8 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
         network, count = trainer.network, len({binding.kernel for binding in trainer.program.plan.bindings.values()})
         reporter.compiling(0, count)
         trainer.compile()
-        applied = network._program(True, 64)  # `evaluate` and `predict` apply a saved network in batches of 64
-        functions = [trainer.program.predict, trainer.program.epoch, applied.predict]
+        applied = Program(network, batch_size=64)  # `evaluate` and `predict` apply a saved network so
+        functions: list[Any] = [trainer.program.predict, trainer.program.epoch, applied.predict]
         for function in functions:
             _ = function.dispatcher
         reporter.compiling(count, count)

@@ -389,7 +389,8 @@ class _Calls:
 
     def backward(self, regions):
         """Return the calls that compute deltas, for each region, and those of the parameters' gradients."""
-        needed, gradients = self._needs_delta(), []
+        needed = self._needs_delta()
+        gradients: list[Call] = []
         found: list[list] = [[] for _ in regions]
         for k in reversed(range(len(regions))):
             region = regions[k]
