@@ -357,8 +357,8 @@ class _Calls:
         rows, columns = self.outside(kind, index), Ref(kind, index)
         x, y = (rows, columns) if name == "of_rows" else (columns, rows)
         text = f"{self.names[y]} = {self.names[x]}, samples as {'columns' if name == 'of_rows' else 'rows'}"
-        kernel = operation(f"columns.{name}", form="matrix")
-        return self.call(f"{self.names[columns]}_{name}", f"columns_{name}", kernel, {"x": x, "y": y}, text)
+        kernel = operation("columns.transpose", form="matrix")
+        return self.call(f"{self.names[columns]}_{name}", "columns_transpose", kernel, {"x": x, "y": y}, text)
 
     def losses(self):
         """Return the calls of the loss and its gradient."""

@@ -12,21 +12,11 @@ MOST = 128  # samples of a tile, at most: kernels have memory on the stack for t
 
 
 @kernel
-def of_rows(x, y):
-    """y (features, N) = x^T, with x (N, features)."""
-    N, features = x.shape
-    for i in prange(uintp(N)):
-        for j in range(uintp(features)):
+def transpose(x, y):
+    """y = x^T: rows of samples become columns, or columns rows."""
+    for i in prange(uintp(x.shape[0])):
+        for j in range(uintp(x.shape[1])):
             y[j, i] = x[i, j]
-
-
-@kernel
-def to_rows(x, y):
-    """y (N, features) = x^T, with x (features, N)."""
-    N, features = y.shape
-    for i in prange(uintp(N)):
-        for j in range(uintp(features)):
-            y[i, j] = x[j, i]
 
 
 @kernel

@@ -3,13 +3,8 @@
 import numpy as np
 
 
-def of_rows(x, y):
-    """y (features, N) = x^T, with x (N, features)."""
-    y[...] = x.T
-
-
-def to_rows(x, y):
-    """y (N, features) = x^T, with x (features, N)."""
+def transpose(x, y):
+    """y = x^T: rows of samples become columns, or columns rows."""
     y[...] = x.T
 
 
