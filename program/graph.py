@@ -41,12 +41,15 @@ class Ref:
     """An array by its role.
 
     ("value" | "delta", value index), ("scratch" | "dscratch", (node index, name)), or ("target" | "loss", None). With
-    samples as columns there are also ("rows" | "delta rows", value index) of input and output, ("gradient", (node
-    index, name) or None) of a block's samples, and ("gradients", None), those of all blocks.
+    samples as columns there are also ("columns" | "delta columns", value index), ("gradient", (node index, name) or
+    None) of a block's samples, and ("gradients", None), those of all blocks.
     """
 
     kind: str
     key: object
+
+
+COLUMNS = {"value": "columns", "delta": "delta columns"}  # kinds of arrays where samples are columns
 
 
 def is_alias(node):

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.counters import HEAD
-from .graph import Ref, is_alias
+from .graph import COLUMNS, Ref, is_alias
 from .slots import Scratch, Slot, batch, block, columns, fixed, per_block
 
 LINE = 16  # numbers; arrays begin at multiples of it, so that vectors do not cross cache lines
@@ -89,10 +89,10 @@ class Storage(NamedTuple):
 
     def of(self, ref):
         """Return the `Ref` whose memory an array has."""
-        if ref.kind not in ("value", "delta"):
+        if ref.kind not in ("value", "delta", *COLUMNS.values()):
             return ref
         key = self.aliases[ref.key]
-        while ref.kind == "delta" and key in self.sums:
+        while ref.kind in ("delta", COLUMNS["delta"]) and key in self.sums:
             key = self.sums[key]
         return Ref(ref.kind, key)
 
@@ -113,7 +113,7 @@ def storage(graph):
 
 def shape_of(graph, ref):
     """Return the shape of an array, and whether it has one row per sample."""
-    if ref.kind in ("value", "delta", "rows", "delta rows"):
+    if ref.kind in ("value", "delta", *COLUMNS.values()):
         return graph.values[ref.key].shape, True
     if ref.kind == "loss":
         return (), True
@@ -168,17 +168,18 @@ def lifetimes(graph, order, store, shares, always, device):
         # On CUDA a formula may be fused with the call before it, which then writes the formula's result.
         early = device == "cuda" and isinstance(call.binding.kernel, Formula)
         begin, before = (time - 1, before) if early else (time, loop), loop
-        for value in call.values.values():
-            if isinstance(value, Ref) and value.kind not in ("gradient", "gradients"):
-                root = store.of(value)
-                calls[root] = (calls.get(root, begin)[0], time)
-                loops[root] = (loops[root][0] if root in loops else begin[1], loop)
-                if call.split or not shape_of(graph, root)[1]:
-                    kept.add(root)
-    if shares.blocks > 1:  # scratch memory is for one loop
+        arrays = [v for v in call.values.values() if isinstance(v, Ref) and v.kind not in ("gradient", "gradients")]
+        turns = any(value.kind in COLUMNS.values() for value in arrays)  # a tile at a time
+        for value in arrays:
+            root = store.of(value)
+            calls[root] = (calls.get(root, begin)[0], time)
+            loops[root] = (loops[root][0] if root in loops else begin[1], loop)
+            if call.split or not shape_of(graph, root)[1] or (turns and value.kind in COLUMNS):
+                kept.add(root)
+    if shares.blocks > 1 or shares.narrow:  # scratch memory is for one loop
         kept |= {root for root, (first, last) in loops.items() if first < last}
     for ref in always:
-        if ref in calls or ref.kind in ("value", "delta", "rows"):
+        if ref in calls or ref.kind in COLUMNS:
             kept.add(ref)
             loops[ref] = (0, len(order))
     return Lives(calls, loops, frozenset(kept))
@@ -192,15 +193,21 @@ class Layout(NamedTuple):
     slots : mapping
         Ref -> Slot, of arrays that have memory themselves.
     scratch : Scratch
+    tiles : Scratch or None
+        Of arrays with samples as columns.
     gradients : Scratch or None
-        A gradient for each block of samples, where these are columns.
+        A gradient for each block of samples, of the layers in which these are columns.
+    added : int
+        The first number of theta whose gradient is that of such a layer.
     arena_size, counters_size : int
         Numbers of State.arena and State.counters.
     """
 
     slots: Mapping
     scratch: Scratch
+    tiles: Scratch | None
     gradients: Scratch | None
+    added: int
     arena_size: int
     counters_size: int
 
@@ -218,17 +225,30 @@ def layout(graph, lives, batch_size, shares, labels):
     for ref, offset in found.items():
         shape, per_sample = shape_of(graph, ref)
         places[ref] = (batch if per_sample else fixed)("arena", offset, shape)
-    blocks = {ref: life for ref, life in lives.calls.items() if ref not in lives.kept}
-    width, found = pack({ref: (life, _up(prod(shape_of(graph, ref)[0]))) for ref, life in blocks.items()})
-    scratch = Scratch(size, width * (shares.tile or shares.samples), shares.samples, shares.workers)
-    for ref, offset in found.items():
-        places[ref] = (columns if shares.tile else block)(scratch, offset, shape_of(graph, ref)[0])
+    narrow, in_scratch = shares.narrow, {ref: life for ref, life in lives.calls.items() if ref not in lives.kept}
+    as_columns = {ref for ref in in_scratch if _as_columns(ref, shares.columns_from)}
+
+    def memory(refs, division, once, make):
+        width, found = pack({ref: (in_scratch[ref], _up(prod(shape_of(graph, ref)[0]))) for ref in refs})
+        scratch = Scratch(size, width * once, division.samples, division.workers)
+        places.update({ref: make(scratch, offset, shape_of(graph, ref)[0]) for ref, offset in found.items()})
+        return scratch
+
+    scratch = memory(in_scratch.keys() - as_columns, shares, shares.samples, block)
     size += scratch.size * scratch.workers
-    gradients = None
-    if shares.tile and shares.blocks > 1:
-        gradients = Scratch(size, _up(graph.size), shares.samples, shares.blocks)
+    tiles = memory(as_columns, narrow, narrow.tile, columns) if narrow else None
+    size += tiles.size * tiles.workers if tiles else 0
+    gradients, before = None, graph.nodes[: shares.columns_from]
+    added = sum(parameter.size for node in before for _, parameter in node.parameters.values())
+    if narrow and narrow.blocks > 1:
+        gradients = Scratch(size, _up(graph.size - added), narrow.samples, narrow.blocks)
         size += gradients.size * gradients.workers
-    return Layout(places, scratch, gradients, size, HEAD + 2 * batch_size)
+    return Layout(places, scratch, tiles, gradients, added, size, HEAD + 2 * batch_size)
+
+
+def _as_columns(ref, narrow):
+    """Tell whether samples are columns of an array, as in the nodes from number `narrow` on."""
+    return ref.kind in COLUMNS.values() or (ref.kind in ("scratch", "dscratch") and ref.key[0] >= narrow)
 
 
 def slot_of(graph, store, found, ref):
@@ -236,11 +256,13 @@ def slot_of(graph, store, found, ref):
     if ref.kind == "gradients":
         return fixed("arena", found.gradients.offset, (found.gradients.workers, found.gradients.size))
     if ref.kind == "gradient":
-        offset, shape = 0, (graph.size,)
+        offset, shape = found.added, (graph.size - found.added,)
         if ref.key is not None:
             offset, parameter = graph.nodes[ref.key[0]].parameters[ref.key[1]]
             shape = parameter.shape
-        return per_block(found.gradients, offset, shape) if found.gradients else fixed("gradient", offset, shape)
+        if found.gradients:
+            return per_block(found.gradients, offset - found.added, shape)
+        return fixed("gradient", offset, shape)
     root = store.of(ref)
     if root not in found.slots:
         return None

@@ -9,7 +9,7 @@ import re
 
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.operations import Operation
-from .graph import Ref, is_alias
+from .graph import COLUMNS, Ref, is_alias
 from .slots import fixed
 from .state import FAULTS
 
@@ -52,7 +52,7 @@ OWN = """
     SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LAYOUT
     np inf prange range min max float fixed batch block part ValueError s x y n0 n1 N seed training first order
     targets label total share norm row rate clip steps lo hi c k i p q w C t sums GRADIENTS TILE columns per_block
-    used last"""
+    used last TILES ADDED NARROW_BLOCKS NARROW_SAMPLES NARROW_WORKERS"""
 RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 
 
@@ -75,16 +75,22 @@ def numbers(graph):
     return found
 
 
-def variables(graph, more=(), columns=False):
+def variables(graph, narrow, more=()):
     """Map each Ref or Slot to a variable name, each name once; `more` are further (Slot, name) pairs.
 
-    With `columns`, samples are columns, but rows where they enter and leave.
+    In the nodes from number `narrow` on samples are columns, and rows where they enter and leave.
     """
-    wanted = [(Ref("value", 0), "a1"), (Ref("delta", 0), "da1"), (Ref("loss", None), "C_i")]
+    inside = {value.index for node in graph.nodes[narrow:] for value in (node.x, node.y)}
+
+    def ref(kind, value):
+        return Ref(COLUMNS[kind] if value.index in inside else kind, value.index)
+
+    wanted = [(ref("value", graph.input), "a1"), (ref("delta", graph.input), "da1"), (Ref("loss", None), "C_i")]
     wanted += [(Ref("target", None), "target"), *more]
     for index, (node, (l, is_z)) in enumerate(zip(graph.nodes, numbers(graph), strict=True)):
-        wanted.append((Ref("value", node.y.index), f"z{l}" if is_z else f"a{l}"))
-        wanted.append((Ref("delta", node.y.index), f"delta{l}" if is_z else f"da{l}"))
+        columns = index >= narrow
+        wanted.append((ref("value", node.y), f"z{l}" if is_z else f"a{l}"))
+        wanted.append((ref("delta", node.y), f"delta{l}" if is_z else f"da{l}"))
         for name, (offset, parameter) in node.parameters.items():
             wanted.append((fixed("theta", offset, parameter.shape), f"{name}{l}"))
             gradient = Ref("gradient", (index, name)) if columns else fixed("gradient", offset, parameter.shape)
@@ -95,10 +101,10 @@ def variables(graph, more=(), columns=False):
             for name in node.layer.scratch(node.x.shape):
                 wanted.append((Ref("scratch", (index, name)), f"{name}{l}"))
                 wanted.append((Ref("dscratch", (index, name)), f"d{name}{l}"))
-    if columns:
-        y, by_key = graph.output.index, dict(wanted)
-        outside = {("rows", 0): ("value", 0), ("rows", y): ("value", y), ("delta rows", y): ("delta", y)}
-        wanted += [(Ref(*rows), f"{by_key[Ref(*ref)]}_rows") for rows, ref in outside.items()]
+    if inside:
+        found = dict(wanted)
+        for value in (graph.nodes[narrow].x, graph.output):
+            wanted += [(Ref(kind, value.index), f"{found[ref(kind, value)]}_rows") for kind in COLUMNS]
         wanted += [(Ref("gradient", None), "gradient_of_block"), (Ref("gradients", None), "gradients_of_blocks")]
     names, taken = {}, set(RESERVED)
     for key, name in wanted:
@@ -107,6 +113,11 @@ def variables(graph, more=(), columns=False):
         taken.add(name)
         names[key] = name
     return names
+
+
+def name_of(names, value):
+    """Return the variable name of an activation, where it is both rows and columns that of the columns."""
+    return names.get(Ref(COLUMNS["value"], value.index)) or names[Ref("value", value.index)]
 
 
 def call_name(kind, l, attribute):

@@ -13,9 +13,9 @@ from ..kernels.compiler.elementwise import Formula
 from ..kernels.operations import operation
 from ..registry import optimizers
 from .duties import check_names
-from .graph import Graph, Ref, is_alias
+from .graph import COLUMNS, Graph, Ref, is_alias
 from .layout import Layout, Log, Storage, layout, lifetimes, log, single_use, slot_of, storage
-from .notation import call_name, equation, identifier, known_equation, numbers, variables
+from .notation import call_name, equation, identifier, known_equation, name_of, numbers, variables
 from .schedule import Shares, shares
 from .slots import Binding, Slot, batch, fixed
 
@@ -104,18 +104,36 @@ class Call(NamedTuple):
 
 
 class CallList(NamedTuple):
-    """A function of the text that is one list of calls; `split` as in `Call`."""
+    """A function of the text that is one list of calls.
+
+    Parameters
+    ----------
+    name : str
+    calls : tuple of Call
+    split : bool
+        As in `Call`.
+    columns : bool
+        Whether samples are columns: it is called tile by tile.
+    loop : int
+        The number of its loop over blocks: forward and backward pass of the last region are one.
+    """
 
     name: str
     calls: tuple[Call, ...]
     split: bool = False
+    columns: bool = False
+    loop: int = 0
 
 
 class Region(NamedTuple):
-    """Consecutive nodes that run together on blocks of samples, or one node whose kernels run on the whole batch."""
+    """Consecutive nodes that run together on blocks of samples, or one node whose kernels run on the whole batch.
+
+    In a region of `columns` samples are columns.
+    """
 
     nodes: tuple[int, ...]
     whole_batch: bool
+    columns: bool = False
 
 
 class Plan(NamedTuple):
@@ -178,10 +196,6 @@ class Plan(NamedTuple):
         return [*(call for each in self.passes for call in each.calls),
                 *self.exit, *self.clear, *self.mean_gradient, *self.chunk_norm, *self.update_chunk]  # fmt: skip
 
-    def outside(self, kind, index):
-        """Return the array of a value or a delta as it enters and leaves the program: a sample is a row."""
-        return outside(self.shares.tile > 0, kind, index)
-
     def slot(self, ref):
         """Return the Slot of an array; None if the program does not have it."""
         return slot_of(self.task.graph, self.storage, self.layout, ref)
@@ -192,37 +206,40 @@ def make_plan(task):
     graph, training = task.graph, task.loss is not None
     whole = (task.backward and not training) or task.device == "cuda"
     division = shares(graph, task.batch_size, training, whole)
-    regions = _regions(graph, division.divided)
+    regions = _regions(graph, division)
     flats = _flats(task)
-    names = variables(graph, [(slot, name) for name, slot in flats.items()], division.tile > 0)
+    names = variables(graph, division.columns_from, [(slot, name) for name, slot in flats.items()])
     functions = _function_names(regions, graph, names, alone=not task.backward or training)
     store, columns = storage(graph), log(graph)
     calls = _Calls(task, names, store, division, {name for pair in functions for name in pair})
 
     forward = [
-        CallList(name, tuple(calls.forward(region)), region.whole_batch)
-        for (name, _), region in zip(functions, regions, strict=True)
+        CallList(name, tuple(calls.forward(region)), region.whole_batch, region.columns, loop)
+        for loop, ((name, _), region) in enumerate(zip(functions, regions, strict=True))
     ]
     losses = calls.losses() if training else []
     deltas, gradients = calls.backward(regions) if task.backward else ([], [])
-    backward = []
+    backward: list[CallList] = []
     if task.backward:
         deltas[-1] = [*losses, *deltas[-1]]
         backward = [
-            CallList(name, tuple(each), region.whole_batch)
-            for (_, name), region, each in reversed([*zip(functions, regions, deltas, strict=True)])
+            CallList(name, tuple(each), region.whole_batch, region.columns, len(regions) - 1 + k)
+            for k, ((_, name), region, each) in enumerate(
+                reversed([*zip(functions, regions, deltas, strict=True)])  # the last region is one loop, both ways
+            )
         ]
-    order = _order(forward, backward, gradients)
+    sums = CallList("gradients", tuple(gradients), True, loop=2 * len(regions))
+    order = [(call, each.loop) for each in (*forward, *backward, sums) for call in each.calls]
     lives = lifetimes(graph, order, store, division, _always(task, store, calls), task.device)
     places = layout(graph, lives, task.batch_size, division, task.labels)
     calls.data()
     clear = (calls.clear(),) if training and calls.columns else ()
-    mean, norm, after = calls.update(flats, columns) if training else ((), (), ())
-    used = _used_names(calls, [*calls.exit, *clear, *(call for call, _ in order), *mean, *norm, *after])
+    mean, norm, update = calls.update(flats, columns, places.added) if training else ((), (), ())
+    used = _used_names(calls, [*calls.exit, *clear, *(call for call, _ in order), *mean, *norm, *update])
     refs = [ref for ref in used if isinstance(ref, Ref)]
     return Plan(
         task, division, columns, names, calls.bindings, flats, tuple(forward), tuple(backward),
-        CallList("gradients", tuple(gradients), True), calls.exit, clear, mean, norm, after, store, places, used,
+        sums, calls.exit, clear, mean, norm, update, store, places, used,
         frozenset(single_use(order, store, refs)),
     )  # fmt: skip
 
@@ -230,24 +247,25 @@ def make_plan(task):
 # -- the division into regions -----------------------------------------------------------------------------------------
 
 
-def _regions(graph, divided):
+def _regions(graph, division):
     """Divide a graph into regions; the last one runs on blocks.
 
-    A layer that couples the batch, or one of `divided`, is a region. If a residual begins with it, it follows a region
+    A layer that couples the batch, or a divided one, is a region. If a residual begins with it, it follows a region
     on blocks, even an empty one: there the residual's two deltas are added.
     """
     regions: list[tuple[list, bool]] = []
     starts = {node.start for node in graph.nodes if node.skip is not None}
-    for index, node in enumerate(graph.nodes):
-        whole_batch = (node.layer.couples_batch or index in divided) and node.skip is None
+    for index, node in enumerate(graph.nodes[: division.columns_from]):
+        whole_batch = (node.layer.couples_batch or index in division.divided) and node.skip is None
         if whole_batch and index in starts and (not regions or regions[-1][1]):
             regions.append(([], False))
         if whole_batch or not regions or regions[-1][1]:
             regions.append(([], whole_batch))
         regions[-1][0].append(index)
-    if not regions or regions[-1][1]:
-        regions.append(([], False))
-    return [Region(tuple(nodes), whole_batch) for nodes, whole_batch in regions]
+    found = [Region(tuple(nodes), whole_batch) for nodes, whole_batch in regions]
+    if division.narrow:
+        return [*found, Region(tuple(range(division.columns_from, len(graph.nodes))), False, True)]
+    return found if found and not found[-1].whole_batch else [*found, Region((), False)]
 
 
 def _function_names(regions, graph, names, alone):
@@ -257,9 +275,9 @@ def _function_names(regions, graph, names, alone):
     """
     if len(regions) == 1 and alone:
         return [("forward", "backward")]
-    found, taken, x = [], set(names.values()), names[Ref("value", 0)]
+    found, taken, x = [], set(names.values()), name_of(names, graph.input)
     for region in regions:
-        y = names[Ref("value", graph.nodes[region.nodes[-1]].y.index)] if region.nodes else x
+        y = name_of(names, graph.nodes[region.nodes[-1]].y) if region.nodes else x
         pair = [f"forward_{x}_to_{y}", f"backward_{y}_to_{x}" if region.nodes else f"backward_{y}"]
         for k in range(2):
             while pair[k] in taken:
@@ -273,20 +291,15 @@ def _function_names(regions, graph, names, alone):
 # -- calls -------------------------------------------------------------------------------------------------------------
 
 
-def outside(columns, kind, index):
-    """Return the Ref of a value or a delta with samples as rows, which are `columns` inside or not."""
-    return Ref({"value": "rows", "delta": "delta rows"}[kind] if columns else kind, index)
-
-
 class _Calls:
     """Makes the calls of a plan, and collects their bindings, each with a name that nothing else has."""
 
     def __init__(self, task, names, store, division, functions):
         self.task, self.graph, self.names, self.store = task, task.graph, names, store
-        self.division, self.columns = division, division.tile > 0
+        self.division, self.columns = division, division.narrow is not None
         self.bindings: dict = {}
         self._taken, self._numbers = {*names.values(), *functions}, numbers(task.graph)
-        self.exit = (self._turn("value", self.graph.output.index, "to_rows"),) if self.columns else ()
+        self.exit = (self._turn("value", self.graph.output, "to_rows"),) if self.columns else ()
 
     def call(self, name, title, kernel, values, equation="", **more):
         """Return a call of a kernel, its numbers bound; `more` as in `Call`."""
@@ -300,16 +313,20 @@ class _Calls:
         self.bindings[name] = Binding(name, title, kernel, options, self.division.parts if more.get("split") else None)
         return Call(self.bindings[name], values, equation, **more)
 
+    @staticmethod
+    def _ref(kind, value, columns):
+        return Ref(COLUMNS[kind] if columns else kind, value.index)
+
     def _of_node(self, index, attribute, suffix="", split=False):
         """Return the call of one of a node's kernels, its arguments bound by name."""
-        node = self.graph.nodes[index]
+        node, columns = self.graph.nodes[index], index >= self.division.columns_from
         shape = node.x.shape
-        kernel = (node.layer.column_kernel if self.columns else node.layer.kernel)(attribute, shape)
-        known: dict = {"x": Ref("value", node.x.index), "y": Ref("value", node.y.index)}
-        known |= {"dx": Ref("delta", node.x.index), "dy": Ref("delta", node.y.index)}
+        kernel = (node.layer.column_kernel if columns else node.layer.kernel)(attribute, shape)
+        known: dict = {"x": self._ref("value", node.x, columns), "y": self._ref("value", node.y, columns)}
+        known |= {"dx": self._ref("delta", node.x, columns), "dy": self._ref("delta", node.y, columns)}
         for name, (offset, parameter) in node.parameters.items():
             known[name] = fixed("theta", offset, parameter.shape)
-            gradient = Ref("gradient", (index, name)) if self.columns else fixed("gradient", offset, parameter.shape)
+            gradient = Ref("gradient", (index, name)) if columns else fixed("gradient", offset, parameter.shape)
             known["d" + name] = gradient
         for name, (offset, parameter) in node.buffers.items():
             known[name] = fixed("buffers", offset, parameter.shape)
@@ -332,13 +349,13 @@ class _Calls:
 
     def forward(self, region):
         """Yield the calls of a region's forward pass."""
-        if self.columns:
-            yield self._turn("value", 0, "of_rows")
+        if region.columns:
+            yield self._turn("value", self.graph.nodes[region.nodes[0]].x, "of_rows")
         for index in region.nodes:
             node = self.graph.nodes[index]
             if node.skip is not None:
-                values = {"x": Ref("value", node.x.index), "skip": Ref("value", node.skip.index)}
-                values["y"] = Ref("value", node.y.index)
+                values = {"x": node.x, "skip": node.skip, "y": node.y}
+                values = {key: self._ref("value", value, region.columns) for key, value in values.items()}
                 yield self._add(index, values, "add")
             elif not is_alias(node):
                 yield self._of_node(index, "forward", split=region.whole_batch)
@@ -349,12 +366,9 @@ class _Calls:
         kernel = self.graph.nodes[index].layer.add
         return self._node_call(index, attribute, kernel, values, f"{y} = {x} + {skip}{suffix}")
 
-    def outside(self, kind, index):
-        return outside(self.columns, kind, index)
-
-    def _turn(self, kind, index, name):
+    def _turn(self, kind, value, name):
         """Return the call that turns samples into columns, or back into rows."""
-        rows, columns = self.outside(kind, index), Ref(kind, index)
+        rows, columns = (self._ref(kind, value, as_columns) for as_columns in (False, True))
         x, y = (rows, columns) if name == "of_rows" else (columns, rows)
         text = f"{self.names[y]} = {self.names[x]}, samples as {'columns' if name == 'of_rows' else 'rows'}"
         kernel = operation("columns.transpose", form="matrix")
@@ -363,12 +377,13 @@ class _Calls:
     def losses(self):
         """Return the calls of the loss and its gradient."""
         loss, suffix = self.task.loss, "_labels" if self.task.labels else ""
-        attributes, output = ("forward", "backward"), self.graph.output.index
+        attributes, output = ("forward", "backward"), self.graph.output
         kernels = [loss.columns.get(each + suffix) if self.columns else None for each in attributes]
         turned = self.columns and None in kernels  # the loss takes rows only
         if None in kernels:
             kernels = [getattr(loss, each + suffix) for each in attributes]
-        values = {"y": outside(turned, "value", output), "dy": outside(turned, "delta", output)}
+        as_columns = self.columns and not turned
+        values = {"y": self._ref("value", output, as_columns), "dy": self._ref("delta", output, as_columns)}
         values |= {"target": Ref("target", None), "loss": Ref("loss", None), **_numbers_of(loss)}
         kind = identifier(self.task.loss_name)
         names = {k: self.names[v] for k, v in values.items() if isinstance(v, Ref)}
@@ -399,17 +414,19 @@ class _Calls:
                 if node.y.index not in needed:
                     continue
                 if node.skip is None and not is_alias(node):
-                    (found[k] if self.columns else gradients).extend(self._gradients(index, node))
+                    (found[k] if region.columns else gradients).extend(self._gradients(index, node, not region.columns))
                     if node.x.index in needed:
                         found[k].append(self._backward_input(index, node, region.whole_batch))
                 for end, other in enumerate(self.graph.nodes):  # where a residual begins, the deltas of both ways meet
                     if other.skip is not None and other.start == index and other.skip.index in needed:
                         # Two loops that are divided alike may not follow each other without a barrier.
-                        found[k - 1 if region.whole_batch else k].append(self._add_deltas(end, other))
+                        found[k - 1 if region.whole_batch else k].append(self._add_deltas(end, other, region.columns))
+            if region.columns and (value := self.graph.nodes[region.nodes[0]].x).index in needed:
+                found[k].append(self._turn("delta", value, "to_rows"))
         return found, gradients
 
-    def _add_deltas(self, end, node):
-        dx, dy = Ref("delta", node.skip.index), Ref("delta", node.y.index)
+    def _add_deltas(self, end, node, columns):
+        dx, dy = (self._ref("delta", value, columns) for value in (node.skip, node.y))
         branch = dy if self.store.is_double(node) else dx
         return self._add(end, {"x": branch, "skip": dy, "y": dx}, "backward_add", "  (3)")
 
@@ -420,13 +437,13 @@ class _Calls:
         number = "  (2)" if last and self.task.loss is not None else "  (3)"
         return self._of_node(index, "backward_input", number, split)
 
-    def _gradients(self, index, node):
+    def _gradients(self, index, node, split):
         for attribute in type(node.layer).gradients():
             arguments = getattr(node.layer, attribute).arguments
             written = [k for k in arguments if k[:1] == "d" and k[1:] in node.parameters]
             if any(node.parameters[k[1:]][1].size for k in written):
                 number = "  (4)" if written == ["db"] else "  (5)"
-                yield self._of_node(index, attribute, number, not self.columns)
+                yield self._of_node(index, attribute, number, split)
 
     def data(self):
         """Bind the kernels that bring samples into the batch and results out of it."""
@@ -438,15 +455,19 @@ class _Calls:
         values = {"gradient": Ref("gradient", None)}
         return self.call("clear_gradient", "columns_clear", operation("columns.clear"), values)
 
-    def update(self, flats, columns):
-        """Return the calls on a chunk of theta: mean, norm, and, once the norm is known, the update."""
+    def update(self, flats, columns, added):
+        """Return the calls on a chunk of theta: mean, norm, and, once the norm is known, the update.
+
+        From number `added` of theta on gradients are added from those of blocks.
+        """
         task, optimizer, p = self.task, self.task.optimizer, self.task.norm
         g, scale = flats["gradient"], operation("norm.scale")
         sums = fixed("log", columns.sums, (max(columns.chunks, 1),))
         self.names = {**self.names, sums: "sums"}
         mean = []
-        if self.columns and self.division.blocks > 1:
-            values = {"gradients": Ref("gradients", None), "count": Var("used"), "first": Var("lo"), "gradient": g}
+        if self.columns and self.division.narrow.blocks > 1:
+            values = {"gradients": Ref("gradients", None), "count": Var("used"), "gradient": g}
+            values["first"] = Var("first" if added else "lo")
             add = operation("columns.add_blocks")
             mean.append(self.call("add_gradients", "columns_add_blocks", add, values, "gradient = sum of the blocks'"))
         if task.batch_size > 1:
@@ -481,27 +502,15 @@ def _flats(task):
     return found | {name: batch("moments", k * task.graph.size, ()) for k, name in enumerate(task.optimizer.moments)}
 
 
-# -- order and names ---------------------------------------------------------------------------------------------------
-
-
-def _order(forward, backward, gradients):
-    """Return all calls before the update, each with the number of its loop over blocks.
-
-    Forward and backward pass of the last region are one loop.
-    """
-    count = len(forward)
-    order = [(call, k) for k, each in enumerate(forward) for call in each.calls]
-    order += [(call, count - 1 + k) for k, each in enumerate(backward) for call in each.calls]
-    return order + [(call, 2 * count) for call in gradients]
+# -- lives and names ---------------------------------------------------------------------------------------------------
 
 
 def _always(task, store, calls):
     """Return the arrays that live as long as the batch: input, target, losses, output and its delta."""
     output = task.graph.output.index
-    found = {calls.outside("value", 0), Ref("target", None), Ref("loss", None)}
-    found.add(store.of(calls.outside("value", output)))
-    if task.backward:
-        found.add(store.of(calls.outside("delta", output)))
+    found = {Ref("value", 0), Ref("target", None), Ref("loss", None), store.of(Ref("value", output))}
+    if task.backward and not calls.columns:
+        found.add(store.of(Ref("delta", output)))
         if task.loss is None:
             found.add(store.of(Ref("delta", 0)))
     return found
@@ -509,7 +518,7 @@ def _always(task, store, calls):
 
 def _used_names(made, calls):
     """Return array -> variable of those that the text names, in the order of their first use; `made` named them."""
-    names, x, y = made.names, made.outside("value", 0), made.outside("value", made.graph.output.index)
+    names, x, y = made.names, Ref("value", 0), Ref("value", made.graph.output.index)
     found: dict[Ref | Slot, str] = {x: names[x]}
     for call in calls:
         for value in call.values.values():

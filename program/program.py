@@ -32,7 +32,7 @@ from ..registry.options import SpecLike
 from ..registry.specs import shown
 from .assemble import assemble
 from .duties import as_dtype, check_rounded, check_training
-from .graph import Graph
+from .graph import Graph, Ref
 from .memory import aligned, need
 from .norms import check_p
 from .plan import Task, make_plan
@@ -154,10 +154,8 @@ class Program:
             # The number that a state and the functions must share: the text has the place of every array.
             self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
             output = network.graph.output.index
-            self.input = self.plan.slot(self.plan.outside("value", 0))
-            self.output = self.plan.slot(self.plan.outside("value", output))
-            self.input_gradient = self.plan.slot(self.plan.outside("delta", 0))
-            self.output_gradient = self.plan.slot(self.plan.outside("delta", output))
+            self.input, self.output = (self.plan.slot(Ref("value", index)) for index in (0, output))
+            self.input_gradient, self.output_gradient = (self.plan.slot(Ref("delta", index)) for index in (0, output))
             need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
             self.state = self.new_state(share=True)
             self.last_pass: weakref.ref | None = None  # the arena of the forward pass that is in the memory of a GPU

@@ -17,8 +17,12 @@ nanosecond; a fork and join costs some microseconds, and a block of samples shou
   least `COLUMNS_FROM`; if the network could be inlined, of more than `FEW` and of `COLUMN_WORK` multiplications. A tile
   of at most `TILE` samples passes forward and backward through all layers. A block is whole tiles and has its gradient,
   to which they add.
+* Behind other layers (convolutions, wide ones, batch normalisation) the narrow layers that end a network take samples
+  as columns if they have `NARROW_SHARE` of the multiplications and at most `TURNED` numbers come in. They have a loop
+  over blocks of their own sizes.
 """
 
+import sys
 from math import prod
 from typing import NamedTuple
 
@@ -39,10 +43,32 @@ INLINED_LAYERS = 8
 COLUMNS_FROM = 6  # samples of a batch: with fewer, rows of weights fill the vectors better
 COLUMN_WORK = 600  # multiplications of a batch of more than FEW samples from which columns beat inlined kernels
 NARROW = 256  # numbers of the widest layer of a network whose samples are columns
+NARROW_SHARE = 0.5  # of the multiplications: with less, steps gained under 2 % (docs/architecture.md, "Measured")
+TURNED = 128  # numbers of a sample that become columns: from 256 on rows were as fast
 TILE = 96  # samples of a tile: whole vectors for every register tile
 LARGE_UPDATE = 16_384  # parameters whose update takes longer than a fork and join
 COLUMN_BLOCK = 48  # least samples of a block as columns
 STEP = 16  # samples of a vector of float32, at most
+
+
+class Narrow(NamedTuple):
+    """The narrow layers that end a network, in which samples are columns.
+
+    Parameters
+    ----------
+    first : int
+        The number of the first of their nodes.
+    blocks, samples, workers : int
+        Blocks of samples, samples of a block, threads that work on blocks.
+    tile : int
+        Samples that pass through all these layers together.
+    """
+
+    first: int
+    blocks: int
+    samples: int
+    workers: int
+    tile: int
 
 
 class Shares(NamedTuple):
@@ -58,42 +84,81 @@ class Shares(NamedTuple):
         Threads that work on blocks.
     parts : int
         Parts of the loops over parameters and channels.
-    tile : int
-        Samples that pass through all layers together as columns; 0: samples are rows.
     divided : frozenset of int
         Numbers of the nodes whose own loops are divided.
     inline : bool
         Whether kernels are compiled into the program.
+    narrow : Narrow or None
+        The layers in which samples are columns.
     """
 
     blocks: int
     samples: int
     workers: int
     parts: int
-    tile: int
     divided: frozenset
     inline: bool
+    narrow: Narrow | None = None
+
+    @property
+    def columns_from(self):
+        """The number of the first node in which samples are columns; beyond all nodes if there is none."""
+        return self.narrow.first if self.narrow else sys.maxsize
 
 
 def shares(graph, batch_size, training, whole=False):
     """Return the division of a batch; with `whole` it is not divided. Without `training` few samples are inlined."""
     if whole:
-        return Shares(1, batch_size, 1, 1, 0, frozenset(), False)
+        return Shares(1, batch_size, 1, 1, frozenset(), False)
     inlined = (training or batch_size <= FEW) and inline(graph, batch_size)
-    if not inlined and batch_size >= COLUMNS_FROM and takes_columns(graph):
-        tile, samples = tiles(graph, batch_size)
-        count = -(-batch_size // samples)
-        loops = PARTS if count > 1 and graph.size >= LARGE_UPDATE else 1
-        return Shares(count, samples, min(count, config.NUMBA_NUM_THREADS), loops, tile, frozenset(), False)
     count = blocks(graph, batch_size)
-    samples, workers = -(-batch_size // count), min(count, config.NUMBA_NUM_THREADS)
     alone = frozenset(divided(graph, batch_size))
-    return Shares(count, samples, workers, parts(graph, batch_size), 0, alone, inlined)
+    found = None if inlined or batch_size < COLUMNS_FROM else narrow(graph, batch_size)
+    if found and found.first == 0:
+        loops = PARTS if found.blocks > 1 and graph.size >= LARGE_UPDATE else 1
+        return Shares(found.blocks, found.samples, found.workers, loops, frozenset(), False, found)
+    if found and max(alone, default=0) >= found.first:
+        found = None
+    samples, workers = -(-batch_size // count), min(count, config.NUMBA_NUM_THREADS)
+    return Shares(count, samples, workers, parts(graph, batch_size), alone, inlined, found)
 
 
-def takes_columns(graph):
-    """Tell whether a network is narrow, and all its kernels take samples as columns."""
-    return max(prod(value.shape) for value in graph.values) <= NARROW and all(map(_takes_columns, graph.nodes))
+def narrow(graph, batch_size):
+    """Return the narrow layers that end a network, None where columns do not pay."""
+    first = narrow_from(graph)
+    if first == len(graph.nodes) or (first and not pays(graph, first)):
+        return None
+    count, each = 1, operations(graph.nodes[first:])
+    if each * batch_size >= SHARD:
+        while count < BLOCKS and batch_size >= 2 * count * COLUMN_BLOCK:
+            count *= 2
+    samples = -(-batch_size // count)
+    number = -(-samples // TILE)
+    tile = min(-(-samples // (number * STEP)) * STEP, batch_size)
+    count = -(-batch_size // (number * tile))
+    return Narrow(first, count, number * tile, min(count, config.NUMBA_NUM_THREADS), tile)
+
+
+def narrow_from(graph):
+    """Return the number of the first of the layers that end a network and can take samples as columns.
+
+    No residual begins before them. If there are none, it is the number of the nodes.
+    """
+    first = len(graph.nodes)
+    for index in reversed(range(first)):
+        node = graph.nodes[index]
+        if max(prod(node.x.shape), prod(node.y.shape)) > NARROW or not _takes_columns(node):
+            break
+        first = index
+    while any(node.skip is not None and node.start < first for node in graph.nodes[first:]):
+        first += 1
+    return first
+
+
+def pays(graph, first):
+    """Tell whether rows become columns for the layers from number `first` on."""
+    most = operations(graph.nodes[first:]) >= NARROW_SHARE * operations(graph.nodes)
+    return most and prod(graph.nodes[first].x.shape) <= TURNED
 
 
 def _takes_columns(node):
@@ -106,35 +171,23 @@ def _takes_columns(node):
     return node.layer.alias or all(node.layer.column_kernel(name, node.x.shape) is not None for name in used)
 
 
-def tiles(graph, batch_size):
-    """Return the samples of a tile and those of a block, whole tiles."""
-    count = 1
-    if operations(graph) * batch_size >= SHARD:
-        while count < BLOCKS and batch_size >= 2 * count * COLUMN_BLOCK:
-            count *= 2
-    each = -(-batch_size // count)
-    number = -(-each // TILE)
-    tile = min(-(-each // (number * STEP)) * STEP, batch_size)
-    return tile, number * tile
-
-
-def operations(graph):
-    """Return the multiplications of one sample's forward pass."""
-    return sum(node.layer.operations(node.x.shape) for node in graph.nodes)
+def operations(nodes):
+    """Return the multiplications of one sample's forward pass through nodes."""
+    return sum(node.layer.operations(node.x.shape) for node in nodes)
 
 
 def blocks(graph, batch_size):
     """Return the number of blocks of samples that a batch is divided into."""
-    if operations(graph) * batch_size < SHARD:
+    if operations(graph.nodes) * batch_size < SHARD:
         return 1
-    samples = max(2, min(SAMPLES, BLOCK // operations(graph)))
+    samples = max(2, min(SAMPLES, BLOCK // operations(graph.nodes)))
     count = max(1, min(BLOCKS, batch_size // samples))
     return 1 << (3 * count // 4).bit_length() if count > 2 else count
 
 
 def parts(graph, batch_size):
     """Return the number of parts that loops over parameters and channels are divided into."""
-    return PARTS if operations(graph) * batch_size >= SHARD else 1
+    return PARTS if operations(graph.nodes) * batch_size >= SHARD else 1
 
 
 def divided(graph, batch_size):
@@ -147,7 +200,7 @@ def divided(graph, batch_size):
 
 def inline(graph, batch_size):
     """Tell whether kernels are compiled into the program."""
-    if batch_size > FEW and operations(graph) * batch_size >= COLUMN_WORK and takes_columns(graph):
+    if batch_size > FEW and operations(graph.nodes) * batch_size >= COLUMN_WORK and narrow_from(graph) == 0:
         return False
     return len(graph.nodes) <= INLINED_LAYERS and all(
         node.layer.operations(node.x.shape) * batch_size <= most_inlined(node.layer, batch_size) for node in graph.nodes

@@ -81,8 +81,8 @@ class Slot:
     def __str__(self):
         return self.text(self.scratch and tuple(self.scratch))
 
-    def text(self, scratch="SCRATCH"):
-        """Return the definition in the program's text, where the scratch memory has a name."""
+    def text(self, scratch):
+        """Return the definition in the program's text, where the scratch memory has this name."""
         if self.scratch is not None:
             kind = "columns" if self.columns else "block" if self.per_sample else "per_block"
             return f"{kind}({scratch}, {self.offset}, {self.shape})"

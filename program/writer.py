@@ -7,11 +7,15 @@ program has: a step, an epoch, a prediction.
 
 import sys
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import inf, prod
+from operator import attrgetter
 from textwrap import wrap
+from typing import NamedTuple
 
 from ..kernels.counters import FAULT, HEAD, ROWS, SEED, STEP, STOP
 from .graph import Ref, is_alias
+from .notation import name_of
 from .plan import Call, CallList, Var
 from .slots import Slot
 from .state import FAULTS, WRONG_STATE
@@ -95,42 +99,66 @@ def _value(value, plan):
     return value.text if isinstance(value, Var) else plan.variables[value]
 
 
-def _passes(plan, lists, training):
-    """Return a body that runs lists of calls one after the other, each in its loop.
+class Lines(NamedTuple):
+    """Lines and calls of the loop over blocks of this number; where samples are `columns`, of every tile."""
 
-    Parameters
-    ----------
-    lists : list of CallList or list
-        An inner list has lines and `CallList` that share one loop over blocks.
-    """
-    body = []
-    for each in lists:
-        if not isinstance(each, CallList):
-            lines = [_run(part, training) if isinstance(part, CallList) else part for part in each]
-            body += _blocks(plan, lines, plan.clear if training == "True" else ())
-        elif each.split and each.calls:
-            body += _parts(plan, each, training)
-        elif each.calls:
-            body += _blocks(plan, [_run(each, training)])
+    body: list
+    loop: int
+    columns: bool
+
+
+def _load(plan, body):
+    """Put lines before the forward pass, in its first loop over blocks."""
+    first = plan.forward[0]
+    return Lines(body, -1 if first.split else first.loop, first.columns)
+
+
+def _give(plan, body):
+    """Put lines after the forward pass, in its last loop."""
+    last = plan.forward[-1]  # never split
+    return Lines(body, last.loop, last.columns)
+
+
+def _passes(plan, lists, training):
+    """Return a body that runs `CallList`s and `Lines` in their order; those of one number share their loop."""
+    body: list = []
+    for _, group in groupby(lists, attrgetter("loop")):
+        first, *others = group
+        if isinstance(first, CallList) and first.split:
+            body += _parts(plan, first, training) if first.calls else []
+        else:
+            body += _blocks(plan, [first, *others], training)
     return body
 
 
-def _run(each, training):
-    return f"{each.name}(s, n0, n1, seed, {training})"
+def _blocks(plan, lists, training):
+    """Return a body that runs lists on every block of samples, tile by tile where samples are columns."""
+    lines: list = []
+    for each in lists:
+        if isinstance(each, Lines):
+            lines += each.body
+        elif each.calls:
+            lines.append(f"{each.name}(s, n0, n1, seed, {training})")
+    if not lines:
+        return []
+    division, mark = plan.shares, ""
+    if lists[0].columns:
+        division, mark = plan.shares.narrow, "NARROW_" * (plan.shares.narrow.first > 0)
+        lines = [*(plan.clear if training == "True" else ()), *_tiles(division, lines)]
+    if division.blocks == 1:
+        return ["n0, n1 = 0, N", *lines]
+    bounds = f"n0, n1 = {mark}SAMPLES * p, min({mark}SAMPLES * (p + 1), N)"
+    return [
+        f"for w in prange({mark}WORKERS):",
+        [f"for p in range(w, {mark}BLOCKS, {mark}WORKERS):", [bounds, "if n0 < n1:", lines]],
+    ]
 
 
-def _blocks(plan, lines, clear=()):
-    """Return a body that runs lines on every block of samples, or tile by tile, after the calls of `clear`."""
-    shares = plan.shares
-    whole = ["n0, n1 = 0, N"] if shares.blocks == 1 else ["n0, n1 = SAMPLES * p, min(SAMPLES * (p + 1), N)"]
-    if shares.tile:
-        tile = ["n1 = min(n0 + TILE, last)", *lines]
-        lines = [*clear, "last = n1", "for n0 in range(n0, last, TILE):", tile]
-        if shares.tile == shares.samples:
-            lines = [*clear, *tile[1:]]
-    if shares.blocks == 1:
-        return [*whole, *lines]
-    return ["for w in prange(WORKERS):", ["for p in range(w, BLOCKS, WORKERS):", [*whole, "if n0 < n1:", lines]]]
+def _tiles(narrow, body):
+    """Return a body that runs another on every tile of a block."""
+    if narrow.tile == narrow.samples:
+        return body
+    return ["last = n1", "for n0 in range(n0, last, TILE):", ["n1 = min(n0 + TILE, last)", *body]]
 
 
 def _parts(plan, each, training):
@@ -140,28 +168,20 @@ def _parts(plan, each, training):
     return ["for q in prange(PARTS):", [f"{each.name}(s, 0, N, seed, {training}, q)"]]
 
 
-def _between(lists, first, last):
-    """Put lines before and after lists of calls, in the loops that run on blocks."""
-    found = [each if each.split else ([each] if each.calls else []) for each in lists]
-    if lists[0].split:
-        found = [first, *found]
-    else:
-        found[0] = [*first, *found[0]]
-    found[-1] = [*found[-1], *last]  # the last region is never split
-    return [each for each in found if each]
-
-
 # -- the head ----------------------------------------------------------------------------------------------------------
 
 
 def _head(plan):
-    task, shares = plan.task, plan.shares
+    task, graph, shares = plan.task, plan.task.graph, plan.shares
     how = [f"{task.graph.size} parameters in {task.dtype}", f"batches of {task.batch_size}"]
     if task.loss is not None:
         specs = [task.loss.spec(), task.optimizer.spec()]
         how += [spec.replace("\\", "").replace('"', "'") for spec in specs]  # no option ends the docstring
     ways = "serial" if shares.blocks == 1 else f"{shares.blocks} blocks of {shares.samples} samples"
-    ways += f", {shares.tile} at once as columns" if shares.tile else ""
+    if narrow := shares.narrow:
+        if narrow.first:
+            ways += f"; from {graph.nodes[narrow.first].name} on {narrow.blocks} of {narrow.samples}"
+        ways += f", {narrow.tile} at once as columns"
     return [
         *_wrapped(f'"""nnjit program: {", ".join(how)}.', "", ""),
         "",
@@ -186,7 +206,7 @@ def _table(plan):
     graph = plan.task.graph
     rows = [("layer", "shape", "forward", ["backward"]), ("input", str(graph.input.shape), "a1 = x", [])]
     for index, node in enumerate(graph.nodes):
-        x, y = (plan.names[Ref("value", value.index)] for value in (node.x, node.y))
+        x, y = (name_of(plan.names, value) for value in (node.x, node.y))
         text = f"{y} = {x}, in its shape" if is_alias(node) else forward[index].equation
         rows.append((node.name, str(node.y.shape), text, backward.get(index, [])))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
@@ -227,8 +247,13 @@ def _constants(plan):
         _equal(sizes, "the largest batch; numbers of a sample"),
         _equal(ways, "blocks of samples, and who works on them; parts of other loops"),
     ]
-    if shares.tile:
-        lines.append(_equal({"TILE": shares.tile}, "samples that pass through all layers together"))
+    if narrow := shares.narrow:
+        if narrow.first and narrow.blocks > 1:
+            ways = {"BLOCKS": narrow.blocks, "SAMPLES": narrow.samples, "WORKERS": narrow.workers}
+            lines.append(_equal({f"NARROW_{name}": n for name, n in ways.items()}, "those of the narrow layers"))
+        lines.append(_equal({"TILE": narrow.tile}, "samples that pass through narrow layers together"))
+    if plan.layout.gradients and plan.layout.added:
+        lines.append(_equal({"ADDED": plan.layout.added}, "from here in theta on gradients are summed block by block"))
     if task.loss is None and task.backward:
         return lines
     places = {"STEP": STEP, "SEED": SEED, "ROWS": ROWS, "STOP": STOP, "FAULT": FAULT, "HEAD": HEAD}
@@ -286,6 +311,7 @@ def _memory(plan):
         "buffers": "Saved, not learned",
         "arena": "Activations and deltas of a batch",
         "scratch": "Activations and deltas of a block of samples, in a worker's memory: offset, size, samples, workers",
+        "tiles": "Those of a tile of samples, as columns",
         "gradients": "The gradient of a block of samples: offset, size, samples, blocks",
         "counters": "Labels of a batch",
         "log": "Norms",
@@ -296,16 +322,14 @@ def _memory(plan):
         slot = value if isinstance(value, Slot) else plan.slot(value)
         if slot is None:
             continue
-        if slot.scratch is not None and not slot.per_sample:
-            groups["gradients"].append(f"{name} = {slot.text('GRADIENTS')}")
-            continue
-        key = "scratch" if slot.scratch else "whole" if slot in plan.flats.values() else slot.flat
-        groups[key].append(f"{name} = {slot.text()}")
+        key = "whole" if slot in plan.flats.values() else slot.flat
+        if slot.scratch is not None:
+            key = "tiles" if slot.columns else "scratch" if slot.per_sample else "gradients"
+        groups[key].append(f"{name} = {slot.text(key.upper())}")
     lines = ["# Places of arrays in the state: fixed(flat array, first number, shape), batch: one row per sample."]
-    if groups["scratch"]:
-        groups["scratch"].insert(0, f"SCRATCH = {tuple(plan.layout.scratch)}")
-    if groups["gradients"]:
-        groups["gradients"].insert(0, f"GRADIENTS = {tuple(plan.layout.gradients)}")
+    for key in ("scratch", "tiles", "gradients"):
+        if groups[key]:
+            groups[key].insert(0, f"{key.upper()} = {tuple(getattr(plan.layout, key))}")
     for key, definitions in groups.items():
         if definitions:
             lines += [f"# {titles[key]}", *definitions]
@@ -322,6 +346,10 @@ def _update(plan):
     join = "np.maximum({0}, s.log[SUMS + c])" if p == inf else "{0} + s.log[SUMS + c]"
     losses = plan.slot(Ref("loss", None))
     bounds, parts = "lo, hi = chunk_bounds(c)", plan.layout.gradients is not None
+    samples = "NARROW_SAMPLES" if plan.layout.added else "SAMPLES"
+    sums: list = [f"used = (N + {samples} - 1) // {samples}", plan.mean_gradient[0]] if parts else []
+    if parts and plan.layout.added:
+        sums = ["if lo >= ADDED:", ["first = lo - ADDED", *sums]]
     return [
         Text("chunk_bounds", "c", [
             "k = 0",
@@ -332,7 +360,7 @@ def _update(plan):
         ], "The part of theta that chunk c owns."),
         Text("chunk_norm", "s, c, N", [
             bounds,
-            *(["used = (N + SAMPLES - 1) // SAMPLES", plan.mean_gradient[0]] if parts else []),
+            *sums,
             *(["if N > 1:", ["share = 1.0 / N", *plan.mean_gradient[parts:]]] if plan.mean_gradient[parts:] else []),
             *plan.chunk_norm,
         ], "The mean gradient of chunk c, and its norm.", ("lo", "hi")),
@@ -368,19 +396,17 @@ def _update(plan):
 
 def _step(plan):
     N = plan.task.batch_size
-    batch, target = (plan.variables[ref] for ref in (plan.outside("value", 0), Ref("target", None)))
+    batch, target = (plan.variables[ref] for ref in (Ref("value", 0), Ref("target", None)))
     load = [
         f"batch_gather(s, n0, n1, x, order, first + n0, INPUTS, {batch})",
         f"batch_gather(s, n0, n1, targets, order, first + n0, TARGETS, {target})",
     ]
-    last, *backward = plan.backward
-    passes = _between(plan.forward, load, [last])
     return Text("train_step", "s, x, targets, order, first, N", [
         *(["N = 1"] if N == 1 else []),  # a constant, so that there are no loops over the batch
         "steps = s.counters[STEP]",
         "seed = (s.counters[SEED] * 1000003 + steps) * 1009",
         "rate = s.rates[min(steps, s.rates.size - 1)]",
-        *_passes(plan, [*passes, *backward, plan.gradients], "True"),
+        *_passes(plan, [_load(plan, load), *plan.forward, *plan.backward, plan.gradients], "True"),
         "C = cost(s, N)",
         *_chunks(plan),
         "s.counters[STEP] = steps + 1",
@@ -472,7 +498,7 @@ def _by_hand(plan):
 
 def _predict(plan):
     graph = plan.task.graph
-    batch, output = (plan.variables[plan.outside("value", value.index)] for value in (graph.input, graph.output))
+    batch, output = (plan.variables[Ref("value", value.index)] for value in (graph.input, graph.output))
     load = [f"batch_copy(s, n0, n1, x, (first + n0) * INPUTS, {batch})"]
     give = [*plan.exit, f"batch_put(s, n0, n1, {output}, (first + n0) * OUTPUTS, y)"]
     size = "N = min(BATCH, x.shape[0] - first)" if plan.task.batch_size > 1 else "N = 1"
@@ -480,7 +506,7 @@ def _predict(plan):
         Text("predict_samples", "s, x, y", [
             "seed = 0",
             "for first in range(0, x.shape[0], BATCH):",
-            [size, *_passes(plan, _between(plan.forward, load, give), "False")],
+            [size, *_passes(plan, [_load(plan, load), *plan.forward, _give(plan, give)], "False")],
         ]),
         Text("predict", "s, x, y", [
             *_guard("predict", plan, "y", graph.output.shape),

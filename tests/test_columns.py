@@ -54,18 +54,18 @@ NARROW = "dense(9) tanh dense(5) relu dense(3)"
 OTHERS = ["dense(8)", "dropout(0.3)", "layernorm", ("residual", {"layers": ["dense(8)", "tanh"]}), "dense(3)"]
 
 
-def trained(spec, batch, samples, loss="mse", real="float64", clip=None, run="compiled", **options):
+def trained(spec, batch, samples, loss="mse", real="float64", clip=None, run="compiled", shape=(4,), **options):
     """Train for two epochs and predict; return losses, theta, the log and the predictions."""
-    net = registry.compose(spec, input_shape=(4,), seed=0, dtype=real)
+    net = registry.compose(spec, input_shape=shape, seed=0, dtype=real)
     program = Program(net, loss, "adam(lr=0.01)", batch, clip=clip, **options)
     functions = {"compiled": lambda: program, "reference": program.reference}[run]()
     rng = np.random.default_rng(1)
-    x, order = rng.standard_normal((samples, 4)).astype(real), rng.permutation(samples)
+    x, order = rng.standard_normal((samples, *shape)).astype(real), rng.permutation(samples)
     y = np.full((samples, *net.output_shape), np.nan, real)
     target = rng.integers(0, 3, samples) if program.labels else rng.standard_normal(y.shape).astype(real)
     losses = [functions.epoch(program.state, x, target, order) for _ in range(2)]
     functions.predict(program.state, x, y)
-    columns = program.plan.shares.tile > 0
+    columns = program.plan.shares.narrow is not None
     return columns, [np.array(losses), net.theta.copy(), program.state.log[:40].copy(), y]
 
 
@@ -89,9 +89,41 @@ def test_training_is_that_of_rows(batch, samples, spec, loss, monkeypatch):
         np.testing.assert_allclose(other, exact, rtol=1e-9, atol=1e-11)
 
 
-def test_bits_do_not_depend_on_threads():
+AFTER_OTHERS = {
+    "maps": ("conv(3, 3) relu maxpool(2) flatten dense(16) tanh dense(9) relu dense(3)", (1, 8, 8)),
+    "a wide layer": (f"dense(9) tanh dense({schedule.NARROW + 1}) relu dense(40) tanh dense(150) relu dense(3)", (4,)),
+    "batch normalisation": (
+        [
+            "dense(8, bias=False)",
+            "batchnorm",
+            ("residual", {"layers": ["dense(8)", "tanh"]}),
+            "dropout(0.2)",
+            "dense(3)",
+        ],
+        (4,),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_OTHERS)
+@pytest.mark.parametrize("batch, samples, loss", [(40, 70, "cross_entropy"), (1500, 2001, "huber")])
+def test_narrow_layers_after_others(name, batch, samples, loss, monkeypatch):
+    """Rows become columns once: losses, theta, norms and predictions are those of rows, to rounding."""
+    spec, shape = AFTER_OTHERS[name]
+    monkeypatch.setattr(schedule, "NARROW_SHARE", 0)
+    columns, got = trained(spec, batch, samples, loss, shape=shape)
+    assert columns
+    monkeypatch.setattr(schedule, "COLUMNS_FROM", 10**9)
+    columns, rows = trained(spec, batch, samples, loss, shape=shape)
+    assert not columns
+    for each, exact in zip(got, rows, strict=True):
+        np.testing.assert_allclose(each, exact, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("spec", [NARROW, AFTER_OTHERS["a wide layer"][0]])
+def test_bits_do_not_depend_on_threads(spec):
     def result():
-        return np.concatenate([array.ravel() for array in trained(NARROW, 4000, 9001, real="float32")[1]])
+        return np.concatenate([array.ravel() for array in trained(spec, 4000, 9001, real="float32")[1]])
 
     many, word = result(), fork._words[fork.RUNNER]
     threads = word.value
@@ -124,7 +156,10 @@ def test_which_networks_have_samples_as_columns():
     assert not columns("dense(99) relu dense(99) relu dense(3)", 5)  # too few to fill the vectors
     assert not columns(NARROW, 8) and not columns("dense(2) relu dense(3)", 30)  # tiny: inlined
     assert not columns("dense(300) relu dense(3)", 300)  # wide
-    assert not columns("dense(9) batchnorm dense(3)", 300)
+    assert not columns("dense(9) batchnorm dense(3)", 300)  # most of the work is before
+    assert columns("dense(9) batchnorm dense(9) relu dense(9) relu dense(3)", 300)
+    assert columns("conv(2, 3) flatten dense(32) relu dense(3)", 300, (1, 6, 6))
+    assert not columns("conv(4, 3) flatten dense(32) relu dense(3)", 300, (1, 8, 8))  # 144 numbers of a sample turn
     assert schedule.TILE <= MOST
 
 
