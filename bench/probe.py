@@ -82,7 +82,7 @@ class Probe:
 
         def kernel_of(binding, signature):
             kernel = binding.kernel.on(program.device) if isinstance(binding.kernel, Operation) else binding.kernel
-            return kernel.inlined(signature, real) if plan.shares.inline else kernel.compile(signature, real)[0]
+            return kernel.inlined(signature, real) if plan.shares.inline else kernel.symbol(signature, real)
 
         for binding, values in _bound(program):  # a kernel is registered before code that calls it is compiled
             kernel_of(binding, binding.signature(values, flats, real))

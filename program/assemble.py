@@ -10,11 +10,11 @@ from functools import cache as memoize
 
 from numba import njit, typeof, types
 
-from ..kernels.compiler import cache
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.constant import ConstantCompiler
 from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, NO_WRAPPERS, compiled, external, symbol
-from ..kernels.compiler.prepare import from_both_ends, heaviest_at_ends
+from ..kernels.compiler.prepare import Item, Work, helped
+from ..kernels.compiler.source import Source
 from ..kernels.operations import Operation
 from ..registry.sources import uncollected
 from .direct import KEY as DIRECT_KEY
@@ -46,28 +46,22 @@ def assemble(program):
             dispatcher = kernel.inlined(signature, real)
             used.append(dispatcher.py_func.__name__)
             return dispatcher
-        name, _ = kernel.compile(signature, real)
+        name = kernel.symbol(signature, real)
         used.append(name)
         return name
 
     # A kernel must be registered before code that calls it is loaded; first those that need no others.
     bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
     kernels = {binding: _kernel(binding, device) for binding, _ in bound}
-    by_kernel = {kernel: kernel.source.linked() for kernel in dict.fromkeys(kernels.values())}
-    needed = {binding: by_kernel[kernel] for binding, kernel in kernels.items()}
-    linked = list(dict.fromkeys(function for functions in by_kernel.values() for function in functions))
-    alone = [pair for pair in bound if not needed[pair[0]]]
-    others = {(kernels[b], signature): (b, signature) for b, signature in bound if needed[b]}  # each kernel once
-    late = heaviest_at_ends(others.values(), lambda pair: len(needed[pair[0]]))
-    with from_both_ends(linked, [] if inline else [(kernels[b], signature) for b, signature in late], real) as help:
-        found = cache.compiled
-        for binding, signature in (*alone, *late):
-            if needed[binding]:
-                for function in linked:
-                    function.register(real)
-            kernel_of(binding, signature)
-            if cache.compiled > found:
-                help()
+    if not inline:
+        absent = dict.fromkeys((kernels[b], s) for b, s in bound if not kernels[b].stored(s, real))
+        work = Work(_in_order(absent), real)
+        with helped(work):
+            while item := work.take():
+                item.compile(real)
+            work.wait()
+    for binding, signature in bound:
+        kernel_of(binding, signature)
     key = digest(program.source, *sorted(set(used)), state, inline, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
     if key not in _assembled:
         words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
@@ -78,6 +72,15 @@ def assemble(program):
 
 def _kernel(binding, device):
     return binding.kernel.on(device) if isinstance(binding.kernel, Operation) else binding.kernel
+
+
+def _in_order(kernels):
+    """Return items for all these kernels, pairs with a signature, and for what they call, which comes first."""
+    linked = {kernel: tuple(kernel.source.linked()) for kernel, _ in kernels}
+    needs = {function: tuple(Source(function).linked()) for functions in linked.values() for function in functions}
+    items = [Item(function, None, inner) for function, inner in needs.items()]
+    items += [Item(kernel, signature, linked[kernel]) for kernel, signature in kernels]
+    return sorted(items, key=lambda item: (item.signature is not None, len(item.needs)))
 
 
 def _bound(program):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -203,8 +204,9 @@ def test_a_read_only_file_system(fresh, module, monkeypatch):
     compiled = cache.compiled
     assert doubled(one) == ([2.0, 4.0, 6.0], []) and cache.compiled == compiled
     assert doubled(two) == ([3.0, 6.0, 9.0], []) and cache.compiled == compiled + 1
-    with prepare.from_both_ends([w.py_func for w in (product, pad_and_dilate, pack_taps)], [], np.float64) as help:
-        help()
+    items = [prepare.Item(word.py_func, None, ()) for word in (product, pad_and_dilate, pack_taps)]
+    with prepare.helped(prepare.Work(items, np.float64)):
+        pass
 
 
 CHANGES = {
@@ -441,33 +443,80 @@ def test_processes_that_start_at_once(tmp_path):
     assert not list(Path(tmp_path, "compiled").glob("*.tmp.*")) and len(stored(tmp_path, ".nbc")) == 2
 
 
+def items_of(words):
+    from nnjit.kernels.compiler.prepare import Item
+    from nnjit.kernels.compiler.source import Source
+
+    return [Item(word.py_func, None, tuple(Source(word.py_func).linked())) for word in words]
+
+
 def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
     """The helper finds the functions by name and leaves their code in the cache, the last one first."""
     from nnjit.kernels.compiler import prepare
     from nnjit.kernels.cpu.conv_packing import pack_taps
-    from nnjit.kernels.cpu.matrix import product
+    from nnjit.kernels.cpu.matrix import pack_a, packed_product, product
     from nnjit.kernels.cpu.padding import pad_and_dilate
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    functions = [word.py_func for word in (product, pad_and_dilate, pack_taps)]
-    with prepare.from_both_ends(functions, [], np.float64) as help:
-        help()
-        help()
+    work = prepare.Work(items_of((pack_a, pad_and_dilate, pack_taps, packed_product, product)), np.float64)
+    before = cache.compiled
+    with prepare.helped(work):
         deadline = time.monotonic() + 60
-        while not list(fresh.rglob("*pack*.nbc")) and time.monotonic() < deadline:
+        while work.left and time.monotonic() < deadline:
             time.sleep(0.05)
-    assert list(fresh.rglob("*pack*.nbc")), "the last one comes first"
+        assert work.take() is None
+        work.wait()
+    assert cache.compiled == before
+    assert {file.name[: file.name.index("_", 8)] for file in fresh.rglob("*.nbc")} >= {
+        "matrix_product",
+        "matrix_packed",
+    }
+    assert len(stored(fresh, ".nbc")) == 5, "each once, although product calls packed_product, which calls pack_a"
     monkeypatch.setattr(subprocess, "Popen", None)
-    with prepare.from_both_ends(functions[:2], [], np.float64) as help:
-        help()  # two functions are not worth a process
+    with prepare.helped(prepare.Work(work.left + items_of((pack_a, product)), np.float64)):
+        pass  # two functions are not worth a process
 
 
-def test_two_processes_meet_at_the_shortest_work():
-    from nnjit.kernels.compiler.prepare import heaviest_at_ends
+def test_work_is_taken_once_and_in_order():
+    """What the helper has is waited for only if nothing else is left; what it lets fall is there again."""
+    from nnjit.kernels.compiler.prepare import Item, Work
 
-    found = heaviest_at_ends(["aa", "dddd", "c", "eeeee", "bbb"], len)
-    assert found[-1] == "eeeee" and found[0] == "dddd" and found[2] == "c" and len(set(found)) == 5
-    assert heaviest_at_ends([], len) == []
+    class Named(Item):
+        def name(self, real):
+            return None if self.function == "mine" else self.function
+
+    a, b, c, mine = (
+        Named(*each) for each in (("a", None, ()), ("b", None, "a"), ("c", None, "b"), ("mine", None, "b"))
+    )
+    work = Work([a, b, c, mine], np.float32)
+    assert work.give() == (c, "c") and work.give() == (b, "b"), "from the end, but what it knows by name"
+    assert work.take() == a and work.left == [mine]
+    waiting = threading.Thread(target=lambda: taken.append(work.take()), daemon=True)
+    taken = []
+    waiting.start()
+    work.returned(c)
+    waiting.join(0.2)
+    assert not taken, "it needs b"
+    work.returned(b)
+    waiting.join(10)
+    assert taken == [mine] and work.take() is None and work.give() is None
+    work.wait()
+
+
+def test_a_helper_that_dies_leaves_its_work(fresh, monkeypatch):
+    from nnjit.kernels.compiler import prepare
+    from nnjit.kernels.cpu.conv_packing import pack_taps
+    from nnjit.kernels.cpu.matrix import pack_a
+    from nnjit.kernels.cpu.padding import pad_and_dilate
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(prepare, "__name__", "nnjit.no_such_module")
+    work = prepare.Work(items_of((pack_a, pad_and_dilate, pack_taps)), np.float64)
+    with prepare.helped(work):
+        time.sleep(0.5)
+        count = len(list(iter(work.take, None)))
+        work.wait()
+    assert count == 3
 
 
 def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
@@ -480,11 +529,16 @@ def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
     assert [prepare._kind(prepare._letter(kind), np.float64) for kind in kinds] == kinds
     x = np.ones(6)
     signature = tuple(map(type_of, (x, x, 0.5, True, 1, 0, 3)))
-    name = prepare._called(dropout.forward, signature)
-    command = [sys.executable, "-m", "nnjit.kernels.compiler.prepare", "float64", name]
+    name = prepare._called(dropout.forward, signature, np.float64)
+    assert prepare._called(dropout.forward, signature, np.float32) is None, "it has no letter for the other floats"
+    command = [sys.executable, "-m", "nnjit.kernels.compiler.prepare", "float64"]
     environment = os.environ | {"NNJIT_CACHE_DIR": str(fresh)}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as helper:  # it ends when its input ends
-        assert helper.wait() == 0
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as helper:  # it ends when its input ends
+        assert helper.stdout.readline() == "\n"
+        helper.stdin.write(name + "\n")
+        helper.stdin.flush()
+        assert helper.stdout.readline() == "\n"
     made = {file.name for file in fresh.rglob("*dropout_forward*.nb?")}
     assert made
     Kernel(dropout.forward.function, dropout.forward.form).compile(signature, np.float64)
@@ -508,8 +562,8 @@ def spy(command, **options):
     print(process.pid, flush=True)
     return process
 prepare.subprocess.Popen, os.cpu_count = spy, lambda: 2
-with prepare.from_both_ends([word.py_func for word in (product, pad_and_dilate, pack_taps)], [], np.float64) as help:
-    help()
+items = [prepare.Item(word.py_func, None, ()) for word in (product, pad_and_dilate, pack_taps)]
+with prepare.helped(prepare.Work(items, np.float64)):
     time.sleep(60)
 """
     environment = os.environ | {"NNJIT_CACHE_DIR": str(tmp_path)}

@@ -19,8 +19,10 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.registry import cpu_target
 
 # Part of the key of an object without a textual form; unique to this process.
 UNCACHED = f"uncached_{secrets.token_hex(8)}_"
@@ -158,9 +160,36 @@ class DiskCache(FunctionCache):
         source = self._impl.locator.get_source_stamp()
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, source)
 
+    def _index_key(self, sig, codegen):
+        return sig, codegen.magic_tuple()  # the name of the function holds a hash of its code
+
     def load_overload(self, sig, target_context):
+        return self._loaded(super().load_overload, sig, target_context)
+
+    def there(self):
+        """Return whether there is a file, perhaps a damaged one or for another processor."""
+        return os.path.exists(self._cache_file._index_path)
+
+    def load_address(self, sig):
+        """Load machine code that is called by symbol; return its address, or None if it is not there.
+
+        Numba's way takes four times as long: it reads LLVM code for callers that inline the function, too.
+        """
+        return self._loaded(self._address, sig, cpu_target.target_context.codegen())
+
+    def _address(self, sig, codegen):
+        found = self._cache_file.load(self._index_key(sig, codegen))
+        if found is None:
+            return None
+        (_, _, (code, _)), about, *_ = found
+        engine = codegen._engine
+        engine._ee.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        return engine.get_function_address(about.llvm_func_name)
+
+    def _loaded(self, load, *arguments):
         try:
-            return super().load_overload(sig, target_context)
+            return load(*arguments)
         except Exception as error:  # treat a damaged file like a missing one
             _warn(f"cannot read compiled code from {self.cache_path} ({error}); compiling again")
             with suppress(OSError):

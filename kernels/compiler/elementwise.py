@@ -86,11 +86,16 @@ class Formula(Kernel):
         definition = source.sums(definition)
         namespace |= FUNCTIONS
         formula = njit(**INLINED)(source.build(definition, definition.name, self.source.file, namespace))
-        text = self.loops(WIDEST // np.dtype(real).itemsize)
-        kernel = ast.parse(text).body[0]
-        name = f"{self.source.label}_{digest(self._key(), text, real.__name__, FUNCTIONS_KEY, LOOPS_KEY)}"
+        kernel = ast.parse(self._loops(real)).body[0]
         space = {"formula": formula, "prange": prange, "__name__": self.function.__module__}
-        return source.build(kernel, name, self.source.file, space)
+        return source.build(kernel, self.name(self.source.key(), real), self.source.file, space)
+
+    def _loops(self, real):
+        return self.loops(WIDEST // np.dtype(real).itemsize)
+
+    def name(self, key, real):
+        key = digest(key + self.text, self._loops(real), real.__name__, FUNCTIONS_KEY, LOOPS_KEY)
+        return f"{self.source.label}_{key}"
 
 
 class _WholeNumbers(ast.NodeTransformer):

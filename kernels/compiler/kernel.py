@@ -6,6 +6,7 @@ kernel is registered with LLVM under a name, and the program calls that name, so
 its kernels.
 """
 
+import ctypes
 import inspect
 import operator
 import os
@@ -38,6 +39,9 @@ OPTIONS = {"fastmath": FAST, "error_model": "numpy", "nogil": True, "_nrt": Fals
 NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 HELPER = {**OPTIONS, **NO_WRAPPERS, "pipeline_class": PartCompiler}  # called only by kernels
 INLINED = {**HELPER, "forceinline": True}
+
+elsewhere = False  # whether another process compiles `linked` functions, and this one runs none (see prepare)
+_nothing = ctypes.c_int64()  # the place of their symbols
 
 
 @intrinsic
@@ -135,16 +139,33 @@ def linked(function):
     arrays = [name for name in names if notes.get(name) is array or hasattr(notes.get(name), "argument_type")]
     text = source.Source(function)
 
+    @memoize
+    def named(real):
+        """Return the name, the signature, and the `linked` functions that this one reaches."""
+        key, inner = text.told()
+        signature = tuple(_annotated(notes.get(name), FLOATS[real]) for name in names)
+        return f"{text.label}_{digest(key, real.__name__, sorted(FAST))}", signature, inner
+
     @COMPILING
     @memoize
     def register(real):
         """Compile for an element type, or load from disk; return the symbol and the signature."""
+        name, signature, inner = named(real)
+        if elsewhere:
+            return vacant(name, is_own(function), **NO_WRAPPERS), signature
+        for each in inner:
+            each.register(real)
+        return loaded(name, signature, is_own(function), **NO_WRAPPERS) or compile(real), signature
+
+    @COMPILING
+    def compile(real):
+        """Compile for an element type; return the symbol."""
+        name, signature, inner = named(real)
+        for each in inner:
+            each.register(real)
         namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals, "_real": real, "_add": add}
-        name = f"{text.label}_{digest(text.key(), real.__name__, sorted(FAST))}"
-        text.register(real)
         plain = source.build(source.sums(source.real(text.tree(), namespace)), name, text.file, namespace)
-        signature = tuple(_annotated(notes.get(name), FLOATS[real]) for name in names)
-        return symbol(compiled(plain, signature, **NO_WRAPPERS), signature), signature
+        return symbol(compiled(plain, signature, **NO_WRAPPERS), signature)
 
     def typed(typing, given):
         kinds = dict(zip(names, given, strict=True))
@@ -165,7 +186,7 @@ def linked(function):
 
     word = intrinsic_of(names, typed)
     word.py_func, word.__doc__ = function, function.__doc__
-    function.register = register
+    function.register, function.compile = register, compile
     return word
 
 
@@ -207,10 +228,7 @@ def compiled(function, signature, **options):
     need_compiler()
     if options.get("parallel"):
         start_threads()
-    elif is_own(function):
-        options["pipeline_class"] = ShortCompiler
-    options = {**OPTIONS, **options}
-    function.__name__ += "_" + digest(sorted((k, sorted(v) if k == "fastmath" else v) for k, v in options.items()))
+    function.__name__, options = _completed(function.__name__, is_own(function), options)
     function.__module__ = __name__  # Numba imports it when loading the code; a plug-in's module may be renamed by then
     dispatcher = njit(**options)(function)
     if UNCACHED not in function.__name__:
@@ -218,6 +236,57 @@ def compiled(function, signature, **options):
     dispatcher.compile(signature)
     dispatcher.disable_compile()
     return dispatcher
+
+
+def _completed(name, own, options):
+    """Return a function's name with the hash of its options, and all options."""
+    if own and not options.get("parallel"):
+        options = {**options, "pipeline_class": ShortCompiler}
+    options = {**OPTIONS, **options}
+    return f"{name}_{digest(sorted((k, sorted(v) if k == 'fastmath' else v) for k, v in options.items()))}", options
+
+
+@COMPILING
+def loaded(name, signature, own, **options):
+    """Load a function that is called by symbol, by its name and the arguments of `compiled`.
+
+    Returns
+    -------
+    str or None
+        The registered symbol; None if its code is not on disk.
+    """
+    need_compiler()
+    name, _ = _completed(name, own, options)
+    if UNCACHED in name:
+        return None
+    address = DiskCache(_named(name)).load_address(tuple(signature))
+    if address is None:
+        return None
+    llvm.add_symbol("nnjit." + name, address)
+    return "nnjit." + name
+
+
+def vacant(name, own, **options):
+    """Register the symbol of a function, by the arguments of `loaded`, with no code: its callers must not run."""
+    name = "nnjit." + _completed(name, own, options)[0]
+    llvm.add_symbol(name, ctypes.addressof(_nothing))
+    return name
+
+
+def on_disk(name, own, **options):
+    """Return whether there may be machine code of a function on disk, by the arguments of `loaded`."""
+    name, _ = _completed(name, own, options)
+    return UNCACHED not in name and DiskCache(_named(name)).there()
+
+
+def _named(name):
+    """Return an empty function of this name, which stands for one that need not be made if its code is on disk."""
+
+    def function():
+        """Do nothing."""
+
+    function.__name__ = name
+    return function
 
 
 def need_compiler():
@@ -324,9 +393,10 @@ class Kernel:
         self.arguments = tuple(inspect.signature(function).parameters)
         self._source = None
         self._made = {}
+        self._symbols = {}  # of those that were loaded for calls by symbol only
 
     def __getstate__(self):
-        return self.__dict__ | {"_made": {}}  # machine code belongs to this process
+        return self.__dict__ | {"_made": {}, "_symbols": {}}  # machine code belongs to this process
 
     def __repr__(self):
         return f"<kernel {self.function.__module__}.{self.function.__qualname__}({', '.join(self.arguments)})>"
@@ -350,8 +420,11 @@ class Kernel:
         definition = source.sums(source.real(self.source.tree(), namespace, functions.NAMES))
         if source.partition(definition) != 1:
             raise SyntaxError(f"{self!r} must hold exactly one top-level 'for ... in prange(n)' loop")
-        name = f"{self.source.label}_{digest(self.source.key(), real.__name__, sorted(FAST), FUNCTIONS_KEY)}"
-        return source.build(definition, name, self.source.file, namespace)
+        return source.build(definition, self.name(self.source.key(), real), self.source.file, namespace)
+
+    def name(self, key, real):
+        """Return the name of the function to compile, by the hash of its source."""
+        return f"{self.source.label}_{digest(key, real.__name__, sorted(FAST), FUNCTIONS_KEY)}"
 
     def compile(self, signature, real):
         """Compile for a tuple of Numba types (without part and parts).
@@ -375,13 +448,40 @@ class Kernel:
                 self._made[signature, real] = self._make(signature, real)
         return self._made[signature, real]
 
+    def symbol(self, signature, real):
+        """Compile for a tuple of Numba types, or load from disk what calls by symbol need; return the symbol."""
+        key = tuple(signature), real
+        if key not in self._made and key not in self._symbols:
+            return self.stored(*key) or self.compile(*key)[0]
+        return self._made[key][0] if key in self._made else self._symbols[key]
+
+    @COMPILING
+    def stored(self, signature, real):
+        """Load what calls by symbol need, if it is on disk; return the symbol or None."""
+        if (signature, real) not in self._symbols and (found := self._stored(signature, real)):
+            self._symbols[signature, real] = found
+        return self._symbols.get((signature, real))
+
+    def _stored(self, signature, real):
+        key, inner = self.source.told()
+        name = f"{self.name(key, real)}_{digest(signature)}"
+        signature, own = (*signature, types.intp, types.intp), is_own(self.function)
+        if not on_disk(name, own, **self._options):
+            return None
+        for function in inner:
+            function.register(real)
+        return loaded(name, signature, own, **self._options)
+
+    @property
+    def _options(self):
+        return {"no_cfunc_wrapper": True, "pipeline_class": self.compilers[0]}
+
     def _make(self, signature, real):
         try:
             function = self.python(real)
             function.__name__ += "_" + digest(signature)
             function.__qualname__ = function.__name__
-            options = {"no_cfunc_wrapper": True, "pipeline_class": self.compilers[0]}
-            dispatcher = compiled(function, (*signature, types.intp, types.intp), **options)
+            dispatcher = compiled(function, (*signature, types.intp, types.intp), **self._options)
         except (NumbaError, SyntaxError) as error:
             name = f"{self.function.__module__}.{self.function.__qualname__}"
             raise NnjitError(f"{name} does not compile: {first_line(error)}") from None

@@ -1,72 +1,150 @@
-"""A helper process for an empty cache: it compiles half of the functions that kernels share, then half of the kernels.
+"""A helper process for an empty cache: it compiles a part of the functions that kernels share, and of the kernels.
 
-    python -m nnjit.kernels.compiler.prepare float32 nnjit.kernels.cpu.conv_by_position:correlate \\
-        nnjit.kernels.cpu.norm:scale:a1,f
+    python -m nnjit.kernels.compiler.prepare float32
 
-A signature follows each kernel: a5 is an array of five dimensions, w1 a one-dimensional array of whole numbers, t3 a
-tuple of three, i, f, b a whole number, a float and a bool.
+reads lines such as
 
-Numba compiles in one thread. Compiled code goes to the disk cache under the hash of its source, so two processes can
-work on one list from both ends and load each other's results. The helper ends with its standard input, and so with the
-process that started it, however that ends.
+    nnjit.kernels.cpu.conv_by_position:correlate
+    nnjit.kernels.cpu.norm:scale:a1,f
+
+compiles what each one names into the disk cache, and answers with an empty line. A signature follows each kernel: a5 is
+an array of five dimensions, w1 a one-dimensional array of whole numbers, t3 a tuple of three, i, f, b a whole number, a
+float and a bool.
+
+Numba compiles in one thread. Both processes take work from one list (`Work`). The helper runs nothing, so it can
+compile a kernel before the functions that it calls (`kernel.elsewhere`). It ends with its standard input, and so with
+the process that started it, however that ends.
 """
 
+import gc
 import os
+import queue
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
 from importlib import import_module
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
-from . import cache
+from . import cache, kernel
 from .kernel import FLOATS
 
 
-@contextmanager
-def from_both_ends(functions, kernels, real):
-    """Yield `help`, a function that starts a process to compile `linked` functions, last first, if there are many.
+class Item(NamedTuple):
+    """A function to compile, `linked` or a kernel for a signature.
 
-    Then the process compiles kernels, pairs of a kernel and its signature, last first too. It is killed when the block
-    ends.
+    Attributes
+    ----------
+    function : function or Kernel
+    signature : tuple or None
+    needs : tuple
+        The `linked` functions that must be there before its code is loaded.
     """
+
+    function: Any
+    signature: tuple | None
+    needs: tuple
+
+    def compile(self, real):
+        if self.signature is None:
+            self.function.register(real)
+        else:
+            self.function.symbol(self.signature, real)
+
+    def name(self, real):
+        """Return the line that names it to another process; None if it cannot be named."""
+        return _name(self.function) if self.signature is None else _called(self.function, self.signature, real)
+
+
+class Work:
+    """What is to be compiled: this process takes from the front, a helper from the end.
+
+    Items come in an order in which each follows those that it needs.
+    """
+
+    def __init__(self, items, real):
+        self.left, self.real = list(items), real
+        self._changed = threading.Condition()
+        self._away = set()  # functions that the helper compiles now
+
+    def take(self):
+        """Return the next item for this process, or None when nothing is left; wait for what it needs."""
+        with self._changed:
+            ready = (item for item in self.left if self._away.isdisjoint(item.needs))
+            item = next(ready, self.left[0] if self.left else None)
+            if item is not None:
+                self.left.remove(item)
+                self._changed.wait_for(lambda: self._away.isdisjoint(item.needs))
+            return item
+
+    def give(self):
+        """Return the next item for the helper and its name, or None when nothing is left that it knows."""
+        with self._changed:
+            for item in reversed(self.left):
+                if name := item.name(self.real):
+                    self.left.remove(item)
+                    self._away.add(item.function)
+                    return item, name
+        return None
+
+    def returned(self, item):
+        """Note that the helper has compiled an item, or that it has ended."""
+        with self._changed:
+            self._away.discard(item.function)
+            self._changed.notify_all()
+
+    def wait(self):
+        """Wait until the helper has compiled what it took."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._away)
+
+
+@contextmanager
+def helped(work):
+    """Start a process that takes its part of the work, if there is much; it is killed when the block ends."""
     process = None
-
-    def help():
-        nonlocal process
-        if process is not None or not cache.writable():  # code reaches this process by the disk
-            return
-        names = [name for name in map(_name, functions) if name]
-        after = [_called(kernel, signature) for kernel, signature in kernels]
-        if len(names) > 2 and sys.executable and (os.cpu_count() or 1) > 1:
-            command = [sys.executable, "-m", __name__, np.dtype(real).name, *reversed(names)]
-            command += [name for name in reversed(after) if name]
-            quiet = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            try:
-                process = subprocess.Popen(
-                    command, **quiet, env=os.environ | {"NNJIT_CACHE_DIR": str(cache.directory())}
-                )
-            except OSError:  # then this process compiles everything
-                process = False
-
+    if len(work.left) > 2 and cache.writable() and sys.executable and (os.cpu_count() or 1) > 1:
+        command = [sys.executable, "-m", __name__, np.dtype(work.real).name]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        environment = os.environ | {"NNJIT_CACHE_DIR": str(cache.directory())}  # code reaches this process by the disk
+        try:
+            process = subprocess.Popen(command, **pipes, env=environment)
+        except OSError:  # then this process compiles everything
+            process = None
+    if process is not None:
+        threading.Thread(target=_feed, args=(process, work), daemon=True).start()
     try:
-        yield help
+        yield
     finally:
-        if process:
+        if process is not None:
             process.kill()
             process.wait()
             process.stdin.close()
 
 
-def heaviest_at_ends(items, weight):
-    """Return items in an order for two workers that begin at its ends: they meet at the lightest ones.
-
-    The one that comes later then waits, or repeats work, for a short time only.
-    """
-    ordered = sorted(items, key=weight, reverse=True)
-    return ordered[1::2] + ordered[::2][::-1]
+def _feed(process, work):
+    """Hand one item after the other to the helper, which answers each, and first its start, with a line."""
+    item = None
+    try:
+        while process.stdout.readline():
+            if item is not None:
+                work.returned(item)
+                item = None
+            given = work.give()
+            if given is None:
+                return
+            item, name = given
+            process.stdin.write(f"{name}\n".encode())
+            process.stdin.flush()
+    except (OSError, ValueError):  # it has ended
+        pass
+    finally:
+        if item is not None:
+            work.returned(item)
+        process.stdout.close()
 
 
 def _name(function):
@@ -78,12 +156,14 @@ def _name(function):
     return None
 
 
-def _called(kernel, signature):
-    """Return the import name of a kernel and its signature for another process; None if it is not nnjit's."""
-    module = kernel.function.__module__
-    if module.startswith("nnjit.") and vars(sys.modules[module]).get(kernel.__name__) is kernel:
-        return f"{module}:{kernel.__name__}:{','.join(map(_letter, signature))}"
-    return None
+def _called(kernel, signature, real):
+    """Return the import name of a kernel and its signature for another process; None if it cannot be named."""
+    module, letters = kernel.function.__module__, [_letter(kind) for kind in signature]
+    if not module.startswith("nnjit.") or vars(sys.modules[module]).get(kernel.__name__) is not kernel:
+        return None
+    if [_kind(letter, real) for letter in letters] != list(signature):  # arrays of two types of floats
+        return None
+    return f"{module}:{kernel.__name__}:{','.join(letters)}"
 
 
 def _letter(kind):
@@ -101,23 +181,27 @@ def _kind(text, real):
     return {"t": types.UniTuple(types.intp, count), "b": types.boolean, "i": types.intp, "f": FLOATS[real]}[letter]
 
 
-def _end_with_input():
-    """End this process with its standard input, a pipe whose other end closes when the parent dies."""
-    os.read(0, 1)
+def _read(lines):
+    """Queue the lines of standard input; end this process with it, a pipe whose other end closes when the parent dies."""
+    for line in sys.stdin:
+        lines.put(line.strip())
     os._exit(1)
 
 
-def main(real, *names):
-    real = getattr(np, real)
-    for name in names:
-        module, attribute, *signature = name.split(":")
+def main(real):
+    gc.disable()
+    kernel.elsewhere = True
+    lines, real = queue.SimpleQueue(), getattr(np, real)
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    while True:
+        print(flush=True)
+        module, attribute, *signature = lines.get().split(":")
         found = getattr(import_module(module), attribute)
         if signature:
             found.compile([_kind(text, real) for text in signature[0].split(",")], real)
         else:
-            found.py_func.register(real)
+            found.py_func.compile(real)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_input, daemon=True).start()
     main(*sys.argv[1:])

@@ -45,17 +45,20 @@ class Source:
             argument.annotation = None
         return definition
 
+    def told(self):
+        """Return the hash of this source and what it uses, and the `linked` functions that it reaches, as below."""
+        seen: set = set()
+        key = cache.digest(*reached.texts(self.function, seen))
+        found = [function for function in seen - {self.function} if hasattr(function, "register")]
+        return key, sorted(found, key=lambda function: (function.__module__, function.__code__.co_firstlineno))
+
     def key(self):
         """Hash this source and, through its globals, every function, constant and helper it uses."""
-        return cache.digest(*reached.texts(self.function, set()))
+        return self.told()[0]
 
     def linked(self):
         """List the `linked` functions that this one reaches, in the order of the text."""
-        seen: set = set()
-        for _ in reached.texts(self.function, seen):
-            pass
-        found = [function for function in seen - {self.function} if hasattr(function, "register")]
-        return sorted(found, key=lambda function: (function.__module__, function.__code__.co_firstlineno))
+        return self.told()[1]
 
     def register(self, real):
         """Register the `linked` functions that this one reaches, as required before its code is loaded."""
