@@ -585,3 +585,17 @@ def alive(process):
         return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_formulas_keep_the_compiler_that_marks_their_loops():
+    from nnjit.kernels.compiler.loops import LoopCompiler
+    from nnjit.kernels.compiler.part import ShortCompiler
+    from nnjit.kernels.cpu import dropout
+    from nnjit.layers.activations import Tanh
+
+    x = np.ones(4)
+    _, formula = Tanh.forward.compile((type_of(x), type_of(x)), np.float64)
+    assert formula.targetoptions["pipeline_class"] is LoopCompiler
+    signature = tuple(map(type_of, (x, x, 0.5, True, 1, 0, 3)))
+    _, loop = dropout.forward.compile(signature, np.float64)
+    assert loop.targetoptions["pipeline_class"] is ShortCompiler

@@ -240,7 +240,7 @@ def compiled(function, signature, **options):
 
 def _completed(name, own, options):
     """Return a function's name with the hash of its options, and all options."""
-    if own and not options.get("parallel"):
+    if own and not options.get("parallel") and options.get("pipeline_class", Compiler) is Compiler:
         options = {**options, "pipeline_class": ShortCompiler}
     options = {**OPTIONS, **options}
     return f"{name}_{digest(sorted((k, sorted(v) if k == 'fastmath' else v) for k, v in options.items()))}", options

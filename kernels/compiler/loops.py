@@ -8,9 +8,9 @@ import re
 
 import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase
 
-from .part import PartCompiler, _Part
+from .part import PartCompiler, _Part, is_own, pipeline
 
 LABEL = re.compile(r'"?([^"\s]+)"?:')
 TARGET = re.compile(r'label %"?([^",\s]+)"?')
@@ -59,7 +59,7 @@ class LoopCompiler(CompilerBase):
     def define_pipelines(self):
         self.state.library = _Loops(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         self.state.library.enable_object_caching()
-        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+        return [pipeline(self.state, short=is_own(self.state.func_id.func))]
 
 
 class LoopPartCompiler(PartCompiler):

@@ -21,7 +21,7 @@ def is_own(function):
     return (function.__module__ or "").startswith("nnjit.")
 
 
-def _pipeline(state, short):
+def pipeline(state, short):
     """Return Numba's passes in nopython mode, a `short` list without those that nnjit's functions do not need."""
     made = DefaultPassBuilder.define_nopython_pipeline(state)
     if not short:
@@ -36,7 +36,7 @@ class ShortCompiler(CompilerBase):
     """Numba's compiler with the short list of passes, for nnjit's kernels and programs."""
 
     def define_pipelines(self):
-        return [_pipeline(self.state, short=True)]
+        return [pipeline(self.state, short=True)]
 
 
 class PartCompiler(CompilerBase):
@@ -44,7 +44,7 @@ class PartCompiler(CompilerBase):
 
     def define_pipelines(self):
         self.state.library = _Part(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
-        return [_pipeline(self.state, short=is_own(self.state.func_id.func))]
+        return [pipeline(self.state, short=is_own(self.state.func_id.func))]
 
 
 class _NoEngine:

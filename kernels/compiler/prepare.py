@@ -182,7 +182,7 @@ def _kind(text, real):
 
 
 def _read(lines):
-    """Queue the lines of standard input; end this process with it, a pipe whose other end closes when the parent dies."""
+    """Queue the lines of standard input, a pipe whose other end closes when the parent dies; then end this process."""
     for line in sys.stdin:
         lines.put(line.strip())
     os._exit(1)
