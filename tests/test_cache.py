@@ -595,7 +595,7 @@ def test_formulas_keep_the_compiler_that_marks_their_loops():
 
     x = np.ones(4)
     _, formula = Tanh.forward.compile((type_of(x), type_of(x)), np.float64)
-    assert formula.targetoptions["pipeline_class"] is LoopCompiler
+    assert formula._compiler.pipeline_class is LoopCompiler
     signature = tuple(map(type_of, (x, x, 0.5, True, 1, 0, 3)))
     _, loop = dropout.forward.compile(signature, np.float64)
-    assert loop.targetoptions["pipeline_class"] is ShortCompiler
+    assert loop._compiler.pipeline_class is ShortCompiler

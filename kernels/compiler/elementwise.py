@@ -95,7 +95,7 @@ class Formula(Kernel):
 
     def name(self, key, real):
         key = digest(key + self.text, self._loops(real), real.__name__, FUNCTIONS_KEY, LOOPS_KEY)
-        return f"{self.source.label}_{key}"
+        return f"{source.label(self.function)}_{key}"
 
 
 class _WholeNumbers(ast.NodeTransformer):

@@ -405,6 +405,7 @@ class Kernel:
     def source(self):
         if self._source is None:
             made = source.Source(self.function)
+            _ = made.text
             if place := reached.raising(self.function):
                 raise SpecError(
                     f"{self!r} has a raise or an assert ({place}), but a kernel cannot raise: check options in the"
@@ -424,7 +425,7 @@ class Kernel:
 
     def name(self, key, real):
         """Return the name of the function to compile, by the hash of its source."""
-        return f"{self.source.label}_{digest(key, real.__name__, sorted(FAST), FUNCTIONS_KEY)}"
+        return f"{source.label(self.function)}_{digest(key, real.__name__, sorted(FAST), FUNCTIONS_KEY)}"
 
     def compile(self, signature, real):
         """Compile for a tuple of Numba types (without part and parts).
@@ -463,7 +464,7 @@ class Kernel:
         return self._symbols.get((signature, real))
 
     def _stored(self, signature, real):
-        key, inner = self.source.told()
+        key, inner = source.Source(self.function).told()  # unchecked: what is on disk has been checked
         name = f"{self.name(key, real)}_{digest(signature)}"
         signature, own = (*signature, types.intp, types.intp), is_own(self.function)
         if not on_disk(name, own, **self._options):

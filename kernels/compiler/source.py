@@ -26,14 +26,15 @@ class Source:
 
     def __init__(self, function):
         self.function = function
-        lines, self.first_line = reached.written(function)
+        self.label = label(function)
+
+    def __getattr__(self, name):  # the text is read at its first use: code on disk is found without it
+        if name not in ("text", "first_line", "file"):
+            raise AttributeError(name)
+        lines, self.first_line = reached.written(self.function)
         self.text = textwrap.dedent("".join(lines))
-        self.file = inspect.getsourcefile(function) or "<nnjit>"
-        self.label = (
-            function.__module__.rpartition(".")[2]
-            + "_"
-            + function.__qualname__.replace("<locals>.", "").replace(".", "_")
-        )
+        self.file = inspect.getsourcefile(self.function) or "<nnjit>"
+        return self.__dict__[name]
 
     def tree(self):
         """Parse the function definition to a new tree, without decorators."""
@@ -64,6 +65,12 @@ class Source:
         """Register the `linked` functions that this one reaches, as required before its code is loaded."""
         for function in self.linked():
             function.register(real)
+
+
+def label(function):
+    """Return the first part of a compiled function's name."""
+    name = function.__qualname__.replace("<locals>.", "").replace(".", "_")
+    return f"{function.__module__.rpartition('.')[2]}_{name}"
 
 
 class _Real(ast.NodeTransformer):
