@@ -24,8 +24,8 @@ PLUGINS: dict[str, str] = {}
 def uncollected() -> Iterator[None]:
     """Pause the garbage collector, which would look at the many lasting objects of Numba again and again.
 
-    A first prediction takes 0.54 s instead of 0.58 s (2026-11, AMD EPYC, minima of 10 turns). What was made meanwhile
-    counts as old afterwards, or the collector would look at all of it at once.
+    A first prediction takes 0.54 s instead of 0.58 s (2026-11, AMD EPYC, minima of 10 turns). Objects made
+    meanwhile count as old afterwards, or the collector would look at all of them at once.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -60,7 +60,7 @@ class Item(NamedTuple):
 
 
 class Work:
-    """What is to be compiled: this process takes from the front, a helper from the end.
+    """A list of functions to compile: this process takes from the front, a helper from the end.
 
     Items come in an order in which each follows those that it needs.
     """
