@@ -478,7 +478,7 @@ def test_a_second_process_compiles_from_the_other_end(fresh, monkeypatch):
 
 
 def test_work_is_taken_once_and_in_order():
-    """What the helper has is waited for only if nothing else is left; what it lets fall is there again."""
+    """The process waits for the helper only if nothing else is left."""
     from nnjit.kernels.compiler.prepare import Item, Work
 
     class Named(Item):
