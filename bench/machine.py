@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from ..kernels.cpu.tile import BYTES, MR
+from ..kernels.cpu.tile import BYTES, MR, cpu_features
 from ..kernels.cpu.view import View
 from ..kernels.cpu.words import outer, store, zeros
 
@@ -58,11 +58,11 @@ def bandwidth(threads=None):
 
 
 def processor():
-    """Describe the processor: its name, the number of cores available to this process, and its vector unit."""
+    """Describe the processor: its name, the number of cores available to this process, and the vectors in use."""
     import llvmlite.binding as llvm
 
-    features = llvm.get_host_cpu_features()
-    simd = next((name for key, name in VECTORS.items() if features.get(key)), "no vector unit known")
+    features = cpu_features()
+    simd = next((name for key, name in VECTORS.items() if key in features), "no vector unit known")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_model() or llvm.get_host_cpu_name()}, {cores} core{'s' * (cores != 1)}, {simd}"
 

@@ -1,4 +1,4 @@
-"""nnjit against its peers: `python benchmarks/compare.py [--only PATTERN ...] [--peers NAME,...] [--pairs 11]`.
+"""nnjit against its peers: `python benchmarks/compare.py [--only PATTERN ...] [--peers NAME,...] [--cpu avx2]`.
 
 Every peer runs in a separate process. Each work begins with the same parameters and data; one checked run of each side
 must agree with the NumPy reference kernels before anything is timed; then both take turns, while the other is idle.
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import held
 import memory
 import numpy as np
 import report
@@ -28,8 +29,8 @@ RESTART = ("torch.compile",)  # peers with a new process for every work, because
 class Bench:
     """Processes, and the rows measured so far."""
 
-    def __init__(self, peers, count, folder, images=None):
-        self.peers, self.count, self.folder, self.images = peers, count, Path(folder), images
+    def __init__(self, peers, count, folder, images=None, cpu=None):
+        self.peers, self.count, self.folder, self.images, self.cpu = peers, count, Path(folder), images, cpu
         self.children, self.versions, self.rows, self.ceilings = {}, {}, [], {}
 
     def child(self, name):
@@ -116,6 +117,7 @@ class Bench:
         return {
             "date": datetime.date.today().isoformat(),
             "processor": self.ceilings.get("processor"),
+            "held": held.sentence(self.cpu) if self.cpu else "",
             "system": platform.system(),
             "python": platform.python_version(),
             "versions": self.versions,
@@ -131,6 +133,7 @@ def main(arguments=None):
     parser.add_argument("--pairs", type=int, default=11, help="pairs of turns; default: %(default)s")
     parser.add_argument("--images", metavar="FOLDER", help="MNIST for rows of its shape; without it random images")
     parser.add_argument("--output", default=Path(__file__).with_name("results"), type=Path, metavar="FOLDER")
+    parser.add_argument("--cpu", choices=sorted(held.SWITCHES), help="hold all sides to this kind")
     parser.add_argument("--list", action="store_true", help="print the rows' names and stop")
     options = parser.parse_args(arguments)
     chosen = works.chosen(options.only)
@@ -138,7 +141,10 @@ def main(arguments=None):
         print("\n".join(f"{w.group}: {w.name}" for w in (chosen or works.WORKS)))
         return 0 if chosen else f"no row matches {' '.join(options.only)}; the rows are listed above"
     peers = [name for name in options.peers.split(",") if name]
-    bench = Bench(peers, options.pairs, options.output, options.images)
+    if options.cpu:
+        peers = [name for name in peers if name in held.SWITCHES[options.cpu]]
+        os.environ.update(held.environment(options.cpu))  # for all child processes
+    bench = Bench(peers, options.pairs, options.output, options.images, options.cpu)
     try:
         bench.run(chosen)
     finally:

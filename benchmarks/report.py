@@ -167,6 +167,7 @@ def _about(machine):
             f" ({peak['one'] / 1e9:.0f} with one thread), {flow['all'] / 1e9:.1f} GB/s of triad"
             f" ({flow['one'] / 1e9:.1f} with one thread)."
         )
+    lines += [machine["held"]] if machine.get("held") else []
     versions = "; ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return [
         *lines, f"Python {machine['python']}; {versions}.", "",

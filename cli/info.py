@@ -42,9 +42,10 @@ def versions():
     import llvmlite.binding as llvm
 
     from .. import __version__
+    from ..kernels.cpu.tile import cpu_features
 
-    features = llvm.get_host_cpu_features()
-    simd = ", ".join(f for f in SIMD if features.get(f)) or "no vector unit"
+    features = cpu_features()
+    simd = ", ".join(f for f in SIMD if f in features) or "no vector unit"
     return [
         ("nnjit", __version__),
         ("python", f"{platform.python_version()} ({sys.executable})"),

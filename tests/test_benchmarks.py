@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 if ROOT.is_dir():
     import child as child_module
     import compare
+    import held
     import measure
     import narrow
     import report
@@ -422,6 +423,30 @@ def test_the_command_names_what_it_knows():
     ]  # fmt: skip
     none = run("--only", "no such row")
     assert none.returncode == 1 and "no row matches no such row" in none.stderr
+
+
+def test_a_machine_is_held_to_narrower_vectors(tmp_path, monkeypatch):
+    """nnjit's tiles and code follow, every peer has its switch, others are left out, and the report says so."""
+    show = "from nnjit.bench.machine import processor as p; from nnjit.kernels.cpu import tile; print(tile.BYTES, p())"
+    environment = {**os.environ, **held.environment("avx2")}
+    ran = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, env=environment, check=True)
+    assert int(ran.stdout.split()[0]) <= 32 and "AVX-512" not in ran.stdout
+    assert "+avx512f" not in environment["NUMBA_CPU_FEATURES"]
+    for name, value in held.environment("avx2").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(compare.Bench, "run", lambda bench, chosen: found.append((bench.peers, bench.machine())))
+    found = []
+    compare.main(["--cpu", "avx2", "--output", str(tmp_path)])
+    ((peers, machine),) = found
+    assert set(works.PEERS) - set(peers) == {"onnx"}
+    assert "all held to AVX2" in report.markdown([row(1, {})], MACHINE | {"held": machine["held"]})
+
+
+@compiler
+def test_c_is_held_by_its_flags(tmp_path, brief, monkeypatch):
+    monkeypatch.setenv("CFLAGS", "-no-such-flag")
+    found = bench(tmp_path, Work("loop", "test", "feedback", **TINY, peers=("c",), against=("c",)), "c")
+    assert "the compiler refused" in found["peers"]["c"]["error"] and "no-such-flag" in found["peers"]["c"]["error"]
 
 
 # -- the sweep --------------------------------------------------------------------------------------------------------

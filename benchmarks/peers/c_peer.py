@@ -5,6 +5,7 @@ gradient descent. The loop around them is in C too, as a user's would be.
 """
 
 import ctypes
+import os
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +15,7 @@ import numpy as np
 from nnjit import registry
 from peers.unit import CALLS, CHECKED, FEEDBACK, Absent, Unit
 
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC", *os.environ.get("CFLAGS", "").split())
 TYPES = {"float32": ("float", "f"), "float64": ("double", "")}  # the C type, and the suffix of functions in math.h
 VALUES = {"relu": "{z} > 0 ? {z} : 0", "tanh": "tanh{f}({z})", "sigmoid": "1 / (1 + exp{f}(-{z}))"}
 SLOPES = {"relu": "{a} > 0", "tanh": "1 - {a} * {a}", "sigmoid": "{a} * (1 - {a})"}  # by the value
@@ -30,7 +31,7 @@ def compiler():
 
 def version():
     first = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    return f"{first}, {' '.join(FLAGS[:3])}"
+    return f"{first}, {' '.join(FLAGS[:3] + FLAGS[5:])}"
 
 
 def prepare(work, rows, arrays):

@@ -10,16 +10,24 @@ import platform
 import numpy as np
 from llvmlite import binding, ir
 from llvmlite.ir import instructions
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, register_model
 
 
+def cpu_features():
+    """Set of the CPU features that Numba compiles for, by LLVM's names: the host's unless the user names others."""
+    if config.CPU_FEATURES is not None:
+        return {name.removeprefix("+") for name in config.CPU_FEATURES.split(",") if not name.startswith("-")}
+    found = {name for name, there in binding.get_host_cpu_features().items() if there}
+    return found if config.ENABLE_AVX else {name for name in found if not name.startswith("avx")}
+
+
 def vector_bytes():
     """Bytes of a vector register: 64 with AVX-512, 32 with AVX, 16 elsewhere (SSE2, NEON)."""
-    features = binding.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+    features = cpu_features()
+    return 64 if "avx512f" in features else 32 if "avx" in features else 16
 
 
 BYTES = vector_bytes()
