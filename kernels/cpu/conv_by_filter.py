@@ -46,7 +46,7 @@ from .conv_terms import (
     window,
 )
 from .padding import fold, pad_and_dilate
-from .tile import BYTES, lanes, numbers, stack_array
+from .tile import BYTES, REGISTERS, lanes, numbers, stack_array
 from .view import Images, View
 
 TERMS_FROM = 64  # terms that make transposing results pay
@@ -55,10 +55,12 @@ TERMS_FROM = 64  # terms that make transposing results pay
 def suits(results, terms, width=0, stride=2):
     """Return whether these kernels suit `results` filters (or maps) of a group, each a sum of `terms`.
 
-    At stride 1 they do only if two vectors are full, or if rows of `width` positions would fill theirs badly.
+    At stride 1 they do only if two vectors are full, or if rows of `width` positions would fill theirs badly. With 32
+    registers one full vector does, too, unless rows fill pairs of vectors.
     """
     L = BYTES // 4  # numbers of float32 in a vector
-    full = 2 * results >= 3 * L or 4 * width < 3 * ((width + L - 1) // L * L)
+    full = 2 * results >= 3 * L or (REGISTERS == 32 and results == L and width % (2 * L) > 0)
+    full = full or 4 * width < 3 * ((width + L - 1) // L * L)
     enough = results >= 8 and 4 * results >= 3 * L and terms <= TERMS
     return enough and (stride > 1 or (full and terms >= TERMS_FROM))
 

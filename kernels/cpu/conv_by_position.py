@@ -25,7 +25,7 @@ from .conv_packing import ROOM, Panel, pack_taps, packing_pays, panel_shape
 from .conv_terms import ALL_LIVE, LiveRows, Size, Steps, images, live_taps, pack_weights, size_of, volume
 from .matrix import product
 from .sizes import by_size
-from .tile import REGISTERS, lanes, numbers, stack_array
+from .tile import MASKS, REGISTERS, lanes, numbers, stack_array
 from .view import Images, Vectors, View
 from .words import ADD, BIAS, ZERO, fill, load, outer, store, zeros
 
@@ -74,20 +74,27 @@ def rectangle_of_tiles(R, C):
     """R filters at all positions of a rectangle, in tiles of C vectors below each other, or one.
 
     Unless Y is added to, the last vector of a row and the last rows of a column may begin earlier than they need: some
-    positions are computed twice.
+    positions are computed twice. With masks rows of less than a vector make tiles, too, and the rows that are left go
+    alone from R = 4 on: so many sums at once hide the latency of an addition.
     """
     many, one = micro_kernel(R, C), micro_kernel(R, 1)
+    overlaps = not MASKS or R < 4
 
     @inlined
     def rectangle(terms, X, b, Y, start, rows, columns):
         L = lanes(Y)
         for v in range((columns + L - 1) // L):
             o = columns - L if start != ADD and v * L > columns - L >= 0 else v * L
-            tiled = 0 if columns - o < L else rows if start != ADD and rows >= C else rows - rows % C
+            tiled = rows if overlaps and start != ADD and rows >= C else rows - rows % C
+            if columns - o < L and not MASKS:
+                tiled = 0
             Z = Vectors(Y, Y.row_stride, Y.vector_stride, o)
             for i in range(0, tiled, C):
                 r = min(i, rows - C)
-                many(terms, X.at(o, r), b, Z.column(r), start)
+                if MASKS:
+                    many(terms, X.at(o, r), b, Z.column(r), start, columns - o)
+                else:
+                    many(terms, X.at(o, r), b, Z.column(r), start)
             for r in range(tiled, rows):
                 one(terms, X.at(o, r), b, Z.column(r), start, columns - o)
 

@@ -9,7 +9,7 @@ Rows without what lies between them follow each other, so that vectors run on ov
 from typing import NamedTuple
 
 from ..compiler.kernel import helper, linked
-from .tile import lanes
+from .tile import MASKS, lanes
 from .view import View
 from .words import copy, load_column, store
 
@@ -42,10 +42,13 @@ def packing_pays(filters, tap_rows, stride, columns, L):
     """Return whether to pack: gaps along the row always, short rows where a copy costs less than the lanes they waste.
 
     A copied vector costs about as much as sixteen filters' arithmetic on it; a row of less than a vector counts as five
-    thirds of one, because such rows go one by one. For longer rows packing must save a fifth.
+    thirds of one, because such rows go one by one. For longer rows packing must save a fifth. With masks short rows go
+    several at once: they are packed only if they fill less than half of a vector, and for many filters.
     """
     if stride > 1:
         return True
+    if MASKS and columns < L:
+        return 2 * columns < L and filters >= 8
     wasted = L * 5 // 3 - columns if columns < L else (columns + L - 1) // L * L - columns
     return wasted * filters * tap_rows > 16 * columns and 4 * wasted >= columns
 
