@@ -75,7 +75,7 @@ def rectangle_of_tiles(R, C):
 
     Unless Y is added to, the last vector of a row and the last rows of a column may begin earlier than they need: some
     positions are computed twice. With masks rows of less than a vector make tiles, too, and the rows that are left go
-    alone from R = 4 on: so many sums at once hide the latency of an addition.
+    alone from R = 4 on: four sums at once hide the latency of an addition.
     """
     many, one = micro_kernel(R, C), micro_kernel(R, 1)
     overlaps = not MASKS or R < 4

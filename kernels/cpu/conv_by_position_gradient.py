@@ -31,7 +31,7 @@ from .conv_packing import ROOM, pack_taps, packing_pays, panel_shape
 from .conv_terms import Block, Sizes, Window, images_of, size_of, volume
 from .padding import copy_row
 from .sizes import by_size
-from .tile import MR, REGISTERS, lanes, stack_array
+from .tile import MASKS, MR, REGISTERS, lanes, stack_array
 from .view import Images, View
 from .words import dot, hsum_add, store, zeros
 
@@ -69,7 +69,8 @@ def weight_gradient(N, X: Images, dY: Images, dW: Images, block: Block, sizes: S
         for a in range(block.maps):
             for k in range(block.first, block.end):
                 dW[f, a, 0, 0, k] = 0
-    if packing_pays(EIGHT, taps.rows, stride.column, columns, lanes(X)):
+    filters = min(EIGHT, block.filters) if MASKS else EIGHT
+    if packing_pays(filters, taps.rows, stride.column, columns, lanes(X)):
         add_packed(N, X, dY, dW, block, sizes, window)
     elif stride.row == 1 and spreads(columns, pitch, lanes(X)):
         add_spread(N, X, dY, dW, block, sizes, window, pitch)
@@ -79,8 +80,8 @@ def weight_gradient(N, X: Images, dY: Images, dW: Images, block: Block, sizes: S
 
 @helper
 def spreads(columns, pitch, L):
-    """Return whether rows of deltas are spread: then vectors run on over the end of a row."""
-    tails = columns % L > 0 and L <= columns < pitch <= columns + L
+    """Return whether rows of deltas are spread: then vectors run on over the end of a row. Masks cost less."""
+    tails = not MASKS and columns % L > 0 and L <= columns < pitch <= columns + L
     return tails and 4 * pitch <= 5 * ((columns + L - 1) // L * L) and EIGHT * pitch <= NEAR
 
 

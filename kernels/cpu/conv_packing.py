@@ -43,12 +43,12 @@ def packing_pays(filters, tap_rows, stride, columns, L):
 
     A copied vector costs about as much as sixteen filters' arithmetic on it; a row of less than a vector counts as five
     thirds of one, because such rows go one by one. For longer rows packing must save a fifth. With masks short rows go
-    several at once: they are packed only if they fill less than half of a vector, and for many filters.
+    several at once: they are packed only if they fill at most half of a vector, and for eight filters.
     """
     if stride > 1:
         return True
     if MASKS and columns < L:
-        return 2 * columns < L and filters >= 8
+        return 2 * columns <= L and filters >= 8
     wasted = L * 5 // 3 - columns if columns < L else (columns + L - 1) // L * L - columns
     return wasted * filters * tap_rows > 16 * columns and 4 * wasted >= columns
 
