@@ -8,6 +8,9 @@ import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
+# A mark of `loops` on formulas, under which a loop of vectors would stay a loop, and what takes its place.
+KEEP, VECTORIZED = '!"llvm.loop.unroll.disable"', '!"nnjit.vectorized"'
+
 
 class ConstantCompiler(CompilerBase):
     """Numba's compiler, with a library that unrolls late."""
@@ -24,5 +27,8 @@ class _Late(JITCodeLibrary):
         options.loop_vectorization, options.slp_vectorization, options.loop_unrolling = True, False, False
         first = llvm.create_pass_builder(self._codegen._tm, options)
         first.getModulePassManager().run(self._final_module, first)
+        text = str(self._final_module).replace(KEEP, VECTORIZED)
+        self._final_module = llvm.parse_assembly(text)
+        self._final_module.name = self.name
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)

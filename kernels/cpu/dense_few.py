@@ -14,22 +14,21 @@ from ..compiler.kernel import inlined, kernel
 from .batch import SHORT
 from .dense import block_of, short_product
 from .matrix import micro_kernel, product, shares
-from .sizes import by_size
 from .tile import BYTES, lanes
 from .view import View
 from .words import ZERO, dot, store_sums, zeros
 
 
 @inlined
-def short_row(W, j, a, b, c, d, m):
-    """Return the product of row j of W, of m <= SHORT numbers, and the first m of the numbers a, b, c and d."""
+def short_row(start, W, j, a, b, c, d, m):
+    """Return start + the product of row j of W, of m <= SHORT numbers, and the first m of the numbers a, b, c and d."""
     if m == 1:
-        return W[j, 0] * a
+        return start + W[j, 0] * a
     if m == 2:
-        return W[j, 0] * a + W[j, 1] * b
+        return (start + W[j, 1] * b) + W[j, 0] * a
     if m == 3:
-        return W[j, 0] * a + W[j, 1] * b + W[j, 2] * c
-    return (W[j, 0] * a + W[j, 1] * b) + (W[j, 2] * c + W[j, 3] * d)
+        return (start + W[j, 2] * c) + (W[j, 0] * a + W[j, 1] * b)
+    return ((start + W[j, 0] * a) + W[j, 1] * b) + (W[j, 2] * c + W[j, 3] * d)
 
 
 def group_of_rows(rows):
@@ -51,27 +50,45 @@ def group_of_rows(rows):
     return multiply
 
 
-SIZES = sorted({BYTES // 4, BYTES // 8, 4, 1}, reverse=True)  # as many rows as a vector of either type has numbers
-groups = by_size(group_of_rows, SIZES)
+def groups_of_rows(sizes):
+    """y = W x + b from row j on, in groups of the first of `sizes`, and what is left in groups of the others."""
+    size, *smaller = sizes
+    multiply, rest = group_of_rows(size), groups_of_rows(smaller) if smaller else None
+
+    @inlined
+    def groups(W, x, b, y, j, biased):
+        n, m = y.row_stride, W.row_stride
+        last = n - (n - j) % size if size <= lanes(y) else j
+        for i in range(j, last, size):  # counted, so that LLVM unrolls it
+            multiply(W.row(i), x, b.column(i), y.column(i), m, biased)
+        rest(W, x, b, y, last, biased)
+
+    @inlined
+    def single_rows(W, x, b, y, j, biased):
+        for i in range(j, y.row_stride):
+            multiply(W.row(i), x, b.column(i), y.column(i), W.row_stride, biased)
+
+    return groups if smaller else single_rows
+
+
+# As many rows as a vector of either type has numbers, then fewer.
+groups = groups_of_rows(sorted({BYTES // 4, BYTES // 8, 4, 1}, reverse=True))
 
 
 @kernel
 def forward(x, W, b, y):
     """y (N, n) = x (N, m) W^T + b, with W (n, m) and b (n,) or (0,)."""
     N, m = x.shape
-    n, L = W.shape[0], lanes(x)
+    n = W.shape[0]
     weights, samples, biases, results = View(W, m, 1), View(x, m, 1), View(b, n, 1), View(y, n, 1)
     for i in prange(N):
         if 1 <= m <= SHORT:
             last = m - 1
             first, second, third, fourth = x[i, 0], x[i, min(1, last)], x[i, min(2, last)], x[i, last]
             for j in range(uintp(n)):
-                y[i, j] = (b[j] if b.size else 0.0) + short_row(W, j, first, second, third, fourth, m)
+                y[i, j] = short_row(b[j] if b.size else 0.0, W, j, first, second, third, fourth, m)
             continue
-        j = 0
-        while j < n:
-            sample, place = samples.row(i), results.at(i, j)
-            j += groups(min(n - j, L), weights.row(j), sample, biases.column(j), place, m, b.size > 0)
+        groups(weights, samples.row(i), biases, results.row(i), 0, b.size > 0)
 
 
 @inlined
