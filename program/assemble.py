@@ -18,7 +18,7 @@ from ..kernels.compiler.source import Source
 from ..kernels.operations import Operation
 from ..registry.sources import uncollected
 from .direct import KEY as DIRECT_KEY
-from .direct import Arguments, body_of, call_of
+from .direct import Arguments, body_of, call_of, entry_symbol
 from .fork import KEY as FORK_KEY
 from .fork import fork, split
 from .function import Function, Parameter
@@ -151,8 +151,9 @@ class _Functions:
         """Return what compiles a function for direct calls and returns its symbol; other functions call it so, too."""
         program = self.program
         sizes = {field: getattr(program.state, field).size for field in self.state.dtypes()}
+        inline = self.plan.shares.inline
         arguments = Arguments(
-            name, self.state, sizes, [each.type for each in given], [each.shape[1:] for each in given]
+            name, self.state, sizes, [each.type for each in given], [each.shape[1:] for each in given], inline
         )
         body, space, key = njit(**INLINED)(self.space[f"{name}_samples"]), {}, self.key
 
@@ -163,8 +164,9 @@ class _Functions:
             space["body"] = body_of(arguments, body)
             exec(f"def direct({names}):\n    return body({names})", space)
             space["direct"].__name__ = space["direct"].__qualname__ = f"direct_{name}_{key}"
-            late = {"pipeline_class": ConstantCompiler} if self.plan.shares.inline else {}
-            return symbol(compiled(space["direct"], arguments.signature, **NO_WRAPPERS, **late), arguments.signature)
+            late = {"pipeline_class": ConstantCompiler} if inline else {}
+            dispatcher = compiled(space["direct"], arguments.signature, **NO_WRAPPERS, **late)
+            return entry_symbol(dispatcher, arguments.signature)
 
         self.space[f"{name}_samples"] = call_of(arguments, register, result)
         return register

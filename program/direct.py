@@ -14,8 +14,10 @@ from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import intrinsic_of
@@ -44,6 +46,8 @@ class Arguments(NamedTuple):
     arrays : sequence of Numba types
     shapes : sequence of tuple of int
         Of a sample, for each of the arrays.
+    inline : bool
+        Whether kernels are compiled into the function.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Arguments(NamedTuple):
     sizes: Any
     arrays: Sequence
     shapes: Sequence
+    inline: bool
 
     @property
     def signature(self):
@@ -86,14 +91,20 @@ def body_of(arguments, dispatcher):
 
         def generate(context, builder, sig, values):
             values = [context.cast(builder, *each) for each in zip(values, given, arguments.signature, strict=True)]
-            for field, argument in zip(FIELDS[arguments.name], builder.function.args[2:], strict=False):
-                if field != "theta":  # else LLVM loads all of theta before the loop over samples, and spills it
-                    argument.add_attribute("noalias")
+            _mark(arguments.name, builder.function.args[2:])
+            _entry(context, builder, arguments, inner.return_type)
             return context.get_function(function, inner)(builder, _made(context, builder, arguments, values))
 
         return inner.return_type(*arguments.signature), generate
 
     return intrinsic_of([f"a{i}" for i in range(len(arguments.signature))], typed)
+
+
+def _mark(name, addresses):
+    """Tell LLVM that the arrays of a state do not overlap."""
+    for field, address in zip(FIELDS[name], addresses, strict=False):
+        if field != "theta":  # else LLVM loads all of theta before the loop over samples, and spills it
+            address.add_attribute("noalias")
 
 
 def _made(context, builder, arguments, values):
@@ -134,6 +145,65 @@ def _array(context, builder, kind, data, lengths):
     return made
 
 
+# -- the function that callers reach -----------------------------------------------------------------------------------
+
+ENTRY = ".entry"  # end of the symbol
+
+
+def entry_type(context, name, result, signature):
+    """Return the LLVM type of an entry: place of an exception, arguments -> status, the loss or the first number of y.
+
+    A number in a register is there at once; one that a loop reads from where the function has just stored it takes
+    some more cycles.
+    """
+    kind = context.call_conv.get_function_type(result, signature)
+    number = context.get_value_type(signature[len(FIELDS[name]) + 1].dtype if result is types.none else result)
+    return ir.FunctionType(ir.LiteralStructType([kind.return_type, number]), kind.args[1:])
+
+
+def _entry(context, builder, arguments, result):
+    """Define the entry beside the direct function in whose body the builder is, and which only the entry calls.
+
+    In a small network one sample has code of its own, in which y need not be read again.
+    """
+    direct, kind = builder.function, entry_type(context, arguments.name, result, arguments.signature)
+    entry = ir.Function(builder.module, kind, direct.name + ENTRY)
+    direct.linkage = "internal"
+    _mark(arguments.name, entry.args[1:])
+    inside = ir.IRBuilder(entry.append_basic_block())
+    loss, N = cgutils.alloca_once(inside, direct.args[0].type.pointee), entry.args[-1]
+    source = loss if result is not types.none else entry.args[len(FIELDS[arguments.name]) + 2]
+
+    def call(N, attribute):
+        status = inside.call(direct, [loss, *entry.args[:-1], N], attrs=(attribute,))
+        pair = inside.insert_value(ir.Constant(kind.return_type, None), status, 0)
+        inside.ret(inside.insert_value(pair, inside.load(source), 1))
+
+    if arguments.inline:
+        with inside.if_then(inside.icmp_signed("==", N, N.type(1)), likely=True):
+            call(N.type(1), "alwaysinline")
+    if result is types.none:
+        with inside.if_then(inside.icmp_signed("<", N, N.type(1))):
+            inside.ret(ir.Constant(kind.return_type, None))
+    call(N, "noinline")
+
+
+def entry_symbol(dispatcher, signature):
+    """Register the entry of a compiled direct function with LLVM; return its symbol."""
+    result = dispatcher.overloads[tuple(signature)]
+    name = "nnjit." + dispatcher.py_func.__name__
+    llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name + ENTRY))
+    return name
+
+
+def call_entry(context, builder, entry, numbers):
+    """Emit the call of an entry; return Numba's status, and the number."""
+    place = cgutils.alloca_once(builder, entry.function_type.args[0].pointee)
+    pair = builder.call(entry, [place, *numbers])
+    status = context.call_conv._get_return_status(builder, builder.extract_value(pair, 0), builder.load(place))
+    return status, builder.extract_value(pair, 1)
+
+
 def call_of(arguments, symbol, result):
     """Return an intrinsic, with the arguments of the text's function, that calls the direct function; it may raise.
 
@@ -145,13 +215,13 @@ def call_of(arguments, symbol, result):
         name = symbol()
 
         def generate(context, builder, sig, values):
-            kind = context.call_conv.get_function_type(result, signature)
+            kind = entry_type(context, arguments.name, result, signature)
             function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
             numbers = numbers_of(builder, arguments.name, kinds, values)
-            status, value = context.call_conv.call_function(builder, function, result, signature, numbers)
+            status, value = call_entry(context, builder, function, numbers)
             with builder.if_then(status.is_error, likely=False):
                 context.call_conv.return_status_propagate(builder, status)
-            return value
+            return context.get_dummy_value() if result is types.none else value
 
         return result(*kinds), generate
 

@@ -35,7 +35,7 @@ from numba.np.numpy_support import as_dtype
 from ..errors import ShapeError
 from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import FAULT
-from .direct import numbers_of, signature_of
+from .direct import call_entry, entry_type, numbers_of, signature_of
 from .state import FAULTS, READ_ONLY, WRONG_STATE, State
 
 CALLED = ("predict", "step")  # calls from compiled code are direct
@@ -267,20 +267,34 @@ def _call(context, builder, sig, args):
     ]
     result = cgutils.alloca_once(builder, context.get_value_type(kind.result))
 
-    def call(address, kinds, values):
-        builder.store(_checked_call(context, builder, sig.args[0], address, kinds, values, state), result)
+    def call_whole():
+        llvm_type = context.call_conv.get_function_type(kind.result, kind.parameters)
+        code = builder.inttoptr(function.address, llvm_type.as_pointer())
+        made = context.call_conv.call_function(builder, code, kind.result, kind.parameters, values)
+        builder.store(_checked(context, builder, kind, *made, values[0]), result)
 
-    state = values[0]
     if kind.direct is None:
-        call(function.address, kind.parameters, values)
+        call_whole()
     else:
         with builder.if_else(_fits(context, builder, kind, function, values), likely=True) as (direct, whole):
             with direct:
-                numbers = numbers_of(builder, kind.direct, kind.parameters, values)
-                call(function.direct, signature_of(kind.direct, kind.parameters), numbers)
+                made = _direct_call(context, builder, kind, function.direct, values)
+                builder.store(_checked(context, builder, kind, *made, values[0]), result)
             with whole:  # refuses the arguments
-                call(function.address, kind.parameters, values)
+                call_whole()
     return builder.load(result)
+
+
+def _direct_call(context, builder, kind, address, values):
+    """Emit a direct call; return its status and result."""
+    signature = signature_of(kind.direct, kind.parameters)
+    llvm_type = entry_type(context, kind.direct, kind.result, signature)
+    entry = builder.inttoptr(address, llvm_type.as_pointer())
+    status, number = call_entry(context, builder, entry, numbers_of(builder, kind.direct, kind.parameters, values))
+    if kind.result is not types.none:
+        return status, number
+    builder.store(number, builder.extract_value(values[2], 4))  # y[0] again, which a loop then need not read
+    return status, context.get_dummy_value()
 
 
 def _fits(context, builder, kind, function, values):
@@ -294,16 +308,13 @@ def _fits(context, builder, kind, function, values):
     fits = cgutils.true_bit
     for found, wanted in pairs:
         fits = builder.and_(fits, builder.icmp_signed("==", found, wanted))
-    if kind.direct == "step":  # 1 to `largest` samples
-        fits = builder.and_(fits, builder.icmp_unsigned("<", builder.sub(N, N.type(1)), function.largest))
-    return fits
+    # 1 to `largest` samples of a step, at least one of a prediction
+    most = function.largest if kind.direct == "step" else N.type(-1)
+    return builder.and_(fits, builder.icmp_unsigned("<", builder.sub(N, N.type(1)), most))
 
 
-def _checked_call(context, builder, kind, address, kinds, values, state):
-    """Emit a call; propagate its exception, except to Numba's body of a parallel loop, which cannot raise."""
-    llvm_type = context.call_conv.get_function_type(kind.result, kinds)
-    code = builder.inttoptr(address, llvm_type.as_pointer())
-    status, result = context.call_conv.call_function(builder, code, kind.result, kinds, values)
+def _checked(context, builder, kind, status, result, state):
+    """Emit what follows a call: propagate its exception; the body of a parallel loop cannot raise."""
     if PARALLEL not in builder.function.name:
         with cgutils.if_unlikely(builder, status.is_error):
             _mark_as_raised(context, builder, state, kind.parameters[0])
