@@ -164,7 +164,7 @@ def entry_type(context, name, result, signature):
 def _entry(context, builder, arguments, result):
     """Define the entry beside the direct function in whose body the builder is, and which only the entry calls.
 
-    In a small network one sample has code of its own, in which y need not be read again.
+    In a small network one sample has separate code, in which y need not be read again.
     """
     direct, kind = builder.function, entry_type(context, arguments.name, result, arguments.signature)
     entry = ir.Function(builder.module, kind, direct.name + ENTRY)
@@ -174,18 +174,18 @@ def _entry(context, builder, arguments, result):
     loss, N = cgutils.alloca_once(inside, direct.args[0].type.pointee), entry.args[-1]
     source = loss if result is not types.none else entry.args[len(FIELDS[arguments.name]) + 2]
 
-    def call(N, attribute):
-        status = inside.call(direct, [loss, *entry.args[:-1], N], attrs=(attribute,))
+    def call(N, *attributes):
+        status = inside.call(direct, [loss, *entry.args[:-1], N], attrs=attributes)
         pair = inside.insert_value(ir.Constant(kind.return_type, None), status, 0)
         inside.ret(inside.insert_value(pair, inside.load(source), 1))
 
-    if arguments.inline:
-        with inside.if_then(inside.icmp_signed("==", N, N.type(1)), likely=True):
-            call(N.type(1), "alwaysinline")
-    if result is types.none:
+    if arguments.name == "predict":
+        if arguments.inline:
+            with inside.if_then(inside.icmp_signed("==", N, N.type(1)), likely=True):
+                call(N.type(1), "alwaysinline")
         with inside.if_then(inside.icmp_signed("<", N, N.type(1))):
             inside.ret(ir.Constant(kind.return_type, None))
-    call(N, "noinline")
+    call(N)
 
 
 def entry_symbol(dispatcher, signature):

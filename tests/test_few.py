@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from nnjit import registry
 from nnjit.check.races import interpreted
+from nnjit.kernels.compiler import masks
 from nnjit.kernels.cpu import dense, dense_few
 from nnjit.kernels.operations import operation
 from nnjit.program.direct import FIELDS, signature_of
@@ -105,3 +106,56 @@ def test_a_direct_call_takes_few_numbers():
     program = registry.compose(["dense(3)"], input_shape=(4,)).compile(loss="mse", optimizer="sgd", batch_size=1)
     kinds = [parameter.type for parameter in program.predict.parameters]
     assert len(signature_of("predict", kinds)) == len(FIELDS["predict"]) + 3 == 6  # and x, y, N
+
+
+MASKED = """
+define void @f(ptr %a, <4 x ptr> %b, ptr %c) {
+  %x = tail call <4 x float> @llvm.masked.load.v4f32.p0(ptr align 4 %a, <4 x i1> <i1 true, i1 true, i1 true, i1 false>, <4 x float> poison), !noalias !0
+  %y = call <4 x float> @llvm.masked.gather.v4f32.v4p0(<4 x ptr> align 4 %b, <4 x i1> <i1 true, i1 false, i1 true, i1 false>, <4 x float> poison)
+  %z = fadd <4 x float> %x, %y
+  call void @llvm.masked.store.v4f32.p0(<4 x float> %z, ptr align 4 %c, <4 x i1> <i1 false, i1 true, i1 true, i1 false>)
+  ret void
+}
+declare <4 x float> @llvm.masked.load.v4f32.p0(ptr captures(none), <4 x i1>, <4 x float>)
+!0 = !{}
+"""  # noqa: E501
+
+
+def test_masks_of_few_numbers_are_written_out():
+    text = masks.written_out(MASKED)
+    assert "call" not in text and text.count("load float") == 5 and text.count("store float") == 2
+    assert text.count("extractelement <4 x ptr> %b, i32 2") == 1 and text.count(", !noalias !0") == 3
+    for many in ("<4 x i1> %m", f"<8 x i1> <{', '.join(5 * ['i1 true'] + 3 * ['i1 false'])}>"):
+        line = f"%x = call <8 x float> @llvm.masked.load.v8f32.p0(ptr %a, {many}, <8 x float> poison)"
+        assert masks.written_out(line) == line + "\n"  # the mask is not known, or has many lanes
+    given = line.replace("poison", "%given")
+    assert masks.written_out(given) == given + "\n"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_layers_of_three_neurons_keep_to_their_arrays(dtype):
+    """Loops over three numbers are computed in vectors of four: no fourth one is read or written."""
+    net = registry.compose(["dense(3)", "tanh", "dense(3)"], input_shape=(3,), dtype=dtype)
+    program = net.compile(loss="mse", optimizer="sgd", batch_size=1)
+    room = np.full((5, 3), 7, dtype)
+    x = np.arange(3, dtype=dtype).reshape(1, 3)
+    call(program.predict, program.state, x, room[2:3])
+    np.testing.assert_allclose(room[2:3], net.predict(x), rtol=1e-5)
+    assert (np.delete(room, 2, 0) == 7).all()
+
+
+def test_an_entry_gives_the_first_number_of_y():
+    """A loop that uses y gets what is in y, for one sample and for several, and an empty batch is not read."""
+    net = registry.compose(["dense(3)"], input_shape=(4,))
+    program = net.compile(loss="mse", optimizer="sgd", batch_size=1)
+
+    @njit
+    def first(function, state, x, y):
+        function(state, x, y)
+        return y[0, 0] if len(y) else -1
+
+    for n in (1, 3, 0):
+        x = np.random.default_rng(n).standard_normal((n, 4)).astype("f4")
+        y = np.full((n, 3), 7, "f4")
+        assert first(program.predict, program.state, x, y) == (y[0, 0] if n else -1)
+        np.testing.assert_allclose(y, net.predict(x) if n else y, rtol=1e-5)

@@ -96,7 +96,7 @@ def digest(*parts) -> str:
 def _machinery() -> str:
     files = [
         Path(__file__).with_name(f"{name}.py")
-        for name in ("elementwise", "kernel", "part", "reached", "source", "subnormal")
+        for name in ("constant", "elementwise", "kernel", "loops", "masks", "part", "reached", "source", "subnormal")
     ]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
