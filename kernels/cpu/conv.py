@@ -34,6 +34,7 @@ ROWS = 512  # samples whose sums are added up before they are added to the sum o
 SAMPLES = 8  # samples of an iteration: weights are packed once for them
 FEW = 3  # batches up to this size are divided by filters too
 SPLITS = 4  # runs of filters, at most: each pads the sample again
+DIVIDE = 500_000  # multiplications from which the program divides a layer (schedule.DIVIDE): with less, one run is best
 SAMPLE = 131072  # numbers of padded samples that fit on the stack: 512 kB in float32
 
 
@@ -43,7 +44,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     N = x.shape[0]
     image = padded if padded.size else x
     P, T, size = pointer(image), stack_array(x, SAMPLE), size_of(image)
-    runs, steps_of = splits(y, padded, groups), window(stride, dilation, groups, before, border)
+    runs, steps_of = splits(y, W, padded, groups), window(stride, dilation, groups, before, border)
     for block in prange(blocks(N, runs)):
         mine = share(block, N, runs, W.shape[0] // groups)
         own = pad_share(block % runs, mine.first, mine.end, x, padded, T, before, border)
@@ -118,10 +119,11 @@ def held(size):
 
 
 @helper
-def splits(y, padded, groups):
+def splits(y, W, padded, groups):
     """Into how many runs of filters each sample is divided: 1, unless there are fewer samples than threads."""
     N, F = y.shape[:2]
-    return max(1, min(SPLITS, F // 16)) if N <= FEW and groups == 1 and padded.size <= N * SAMPLE else 1
+    few = N <= FEW and groups == 1 and padded.size <= N * SAMPLE and y.size * (W.size // F) >= DIVIDE
+    return max(1, min(SPLITS, F // 16)) if few else 1
 
 
 @helper

@@ -74,7 +74,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     bias = View(b.reshape(-1) if b.size else W.reshape(-1), 1, 1)
     N, each, K = y.shape[0], out.maps // groups, sums.maps * volume(sums)
     S, T, terms = stack_array(x, SAMPLE), stack_array(x, ROOM), numbers(TERMS)
-    packed, most, runs = Packed(View(T, K, 1), terms, 0), at_once(K, lanes(x)), splits(y, padded, groups)
+    packed, most, runs = Packed(View(T, K, 1), terms, 0), at_once(K, lanes(x)), splits(y, W, padded, groups)
     for block in prange(blocks(N, runs)):
         first, last, begin, some = share(block, N, runs, each)
         own = pad_share(block % runs, first, last, x, padded, S, before, border)

@@ -11,7 +11,9 @@ zeros as wide as the taps reach.
 from typing import NamedTuple
 
 from ..compiler.kernel import helper, inlined, linked, places
+from .tile import lanes
 from .view import Images, View
+from .words import transpose
 
 
 class Steps(NamedTuple):
@@ -133,7 +135,12 @@ def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, fi
     Terms are counted from `first`. W's samples are results. The strides of P are those from map to map and from tap to
     tap. Rows of taps are outermost, so that those at a border can be left out.
     """
-    k, row = first, View(V.row(first), V.row_stride, 1)  # tells LLVM: contiguous
+    k, row, L = first, View(V.row(first), V.row_stride, 1), lanes(V)  # tells LLVM: contiguous
+    K, along = sums.maps * sums.columns, W.column_stride == 1 and W.map_stride == sums.columns
+    turned = sums.depth * sums.rows == 1 and along and V.row_stride == R and R % L == 0 and K >= L
+    if turned:  # each result's weights lie in the order of the terms
+        _pack_squares(R, K, View(W, W.sample_stride, 1), row)
+    copied, width = (0, 0) if turned else (R, V.row_stride)
     for d in range(sums.depth):
         for h in range(sums.rows):
             for a in range(sums.maps):
@@ -141,16 +148,26 @@ def pack_weights(R, sums: Size, W: Images, P: Images, V: View, terms: places, fi
                 taps = View(W.at(0, a, d, h, 0), W.sample_stride, W.column_stride)
                 for w in range(sums.columns):
                     terms[k] = place + w * P.column_stride
-                    _pack_term(R, taps.column(w), row)
+                    _pack_term(copied, width, taps.column(w), row)
                     k, row = k + 1, row.row(1)
 
 
 @inlined
-def _pack_term(R, results, row):
-    """Copy the first R of a column of results to a row, then zeros."""
+def _pack_squares(R, K, W, V):
+    """V (K, R) = W (R, K), transposed, in squares of which the last ones may overlap."""
+    L = lanes(V)
+    for r in range(0, R, L):
+        for k in range(0, K, L):
+            at = min(k, K - L)
+            transpose(V.at(at, r), W.at(r, at))
+
+
+@inlined
+def _pack_term(R, width, results, row):
+    """Copy the first R of a column of results to a row of `width` numbers, then zeros."""
     for r in range(R):
         row[0, r] = results[r, 0]
-    for r in range(R, row.row_stride):
+    for r in range(R, width):
         row[0, r] = 0
 
 

@@ -57,7 +57,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     P, taps, bias, Y = pointer(whole), images(W, size_of(W)), View(b, 1, 1), images(y, out)
     T, transformed, S = stack_array(x, SAMPLE), stack_array(x, WEIGHTS), View(stack_array(x, SUMMED), 2 * L, 1)
     plain, each = numbers(1), image.maps * volume(image)
-    most, runs = results_at_once(out.maps, image.maps, L), splits(y, padded, groups)
+    most, runs = results_at_once(out.maps, image.maps, L), splits(y, W, padded, groups)
     for block in prange(blocks(N, runs)):
         part = share(block, N, runs, out.maps)
         own = pad_share(block % runs, part, x, padded, T, before, border, S)
