@@ -270,16 +270,16 @@ def _call(context, builder, sig, args):
     def call_whole():
         llvm_type = context.call_conv.get_function_type(kind.result, kind.parameters)
         code = builder.inttoptr(function.address, llvm_type.as_pointer())
-        made = context.call_conv.call_function(builder, code, kind.result, kind.parameters, values)
-        builder.store(_checked(context, builder, kind, *made, values[0]), result)
+        status, found = context.call_conv.call_function(builder, code, kind.result, kind.parameters, values)
+        builder.store(_checked(context, builder, kind, status, found, values[0]), result)
 
     if kind.direct is None:
         call_whole()
     else:
         with builder.if_else(_fits(context, builder, kind, function, values), likely=True) as (direct, whole):
             with direct:
-                made = _direct_call(context, builder, kind, function.direct, values)
-                builder.store(_checked(context, builder, kind, *made, values[0]), result)
+                status, found = _direct_call(context, builder, kind, function.direct, values)
+                builder.store(_checked(context, builder, kind, status, found, values[0]), result)
             with whole:  # refuses the arguments
                 call_whole()
     return builder.load(result)
