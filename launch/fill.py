@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from ..errors import NnjitError, UsageError
 from ..kernels.compiler import cache
 from ..program.program import Program
+from ..training.measure import MeanLoss
 from .launch import prepare, read_config
 from .progress import reporter as new_reporter
 
@@ -65,6 +66,7 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
         functions: list[Any] = [trainer.program.predict, trainer.program.epoch, applied.predict]
         for function in functions:
             _ = function.dispatcher
+        MeanLoss(trainer.loss, network.output_shape, trainer.train.y.shape[1:]).compile()
         reporter.compiling(count, count)
     new = {path: size for path, size in _files().items() if path not in before}
     unstored = any(cache.UNCACHED in function.dispatcher.py_func.__name__ for function in functions)

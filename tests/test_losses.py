@@ -8,6 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit import registry
 from nnjit.errors import DataError, ShapeError, SpecError
+from nnjit.kernels.compiler.kernel import kernel
+from nnjit.training.losses import Loss
+from nnjit.training.measure import MeanLoss
+from numba import prange
 
 VECTORS = np.load(Path(__file__).parent / "vectors" / "training.npz")
 SPECS = {
@@ -26,9 +30,9 @@ def compute(spec, y, target, folder):
     flat = y.reshape(len(y), -1)  # form "matrix"
     values = {"y": flat.copy(), "target": target if labels else target.reshape(flat.shape).astype(y.dtype)}
     values |= {"loss": np.full(len(y), np.nan, y.dtype), "dy": np.full_like(flat, np.nan), **made.options()}
-    for kernel in (getattr(made, "forward" + labels), getattr(made, "backward" + labels)):
-        assert kernel.form == "matrix"
-        kernel.on(folder)(*(values[name] for name in kernel.arguments))
+    for each in (getattr(made, "forward" + labels), getattr(made, "backward" + labels)):
+        assert each.form == "matrix"
+        each.on(folder)(*(values[name] for name in each.arguments))
     np.testing.assert_array_equal(values["y"], flat)
     return values["loss"], values["dy"].reshape(y.shape)
 
@@ -283,3 +287,40 @@ def test_channels_last():
         right.fit(x, np.arange(4) % 2)
     right.fit(x.transpose(0, 3, 1, 2), np.arange(4) % 2, epochs=1)
     registry.compose(["flatten", "dense(2)"], input_shape=(6, 7, 3)).fit(x, np.arange(4) % 2, epochs=1)
+
+
+# -- the mean over a data set ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("largest", [1.0, 1e25, np.inf, np.nan])
+def test_the_mean_loss_is_the_references_in_float64(name, largest):
+    """For outputs in float32 whose squares overflow there, and for those that are not finite."""
+    rng = np.random.default_rng(4)
+    y = rng.normal(size=(700, 4)).astype(np.float32)
+    y[3, 1] = largest
+    target = rng.uniform(0.1, 0.9, y.shape).astype(np.float32)
+    if name == "cross_entropy_labels":
+        target = rng.integers(0, 4, len(y))
+    with np.errstate(all="ignore"):
+        expected = compute(SPECS[name], y.astype(float), target, "reference")[0].mean()
+    found = MeanLoss(registry.losses.create(SPECS[name]), (4,), target.shape[1:])(y, target)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_the_mean_of_a_loss_of_images_by_a_plug_ins_kernel():
+    @kernel
+    def forward(loss, y, power, target):
+        for n in prange(y.shape[0]):
+            loss[n] = 0.0
+            for c in range(y.shape[1]):
+                loss[n] += abs(y[n, c, 1, 0] - target[n, c, 1, 0]) ** power
+
+    class Corner(Loss):
+        power: float = 1.5
+
+    Corner.forward = forward
+    rng = np.random.default_rng(4)
+    y, target = rng.normal(size=(2, 5, 3, 2, 2)).astype(np.float32)
+    expected = (np.abs(y.astype(float) - target)[:, :, 1, 0] ** 1.5).sum(axis=1).mean()
+    np.testing.assert_allclose(MeanLoss(Corner(), (3, 2, 2), (3, 2, 2))(y, target), expected, rtol=1e-12)

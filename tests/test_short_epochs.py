@@ -11,7 +11,7 @@ from nnjit.data.split import Split
 from nnjit.errors import DivergenceError
 from nnjit.program.norms import lp_norm
 from nnjit.storage import checkpoint
-from nnjit.training import orders, several, trainer
+from nnjit.training import measure, orders, several, trainer
 from nnjit.training.changes import room, row_norms, update_ratios
 from nnjit.training.orders import Orders, order
 from nnjit.training.settings import Settings
@@ -53,7 +53,7 @@ def without_time(record):
     return {name: value for name, value in record.items() if name != "seconds"}
 
 
-def outcome(work, path, monkeypatch, in_a_row, epochs=30, after=None, validate=True):
+def outcome(work, path, monkeypatch, in_a_row, epochs=30, after=None, validate=True, compiled=False):
     """Train; return all that a user can see, and the lengths of the rows of epochs."""
     layers, y, options = WORKS[work] if isinstance(work, str) else work
     lengths, run = [], several.Several.run
@@ -69,7 +69,7 @@ def outcome(work, path, monkeypatch, in_a_row, epochs=30, after=None, validate=T
     made = Trainer(net, Split(X, y), held, Settings(**options), reporter)
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "SHORT", 10.0 if in_a_row else 0)
-        patch.setattr(made._orders, "many", not validate)
+        patch.setattr(made._orders, "many", compiled)
         patch.setattr(trainer, "PAUSE", 60.0)
         patch.setattr(several.Several, "run", counted)
         if after is not None:
@@ -97,24 +97,27 @@ def test_epochs_in_a_row_leave_what_single_epochs_leave(work, tmp_path, monkeypa
     assert single == together
 
 
+@pytest.mark.parametrize("validate", [False, True])
 @pytest.mark.parametrize("work", ["labels", "values", "full batch", "diverging"])
-def test_epochs_in_one_compiled_call_leave_what_single_epochs_leave(work, tmp_path, monkeypatch):
-    """Without measurements between them; metrics, where there are any, end a row."""
+def test_epochs_in_one_compiled_call_leave_what_single_epochs_leave(work, validate, tmp_path, monkeypatch):
+    """Metrics on training data end a row; the validation set is predicted in the call, here in two parts."""
     works = {"diverging": (["dense(3)"], VALUES, {"batch_size": 11, "loss": "mse", "optimizer": "sgd(lr=3.0)"})}
     monkeypatch.setattr(trainer, "MEASURED", 44 * 3)
     monkeypatch.setattr(trainer, "MEASURED_SHARE", 0)
+    for module in (measure, several):
+        monkeypatch.setattr(module, "PART", 8)
     calls, run = [], several.Several._run_compiled
 
-    def counted(self, orders):
+    def counted(self, first, orders):
         calls.append(len(orders))
-        return run(self, orders)
+        return run(self, first, orders)
 
     monkeypatch.setattr(several.Several, "_run_compiled", counted)
     work, epochs = (works[work], 300) if work in works else (work, 30)
-    single, _ = outcome(work, tmp_path / "single", monkeypatch, False, epochs, validate=False)
+    single, _ = outcome(work, tmp_path / "single", monkeypatch, False, epochs, validate=validate)
     assert not calls
-    together, _ = outcome(work, tmp_path / "together", monkeypatch, True, epochs, validate=False)
-    assert single == together and calls
+    together, _ = outcome(work, tmp_path / "together", monkeypatch, True, epochs, validate=validate, compiled=True)
+    assert single == together and max(calls) > 1
 
 
 def test_a_log_that_begins_again_within_an_epoch(tmp_path, monkeypatch):
@@ -131,12 +134,12 @@ def test_a_divergence_in_a_row(lr, largest, tmp_path, monkeypatch):
     work = ["dense(3)"], VALUES, {"batch_size": 11, "loss": "mse", "optimizer": f"sgd(lr={lr})"}
 
     def spoil(patch, made):  # theta of the seventh epoch is not finite, which no loss sees
-        measure = made._measure
+        measured = made._measure
 
         def spoiled(epoch):
             if epoch == 6:
                 made.program.state.rates[:] = 3e38
-            return measure(epoch)
+            return measured(epoch)
 
         patch.setattr(made, "_measure", spoiled)
 
@@ -151,12 +154,12 @@ def test_a_divergence_in_a_row(lr, largest, tmp_path, monkeypatch):
 
 def test_a_signal_ends_a_row_after_its_epoch(tmp_path, monkeypatch):
     def after(patch, made):
-        measure = made._measure
+        measured = made._measure
 
         def signalled(epoch):
             if epoch == 20:
                 made._signal = 15
-            return measure(epoch)
+            return measured(epoch)
 
         patch.setattr(made, "_measure", signalled)
 

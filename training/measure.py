@@ -1,22 +1,24 @@
 """Loss and metrics of a network on data."""
 
 from collections.abc import Callable, Iterable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numba.np.numpy_support import from_dtype
 from numpy.typing import NDArray
 
 from ..data.split import Split, check_channels
 from ..errors import DataError, NnjitError, ShapeError, SpecError
+from ..kernels.compiler.kernel import once
 from ..kernels.operations import Operation
 from ..program.program import NetworkLike
-from ..program.slots import Binding, batch
+from ..program.slots import Binding, Slot, batch, sizes
 from ..registry import losses
 from ..registry.options import SpecLike
 from . import metrics as metric_functions
 from .losses import Loss, check_labels
 
+PART = 4096  # samples that are measured at once
 CONFUSED = 30  # most classes for which the confusion matrix is logged: its size is their square
 
 
@@ -35,7 +37,7 @@ def evaluate_split(
         why = "" if classes else " (the targets are values, not class numbers, so accuracy would mean nothing)"
         raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "l2"')
     try_metrics(functions, split, net)
-    found = measure(net._apply, split, made, functions, net)
+    found = Measures(made, functions, net.output_shape, split.y.shape[1:]).of(net._apply, split, net.dtype)
     return {name: value for name, value in found.items() if name not in ("confusion",)}
 
 
@@ -53,46 +55,88 @@ class InMemory:
         return self.x[rows], self.y[rows]
 
 
-def measure(
-    predict: Callable[[NDArray[Any]], NDArray[Any]],
-    split: Split | InMemory,
-    loss: Loss | None,
-    metrics: Mapping[str, Callable[[Any, Any], float]],
-    network: NetworkLike,
-    rows: int = 4096,
-) -> dict[str, Any]:
-    """Return means of loss and metrics over a split, and the confusion matrix of a classifier."""
-    sums: dict[str, float] = {}
-    confusion = None
-    outputs = network.output_shape
-    for begin in range(0, len(split), rows):
-        x, target = split.take(slice(begin, min(begin + rows, len(split))), network.dtype)
-        y = predict(x)
-        found = {"loss": _mean_loss(loss, y, target)} if loss is not None else {}
-        found |= {name: f(y, target) for name, f in metrics.items()}
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + value * len(x)
-        one_class = loss is not None and loss.classification and (outputs == (1,) or not loss.independent)
-        if one_class and len(outputs) == 1 and outputs[0] <= CONFUSED:
-            part = metric_functions.confusion_matrix(y, target)
-            confusion = part if confusion is None else confusion + part
-    means = {name: value / len(split) for name, value in sums.items()}
-    return means if confusion is None else means | {"confusion": confusion.tolist()}
+class MeanLoss:
+    """The mean of a loss over samples, in float64: by the loss's kernel for the CPU, and NumPy's sum of its results.
+
+    Threads do not divide the work, so the bits depend on the samples alone.
+
+    Parameters
+    ----------
+    loss : Loss
+    output_shape, target_shape : tuple of int
+        Without the samples; targets of shape () are whole numbers.
+    """
+
+    def __init__(self, loss: Loss, output_shape: tuple[int, ...], target_shape: tuple[int, ...]) -> None:
+        self._loss, self._shapes = loss, {"y": output_shape, "target": target_shape, "loss": ()}
+        self._dtypes = {"y": np.float64, "target": np.float64 if target_shape else np.int64, "loss": np.float64}
+
+    @once
+    def _kernel(self):
+        """Return the kernel as compiled code, its arguments, and the shapes of its arrays."""
+        labels = not self._shapes["target"] and self._loss.forward_labels is not None
+        kernel = self._loss.forward_labels if labels else self._loss.forward
+        binding = Binding("loss", "loss", kernel, self._loss.options())
+        slots = {name: batch(name, 0, shape) for name, shape in self._shapes.items()}
+        arguments = binding.values([slots[name] for name in binding.free])
+        types = {name: from_dtype(np.dtype(dtype)) for name, dtype in self._dtypes.items()}
+        function = kernel.on("cpu") if isinstance(kernel, Operation) else kernel
+        _, dispatcher = function.compile(binding.signature(arguments, types, np.float64), np.float64)
+        return dispatcher, arguments, {name: (-1, *sizes(slot, binding.form, 1)[1:]) for name, slot in slots.items()}
+
+    def compile(self) -> None:
+        """Compile the kernel now; otherwise the first call does it."""
+        _ = self._kernel
+
+    def __call__(self, y: NDArray[Any], target: NDArray[Any]) -> float:
+        dispatcher, arguments, shapes = self._kernel
+        arrays = {"y": y, "target": target, "loss": np.empty(len(y))}
+        for name, shape in shapes.items():
+            arrays[name] = arrays[name].astype(self._dtypes[name], "C", copy=False).reshape(shape)
+        dispatcher(*[arrays[each.flat] if isinstance(each, Slot) else each for each in arguments], 0, 1)
+        return float(np.add.reduce(arrays["loss"]) / len(y))
 
 
-def _mean_loss(loss, y, target):
-    """Return the mean loss by its reference kernel, in float64."""
-    kernel = (
-        loss.forward_labels if target.ndim == 1 and y.ndim > 1 and loss.forward_labels is not None else loss.forward
-    )
-    function = kernel.on("reference") if isinstance(kernel, Operation) else kernel.function
-    values = {"y": y.astype(float), "target": target if target.dtype.kind == "i" else target.astype(float)}
-    values |= {"loss": np.zeros(len(y))}
-    binding = Binding("loss", "loss", kernel, loss.options())  # shapes the arrays as the program does
-    state = SimpleNamespace(**{name: array.reshape(-1) for name, array in values.items()})
-    slots = [batch(name, 0, values[name].shape[1:]) for name in binding.free]
-    binding.python(function)(state, 0, len(y), *slots)
-    return float(values["loss"].mean())
+class Measures:
+    """Mean loss, metrics and confusion matrix (of a classifier) over a data set."""
+
+    def __init__(
+        self,
+        loss: Loss | None,
+        metrics: Mapping[str, Callable[[Any, Any], float]],
+        output_shape: tuple[int, ...],
+        target_shape: tuple[int, ...],
+    ) -> None:
+        self.functions = dict(metrics)
+        if loss is not None:
+            self.functions = {"loss": MeanLoss(loss, output_shape, target_shape), **metrics}
+        one_class = loss is not None and loss.classification and (output_shape == (1,) or not loss.independent)
+        self._confuses = one_class and len(output_shape) == 1 and output_shape[0] <= CONFUSED
+
+    def means(self, outputs: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:
+        """Return means by name, and "confusion", of outputs and targets that come in parts."""
+        sums, count, confusion = dict.fromkeys(self.functions, 0.0), 0, None
+        for y, target in outputs:
+            for name, function in self.functions.items():
+                sums[name] += function(y, target) * len(y)
+            count += len(y)
+            if self._confuses:
+                part = metric_functions.confusion_matrix(y, target)
+                confusion = part if confusion is None else confusion + part
+        means = {name: value / count for name, value in sums.items()}
+        return means if confusion is None else means | {"confusion": confusion.tolist()}
+
+    def of(
+        self, predict: Callable[[NDArray[Any]], NDArray[Any]], split: Split | InMemory, dtype: np.dtype
+    ) -> dict[str, Any]:
+        """Return the means over a split of what `predict` makes of it."""
+        taken = (split.take(rows, dtype) for rows in parts(len(split)))
+        return self.means((predict(x), target) for x, target in taken)
+
+
+def parts(count: int) -> list[slice]:
+    """Return the parts in which `count` samples are measured."""
+    return [slice(first, min(first + PART, count)) for first in range(0, count, PART)]
 
 
 def targets_for(split: Split, network: NetworkLike, loss: Loss | None) -> Split:

@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from math import prod
 from types import FunctionType
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import ROWS, STOP
 from .changes import room, update_ratios
+from .measure import PART, InMemory
 
 KEPT = 2**21  # most bytes of theta and of log rows that are kept: the second-level cache of two cores
 
@@ -39,8 +41,12 @@ class Several:
         state, steps, log = self.state, trainer.steps_per_epoch, self.program.plan.log
         width = log.width
         self._ring = state.log[: log.rows * width].reshape(log.rows, width)
-        size = max(state.theta.nbytes, state.buffers.nbytes, 8 * steps * width)
+        held, dtype, shape = trainer._held, state.theta.dtype, trainer.network.output_shape
+        # Outputs of the validation set after every epoch of a compiled call, if there is one in memory.
+        self._held = held.x if isinstance(held, InMemory) else np.empty((0, *trainer.network.input_shape), dtype)
+        size = max(state.theta.nbytes, state.buffers.nbytes, 8 * steps * width, 8 * len(self._held) * prod(shape))
         self.most = max(1, KEPT // size)
+        self._outputs = np.empty((self.most, len(self._held), *shape), dtype)
         self._thetas = np.empty((self.most + 1, state.theta.size), state.theta.dtype)
         self._buffers = np.empty((self.most, state.buffers.size), state.buffers.dtype)
         self._moments = np.empty_like(state.moments)
@@ -55,11 +61,10 @@ class Several:
         trainer, state, epoch = self.trainer, self.state, self.program.epoch
         theta, counters = state.theta, state.counters
         orders = trainer._orders.several(first, epochs)
-        if trainer._orders.many:
-            before = next((e for e in range(len(orders)) if trainer._measures(first + e)), len(orders))
-            if before > 1:
-                return self._run_compiled(orders[:before])
-            orders = orders[: before + 1]
+        if trainer._orders.many and (trainer.validation is None or len(self._held)):
+            # The last of these epochs may be one with which metrics on training data are measured.
+            last = next((e for e in range(len(orders)) if trainer._measures_sample(first + e)), len(orders) - 1)
+            return self._run_compiled(first, orders[: last + 1])
         self.seconds, self.measured, self._thetas[0] = [], [], theta
         end = time.perf_counter() + limit
         for e, order in enumerate(orders):
@@ -79,33 +84,40 @@ class Several:
                 return e + 1
         return len(orders)
 
-    def _run_compiled(self, orders):
-        """Run epochs between which nothing is measured in one compiled call."""
+    def _run_compiled(self, first, orders):
+        """Run epochs in one compiled call, then measure."""
+        trainer = self.trainer
         began, row = time.perf_counter(), int(self.state.counters[ROWS])
         self._thetas[0] = self.state.theta
-        done = self._driver(self.program.epoch, *self._arguments(orders))
+        done = self._driver(*self._arguments(orders))
         each = (time.perf_counter() - began) / len(orders)
         self.seconds = [began + each * (e + 1) for e in range(done)]
         self.measured = [{} for _ in range(done)]
+        if done == len(orders) and trainer._measures_sample(first + done - 1):
+            self.measured[-1] |= trainer._measure_sample()
+        if trainer.validation is not None:
+            for measured, outputs in zip(self.measured, self._outputs, strict=False):
+                measured |= trainer._measure_outputs(outputs)
         if done < len(orders):
             self.finite = bool(self.state.counters[STOP])
             self.stopped = int(self.state.counters[ROWS]) - row - done * self.logs.shape[1] if self.finite else 0
         return done
 
     def _arguments(self, orders):
-        """Return the arguments of `run_epochs` behind the epoch."""
+        """Return the arguments of `run_epochs`."""
         trainer, kept = self.trainer, (self._ring, self.logs, self._thetas, self._buffers, self._moments)
-        return self.state, trainer._x, trainer._y, orders, *kept
+        predict = self.program.predict if len(self._held) else None
+        work = self.state, trainer._x, trainer._y, orders, predict, self._held, self._outputs
+        return self.program.epoch, *work, *kept
 
     @once
     def _driver(self):
         """Return `run_epochs`, compiled for programs of this kind."""
         orders = np.empty((1, 1), np.intp)
-        signature = tuple(map(typeof, (self.program.epoch, *self._arguments(orders))))
-
+        signature = tuple(map(typeof, self._arguments(orders)))
         driver = FunctionType(run_epochs.__code__, globals())  # `compiled` names it by what it is compiled for
         driver.__name__ = driver.__qualname__ = "run_epochs_" + digest(
-            inspect.getsource(run_epochs), ROWS, STOP, signature
+            inspect.getsource(run_epochs), ROWS, STOP, PART, signature
         )
         return compiled(driver, signature, no_cfunc_wrapper=True)
 
@@ -139,8 +151,11 @@ class Several:
         return *self.after(e), [moments[k * S : (k + 1) * S] for k in range(moments.size // S)]
 
 
-def run_epochs(epoch, state, x, y, orders, ring, logs, thetas, buffers, moments):
-    """Run an epoch on each order and keep its log and what it learned; return the number of whole, finite ones."""
+def run_epochs(epoch, state, x, y, orders, predict, held, outputs, ring, logs, thetas, buffers, moments):
+    """Run an epoch on each order; keep its log, what it learned and, if there is `predict`, the outputs of `held`.
+
+    Return the number of whole, finite epochs.
+    """
     for e in range(orders.shape[0]):
         first = state.counters[ROWS] % ring.shape[0]
         epoch(state, x, y, orders[e])
@@ -158,4 +173,7 @@ def run_epochs(epoch, state, x, y, orders, ring, logs, thetas, buffers, moments)
             buffers[e, i] = state.buffers[i]
         for i in range(state.moments.size):
             moments[i] = state.moments[i]
+        if predict is not None:
+            for n in range(0, held.shape[0], PART):
+                predict(state, held[n : n + PART], outputs[e, n : n + PART])
     return orders.shape[0]

@@ -28,7 +28,7 @@ from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
 from . import metrics as metric_functions
 from .changes import room, update_ratios
-from .measure import InMemory, measure, targets_for, try_metrics
+from .measure import InMemory, Measures, parts, targets_for, try_metrics
 from .orders import Orders
 from .settings import Settings
 from .several import Several
@@ -150,6 +150,9 @@ class Trainer:
         # Samples for metrics and for validation, converted.
         self._sampled: Any = None
         self._held: Any = None
+        self._measures = Measures(
+            self.loss, self.metrics, network.output_shape, (self.validation or self.train).y.shape[1:]
+        )
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -444,30 +447,33 @@ class Trainer:
 
     # -- measurements ------------------------------------------------------------------------------------------------
 
-    def _measures(self, epoch):
-        """Return whether anything is measured at the end of an epoch."""
+    def _measures_sample(self, epoch):
+        """Return whether metrics on training data are measured at the end of an epoch."""
         turn = (epoch - 1) % self._measure_every == 0 or epoch == self.settings.epochs
-        return self.validation is not None or (bool(self.metrics) and turn)
+        return turn and bool(self.metrics)
 
     def _measure(self, epoch):
         """Measure metrics on training data, if it is their turn, and on the validation set."""
-        found: dict[str, Any] = {}
-        if (epoch - 1) % self._measure_every == 0 or epoch == self.settings.epochs:
-            found |= self._measure_sample()
-        return found if self.validation is None else found | self._validate()
+        found = self._measure_sample() if self._measures_sample(epoch) else {}
+        if self.validation is None:
+            return found
+        return found | self._validated(self._measures.of(self._predict, self._held, self.network.dtype))
 
     def _measure_sample(self):
         """Measure metrics on the training data or on a sample, of which `metric_samples` is the size."""
-        if not self.metrics:
-            return {}
         x, target = self._sampled or self.sample.take(slice(None), self.network.dtype)
         y = self._predict(x)
         found = {name: metric(y, target) for name, metric in self.metrics.items()}
         return found if self.sample is self.train else found | {"metric_samples": len(self.sample)}
 
-    def _validate(self):
-        """Measure loss and metrics on the validation set, in parts."""
-        found = measure(self._predict, self._held, self.loss, self.metrics, self.network)
+    def _measure_outputs(self, outputs):
+        """Measure outputs of the validation set, which is in memory."""
+        return self._validated(
+            self._measures.means((outputs[rows], self._held.y[rows]) for rows in parts(len(outputs)))
+        )
+
+    def _validated(self, found):
+        """Name measurements on the validation set."""
         if "confusion" in found and self.schema.classes is not None:
             found["classes"] = list(self.schema.classes)
         return {f"val_{name}": value for name, value in found.items()}
