@@ -75,7 +75,7 @@ class MeanLoss:
     def _kernel(self):
         """Return the kernel as compiled code, its arguments, and the shapes of its arrays."""
         labels = not self._shapes["target"] and self._loss.forward_labels is not None
-        kernel = self._loss.forward_labels if labels else self._loss.forward
+        kernel: Any = self._loss.forward_labels if labels else self._loss.forward
         binding = Binding("loss", "loss", kernel, self._loss.options())
         slots = {name: batch(name, 0, shape) for name, shape in self._shapes.items()}
         arguments = binding.values([slots[name] for name in binding.free])
