@@ -8,11 +8,13 @@ A reporter is a context manager: it restores the terminal however training ends.
 import os
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, Any, cast
 
 PATIENCE = 1.0  # seconds before the line "compiling": loading kernels from disk takes less
+TOGETHER = 0.1  # seconds in which lines are collected: to print each would take a tenth of an epoch of the ten points
 
 
 class Output:
@@ -65,10 +67,12 @@ class Lines:
 
     def __enter__(self):
         self.epochs, self._later, self.out = "?", None, Output()
+        self._lines, self._shown = [], 0.0  # lines to print, and the time of the latest that were
         return self
 
     def __exit__(self, *error):
         self._hush()
+        self._show()
 
     def compiling(self, done, total):
         if done == total:
@@ -92,11 +96,18 @@ class Lines:
     def epoch(self, record):
         width = len(str(self.epochs))
         numbers = "  ".join(f"{name} {number:.4g}" for name, number in figures(record).items())
-        line = f"epoch {record['epoch']:{width}}/{self.epochs}  {numbers}  {record['seconds']:.1f} s"
-        print(line, file=self.out, flush=True)
+        self._lines.append(f"epoch {record['epoch']:{width}}/{self.epochs}  {numbers}  {record['seconds']:.1f} s\n")
+        if time.monotonic() - self._shown > TOGETHER:
+            self._show()
 
     def end(self, history):
-        pass
+        self._show()
+
+    def _show(self):
+        if self._lines:
+            self.out.write("".join(self._lines))
+            self.out.flush()
+        self._lines, self._shown = [], time.monotonic()
 
 
 class LiveLine:

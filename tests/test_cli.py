@@ -170,6 +170,21 @@ def test_compiling_is_told_only_when_it_takes_a_while(capsys, monkeypatch):
         assert capsys.readouterr().out == expected
 
 
+def test_lines_of_short_epochs_are_printed_together(capsys, monkeypatch):
+    """The first at once, the others when time has passed, the last at the end."""
+    from nnjit.launch import progress
+
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    seen = []
+    with progress.Lines() as reporter:
+        for epoch, later in enumerate([0.0, 0.01, 0.2, 0.01], start=1):
+            now[0] += later
+            reporter.epoch({"epoch": epoch, "loss": 0.5, "seconds": 1.0})
+            seen.append(capsys.readouterr().out.count("epoch"))
+    assert seen == [1, 0, 2, 0] and capsys.readouterr().out == "epoch 4/?  loss 0.5  1.0 s\n"
+
+
 def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
     import io
     from types import SimpleNamespace

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nnjit import registry
 from nnjit.data.split import Split, spread
 from nnjit.errors import DivergenceError, SpecError
 from nnjit.launch.progress import figures
+from nnjit.plots import picture
 from nnjit.storage import checkpoint
 from nnjit.storage.run_directory import RunDirectory
 from nnjit.training import trainer
@@ -41,7 +43,7 @@ def at_step(monkeypatch):
 
     monkeypatch.setattr(trainer, "PAUSE", 0)
     monkeypatch.setattr(trainer.Trainer, "_steps", one)
-    monkeypatch.setattr(trainer, "_draw", lambda path: None)  # other tests draw pictures
+    monkeypatch.setattr(trainer, "_draw", lambda *_: None)  # other tests draw pictures
     return acts
 
 
@@ -108,7 +110,7 @@ def test_a_signal_without_handler_ends_the_process_after_the_checkpoint(tmp_path
         def once(self, *arguments):
             steps(self, *arguments)
             os.kill(os.getpid(), {int(number)})
-        trainer.Trainer._steps, trainer._draw = once, lambda path: None
+        trainer.Trainer._steps, trainer._draw = once, lambda *_: None
         net = registry.compose(["dense(3)"], input_shape=(4,))
         net.fit(np.ones((48, 4)), np.zeros(48, int), epochs=10**5, batch_size=8, output="run")
         print("went on")
@@ -184,7 +186,7 @@ def test_a_kill_loses_at_most_five_seconds_of_training(tmp_path_factory, duratio
         patch.setattr(trainer, "time", clock)
         patch.setattr(trainer, "PAUSE", 0)
         patch.setattr(trainer.Trainer, "_steps", slow)
-        patch.setattr(trainer, "_draw", lambda path: None)
+        patch.setattr(trainer, "_draw", lambda *_: None)
         patch.setattr(RunDirectory, "checkpoint", note)
         network().fit(X, LABELS, batch_size=batch_size, epochs=12, output=path)
     assert len(written) <= clock.now / trainer.KEEP + 2, "no more than the time asks for"
@@ -229,7 +231,7 @@ def test_divergence_leaves_the_last_whole_epoch_and_the_best(at_step, tmp_path):
 
 
 def test_short_epochs_write_few_checkpoints(monkeypatch, tmp_path):
-    monkeypatch.setattr(trainer, "_draw", lambda path: None)
+    monkeypatch.setattr(trainer, "_draw", lambda *_: None)
     written = []
     save = RunDirectory.checkpoint
     monkeypatch.setattr(RunDirectory, "checkpoint", lambda *arguments: written.append(save(*arguments)))
@@ -362,3 +364,15 @@ def test_a_large_set_is_hashed_at_rows_spread_over_all(monkeypatch):
         other[start : start + 1000] = 1
         seen += Split(other, np.zeros(10_000, int)).fingerprint() != former
     assert seen == 10
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e9])
+def test_pictures_from_the_history_are_those_of_the_log(lr, tmp_path):
+    """Also after a divergence, of which the log has null and the history infinity."""
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    net = registry.compose(["dense(3)"], input_shape=(3,))
+    with pytest.raises(DivergenceError) if lr > 1 else nullcontext():
+        net.fit(x, x, loss="mse", optimizer=f"sgd(lr={lr})", batch_size=8, validation=(x, x), output=tmp_path / "run")
+    for name in ("loss", "gradient_norms"):
+        picture(name).draw([tmp_path / "run"], tmp_path / "again.png")
+        assert (tmp_path / "run" / f"{name}.png").read_bytes() == (tmp_path / "again.png").read_bytes()

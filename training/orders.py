@@ -74,7 +74,8 @@ class Orders:
     def _advance(self, first):
         """Make `_now` the orders from `first` on, and draw those behind them in another thread."""
         if not len(self._now):
-            self._now, self._next = (np.empty((max(1, DRAWN // (8 * self.count)), self.count), np.intp) for _ in "12")
+            rows = max(1, min(self.epochs, DRAWN // (8 * self.count)))
+            self._now, self._next = (np.empty((rows, self.count), np.intp) for _ in "12")
         following = self._drawn is not None and first == self._first + len(self._now)
         if self._drawn is not None:
             self._drawn.acquire()
