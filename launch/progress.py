@@ -148,7 +148,8 @@ class LiveLine:
 
     def epoch(self, record):
         found = figures(record)
-        self.last = "  ".join(f"{name} {number:.4g}" for name, number in found.items() if name != "loss")
+        numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.items() if name != "loss")
+        self.last = numbers or self.last  # long runs measure training metrics every k-th epoch only
         said = f"loss {found['loss']:.4g}  {self.last}" if "loss" in found else self.last
         self._show(f"epoch {record['epoch']}/{self.epochs}", 1, 1, said)
 

@@ -218,3 +218,15 @@ def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
     for words in ("compiling 3/12 kernels ...", "epoch 1/4", *lines):
         assert words in screen.getvalue()
     assert "  accuracy" not in screen.getvalue()
+
+
+def test_the_live_line_keeps_metrics_that_are_not_measured_after_each_epoch(monkeypatch):
+    from nnjit.launch.progress import LiveLine
+
+    with LiveLine() as reporter:
+        reporter.epoch({"epoch": 1, "loss": 0.25, "accuracy": 0.5, "metric_samples": 1000})
+        for epoch in (2, 3):
+            reporter.epoch({"epoch": epoch, "loss": 0.125})
+            assert reporter._now["said"] == "loss 0.125  accuracy (1000 samples) 0.5"
+        reporter.epoch({"epoch": 4, "loss": 0.125, "accuracy": 0.75, "metric_samples": 1000})
+        assert reporter._now["said"].endswith("0.75")

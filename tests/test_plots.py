@@ -444,6 +444,21 @@ def test_metrics_has_a_panel_a_metric_and_both_curves(tmp_path, figures):
     assert labels(mae) == ["validation, last 0.4"]
 
 
+def test_metrics_of_every_third_epoch_are_one_line(tmp_path, figures):
+    """Epochs without them leave no gap and are not marked as not finite."""
+    lines = records(epochs=7)
+    for line in lines:
+        if line["epoch"] not in (1, 4, 7):
+            line.pop("accuracy", None)
+    metrics.draw([write(tmp_path / "a", lines)], tmp_path / "m.png")
+    (axes,) = figures[-1].axes
+    curves = {line.get_gid(): line for line in axes.get_lines()}
+    assert curves["accuracy"].get_xdata().tolist() == [1, 4, 7] and np.isfinite(curves["accuracy"].get_ydata()).all()
+    assert curves["val_accuracy"].get_xdata().tolist() == list(range(1, 8))
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == [f"training, last {1 - 0.5**7:.4g}", f"validation, last {0.95 - 0.5**7:.4g}"]
+
+
 def test_metrics_say_that_those_of_training_come_from_a_sample(tmp_path, figures):
     lines = [line | {"metric_samples": 1000} if "epoch_end" in line else line for line in records()]
     runs = [write(tmp_path / "some", lines), write(tmp_path / "all", records())]
