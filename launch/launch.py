@@ -22,8 +22,9 @@ from ..storage import checkpoint
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
 from ..training.config import Config, Resolved, resolve
+from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems, check_shapes
-from ..training.trainer import Trainer, run_and_draw
+from ..training.trainer import Trainer
 from .progress import reporter as new_reporter
 
 

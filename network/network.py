@@ -32,9 +32,11 @@ from ..registry.annotations import checked
 from ..registry.options import SpecLike
 from ..registry.specs import shown
 from ..storage.checkpoint import save
+from ..training.history import History
 from ..training.measure import evaluate_split, metric_names
+from ..training.run_and_draw import run_and_draw
 from ..training.settings import Settings
-from ..training.trainer import History, Trainer, run_and_draw
+from ..training.trainer import Trainer
 from .arenas import Arenas
 from .summary import summary
 

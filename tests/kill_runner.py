@@ -16,7 +16,7 @@ import nnjit.program.assemble  # noqa: F401
 from nnjit.launch import launch
 from nnjit.launch.progress import Lines
 from nnjit.storage import checkpoint, run_directory
-from nnjit.training import trainer
+from nnjit.training import checkpoints, trainer
 
 # This config has all that a checkpoint must restore: moments, running means, dropout masks, a rate for every step.
 CONFIG = {
@@ -119,7 +119,7 @@ def run(path, resume=False, step=None, moment=None, trace=None, keep=0):
     """
     launch.run_and_draw = trainer.Trainer.run  # pictures take longer than all the rest
     launch.new_reporter = lambda: Killer(step)
-    trainer.KEEP = keep
+    checkpoints.KEEP = keep
     trainer.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, each followed by the reporter
     if keep == 0:
         trainer.Trainer._epoch = slowly(trainer.Trainer._epoch)

@@ -19,7 +19,7 @@ from nnjit.launch.progress import figures
 from nnjit.plots import picture
 from nnjit.storage import checkpoint
 from nnjit.storage.run_directory import RunDirectory
-from nnjit.training import trainer
+from nnjit.training import checkpoints, epoch_metrics, run_and_draw, trainer
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 4)).astype(np.float32)
@@ -43,7 +43,7 @@ def at_step(monkeypatch):
 
     monkeypatch.setattr(trainer, "PAUSE", 0)
     monkeypatch.setattr(trainer.Trainer, "_steps", one)
-    monkeypatch.setattr(trainer, "_draw", lambda *_: None)  # other tests draw pictures
+    monkeypatch.setattr(run_and_draw, "_draw", lambda *_: None)  # other tests draw pictures
     return acts
 
 
@@ -104,13 +104,13 @@ def test_a_signal_without_handler_ends_the_process_after_the_checkpoint(tmp_path
     script = f"""
         import os, signal, numpy as np
         from nnjit import registry
-        from nnjit.training import trainer
+        from nnjit.training import run_and_draw, trainer
         signal.signal({int(number)}, signal.SIG_DFL)
         steps = trainer.Trainer._steps
         def once(self, *arguments):
             steps(self, *arguments)
             os.kill(os.getpid(), {int(number)})
-        trainer.Trainer._steps, trainer._draw = once, lambda *_: None
+        trainer.Trainer._steps, run_and_draw._draw = once, lambda *_: None
         net = registry.compose(["dense(3)"], input_shape=(4,))
         net.fit(np.ones((48, 4)), np.zeros(48, int), epochs=10**5, batch_size=8, output="run")
         print("went on")
@@ -184,12 +184,13 @@ def test_a_kill_loses_at_most_five_seconds_of_training(tmp_path_factory, duratio
                 written.append(clock.now)
 
         patch.setattr(trainer, "time", clock)
+        patch.setattr(checkpoints, "time", clock)
         patch.setattr(trainer, "PAUSE", 0)
         patch.setattr(trainer.Trainer, "_steps", slow)
-        patch.setattr(trainer, "_draw", lambda *_: None)
+        patch.setattr(run_and_draw, "_draw", lambda *_: None)
         patch.setattr(RunDirectory, "checkpoint", note)
         network().fit(X, LABELS, batch_size=batch_size, epochs=12, output=path)
-    assert len(written) <= clock.now / trainer.KEEP + 2, "no more than the time asks for"
+    assert len(written) <= clock.now / checkpoints.KEEP + 2, "no more than the time asks for"
     assert saved["last"]["epoch"] == 12 and saved["best"]["best"] == saved["last"]["best"]
 
 
@@ -231,7 +232,7 @@ def test_divergence_leaves_the_last_whole_epoch_and_the_best(at_step, tmp_path):
 
 
 def test_short_epochs_write_few_checkpoints(monkeypatch, tmp_path):
-    monkeypatch.setattr(trainer, "_draw", lambda *_: None)
+    monkeypatch.setattr(run_and_draw, "_draw", lambda *_: None)
     written = []
     save = RunDirectory.checkpoint
     monkeypatch.setattr(RunDirectory, "checkpoint", lambda *arguments: written.append(save(*arguments)))
@@ -254,17 +255,17 @@ def test_the_training_accuracy_is_that_of_rows_spread_over_the_set(monkeypatch, 
     net.theta[:] = 0
     net.parameters["dense.1.b"][0] = 1
     record = net.fit(np.zeros((20000, 2)), labels, optimizer="sgd(lr=1e-30)", epochs=1, batch_size=5000).epochs[-1]
-    assert record["metric_samples"] == trainer.SAMPLE
+    assert record["metric_samples"] == epoch_metrics.SAMPLE
     assert record["accuracy"] == pytest.approx(0.1, abs=0.001 if order != "in turns" else 0.03)
     assert "accuracy (1000 samples)" in figures(record)
 
 
 def test_a_set_that_is_not_larger_than_the_sample_is_measured_whole(monkeypatch):
-    monkeypatch.setattr(trainer, "SAMPLE", len(X))
+    monkeypatch.setattr(epoch_metrics, "SAMPLE", len(X))
     net = network()
     record = train(net, epochs=1).epochs[-1]
     assert "metric_samples" not in record and record["accuracy"] == np.mean(net.predict(X).argmax(1) == LABELS)
-    monkeypatch.setattr(trainer, "SAMPLE", len(X) - 1)
+    monkeypatch.setattr(epoch_metrics, "SAMPLE", len(X) - 1)
     record = train(net, epochs=1).epochs[-1]
     rows = spread(len(X), len(X) - 1)
     assert record["metric_samples"] == len(rows)

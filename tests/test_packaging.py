@@ -28,8 +28,8 @@ LATE = {
     ("network/network", "kernels/gpu/driver"),
     ("network/network", "training/config"),
     ("program/program", "program/device"),
-    ("training/trainer", "plots/__init__"),
-    ("training/trainer", "plots/run_log"),
+    ("training/run_and_draw", "plots/__init__"),
+    ("training/run_and_draw", "plots/run_log"),
 }
 # Files that may import a module by its name: names of a user, the tables of names, operations (named by their file).
 BY_NAME = {

@@ -18,7 +18,7 @@ from nnjit.layers import Layer, Parameter
 from nnjit.layers.initializers import Initializer
 from nnjit.registry import Options
 from nnjit.training import Loss, Optimizer, Schedule
-from nnjit.training.trainer import History
+from nnjit.training.history import History
 
 ROOT = Path(__file__).resolve().parent.parent
 STRUCTURE = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "structure.py")))

@@ -11,7 +11,7 @@ from nnjit.data.split import Split
 from nnjit.errors import DivergenceError
 from nnjit.program.norms import lp_norm
 from nnjit.storage import checkpoint
-from nnjit.training import measure, orders, several, trainer
+from nnjit.training import epoch_metrics, measure, orders, several, trainer
 from nnjit.training.changes import room, row_norms, update_ratios
 from nnjit.training.orders import Orders, order
 from nnjit.training.settings import Settings
@@ -102,8 +102,8 @@ def test_epochs_in_a_row_leave_what_single_epochs_leave(work, tmp_path, monkeypa
 def test_epochs_in_one_compiled_call_leave_what_single_epochs_leave(work, validate, tmp_path, monkeypatch):
     """Metrics on training data end a row; the validation set is predicted in the call, here in two parts."""
     works = {"diverging": (["dense(3)"], VALUES, {"batch_size": 11, "loss": "mse", "optimizer": "sgd(lr=3.0)"})}
-    monkeypatch.setattr(trainer, "MEASURED", 44 * 3)
-    monkeypatch.setattr(trainer, "MEASURED_SHARE", 0)
+    monkeypatch.setattr(epoch_metrics, "MEASURED", 44 * 3)
+    monkeypatch.setattr(epoch_metrics, "MEASURED_SHARE", 0)
     for module in (measure, several):
         monkeypatch.setattr(module, "PART", 8)
     calls, run = [], several.Several._run_compiled
@@ -134,14 +134,14 @@ def test_a_divergence_in_a_row(lr, largest, tmp_path, monkeypatch):
     work = ["dense(3)"], VALUES, {"batch_size": 11, "loss": "mse", "optimizer": f"sgd(lr={lr})"}
 
     def spoil(patch, made):  # theta of the seventh epoch is not finite, which no loss sees
-        measured = made._measure
+        measured = made.metrics.measure
 
         def spoiled(epoch):
             if epoch == 6:
                 made.program.state.rates[:] = 3e38
             return measured(epoch)
 
-        patch.setattr(made, "_measure", spoiled)
+        patch.setattr(made.metrics, "measure", spoiled)
 
     after = spoil if largest else None
     single, _ = outcome(work, tmp_path / "single", monkeypatch, False, epochs=300, after=after)
@@ -154,14 +154,14 @@ def test_a_divergence_in_a_row(lr, largest, tmp_path, monkeypatch):
 
 def test_a_signal_ends_a_row_after_its_epoch(tmp_path, monkeypatch):
     def after(patch, made):
-        measured = made._measure
+        measured = made.metrics.measure
 
         def signalled(epoch):
             if epoch == 20:
                 made._signal = 15
             return measured(epoch)
 
-        patch.setattr(made, "_measure", signalled)
+        patch.setattr(made.metrics, "measure", signalled)
 
     seen, lengths = outcome("labels", tmp_path / "run", monkeypatch, True, after=after)
     assert seen["last"][1]["progress"]["epoch"] == 20 and seen["last"][1]["progress"]["done"] == 0
@@ -238,8 +238,8 @@ def test_update_ratios():
 @pytest.mark.parametrize("budget, measured", [(10**9, range(1, 13)), (44 * 4, [1, 4, 7, 10, 12]), (1, [1, 12])])
 def test_training_metrics_have_a_budget_of_samples(budget, measured, monkeypatch):
     """Beyond it they are measured every k-th epoch, and in the last; a resumed run measures in the same ones."""
-    monkeypatch.setattr(trainer, "MEASURED", budget)
-    monkeypatch.setattr(trainer, "MEASURED_SHARE", 0)
+    monkeypatch.setattr(epoch_metrics, "MEASURED", budget)
+    monkeypatch.setattr(epoch_metrics, "MEASURED_SHARE", 0)
     net = registry.compose(["dense(3)"], input_shape=(4,))
     records = net.fit(X, LABELS, batch_size=8, epochs=12, validation=(X, LABELS)).epochs
     assert [record["epoch"] for record in records if "accuracy" in record] == list(measured)

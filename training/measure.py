@@ -18,6 +18,7 @@ from ..registry.options import SpecLike
 from . import metrics as metric_functions
 from .losses import Loss, check_labels
 
+IN_MEMORY = 2**30  # largest data set in bytes that is converted at once; a larger one is converted part by part
 PART = 4096  # samples that are measured at once
 CONFUSED = 30  # most classes for which the confusion matrix is logged: its size is their square
 

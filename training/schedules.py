@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SpecError
+from ..program.memory import need
 from ..registry import Options, schedules
+from .optimizers import Optimizer
 
 
 class Schedule(Options):
@@ -109,3 +111,16 @@ class WarmUp(Schedule):
         W = math.ceil(min(self.epochs * steps_per_epoch, 2**53))  # no training has more steps
         rest = self._then.factor(np.maximum(steps - W, 0), max(total - W, 1), steps_per_epoch)
         return np.where(steps < W, (steps + 1) / W, rest)
+
+
+def learning_rates(optimizer: Optimizer, schedule: Schedule, total: int, steps_per_epoch: int) -> NDArray[np.float64]:
+    """Return the learning rate of every step, or a single one if all are equal."""
+    steps = total if not schedule.constant else 1
+    need(4 * 8 * steps, f"epochs: the learning rates of {steps} steps")
+    with np.errstate(all="ignore"):
+        factors = np.asarray(schedule.factor(np.arange(steps), total, steps_per_epoch), float)
+        rates = optimizer.lr * factors
+    if factors.shape != (steps,) or not (np.isfinite(rates) & (rates >= 0)).all():
+        name = schedules.name_of(type(schedule))
+        raise SpecError(f"schedule: {name} must give a finite factor from 0 on for each of the {steps} steps")
+    return rates

@@ -14,6 +14,7 @@ from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import ROWS, STOP
 from .changes import room, update_ratios
+from .divergence import not_finite
 from .measure import PART, InMemory
 
 KEPT = 2**21  # most bytes of theta and of log rows that are kept: the second-level cache of two cores
@@ -38,10 +39,10 @@ class Several:
 
     def __init__(self, trainer: Any) -> None:
         self.trainer, self.program, self.state = trainer, trainer.program, trainer.program.state
-        state, steps, log = self.state, trainer.steps_per_epoch, self.program.plan.log
-        width = log.width
-        self._ring = state.log[: log.rows * width].reshape(log.rows, width)
-        held, dtype, shape = trainer._held, state.theta.dtype, trainer.network.output_shape
+        state, steps = self.state, trainer.steps_per_epoch
+        self._ring = trainer._log.ring
+        width = self._ring.shape[1]
+        held, dtype, shape = trainer.metrics.held, state.theta.dtype, trainer.network.output_shape
         # Outputs of the validation set after every epoch of a compiled call, if there is one in memory.
         self._held = held.x if isinstance(held, InMemory) else np.empty((0, *trainer.network.input_shape), dtype)
         size = max(state.theta.nbytes, state.buffers.nbytes, 8 * steps * width, 8 * len(self._held) * prod(shape))
@@ -50,11 +51,57 @@ class Several:
         self._thetas = np.empty((self.most + 1, state.theta.size), state.theta.dtype)
         self._buffers = np.empty((self.most, state.buffers.size), state.buffers.dtype)
         self._moments = np.empty_like(state.moments)
-        self._scratch = room(self.most, log.segments)
+        self._scratch = room(self.most, self.program.plan.log.segments)
         self.logs: NDArray[np.float64] = np.empty((self.most, steps, width))
         self.seconds: list[float] = []
         self.measured: list[dict[str, Any]] = []
         self.stopped, self.finite = 0, True
+
+    def train(self, epochs: int, limit: float) -> float:
+        """Run epochs, until a signal or for about `limit` seconds, then record them; return the seconds they ran."""
+        trainer, progress = self.trainer, self.trainer.progress
+        first, before = progress["epoch"] + 1, progress["step"]
+        began = time.perf_counter()
+        done = self.run(first, epochs, limit)
+        took = time.perf_counter() - began
+        records, best = [], None
+        for e, (ratios, loss) in enumerate(zip(self.ratios(done), self.losses(done), strict=True)):
+            seconds, rows = self.seconds[e] - trainer._began, self.logs[e]
+            records += trainer._log.records(first + e, before, seconds, rows)
+            before += len(rows)
+            progress["step"] = before
+            record = trainer._log.record(first + e, before, seconds, rows[-1])
+            record["loss"] = loss / len(trainer.train)
+            record |= self.measured[e]
+            record["update_ratios"] = ratios
+            if trainer._ended(record, seconds):
+                best = e, dict(progress)
+            records.append(record)
+        trainer._add(records)
+        if done and trainer._directory is not None:
+            self._keep_checkpoints(best)
+        for record in records:
+            if record.get("epoch_end"):
+                rows = self.logs[record["epoch"] - first]
+                trainer._report("progress", record["epoch"], len(rows), len(rows), float(rows[-1, 0]))
+                trainer._report("epoch", record)
+        if self.stopped:
+            trainer._diverged(first + done, before, self.stopped)
+        if not self.finite:
+            progress["step"] += trainer.steps_per_epoch
+            raise not_finite(progress["step"], first + done)
+        return took
+
+    def _keep_checkpoints(self, best):
+        """Keep the state after the last whole epoch, and that of the best, (epoch, progress), until they are due."""
+        checkpoints = self.trainer._checkpoints
+        if best is not None:
+            e, progress = best
+            checkpoints.keep("best", progress, self.after(e))
+        theta, running, moments = self.last()
+        checkpoints.keep("last", self.trainer.progress, (theta, running), moments)
+        if checkpoints.due():
+            checkpoints.write()
 
     def run(self, first: int, epochs: int, limit: float) -> int:
         """Run epochs from `first` on, until a signal or for about `limit` seconds; return the number of whole ones."""
@@ -63,7 +110,7 @@ class Several:
         orders = trainer._orders.several(first, epochs)
         if trainer._orders.many and (trainer.validation is None or len(self._held)):
             # The last of these epochs may be one with which metrics on training data are measured.
-            last = next((e for e in range(len(orders)) if trainer._measures_sample(first + e)), len(orders) - 1)
+            last = next((e for e in range(len(orders)) if trainer.metrics.has_turn(first + e)), len(orders) - 1)
             return self._run_compiled(first, orders[: last + 1])
         self.seconds, self.measured, self._thetas[0] = [], [], theta
         end = time.perf_counter() + limit
@@ -77,7 +124,7 @@ class Several:
                 self.finite = False
                 return e
             self._keep_log(e, row % len(self._ring))
-            self.measured.append(trainer._measure(first + e))
+            self.measured.append(trainer.metrics.measure(first + e))
             self._thetas[e + 1], self._buffers[e], self._moments[:] = theta, state.buffers, state.moments
             self.seconds.append(time.perf_counter())
             if trainer._signal is not None or self.seconds[-1] > end:
@@ -93,11 +140,11 @@ class Several:
         each = (time.perf_counter() - began) / len(orders)
         self.seconds = [began + each * (e + 1) for e in range(done)]
         self.measured = [{} for _ in range(done)]
-        if done == len(orders) and trainer._measures_sample(first + done - 1):
-            self.measured[-1] |= trainer._measure_sample()
+        if done == len(orders) and trainer.metrics.has_turn(first + done - 1):
+            self.measured[-1] |= trainer.metrics.measure_sample()
         if trainer.validation is not None:
             for measured, outputs in zip(self.measured, self._outputs, strict=False):
-                measured |= trainer._measure_outputs(outputs)
+                measured |= trainer.metrics.measure_outputs(outputs)
         if done < len(orders):
             self.finite = bool(self.state.counters[STOP])
             self.stopped = int(self.state.counters[ROWS]) - row - done * self.logs.shape[1] if self.finite else 0

@@ -1,0 +1,107 @@
+"""Measurements at the end of an epoch: metrics on training data, within a budget, and on a validation set."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.schema import Schema
+from ..data.split import Split, spread
+from ..program.program import NetworkLike, Program
+from . import metrics as metric_functions
+from .measure import IN_MEMORY, InMemory, Measures, parts, try_metrics
+from .settings import Settings
+
+SAMPLE = 1000  # most training samples that metrics are measured on at the end of an epoch
+# Training samples that metrics are measured on in a run: this number, or this share of the samples of its steps if that
+# is more; a measured sample takes a third of a trained one's time. With more, they are measured every k-th epoch.
+MEASURED = 20_000
+MEASURED_SHARE = 1 / 50
+
+
+class EpochMetrics:
+    """The measurements of one training.
+
+    Parameters
+    ----------
+    network : Network
+    train, validation : Split, Split or None
+        With targets as the loss takes them.
+    settings : Settings
+    schema : Schema
+
+    Attributes
+    ----------
+    held : InMemory, Split or None
+        The validation set, converted if it fits into memory.
+
+    Raises
+    ------
+    SpecError
+        A metric does not fit outputs and targets.
+    """
+
+    def __init__(
+        self, network: NetworkLike, train: Split, validation: Split | None, settings: Settings, schema: Schema
+    ) -> None:
+        self.network, loss = network, settings.loss
+        names = dict.fromkeys([*(("accuracy",) if loss.classification else ()), *settings.metrics])
+        self.metrics = {name: metric_functions.get(name, loss) for name in names}
+        for split in filter(None, (train, validation)):
+            try_metrics(self.metrics, split, network)
+        self.train, self.validation, self.schema, self.epochs = train, validation, schema, settings.epochs
+        # Rows are often sorted by class, so the first ones alone would say nothing.
+        self.sample = train if len(train) <= SAMPLE else train.part(spread(len(train), SAMPLE))
+        budget = max(MEASURED, MEASURED_SHARE * len(train) * self.epochs)
+        self._every = max(1, math.ceil(len(self.sample) * self.epochs / budget))
+        self._sampled: Any = None
+        self.held: InMemory | Split | None = None
+        target_shape = (validation or train).y.shape[1:]
+        self._measures = Measures(loss, self.metrics, network.output_shape, target_shape)
+        self._program: Any = None
+
+    def load(self, program: Program, train: tuple[NDArray[Any], NDArray[Any]] | None) -> None:
+        """Take the program to predict with, and convert data that fits into memory; `train` is converted already."""
+        self._program, self._sampled, dtype = program, None, self.network.dtype
+        if self.metrics and self.sample is self.train and train is not None:
+            self._sampled = train
+        elif self.metrics and self.sample.nbytes(dtype) <= IN_MEMORY:
+            self._sampled = self.sample.take(slice(None), dtype)
+        if self.validation is not None:
+            fits = self.validation.nbytes(dtype) <= IN_MEMORY
+            self.held = InMemory(self.validation, dtype) if fits else self.validation
+
+    def has_turn(self, epoch: int) -> bool:
+        """Return whether metrics on training data are measured at the end of an epoch."""
+        return bool(self.metrics) and ((epoch - 1) % self._every == 0 or epoch == self.epochs)
+
+    def measure(self, epoch: int) -> dict[str, Any]:
+        """Measure metrics on training data, if it is their turn, and on the validation set."""
+        found = self.measure_sample() if self.has_turn(epoch) else {}
+        if self.held is None:
+            return found
+        return found | self._named(self._measures.of(self._predict, self.held, self.network.dtype))
+
+    def measure_sample(self) -> dict[str, Any]:
+        """Measure metrics on the training data or on a sample, of which `metric_samples` is the size."""
+        x, target = self._sampled or self.sample.take(slice(None), self.network.dtype)
+        y = self._predict(x)
+        found = {name: metric(y, target) for name, metric in self.metrics.items()}
+        return found if self.sample is self.train else found | {"metric_samples": len(self.sample)}
+
+    def measure_outputs(self, outputs: NDArray[Any]) -> dict[str, Any]:
+        """Measure outputs of the validation set, which is in memory."""
+        held: Any = self.held
+        return self._named(self._measures.means((outputs[rows], held.y[rows]) for rows in parts(len(outputs))))
+
+    def _named(self, found):
+        """Name measurements on the validation set."""
+        if "confusion" in found and self.schema.classes is not None:
+            found["classes"] = list(self.schema.classes)
+        return {f"val_{name}": value for name, value in found.items()}
+
+    def _predict(self, x):
+        y = np.empty((len(x), *self.network.output_shape), self.network.dtype)
+        self._program.predict(self._program.state, np.ascontiguousarray(x, self.network.dtype), y)
+        return y
