@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -81,6 +81,22 @@ class NetworkLike(Protocol):
     def _apply(self, x: ArrayLike) -> NDArray[Any]: ...
 
 
+@runtime_checkable
+class ClipLike(Protocol):
+    """The attributes of a clipping that programs use; `training.clip.Clip` has them.
+
+    Attributes
+    ----------
+    max : float
+        The largest norm of a gradient that is not scaled.
+    p : float
+        The p of the norm.
+    """
+
+    max: float
+    p: float
+
+
 class Program:
     """The training or prediction program of one network for one batch size.
 
@@ -122,7 +138,7 @@ class Program:
         optimizer: SpecLike | None = None,
         batch_size: int = 32,
         labels: bool | None = None,
-        clip: Any = None,
+        clip: ClipLike | None = None,
         rates: ArrayLike | None = None,
         norm: float = 2.0,
         backward: bool = False,
@@ -179,7 +195,7 @@ class Program:
     def _norm(self, clip, norm):
         """Return the p of the logged norms: that of the clipping, if there is one."""
         if clip is not None:
-            if not (hasattr(clip, "max") and hasattr(clip, "p")):
+            if not isinstance(clip, ClipLike):
                 raise SpecError(f"clip: expected a Clip, as nnjit.training.clip.create makes it, got {shown(clip)}")
             check_rounded("clip", clip, self.dtype)
             norm = clip.p
