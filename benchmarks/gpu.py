@@ -181,7 +181,7 @@ def convolution(torch, precision, N=64, C=64, size=56):
     (x, X), (dy, DY), (y, Y), (dx, DX) = (shared(torch, rng.normal(size=(N, C, 1, size, size))) for _ in range(4))
     (W, V), (dW, DV) = (shared(torch, rng.normal(size=(C, C, 1, 3, 3)) / 24) for _ in range(2))
     padded, _ = shared(torch, np.zeros((N, C, 1, size + 2, size + 2)))
-    framed, _ = shared(torch, np.zeros((N, C, 1, size + 4, size + 4)))
+    haloed_dy, _ = shared(torch, np.zeros((N, C, 1, size + 4, size + 4)))
     none, before = cuda.device_array(0, np.float32), (0, 1, 1)
     X, DY, V = X.squeeze(2), DY.squeeze(2), V.squeeze(2)
     kind, grad = torch.bfloat16 if precision == "bf16" else torch.float32, torch.nn.grad
@@ -190,7 +190,7 @@ def convolution(torch, precision, N=64, C=64, size=56):
     works = {
         "forward": (bound("conv.forward", [x, W, none, padded, y, one, one, 1, before, 0], precision),
                     lambda: conv(*near(X, V), padding=1).float(), Y),
-        "to input": (bound("conv.backward_input", [W, dy, framed, padded, dx, one, one, 1, before, 0], precision),
+        "to input": (bound("conv.backward_input", [W, dy, haloed_dy, padded, dx, one, one, 1, before, 0], precision),
                      lambda: grad.conv2d_input(X.shape, *near(V, DY), padding=1).float(), DX),
         "to weight": (bound("conv.backward_weight", [x, padded, dy, dW, one, one, 1, before, 0], precision),
                       lambda: weight(*near(X, DY)).float(), DV),

@@ -144,9 +144,9 @@ class Conv(Layer):
     def scratch(self, in_shape):
         window = self.window(in_shape)
         rows = zip(window.padded(in_shape[1:]), window.kernel, window.stride, window.dilation, strict=True)
-        framed = (i + d * (k - 1) if d > 1 else (i - 1) // s + 1 + (k - 1) // s for i, k, s, d in rows)
+        haloed = (i + d * (k - 1) if d > 1 else (i - 1) // s + 1 + (k - 1) // s for i, k, s, d in rows)
         padded = padded_scratch(window, in_shape[0], in_shape[1:])
-        return {**padded, "framed": ("N", self.filters, *framed)}  # deltas in a frame of zeros, as far as taps reach
+        return {**padded, "haloed_dy": ("N", self.filters, *haloed)}  # deltas in a halo of zeros, as far as taps reach
 
     def scalars(self, in_shape):
         return window_scalars(self.window(in_shape), self.groups, self.border)
@@ -228,6 +228,6 @@ def window_scalars(window, groups, border):
         "stride": lifted(window.stride, 1),
         "dilation": lifted(window.dilation, 1),
         "groups": groups,
-        "before": lifted(window.before, 0),
+        "pad_before": lifted(window.before, 0),
         "border": geometry.BORDERS.index(border),
     }

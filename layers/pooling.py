@@ -68,7 +68,7 @@ class Pooling(Layer):
         return {
             "size": lifted(window.kernel, 1),
             "stride": lifted(window.stride, 1),
-            "before": lifted(window.before, 0),
+            "pad_before": lifted(window.before, 0),
         }
 
     def operations(self, in_shape):

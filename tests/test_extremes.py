@@ -127,7 +127,7 @@ def pooling(draw, kernel):
     size = (1, int(rng.integers(1, image[1] + 1)), int(rng.integers(1, 4)))
     stride, before = (1, *map(int, rng.integers(1, 4, 2))), tuple(int(rng.integers(0, k)) for k in size)
     out = tuple((i + 2 * b - k) // s + 1 for i, b, k, s in zip(image, before, size, stride, strict=True))
-    maps, options = (int(rng.integers(1, 3)), 2), {"size": size, "stride": stride, "before": before}
+    maps, options = (int(rng.integers(1, 3)), 2), {"size": size, "stride": stride, "pad_before": before}
     options |= {"p": draw.number(1, 1.5, 2, 3, np.inf), "count_padding": bool(rng.integers(2))}
     out = () if "global" in kernel else out
     x = draw.extreme(*maps, *image) if "max" in kernel or "lp" in kernel else draw.moderate(*maps, *image)

@@ -214,11 +214,11 @@ def test_windows_that_reach_further_than_a_vector(spec):
 def test_float32_stays_float32(file):
     """Nothing in the LLVM code of a kernel, helpers included, is a double."""
     image, vector = types.Array(types.float32, 5, "C"), types.Array(types.float32, 1, "C")
-    kinds = dict.fromkeys(("x", "y", "argmax", "dx", "dy", "W", "dW", "padded", "dpadded", "framed"), image) | {
+    kinds = dict.fromkeys(("x", "y", "argmax", "dx", "dy", "W", "dW", "padded", "dpadded", "haloed_dy"), image) | {
         "b": vector,
         "db": vector,
     }
-    kinds |= dict.fromkeys(("size", "stride", "dilation", "before"), types.UniTuple(types.intp, 3))
+    kinds |= dict.fromkeys(("size", "stride", "dilation", "pad_before"), types.UniTuple(types.intp, 3))
     kinds |= {"groups": types.intp, "border": types.intp, "p": types.float32, "count_padding": types.boolean}
     kernels = {name: each for name, each in vars(file).items() if isinstance(each, Kernel)}
     assert len(kernels) >= 3

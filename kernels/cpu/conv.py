@@ -6,8 +6,8 @@ with x~ the padded input, s the stride, d the dilation, g = f // (filters / grou
 dimensions here (a leading 1 for each missing one), so a tap k and a position o are triples.
 
 Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 where nothing is padded, W (F, m, *kernel) with
-m = C / groups, b (F,) or (0,), y (N, F, *out). `before` is the padding before each dimension, `border` an index of
-geometry.BORDERS; `framed` holds the deltas in a halo of zeros (conv_terms.frame_of).
+m = C / groups, b (F,) or (0,), y (N, F, *out). `pad_before` is the padding before each dimension, `border` an index of
+geometry.BORDERS; `haloed_dy` holds the deltas in a halo of zeros (conv_terms.frame_of).
 
 The kernels in this file have positions of a row in the lanes of a vector (conv_by_position.py). For many filters there
 is conv_by_filter.py, for 3 x 3 taps and many maps winograd.py, for one map a filter conv_depthwise.py: layers/conv.py
@@ -39,15 +39,15 @@ SAMPLE = 131072  # numbers of padded samples that fit on the stack: 512 kB in fl
 
 
 @kernel
-def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
+def forward(x, W, b, padded, y, stride, dilation, groups, pad_before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
     N = x.shape[0]
     image = padded if padded.size else x
     P, T, size = pointer(image), stack_array(x, SAMPLE), size_of(image)
-    runs, steps_of = splits(y, W, padded, groups), window(stride, dilation, groups, before, border)
+    runs, steps_of = splits(y, W, padded, groups), window(stride, dilation, groups, pad_before, border)
     for block in prange(blocks(N, runs)):
         mine = share(block, N, runs, W.shape[0] // groups)
-        own = pad_share(block % runs, mine.first, mine.end, x, padded, T, before, border)
+        own = pad_share(block % runs, mine.first, mine.end, x, padded, T, pad_before, border)
         samples = images(T if own else P, size).at(0 if own else mine.first, 0, 0, 0, 0)
         forward_by_position(mine, samples, W, b, y, steps_of)
         if padded.size and border == 0 and not bounded(W.size, W.reshape(-1), 0):
@@ -55,13 +55,13 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
 
 
 @kernel
-def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
+def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
     inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
-    image, first = (dx, before) if inside else (dpadded, (0, 0, 0))
-    steps_of, size = window(stride, dilation, groups, first, border), size_of(framed)
-    N, bare, T = dy.shape[0], dy.shape[1:] == framed.shape[1:], stack_array(W, SAMPLE)
-    U, near = pointer(dy if bare else framed), 0 if bare else held(framed[0].size)
+    image, first = (dx, pad_before) if inside else (dpadded, (0, 0, 0))
+    steps_of, size = window(stride, dilation, groups, first, border), size_of(haloed_dy)
+    N, bare, T = dy.shape[0], dy.shape[1:] == haloed_dy.shape[1:], stack_array(W, SAMPLE)
+    U, near = pointer(dy if bare else haloed_dy), 0 if bare else held(haloed_dy[0].size)
     step = near if near else SAMPLES
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         begin, end = block * SAMPLES, min(N, (block + 1) * SAMPLES)
@@ -71,13 +71,13 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
         if not bare and not bounded(W.size, W.reshape(-1), 0):
             backward_input_by_cells(begin, end, W, dy, image, steps_of)
         for n in range(N if inside else begin, end):
-            fold(n, dpadded, dx, before, border)
+            fold(n, dpadded, dx, pad_before, border)
 
 
 @kernel
-def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, pad_before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
-    image, steps_of = padded if padded.size else x, window(stride, dilation, groups, before, border)
+    image, steps_of = padded if padded.size else x, window(stride, dilation, groups, pad_before, border)
     for i in prange(blocks_of(dW, groups)):
         block = block_of(i, dW, groups)
         backward_weight_block(block, image, dy, dW, steps_of)
@@ -142,12 +142,12 @@ def share(block, N, runs, F):
 
 
 @helper
-def pad_share(run, first, last, x, padded, T, before, border):
+def pad_share(run, first, last, x, padded, T, pad_before, border):
     """Pad an iteration's samples; return whether into T, as all runs of a sample but the first do, which keeps it."""
-    how, own = Padding(size_of(x), size_of(padded), steps(before), border), run > 0 and padded.size > 0
+    how, own = Padding(size_of(x), size_of(padded), steps(pad_before), border), run > 0 and padded.size > 0
     maps, rows, padded_rows = how.image.maps, how.image.depth * how.image.rows, how.padded.depth * how.padded.rows
     if run == 0:
-        pad_maps(first * maps, last * maps, 1, x, padded, before, border)
+        pad_maps(first * maps, last * maps, 1, x, padded, pad_before, border)
     image, target = View(x, how.image.columns, 1), View(T, how.padded.columns, 1)
     for c in range(maps if own else 0):
         pad_map(image.row((first * maps + c) * rows), target.row(c * padded_rows), how)

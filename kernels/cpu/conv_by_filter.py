@@ -66,9 +66,9 @@ def suits(results, terms, width=0, stride=2):
 
 
 @kernel
-def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
+def forward(x, W, b, padded, y, stride, dilation, groups, pad_before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
-    layer, image = window(stride, dilation, groups, before, border), padded if padded.size else x
+    layer, image = window(stride, dilation, groups, pad_before, border), padded if padded.size else x
     size, sums, out = size_of(image), size_of(W), size_of(y)
     P, weights, Y = images(image.reshape(-1), size), images(W.reshape(-1), sums), images(y.reshape(-1), out)
     bias = View(b.reshape(-1) if b.size else W.reshape(-1), 1, 1)
@@ -77,7 +77,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     packed, most, runs = Packed(View(T, K, 1), terms, 0), at_once(K, lanes(x)), splits(y, W, padded, groups)
     for block in prange(blocks(N, runs)):
         first, last, begin, some = share(block, N, runs, each)
-        own = pad_share(block % runs, first, last, x, padded, S, before, border)
+        own = pad_share(block % runs, first, last, x, padded, S, pad_before, border)
         source = images(S, size) if own else P.at(first, 0, 0, 0, 0)
         for g in range(groups):
             for i in range(0, some, most):
@@ -92,26 +92,26 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
 
 
 @kernel
-def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
+def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
     inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
-    image, first = (dx, before) if inside else (dpadded, (0, 0, 0))
+    image, first = (dx, pad_before) if inside else (dpadded, (0, 0, 0))
     N, layer = dy.shape[0], window(stride, dilation, groups, first, border)
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         start, end = block * SAMPLES, min(N, (block + 1) * SAMPLES)
         for g in range(groups):
-            backward_group(g, start, end, W, dy, framed, image, layer)
-        if dy.shape[1:] != framed.shape[1:] and not bounded(W.size, W.reshape(-1), 0):
+            backward_group(g, start, end, W, dy, haloed_dy, image, layer)
+        if dy.shape[1:] != haloed_dy.shape[1:] and not bounded(W.size, W.reshape(-1), 0):
             backward_input_by_cells(start, end, W, dy, image, layer)
         if not inside:
             for n in range(start, end):
-                fold(n, dpadded, dx, before, border)
+                fold(n, dpadded, dx, pad_before, border)
 
 
 @kernel
-def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, pad_before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
-    layer, image = window(stride, dilation, groups, before, border), padded if padded.size else x
+    layer, image = window(stride, dilation, groups, pad_before, border), padded if padded.size else x
     size, sums, out = size_of(image), size_of(dW), size_of(dy)
     P, dY, weights = images(image.reshape(-1), size), images(dy.reshape(-1), out), images(dW.reshape(-1), sums)
     each, m, K = out.maps // groups, sums.maps, volume(sums)
@@ -139,15 +139,15 @@ class Adjoint(NamedTuple):
 
 
 @helper
-def backward_group(g, start, end, W, dy, framed, dx, layer):
+def backward_group(g, start, end, W, dy, haloed_dy, dx, layer):
     """dx (or the padded dx) of one group's maps, of the samples from `start` to before `end`."""
-    taps, out, room, image = size_of(W), size_of(dy), size_of(framed), size_of(dx)
+    taps, out, room, image = size_of(W), size_of(dy), size_of(haloed_dy), size_of(dx)
     each, m = out.maps // layer.groups, taps.maps
     first, K = g * each, each * volume(taps)
     sums = Size(each, taps.depth, taps.rows, taps.columns)
     deltas_at = frame_of(Steps(taps.depth, taps.rows, taps.columns), layer.stride, layer.dilation, out.rows)
     adjoint = Adjoint(sums, deltas_at, image, layer)
-    deltas, frames, bare = dy.reshape(-1), framed.reshape(-1), dy.shape[1:] == framed.shape[1:]
+    deltas, frames, bare = dy.reshape(-1), haloed_dy.reshape(-1), dy.shape[1:] == haloed_dy.shape[1:]
     own = not bare and each * volume(room) <= SAMPLE  # one frame on the stack serves one sample after the other
     S, T, terms = stack_array(W, SAMPLE), stack_array(W, ROOM), numbers(TERMS)
     U = images(S, room) if own else images(deltas if bare else frames, room, first * volume(room))
@@ -168,7 +168,7 @@ def backward_group(g, start, end, W, dy, framed, dx, layer):
 def nth(r, adjoint):
     """Return the r-th remainder, and what is summed for one of its cells: filters, and the taps that it meets."""
     taps, layer = adjoint.sums, adjoint.window
-    part = remainder(r, adjoint.frame, Steps(taps.depth, taps.rows, taps.columns), layer.dilation, layer.before,
+    part = remainder(r, adjoint.frame, Steps(taps.depth, taps.rows, taps.columns), layer.dilation, layer.pad_before,
                      adjoint.image)  # fmt: skip
     return part, Size(taps.maps, part.taps.depth, part.taps.row, part.taps.column)
 

@@ -43,15 +43,15 @@ def inside(d, h, w, size):
 def forward_cells(X: Images, W: Images, b: View, biased, Y: Images, sizes: Sizes, window: Window):
     """Y = the results of a sample of one group from its image X, not padded; b[f, 0] is added if `biased`."""
     image, taps, out = sizes.image, sizes.sums, sizes.out
-    stride, dilation, before = window.stride, window.dilation, window.before
+    stride, dilation, pad_before = window.stride, window.dilation, window.pad_before
     each, per_plane, per_row = volume(out), out.rows * out.columns, out.columns
     for o in range(out.maps * each):
         f, od, oh, ow = o // each, o % each // per_plane, o % per_plane // per_row, o % per_row
         total = b[f, 0] if biased else 0.0
         for k in range(volume(taps)):
-            d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - before.depth
-            h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - before.row
-            w = ow * stride.column + k % taps.columns * dilation.column - before.column
+            d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - pad_before.depth
+            h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - pad_before.row
+            w = ow * stride.column + k % taps.columns * dilation.column - pad_before.column
             if inside(d, h, w, image):
                 for a in range(taps.maps):
                     total += W[f, a, 0, 0, k] * X[0, a, d, h, w]
@@ -62,16 +62,16 @@ def forward_cells(X: Images, W: Images, b: View, biased, Y: Images, sizes: Sizes
 def backward_input_cells(dY: Images, W: Images, dX: Images, sizes: Sizes, window: Window):
     """dX = what the deltas dY of a sample of one group give back to its image."""
     image, taps, out = sizes.image, sizes.sums, sizes.out
-    stride, dilation, before = window.stride, window.dilation, window.before
+    stride, dilation, pad_before = window.stride, window.dilation, window.pad_before
     each, per_plane, per_row = volume(out), out.rows * out.columns, out.columns
     for i in range(image.maps * volume(image)):
         dX[0, 0, 0, 0, i] = 0.0
     for o in range(out.maps * each):
         f, od, oh, ow = o // each, o % each // per_plane, o % per_plane // per_row, o % per_row
         for k in range(volume(taps)):
-            d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - before.depth
-            h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - before.row
-            w = ow * stride.column + k % taps.columns * dilation.column - before.column
+            d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - pad_before.depth
+            h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - pad_before.row
+            w = ow * stride.column + k % taps.columns * dilation.column - pad_before.column
             if inside(d, h, w, image):
                 for a in range(image.maps):
                     dX[0, a, d, h, w] += W[f, a, 0, 0, k] * dY[0, f, od, oh, ow]
@@ -81,15 +81,15 @@ def backward_input_cells(dY: Images, W: Images, dX: Images, sizes: Sizes, window
 def backward_weight_cells(N, X: Images, dY: Images, dW: View, ends: Block, sizes: Sizes, window: Window):
     """dW[0, k] of one filter and one map, for the taps k of `ends`: sums over the cells of N samples."""
     image, taps, out = sizes.image, sizes.sums, sizes.out
-    stride, dilation, before = window.stride, window.dilation, window.before
+    stride, dilation, pad_before = window.stride, window.dilation, window.pad_before
     for k in range(ends.first, ends.end):
         total = 0.0
         for n in range(N):
             for o in range(volume(out)):
                 od, oh, ow = o // (out.rows * out.columns), o // out.columns % out.rows, o % out.columns
-                d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - before.depth
-                h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - before.row
-                w = ow * stride.column + k % taps.columns * dilation.column - before.column
+                d = od * stride.depth + k // (taps.rows * taps.columns) * dilation.depth - pad_before.depth
+                h = oh * stride.row + k // taps.columns % taps.rows * dilation.row - pad_before.row
+                w = ow * stride.column + k % taps.columns * dilation.column - pad_before.column
                 if inside(d, h, w, image):
                     total += dY[n, 0, od, oh, ow] * X[n, 0, d, h, w]
         dW[0, k] = total
@@ -119,7 +119,7 @@ def forward_by_cells(share, x, W, b, y, window):
 
 @helper
 def backward_input_by_cells(first, end, W, dy, dx, window):
-    """dx, or the padded dx with `before` 0, of the samples from `first` to before `end`."""
+    """dx, or the padded dx with `pad_before` 0, of the samples from `first` to before `end`."""
     image, taps, out = size_of(dx), size_of(W), size_of(dy)
     sizes = Sizes(group_size(image, window.groups), taps, group_size(out, window.groups))
     dX, weights, dY = images(dx.reshape(-1), image), images(W.reshape(-1), taps), images(dy.reshape(-1), out)
@@ -136,8 +136,8 @@ def mend_weights(block, x, padded, dy, dW, window):
     whole = window.border > 0 and padded.size > 0  # a border that is not zeros is part of the image
     taps, out, each = size_of(dW), size_of(dy), dW.shape[1]
     image = size_of(padded) if whole else size_of(x)
-    before = Steps(0, 0, 0) if whole else window.before
-    plain = Window(window.stride, window.dilation, before, window.groups, window.border)
+    pad_before = Steps(0, 0, 0) if whole else window.pad_before
+    plain = Window(window.stride, window.dilation, pad_before, window.groups, window.border)
     X, dY = images(padded.reshape(-1) if whole else x.reshape(-1), image), images(dy.reshape(-1), out)
     K, weights = volume(taps), dW.reshape(-1)
     for f in range(block.filter, block.filter + block.filters):

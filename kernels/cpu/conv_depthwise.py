@@ -62,9 +62,9 @@ def suits(image, kernel, dilation, padding):
 
 
 @kernel
-def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
+def forward(x, W, b, padded, y, stride, dilation, groups, pad_before, border):
     """y = W * x~ + b, x~ on the stack: `padded` is left as it is."""
-    C, layer, sizes = x.shape[1], window(stride, dilation, groups, before, border), one_map(x, W, y)
+    C, layer, sizes = x.shape[1], window(stride, dilation, groups, pad_before, border), one_map(x, W, y)
     X, Y, weights = images_of(x), images_of(y), images_of(W)
     bias, start = View(b.reshape(-1) if b.size else W.reshape(-1), 1, 1), BIAS if b.size else ZERO
     room = padded_size(sizes.out, sizes.sums, layer.dilation)
@@ -78,9 +78,9 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
 
 
 @kernel
-def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
-    """dx from padded dy by the reversed taps; `framed` and `dpadded` are left as they are."""
-    C, layer, sizes = dy.shape[1], window(stride, dilation, groups, before, border), one_map(dx, W, dy)
+def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_before, border):
+    """dx from padded dy by the reversed taps; `haloed_dy` and `dpadded` are left as they are."""
+    C, layer, sizes = dy.shape[1], window(stride, dilation, groups, pad_before, border), one_map(dx, W, dy)
     dY, dX, weights = images_of(dy), images_of(dx), images_of(W)
     bias, back, mirrored = View(W.reshape(-1), 1, 1), one_map(dy, W, dx), mirrored_window(layer, sizes.sums)
     room = padded_size(back.out, back.sums, layer.dilation)
@@ -95,9 +95,10 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
 
 
 @kernel
-def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, pad_before, border):
     """dW[c, k] = sum over the batch and positions o of dy[n, c, o] x~[n, c, o + k d]."""
-    N, C, layer, sizes = x.shape[0], x.shape[1], window(stride, dilation, groups, before, border), one_map(x, dW, dy)
+    N, C, sizes = x.shape[0], x.shape[1], one_map(x, dW, dy)
+    layer = window(stride, dilation, groups, pad_before, border)
     X, dY, weights = images_of(x), images_of(dy), images_of(dW)
     for c in prange(C):
         weigh_map(N, X.at(0, c, 0, 0, 0), dY.at(0, c, 0, 0, 0), View(weights.at(c, 0, 0, 0, 0), 0, 1), sizes, layer)
@@ -123,10 +124,10 @@ def reversed_taps(W, taps):
 @helper
 def mirrored_window(layer, taps):
     """Return the window of backward_input: with the padding that the taps reach beyond that of forward."""
-    before, dilation = layer.before, layer.dilation
+    pad_before, dilation = layer.pad_before, layer.dilation
     opposite = Steps(
-        (taps.depth - 1) * dilation.depth - before.depth, (taps.rows - 1) * dilation.row - before.row,
-        (taps.columns - 1) * dilation.column - before.column,
+        (taps.depth - 1) * dilation.depth - pad_before.depth, (taps.rows - 1) * dilation.row - pad_before.row,
+        (taps.columns - 1) * dilation.column - pad_before.column,
     )  # fmt: skip
     return Window(layer.stride, dilation, opposite, layer.groups, layer.border)
 
@@ -141,9 +142,9 @@ def padded_size(out, taps, dilation):
 
 
 @inlined
-def pad_zeros(X, size, P, room, before):
-    """P, a map of the size `room`, = the map X of a size with `before` zeros before it and zeros behind."""
-    pad_map(View(X, size.columns, 1), View(P, room.columns, 1), Padding(size, room, before, 0))
+def pad_zeros(X, size, P, room, pad_before):
+    """P, a map of the size `room`, = the map X of a size with `pad_before` zeros before it and zeros behind."""
+    pad_map(View(X, size.columns, 1), View(P, room.columns, 1), Padding(size, room, pad_before, 0))
 
 
 # -- a map -------------------------------------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ def filter_map(X: Images, W: Images, b: View, start, Y: Images, sizes: Sizes, ro
     T, V, terms = stack_array(X, ROOM), stack_array(X, TAPS), numbers(TAPS)
     taps, out, dilation = sizes.sums, sizes.out, window.dilation
     P = images(T, room)
-    pad_zeros(X, sizes.image, P, room, window.before)
+    pad_zeros(X, sizes.image, P, room, window.pad_before)
     pack_weights(1, taps, W, every(P, dilation), View(V, 1, 1), terms, 0)
     filled = out.columns % lanes(X) == 0
     three = taps.depth == 1 and taps.rows == 3 and dilation.row == 1 and out.rows >= TALL
@@ -219,7 +220,7 @@ def weigh_map(N, X: Images, dY: Images, dW: View, sizes: Sizes, window: Window):
     for n in range(0, N, at_once):
         samples = min(at_once, N - n)
         for s in range(samples):
-            pad_zeros(X.at(n + s, 0, 0, 0, 0), sizes.image, P.at(s, 0, 0, 0, 0), room, window.before)
+            pad_zeros(X.at(n + s, 0, 0, 0, 0), sizes.image, P.at(s, 0, 0, 0, 0), room, window.pad_before)
             if not filled:
                 pad_zeros(dY.at(n + s, 0, 0, 0, 0), out, Z.at(s, 0, 0, 0, 0), room, Steps(0, 0, 0))
         if filled:

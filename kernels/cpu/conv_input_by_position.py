@@ -21,7 +21,7 @@ from .words import ZERO
 
 @helper
 def backward_input_by_position(first, end, W, dy, U, padded, dx, window):
-    """dx of the samples from `first` to before `end`, which begin `window.before` cells behind the padded image.
+    """dx of the samples from `first` to before `end`, which begin `window.pad_before` cells behind the padded image.
 
     U has the padded deltas of these samples, of the shape `padded`: if that is the shape of dy, they are in U already.
     """
@@ -32,7 +32,7 @@ def backward_input_by_position(first, end, W, dy, U, padded, dx, window):
     for n in range(first, end if volume(out) < volume(padded) else first):
         pad_and_dilate(deltas.at(n, 0, 0, 0, 0), U.at(n - first, 0, 0, 0, 0), out, padded, frame.gaps, frame.edge)
     for r in range(remainders(frame)):
-        part = remainder(r, frame, kernel, dilation, window.before, image)
+        part = remainder(r, frame, kernel, dilation, window.pad_before, image)
         for g in range(window.groups):
             f = g * (out.maps // window.groups)
             tap = weights.at(f, 0, part.tap.depth, part.tap.row, part.tap.column)

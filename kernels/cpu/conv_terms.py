@@ -34,11 +34,11 @@ class Size(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The window of a layer. `before` is the padding before each dimension; `border` indexes BORDERS."""
+    """The window of a layer. `pad_before` is the padding before each dimension; `border` indexes BORDERS."""
 
     stride: Steps
     dilation: Steps
-    before: Steps
+    pad_before: Steps
     groups: int
     border: int
 
@@ -89,9 +89,9 @@ def steps(triple):
 
 
 @helper
-def window(stride, dilation, groups, before, border):
+def window(stride, dilation, groups, pad_before, border):
     """Return a kernel's arguments, named."""
-    return Window(steps(stride), steps(dilation), steps(before), groups, border)
+    return Window(steps(stride), steps(dilation), steps(pad_before), groups, border)
 
 
 @helper
@@ -228,11 +228,11 @@ def _count(n, step):
 
 
 @helper
-def remainder(r, frame, taps, dilation, before, image):
-    """Return the r-th remainder of an image padded by `before`."""
+def remainder(r, frame, taps, dilation, pad_before, image):
+    """Return the r-th remainder of an image padded by `pad_before`."""
     step = frame.classes
     cell = Steps(r // (step.row * step.column), r // step.column % step.row, r % step.column)
-    place = Steps(cell.depth + before.depth, cell.row + before.row, cell.column + before.column)
+    place = Steps(cell.depth + pad_before.depth, cell.row + pad_before.row, cell.column + pad_before.column)
     first = Steps(place.depth % step.depth, place.row % step.row, place.column % step.column)
     met = Steps(
         _count(taps.depth - first.depth, step.depth), _count(taps.row - first.row, step.row),

@@ -1,6 +1,6 @@
 """Transposed convolution: the exact adjoint of `conv` with the same options, plus b.
 
-    y[n, c, i] = b[c] + sum over x[n, f, o] W[f, c - g m, k] with i = o s + k d - before   (then the border's adjoint)
+    y[n, c, i] = b[c] + sum over x[n, f, o] W[f, c - g m, k] with i = o s + k d - pad_before (then the border's adjoint)
 
 Where conv maps (C, *in) to (F, *out), this layer maps (F, *out) to (C, *in) with the same W (F, m, *kernel), m = C /
 groups: its first axis counts the *input* maps of this layer, its second the output maps of a group (the layout of
@@ -29,9 +29,9 @@ SAMPLES = 64  # samples whose sums are added up before they are added to the sum
 
 
 @kernel
-def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
+def forward(x, W, b, padded, y, stride, dilation, groups, pad_before, border):
     """y = conv's adjoint applied to x, plus b; `padded` is scratch."""
-    image, layer = padded if padded.size else y, window(stride, dilation, groups, before, border)
+    image, layer = padded if padded.size else y, window(stride, dilation, groups, pad_before, border)
     X, weights, Y = images_of(x), images_of(W), images_of(image)
     C, m, each = y.shape[1], W.shape[1], W.shape[0] // groups
     sizes = Sizes(size_of(image), size_of(W), group_size(size_of(x), groups))
@@ -40,18 +40,18 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
             f = c // m * each  # the first filter of this map's group
             spread_maps(X.at(n, f, 0, 0, 0), weights.at(f, c % m, 0, 0, 0), Y.at(n, c, 0, 0, 0), sizes, layer)
         if padded.size:
-            fold(n, padded, y, before, border)
+            fold(n, padded, y, pad_before, border)
         if b.size:
             add_bias(images_of(y).at(n, 0, 0, 0, 0), b, size_of(y))
 
 
 @kernel
-def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border):
+def backward_input(W, dy, dpadded, dx, stride, dilation, groups, pad_before, border):
     """dx = conv applied to dy."""
-    image, layer = dpadded if dpadded.size else dy, window(stride, dilation, groups, before, border)
+    image, layer = dpadded if dpadded.size else dy, window(stride, dilation, groups, pad_before, border)
     X, C, none = images_of(image), dy.shape[1], W.reshape(-1)[:0]  # no bias
     for n in prange(dx.shape[0]):
-        pad_maps(n * C, (n + 1) * C, 1, dy, dpadded, before, border)
+        pad_maps(n * C, (n + 1) * C, 1, dy, dpadded, pad_before, border)
         sample = Share(n, n + 1, 0, W.shape[0] // groups)
         forward_by_position(sample, X.at(n, 0, 0, 0, 0), W, none, dx, layer)
         if dpadded.size and border == 0 and not bounded(W.size, W.reshape(-1), 0):
@@ -59,14 +59,14 @@ def backward_input(W, dy, dpadded, dx, stride, dilation, groups, before, border)
 
 
 @kernel
-def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, before, border):
+def backward_weight(x, dy, dpadded, dW, stride, dilation, groups, pad_before, border):
     """dW[f, a, k] = sum over the batch and positions o of x[n, f, o] dy~[n, g m + a, o s + k d]."""
-    image, layer = dpadded if dpadded.size else dy, window(stride, dilation, groups, before, border)
+    image, layer = dpadded if dpadded.size else dy, window(stride, dilation, groups, pad_before, border)
     X, dY = images_of(x), images_of(image)
     weights, sizes = images_of(dW), Sizes(size_of(image), size_of(dW), size_of(x))
     N, C, m, each = x.shape[0], dy.shape[1], dW.shape[1], x.shape[1] // groups
     for c in prange(C):
-        pad_maps(c, N * C, C, dy, dpadded, before, border)
+        pad_maps(c, N * C, C, dy, dpadded, pad_before, border)
         for f in range(c // m * each, (c // m + 1) * each):
             sum_taps(N, X.at(0, f, 0, 0, 0), dY.at(0, c, 0, 0, 0), View(weights.at(f, c % m, 0, 0, 0), 0, 1), sizes,
                      layer)  # fmt: skip

@@ -2,8 +2,9 @@
 
     padded[d, h, w] = image[source(d), source(h), source(w)], or 0 where a source is -1           (geometry.source)
 
-Images have three dimensions (a leading 1 for each missing one), each padded by `before` cells in front and by the rest
-behind; `border` is an index of geometry.BORDERS. A map is a View of its rows: row d * rows + h is row h of plane d.
+Images have three dimensions (a leading 1 for each missing one), each padded by `pad_before` cells in front and by the
+rest behind; `border` is an index of geometry.BORDERS. A map is a View of its rows: row d * rows + h is row h of plane
+d.
 
 No race: the caller's iteration owns the maps that are written.
 """
@@ -25,7 +26,7 @@ class Padding(NamedTuple):
 
     image: Size
     padded: Size
-    before: Steps
+    pad_before: Steps
     border: int
 
 
@@ -72,19 +73,19 @@ def padding(copy):
     @linked
     def pad(P: View, T: View, how: Padding, sums: View):
         P, T, sums, L = View(P, P.row_stride, 1), View(T, T.row_stride, 1), View(sums, 0, 1), lanes(P)
-        image, padded, left, border = how.image, how.padded, how.before.column, how.border
+        image, padded, left, border = how.image, how.padded, how.pad_before.column, how.border
         added = padded.columns - image.columns
         # zeros of a row are in its first and last vector
         narrow = border == 0 and padded.columns >= L and max(left, added - left) <= L
         for d in range(padded.depth):
-            depth = source(d - how.before.depth, image.depth, border)
-            top = padded.rows if depth < 0 else how.before.row if border == 0 else 0  # the first row with cells
+            depth = source(d - how.pad_before.depth, image.depth, border)
+            top = padded.rows if depth < 0 else how.pad_before.row if border == 0 else 0  # the first row with cells
             end = padded.rows if depth < 0 or border > 0 else top + image.rows
             plane = T.row(d * padded.rows)
             _clear(plane, top * padded.columns)
             _clear(plane.row(end), (padded.rows - end) * padded.columns)
             for h in range(top, end):
-                row = P.row(depth * image.rows + source(h - how.before.row, image.rows, border))
+                row = P.row(depth * image.rows + source(h - how.pad_before.row, image.rows, border))
                 target = plane.row(h)
                 if narrow:
                     store(target, zeros(T, 1, 1))
@@ -124,19 +125,19 @@ def pad_map_and_sum(P, T, how, sums, begun):
 
 
 @helper
-def pad_maps(first, last, step, x, padded, before, border):
+def pad_maps(first, last, step, x, padded, pad_before, border):
     """`pad_map` of every `step`-th map, counted over all samples, where anything is padded."""
     if padded.size:
-        how = Padding(size_of(x), size_of(padded), steps(before), border)
+        how = Padding(size_of(x), size_of(padded), steps(pad_before), border)
         P, T = View(x, how.image.columns, 1), View(padded, how.padded.columns, 1)
         for i in range(first, last, step):
             pad_map(P.row(i * how.image.depth * how.image.rows), T.row(i * how.padded.depth * how.padded.rows), how)
 
 
 @helper
-def fold(n, dpadded, dx, before, border):
+def fold(n, dpadded, dx, pad_before, border):
     """dx[n] = the adjoint of padding: every cell of the padded image gives back to its source."""
-    how = Padding(size_of(dx), size_of(dpadded), steps(before), border)
+    how = Padding(size_of(dx), size_of(dpadded), steps(pad_before), border)
     image, padded = how.image, how.padded
     cells = images(dpadded, padded).at(n, 0, 0, 0, 0)
     dX = images(dx, image).at(n, 0, 0, 0, 0)
@@ -145,8 +146,8 @@ def fold(n, dpadded, dx, before, border):
         for i in range(padded.depth * padded.rows):
             d, h = i // padded.rows, i % padded.rows
             depth, row = (
-                source(d - how.before.depth, image.depth, border),
-                source(h - how.before.row, image.rows, border),
+                source(d - how.pad_before.depth, image.depth, border),
+                source(h - how.pad_before.row, image.rows, border),
             )
             if depth >= 0 and row >= 0:
                 _fold_row(View(cells.at(0, c, d, h, 0), 0, 1), View(dX.at(0, c, depth, row, 0), 0, 1), how)
@@ -155,7 +156,7 @@ def fold(n, dpadded, dx, before, border):
 @helper
 def _fold_row(cells, dX, how):
     """Add a row of the padded image to a row of dX: the cells inside, then those in front and behind."""
-    left, columns = how.before.column, how.image.columns
+    left, columns = how.pad_before.column, how.image.columns
     for w in range(columns):
         dX[0, w] += cells[0, left + w]
     for i in range(how.padded.columns - columns):

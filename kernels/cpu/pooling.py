@@ -4,8 +4,8 @@
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
-over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
-and never wins a maximum; NaN always does. x (N, C, *in), y and argmax (N, C, *out), three dimensions; argmax is a
+over the cells i of the input in the window at position o, which begins at o s - pad_before. Padding adds nothing to
+sums and never wins a maximum; NaN always does. x (N, C, *in), y and argmax (N, C, *out), three dimensions; argmax is a
 cell's number in its map, in row order. The global forms take the whole map as the window and give y (N, C).
 
 Parallel plan: every kernel loops over the N C maps. No race: an iteration reads and writes its own map only; where
@@ -49,9 +49,9 @@ from .tile import lanes, stack_array
 
 
 @kernel
-def max_forward(x, y, argmax, size, stride, before):
+def max_forward(x, y, argmax, size, stride, pad_before):
     """y = the largest of each window, argmax = the number of its cell in the map."""
-    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
+    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, pad_before, x, y)
     P, Y, A, T = x.reshape(-1), y.reshape(-1), argmax.reshape(-1), stack_array(x, ROOM)
     pieces = box_pieces(windows, lanes(x))
     for i in prange(maps):
@@ -62,9 +62,9 @@ def max_forward(x, y, argmax, size, stride, before):
 
 
 @kernel
-def max_backward_input(argmax, dy, dx, size, stride, before):
+def max_backward_input(argmax, dy, dx, size, stride, pad_before):
     """dx = dy at the argmax of each window, summed over windows."""
-    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, before, dx, dy)
+    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, pad_before, dx, dy)
     A, dX, dY = argmax.reshape(-1), dx.reshape(-1), dy.reshape(-1)
     cells, results = volume(windows.image), volume(windows.out)
     for i in prange(maps):
@@ -76,9 +76,9 @@ def max_backward_input(argmax, dy, dx, size, stride, before):
 
 
 @kernel
-def average_forward(x, y, size, stride, before, count_padding):
+def average_forward(x, y, size, stride, pad_before, count_padding):
     """y = the mean of each window."""
-    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
+    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, pad_before, x, y)
     P, Y, T, L = x.reshape(-1), y.reshape(-1), stack_array(x, ROOM), lanes(x)
     fit, pieces = windows_of_row(windows, L) > 0, row_pieces(windows, L)
     for i in prange(maps):
@@ -89,9 +89,9 @@ def average_forward(x, y, size, stride, before, count_padding):
 
 
 @kernel
-def average_backward_input(dy, dx, size, stride, before, count_padding):
+def average_backward_input(dy, dx, size, stride, pad_before, count_padding):
     """dx = dy / count in every cell of each window, summed over windows."""
-    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, before, dx, dy)
+    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, pad_before, dx, dy)
     dX, dY, T, G = dx.reshape(-1), dy.reshape(-1), stack_array(dy, ROOM), stack_array(dy, ROOM)
     cells, count = volume(windows.image), windows_of_row(windows, lanes(dy))
     for i in prange(maps):
@@ -104,9 +104,10 @@ def average_backward_input(dy, dx, size, stride, before, count_padding):
 
 
 @kernel
-def lp_forward(x, y, size, stride, before, p):
+def lp_forward(x, y, size, stride, pad_before, p):
     """y = the l_p norm of each window, scaled by its largest number so that no power overflows."""
-    maps, windows, P, Y = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y), x.reshape(-1), y.reshape(-1)
+    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, pad_before, x, y)
+    P, Y = x.reshape(-1), y.reshape(-1)
     out = windows.out
     for i in prange(maps):
         for r in range(out.depth * out.row):
@@ -115,9 +116,9 @@ def lp_forward(x, y, size, stride, before, p):
 
 
 @kernel
-def lp_backward_input(x, y, dy, dx, size, stride, before, p):
+def lp_backward_input(x, y, dy, dx, size, stride, pad_before, p):
     """dx = dy sign(x) (|x| / y)^(p-1) in every cell of each window, 0 where y = 0; summed over windows."""
-    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
+    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, pad_before, x, y)
     P, Y, dY, dX = x.reshape(-1), y.reshape(-1), dy.reshape(-1), dx.reshape(-1)
     out, cells = windows.out, volume(windows.image)
     for i in prange(maps):

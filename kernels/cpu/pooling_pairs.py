@@ -199,9 +199,9 @@ def max_backward_of_size(dX, plane, planes, height, argmax, dY):
 
 
 @kernel
-def max_forward(x, y, argmax, size, stride, before):
+def max_forward(x, y, argmax, size, stride, pad_before):
     """y = the largest of each window, argmax = the number of its cell in the map."""
-    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
+    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, pad_before, x, y)
     P, Y, A, cells = x.reshape(-1), y.reshape(-1), argmax.reshape(-1), volume(windows.image)
     for i in prange(maps):
         for od in range(windows.out.depth):
@@ -209,9 +209,9 @@ def max_forward(x, y, argmax, size, stride, before):
 
 
 @kernel
-def max_backward_input(argmax, dy, dx, size, stride, before):
+def max_backward_input(argmax, dy, dx, size, stride, pad_before):
     """dx = dy at the argmax of each window, 0 elsewhere."""
-    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, before, dx, dy)
+    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, pad_before, dx, dy)
     A, dX, dY, covered, cells = (
         argmax.reshape(-1),
         dx.reshape(-1),
@@ -229,9 +229,9 @@ def max_backward_input(argmax, dy, dx, size, stride, before):
 
 
 @kernel
-def average_forward(x, y, size, stride, before, count_padding):
+def average_forward(x, y, size, stride, pad_before, count_padding):
     """y = the mean of each window; there is no padding to count."""
-    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, before, x, y)
+    maps, windows = x.shape[0] * x.shape[1], windows_of(size, stride, pad_before, x, y)
     P, Y, cells = x.reshape(-1), y.reshape(-1), volume(windows.image)
     for i in prange(maps):
         for od in range(windows.out.depth):
@@ -239,9 +239,9 @@ def average_forward(x, y, size, stride, before, count_padding):
 
 
 @kernel
-def average_backward_input(dy, dx, size, stride, before, count_padding):
+def average_backward_input(dy, dx, size, stride, pad_before, count_padding):
     """dx = dy / cells in every cell of each window, 0 elsewhere."""
-    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, before, dx, dy)
+    maps, windows = dx.shape[0] * dx.shape[1], windows_of(size, stride, pad_before, dx, dy)
     dX, dY, cells, covered = dx.reshape(-1), dy.reshape(-1), volume(windows.image), cover(windows)
     for i in prange(maps):
         first, end = i * cells, (i + 1) * cells

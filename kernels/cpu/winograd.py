@@ -50,9 +50,9 @@ from .winograd_transforms import filter_transform
 
 
 @kernel
-def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
+def forward(x, W, b, padded, y, stride, dilation, groups, pad_before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
-    whole, layer = padded if padded.size else x, window(stride, dilation, groups, before, border)
+    whole, layer = padded if padded.size else x, window(stride, dilation, groups, pad_before, border)
     N, image, out, L = y.shape[0], size_of(whole), size_of(y), lanes(x)
     P, taps, bias, Y = pointer(whole), images(W, size_of(W)), View(b, 1, 1), images(y, out)
     T, transformed, S = stack_array(x, SAMPLE), stack_array(x, WEIGHTS), View(stack_array(x, SUMMED), 2 * L, 1)
@@ -60,7 +60,7 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
     most, runs = results_at_once(out.maps, image.maps, L), splits(y, W, padded, groups)
     for block in prange(blocks(N, runs)):
         part = share(block, N, runs, out.maps)
-        own = pad_share(block % runs, part, x, padded, T, before, border, S)
+        own = pad_share(block % runs, part, x, padded, T, pad_before, border, S)
         source, p = T if own else P, 0 if own else part.first * each
         for r in range(0, part.filters, most):
             f, count = part.filter + r, min(most, part.filters - r)
@@ -78,18 +78,18 @@ def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
 
 
 @kernel
-def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
+def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
     inside = border == 0 or not dpadded.size  # zeros give nothing back: only the inside is computed
-    whole, (_, top, left) = (dx, before) if inside else (dpadded, (0, 0, 0))
+    whole, (_, top, left) = (dx, pad_before) if inside else (dpadded, (0, 0, 0))
     layer = window(stride, dilation, groups, (0, top, left), border)
-    N, image, out, frame, L = dy.shape[0], size_of(whole), size_of(dy), size_of(framed), lanes(W)
+    N, image, out, frame, L = dy.shape[0], size_of(whole), size_of(dy), size_of(haloed_dy), lanes(W)
     taps = Images(W, 9, image.maps * 9, 0, -3, -1, 8)  # reversed; results are maps, filters are summed
     deltas = Size(frame.maps, 1, frame.rows - top, frame.columns - left)  # those that the results meet
     dX, bias = images(whole, image), View(W, 1, 1)  # no bias
     T, transformed, S = stack_array(W, SAMPLE), stack_array(W, WEIGHTS), View(stack_array(W, SUMMED), 2 * L, 1)
     plain, each = numbers(1), frame.maps * volume(frame)
-    most, near = results_at_once(image.maps, out.maps, L), held(framed[0].size)
+    most, near = results_at_once(image.maps, out.maps, L), held(haloed_dy[0].size)
     step = near if near else SAMPLES
     for block in prange((N + SAMPLES - 1) // SAMPLES):
         first, end = block * SAMPLES, min(N, (block + 1) * SAMPLES)
@@ -98,27 +98,27 @@ def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before,
             U = transformed_weights(transformed, count, out.maps, L)
             filter_transform(count, out.maps, taps.at(c, 0, 0, 0, 0), U, S.row(SAMPLES), c > 0)
             for n in range(first, end, step):
-                source, p, some = T if near else pointer(framed), 0 if near else n * each, min(step, end - n)
+                source, p, some = T if near else pointer(haloed_dy), 0 if near else n * each, min(step, end - n)
                 if near or c == 0:
-                    pad_deltas(n, some, dy, framed, source, p, S.row(n - first))
+                    pad_deltas(n, some, dy, haloed_dy, source, p, S.row(n - first))
                 convolve(some, U, images(source, frame, p).at(0, 0, 0, top, left), deltas, bias, 0,
                          dX.at(n, c, 0, 0, 0), Size(count, 1, image.rows, image.columns))  # fmt: skip
         for n in range(first, end):
             uneven(S, n - first, out.maps * volume(out), W.size, plain)
             if plain[0]:
-                deltas_of = images(T if near else pointer(framed), frame, 0 if near else n * each)
+                deltas_of = images(T if near else pointer(haloed_dy), frame, 0 if near else n * each)
                 backward_input_by_position(n, n + 1, W, dy, deltas_of, frame, whole, layer)
         if plain[0] and not bounded(W.size, W.reshape(-1), 0):
             backward_input_by_cells(first, end, W, dy, whole, layer)
         if not inside:
             for n in range(first, end):
-                fold(n, dpadded, dx, before, border)
+                fold(n, dpadded, dx, pad_before, border)
 
 
 @kernel
-def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, pad_before, border):
     """dW = sum over the batch and tiles of G^T [(B^T d B) . (A dy A^T)] G."""
-    whole, layer = padded if padded.size else x, window(stride, dilation, groups, before, border)
+    whole, layer = padded if padded.size else x, window(stride, dilation, groups, pad_before, border)
     N, out, image = dy.shape[0], size_of(dy), size_of(whole)
     F, C = out.maps, image.maps
     X, dY, taps = images(whole, image), images(dy, out), Vectors(dW, C * 9, 9)
@@ -142,9 +142,9 @@ def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border)
 
 
 @helper
-def pad_share(run, part, x, padded, T, before, border, S):
+def pad_share(run, part, x, padded, T, pad_before, border, S):
     """`conv.pad_share`, and the sums (winograd_rule.py) over each of the samples, in a row of S for each."""
-    how, C = Padding(size_of(x), size_of(padded), steps(before), border), x.shape[1]
+    how, C = Padding(size_of(x), size_of(padded), steps(pad_before), border), x.shape[1]
     P, each = View(x, how.image.columns, 1), volume(how.image)
     own = run > 0 and padded.size > 0
     to = View(T if own else pointer(padded), how.padded.columns, 1)
@@ -159,9 +159,9 @@ def pad_share(run, part, x, padded, T, before, border, S):
 
 
 @helper
-def pad_deltas(first, count, dy, framed, T, t, S):
+def pad_deltas(first, count, dy, haloed_dy, T, t, S):
     """T = the deltas of `count` samples between two zeros on every side, and their sums in a row of S for each."""
-    how, F = Padding(size_of(dy), size_of(framed), Steps(0, 2, 2), 0), dy.shape[1]
+    how, F = Padding(size_of(dy), size_of(haloed_dy), Steps(0, 2, 2), 0), dy.shape[1]
     dY, to = View(dy, how.image.columns, 1), View(T, how.padded.columns, 1, t)
     for i in range(count * F):
         map = dY.row((first * F + i) * how.image.rows)

@@ -6,7 +6,8 @@ with x~ the padded input, s the stride, d the dilation, g = f // (filters / grou
 dimensions here (missing ones have size 1 and come first), so a tap k and a position o are triples.
 
 Shapes: x (N, C, *in), padded (N, C, *padded in) or size 0 without padding, W (F, m, *kernel) with m = C / groups,
-b (F,) or (0,), y (N, F, *out). `before` is the padding before each dimension, `border` an index of geometry.BORDERS.
+b (F,) or (0,), y (N, F, *out). `pad_before` is the padding before each dimension, `border` an index of
+geometry.BORDERS.
 
 Parallel plan: every direction is a matrix product (product.py) whose factors are read through tables of offsets. The
 index of x~[n, a, o s + k d] is the sum of a number that depends on (n, o) and one that depends on (a, k), so two tables
@@ -37,23 +38,24 @@ _source = helper(geometry.source)
 
 
 @launcher
-def forward(x, W, b, padded, y, stride, dilation, groups, before, border):
+def forward(x, W, b, padded, y, stride, dilation, groups, pad_before, border):
     """y = W * x~ + b; the padded input is kept for backward_weight."""
-    return pad(x, padded, before, border) + correlate(padded if padded.size else x, W, b, y, stride, dilation, groups)
+    image = padded if padded.size else x
+    return pad(x, padded, pad_before, border) + correlate(image, W, b, y, stride, dilation, groups)
 
 
 @launcher
-def backward_input(W, dy, framed, dpadded, dx, stride, dilation, groups, before, border):
+def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
     no_bias = workspace(0, W)
     if border == 0 or not dpadded.size:  # padding of zeros has no gradient: only the inside is computed
-        return adjoint(W, dy, no_bias, framed, dx, stride, dilation, groups, before)
-    found = adjoint(W, dy, no_bias, framed, dpadded, stride, dilation, groups, (0, 0, 0))
-    return found + launches(_fold, (dpadded, no_bias, dx, before, border))
+        return adjoint(W, dy, no_bias, haloed_dy, dx, stride, dilation, groups, pad_before)
+    found = adjoint(W, dy, no_bias, haloed_dy, dpadded, stride, dilation, groups, (0, 0, 0))
+    return found + launches(_fold, (dpadded, no_bias, dx, pad_before, border))
 
 
 @launcher
-def backward_weight(x, padded, dy, dW, stride, dilation, groups, before, border):
+def backward_weight(x, padded, dy, dW, stride, dilation, groups, pad_before, border):
     """dW[f, a, k] = sum over the batch and positions o of dy[n, f, o] x~[n, g m + a, o s + k d]."""
     return weight_gradient(padded if padded.size else x, dy, dW, stride, dilation, groups)
 
@@ -178,28 +180,28 @@ def _offsets(*axes):
 # -- padding -----------------------------------------------------------------------------------------------------------
 
 
-def pad(x, padded, before, border):
+def pad(x, padded, pad_before, border):
     """Return the launches that fill `padded`; [] without padding."""
-    return launches(_pad, (x, padded, before, border)) if padded.size else []
+    return launches(_pad, (x, padded, pad_before, border)) if padded.size else []
 
 
 @kernel
-def _pad(x, padded, before, border):
+def _pad(x, padded, pad_before, border):
     """padded[q] = x at the source cell of q, or zero."""
     D, H, W = x.shape[2:]
     PD, PH, PW = padded.shape[2:]
     images, cells = x.reshape(-1), padded.reshape(-1)
     for i in prange(padded.size):
         w, h, d, image = i % PW, i // PW % PH, i // (PW * PH) % PD, i // (PW * PH * PD)
-        sd = _source(d - before[0], D, border)
-        sh = _source(h - before[1], H, border)
-        sw = _source(w - before[2], W, border)
+        sd = _source(d - pad_before[0], D, border)
+        sh = _source(h - pad_before[1], H, border)
+        sw = _source(w - pad_before[2], W, border)
         inside = sd >= 0 and sh >= 0 and sw >= 0
         cells[i] = images[((image * D + sd) * H + sh) * W + sw] if inside else 0.0
 
 
 @kernel
-def _fold(dpadded, b, dx, before, border):
+def _fold(dpadded, b, dx, pad_before, border):
     """dx = b + the adjoint of padding: every cell adds the gradients of the padded cells that hold its value."""
     C, D, H, W = dx.shape[1:]
     PD, PH, PW = dpadded.shape[2:]
@@ -208,11 +210,11 @@ def _fold(dpadded, b, dx, before, border):
         w, h, d, image = i % W, i // W % H, i // (W * H) % D, i // (W * H * D)
         total = b[image % C] if b.size > 0 else 0.0
         for pd in range(PD):
-            if _source(pd - before[0], D, border) == d:
+            if _source(pd - pad_before[0], D, border) == d:
                 for ph in range(PH):
-                    if _source(ph - before[1], H, border) == h:
+                    if _source(ph - pad_before[1], H, border) == h:
                         for pw in range(PW):
-                            if _source(pw - before[2], W, border) == w:
+                            if _source(pw - pad_before[2], W, border) == w:
                                 total += cells[((image * PD + pd) * PH + ph) * PW + pw]
         images[i] = total
 

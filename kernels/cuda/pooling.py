@@ -4,8 +4,8 @@
     average  y = (1/c) sum x_i                  c: cells of the window, in the input or with padding (count_padding)
     lp       y = (sum |x_i|^p)^(1/p)            dx_i = dy sign(x_i) (|x_i| / y)^(p-1); p = inf is max |x_i|
 
-over the cells i of the input in the window at position o, which begins at o s - before. Padding adds nothing to sums
-and never wins a maximum; NaN always does. x (N, C, *in), y and argmax (N, C, *out), three dimensions; argmax is a
+over the cells i of the input in the window at position o, which begins at o s - pad_before. Padding adds nothing to
+sums and never wins a maximum; NaN always does. x (N, C, *in), y and argmax (N, C, *out), three dimensions; argmax is a
 cell's number in its map, in row order. The global forms take the whole map as the window and give y (N, C).
 
 Parallel plan: a thread owns a place in the map of what is written, and that place in many maps: what divisions and
@@ -26,39 +26,39 @@ from .block import total
 
 
 @launcher
-def max_forward(x, y, argmax, size, stride, before):
+def max_forward(x, y, argmax, size, stride, pad_before):
     """y = the largest of each window, argmax = the number of its cell in the map."""
-    yield _over_maps(_max_forward, y, x, (x, y, argmax), size, stride, before)
+    yield _over_maps(_max_forward, y, x, (x, y, argmax), size, stride, pad_before)
 
 
 @launcher
-def max_backward_input(argmax, dy, dx, size, stride, before):
+def max_backward_input(argmax, dy, dx, size, stride, pad_before):
     """dx = dy at the argmax of each window, summed over windows."""
-    yield _over_maps(_max_backward, dx, dy, (argmax, dy, dx), size, stride, before)
+    yield _over_maps(_max_backward, dx, dy, (argmax, dy, dx), size, stride, pad_before)
 
 
 @launcher
-def average_forward(x, y, size, stride, before, count_padding):
+def average_forward(x, y, size, stride, pad_before, count_padding):
     """y = the mean of each window."""
-    yield _over_maps(_average_forward, y, x, (x, y), size, stride, before, count_padding)
+    yield _over_maps(_average_forward, y, x, (x, y), size, stride, pad_before, count_padding)
 
 
 @launcher
-def average_backward_input(dy, dx, size, stride, before, count_padding):
+def average_backward_input(dy, dx, size, stride, pad_before, count_padding):
     """dx = dy / count in every cell of each window, summed over windows."""
-    yield _over_maps(_average_backward, dx, dy, (dy, dx), size, stride, before, count_padding)
+    yield _over_maps(_average_backward, dx, dy, (dy, dx), size, stride, pad_before, count_padding)
 
 
 @launcher
-def lp_forward(x, y, size, stride, before, p):
+def lp_forward(x, y, size, stride, pad_before, p):
     """y = the l_p norm of each window, scaled by its largest number so that no power overflows."""
-    yield _over_maps(_lp_forward, y, x, (x, y), size, stride, before, p)
+    yield _over_maps(_lp_forward, y, x, (x, y), size, stride, pad_before, p)
 
 
 @launcher
-def lp_backward_input(x, y, dy, dx, size, stride, before, p):
+def lp_backward_input(x, y, dy, dx, size, stride, pad_before, p):
     """dx = dy sign(x) (|x| / y)^(p-1) in every cell of each window, 0 where y = 0; summed over windows."""
-    yield _over_maps(_lp_backward, dx, dy, (x, y, dy, dx), size, stride, before, p)
+    yield _over_maps(_lp_backward, dx, dy, (x, y, dy, dx), size, stride, pad_before, p)
 
 
 def _over_maps(code, written, other, arrays, *options):
@@ -82,17 +82,17 @@ def _place(shape):
 
 
 @block_helper
-def _cells(o, size, stride, before, image):
+def _cells(o, size, stride, pad_before, image):
     """First and last + 1 of the input's cells in the window at position o, in each dimension."""
-    d, h, w = o[0] * stride[0] - before[0], o[1] * stride[1] - before[1], o[2] * stride[2] - before[2]
+    d, h, w = o[0] * stride[0] - pad_before[0], o[1] * stride[1] - pad_before[1], o[2] * stride[2] - pad_before[2]
     first = (max(d, 0), max(h, 0), max(w, 0))
     return first, (min(d + size[0], image[0]), min(h + size[1], image[1]), min(w + size[2], image[2]))
 
 
 @block_helper
-def _seen(q, size, stride, before, out):
+def _seen(q, size, stride, pad_before, out):
     """First and last + 1 of the positions whose windows see the cell q, in each dimension."""
-    d, h, w = q[0] + before[0], q[1] + before[1], q[2] + before[2]
+    d, h, w = q[0] + pad_before[0], q[1] + pad_before[1], q[2] + pad_before[2]
     first = ((d - size[0]) // stride[0] + 1, (h - size[1]) // stride[1] + 1, (w - size[2]) // stride[2] + 1)
     last = (min(d // stride[0] + 1, out[0]), min(h // stride[1] + 1, out[1]), min(w // stride[2] + 1, out[2]))
     return (max(first[0], 0), max(first[1], 0), max(first[2], 0)), last
@@ -131,12 +131,12 @@ def _count(first, last, size, count_padding):
 
 
 @block_kernel
-def _max_forward(x, y, argmax, maps, out, image, size, stride, before):
+def _max_forward(x, y, argmax, maps, out, image, size, stride, pad_before):
     """Compute a position in many maps."""
     i, o = _place(out)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < places:
-        first, last = _cells(o, size, stride, before, image)
+        first, last = _cells(o, size, stride, pad_before, image)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
             at = _argmax(x, m * cells, image, first, last, False)
             y[m * places + i] = x[at]
@@ -144,12 +144,12 @@ def _max_forward(x, y, argmax, maps, out, image, size, stride, before):
 
 
 @block_kernel
-def _max_backward(argmax, dy, dx, maps, image, out, size, stride, before):
+def _max_backward(argmax, dy, dx, maps, image, out, size, stride, pad_before):
     """Compute a cell in many maps."""
     i, q = _place(image)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < cells:
-        begin, end = _seen(q, size, stride, before, out)
+        begin, end = _seen(q, size, stride, pad_before, out)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
             total = 0.0
             for d in range(begin[0], end[0]):
@@ -162,12 +162,12 @@ def _max_backward(argmax, dy, dx, maps, image, out, size, stride, before):
 
 
 @block_kernel
-def _average_forward(x, y, maps, out, image, size, stride, before, count_padding):
+def _average_forward(x, y, maps, out, image, size, stride, pad_before, count_padding):
     """Compute a position in many maps."""
     i, o = _place(out)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < places:
-        first, last = _cells(o, size, stride, before, image)
+        first, last = _cells(o, size, stride, pad_before, image)
         count = _count(first, last, size, count_padding)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
             total = 0.0
@@ -179,30 +179,30 @@ def _average_forward(x, y, maps, out, image, size, stride, before, count_padding
 
 
 @block_kernel
-def _average_backward(dy, dx, maps, image, out, size, stride, before, count_padding):
+def _average_backward(dy, dx, maps, image, out, size, stride, pad_before, count_padding):
     """Compute a cell in many maps."""
     i, q = _place(image)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < cells:
-        begin, end = _seen(q, size, stride, before, out)
+        begin, end = _seen(q, size, stride, pad_before, out)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
             total = 0.0
             for d in range(begin[0], end[0]):
                 for h in range(begin[1], end[1]):
                     for w in range(begin[2], end[2]):
-                        first, last = _cells((d, h, w), size, stride, before, image)
+                        first, last = _cells((d, h, w), size, stride, pad_before, image)
                         delta = dy[m * places + (d * out[1] + h) * out[2] + w]
                         total += delta / _count(first, last, size, count_padding)
             dx[m * cells + i] = total
 
 
 @block_kernel
-def _lp_forward(x, y, maps, out, image, size, stride, before, p):
+def _lp_forward(x, y, maps, out, image, size, stride, pad_before, p):
     """Compute a position in many maps."""
     i, o = _place(out)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < places:
-        first, last = _cells(o, size, stride, before, image)
+        first, last = _cells(o, size, stride, pad_before, image)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
             largest = abs(x[_argmax(x, m * cells, image, first, last, True)])
             if p != inf and 0.0 < largest < inf:
@@ -217,12 +217,12 @@ def _lp_forward(x, y, maps, out, image, size, stride, before, p):
 
 
 @block_kernel
-def _lp_backward(x, y, dy, dx, maps, image, out, size, stride, before, p):
+def _lp_backward(x, y, dy, dx, maps, image, out, size, stride, pad_before, p):
     """Compute a cell in many maps."""
     i, q = _place(image)
     places, cells = out[0] * out[1] * out[2], image[0] * image[1] * image[2]
     if i < cells:
-        begin, end = _seen(q, size, stride, before, out)
+        begin, end = _seen(q, size, stride, pad_before, out)
         for m in range(cuda.blockIdx.y, maps, cuda.gridDim.y):
             v, total = x[m * cells + i], 0.0
             for d in range(begin[0], end[0]):
@@ -231,7 +231,7 @@ def _lp_backward(x, y, dy, dx, maps, image, out, size, stride, before, p):
                         o = m * places + (d * out[1] + h) * out[2] + w
                         ratio = abs(v) / (y[o] if y[o] != 0.0 else 1.0)
                         if p == inf:
-                            first, last = _cells((d, h, w), size, stride, before, image)
+                            first, last = _cells((d, h, w), size, stride, pad_before, image)
                             wins = _argmax(x, m * cells, image, first, last, True) == m * cells + i
                             slope = np.sign(v) if wins else 0.0
                         else:
