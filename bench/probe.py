@@ -113,7 +113,7 @@ class Probe:
     def restore(self):
         """Run a whole step from the network's parameters, so that all arrays hold the results of a step."""
         net = self.program.network
-        self.state.theta[:], self.state.buffers[:] = net.theta, net.running
+        self.state.theta[:], self.state.buffers[:] = net.theta, net.flat_buffers
         self.state.moments[:] = 0
         self.state.counters[STEP] = self.state.counters[STOP] = 0
         self.run(0, len(self.lines))

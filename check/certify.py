@@ -120,8 +120,8 @@ class _Case:
         self.target = rng.standard_normal((N, *self.network.output_shape))
         # Parameters move off their initial values: a gain of 1 and an offset of 0 would hide faults.
         self.network.theta[:] += 0.3 * rng.standard_normal(self.network.theta.size)
-        self.network.running[:] += 0.3 * abs(rng.standard_normal(self.network.running.size))
-        self.single.theta[:], self.single.running[:] = self.network.theta, self.network.running
+        self.network.flat_buffers[:] += 0.3 * abs(rng.standard_normal(self.network.flat_buffers.size))
+        self.single.theta[:], self.single.flat_buffers[:] = self.network.theta, self.network.flat_buffers
 
     def answer(self, column, part, sentence=None, kind=""):
         self.row.answer(column, self.place + kind, part, sentence)

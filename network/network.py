@@ -41,7 +41,7 @@ from .arenas import Arenas
 from .summary import summary
 
 MANY = 1_000_000  # outputs from which on `predict` checks that they fit into memory; for fewer it would cost time
-VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "running"}  # name -> vector of the views
+VIEWS = {"parameters": "theta", "gradients": "gradient", "buffers": "flat_buffers"}  # name -> vector of the views
 FIXED = ("layers", "input_shape", "output_shape", "dtype", "device", "precision", "graph")  # by the composition
 # Attributes that run the network in this process; a copy makes new ones.
 LOCKS = ("_learning", "_statistics", "_copying", "_on_device")
@@ -91,8 +91,8 @@ class Network:
     ----------
     theta, gradient : ndarray (S,)
         All parameters and all their gradients, in the order of `parameters`.
-    running : ndarray
-        All buffers, flat.
+    flat_buffers : ndarray
+        All buffers, such as running statistics, in the order of `buffers`.
     parameters, gradients, buffers : mapping
         Views by name, such as ``"conv.1.W"``.
     trained_on : Schema or None
@@ -100,7 +100,7 @@ class Network:
 
     Notes
     -----
-    ``net.theta = values`` writes into the vector, like ``net.theta[:] = values``; so do `gradient` and `running`.
+    ``net.theta = values`` writes into the vector, like ``net.theta[:] = values``; so do `gradient` and `flat_buffers`.
 
     `predict`, `evaluate` and `forward` may be called from several threads at once. A `backward` belongs to the last
     `forward` of the same thread. There is one gradient, so `backward` or `fit` in two threads at once is refused. A
@@ -150,10 +150,10 @@ class Network:
         self._outputs = prod(self.output_shape)
         self.theta: NDArray[Any] = aligned(self.graph.size, self.dtype)
         self.gradient: NDArray[Any] = aligned(self.graph.size, self.dtype)
-        self.running: NDArray[Any] = aligned(self.graph.buffer_size, self.dtype)
+        self.flat_buffers: NDArray[Any] = aligned(self.graph.buffer_size, self.dtype)
         self.parameters = Views(self.theta, self._places("parameters"))
         self.gradients = Views(self.gradient, self._places("parameters"))
-        self.buffers = Views(self.running, self._places("buffers"))
+        self.buffers = Views(self.flat_buffers, self._places("buffers"))
         self._programs: dict[tuple[bool, int], Program] = {}
         self._arenas, self._own = Arenas(), threading.local()
         self._renew()
@@ -232,7 +232,7 @@ class Network:
             rng = np.random.Generator(np.random.Philox(key=[seed, index]))
             consumer = self.graph.consumer(node)
             suits = (consumer and consumer.initializer) or "glorot"
-            for flat, arrays in ((self.theta, node.parameters), (self.running, node.buffers)):
+            for flat, arrays in ((self.theta, node.parameters), (self.flat_buffers, node.buffers)):
                 for key, (offset, parameter) in arrays.items():
                     drawn = _draw(f"{node.name}.{key}", parameter, rng, suits, self.dtype)
                     flat[offset : offset + parameter.size] = drawn
@@ -319,9 +319,9 @@ class Network:
         y = np.empty((len(x), *self.output_shape), self.dtype)
         program = self._program(True, batch_size)
         arena = self._arenas.take(program)
-        if self.running.size:
+        if self.flat_buffers.size:
             with self._copying:
-                arena.state.buffers[:] = self.running
+                arena.state.buffers[:] = self.flat_buffers
         # The arrays fit, so the compiled code is called without checks.
         function = program.predict
         run = function.dispatcher if isinstance(function, Function) else partial(self._in_turn, function)
@@ -339,7 +339,7 @@ class Network:
 
         Training passes of several threads take turns, or one would overwrite the statistics of the other.
         """
-        mine, whole = arena.state.buffers, self.running
+        mine, whole = arena.state.buffers, self.flat_buffers
         with self._statistics if training and whole.size else nullcontext():
             if training and whole.size and self._trainer not in (None, threading.get_ident()):
                 raise ConcurrencyError(

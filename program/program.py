@@ -71,7 +71,7 @@ class NetworkLike(Protocol):
     @property
     def gradient(self) -> NDArray[Any]: ...
     @property
-    def running(self) -> NDArray[Any]: ...
+    def flat_buffers(self) -> NDArray[Any]: ...
     @property
     def parameters(self) -> Mapping[str, NDArray[Any]]: ...
     @property
@@ -243,9 +243,9 @@ class Program:
         new["counters"][SEED] = net.seed
         new["counters"][HEAD : HEAD + self.batch_size] = np.arange(self.batch_size)
         if share:
-            new |= {"theta": net.theta, "gradient": net.gradient, "buffers": net.running}
+            new |= {"theta": net.theta, "gradient": net.gradient, "buffers": net.flat_buffers}
         else:
-            new["theta"][:], new["buffers"][:] = net.theta, net.running
+            new["theta"][:], new["buffers"][:] = net.theta, net.flat_buffers
         return State(**new, layout=self.layout)
 
     def _sizes(self):
@@ -254,7 +254,7 @@ class Program:
         moments = len(self.optimizer.moments) if self.optimizer else 0
         return {
             "theta": (S, dtype), "gradient": (S, dtype), "moments": (moments * S, dtype),
-            "buffers": (self.network.running.size, dtype), "arena": (layout.arena_size, dtype),
+            "buffers": (self.network.flat_buffers.size, dtype), "arena": (layout.arena_size, dtype),
             "rates": (self.rates.size, np.float64), "log": (self.plan.log.size, np.float64),
             "counters": (layout.counters_size, np.int64),
         }  # fmt: skip

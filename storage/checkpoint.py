@@ -92,7 +92,7 @@ def tensors_of(
     moments : sequence of ndarray (S,)
     epoch_theta : ndarray (S,) or None
         Theta at the beginning of an unfinished epoch.
-    vectors : (theta, running) or None
+    vectors : (theta, buffers) or None
         Earlier values of the network's vectors; None means those now.
     """
     parameters, buffers = network.parameters, network.buffers

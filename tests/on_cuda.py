@@ -649,7 +649,7 @@ def test_forward_and_backward_by_hand():
     dx = [net.backward(dy[:, :2]) for net in both]
     np.testing.assert_allclose(dx[0], dx[1], rtol=1e-7, atol=1e-12)
     np.testing.assert_allclose(both[0].gradient, both[1].gradient, rtol=1e-7, atol=1e-12)
-    np.testing.assert_allclose(both[0].running, both[1].running, rtol=1e-9)
+    np.testing.assert_allclose(both[0].flat_buffers, both[1].flat_buffers, rtol=1e-9)
 
 
 def test_arrays_that_do_not_fit_are_refused():

@@ -118,10 +118,13 @@ def test_names_and_places_in_theta():
     assert list(net.gradients) == list(net.parameters)
     np.testing.assert_array_equal(np.concatenate([a.ravel() for a in net.parameters.values()]), net.theta)
     assert net.theta.size == net.gradient.size == sum(a.size for a in net.parameters.values())
-    assert not set(net.buffers) & set(net.parameters) and net.running.size == 4
+    assert not set(net.buffers) & set(net.parameters) and net.flat_buffers.size == 4
 
 
-@pytest.mark.parametrize("views, flat", [("parameters", "theta"), ("gradients", "gradient"), ("buffers", "running")])
+VECTORS = [("parameters", "theta"), ("gradients", "gradient"), ("buffers", "flat_buffers")]
+
+
+@pytest.mark.parametrize("views, flat", VECTORS)
 def test_views_write_through(views, flat):
     net = compose(NESTED, (2, 4, 4))
     views, flat = getattr(net, views), getattr(net, flat)
@@ -251,10 +254,10 @@ def test_backward_against_central_differences(case, training):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(3, *shape))
     dy = rng.normal(size=(3, *net.output_shape))
-    running = net.running.copy()
+    running = net.flat_buffers.copy()
 
     def C():
-        net.running[:] = running
+        net.flat_buffers[:] = running
         return np.sum(net.forward(x, training=training) * dy)
 
     C()

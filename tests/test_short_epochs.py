@@ -79,7 +79,7 @@ def outcome(work, path, monkeypatch, in_a_row, epochs=30, after=None, validate=T
             history = made.run(directory)
         except DivergenceError as error:
             history, reporter.told = made.history, [*reporter.told, str(error).split(";")[0]]
-    seen = {"theta": net.theta.tobytes(), "buffers": net.running.tobytes(), "told": reporter.told}
+    seen = {"theta": net.theta.tobytes(), "buffers": net.flat_buffers.tobytes(), "told": reporter.told}
     seen["history"] = [*map(without_time, history.steps), *map(without_time, history.epochs)]
     seen["log"] = [without_time(json.loads(line)) for line in (path / "log.jsonl").read_text().splitlines()]
     for name in ("last", "best"):

@@ -142,7 +142,7 @@ def test_running_statistics_of_passes_in_threads():
     for _ in range(40):
         one.forward(x, training=True)
     at_once(5, lambda i: [net.forward(x, training=True) for _ in range(8)])
-    np.testing.assert_array_equal(net.running, one.running)
+    np.testing.assert_array_equal(net.flat_buffers, one.flat_buffers)
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_prediction_while_another_thread_trains():
             assert np.isfinite(net.predict(x)).all()
     training.result()
     np.testing.assert_array_equal(net.theta, alone.theta)
-    np.testing.assert_array_equal(net.running, alone.running)
+    np.testing.assert_array_equal(net.flat_buffers, alone.flat_buffers)
     np.testing.assert_array_equal(net.predict(x), alone.predict(x))
 
 
@@ -490,7 +490,7 @@ def test_a_copy_of_a_used_network_is_independent(how, tmp_path):
         twin = pickle.loads(module.dumps(net))
     else:
         twin = pickle.loads(pickle.dumps(net)) if how == "pickle" else getattr(copy, how)(net)
-    for name in ("theta", "gradient", "running"):
+    for name in ("theta", "gradient", "flat_buffers"):
         np.testing.assert_array_equal(getattr(twin, name), getattr(net, name))
         assert not np.shares_memory(getattr(twin, name), getattr(net, name))
         assert getattr(twin, name).ctypes.data % 64 == 0
@@ -498,11 +498,11 @@ def test_a_copy_of_a_used_network_is_independent(how, tmp_path):
     np.testing.assert_array_equal(twin.predict(x), net.predict(x))
     np.testing.assert_array_equal(twin.forward(x), net.forward(x))
     np.testing.assert_array_equal(twin.backward(np.ones((9, 3))), net.backward(np.ones((9, 3))))
-    theta, running = net.theta.copy(), net.running.copy()
+    theta, running = net.theta.copy(), net.flat_buffers.copy()
     twin.parameters["dense.1.b"][...] = 9
     twin.fit(x, y, epochs=1, batch_size=4)
     np.testing.assert_array_equal(net.theta, theta)
-    np.testing.assert_array_equal(net.running, running)
+    np.testing.assert_array_equal(net.flat_buffers, running)
     assert twin.theta.max() > 5
 
 
@@ -551,7 +551,7 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("name", ["theta", "gradient", "running"])
+@pytest.mark.parametrize("name", ["theta", "gradient", "flat_buffers"])
 def test_assigning_a_vector_writes_into_it(name):
     net, x = network(), samples(4)[0]
     vector = getattr(net, name)
@@ -565,7 +565,7 @@ def test_assigning_a_vector_writes_into_it(name):
     np.testing.assert_array_equal(vector, values.astype("f"))
     exec(f"net.{name} += 1")
     np.testing.assert_array_equal(vector, values.astype("f") + 1)
-    state = {"theta": "theta", "gradient": "gradient", "running": "buffers"}[name]
+    state = {"theta": "theta", "gradient": "gradient", "flat_buffers": "buffers"}[name]
     assert getattr(program.state, state) is vector
     twin = network()
     setattr(twin, name, vector)
@@ -578,7 +578,7 @@ def test_assigning_a_vector_writes_into_it(name):
         [1.0, 2.0], 1.0, None, "theta", [[1.0], [2.0, 3.0]], 1j, "shape", "complex", "bool", "large",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("name", ["theta", "gradient", "running"])
+@pytest.mark.parametrize("name", ["theta", "gradient", "flat_buffers"])
 def test_vectors_that_cannot_be_assigned(name, values):
     net = network()
     vector = getattr(net, name)

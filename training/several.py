@@ -98,8 +98,8 @@ class Several:
         if best is not None:
             e, progress = best
             checkpoints.keep("best", progress, self.after(e))
-        theta, running, moments = self.last()
-        checkpoints.keep("last", self.trainer.progress, (theta, running), moments)
+        theta, buffers, moments = self.last()
+        checkpoints.keep("last", self.trainer.progress, (theta, buffers), moments)
         if checkpoints.due():
             checkpoints.write()
 
