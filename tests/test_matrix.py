@@ -11,6 +11,7 @@ from nnjit.kernels.compiler.kernel import array, linked, places
 from nnjit.kernels.cpu import matrix, matrix_transposed
 from nnjit.kernels.cpu.matrix import product
 from nnjit.kernels.cpu.matrix_transposed import add_product_transposed
+from nnjit.kernels.cpu.rearrange import load_column, store_interleaved
 from nnjit.kernels.cpu.sizes import by_size, of_size
 from nnjit.kernels.cpu.tile import lanes, numbers, stack_array
 from nnjit.kernels.cpu.view import Images, Vectors, View
@@ -20,11 +21,9 @@ from nnjit.kernels.cpu.words import (
     convolve_row,
     fill,
     load,
-    load_column,
     outer,
     prefetch,
     store,
-    store_interleaved,
     zeros,
 )
 from numba import njit

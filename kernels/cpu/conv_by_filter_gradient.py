@@ -22,10 +22,11 @@ sums depend on shapes only, never on threads.
 from ..compiler.kernel import helper, inlined, linked
 from .conv_by_filter_tiles import BAND, HEIGHT, HEIGHTS, ROOM, Band, band_of
 from .conv_terms import Size, Window, every, volume
+from .rearrange import transpose
 from .sizes import of_size
 from .tile import lanes, stack_array
 from .view import Images, View
-from .words import load, outer, store, transpose, zeros
+from .words import load, outer, store, zeros
 
 PORTION = 512  # samples whose gradients are summed before they are added to those of all
 

@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 from ..compiler.kernel import array, helper, inlined, linked, places
 from .conv_terms import LiveRows, Size, live_taps, pack_weights, volume
+from .rearrange import transpose
 from .sizes import of_size
 from .tile import REGISTERS, lanes, stack_array
 from .view import Images, View
-from .words import load, outer, store, transpose
+from .words import load, outer, store
 
 HEIGHT = 8 if REGISTERS == 32 else 6  # rows of the tallest tile two vectors wide: with its factors it fills registers
 HEIGHTS = tuple(R for R in (6, 5, 4, 8, 7, 3, 2, 1) if R <= HEIGHT)  # the commonest first (measured)

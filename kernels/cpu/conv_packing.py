@@ -9,9 +9,10 @@ Rows without what lies between them follow each other, so that vectors run on ov
 from typing import NamedTuple
 
 from ..compiler.kernel import helper, linked
+from .rearrange import copy, load_column
 from .tile import MASKS, lanes
 from .view import View
-from .words import copy, load_column, store
+from .words import store
 
 ROOM = 6144  # numbers of a panel: with the weights and the result it stays in the first-level cache
 

@@ -19,9 +19,10 @@ the order of sums depend on M, N and K only, never on threads.
 """
 
 from ..compiler.kernel import helper, inlined, linked
+from .rearrange import copy
 from .tile import BYTES, MR, NR, lanes, stack_array
 from .view import View
-from .words import ADD, copy, load, outer, store, zeros
+from .words import ADD, load, outer, store, zeros
 
 MC = 512  # rows of a block of C, at most: its packed rows of A take a fraction of the second-level cache
 KC = 24576 // (NR * BYTES)  # terms that are packed at once: a panel takes 24 kB, half of a first-level cache

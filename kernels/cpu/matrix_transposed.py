@@ -13,10 +13,11 @@ No race: see matrix.py.
 
 from ..compiler.kernel import helper, inlined, linked
 from .matrix import KC, MC, PACKED, PAD, PANEL, micro_kernel, wide_tiles
+from .rearrange import transpose
 from .sizes import by_size
 from .tile import BYTES, MR, NR, REGISTERS, lanes, stack_array
 from .view import View
-from .words import ADD, ZERO, dot, hsum_add, load, store, transpose, zeros
+from .words import ADD, ZERO, dot, hsum_add, load, store, zeros
 
 PACK_FROM = 256  # rows of A that make transposing panels of B pay
 TRANSPOSE_FROM = (2 if REGISTERS == 16 else 3) * BYTES // 4  # rows of A from which vectors of them beat dot products

@@ -17,9 +17,10 @@ from typing import NamedTuple
 from ..compiler.kernel import array, inlined, linked
 from .pooling_windows import ROOM, Rows, Windows, cells_across, columns_of, row_pitch, row_place, rows_of, volume
 from .pooling_words import fill_row, over, ramp, row, times
+from .rearrange import halves, store_interleaved
 from .tile import lanes
 from .view import View
-from .words import halves, load, most, store, store_interleaved, zeros
+from .words import load, most, store, zeros
 
 
 class Span(NamedTuple):

@@ -19,9 +19,10 @@ from ..compiler.kernel import array, inlined, linked
 from .conv_terms import Steps
 from .pooling_windows import Windows, cells_across, columns_of, first_cell, row_place, rows_of, volume
 from .pooling_words import fill_row, ramp, row, where_beats
+from .rearrange import halves, load_column
 from .tile import lanes
 from .view import View
-from .words import halves, load, load_column, most, store, zeros
+from .words import load, most, store, zeros
 
 
 class Piece(NamedTuple):

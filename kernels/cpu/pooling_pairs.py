@@ -21,8 +21,9 @@ from ..compiler.kernel import array, inlined, kernel, linked
 from .pooling_max import better
 from .pooling_windows import Rows, cover, moved, row_place, rows_of, volume, windows_of
 from .pooling_words import ramp, row, times, where_equal
+from .rearrange import halves, store_interleaved
 from .tile import lanes
-from .words import halves, load, store, store_interleaved, zeros
+from .words import load, store, zeros
 
 
 class Plane(NamedTuple):

@@ -22,11 +22,12 @@ import numpy as np
 from ..compiler.kernel import array, helper, inlined, linked, places
 from .conv_terms import Size
 from .matrix import micro_kernel
+from .rearrange import transpose
 from .sizes import by_size
 from .tile import BYTES, MR, lanes, stack_array
 from .view import Images, Vectors, View
 from .winograd_transforms import Strip, input_transform, row_of, store_row
-from .words import ADD, load, most, store, transpose, zeros
+from .words import ADD, load, most, store, zeros
 
 SQUARE = 32  # maps and filters of a block of the gradient
 STRIP = 264 * BYTES  # numbers of either factor of a strip: two vectors of tiles

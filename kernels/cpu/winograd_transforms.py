@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from ..compiler.kernel import inlined, linked
 from .conv_terms import Size
+from .rearrange import halves, load_column, store_interleaved, transpose
 from .tile import BYTES, lanes, stack_array
 from .view import Images, Vectors, View
 from .winograd_rule import keep_sums, sums_with
-from .words import fill, halves, load, load_column, store, store_interleaved, transpose, zeros
+from .words import fill, load, store, zeros
 
 TAPS = 4 * BYTES  # numbers of up to 16 taps of a vector of maps
 
