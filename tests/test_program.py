@@ -507,7 +507,7 @@ def test_an_overlap_is_seen(name, monkeypatch):
     )
     program = watched_program(name, monkeypatch)
     canary = Canary(program, monkeypatch)
-    with pytest.raises(AssertionError, match="sample [01]"):
+    with pytest.raises(AssertionError, match=r"sample [01]"):
         canary.step(program.state, *samples(program, program.batch_size))
 
 

@@ -11,9 +11,9 @@ zeros as wide as the taps reach.
 from typing import NamedTuple
 
 from ..compiler.kernel import helper, inlined, linked, places
+from .rearrange import transpose
 from .tile import lanes
 from .view import Images, View
-from .words import transpose
 
 
 class Steps(NamedTuple):
