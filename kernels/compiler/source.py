@@ -70,7 +70,7 @@ class Source:
 def label(function):
     """Return the first part of a compiled function's name."""
     name = function.__qualname__.replace("<locals>.", "").replace(".", "_")
-    return f"{function.__module__.rpartition('.')[2]}_{name}"
+    return f"{(function.__module__ or '').rpartition('.')[2]}_{name}"
 
 
 class _Real(ast.NodeTransformer):
