@@ -120,6 +120,51 @@ def test_narrow_layers_after_others(name, batch, samples, loss, monkeypatch):
         np.testing.assert_allclose(each, exact, rtol=1e-9, atol=1e-11)
 
 
+SAME_SHAPE = ["tanh", "gelu", "layernorm", "dropout(0.3)", "identity", "batchnorm"]
+HEADS = {(4,): [], (2, 3): ["flatten"], (1, 5, 5): ["conv(2, 3)", "relu", "flatten"]}
+WIDTHS = {(4,): 4, (2, 3): 6, (1, 5, 5): 18}
+
+
+@st.composite
+def networks(draw):
+    """Networks in which narrow layers may follow anything: (layers, shape)."""
+    shape = draw(st.sampled_from(list(HEADS)))
+    layers, width = list(HEADS[shape]), WIDTHS[shape]
+    for kind in draw(st.lists(st.sampled_from(["dense", "residual", *SAME_SHAPE]), max_size=6)):
+        if kind == "dense":
+            width = draw(st.sampled_from([1, 5, 20]))
+            layers.append(f"dense({width})")
+        elif kind == "residual":
+            inner = draw(st.lists(st.sampled_from([f"dense({width})", *SAME_SHAPE]), min_size=1, max_size=3))
+            layers.append(
+                ("residual", {"layers": [*inner, *([("residual", {"layers": ["tanh"]})] * draw(st.booleans()))]})
+            )
+        else:
+            layers.append(kind)
+    return [*layers, "dense(3)", *draw(st.sampled_from([[], ["tanh"], ["identity"]]))], shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    networks(), st.sampled_from(["mse", "huber", "cross_entropy"]), st.integers(6, 30), st.integers(2, 40), st.data()
+)
+@pytest.mark.filterwarnings("ignore:.*has one number for each channel")
+def test_plans_with_columns_compute_what_rows_do(network, loss, batch, samples, data):
+    """The text in plain Python, with blocks and tiles of a few samples, some of them short."""
+    (spec, shape), few = network, data.draw(st.integers(2, 4))
+    sizes = {"SHARD": data.draw(st.sampled_from([0, 10**9])), "NARROW": data.draw(st.sampled_from([10, 256]))}
+    sizes |= dict.fromkeys(("SAMPLES", "COLUMN_BLOCK", "TILE", "STEP"), few) | {"NARROW_SHARE": 0, "COLUMN_WORK": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in sizes.items():
+            patch.setattr(schedule, name, value)
+        _, got = trained(spec, batch, samples, loss, shape=shape, run="reference")
+        patch.setattr(schedule, "COLUMNS_FROM", 10**9)
+        columns, rows = trained(spec, batch, samples, loss, shape=shape, run="reference")
+    assert not columns
+    for each, exact in zip(got, rows, strict=True):
+        np.testing.assert_allclose(each, exact, rtol=1e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("spec", [NARROW, AFTER_OTHERS["a wide layer"][0]])
 def test_bits_do_not_depend_on_threads(spec):
     def result():
