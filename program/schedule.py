@@ -41,7 +41,8 @@ FEW = 8  # samples of a batch, at most, for which layers with a kernel for few s
 FEW_INLINE = 20_000  # multiplications: 2-128-128-1 relu, one sample, takes 0.4 to 0.6 times the time of linked kernels
 INLINED_LAYERS = 8
 COLUMNS_FROM = 6  # samples of a batch: with fewer, rows of weights fill the vectors better
-COLUMN_WORK = 600  # multiplications of a batch of more than FEW samples from which columns beat inlined kernels
+COLUMN_WORK = 1_000  # multiplications of a batch of more than FEW samples from which columns beat inlined kernels
+TURN = 200  # multiplications that take as long as the way of a sample into columns and out of them
 NARROW = 256  # numbers of the widest layer of a network whose samples are columns
 NARROW_SHARE = 0.5  # of the multiplications: with less, steps gained under 2 % (docs/architecture.md, "Measured")
 TURNED = 128  # numbers of a sample that become columns: from 256 on rows were as fast
@@ -128,8 +129,8 @@ def narrow(graph, batch_size):
     first = narrow_from(graph)
     if first == len(graph.nodes) or (first and not pays(graph, first)):
         return None
-    count, each = 1, operations(graph.nodes[first:])
-    if each * batch_size >= SHARD:
+    count = 1
+    if (operations(graph.nodes[first:]) + TURN) * batch_size >= SHARD:
         while count < BLOCKS and batch_size >= 2 * count * COLUMN_BLOCK:
             count *= 2
     samples = -(-batch_size // count)

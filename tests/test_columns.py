@@ -196,7 +196,7 @@ def test_which_networks_have_samples_as_columns():
         net = registry.compose(spec, input_shape=shape)
         return "columns" in Program(net, "mse", "sgd", batch, **options).source.split("# Places")[1]
 
-    assert columns("dense(99) relu dense(99) relu dense(3)", 6) and columns(NARROW, 9)
+    assert columns("dense(99) relu dense(99) relu dense(3)", 6) and columns(NARROW, 10)
     assert columns("flatten dense(9, bias=False) identity relu", 300, (2, 3))
     assert not columns("dense(99) relu dense(99) relu dense(3)", 5)  # too few to fill the vectors
     assert not columns(NARROW, 8) and not columns("dense(2) relu dense(3)", 30)  # tiny: inlined
