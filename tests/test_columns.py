@@ -54,10 +54,10 @@ NARROW = "dense(9) tanh dense(5) relu dense(3)"
 OTHERS = ["dense(8)", "dropout(0.3)", "layernorm", ("residual", {"layers": ["dense(8)", "tanh"]}), "dense(3)"]
 
 
-def trained(spec, batch, samples, loss="mse", real="float64", clip=None, run="compiled", shape=(4,), **options):
+def trained(spec, batch, samples, loss="mse", real="float64", run="compiled", shape=(4,), optimizer="adam(lr=0.01)"):
     """Train for two epochs and predict; return losses, theta, the log and the predictions."""
     net = registry.compose(spec, input_shape=shape, seed=0, dtype=real)
-    program = Program(net, loss, "adam(lr=0.01)", batch, clip=clip, **options)
+    program = Program(net, loss, optimizer, batch)
     functions = {"compiled": lambda: program, "reference": program.reference}[run]()
     rng = np.random.default_rng(1)
     x, order = rng.standard_normal((samples, *shape)).astype(real), rng.permutation(samples)
@@ -150,16 +150,20 @@ def networks(draw):
 )
 @pytest.mark.filterwarnings("ignore:.*has one number for each channel")
 def test_plans_with_columns_compute_what_rows_do(network, loss, batch, samples, data):
-    """The text in plain Python, with blocks and tiles of a few samples, some of them short."""
+    """The text in plain Python, with blocks and tiles of a few samples, some of them short.
+
+    Not by Adam, which divides the rounding errors of a gradient of 0 by themselves.
+    """
     (spec, shape), few = network, data.draw(st.integers(2, 4))
     sizes = {"SHARD": data.draw(st.sampled_from([0, 10**9])), "NARROW": data.draw(st.sampled_from([10, 256]))}
     sizes |= dict.fromkeys(("SAMPLES", "COLUMN_BLOCK", "TILE", "STEP"), few) | {"NARROW_SHARE": 0, "COLUMN_WORK": 0}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in sizes.items():
             patch.setattr(schedule, name, value)
-        _, got = trained(spec, batch, samples, loss, shape=shape, run="reference")
+        how = {"shape": shape, "run": "reference", "optimizer": "sgd(lr=0.05)"}
+        _, got = trained(spec, batch, samples, loss, **how)
         patch.setattr(schedule, "COLUMNS_FROM", 10**9)
-        columns, rows = trained(spec, batch, samples, loss, shape=shape, run="reference")
+        columns, rows = trained(spec, batch, samples, loss, **how)
     assert not columns
     for each, exact in zip(got, rows, strict=True):
         np.testing.assert_allclose(each, exact, rtol=1e-6, atol=1e-8)
