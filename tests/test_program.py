@@ -16,6 +16,7 @@ import pytest
 from nnjit import data, registry
 from nnjit.errors import NnjitError, ShapeError, SpecError
 from nnjit.kernels.counters import HEAD, ROWS, STEP, STOP
+from nnjit.kernels.cpu import conv
 from nnjit.layers import Layer, constant, kernel
 from nnjit.program import layout, schedule
 from nnjit.program.graph import Ref
@@ -550,6 +551,10 @@ def graph(*layers, shape=(50,)):
 def test_operations_are_those_of_the_layers():
     assert schedule.operations(graph("dense(40)", "relu", "dense(3)").nodes) == 40 * 50 + 40 + 3 * 40
     assert schedule.operations(graph("flatten", "identity").nodes) == 0
+
+
+def test_layers_of_one_sample_are_divided_where_their_kernels_divide_the_filters():
+    assert conv.DIVIDE == schedule.DIVIDE  # kernels do not know programs
 
 
 def test_blocks():
