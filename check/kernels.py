@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import DeviceError, NnjitError
 from ..kernels.compiler.kernel import first_line
 from ..kernels.operations import Operation
+from ..program.cuda_form import cuda_form
 from .promotion import promoted
 from .races import races
 from .runner import mark, same_bits, unwritten
@@ -143,7 +144,6 @@ def _cuda(call, expected):
     """Compare the kernel's CUDA form with the reference; return the fault, or None."""
     from ..kernels.gpu import launch  # late, as above
     from ..kernels.gpu.driver import translated
-    from ..program.device import cuda_form
 
     found = call.copies(fill=mark(call.run.real))
     try:

@@ -13,7 +13,8 @@ from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import FLOATS, Kernel, type_of
 from ..kernels.operations import Operation
-from ..program.plan import Ref, Var
+from ..program.calls import Var
+from ..program.graph import Ref
 from ..program.program import Program
 from ..program.slots import Slot, sizes
 

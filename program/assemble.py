@@ -17,13 +17,13 @@ from ..kernels.compiler.prepare import Item, Work, helped
 from ..kernels.compiler.source import Source
 from ..kernels.operations import Operation
 from ..registry.sources import uncollected
+from .calls import Var
 from .direct import KEY as DIRECT_KEY
 from .direct import Arguments, body_of, call_of, entry_symbol
 from .fork import KEY as FORK_KEY
 from .fork import fork, split
 from .function import Function, Parameter
 from .graph import Ref
-from .plan import Var
 from .slots import KEY as SLOTS_KEY
 
 _assembled: dict = {}  # key of a text -> its functions, which all networks with this text share

@@ -31,6 +31,7 @@ from ..registry.annotations import checked
 from ..registry.options import SpecLike
 from ..registry.specs import shown
 from .assemble import assemble
+from .cuda_form import cuda_form
 from .duties import as_dtype, check_rounded, check_training
 from .graph import Graph, Ref
 from .memory import aligned, need
@@ -38,7 +39,7 @@ from .norms import check_p
 from .plan import Task, make_plan
 from .slots import batch, block, columns, fixed, per_block
 from .state import State
-from .writer import write
+from .text.writer import write
 
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
@@ -162,8 +163,6 @@ class Program:
                 )
             )  # fmt: skip
             if self.device == "cuda":
-                from .device import cuda_form  # only programs on CUDA need numba.cuda
-
                 for binding in self.plan.bindings.values():
                     cuda_form(binding)  # refuses a kernel without one
             self.source: str = write(self.plan)
@@ -284,7 +283,7 @@ class Program:
         """Return the functions of the text, line by line in Python, with the compiled kernels of the device."""
         if self.device == "cpu":
             return self._in_python("cpu")
-        from .device import DeviceRun
+        from .device import DeviceRun  # only programs on CUDA need numba.cuda
 
         return DeviceRun(self)
 

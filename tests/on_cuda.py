@@ -26,8 +26,9 @@ from nnjit.kernels.cuda import dense, product
 from nnjit.kernels.gpu import launch, tensor
 from nnjit.kernels.operations import operation
 from nnjit.layers import Layer, constant, elementwise, kernel, zeros
-from nnjit.program import device
-from nnjit.program import plan as plans
+from nnjit.program import calls as program_calls
+from nnjit.program import device, device_arrays, device_samples, device_trace
+from nnjit.program.cuda_form import cuda_form
 from nnjit.program.graph import Ref
 from nnjit.program.program import Program
 from nnjit.registry import builtin, compose
@@ -77,7 +78,7 @@ def _examine(call, tolerance):
     kept |= {call.values[name]: expected[name].copy() for name in call.scratch}
     found, again = call.copies(fill=np.nan), call.copies(fill=0)
     for copies in (found, again):
-        launch.run(device.cuda_form(call), *copies.values())
+        launch.run(cuda_form(call), *copies.values())
     for name, wanted in expected.items():
         if isinstance(wanted, np.ndarray) and name not in call.scratch:
             close(found[name], wanted, tolerance, f"{call.name}: {name}")
@@ -431,16 +432,16 @@ def test_an_activation_joins_the_kernel_before_it(name, monkeypatch):
     found = program.compile().step(program.state, x, target)
     np.testing.assert_allclose(found, other.reference().step(other.state, x, target), rtol=1e-12)
     np.testing.assert_allclose(program.state.gradient, other.state.gradient, rtol=1e-10, atol=1e-13)
-    run = program.run
-    run.state.arena.copy_to_device(np.full(run.state.arena.size, 7.5))
-    noted = {"forward": run._traced(run._forward(3, 0, True)), "backward": run._traced(run._backward(3, 0, True))}
+    trace, arena_there = program.run.trace, program.run.arrays.state.arena
+    arena_there.copy_to_device(np.full(arena_there.size, 7.5))
+    noted = {"forward": trace.traced(trace.forward(3, 0, True)), "backward": trace.traced(trace.backward(3, 0, True))}
     names = {way: [each.kernel.py_func.__name__ for each in launches] for way, launches in noted.items()}
     for way, followed in (("forward", nodes), ("backward", nodes[:-1])):
         formulas = [type(node.layer).__name__ for node in followed if isinstance(node.layer.forward, Formula)]
         assert not [k for k in names[way] for formula in formulas if formula in k], names
     for each in noted["forward"]:
         each()
-    arena = run.state.arena.copy_to_host()
+    arena = arena_there.copy_to_host()
     for node in nodes:
         if node.kind in written:
             slot = program.plan.slot(Ref("value", node.x.index))
@@ -457,7 +458,7 @@ def test_formulas_behind_each_other_are_one_loop_by_two():
     program.compile().predict(program.state, x, y)
     other.reference().predict(other.state, x, expected)
     np.testing.assert_allclose(y, expected, rtol=1e-12)
-    names = [each.kernel.py_func.__name__ for each in program.run._traced(program.run._forward(3, 0, False))]
+    names = [each.kernel.py_func.__name__ for each in program.run.trace.traced(program.run.trace.forward(3, 0, False))]
     assert len(names) == 3 and "Softplus" in names[1], names
 
 
@@ -523,7 +524,7 @@ def test_what_a_fused_kernel_writes_no_other_thread_of_it_reads(layers, shape, t
     """The result does not overlap any argument."""
     net = compose(layers, shape, device="cuda", seed=1)
     program = Program(net, *(("quadratic", "sgd") if training else ()), batch_size=4)
-    joined, fused = [], device.with_epilogue
+    joined, fused = [], device_trace.with_epilogue
 
     def noting(noted, formula, arguments, passing):
         found = fused(noted, formula, arguments, passing)
@@ -531,10 +532,10 @@ def test_what_a_fused_kernel_writes_no_other_thread_of_it_reads(layers, shape, t
         joined.extend((each, out) for each in found or [] if each not in noted)
         return found
 
-    monkeypatch.setattr(device, "with_epilogue", noting)
-    run = device.DeviceRun(program)
-    for calls in [run._forward(4, 0, training), *([run._backward(4, 0, True)] if training else [])]:
-        run._traced(calls)
+    monkeypatch.setattr(device_trace, "with_epilogue", noting)
+    trace = device.DeviceRun(program).trace
+    for calls in [trace.forward(4, 0, training), *([trace.backward(4, 0, True)] if training else [])]:
+        trace.traced(calls)
     for each, out in joined:
         begin, end = launch.address(out), launch.address(out) + out.nbytes
         for array in each.arguments:
@@ -566,8 +567,8 @@ def test_streamed_data_gives_the_same_bits(monkeypatch):
     found = []
     for resident in (True, False):
         if not resident:
-            monkeypatch.setattr(device, "free_memory", lambda: 0)
-            monkeypatch.setattr(device, "SLAB", 1)
+            monkeypatch.setattr(device_samples, "free_memory", lambda: 0)
+            monkeypatch.setattr(device_samples, "SLAB", 1)
         program, _, x, y = _programs("clipped", "float32")
         found.append(program.compile().epoch(program.state, x, y, np.random.default_rng(0).permutation(10)))
         found.append(program.network.theta)
@@ -583,8 +584,8 @@ def test_a_set_larger_than_memory_is_read_slab_by_slab(free, monkeypatch):
     nets = {where: compose("dense(4) tanh dense(2)", (3,), device=where, seed=1) for where in ("cpu", "cuda")}
     trainers = {where: Trainer(net, data, None, Settings(batch_size=4, epochs=2)) for where, net in nets.items()}
     trainers["cpu"].run()
-    monkeypatch.setattr(device, "free_memory", lambda: free)
-    monkeypatch.setattr(device, "SLAB", 1)
+    monkeypatch.setattr(device_samples, "free_memory", lambda: free)
+    monkeypatch.setattr(device_samples, "SLAB", 1)
     monkeypatch.setattr(split, "_copy", lambda *of: read.append(copy(*of)) or read[-1])
     trainer = trainers["cuda"]
     monkeypatch.setattr(trainer, "_finish", lambda epoch: trainer.progress.update(epoch=epoch, done=0))  # reads more
@@ -610,14 +611,14 @@ def test_a_held_state_is_copied_only_when_it_is_fetched():
 @pytest.mark.parametrize("free", [0, 10**9], ids=["streamed", "resident"])
 def test_an_epoch_allocates_nothing(free, monkeypatch):
     """After the first epoch, which binds the launches, an epoch waits for the device only at its end."""
-    monkeypatch.setattr(device, "free_memory", lambda: free)
-    monkeypatch.setattr(device, "SLAB", 1)
+    monkeypatch.setattr(device_samples, "free_memory", lambda: free)
+    monkeypatch.setattr(device_samples, "SLAB", 1)
     program, _, x, y = _programs("clipped", "float32")
     program.compile()
     with program.on_device():
         program.epoch(program.state, x, y, np.arange(10))
-        waited, wait, bound = [], program.run._wait, dict(program.run._sequences)
-        monkeypatch.setattr(program.run, "_wait", lambda: waited.append(wait()))
+        waited, wait, bound = [], program.run.arrays.wait, dict(program.run._sequences)
+        monkeypatch.setattr(program.run.arrays, "wait", lambda: waited.append(wait()))
         for name in ("device_array", "to_device", "pinned_array", "stream", "event"):
             monkeypatch.setattr(launch.cuda, name, None)
         program.epoch(program.state, x, y, np.arange(10)[::-1])
@@ -752,8 +753,8 @@ def test_a_layer_without_a_cuda_form_is_refused(monkeypatch):
     """The refusal comes before memory of the device is used, and says what to add."""
     net = compose("dense(2)", (3,), device="cuda")
     made = []
-    monkeypatch.setattr(device.cuda, "device_array", lambda *a, **k: made.append(a))
-    monkeypatch.setattr(plans._Calls, "data", _with_unknown_operation(plans._Calls.data))
+    monkeypatch.setattr(device_arrays.cuda, "device_array", lambda *a, **k: made.append(a))
+    monkeypatch.setattr(program_calls.Calls, "data", _with_unknown_operation(program_calls.Calls.data))
     with pytest.raises(
         NnjitError, match=r"dense_forward: .*dense\.forwards.*add a function forwards to kernels/cuda/dense\.py"
     ):
@@ -859,16 +860,16 @@ class CudaAPIError(Exception):
 )
 def test_a_fault_of_the_gpu_leaves_the_run_as_it_was(said, expected, tmp_path, monkeypatch):
     """One sentence and exit status 1; the last epoch's checkpoint is there, and the run continues from it."""
-    path, read = tmp_path / "run", device.DeviceRun._read
+    path, read = tmp_path / "run", device_arrays.Arrays.read
     small = ["--data", "ten_points", "--layers", "dense(2)", "--loss", "quadratic", "--epochs", 3]
 
-    def fails(run, state):
+    def fails(arrays, state):
         if state.counters[STEP]:
             raise CudaAPIError(said)  # the host sees a kernel's fault when it waits for the kernel
-        return read(run, state)
+        return read(arrays, state)
 
     with monkeypatch.context() as patch:
-        patch.setattr(device.DeviceRun, "_read", fails)
+        patch.setattr(device_arrays.Arrays, "read", fails)
         output = nnjit("run", "--device", "cuda", *small, "--output", path, status=1)
     assert re.fullmatch(f"nnjit: device cuda: {expected}", output.splitlines()[-1])
     assert [record["epoch"] for record in records(path) if record.get("epoch_end")] == [1]

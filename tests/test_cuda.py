@@ -21,7 +21,7 @@ from nnjit.kernels.cuda import conv, dense, product, step
 from nnjit.kernels.gpu import driver, launch, tensor
 from nnjit.kernels.operations import operation
 from nnjit.layers.base import Layer
-from nnjit.program import device
+from nnjit.program import device, device_arrays
 from nnjit.program.program import Program
 from nnjit.registry import builtin, compose
 from nnjit.training.clip import Clip
@@ -274,12 +274,12 @@ def test_a_whole_training_step_compiles(monkeypatch):
     """Collect the launches of a program: gather, forward, backward, norms, clipping and the update."""
     monkeypatch.setattr(driver, "require", lambda *given: None)
     monkeypatch.setattr(device, "require", lambda: None)
-    monkeypatch.setattr(device, "cuda", HostMemory)
+    monkeypatch.setattr(device_arrays, "cuda", HostMemory)
     monkeypatch.setattr(driver.Sequence, "compile", lambda *given: None)
     network = compose(LAYERS, (2, 9, 8), device="cuda", seed=1)
     program = Program(network, "cross_entropy", "adam", 4, clip=Clip(max=1.0, p=2.0))
     run = device.DeviceRun(program)
-    noted = run._step(4, np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    noted = run.trace.step(4, np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(1, np.int64))
     assert len(noted) > 30
     names = set()
     for each in noted:
@@ -433,7 +433,7 @@ def test_memory_that_runs_out_while_a_program_is_made(monkeypatch):
 
     for where in (driver, device):
         monkeypatch.setattr(where, "require", lambda *given: None)
-    monkeypatch.setattr(device, "cuda", HostMemory)
+    monkeypatch.setattr(device_arrays, "cuda", HostMemory)
     monkeypatch.setattr(HostMemory, "device_array", full)
     monkeypatch.setattr(driver.Sequence, "compile", lambda *given: None)
     program = Program(compose("dense(2)", (3,), device="cuda"), "mse", "sgd", 2)
@@ -475,7 +475,7 @@ def test_what_does_not_compile_is_refused_before_any_memory_is_taken(monkeypatch
     monkeypatch.setattr(driver.Sequence, "compile", compile_without_a_driver)
     for where in (driver, device):
         monkeypatch.setattr(where, "require", lambda *given: None)
-    monkeypatch.setattr(device, "cuda", HostMemory)
+    monkeypatch.setattr(device_arrays, "cuda", HostMemory)
     monkeypatch.setattr(HostMemory, "device_array", lambda *given: taken.append(given) or np.zeros(*given))
     monkeypatch.setattr(HostMemory, "to_device", lambda *given: taken.append(given) or np.asarray(*given))
     registry.register("decomposed", force=True)(Decomposed)
@@ -548,7 +548,7 @@ def test_what_the_benchmark_measures_can_be_launched(monkeypatch):
     import gpu
 
     def shared(torch, array):
-        return device.stand_in(np.size(array), np.float32).reshape(np.shape(array)), Anything()
+        return device_arrays.stand_in(np.size(array), np.float32).reshape(np.shape(array)), Anything()
 
     bound, torch = [], Anything()
     monkeypatch.setattr(gpu, "shared", shared)

@@ -22,7 +22,6 @@ FILES = STRUCTURE.files()
 LATE = {
     ("check/kernels", "kernels/gpu/driver"),
     ("check/kernels", "kernels/gpu/launch"),
-    ("check/kernels", "program/device"),
     ("data/__init__", "data/csv_file"),
     ("data/__init__", "data/npz"),
     ("network/network", "kernels/gpu/driver"),

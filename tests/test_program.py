@@ -19,8 +19,8 @@ from nnjit.kernels.counters import HEAD, ROWS, STEP, STOP
 from nnjit.kernels.cpu import conv
 from nnjit.layers import Layer, constant, kernel
 from nnjit.program import layout, schedule
+from nnjit.program.calls import Var
 from nnjit.program.graph import Ref
-from nnjit.program.plan import Var
 from nnjit.program.program import Program
 from nnjit.program.slots import Binding, Slot
 from nnjit.program.state import State

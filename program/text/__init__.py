@@ -1,0 +1,1 @@
+"""The text of a program: one file for each of its parts."""

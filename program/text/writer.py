@@ -1,0 +1,30 @@
+"""The text of a program from its plan, for people to read and for Numba to compile.
+
+The network determines lists of calls (`Plan.passes`); around them are the functions that every program has: a step, an
+epoch, a prediction. Each is a `Text`; `written` writes any of them.
+"""
+
+from .constants import constants
+from .head import head
+from .lines import Text, written
+from .places import options, places
+from .prediction import by_hand, predict
+from .training import entries, train_step, update
+
+
+def write(plan):
+    """Return the source: a table, constants, functions, and the place of every array."""
+    task = plan.task
+    texts = [
+        Text(each.name, "s, n0, n1, seed, training" + ", part" * each.split, list(each.calls)) for each in plan.passes
+    ]
+    if task.loss is not None:
+        texts += [*update(plan), train_step(plan), *entries(plan)]
+    elif task.backward:
+        texts += by_hand(plan)
+    if task.loss is not None or not task.backward:
+        texts += predict(plan)
+    lines = [*head(plan), *constants(plan)]
+    for text in texts:
+        lines += ["", "", *written(text, plan)]
+    return "\n".join([*lines, "", "", *options(plan), *places(plan)]) + "\n"
