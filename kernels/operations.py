@@ -57,3 +57,13 @@ class Operation:
 def operation(name, form=None, **files):
     """Name an operation of `kernels/`; see `Operation`."""
     return Operation(name, form, **files)
+
+
+def columns_of(kernel):
+    """Return an operation for samples that are columns, of the file with ``_columns`` behind its name.
+
+    None for other kernels: a class that derives from a built-in layer or loss may have its own.
+    """
+    return (
+        operation(f"{kernel.file}_columns.{kernel.function}", form="matrix") if isinstance(kernel, Operation) else None
+    )

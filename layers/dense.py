@@ -1,6 +1,7 @@
 """The affine layer of the lecture: z = W a + b."""
 
 from ..errors import ShapeError
+from ..kernels.operations import columns_of
 from ..registry import register
 from ..registry.annotations import checked
 from .base import Layer, operation, weight, zeros
@@ -22,7 +23,7 @@ class Dense(Layer):
     check_cases = [("(1)", (1,)), ("(3)", (3,)), ("(5, bias=False)", (7,)), ("(6)", (101,))]
 
     def column_kernel(self, attribute, in_shape):
-        return operation(f"dense_columns.{attribute}", form="matrix")
+        return columns_of(self.kernel(attribute, in_shape))
 
     def validate(self):
         checked("dense: units", self.units, int, 1)

@@ -3,6 +3,7 @@
 import math
 
 from ..errors import SpecError
+from ..kernels.operations import columns_of
 from ..registry import register
 from .base import Layer, operation
 
@@ -22,7 +23,7 @@ class Dropout(Layer):
     check_cases = [("(0.5)", (7,)), ("(0.2)", (2, 3, 5)), ("(0.0)", (1,))]
 
     def column_kernel(self, attribute, in_shape):
-        return operation(f"dropout_columns.{attribute}", form="matrix")
+        return columns_of(self.kernel(attribute, in_shape))
 
     def validate(self):
         if not 0 <= self.rate < 1:

@@ -3,6 +3,7 @@
 import math
 
 from ..errors import SpecError
+from ..kernels.operations import columns_of
 from ..registry import register
 from .base import Layer, constant, operation, zeros
 
@@ -64,7 +65,7 @@ class LayerNorm(Layer):
     check_cases = [("(epsilon=0.1)", (1,)), ("", (7,)), ("", (2, 3, 5))]
 
     def column_kernel(self, attribute, in_shape):
-        return operation(f"layernorm_columns.{attribute}", form="matrix") if len(in_shape) == 1 else None
+        return columns_of(self.kernel(attribute, in_shape)) if len(in_shape) == 1 else None
 
     def validate(self):
         _check_epsilon("layernorm", self.epsilon)

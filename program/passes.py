@@ -30,7 +30,7 @@ def losses(calls, task, leave):
     """Return the calls of the loss and its gradient; those of `leave` turn the output into rows."""
     loss, suffix = task.loss, "_labels" if task.labels else ""
     attributes, output = ("forward", "backward"), calls.graph.output
-    kernels = [loss.columns.get(each + suffix) if calls.columns else None for each in attributes]
+    kernels = [loss.column_kernel(each + suffix, output.shape) if calls.columns else None for each in attributes]
     turned = calls.columns and None in kernels  # the loss takes rows only
     if None in kernels:
         kernels = [getattr(loss, each + suffix) for each in attributes]

@@ -12,7 +12,7 @@ from nnjit.kernels.cpu.view import View
 from nnjit.kernels.cpu.words import ADD, BIAS, ZERO
 from nnjit.program import fork, schedule
 from nnjit.program.program import Program
-from numba import njit
+from numba import njit, prange
 
 BOUND = {np.float32: 2e-5, np.float64: 1e-13}
 sizes = st.sampled_from([1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 31, 33, 48, 70])
@@ -233,3 +233,82 @@ def test_a_formula_of_a_user_works_on_columns():
             np.testing.assert_allclose(each, other, rtol=1e-9, atol=1e-11)
     finally:
         registry.unregister("cubed_for_test_columns")
+
+
+def test_a_loss_of_a_user_takes_columns():
+    from nnjit.training import Loss, kernel
+
+    class Cubes(Loss):
+        """The sum of |y - t|^3 / 3 over the outputs."""
+
+        @kernel(form="matrix")
+        def forward(y, target, loss):
+            for n in prange(loss.size):
+                loss[n] = 0.0
+                for j in range(y.shape[1]):
+                    loss[n] += abs(y[n, j] - target[n, j]) ** 3 / 3.0
+
+        @kernel(form="matrix")
+        def backward(y, target, dy):
+            for n in prange(y.shape[0]):
+                for j in range(y.shape[1]):
+                    dy[n, j] = (y[n, j] - target[n, j]) * abs(y[n, j] - target[n, j])
+
+    class CubesOfColumns(Cubes):
+        @kernel(form="matrix")
+        def forward_columns(y, target, loss):
+            for n in prange(loss.size):
+                loss[n] = 0.0
+                for j in range(y.shape[0]):
+                    loss[n] += abs(y[j, n] - target[n, j]) ** 3 / 3.0
+
+        @kernel(form="matrix")
+        def backward_columns(y, target, dy):
+            for j in prange(y.shape[0]):
+                for n in range(y.shape[1]):
+                    dy[j, n] = (y[j, n] - target[n, j]) * abs(y[j, n] - target[n, j])
+
+        def column_kernel(self, attribute, out_shape):
+            assert out_shape == (3,)
+            return getattr(self, f"{attribute}_columns")
+
+    found = {}
+    for name, loss in (("rows_for_test", Cubes), ("columns_for_test", CubesOfColumns)):
+        registry.losses.register(name, force=True)(loss)
+        try:
+            columns, found[name] = trained(NARROW, 100, 160, name)
+            source = Program(registry.compose(NARROW, input_shape=(4,)), name, "sgd", 100).source
+        finally:
+            registry.losses.unregister(name)
+        assert columns and ("z4_rows, target, C_i)" in source) == (name == "rows_for_test")
+    for rows, each in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(each, rows, rtol=1e-9, atol=1e-11)
+
+
+def test_a_layer_derived_from_a_built_in_one_keeps_its_kernels():
+    """It has no kernels for columns, so samples stay rows."""
+    from nnjit.layers.base import kernel
+    from nnjit.layers.dense import Dense
+
+    class Doubled(Dense):
+        """y = 2 (W x + b)."""
+
+        @kernel
+        def forward(x, W, b, y):
+            for n in prange(len(x)):
+                for j in range(len(W)):
+                    total = b[j]
+                    for i in range(x.shape[1]):
+                        total += W[j, i] * x[n, i]
+                    y[n, j] = 2.0 * total
+
+    registry.layers.register("doubled_for_test_columns", force=True)(Doubled)
+    try:
+        net = registry.compose("doubled_for_test_columns(20) dense(20)", input_shape=(10,), seed=0, dtype="float64")
+        x = np.random.default_rng(0).standard_normal((60, 10))
+        (W, b), (V, c) = (
+            [net.parameters[f"{name}.{key}"] for key in "Wb"] for name in (node.name for node in net.graph.nodes)
+        )
+        np.testing.assert_allclose(net.predict(x), 2 * (x @ W.T + b) @ V.T + c, rtol=1e-12)
+    finally:
+        registry.layers.unregister("doubled_for_test_columns")

@@ -11,7 +11,6 @@ A plug-in's loss has two kernels with the same arguments as these; its options a
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, ShapeError, SpecError
 from ..kernels.compiler.kernel import Kernel
-from ..kernels.operations import Operation, operation
+from ..kernels.operations import Operation, columns_of, operation
 from ..registry import Options, losses
 
 
@@ -38,8 +37,6 @@ class Loss(Options):
         The outputs are scores of classes, so that an accuracy can be computed.
     independent : bool
         Each output is the logit of a separate yes or no; classes do not exclude each other.
-    columns : mapping
-        Attribute -> its kernel for samples that are columns, ``y`` and ``dy`` (outputs, N); targets stay rows.
     """
 
     forward: ClassVar[Kernel | Operation]
@@ -49,7 +46,12 @@ class Loss(Options):
     classification: ClassVar[bool] = False
     independent: ClassVar[bool] = False
 
-    columns: ClassVar[Mapping[str, Operation]] = {}
+    def column_kernel(self, attribute: str, out_shape: tuple[int, ...]) -> Kernel | Operation | None:
+        """Return the kernel of an attribute for samples that are columns; None if there is none.
+
+        ``y`` and ``dy`` are (outputs, N) then; targets keep a row for each sample. See `Layer.column_kernel`.
+        """
+        return None
 
     def validate_shape(self, out_shape: tuple[int, ...]) -> None:
         """Raise ShapeError for an output shape (without the batch) that the loss cannot take."""
@@ -97,10 +99,9 @@ class Quadratic(Loss):
 
     forward = operation("loss.quadratic", form="matrix")
     backward = operation("loss.quadratic_backward", form="matrix")
-    columns = {
-        "forward": operation("loss_columns.quadratic", form="matrix"),
-        "backward": operation("loss_columns.quadratic_backward", form="matrix"),
-    }
+
+    def column_kernel(self, attribute, out_shape):
+        return columns_of(getattr(self, attribute))
 
 
 @losses.register("cross_entropy")
@@ -114,11 +115,10 @@ class CrossEntropy(Loss):
     backward = operation("loss.cross_entropy_backward", form="matrix")
     forward_labels = operation("loss.cross_entropy_labels", form="matrix")
     backward_labels = operation("loss.cross_entropy_labels_backward", form="matrix")
-    columns = {
-        "forward_labels": operation("loss_columns.cross_entropy_labels", form="matrix"),
-        "backward_labels": operation("loss_columns.cross_entropy_labels_backward", form="matrix"),
-    }
     classification = True
+
+    def column_kernel(self, attribute, out_shape):
+        return columns_of(getattr(self, attribute)) if attribute.endswith("_labels") else None
 
     def validate_shape(self, out_shape):
         if len(out_shape) != 1 or out_shape[0] < 2:
@@ -176,10 +176,9 @@ class MSE(Loss):
 
     forward = operation("loss.mse", form="matrix")
     backward = operation("loss.mse_backward", form="matrix")
-    columns = {
-        "forward": operation("loss_columns.mse", form="matrix"),
-        "backward": operation("loss_columns.mse_backward", form="matrix"),
-    }
+
+    def column_kernel(self, attribute, out_shape):
+        return columns_of(getattr(self, attribute))
 
 
 @losses.register("mae")
