@@ -97,7 +97,8 @@ class Trace:
         losses = self.arrays.argument(plan.slot(Ref("loss", None)), None, N)
         places = (log.sums, self.arrays.clip, self.arrays.total, self.arrays.position)
         shape = (N, log.rows, log.width)
-        norm = float(program.norm), float(clip.max) if clip is not None else 0.0, program.largest_norm
+        # In float32 the largest norm could become infinite.
+        norm = float(program.norm), float(clip.max) if clip is not None else 0.0, np.float64(program.largest_norm)
         found = [
             launch(measure, len(extents), THREADS, state.gradient, state.log, bounds, 1.0 / N, norm[0], log.sums),
             launch(record, 1, THREADS, losses, state.counters, state.rates, state.log, chunks, shape, places, *norm),

@@ -642,6 +642,16 @@ def test_what_is_not_finite_stops_the_run(bad):
     np.testing.assert_array_equal(program.network.theta, before)
 
 
+def test_an_infinite_gradient_of_a_finite_loss_stops_gradient_descent():
+    """The largest norm of float64, with which such an optimizer takes a step, is not infinite in float32."""
+    program = Program(compose("dense(1)", (1,), device="cuda"), "mae", "sgd(lr=0.1)", 2)
+    program.network.theta[:] = 0
+    x, y = np.full((2, 1), 3e38, np.float32), np.ones((2, 1), np.float32)
+    assert np.isnan(program.compile().step(program.state, x, y))
+    assert program.state.log[0] == 1 and program.state.log[2] == np.inf and program.state.counters[STOP] == 1
+    assert not program.network.theta.any()
+
+
 def test_forward_and_backward_by_hand():
     both = [compose(BRANCHED, (3,), dtype="float64", device=d, seed=2) for d in ("cuda", "cpu")]
     x, dy = np.random.default_rng(3).normal(size=(2, 5, 3))
