@@ -1,4 +1,4 @@
-"""`nnjit VERB ...`: each verb is a module of this folder and imports its dependencies late, for a fast --help."""
+"""`nnjit COMMAND ...`: each command is a module of this folder and imports its dependencies late, for a fast --help."""
 
 import os
 import sys
@@ -21,8 +21,8 @@ from .predict import predict
 from .run import run
 from .show import show
 
-# Verb -> its line in `nnjit --help`.
-VERBS = {
+# Command -> its line in `nnjit --help`.
+SUMMARIES = {
     "run": "Train a network; without arguments, a small one on the bundled digits.",
     "plot": "Plot loss, metrics, gradient norms and more of one or more runs.",
     "layers": "List the names a config can use: layers, losses, optimizers, ...; document one.",
@@ -43,11 +43,11 @@ COMMANDS = {
 }
 
 
-class Verbs(click.Group):
-    """The group of all verbs; turns their errors into messages and exit statuses."""
+class Commands(click.Group):
+    """The group of all commands; turns their errors into messages and exit statuses."""
 
     def main(self, args=None, prog_name="nnjit", **extra):  # type: ignore[override]  # click overloads it by its mode
-        """Run a verb and exit with 0 for success, 1 for a failure, 2 for a wrong request, 128 + n after signal n.
+        """Run a command and exit with 0 for success, 1 for a failure, 2 for a wrong request, 128 + n after signal n.
 
         Errors of the request or the machine print one sentence on standard error.
         """
@@ -71,23 +71,23 @@ class Verbs(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
     def list_commands(self, ctx):
-        return list(VERBS)
+        return list(SUMMARIES)
 
     def get_command(self, ctx, name):
         return COMMANDS.get(name)
 
     def resolve_command(self, ctx, args):
-        if args[0] not in VERBS and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], VERBS) or f"; the verbs are {', '.join(VERBS)}"
-            raise click.UsageError(f"no verb is called {quoted(args[0])}{hint}", ctx)
+        if args[0] not in SUMMARIES and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], SUMMARIES) or f"; the commands are {', '.join(SUMMARIES)}"
+            raise click.UsageError(f"no command is called {quoted(args[0])}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx, formatter):
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nnjit")
 def nnjit():
     """Neural networks in which every kernel is a Numba-compiled loop that a person can read.

@@ -20,15 +20,15 @@ from nnjit.registry.sources import Source
 def test_help_imports_nothing_heavy():
     code = """
 import sys
-from nnjit.cli.main import VERBS, nnjit
+from nnjit.cli.main import SUMMARIES, nnjit
 def ask(*arguments):
     try:
         nnjit.main([*arguments, "--help"])
     except SystemExit as end:
         assert end.code == 0
 ask()
-for verb in VERBS:
-    ask(verb)
+for command in SUMMARIES:
+    ask(command)
 heavy = {"numba", "numpy", "matplotlib", "pydantic", "rich", "safetensors"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -36,22 +36,22 @@ assert not heavy, heavy
     assert done.returncode == 0, done.stderr
 
 
-def test_verbs_are_the_files_of_the_folder():
+def test_commands_are_the_files_of_the_folder():
     commands = {}
     for file in Path(cli.__file__).parent.glob("*.py"):
         module = importlib.import_module(f"nnjit.cli.{file.stem}")
         found = getattr(module, file.stem, None)
         if isinstance(found, click.Command) and file.stem != "main":
             commands[file.stem] = found
-    assert commands.keys() == cli.VERBS.keys()
+    assert commands.keys() == cli.SUMMARIES.keys()
     for name, command in commands.items():
         assert command.name == name and command.help
         assert all(p.help for p in command.params if isinstance(p, click.Option))
 
 
 def test_wrong_usage_exits_with_2():
-    assert 'no verb is called "rnu"; did you mean run?' in nnjit("rnu", status=2)
-    assert "the verbs are run, plot" in nnjit("bananas", status=2)
+    assert 'no command is called "rnu"; did you mean run?' in nnjit("rnu", status=2)
+    assert "the commands are run, plot" in nnjit("bananas", status=2)
     assert "--layers" in nnjit("run", "--layer", "relu", status=2)
     assert "not a valid integer" in nnjit("run", "--epochs", "many", status=2)
     assert nnjit("--version").startswith("nnjit, version ")

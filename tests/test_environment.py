@@ -113,8 +113,8 @@ def test_the_compiler_is_switched_off(here, arguments):
 
 
 def test_what_compiles_nothing_works_without_the_compiler():
-    for verb in ("layers", "info"):
-        done = subprocess.run([*SCRIPT, verb], env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True)
+    for command in ("layers", "info"):
+        done = subprocess.run([*SCRIPT, command], env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True)
         assert done.returncode == 0 and done.stdout
 
 

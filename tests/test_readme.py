@@ -61,23 +61,23 @@ def commands():
 def test_commands_are_read(words):
     """Their commands and options exist, and take such values."""
     context = click.Context(nnjit)
-    group, (verb, *rest) = nnjit, words
-    found = group.get_command(context, verb)
+    group, (name, *rest) = nnjit, words
+    found = group.get_command(context, name)
     assert found is not None
     if not rest:  # the prose names the command alone
         return
     rest = ["DIR" if re.fullmatch(r"[A-Z_]+(\.\.\.)?", word) else word for word in rest]
-    with found.make_context(verb, rest, parent=context) as inner:
+    with found.make_context(name, rest, parent=context) as inner:
         if isinstance(found, click.Group) and inner._protected_args + inner.args:
             assert (inner._protected_args + inner.args)[0] in found.commands
 
 
 def test_options_in_the_table_exist():
     """`--option` after a command, in its row of the table."""
-    rows = [(verb, row) for row in TEXT.splitlines() for verb in re.findall(r"^\| `nnjit (\w+)", row)]
+    rows = [(name, row) for row in TEXT.splitlines() for name in re.findall(r"^\| `nnjit (\w+)", row)]
     assert len(rows) >= 9
-    for verb, row in rows:
-        command = nnjit.get_command(click.Context(nnjit), verb)
+    for name, row in rows:
+        command = nnjit.get_command(click.Context(nnjit), name)
         known = {option for parameter in command.params for option in parameter.opts}
         for option in re.findall(r"--[a-z-]+", row):
-            assert option in known, (verb, option)
+            assert option in known, (name, option)
