@@ -95,6 +95,8 @@ class Images(Options):
                 image: Image.Image = file
                 if not mode.startswith(DEEP):
                     image = ImageOps.exif_transpose(file).convert("L" if self.gray else "RGB")
+        except MemoryError as error:
+            raise DataError(f"{path} does not fit into memory: {reason(error)}") from error
         except Exception as error:  # pillow's decoders raise various errors for a damaged file
             raise DataError(f"{path} is damaged or not an image: {reason(error)}") from error
         if mode.startswith(DEEP):

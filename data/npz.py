@@ -63,6 +63,8 @@ def _read_arrays(path, wanted):
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] if wanted is None or name in wanted else None for name in archive.files}
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory: {reason(error)}") from error
     except Exception as error:  # a damaged archive may fail anywhere in zipfile, zlib or the parser of array headers
         if "allow_pickle" in str(error):
             raise DataError(f"{path} holds an array of Python objects, but only arrays of numbers are read") from error

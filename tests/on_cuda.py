@@ -19,7 +19,7 @@ from nnjit.check.cases import cases
 from nnjit.check.runner import Run, same_bits
 from nnjit.data import split
 from nnjit.data.split import Split
-from nnjit.errors import DivergenceError, NnjitError
+from nnjit.errors import DivergenceError, NnjitError, ShapeError
 from nnjit.kernels.compiler.elementwise import Formula
 from nnjit.kernels.counters import ROWS, STEP, STOP
 from nnjit.kernels.cuda import dense, product
@@ -670,11 +670,13 @@ def test_arrays_that_do_not_fit_are_refused():
         lambda: program.step(program.state, x, y),  # more than a batch
         lambda: program.epoch(program.state, x[:, :1], y, np.arange(4)),
         lambda: program.epoch(program.state, x, y[:3], np.arange(4)),
-        lambda: program.epoch(program.state, x, y, np.array([0, 10])),
         lambda: program.predict(program.state, x, np.empty((10, 4))),
     ):
-        with pytest.raises(ValueError, match=r"expected|indices"):
+        with pytest.raises(ShapeError, match="expected x"):
             call()
+    for order, sentence in (([0, 10], "indices of samples of x"), ([-1], "indices"), ([], "at least one index")):
+        with pytest.raises(ShapeError, match=f"epoch: order must hold {sentence}"):
+            program.epoch(program.state, x, y, np.array(order, int))
 
 
 # -- plug-ins ----------------------------------------------------------------------------------------------------------

@@ -308,6 +308,14 @@ def test_npz_with_other_things_in_the_archive(tmp_path):
     fails("a.npz is damaged", NPZ, str(tmp_path / "a.npz"))
 
 
+def test_npz_larger_than_memory(tmp_path):
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<f8", "fortran_order": False, "shape": (10**14,)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", head.getvalue())
+    fails("a.npz does not fit into memory: Unable to allocate 728", NPZ, str(tmp_path / "a.npz"))
+
+
 # CSV
 
 

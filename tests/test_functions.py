@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 from every_float32 import FUNCTIONS, errors
@@ -41,7 +42,6 @@ def test_every_function_has_its_measure():
 def test_units_in_the_last_place(name, real, wide):
     oracle, x = None, drawn(real)
     if name in ("erfc", "normal_cdf"):
-        mpmath = pytest.importorskip("mpmath")
         exact, x = (mpmath.erfc if name == "erfc" else mpmath.ncdf), drawn(real, 1_000)
 
         def oracle(numbers):
