@@ -148,7 +148,7 @@ class _Functions:
         return function
 
     def direct(self, name, given, result=types.none):
-        """Return what compiles a function for direct calls and returns its symbol; other functions call it so, too."""
+        """Return a function that compiles a text's function for direct calls and returns the symbol."""
         program = self.program
         sizes = {field: getattr(program.state, field).size for field in self.state.dtypes()}
         inline = self.plan.shares.inline

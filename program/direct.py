@@ -163,7 +163,7 @@ def entry_type(context, name, result, signature):
 
 
 def _entry(context, builder, arguments, result):
-    """Define the entry beside the direct function in whose body the builder is, and which only the entry calls.
+    """Define the entry of the direct function that the builder writes; only the entry calls that function.
 
     In a small network one sample has separate code, in which y need not be read again.
     """

@@ -138,7 +138,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
 
 
 class _Written(ast.NodeVisitor):
-    """Collects the names of arrays that a function may write: those it does more with than read shapes and add."""
+    """Collects the names of arrays that a function may write; reading a shape and adding do not count."""
 
     def __init__(self):
         self.names, self.added = set(), set()

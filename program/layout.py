@@ -281,7 +281,10 @@ def _up(size):
 
 
 def pack(items):
-    """Return the size of a memory and the offsets of (life, size) items in it, those of one life apart: first fit."""
+    """Return the size of a memory and the offsets of (life, size) items in it, by first fit.
+
+    Items whose lives overlap do not share memory.
+    """
     placed: dict = {}
     width = 0
     for ref, ((first, last), size) in sorted(items.items(), key=lambda item: (item[1][0][0], str(item[0]))):

@@ -130,7 +130,7 @@ class Measures:
     def of(
         self, predict: Callable[[NDArray[Any]], NDArray[Any]], split: Split | InMemory, dtype: np.dtype
     ) -> dict[str, Any]:
-        """Return the means over a split of what `predict` makes of it."""
+        """Return the mean loss and metrics of `predict` over a split."""
         taken = (split.take(rows, dtype) for rows in parts(len(split)))
         return self.means((predict(x), target) for x, target in taken)
 

@@ -72,7 +72,7 @@ class Orders:
         return self._now[first - self._first :][:epochs]
 
     def _advance(self, first):
-        """Make `_now` the orders from `first` on, and draw those behind them in another thread."""
+        """Set `_now` to the orders from `first` on, and draw the orders after them in another thread."""
         if not len(self._now):
             rows = max(1, min(self.epochs, DRAWN // (8 * self.count)))
             self._now, self._next = (np.empty((rows, self.count), np.intp) for _ in "12")

@@ -1,4 +1,4 @@
-"""Short epochs in a row, between which nothing is done but what later cannot be: measuring and keeping numbers."""
+"""Short epochs in a row: between two of them numbers are only measured and copied; records follow for all of them."""
 
 import inspect
 import time
