@@ -312,3 +312,21 @@ def test_a_layer_derived_from_a_built_in_one_keeps_its_kernels():
         np.testing.assert_allclose(net.predict(x), 2 * (x @ W.T + b) @ V.T + c, rtol=1e-12)
     finally:
         registry.layers.unregister("doubled_for_test_columns")
+
+
+def test_a_loss_derived_from_a_built_in_one_keeps_its_kernels():
+    from nnjit.training import kernel
+    from nnjit.training.losses import MSE
+
+    class Constant(MSE):
+        @kernel(form="flat")
+        def forward(target, loss):
+            for n in prange(loss.size):
+                loss[n] = 7.0
+
+    registry.losses.register("constant_for_test_columns", force=True)(Constant)
+    try:
+        columns, (losses, *_) = trained(NARROW, 100, 160, "constant_for_test_columns")
+    finally:
+        registry.losses.unregister("constant_for_test_columns")
+    assert columns and (losses == 7).all()
