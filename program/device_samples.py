@@ -45,7 +45,10 @@ class Samples:
         return [(self.program.input.size, np.dtype(self.program.dtype)), (rows.size, target)]
 
     def upload(self, x, targets, order, kept):
-        """Copy the data set and the order to the device, unless they are there; return False if they do not fit."""
+        """Copy the data set and the order to the device; return False if they do not fit.
+
+        The samples of the same arrays are not copied again if they are `kept` from call to call.
+        """
         sizes = [len(x) * width for width, _ in self._rows()] + [max(order.size, len(x))]
         if self.resident is None or any(n > there.size for n, there in zip(sizes, self.resident, strict=True)):
             if self.resident is not None:
