@@ -3,7 +3,7 @@
 from math import prod
 
 from ..kernels.geometry import receptive_field
-from ..program.program import NetworkLike
+from ..program.protocols import NetworkLike
 
 HEAD = ("layer", "output", "parameters", "FLOPs", "sees", "non-zero")
 NOTE = (

@@ -13,19 +13,17 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ..data.schema import Schema
 from ..errors import ShapeError, SpecError
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import COMPILING
 from ..kernels.counters import HEAD, SEED
 from ..kernels.operations import Operation
-from ..layers.base import Layer
 from ..registry import losses, optimizers
 from ..registry.annotations import checked
 from ..registry.options import SpecLike
@@ -33,10 +31,11 @@ from ..registry.specs import shown
 from .assemble import assemble
 from .cuda_form import cuda_form
 from .duties import as_dtype, check_rounded, check_training
-from .graph import Graph, Ref
+from .graph import Ref
 from .memory import aligned, need
 from .norms import check_p
 from .plan import Task, make_plan
+from .protocols import ClipLike, NetworkLike
 from .slots import batch, block, columns, fixed, per_block
 from .state import State
 from .text.writer import write
@@ -45,57 +44,6 @@ if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
 else:
     from ..kernels.compiler.kernel import once
-
-
-class NetworkLike(Protocol):
-    """The attributes of a network that programs, files and training use; `nnjit.Network` has them."""
-
-    seed: int
-    trained_on: Schema | None
-
-    @property
-    def layers(self) -> list[Layer]: ...
-    @property
-    def graph(self) -> Graph: ...
-    @property
-    def input_shape(self) -> tuple[int, ...]: ...
-    @property
-    def output_shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> np.dtype: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def theta(self) -> NDArray[Any]: ...
-    @property
-    def gradient(self) -> NDArray[Any]: ...
-    @property
-    def flat_buffers(self) -> NDArray[Any]: ...
-    @property
-    def parameters(self) -> Mapping[str, NDArray[Any]]: ...
-    @property
-    def buffers(self) -> Mapping[str, NDArray[Any]]: ...
-    def description(self) -> dict[str, Any]: ...
-    def summary(self) -> str: ...
-    def _apply(self, x: ArrayLike) -> NDArray[Any]: ...
-
-
-@runtime_checkable
-class ClipLike(Protocol):
-    """The attributes of a clipping that programs use; `training.clip.Clip` has them.
-
-    Attributes
-    ----------
-    max : float
-        The largest norm of a gradient that is not scaled.
-    p : float
-        The p of the norm.
-    """
-
-    max: float
-    p: float
 
 
 class Program:

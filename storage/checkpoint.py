@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, UsageError
-from ..program.program import NetworkLike
+from ..program.protocols import NetworkLike
 from ..registry import layers as catalogue
 
 FORMAT = 1  # version of the metadata

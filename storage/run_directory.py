@@ -19,7 +19,7 @@ from typing import IO, Any
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, RunExists
-from ..program.program import NetworkLike
+from ..program.protocols import NetworkLike
 from . import checkpoint
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # errors of a rename to a name that another process took

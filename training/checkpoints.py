@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..program.program import NetworkLike
+from ..program.protocols import NetworkLike
 from ..storage.checkpoint import tensors_of
 from ..storage.run_directory import RunDirectory
 

@@ -22,7 +22,7 @@ from ..errors import NnjitError
 from ..layers.base import Layer
 from ..program.graph import Graph
 from ..program.precision import DEVICES, PRECISIONS, unfit
-from ..program.program import NetworkLike
+from ..program.protocols import NetworkLike
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from ..storage import toml
 from . import clip, metrics

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ..data.schema import Schema
 from ..data.split import Split, spread
-from ..program.program import NetworkLike, Program
+from ..program.program import Program
+from ..program.protocols import NetworkLike
 from . import metrics as metric_functions
 from .measure import IN_MEMORY, InMemory, Measures, parts, try_metrics
 from .settings import Settings

@@ -11,7 +11,7 @@ from ..data.split import Split, check_channels
 from ..errors import DataError, NnjitError, ShapeError, SpecError
 from ..kernels.compiler.kernel import once
 from ..kernels.operations import Operation
-from ..program.program import NetworkLike
+from ..program.protocols import NetworkLike
 from ..program.slots import Binding, Slot, batch, sizes
 from ..registry import losses
 from ..registry.options import SpecLike

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ..data.schema import Schema
 from ..data.split import Split
 from ..kernels.counters import SEED, STEP, STOP
-from ..program.program import NetworkLike, Program
+from ..program.program import Program
+from ..program.protocols import NetworkLike
 from ..storage.checkpoint import fill
 from ..storage.run_directory import RunDirectory
 from .changes import room, update_ratios
