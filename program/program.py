@@ -2,7 +2,7 @@
 
 The text names every array and has one call per operation of the forward pass, the backward pass and the update. With
 the NumPy reference kernels it is the oracle (`reference`); with the CPU kernels it runs call by call (`interpret`) or
-compiled (`compile`). No other file generates code of a network.
+compiled (`compile`). The files of text/ write it; no other file generates code of a network.
 
 Notation (lecture): ``a1`` is the input x; ``z`` is an affine layer's output and ``a`` the activation after it, both
 with the same number l; ``delta`` = dC/dz and ``da`` = dC/da, per sample, without 1/N; W, b, dW, db.
