@@ -35,11 +35,10 @@ from numba import prange
 
 from ..compiler.kernel import helper, kernel
 from .conv import SAMPLE, SAMPLES, blocks, held, share, splits
-from .conv_by_position import forward_by_position
+from .conv_by_position import Correlation, correlate, forward_by_position
 from .conv_by_position_gradient import backward_weight_block
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
-from .conv_input_by_position import backward_input_by_position
-from .conv_terms import Block, Share, Size, Steps, images, size_of, steps, volume, window
+from .conv_terms import ALL_LIVE, Block, Share, Size, Steps, images, size_of, steps, volume, window
 from .padding import Padding, fold, pad_map_and_sum
 from .tile import lanes, numbers, pointer, stack_array
 from .view import Images, Vectors, View
@@ -47,6 +46,7 @@ from .winograd_gradient import PAIRS, SQUARE, gradient
 from .winograd_products import WEIGHTS, convolve, results_at_once, transformed_weights
 from .winograd_rule import SUMMED, sums, uneven
 from .winograd_transforms import filter_transform
+from .words import ZERO
 
 
 @kernel
@@ -106,8 +106,11 @@ def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_
         for n in range(first, end):
             uneven(S, n - first, out.maps * volume(out), W.size, plain)
             if plain[0]:
-                deltas_of = images(T if near else pointer(haloed_dy), frame, 0 if near else n * each)
-                backward_input_by_position(n, n + 1, W, dy, deltas_of, frame, whole, layer)
+                source, p = T if near else pointer(haloed_dy), 0 if near else n * each
+                pad_deltas(n, 1, dy, haloed_dy, source, p, S.row(n - first))  # the stack has other samples by now
+                shape = Correlation(Size(out.maps, 1, 3, 3), image, layer.stride, layer.dilation)
+                haloed = images(source, frame, p).at(0, 0, 0, top, left)
+                correlate(1, haloed, taps, bias, dX.at(n, 0, 0, 0, 0), ZERO, shape, ALL_LIVE)
         if plain[0] and not bounded(W.size, W.reshape(-1), 0):
             backward_input_by_cells(first, end, W, dy, whole, layer)
         if not inside:
