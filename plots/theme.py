@@ -74,6 +74,8 @@ def page(output, width=8.0, height=4.5):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        figure.get_layout_engine().execute(figure)  # once: to save a figure that has an engine lays it out twice
+        figure.set_layout_engine("none")
         _write(figure, target, suffix)
 
 
