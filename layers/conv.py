@@ -156,7 +156,7 @@ class Conv(Layer):
         return taps * prod(self.output_shape(in_shape))
 
     def connections(self, in_shape):
-        """How many numbers of the dense matrix that this layer stands for are not zero by its structure."""
+        """Return how many numbers of this layer's dense matrix are not zero by its structure."""
         window = self.window(in_shape)
         rows = zip(in_shape[1:], window.kernel, window.stride, window.dilation, window.padding, strict=True)
         border = geometry.BORDERS.index(self.border)

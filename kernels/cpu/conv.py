@@ -105,7 +105,7 @@ def backward_bias(dy, db):
 
 @helper
 def held(size):
-    """How many samples' padded deltas, `size` numbers each, fit on the stack (0: none).
+    """Return the number of samples whose padded deltas, `size` numbers each, fit on the stack (0: none).
 
     They leave half of it, and so of the second-level cache, to what is read and written.
     """
@@ -120,7 +120,7 @@ def held(size):
 
 @helper
 def splits(y, W, padded, groups):
-    """Into how many runs of filters each sample is divided: 1, unless there are fewer samples than threads."""
+    """Return the number of runs of filters that divide each sample: 1, unless there are very few samples."""
     N, F = y.shape[:2]
     few = N <= FEW and groups == 1 and padded.size <= N * SAMPLE and y.size * (W.size // F) >= DIVIDE
     return max(1, min(SPLITS, F // 16)) if few else 1
@@ -128,7 +128,7 @@ def splits(y, W, padded, groups):
 
 @helper
 def blocks(N, runs):
-    """How many iterations forward has: SAMPLES samples each, or a run of filters of one."""
+    """Return the number of iterations of forward: SAMPLES samples each, or a run of filters of one."""
     return (N + SAMPLES - 1) // SAMPLES if runs == 1 else N * runs
 
 

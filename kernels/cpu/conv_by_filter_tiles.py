@@ -63,7 +63,7 @@ class Packed(NamedTuple):
 
 @helper
 def at_once(K, L):
-    """How many results, of K terms each, have room for their weights."""
+    """Return the number of results, of K terms each, whose weights have room."""
     return max(L, ROOM // max(K, 1) // (2 * L) * 2 * L)
 
 

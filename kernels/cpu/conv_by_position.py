@@ -133,7 +133,7 @@ rows_of_filters = by_size(_rows.get, (MOST, SOME, FEW, ONE))  # of R filters, R 
 
 @helper
 def filters_at_once(left):
-    """How many of the filters that are left are taken at once: as many as leave no odd ones behind."""
+    """Return the number of filters that are taken at once of those left: as many as leave no odd ones behind."""
     if left == MOST or left == MOST + 1 or left == MOST + 3 or left >= MOST + SOME:
         return MOST
     return SOME if left >= SOME else FEW if left >= FEW else 1

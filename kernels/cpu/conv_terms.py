@@ -217,13 +217,13 @@ def frame_of(taps, stride, dilation, delta_rows):
 
 @helper
 def remainders(frame):
-    """How many remainders there are."""
+    """Return the number of remainders."""
     return frame.classes.depth * frame.classes.row * frame.classes.column
 
 
 @helper
 def _count(n, step):
-    """How many numbers below n there are from 0 on, `step` apart."""
+    """Return the number of multiples of `step` below n, from 0 on."""
     return (n + step - 1) // step
 
 

@@ -40,7 +40,7 @@ class Columns(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """How many windows share a buffer: rows of windows, and windows of a row; 0 where it is too small for one."""
+    """The windows that share a buffer: rows of windows, and windows of a row; 0 where it is too small for one."""
 
     rows: int
     count: int
@@ -123,7 +123,7 @@ def cover(windows):
 
 @inlined
 def windows_of_row(windows, L):
-    """How many windows of a row share a buffer of one row, in vectors of L."""
+    """Return the number of windows of a row that share a buffer of one row, in vectors of L."""
     return (ROOM - 4 * L - 2 * windows.size.column) // windows.stride.column // L * L
 
 

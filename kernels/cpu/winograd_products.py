@@ -38,7 +38,7 @@ def numbers_of_a_place(size, L):
 
 @helper
 def results_at_once(R, K, L):
-    """How many of R results, eight at a time, have room for their transformed weights."""
+    """Return the number of results, of R and eight at a time, whose transformed weights have room."""
     return max(8, min((R + 7) // 8 * 8, numbers_of_a_place(WEIGHTS, L) // (8 * K) * 8))
 
 
