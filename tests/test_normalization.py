@@ -186,6 +186,15 @@ def test_wide_layers_own_whole_blocks_of_features():
         np.testing.assert_allclose(got[name], want[name], rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("samples, features", [(11, 1000), (2, 5000)])
+def test_a_sample_is_normalised_in_a_group_as_alone(samples, features):
+    """Groups of four samples of 1,000 features, the last of three; of one sample of 5,000."""
+    x, layer = np.random.default_rng(2).normal(2, 3, (samples, features)), registry.create("layernorm")
+    y = run(layer, x)["y"]
+    np.testing.assert_allclose(y, run(layer, x, folder="reference")["y"], rtol=1e-10, atol=1e-12)
+    assert (y == np.concatenate([run(layer, row[None])["y"] for row in x])).all()
+
+
 def test_prediction_uses_what_training_gathered():
     """After many batches of one distribution the running statistics are its moments."""
     net = registry.compose(["batchnorm(momentum=0.5)"], (2,), dtype="float64")

@@ -1,9 +1,10 @@
 """Layer normalisation: y = gain (x - m) / sqrt(v + epsilon) + offset, statistics per sample over its F features.
 
-Arrays are flat; sample n is x[n F : (n + 1) F]. Parallel plan: forward and backward_input loop over samples. The
-gradients of gain and offset are sums over the batch, so each iteration owns COLUMNS features and reads rows of them.
-Indices are unsigned (uintp): Numba would test signed ones for "counted from the end", and LLVM would not vectorise.
-Sources are in reference/layernorm.py.
+Arrays are flat; sample n is x[n F : (n + 1) F]. Parallel plan: an iteration of forward owns a group of samples, so that
+the root of one is computed during the sums of the next; an iteration of backward_input owns a sample. The gradients of
+gain and offset are sums over the batch, so each iteration owns COLUMNS features and reads rows of them. Indices are
+unsigned (uintp): Numba would test signed ones for "counted from the end", and LLVM would not vectorise. Sources are in
+reference/layernorm.py.
 """
 
 import numpy as np
@@ -12,6 +13,7 @@ from numba import prange, uintp
 from ..compiler.kernel import kernel
 from .tile import stack_array
 
+GROUP = 4096  # numbers of x that stay in the first-level cache from the variances of some samples to their y
 ROWS = 512  # samples in a partial sum: the rounding error of a sum grows with its terms
 COLUMNS = 64  # features of an iteration: their partial sums stay in the first-level cache
 
@@ -19,21 +21,25 @@ COLUMNS = 64  # features of an iteration: their partial sums stay in the first-l
 @kernel
 def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
     """y = gain (x - m) / sqrt(v + epsilon) + offset, with m and v (biased, 1/F) of each sample."""
-    F, share = gain.size, 1.0 / float(gain.size)
-    for n in prange(mean.size):
-        at = uintp(n * F)
-        total = 0.0
-        for j in range(uintp(F)):
-            total += x[at + j]
-        m = total * share
-        total = 0.0
-        for j in range(uintp(F)):
-            total += (x[at + j] - m) * (x[at + j] - m)
-        r = 1.0 / np.sqrt(total * share + epsilon)
-        for j in range(uintp(F)):
-            y[at + j] = gain[j] * ((x[at + j] - m) * r) + offset[j]
-        mean[n] = m
-        inverse_deviation[n] = r
+    F, N, share = gain.size, mean.size, 1.0 / float(gain.size)
+    samples = max(1, GROUP // F)
+    for group in prange((N + samples - 1) // samples):
+        start, stop = uintp(group * samples), uintp(min((group + 1) * samples, N))
+        for n in range(start, stop):
+            at = n * uintp(F)
+            total = 0.0
+            for j in range(uintp(F)):
+                total += x[at + j]
+            m = total * share
+            total = 0.0
+            for j in range(uintp(F)):
+                total += (x[at + j] - m) * (x[at + j] - m)
+            mean[n] = m
+            inverse_deviation[n] = 1.0 / np.sqrt(total * share + epsilon)
+        for n in range(start, stop):
+            at, m, r = n * uintp(F), mean[n], inverse_deviation[n]
+            for j in range(uintp(F)):
+                y[at + j] = gain[j] * ((x[at + j] - m) * r) + offset[j]
 
 
 @kernel
