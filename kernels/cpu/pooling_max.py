@@ -2,7 +2,7 @@
 
     for pieces of the map              load_window: the cells that a piece's windows see, -inf outside of the map
       for rows of windows
-        for vectors of windows         max_windows: all of them compare their cells in row order (max_cells)
+        for vectors of windows         max_rows: all of them compare their cells in row order (max_cells)
 
 One comparison selects the larger number and the distance of its cell from the window's first cell. No loop has a case
 for borders. A vector may write over the start of the next row of results, which is written later; writes never pass the
@@ -84,37 +84,41 @@ def load_window(P: array, base, image: Steps, piece: Piece, T: array):
 
 @linked
 def max_windows(T: array, piece: Piece, windows: Windows, Y: array, argmax: array):
-    """Y = the largest number of each window of a piece, whose box is in T; argmax = its number in the map."""
-    L, image, stride = lanes(T), windows.image, windows.stride
-    for oh in range(piece.rows):
-        d, h = piece.first.depth, piece.first.row + oh * stride.row
-        number = (d * image.row + h) * image.column + piece.first.column
-        inside = (max(-d, 0) * image.row + max(-h, 0)) * image.column
-        for o in range(0, piece.count, L):
-            w = piece.first.column + o * stride.column
-            cell = oh * stride.row * piece.cells.column + o * stride.column
-            place = piece.out + oh * windows.out.column + o
-            nearest = ramp(T, inside, 0) + most(ramp(T, -w, -stride.column), zeros(T, 1, 1))
-            top, best = max_vector(T, cell, piece.cells, windows, nearest)
-            width = L if place + L <= piece.end else piece.count - o
-            store(row(Y, place), top, width)
-            store(row(argmax, place), best + ramp(T, number + o * stride.column, stride.column), width)
+    """`max_rows` with the usual sizes and steps as literals: LLVM unrolls all loops over a window's cells."""
+    size, step = windows.size, windows.stride.column
+    box = (size.depth, size.row, size.column)
+    if size.depth == 1 and size.row == 3 and size.column == 3 and step == 2:
+        max_rows(T, piece, windows, (1, 3, 3), 2, Y, argmax)
+    elif size.depth == 1 and size.row == 3 and size.column == 3 and step == 1:
+        max_rows(T, piece, windows, (1, 3, 3), 1, Y, argmax)
+    elif step == 1:
+        max_rows(T, piece, windows, box, 1, Y, argmax)
+    elif step == 2:
+        max_rows(T, piece, windows, box, 2, Y, argmax)
+    else:
+        max_rows(T, piece, windows, box, step, Y, argmax)
 
 
 @inlined
-def max_vector(T, cell, cells, windows, nearest):
-    """`max_cells` with the usual sizes and steps as literals: LLVM unrolls all loops over a window's cells."""
-    size, step, image = windows.size, windows.stride.column, windows.image
-    if size.depth == 1 and size.row == 3 and size.column == 3 and step == 2:
-        return max_cells(T, cell, cells, (1, 3, 3), 2, image, nearest)
-    if size.depth == 1 and size.row == 3 and size.column == 3 and step == 1:
-        return max_cells(T, cell, cells, (1, 3, 3), 1, image, nearest)
-    box = (size.depth, size.row, size.column)
-    if step == 1:
-        return max_cells(T, cell, cells, box, 1, image, nearest)
-    if step == 2:
-        return max_cells(T, cell, cells, box, 2, image, nearest)
-    return max_cells(T, cell, cells, box, step, image, nearest)
+def max_rows(T, piece, windows, size, step, Y, argmax):
+    """Y = the largest number of each window of a piece, whose box is in T; argmax = its number in the map.
+
+    The windows of `size` (planes, rows, columns) are `step` apart in a row.
+    """
+    L, image = lanes(T), windows.image
+    for oh in range(piece.rows):
+        d, h = piece.first.depth, piece.first.row + oh * windows.stride.row
+        number = (d * image.row + h) * image.column + piece.first.column
+        inside = (max(-d, 0) * image.row + max(-h, 0)) * image.column
+        for o in range(0, piece.count, L):
+            w = piece.first.column + o * step
+            cell = oh * windows.stride.row * piece.cells.column + o * step
+            place = piece.out + oh * windows.out.column + o
+            nearest = ramp(T, inside, 0) + most(ramp(T, -w, -step), zeros(T, 1, 1))
+            top, best = max_cells(T, cell, piece.cells, size, step, image, nearest)
+            width = L if place + L <= piece.end else piece.count - o
+            store(row(Y, place), top, width)
+            store(row(argmax, place), best + ramp(T, number + o * step, step), width)
 
 
 @inlined
