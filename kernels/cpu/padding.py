@@ -42,18 +42,34 @@ def copy_row(target, row, count):
 
 
 @inlined
-def _copy(target, row, count, sums):
-    copy_row(target, row, count)
+def _no_sums(sums):
+    return 0, 0
 
 
 @inlined
-def _copy_and_sum(target, row, count, sums):
-    """`copy_row`, and the two vectors of `sums` get the sums of |x| and x^2 added, lane by lane.
+def _copy(target, row, count, total, squares):
+    """`copy_row` without sums."""
+    copy_row(target, row, count)
+    return total, squares
+
+
+@inlined
+def _drop(sums, total, squares):
+    pass
+
+
+@inlined
+def _load_sums(sums):
+    return load(sums, 1, 1), load(sums.column(lanes(sums)), 1, 1)
+
+
+@inlined
+def _copy_and_sum(target, row, count, total, squares):
+    """`copy_row`; return the sums of |x| and x^2 with the row's added, lane by lane.
 
     Some numbers count twice where a row does not fill its vectors.
     """
     L = lanes(row)
-    total, squares = load(sums, 1, 1), load(sums.column(L), 1, 1)
     if count < L:
         numbers = load(row, 1, 1, count)
         store(target, numbers, count)
@@ -63,12 +79,17 @@ def _copy_and_sum(target, row, count, sums):
         numbers = load(row.column(j), 1, 1)
         store(target.column(j), numbers)
         total, squares = total + abs(numbers), squares + numbers * numbers
+    return total, squares
+
+
+@inlined
+def _store_sums(sums, total, squares):
     store(sums, total)
-    store(sums.column(L), squares)
+    store(sums.column(lanes(sums)), squares)
 
 
-def padding(copy):
-    """`pad_map`, which copies a row of the image by `copy`."""
+def padding(load_sums, copy, store_sums):
+    """`pad_map`, which copies a row of the image by `copy`; sums stay in registers until all rows are copied."""
 
     @linked
     def pad(P: View, T: View, how: Padding, sums: View):
@@ -77,6 +98,7 @@ def padding(copy):
         added = padded.columns - image.columns
         # zeros of a row are in its first and last vector
         narrow = border == 0 and padded.columns >= L and max(left, added - left) <= L
+        total, squares = load_sums(sums)
         for d in range(padded.depth):
             depth = source(d - how.pad_before.depth, image.depth, border)
             top = padded.rows if depth < 0 else how.pad_before.row if border == 0 else 0  # the first row with cells
@@ -94,12 +116,13 @@ def padding(copy):
                     w = i if i < left else i + image.columns  # the cells in front, then those behind
                     cell = source(w - left, image.columns, border)
                     target[0, w] = row[0, cell] if cell >= 0 else 0
-                copy(target.column(left), row, image.columns, sums)
+                total, squares = copy(target.column(left), row, image.columns, total, squares)
+        store_sums(sums, total, squares)
 
     return pad
 
 
-_pad, _pad_and_sum = padding(_copy), padding(_copy_and_sum)
+_pad, _pad_and_sum = padding(_no_sums, _copy, _drop), padding(_load_sums, _copy_and_sum, _store_sums)
 
 
 @inlined
