@@ -22,9 +22,13 @@ from numba.core import cgutils
 
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import intrinsic_of
+from ..kernels.compiler.masks import SAMPLE
 from .state import StateType
 
 KEY = digest(inspect.getsource(sys.modules[__name__]))
+
+# Numbers of a sample that predict gets by value; a user's loop is compiled once for each count of them.
+PASSED = 2
 
 # Arrays of the state that a function needs, by its name.
 FIELDS = {
@@ -80,6 +84,23 @@ def numbers_of(builder, name, kinds, values):
     steps = [builder.extract_value(found["rates"], 2)] if "rates" in found else []
     addresses = [builder.extract_value(array, 4) for array in (*found.values(), *arrays)]
     return [*addresses, *steps, *(builder.extract_value(array, [5, 0]) for array in arrays[:1] + arrays[2:])]
+
+
+def sample_of(builder, data, count):
+    """Emit the first PASSED numbers of a sample of `count` at an address, as a direct call of predict passes them.
+
+    A loop in which these numbers depend on the last result keeps them in registers.
+    """
+    found = [builder.load(data)]
+    for k in range(1, PASSED):
+        before = builder.block
+        with builder.if_then(builder.icmp_unsigned(">", count, count.type(k))):
+            number, inside = builder.load(builder.gep(data, [count.type(k)])), builder.block
+        value = builder.phi(data.type.pointee)
+        value.add_incoming(ir.Constant(value.type, ir.Undefined), before)
+        value.add_incoming(number, inside)
+        found.append(value)
+    return found
 
 
 def body_of(arguments, dispatcher):
@@ -154,12 +175,13 @@ ENTRY = ".entry"  # end of the symbol
 def entry_type(context, name, result, signature):
     """Return the LLVM type of an entry: place of an exception, arguments -> status, the loss or the first number of y.
 
-    A number in a register is there at once; one that a loop reads from where the function has just stored it takes
-    some more cycles.
+    The last arguments of predict are the first numbers of x (`sample_of`). A number in a register is there at once; one
+    that is read from where it has just been stored takes nine cycles more.
     """
     kind = context.call_conv.get_function_type(result, signature)
     number = context.get_value_type(signature[len(FIELDS[name]) + 1].dtype if result is types.none else result)
-    return ir.FunctionType(ir.LiteralStructType([kind.return_type, number]), kind.args[1:])
+    sample = [number] * (PASSED if name == "predict" else 0)
+    return ir.FunctionType(ir.LiteralStructType([kind.return_type, number]), [*kind.args[1:], *sample])
 
 
 def _entry(context, builder, arguments, result):
@@ -171,22 +193,35 @@ def _entry(context, builder, arguments, result):
     entry = ir.Function(builder.module, kind, direct.name + ENTRY)
     direct.linkage = "internal"
     _mark(arguments.name, entry.args[1:])
+    count = len(direct.args) - 1
+    given, N, sample = list(entry.args[: count - 1]), entry.args[count - 1], entry.args[count:]
     inside = ir.IRBuilder(entry.append_basic_block())
-    loss, N = cgutils.alloca_once(inside, direct.args[0].type.pointee), entry.args[-1]
-    source = loss if result is not types.none else entry.args[len(FIELDS[arguments.name]) + 2]
+    loss, x = cgutils.alloca_once(inside, direct.args[0].type.pointee), len(FIELDS[arguments.name]) + 1
+    source = loss if result is not types.none else given[x + 1]
 
-    def call(N, *attributes):
-        status = inside.call(direct, [loss, *entry.args[:-1], N], attrs=attributes)
+    def call(N, given, *attributes):
+        status = inside.call(direct, [loss, *given, N], attrs=attributes)
         pair = inside.insert_value(ir.Constant(kind.return_type, None), status, 0)
         inside.ret(inside.insert_value(pair, inside.load(source), 1))
 
     if arguments.name == "predict":
         if arguments.inline:
+            room = _room(inside, arguments.shapes[0], sample)
             with inside.if_then(inside.icmp_signed("==", N, N.type(1)), likely=True):
-                call(N.type(1), "alwaysinline")
+                call(N.type(1), given if room is None else [*given[:x], room, *given[x + 1 :]], "alwaysinline")
         with inside.if_then(inside.icmp_signed("<", N, N.type(1))):
             inside.ret(ir.Constant(kind.return_type, None))
-    call(N)
+    call(N, given)
+
+
+def _room(builder, shape, sample):
+    """Emit a stack array of the numbers of a sample; return None if not all of them are passed."""
+    if len(shape) != 1 or not 1 <= shape[0] <= PASSED:
+        return None
+    room = builder.alloca(sample[0].type, shape[0], SAMPLE)
+    for k in range(shape[0]):
+        builder.store(sample[k], builder.gep(room, [ir.IntType(64)(k)]))
+    return room
 
 
 def entry_symbol(dispatcher, signature):
@@ -205,6 +240,16 @@ def call_entry(context, builder, entry, numbers):
     return status, builder.extract_value(pair, 1)
 
 
+def _sample_or_zeros(builder, array, count):
+    """Emit the first numbers of an array of samples of `count` numbers, or zeros if there is no sample."""
+    data, N = builder.extract_value(array, 4), builder.extract_value(array, [5, 0])
+    zeros = cgutils.alloca_once(builder, data.type.pointee, PASSED)
+    for k in range(PASSED):
+        builder.store(ir.Constant(data.type.pointee, 0), builder.gep(zeros, [N.type(k)]))
+    there = builder.icmp_signed(">", N, N.type(0))
+    return sample_of(builder, builder.select(there, data, zeros), N.type(count))
+
+
 def call_of(arguments, symbol, result):
     """Return an intrinsic, with the arguments of the text's function, that calls the direct function; it may raise.
 
@@ -219,6 +264,8 @@ def call_of(arguments, symbol, result):
             kind = entry_type(context, arguments.name, result, signature)
             function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
             numbers = numbers_of(builder, arguments.name, kinds, values)
+            if arguments.name == "predict":
+                numbers += _sample_or_zeros(builder, values[1], prod(arguments.shapes[0]))
             status, value = call_entry(context, builder, function, numbers)
             with builder.if_then(status.is_error, likely=False):
                 context.call_conv.return_status_propagate(builder, status)

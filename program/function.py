@@ -35,7 +35,7 @@ from numba.np.numpy_support import as_dtype
 from ..errors import ShapeError
 from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import FAULT
-from .direct import call_entry, entry_type, numbers_of, signature_of
+from .direct import call_entry, entry_type, numbers_of, sample_of, signature_of
 from .state import FAULTS, READ_ONLY, WRONG_STATE, State
 
 CALLED = ("predict", "step")  # calls from compiled code are direct
@@ -278,19 +278,23 @@ def _call(context, builder, sig, args):
     else:
         with builder.if_else(_fits(context, builder, kind, function, values), likely=True) as (direct, whole):
             with direct:
-                status, found = _direct_call(context, builder, kind, function.direct, values)
+                status, found = _direct_call(context, builder, kind, function, values)
                 builder.store(_checked(context, builder, kind, status, found, values[0]), result)
             with whole:  # refuses the arguments
                 call_whole()
     return builder.load(result)
 
 
-def _direct_call(context, builder, kind, address, values):
+def _direct_call(context, builder, kind, function, values):
     """Emit a direct call; return its status and result."""
     signature = signature_of(kind.direct, kind.parameters)
     llvm_type = entry_type(context, kind.direct, kind.result, signature)
-    entry = builder.inttoptr(address, llvm_type.as_pointer())
-    status, number = call_entry(context, builder, entry, numbers_of(builder, kind.direct, kind.parameters, values))
+    entry = builder.inttoptr(function.direct, llvm_type.as_pointer())
+    numbers = numbers_of(builder, kind.direct, kind.parameters, values)
+    if kind.direct == "predict":
+        count = builder.extract_value(function.input_shape, kind.ranks[0] - 1)
+        numbers += sample_of(builder, builder.extract_value(values[1], 4), count)
+    status, number = call_entry(context, builder, entry, numbers)
     if kind.result is not types.none:
         return status, number
     builder.store(number, builder.extract_value(values[2], 4))  # y[0] again, which a loop then need not read

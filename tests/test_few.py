@@ -159,3 +159,35 @@ def test_an_entry_gives_the_first_number_of_y():
         y = np.full((n, 3), 7, "f4")
         assert first(program.predict, program.state, x, y) == (y[0, 0] if n else -1)
         np.testing.assert_allclose(y, net.predict(x) if n else y, rtol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_passed_by_value_are_those_of_x(inputs, dtype):
+    """A loop that changes every input gives the bits of separate calls from Python."""
+    net = registry.compose(["dense(5)", "tanh", "dense(2)"], input_shape=(inputs,), dtype=dtype)
+    program = net.compile(loss="mse", optimizer="sgd", batch_size=1)
+
+    @njit
+    def simulate(function, state, x, y, steps):
+        for _ in range(steps):
+            function(state, x, y)
+            for k in range(x.shape[1]):
+                x[0, k] = y[0, k % 2]
+
+    x, y = np.full((1, inputs), 0.5, dtype), np.empty((1, 2), dtype)
+    other, expected = x.copy(), y.copy()
+    simulate(program.predict, program.state, x, y, 4)
+    for _ in range(4):
+        program.predict(program.state, other, expected)
+        other[0] = expected[0, np.arange(inputs) % 2]
+    np.testing.assert_array_equal(y, expected)
+
+
+def test_reads_of_a_sample_on_the_stack_are_ordinary():
+    text = "\n".join([
+        "define void @f(ptr %a) {", f"  %{masks.SAMPLE}1 = alloca [2 x float], align 4",
+        f"  %p = getelementptr float, ptr %{masks.SAMPLE}1, i64 1", "  %x = load volatile float, ptr %p, align 4",
+        "  %y = load volatile float, ptr %a, align 4",
+    ])  # fmt: skip
+    assert masks.promoted(text) == text.replace("%x = load volatile", "%x = load") + "\n"

@@ -5,14 +5,19 @@ would become 16 comparisons instead of one. Here a first pass unrolls nothing, a
 Between them masks of few lanes are written out (`masks`).
 """
 
+import re
+
 import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
-from .masks import written_out
+from .masks import promoted, written_out
 
 # A mark of `loops` on formulas, under which a loop of vectors would stay a loop, and what takes its place.
 KEEP, VECTORIZED = '!"llvm.loop.unroll.disable"', '!"nnjit.vectorized"'
+
+# Attributes of a function whose vectors have at most 256 bits.
+NARROW = '"prefer-vector-width"="256" "min-legal-vector-width"="0"'
 
 
 class ConstantCompiler(CompilerBase):
@@ -28,10 +33,15 @@ class _Late(JITCodeLibrary):
     def _optimize_final_module(self):
         options = llvm.create_pipeline_tuning_options(speed_level=3)
         options.loop_vectorization, options.slp_vectorization, options.loop_unrolling = True, False, False
+        self._read(re.sub(r"^(define .*) \{$", rf"\1 {NARROW} {{", str(self._final_module), flags=re.MULTILINE))
         first = llvm.create_pass_builder(self._codegen._tm, options)
         first.getModulePassManager().run(self._final_module, first)
         text = str(self._final_module).replace(KEEP, VECTORIZED)
-        self._final_module = llvm.parse_assembly(written_out(text))
-        self._final_module.name = self.name
+        self._read(promoted(written_out(text)))
         passes, builder = self._codegen._module_pass_manager()
         passes.run(self._final_module, builder)
+
+    def _read(self, text):
+        """Take LLVM code as the module."""
+        self._final_module = llvm.parse_assembly(text)
+        self._final_module.name = self.name

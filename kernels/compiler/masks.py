@@ -9,10 +9,16 @@ import re
 
 FEW = 4  # numbers, at most: more would fill the registers
 
+# Name of a stack array with the numbers of a sample, whose reads need not be kept apart (tile.read).
+SAMPLE = "nnjit.sample"
+
 VALUE = r'%[-\w.$"]+'
 MASKED = re.compile(
     rf"\s*(?:({VALUE}) = )?(?:tail )?call .*@llvm\.masked\.(load|store|gather)\.v(\d+)f(\d+)\.\w+\((.*)\)((?:, !.*)?)$"
 )
+PLACE = re.compile(rf'\s*(%"?{re.escape(SAMPLE)}[^ ]*) = alloca ')
+PART = re.compile(rf"\s*({VALUE}) = getelementptr [^,]*, ptr ({VALUE}),")
+READ = re.compile(rf"\s*{VALUE} = load volatile \w+, ptr ({VALUE}),")
 MASK = re.compile(r"<\d+ x i1> <([^>]*)>")
 
 
@@ -25,6 +31,21 @@ def written_out(text):
     for line in text.splitlines():
         found = MASKED.match(line)
         lines += _single_numbers(found, f"%masked.{len(lines)}") or [line] if found else [line]
+    return "\n".join(lines) + "\n"
+
+
+def promoted(text):
+    """Return LLVM code in which volatile reads of the stack array `SAMPLE` are ordinary ones."""
+    places, lines = set(), []
+    for line in text.splitlines():
+        if line.startswith("define"):
+            places = set()
+        part = PART.match(line)
+        if found := PLACE.match(line) or (part if part and part[2] in places else None):
+            places.add(found[1])
+        elif (found := READ.match(line)) and found[1] in places:
+            line = line.replace("load volatile", "load", 1)
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 

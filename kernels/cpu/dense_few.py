@@ -71,8 +71,9 @@ def groups_of_rows(sizes):
     return groups if smaller else single_rows
 
 
-# As many rows as a vector of either type has numbers, then fewer.
-groups = groups_of_rows(sorted({BYTES // 4, BYTES // 8, 4, 1}, reverse=True))
+# As many rows as 256 bits of either type have numbers, then fewer.
+SIZE = min(BYTES, 32)
+groups = groups_of_rows(sorted({SIZE // 4, SIZE // 8, 4, 1}, reverse=True))
 
 
 @kernel

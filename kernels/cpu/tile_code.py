@@ -8,9 +8,10 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from .tile import MASKS
+from .tile_sums import SumCode
 
 
-class TileCode:
+class TileCode(SumCode):
     """LLVM for one tile type: addresses, vector loads and stores, fused multiply-add."""
 
     def __init__(self, context, builder, kind):
@@ -78,6 +79,20 @@ class TileCode:
                     for value, pointer, n in pairs:
                         self.store_some(value, pointer, n, self.mask(width, n))
 
+    def _halves(self, pointer, step):
+        """Return vectors of the tile's columns, `step` numbers apart, loaded as halves of at most 256 bits.
+
+        LLVM joins them to one load, or takes what was just stored with 256 bits from registers.
+        """
+        n = min(32 // self.bytes, self.kind.lanes)
+        few, found = ir.VectorType(self.vector.element, n).as_pointer(), []
+        for v in range(self.kind.c):
+            at = self.step(pointer, step, v)
+            places = [self.builder.gep(at, [ir.IntType(64)(k)]) for k in range(0, self.kind.lanes, n)]
+            parts = [self.builder.load(self.builder.bitcast(place, few), align=self.bytes) for place in places]
+            found.append(self._lanes(parts[0], range(self.kind.lanes), parts[-1]))
+        return found
+
     def _places(self, pointer, step):
         """Addresses of the lanes, step apart."""
         n = self.kind.lanes
@@ -111,38 +126,6 @@ class TileCode:
                     self.builder.store(self.load_some(at, n, self.mask(width, n)), room)
         return [self.builder.load(room) for room in rooms]
 
-    def totals(self, vectors):
-        """Return the sum of each vector's numbers."""
-        n, found = self.kind.lanes, []
-        for first in range(0, len(vectors), n):
-            level = vectors[first : first + n]
-            sums = self.sums(level)
-            found += [self.builder.extract_element(sums, ir.IntType(32)(k)) for k in range(len(level))]
-        return found
-
-    def sums(self, level):
-        """Return a vector of the sums of vectors, at most as many as it has lanes: neighbours are added two at once.
-
-        First the neighbours within 128 bits, whose shuffles are the fastest, then these parts.
-        """
-        n, part = self.kind.lanes, min(16 // self.bytes, self.kind.lanes)
-        for size, whole in ((1, part), (part, n)):
-            for _ in range((whole // size).bit_length() - 1):
-                halves = [self._every_second(odd, size, whole) for odd in range(2)]
-                pairs = [(level[k], level[min(k + 1, len(level) - 1)]) for k in range(0, len(level), 2)]
-                level = [
-                    self.builder.fadd(*(self.builder.shuffle_vector(a, b, half) for half in halves)) for a, b in pairs
-                ]
-        return level[0]
-
-    def _every_second(self, odd, size, whole):
-        """Return the order of every second part, `size` numbers, of two vectors, side by side in each `whole`."""
-        n, order = self.kind.lanes, []
-        for first in range(0, n, whole):
-            one = [first + k + j for k in range(odd * size, whole, 2 * size) for j in range(size)]
-            order += [*one, *(n + k for k in one)]
-        return ir.Constant(ir.VectorType(ir.IntType(32), n), order)
-
     def spread(self, number, vector):
         """Return a vector of this type, the number in each lane."""
         one = self.builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
@@ -171,7 +154,8 @@ class TileCode:
         return tile
 
     def inner(self, tile, left, row_stride, right, vector_stride, width):
-        columns = self.row(right, self.kind.c, width, vector_stride)
+        count = self.kind.c
+        columns = self._halves(right, vector_stride) if width is None else self.row(right, count, width, vector_stride)
         for r in range(self.kind.r):
             row = self.row(self.step(left, row_stride, r), 1, width, None)[0]
             for v in range(self.kind.c):
@@ -205,14 +189,16 @@ class TileCode:
             self.builder.store(self.builder.fadd(self.builder.load(at), total), at)
 
     def store_sums(self, place, tile, start):
-        count, number = self.kind.r, ir.IntType(32)
-        sums = self.sums([self.builder.extract_value(tile, k) for k in range(count)])
-        first = ir.Constant(ir.VectorType(number, count), list(range(count)))
-        sums, few = self.builder.shuffle_vector(sums, sums, first), ir.VectorType(self.vector.element, count)
-        if start is not None:
-            begin = self.builder.load(self.builder.bitcast(start, few.as_pointer()), align=self.bytes)
-            sums = self.builder.fadd(begin, sums)
-        self.builder.store(sums, self.builder.bitcast(place, few.as_pointer()), align=self.bytes)
+        level = self.sums([self.builder.extract_value(tile, k) for k in range(self.kind.r)])
+        for first, sums in zip(range(0, self.kind.r, level[0].type.count), level, strict=True):
+            count = min(self.kind.r - first, sums.type.count)
+            few = ir.VectorType(self.vector.element, count)
+            sums, at = self._lanes(sums, range(count)), ir.IntType(64)(first)
+            if start is not None:
+                begin = self.builder.bitcast(self.builder.gep(start, [at]), few.as_pointer())
+                sums = self.builder.fadd(self.builder.load(begin, align=self.bytes), sums)
+            place_of = self.builder.bitcast(self.builder.gep(place, [at]), few.as_pointer())
+            self.builder.store(sums, place_of, align=self.bytes)
 
     def fill_tile(self, place, row_stride):
         tile = ir.Constant(self.context.get_value_type(self.kind), ir.Undefined)
