@@ -24,6 +24,7 @@ from .cache import UNCACHED
 
 # Modules that the versions of Python and Numba cover.
 FOREIGN = {"numba", "numpy", "llvmlite", *sys.stdlib_module_names}
+KERNELS = ("nnjit.kernels.cpu.", "nnjit.kernels.cuda.")
 PLAIN = (bool, int, float, complex, str, bytes, range, slice, type(None), type(...))
 TOLD_BY_REPR = (
     Type,  # Numba's types
@@ -66,7 +67,8 @@ def texts(function, seen):
 def _told(value, names, seen, module=None):
     """Yield texts that represent a value; `names` occur in the code that reaches it, `module` contains that code."""
     inner = getattr(value, "py_func", value)
-    inner = getattr(inner, "_defn", inner)  # the definition of an @intrinsic
+    if not hasattr(inner, "register"):  # not `linked`: the definition of an @intrinsic, not its twin in plain Python
+        inner = getattr(value, "_defn", inner)
     kind = type(value)
     if kind in PLAIN:
         yield f"{kind.__name__} {value!r}"
@@ -143,11 +145,11 @@ def _class(cls, seen):
     if _foreign(cls.__module__) or cls in seen:
         return
     seen.add(cls)
+    for base in cls.__bases__:
+        yield from _class(base, seen)
     if cls.__module__.partition(".")[0] == "nnjit":
         yield from _module(sys.modules.get(cls.__module__), seen)
         return
-    for base in cls.__bases__:
-        yield from _class(base, seen)
     if issubclass(cls, enum.Enum):
         for name, member in cls.__members__.items():
             yield name
@@ -190,7 +192,7 @@ def _bytecode(code):
 
 
 def _module(module, seen):
-    """Yield the text of a module, once."""
+    """Yield the text of a module, once; for a file of kernels also those of the files that it imports."""
     if module is None or module in seen or _foreign(module.__name__):
         return
     seen.add(module)
@@ -199,6 +201,11 @@ def _module(module, seen):
             yield text(module)
         except OSError:  # an extension module
             yield f"{UNCACHED} {id(module)}"
+    if module.__name__.startswith(KERNELS):  # sums and products of tiles are overloads, which no name leads to
+        for value in vars(module).values():
+            home = sys.modules.get(getattr(value, "__module__", None) or "")
+            if home is not None and home.__name__.startswith(KERNELS):
+                yield from _module(home, seen)
 
 
 @functools.cache

@@ -50,7 +50,8 @@ class Source:
         """Return the hash of this source and what it uses, and the `linked` functions that it reaches, as below."""
         seen: set = set()
         key = cache.digest(*reached.texts(self.function, seen))
-        found = [function for function in seen - {self.function} if hasattr(function, "register")]
+        functions = (each for each in seen - {self.function} if inspect.isfunction(each))
+        found = [function for function in functions if hasattr(function, "register")]
         return key, sorted(found, key=lambda function: (function.__module__, function.__code__.co_firstlineno))
 
     def key(self):
