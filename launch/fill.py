@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from ..errors import NnjitError, UsageError
 from ..kernels.compiler import cache
 from ..program.program import Program
-from ..training.measure import MeanLoss
 from .launch import prepare, read_config
 from .progress import reporter as new_reporter
 
@@ -61,12 +60,10 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
         trainer, _ = prepare(resolved, source_name)
         network, count = trainer.network, len({binding.kernel for binding in trainer.program.plan.bindings.values()})
         reporter.compiling(0, count)
-        trainer.compile()
+        trainer.compile_all()
         applied = Program(network, batch_size=64)  # `evaluate` and `predict` apply a saved network so
         functions: list[Any] = [trainer.program.predict, trainer.program.epoch, applied.predict]
-        for function in functions:
-            _ = function.dispatcher
-        MeanLoss(trainer.loss, network.output_shape, trainer.train.y.shape[1:]).compile()
+        _ = applied.predict.dispatcher
         reporter.compiling(count, count)
     new = {path: size for path, size in _files().items() if path not in before}
     unstored = any(cache.UNCACHED in function.dispatcher.py_func.__name__ for function in functions)

@@ -13,9 +13,11 @@ CONFIG = """
 layers = ["flatten", "dense(10)"]
 
 [training]
-epochs = 1
+epochs = 6
 batch_size = 50
 """
+# Short epochs run several to a compiled call, as in trainings of many epochs.
+MANY = "from nnjit.training import orders; orders.MANY = 0\n"
 # A run, and an application of its network, in a process whose cache cannot be written, also by the superuser.
 LATER = """
 import sys, warnings
@@ -43,7 +45,7 @@ def test_a_copy_of_the_cache_is_all_that_a_run_needs(tmp_path):
     config, image = tmp_path / "small.toml", tmp_path / "image"
     config.write_text(CONFIG)
     environment = os.environ | {"NNJIT_CACHE_DIR": str(tmp_path / "built"), "MPLBACKEND": "Agg"}
-    command = [*SCRIPT, "compile", str(config)]
+    command = [sys.executable, "-c", MANY + SCRIPT[-1], "compile", str(config)]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
     made = files(tmp_path / "built")
     count = sum(name.endswith(".nbc") for name in made)
@@ -58,7 +60,7 @@ def test_a_copy_of_the_cache_is_all_that_a_run_needs(tmp_path):
     shutil.copytree(tmp_path / "built", image)
     (image / "compiled").chmod(0o500)
     try:
-        command = [sys.executable, "-c", LATER, str(config)]
+        command = [sys.executable, "-c", MANY + LATER, str(config)]
         done = subprocess.run(
             command, env=environment | {"NNJIT_CACHE_DIR": str(image)}, capture_output=True, text=True, cwd=tmp_path
         )

@@ -55,6 +55,11 @@ class Orders:
         self._now, self._next, self._first = np.empty((0, 0), np.intp), np.empty((0, 0), np.intp), 0
         self._drawn: _thread.LockType | None = None
 
+    def compile(self) -> None:
+        """Compile what draws the orders; otherwise the first call of `several` does it."""
+        if self.compiled:
+            compiled_draw()
+
     def one(self, epoch: int) -> np.ndarray:
         """Return the order of an epoch."""
         return order(self.seed, epoch, self.count) if self.shuffled else np.arange(self.count)

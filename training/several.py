@@ -57,6 +57,16 @@ class Several:
         self.measured: list[dict[str, Any]] = []
         self.stopped, self.finite = 0, True
 
+    @property
+    def in_one_call(self) -> bool:
+        """Whether a compiled call runs all epochs of a row."""
+        return self.trainer._orders.many and (self.trainer.validation is None or len(self._held) > 0)
+
+    def compile(self) -> None:
+        """Compile what runs a row; otherwise its first call does it."""
+        if self.in_one_call and self.most > 1:
+            _ = self._driver
+
     def train(self, epochs: int, limit: float) -> float:
         """Run epochs, until a signal or for about `limit` seconds, then record them; return the seconds they ran."""
         trainer, progress = self.trainer, self.trainer.progress
@@ -108,7 +118,7 @@ class Several:
         trainer, state, epoch = self.trainer, self.state, self.program.epoch
         theta, counters = state.theta, state.counters
         orders = trainer._orders.several(first, epochs)
-        if trainer._orders.many and (trainer.validation is None or len(self._held)):
+        if self.in_one_call:
             # The last of these epochs may be one with which metrics on training data are measured.
             last = next((e for e in range(len(orders)) if trainer.metrics.has_turn(first + e)), len(orders) - 1)
             return self._run_compiled(first, orders[: last + 1])

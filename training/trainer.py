@@ -28,7 +28,7 @@ from .checkpoints import Checkpoints
 from .divergence import diverged, not_finite
 from .epoch_metrics import EpochMetrics
 from .history import History
-from .measure import IN_MEMORY, targets_for
+from .measure import IN_MEMORY, MeanLoss, targets_for
 from .orders import Orders
 from .program_log import ProgramLog
 from .resume import check_data, check_steps, fingerprints
@@ -124,6 +124,17 @@ class Trainer:
     def compile(self) -> None:
         """Compile the program now, outside all timing; otherwise `run` does it."""
         self.program.compile()
+
+    def compile_all(self) -> None:
+        """Compile all that `run` may call, to fill the cache: also what runs short epochs in a row."""
+        self.compile()
+        for function in (self.program.predict, self.program.epoch):
+            _ = function.dispatcher
+        MeanLoss(self.loss, self.network.output_shape, self.train.y.shape[1:]).compile()
+        self._load()
+        if self._may_be_in_a_row():
+            self._orders.compile()
+            Several(self).compile()
 
     def record(self, path: str | os.PathLike[str], config: str) -> RunDirectory:
         """Make the directory of a new run, for `run`.
@@ -289,14 +300,17 @@ class Trainer:
     def _epochs_in_a_row(self):
         """Return how many epochs to run before they are recorded together."""
         seconds = self._step_seconds * self.steps_per_epoch
-        whole = self._x is not None and self.network.device == "cpu" and self.progress["done"] == 0
-        if not whole or seconds > SHORT or self.steps_per_epoch > MOST_STEPS:
+        if not self._may_be_in_a_row() or self.progress["done"] or seconds > SHORT:
             return 1
         limit = PAUSE if self._directory is None else min(PAUSE, self._checkpoints.due_in())
         left = self.settings.epochs - self.progress["epoch"]
         if self._several is None:
             self._several = Several(self)
         return max(1, int(min(limit / seconds, 16 * self._in_a_row, left, self._several.most)))
+
+    def _may_be_in_a_row(self):
+        """Tell whether epochs run in a row if they are short."""
+        return self._x is not None and self.network.device == "cpu" and self.steps_per_epoch <= MOST_STEPS
 
     # -- records and the end of a run --------------------------------------------------------------------------------
 
