@@ -59,7 +59,7 @@ class Several:
 
     @property
     def in_one_call(self) -> bool:
-        """Whether a compiled call runs all epochs of a row."""
+        """True if a compiled call runs all epochs of a row."""
         return self.trainer._orders.many and (self.trainer.validation is None or len(self._held) > 0)
 
     def compile(self) -> None:
