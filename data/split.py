@@ -5,6 +5,7 @@ network's dtype, batch by batch.
 """
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,6 +21,7 @@ CHUNK = 1 << 20  # numbers per chunk of the check for NaN: 8 MB of float64
 HASHED = 1 << 24  # bytes of samples, and of targets, that a fingerprint hashes at most
 LOOKED = 1 << 28  # numbers above which `Split.magnitude` reads only every k-th chunk
 MOST_LABEL = 2**31 - 1
+MASKED = "they are missing: leave their samples out, or fill them with numbers (x.filled)"
 Rows: TypeAlias = slice | Sequence[int] | NDArray[Any]
 
 FEW_SAMPLES = 1000  # below this a set may have more classes than samples
@@ -41,12 +43,15 @@ class Split:
     ------
     DataError
         No sample, different lengths, a dtype that is not numeric, NaN, infinity or a negative label (the message names
-        the first such row).
+        the first such row), masked numbers.
     """
 
     def __init__(self, x: ArrayLike, y: ArrayLike, scale: float = 1.0, name: str = "the data") -> None:
         if not 0 < abs(checked("scale", scale, float)) < np.inf:
             raise SpecError(f"scale: expected a finite number other than 0, got {scale}")
+        for letter, array in (("x", x), ("y", y)):
+            if is_masked(array):
+                raise DataError(f"{name}: {letter} holds masked numbers; {MASKED}")
         x, y = np.asanyarray(x), np.asarray(y)
         for letter, array in (("x", x), ("y", y)):
             if array.dtype.kind not in "biuf":
@@ -366,6 +371,12 @@ def _copy(array, rows, dtype, scale=1.0):
     if isinstance(rows, slice):
         return part.astype(dtype, order="C")
     return np.ascontiguousarray(part, dtype)  # a fancy index has already copied
+
+
+def is_masked(array: Any) -> bool:
+    """Tell whether an array is one of numpy.ma and a number of it is masked; any number may lie there."""
+    ma = sys.modules.get("numpy.ma")  # who has such an array has imported it
+    return ma is not None and bool(ma.is_masked(array))
 
 
 def _first_row_not_finite(array):

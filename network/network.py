@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.schema import Schema
-from ..data.split import Split
+from ..data.split import MASKED, Split, is_masked
 from ..errors import ConcurrencyError, DeviceError, ShapeError, SpecError, UsageError
 from ..kernels.compiler.kernel import COMPILING
 from ..layers.base import Layer
@@ -196,6 +196,8 @@ class Network:
             return
         expected = f"{name}: expected {vector.size} numbers that {self.dtype} holds"
         try:
+            if is_masked(values):
+                raise ValueError("some are masked")
             values = np.asarray(values)
             fits = np.can_cast(values.dtype, self.dtype, "same_kind") and values.dtype.kind in "fiu"
         except ValueError as error:
@@ -406,6 +408,8 @@ class Network:
         try:
             if type(array) is np.ndarray and array.dtype == self.dtype:
                 array = np.ascontiguousarray(array)
+            elif is_masked(array):
+                raise ValueError(f"some are masked; {MASKED}")
             else:
                 with np.errstate(over="raise"):
                     array = np.ascontiguousarray(array, dtype=self.dtype)

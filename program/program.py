@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..data.split import is_masked
 from ..errors import ShapeError, SpecError
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.elementwise import Formula
@@ -153,7 +154,7 @@ class Program:
     def _rates(self, rates):
         """Return the learning rates of all steps as an array."""
         try:
-            found = np.atleast_1d(np.asarray(rates))
+            found = np.empty(0) if is_masked(rates) else np.atleast_1d(np.asarray(rates))
             fits = found.ndim == 1 and found.size and found.dtype.kind in "iuf" and (found >= 0).all()
             if fits and (found <= np.finfo(self.dtype).max).all():
                 return found.astype(np.float64)

@@ -282,6 +282,29 @@ def test_a_last_step_that_leaves_no_number():
         made.fit(X * 1e10, np.ones((4, 2)), loss="mse", optimizer="sgd(lr=1e38)", epochs=1)
 
 
+def test_masked_numbers():
+    """They are missing, though some number lies in their places; a mask without any is none."""
+    made, x, y = compose("dense(2)", (3,)), np.ma.masked_array(np.ones((4, 3)), mask=False), np.ones((4, 2))
+    made.fit(x, y, loss="mse", epochs=1)
+    assert made.predict(x).shape == (4, 2)
+    x[1, 2] = np.ma.masked
+    theta = made.theta.copy()
+    for call in (
+        lambda: made.fit(x, y, loss="mse"),
+        lambda: made.fit(np.ones((4, 3)), x[:, 1:], loss="mse"),
+        lambda: made.fit(np.ones((4, 3)), y, loss="mse", validation=(x, y)),
+        lambda: made.evaluate(x, y, loss="mse"),
+        lambda: made.predict(x),
+        lambda: made.predict(x.astype(np.float32)),
+        lambda: made.forward(x),
+        lambda: made.compile("mse", "sgd", 4, rates=x[1]),
+        lambda: setattr(made, "theta", np.ma.masked_equal(theta, theta[0])),
+    ):
+        with pytest.raises(NnjitError, match=r"[mM]ask"):
+            call()
+    np.testing.assert_array_equal(made.theta, theta)
+
+
 # -- drawn values ------------------------------------------------------------------------------------------------------
 
 NUMBERS = st.one_of(st.integers(), st.floats(), st.booleans(), st.sampled_from(ODD[:-1]), st.text(max_size=3))
