@@ -1,6 +1,7 @@
 """Short epochs, which run several in a row: orders, records, checkpoints and reports are those of single epochs."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -206,6 +207,25 @@ def test_orders_of_several_epochs_in_any_division(data):
             assert 1 <= len(got) <= epochs
             assert np.array_equal(got, [order(3, epoch + k, count) for k in range(len(got))])
             epoch += data.draw(st.integers(0, len(got)))  # 0: a row that ended before its first epoch did
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_orders_that_cannot_be_drawn_ahead(error, monkeypatch):
+    """There is no memory in the thread, or no thread: they are drawn when they are needed."""
+    scratch = orders.scratch
+
+    def refuse(*arguments):
+        if error is RuntimeError or threading.current_thread() is not threading.main_thread():
+            raise error
+        return scratch(*arguments)
+
+    monkeypatch.setattr(orders, "MANY", 0)
+    monkeypatch.setattr(orders, "DRAWN", 8 * 50 * 3)
+    where, name = (orders, "scratch") if error is MemoryError else (orders._thread, "start_new_thread")
+    monkeypatch.setattr(where, name, refuse)
+    made = Orders(3, 50, 12)
+    for epoch in range(1, 13, 3):
+        assert np.array_equal(made.several(epoch, 3), [order(3, epoch + k, 50) for k in range(3)])
 
 
 def test_an_unshuffled_order():

@@ -11,6 +11,7 @@ gives the bits of ``np.random.Generator(np.random.Philox(key=[seed, epoch])).per
 
 import _thread
 import functools
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,9 @@ class Orders:
         self.seed, self.count, self.epochs, self.shuffled = seed, count, epochs, shuffled
         self.many = (count + FIXED) * epochs >= MANY
         self.compiled = shuffled and self.many
-        # Orders drawn at once, the epoch of the first, and the lock that is free when those that follow are drawn.
-        self._now, self._next, self._first = np.empty((0, 0), np.intp), np.empty((0, 0), np.intp), 0
+        # Orders drawn at once, the epoch of the first, that of the first in `_next` once they are drawn (0: not yet),
+        # and the lock that is free when drawing has ended.
+        self._now, self._next, self._first, self._ahead = np.empty((0, 0), np.intp), np.empty((0, 0), np.intp), 0, 0
         self._drawn: _thread.LockType | None = None
 
     def compile(self) -> None:
@@ -81,24 +83,31 @@ class Orders:
         if not len(self._now):
             rows = max(1, min(self.epochs, DRAWN // (8 * self.count)))
             self._now, self._next = (np.empty((rows, self.count), np.intp) for _ in "12")
-        following = self._drawn is not None and first == self._first + len(self._now)
         if self._drawn is not None:
             self._drawn.acquire()
         self._now, self._next, self._first, self._drawn = self._next, self._now, first, None
-        if not following:
+        if self._ahead != first:
             self._draw(first, self._now)
+        self._ahead = 0
         if first + len(self._now) <= self.epochs:
             self._drawn = _thread.allocate_lock()
             self._drawn.acquire()
-            # threading's Thread would wait until it runs, for milliseconds on a busy machine.
-            _thread.start_new_thread(self._draw, (first + len(self._now), self._next, self._drawn))
+            try:  # threading's Thread would wait until it runs, for milliseconds on a busy machine
+                _thread.start_new_thread(self._draw_ahead, (first + len(self._now), self._next, self._drawn))
+            except RuntimeError:  # there are too many threads
+                self._drawn = None
 
-    def _draw(self, first, orders, drawn=None):
+    def _draw(self, first, orders):
+        compiled_draw()(self.seed, first, orders, *scratch(self.count))
+
+    def _draw_ahead(self, first, orders, drawn):
+        """Draw orders in a thread; what fails there, `_advance` does again."""
         try:
-            compiled_draw()(self.seed, first, orders, *scratch(self.count))
+            with suppress(MemoryError):
+                self._draw(first, orders)
+                self._ahead = first
         finally:
-            if drawn is not None:
-                drawn.release()
+            drawn.release()
 
 
 @functools.cache
