@@ -7,6 +7,7 @@ milliseconds. For tiny networks (schedule.inline) everything is compiled into on
 
 import ast
 from functools import cache as memoize
+from pathlib import Path
 
 from numba import njit, typeof, types
 
@@ -26,6 +27,7 @@ from .function import Function, Parameter
 from .graph import Ref
 from .slots import KEY as SLOTS_KEY
 
+KEY = digest(Path(__file__).read_text(encoding="utf-8"))
 _assembled: dict = {}  # key of a text -> its functions, which all networks with this text share
 
 
@@ -62,7 +64,7 @@ def assemble(program):
             work.wait()
     for binding, signature in bound:
         kernel_of(binding, signature)
-    key = digest(program.source, *sorted(set(used)), state, inline, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
+    key = digest(program.source, *sorted(set(used)), *state.key, inline, KEY, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
     if key not in _assembled:
         words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
         space = program.namespace(words)

@@ -12,6 +12,7 @@ parallel loop Numba cannot raise: there the next call from Python raises instead
 import warnings
 from collections.abc import Callable, Sequence
 from math import nan
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
@@ -33,11 +34,14 @@ from numba.extending import (
 from numba.np.numpy_support import as_dtype
 
 from ..errors import ShapeError
+from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import FAULT
+from .direct import KEY as DIRECT_KEY
 from .direct import call_entry, entry_type, numbers_of, sample_of, signature_of
 from .state import FAULTS, READ_ONLY, WRONG_STATE, State
 
+KEY = digest(Path(__file__).read_text(encoding="utf-8"), DIRECT_KEY)
 CALLED = ("predict", "step")  # calls from compiled code are direct
 PARALLEL = "__numba_parfor_gufunc"  # prefix of the names that Numba gives to bodies of parallel loops
 
@@ -187,7 +191,10 @@ class FunctionType(types.Callable):
     `direct` is "predict" or "step" if there is a function for direct calls.
     """
 
+    code = ""  # of types in files of older versions
+
     def __init__(self, name, parameters, result, input_rank, output_rank, direct=None):
+        self.code = KEY  # code that a user caches holds the calls
         self.parameters, self.result, self.ranks = tuple(parameters), result, (input_rank, output_rank)
         self.direct = direct
         self.title = name
@@ -195,7 +202,7 @@ class FunctionType(types.Callable):
 
     @property
     def key(self):
-        return self.title, self.parameters, self.result, self.ranks, self.direct
+        return self.title, self.parameters, self.result, self.ranks, self.direct, self.code
 
     def get_call_type(self, context, args, kws):
         fits = len(args) == len(self.parameters) and not kws

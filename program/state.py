@@ -4,6 +4,7 @@ Numba freezes a global tuple of arrays: compiled code would keep a read-only cop
 type, by element type, which refuses to be a constant.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -15,6 +16,9 @@ from numba.extending import NativeValue, make_attribute_wrapper, models, registe
 from numba.np.numpy_support import from_dtype
 from numpy.typing import NDArray
 
+from ..kernels.compiler.cache import digest
+
+KEY = digest(Path(__file__).read_text(encoding="utf-8"))
 MAX_SEED = 2**31 - 1
 # Refused calls; State.counters[FAULT] counts them from 1 on.
 FAULTS = (
@@ -69,16 +73,17 @@ class StateType(types.Type):
     """
 
     fields = State._fields
+    code = ""  # of types in files of older versions
 
     def __init__(self, real):
-        self.real = real
+        self.real, self.code = real, KEY  # code that a user caches holds the places of the fields
         kinds = [real] * 5 + [types.float64] * 2 + [types.int64]
         self.types: tuple[Any, ...] = (*(types.Array(kind, 1, "C") for kind in kinds), types.int64)
         super().__init__(f"State({real})")
 
     @property
     def key(self):
-        return self.real
+        return self.real, self.code
 
     def dtypes(self):
         """Map each array's field to its element type."""

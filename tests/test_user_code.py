@@ -43,8 +43,11 @@ import json, sys
 import numpy as np
 from nnjit.registry import compose
 import user_code
+from nnjit.program import function, state
 
 width, seed = int(sys.argv[1]), int(sys.argv[2])
+for module in (each for each in (function, state) if each.__name__ in sys.argv):  # of another version of nnjit
+    module.KEY = "other"
 net = compose([f"dense({width})", "tanh", "dense(2)"], (50,), dtype="float64", seed=seed)
 program = net.compile("mse", "sgd(lr=0.1)", batch_size=4)
 x, y, target = np.linspace(-1, 1, 200).reshape(4, 50), np.zeros((4, 2)), np.ones((4, 2))
@@ -74,13 +77,17 @@ def expected(width, seed):
 
 
 def test_a_cached_function_calls_the_network_it_is_given(tmp_path):
-    """Two processes with other weights and another width: the second compiles none of the user's code and is right."""
+    """Two processes with other weights and another width: the second compiles none of the user's code and is right.
+
+    With another version of nnjit, which may call networks in another way, all of it is compiled again.
+    """
     (tmp_path / "user_code.py").write_text(USER)
     (tmp_path / "process.py").write_text(PROCESS)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    for number, (width, seed) in enumerate([(45, 1), (51, 2)]):
+    versions = [(), (), ("nnjit.program.function",), ("nnjit.program.state",)]
+    for width, seed, version, hits in zip((45, 51, 45, 45), (1, 2, 1, 1), versions, (0, 1, 0, 0), strict=True):
         ran = subprocess.run(
-            [sys.executable, "process.py", str(width), str(seed)],
+            [sys.executable, "process.py", str(width), str(seed), *version],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -91,4 +98,4 @@ def test_a_cached_function_calls_the_network_it_is_given(tmp_path):
         assert got["way"] == pytest.approx(wanted["way"], rel=1e-11)
         assert got["loss"] == pytest.approx(wanted["loss"], rel=1e-11)
         np.testing.assert_allclose(got["y"], wanted["y"], rtol=1e-11)
-        assert (got["hits"], got["misses"]) == (([0, 0], [1, 1]) if number == 0 else ([1, 1], [0, 0]))
+        assert (got["hits"], got["misses"]) == ([hits] * 2, [1 - hits] * 2)

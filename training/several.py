@@ -174,7 +174,7 @@ class Several:
         signature = tuple(map(typeof, self._arguments(orders)))
         driver = FunctionType(run_epochs.__code__, globals())  # `compiled` names it by what it is compiled for
         driver.__name__ = driver.__qualname__ = "run_epochs_" + digest(
-            inspect.getsource(run_epochs), ROWS, STOP, PART, signature
+            inspect.getsource(run_epochs), ROWS, STOP, PART, *signature, *(kind.key for kind in signature)
         )
         return compiled(driver, signature, no_cfunc_wrapper=True)
 
