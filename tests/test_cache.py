@@ -305,6 +305,33 @@ print(keys)
     assert len(found) == 1
 
 
+def test_files_that_emit_code_are_in_the_key(tmp_path):
+    """Whatever of kernels/cpu runs while a function is compiled is in the function's key."""
+    code = """
+import sys
+from nnjit.kernels.compiler import reached
+from nnjit.kernels.cpu import matrix_transposed, winograd_rule
+import numpy as np
+ran = set()
+def note(frame, event, _):
+    if event == "call":
+        ran.add(frame.f_globals.get("__name__", ""))
+for word, file in (winograd_rule.sums, "tile_arithmetic"), (matrix_transposed.add_dot_products, "tile_sums"):
+    ran.clear()
+    sys.setprofile(note)
+    word.py_func.register(np.float32)
+    sys.setprofile(None)
+    seen = set()
+    list(reached.texts(word.py_func, seen))
+    others = {name for name in ran if name.startswith("nnjit.kernels.cpu.")} - {word.py_func.__module__}
+    assert "nnjit.kernels.cpu." + file in others, others
+    assert others <= {getattr(each, "__name__", "") for each in seen}, others
+"""
+    run = subprocess.run([sys.executable, "-c", code], env=os.environ | {"NNJIT_CACHE_DIR": str(tmp_path)},
+                         capture_output=True, text=True)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+
+
 def test_what_no_text_stands_for_is_not_cached(fresh, module):
     """A kernel that refers to an object of any other kind is compiled again in every process."""
     made = module(1, "class Held:\n    pass\nclass Table:\n    held = Held()", "(2 if Table else 1)", USES).double
