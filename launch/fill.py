@@ -63,7 +63,7 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
         trainer.compile_all()
         applied = Program(network, batch_size=64)  # `evaluate` and `predict` apply a saved network so
         functions: list[Any] = [trainer.program.predict, trainer.program.epoch, applied.predict]
-        _ = applied.predict.dispatcher
+        _ = functions[-1].dispatcher
         reporter.compiling(count, count)
     new = {path: size for path, size in _files().items() if path not in before}
     unstored = any(cache.UNCACHED in function.dispatcher.py_func.__name__ for function in functions)

@@ -69,12 +69,14 @@ def page(output, width=8.0, height=4.5):
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        engine = ConstrainedLayoutEngine()
+        figure = Figure(figsize=(width, height), layout=engine)
         FigureCanvasAgg(figure)
         yield figure
-        figure.get_layout_engine().execute(figure)  # once: to save a figure that has an engine lays it out twice
+        engine.execute(figure)  # once: to save a figure that has an engine lays it out twice
         figure.set_layout_engine("none")
         _write(figure, target, suffix)
 

@@ -128,7 +128,8 @@ class Trainer:
     def compile_all(self) -> None:
         """Compile all that `run` may call, to fill the cache: also what runs short epochs in a row."""
         self.compile()
-        for function in (self.program.predict, self.program.epoch):
+        functions: list[Any] = [self.program.predict, self.program.epoch]
+        for function in functions:
             _ = function.dispatcher
         MeanLoss(self.loss, self.network.output_shape, self.train.y.shape[1:]).compile()
         self._load()
