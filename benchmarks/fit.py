@@ -100,8 +100,9 @@ def row(work, seconds, turns):
     """Return the seconds of a step on both sides, the least of all turns each."""
     (_, expected), (_, found) = steps_alone(work, CHECKED), whole_fit(work, CHECKED)
     assert np.array_equal(expected, found), "theta differs"
-    once = min(steps_alone(work, 2)[0] / 2 for _ in range(2))
-    epochs = max(CHECKED, int(seconds / once))
+    epochs = CHECKED
+    while (alone := steps_alone(work, epochs)[0]) < seconds:  # the machine may be disturbed at the first try
+        epochs = int(epochs * min(100, 1.1 * seconds / alone)) + 1
     times = [(steps_alone(work, epochs)[0], whole_fit(work, epochs)[0]) for _ in range(turns)]
     steps = epochs * -(-work.samples // work.batch)
     return tuple(min(side) / steps for side in zip(*times, strict=True)), epochs

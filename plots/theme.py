@@ -93,13 +93,14 @@ def check_format(path: str | os.PathLike[str]) -> str:
 def _write(figure, target, suffix):
     # Dates would make the files of two equal plots differ.
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
+    quick = {"png": {"compress_level": 1}}.get(suffix)  # to compress well takes a seventh of the time of a picture
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         try:
             with warnings.catch_warnings():
                 # A run name in a script that the font lacks is drawn as boxes, which deserves no warning.
                 warnings.filterwarnings("ignore", message="Glyph .* missing from")
-                figure.savefig(temporary, format=suffix, metadata=undated)
+                figure.savefig(temporary, format=suffix, metadata=undated, pil_kwargs=quick)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
