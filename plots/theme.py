@@ -91,16 +91,19 @@ def check_format(path: str | os.PathLike[str]) -> str:
 
 
 def _write(figure, target, suffix):
-    # Dates would make the files of two equal plots differ.
-    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
-    quick = {"png": {"compress_level": 1}}.get(suffix)  # to compress well takes a seventh of the time of a picture
+    # Dates would make the files of two equal plots differ; to compress well takes a seventh of the time of a picture.
+    formats: dict[str, dict] = {
+        "png": {"pil_kwargs": {"compress_level": 1}},
+        "svg": {"metadata": {"Date": None}},
+        "pdf": {"metadata": {"CreationDate": None}},
+    }
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         try:
             with warnings.catch_warnings():
                 # A run name in a script that the font lacks is drawn as boxes, which deserves no warning.
                 warnings.filterwarnings("ignore", message="Glyph .* missing from")
-                figure.savefig(temporary, format=suffix, metadata=undated, pil_kwargs=quick)
+                figure.savefig(temporary, format=suffix, **formats[suffix])
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nnjit import registry
 from nnjit.errors import DivergenceError
@@ -182,6 +182,7 @@ def whole(file, name, given):
 @pytest.mark.parametrize("file, name", KERNELS)
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), real=st.sampled_from(REALS))
+@example(seed=62610, real=np.float32)  # (x - m) r of batchnorm is too small to store, its mean with dy infinite
 def test_kernels_against_the_reference(file, name, seed, real):
     kernel = getattr(import_module(f"nnjit.kernels.cpu.{file}"), name)
     reference = getattr(import_module(f"nnjit.kernels.reference.{file}"), name)

@@ -109,7 +109,7 @@ def _backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
     while n < N:
         centred = dy[n, c, i]
         if training:  # prediction does not read x: 0 times an infinite x would be NaN
-            centred = centred - shift - (x[n, c, i] - m) * r * slope
+            centred = centred - shift - (x[n, c, i] - m) * (r * slope)
         dx[n, c, i] = a * centred
         n, i = _next(n, i, rows, rest, positions)
 

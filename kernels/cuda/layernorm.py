@@ -81,4 +81,4 @@ def _backward_input(x, gain, mean, inverse_deviation, dy, dx):
     shift = total(part, cells) / float(F)
     slope = total(part_h, cells) / float(F)
     for j in range(t, F, THREADS):
-        dx[at + j] = r * (gain[j] * dy[at + j] - shift - (x[at + j] - m) * r * slope)
+        dx[at + j] = r * (gain[j] * dy[at + j] - shift - (x[at + j] - m) * (r * slope))

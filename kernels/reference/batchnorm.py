@@ -37,9 +37,11 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx, training):
 
     Outside training m and r do not depend on x, so that dx = gain r dy.
     """
-    h = (x - _column(mean)) * _column(inverse_deviation)
+    r = _column(inverse_deviation)
+    h = (x - _column(mean)) * r
     mean_dy, mean_dyh = (np.mean(a, axis=(0, 2), keepdims=True) for a in (dy, dy * h))
-    centred = dy - mean_dy - h * mean_dyh if training else dy
+    # r first, as in the kernels: where h is a number too small to store, an infinite mean gives no NaN
+    centred = dy - mean_dy - (x - _column(mean)) * (r * mean_dyh) if training else dy
     dx[...] = _column(gain * inverse_deviation) * centred
 
 

@@ -21,7 +21,8 @@ def backward_input(x, gain, mean, inverse_deviation, dy, dx):
     """dx = r (g - mean(g) - h mean(g h)), g = gain dy, h = (x - m) r, with means over a sample's F features."""
     h, g = _normal(x, mean, inverse_deviation), gain * dy.reshape(-1, gain.size)
     mean_g, mean_gh = (np.mean(a, axis=1, keepdims=True) for a in (g, g * h))
-    dx[...] = (inverse_deviation[:, None] * (g - mean_g - h * mean_gh)).ravel()
+    centred, r = x.reshape(g.shape) - mean[:, None], inverse_deviation[:, None]
+    dx[...] = (r * (g - mean_g - centred * (r * mean_gh))).ravel()  # r first, see batchnorm.py
 
 
 def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
