@@ -8,11 +8,10 @@ overlap, which the addresses of such a call tell LLVM ("noalias"). Callers reach
 returns the loss or the first number of y in a register.
 """
 
-import inspect
-import sys
 from collections.abc import Sequence
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
@@ -25,7 +24,7 @@ from ..kernels.compiler.kernel import intrinsic_of
 from ..kernels.compiler.masks import SAMPLE
 from .state import StateType
 
-KEY = digest(inspect.getsource(sys.modules[__name__]))
+KEY = digest(Path(__file__).read_text(encoding="utf-8"))
 
 # Numbers of a sample that predict gets by value; a user's loop is compiled once for each count of them.
 PASSED = 2

@@ -12,9 +12,8 @@ loop of nnjit uses them; else it runs for one p after the other.
 
 import ast
 import ctypes
-import inspect
 import os
-import sys
+from pathlib import Path
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -25,7 +24,7 @@ from numba.extending import intrinsic
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import NO_WRAPPERS, call_symbol, compiled, external, intrinsic_of, symbol
 
-KEY = digest(inspect.getsource(sys.modules[__name__]))
+KEY = digest(Path(__file__).read_text(encoding="utf-8"))
 
 RUNNER, LAUNCHING = "nnjit.fork_runner", "nnjit.fork_launching"
 # The address of the function that runs tasks on threads, or 0; 1 while a loop uses the threads (workqueue only).

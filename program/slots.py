@@ -7,11 +7,10 @@ kernel and turns the slots into arrays: in plain Python by slicing, in compiled 
 when the program is compiled. `Slot.first` and `sizes` compute with numbers of Python and of LLVM alike.
 """
 
-import inspect
-import sys
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from numba.extending import models, register_model, typeof_impl
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import FLOATS, call_symbol, intrinsic_of
 
-KEY = digest(inspect.getsource(sys.modules[__name__]))  # the code of a program depends on this file
+KEY = digest(Path(__file__).read_text(encoding="utf-8"))  # the code of a program depends on this file
 
 
 class Scratch(NamedTuple):

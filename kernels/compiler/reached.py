@@ -24,7 +24,7 @@ from .cache import UNCACHED
 
 # Modules that the versions of Python and Numba cover.
 FOREIGN = {"numba", "numpy", "llvmlite", *sys.stdlib_module_names}
-KERNELS = ("nnjit.kernels.cpu.", "nnjit.kernels.cuda.")
+KERNELS = "nnjit.kernels.cpu."
 PLAIN = (bool, int, float, complex, str, bytes, range, slice, type(None), type(...))
 TOLD_BY_REPR = (
     Type,  # Numba's types
