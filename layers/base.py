@@ -86,6 +86,13 @@ class Layer(Options):
         Kernel of a container that adds its input to the output of the layers inside.
     initializer : str or None
         Initialiser that an activation chooses for the weights before it.
+    jvp : kernel or operation, or None
+        Computes dy, the derivative of y in the direction dx, in prediction; it may take what backward_input may.
+    linear : tuple of str or None
+        Forward is linear in x without these parameters, which it then gets as arrays of no numbers; so it is its own
+        derivative, and needs no `jvp`.
+    symmetric : bool
+        The Jacobian dy/dx of prediction is symmetric, so backward_input serves as `jvp`. That of a formula always is.
     reads_channels : bool
         The result depends on which axis of the input holds the channels.
     check_cases : list of (spec, input shape) or None
@@ -101,6 +108,9 @@ class Layer(Options):
     inner: ClassVar[str | None] = None
     add: ClassVar[Operation | None] = None
     initializer: ClassVar[str | None] = None
+    jvp: ClassVar[Kernel | Operation | None] = None
+    linear: ClassVar[tuple[str, ...] | None] = None
+    symmetric: ClassVar[bool] = False
     reads_channels: ClassVar[bool] = True
     check_cases: ClassVar[Sequence[tuple[Any, tuple[int, ...]]] | None] = None
 

@@ -58,6 +58,7 @@ class Conv(Layer):
 
     forward = operation("conv.forward", form=3)
     backward_input = operation("conv.backward_input", form=3)
+    linear = ("b",)
     backward_weight = operation("conv.backward_weight", form=3)
     backward_bias = operation("conv.backward_bias", form=3)
     check_cases = [

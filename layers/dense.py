@@ -19,6 +19,7 @@ class Dense(Layer):
     backward_input = operation("dense.backward_input", few="dense_few")
     backward_weight = operation("dense.backward_weight", few="dense_few")
     backward_bias = operation("dense.backward_bias")
+    linear = ("b",)
     reads_channels = False
     check_cases = [("(1)", (1,)), ("(3)", (3,)), ("(5, bias=False)", (7,)), ("(6)", (101,))]
 

@@ -20,6 +20,7 @@ class Dropout(Layer):
 
     forward = operation("dropout.forward", form="flat")
     backward_input = operation("dropout.backward_input", form="flat")
+    symmetric = True
     check_cases = [("(0.5)", (7,)), ("(0.2)", (2, 3, 5)), ("(0.0)", (1,))]
 
     def column_kernel(self, attribute, in_shape):

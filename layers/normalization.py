@@ -25,6 +25,7 @@ class BatchNorm(Layer):
     epsilon: float = 1e-5
 
     couples_batch = True
+    symmetric = True
     forward = operation("batchnorm.forward", form="channels")
     backward_input = operation("batchnorm.backward_input", form="channels")
     backward_parameters = operation("batchnorm.backward_parameters", form="channels")
@@ -61,6 +62,7 @@ class LayerNorm(Layer):
 
     forward = operation("layernorm.forward", form="flat")
     backward_input = operation("layernorm.backward_input", form="flat")
+    jvp = operation("jvp.layernorm", form="flat")
     backward_parameters = operation("layernorm.backward_parameters", form="flat")
     check_cases = [("(epsilon=0.1)", (1,)), ("", (7,)), ("", (2, 3, 5))]
 

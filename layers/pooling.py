@@ -95,6 +95,7 @@ class MaxPool(Pooling):
 
     forward = operation("pooling.max_forward", form=3)
     backward_input = operation("pooling.max_backward_input", form=3)
+    jvp = operation("jvp.max_pool", form=3)
     check_cases = [
         ("(1)", (1, 1)),
         ("(2)", (3, 7)),
@@ -134,6 +135,7 @@ class AvgPool(Pooling):
 
     forward = operation("pooling.average_forward", form=3)
     backward_input = operation("pooling.average_backward_input", form=3)
+    linear = ()
     check_cases = [
         ("(2)", (3, 7)),
         ("(3, stride=2, padding=1)", (1, 5, 3)),
@@ -166,6 +168,7 @@ class LpPool(Pooling):
 
     forward = operation("pooling.lp_forward", form=3)
     backward_input = operation("pooling.lp_backward_input", form=3)
+    jvp = operation("jvp.lp_pool", form=3)
     check_cases = [("(2)", (3, 7)), ("(3, p=3, stride=2, padding=1)", (1, 5, 3)), ("(2, p=1.5)", (1, 2, 3, 2))]
 
     def validate(self):
@@ -196,6 +199,7 @@ class GlobalAvgPool(GlobalPooling):
 
     forward = operation("pooling.global_average_forward", form=3)
     backward_input = operation("pooling.global_average_backward_input", form=3)
+    linear = ()
 
 
 @register("global_maxpool")
@@ -204,3 +208,4 @@ class GlobalMaxPool(GlobalPooling):
 
     forward = operation("pooling.global_max_forward", form=3)
     backward_input = operation("pooling.global_max_backward_input", form=3)
+    jvp = operation("jvp.global_max_pool", form=3)

@@ -10,6 +10,7 @@ class Softmax(Layer):
 
     forward = operation("softmax.forward", form="channels")
     backward_input = operation("softmax.backward_input", form="channels")
+    symmetric = True
     check_cases = [("", (1,)), ("", (5,)), ("", (3, 2, 3))]
 
     def sees(self, in_shape):

@@ -387,7 +387,7 @@ class Network:
 
         Its `state` shares theta, gradient and buffers with the network.
         """
-        return Program(self, loss, optimizer, batch_size, labels, clip, rates, norm).compile()
+        return Program(self, loss, optimizer, batch_size, labels, clip, rates, norm, derivatives=True).compile()
 
     def _program(self, predict: bool, count: int) -> Program:
         """Return the compiled prediction program, or interpreted forward and backward, for at least `count` samples."""

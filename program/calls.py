@@ -92,10 +92,12 @@ class Calls:
     division : Shares
     taken : set of str
         Names of functions in the text.
+    own : int
+        The number of the first node whose gradients have memory of their own, not that of the state's gradient.
     """
 
-    def __init__(self, graph, names, division, taken):
-        self.graph, self.names, self.division = graph, names, division
+    def __init__(self, graph, names, division, taken, own):
+        self.graph, self.names, self.division, self.own = graph, names, division, own
         self.columns = division.narrow is not None
         self.bindings: dict = {}
         self._taken, self._numbers = {*names.values(), *taken}, numbers(graph)
@@ -132,10 +134,10 @@ class Calls:
         kernel = operation("columns.transpose", form="matrix")
         return self.call(f"{self.names[columns]}_{name}", "columns_transpose", kernel, {"x": x, "y": y}, text)
 
-    def data(self):
+    def data(self, names):
         """Bind the kernels that bring samples into the batch and results out of it."""
-        for name in ("batch_gather", "batch_copy", "batch_put"):
-            self.bindings[name] = Binding(name, name, operation(name.replace("_", "."), form="flat"))
+        for name in names:
+            self.bindings[name] = Binding(name, name, operation(name.replace("_", ".", 1), form="flat"))
 
 
 def numbers_of(options):

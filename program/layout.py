@@ -89,7 +89,7 @@ class Storage(NamedTuple):
 
     def of(self, ref):
         """Return the `Ref` whose memory an array has."""
-        if ref.kind not in ("value", "delta", *COLUMNS.values()):
+        if ref.kind not in ("value", "delta", "tangent", *COLUMNS.values()):
             return ref
         key = self.aliases[ref.key]
         while ref.kind in ("delta", COLUMNS["delta"]) and key in self.sums:
@@ -113,7 +113,7 @@ def storage(graph):
 
 def shape_of(graph, ref):
     """Return the shape of an array, and whether it has one row per sample."""
-    if ref.kind in ("value", "delta", *COLUMNS.values()):
+    if ref.kind in ("value", "delta", "tangent", *COLUMNS.values()):
         return graph.values[ref.key].shape, True
     if ref.kind == "loss":
         return (), True
@@ -199,6 +199,8 @@ class Layout(NamedTuple):
         A gradient for each block of samples, of the layers in which these are columns.
     added : int
         The first number of theta whose gradient is that of such a layer.
+    kept : int
+        Where in State.arena "gradient" keeps the buffers.
     arena_size, counters_size : int
         Numbers of State.arena and State.counters.
     """
@@ -208,12 +210,16 @@ class Layout(NamedTuple):
     tiles: Scratch | None
     gradients: Scratch | None
     added: int
+    kept: int
     arena_size: int
     counters_size: int
 
 
-def layout(graph, lives, batch_size, shares, labels):
-    """Return the place of every array; `labels` lie in the counters."""
+def layout(graph, lives, batch_size, shares, labels, derivative=""):
+    """Return the place of every array; `labels` lie in the counters.
+
+    A vjp has a gradient of its own; "gradient" keeps the buffers, which training changes.
+    """
     places, whole = {}, {}
     for ref in lives.kept:
         shape, per_sample = shape_of(graph, ref)
@@ -243,7 +249,11 @@ def layout(graph, lives, batch_size, shares, labels):
     if narrow and narrow.blocks > 1:
         gradients = Scratch(size, _up(graph.size - added), narrow.samples, narrow.blocks)
         size += gradients.size * gradients.workers
-    return Layout(places, scratch, tiles, gradients, added, size, HEAD + 2 * batch_size)
+    if derivative == "vjp":
+        gradients, added = Scratch(size, _up(graph.size), batch_size, 1), 0
+        size += gradients.size
+    kept, size = size, size + (graph.buffer_size if derivative == "gradient" else 0)
+    return Layout(places, scratch, tiles, gradients, added, kept, size, HEAD + 2 * batch_size)
 
 
 def _as_columns(ref, narrow):

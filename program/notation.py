@@ -45,6 +45,8 @@ EQUATIONS = {
     "update.gradient_descent": "{theta} = {theta} - eta {gradient}",
 }
 
+NOTHING = fixed("theta", 0, (0,))  # the bias of an affine layer's tangent: none
+
 # Names that the text itself uses: functions, constants, local variables, and the names around it.
 OWN = """
     gradients chunk_bounds chunk_norm update_chunk cost record train_step step_samples step epoch_samples epoch
@@ -52,7 +54,9 @@ OWN = """
     SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LAYOUT
     np inf prange range min max float fixed batch block part ValueError s x y n0 n1 N seed training first order
     targets label total share norm row rate clip steps lo hi c k i p q w C t sums GRADIENTS TILE columns per_block
-    used last TILES ADDED NARROW_BLOCKS NARROW_SAMPLES NARROW_WORKERS"""
+    used last TILES ADDED NARROW_BLOCKS NARROW_SAMPLES NARROW_WORKERS loss_gradient gradient_samples
+    mean_loss update_theta update_samples scale_chunk vjp_samples vjp clear add_gradient jvp_samples jvp
+    jacobian_samples jacobian dx dy J scale KEPT BUFFERS"""
 RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 
 
@@ -75,10 +79,11 @@ def numbers(graph):
     return found
 
 
-def variables(graph, narrow, more=()):
+def variables(graph, narrow, own, more=(), tangents=False):
     """Map each Ref or Slot to a variable name, each name once; `more` are further (Slot, name) pairs.
 
-    In the nodes from number `narrow` on samples are columns, and rows where they enter and leave.
+    In the nodes from number `narrow` on samples are columns, and rows where they enter and leave. From number `own` on
+    gradients are not the state's. With `tangents` the derivative of a2 in the direction of a tangent of x is a2_dot.
     """
     inside = {value.index for node in graph.nodes[narrow:] for value in (node.x, node.y)}
 
@@ -88,13 +93,12 @@ def variables(graph, narrow, more=()):
     wanted = [(ref("value", graph.input), "a1"), (ref("delta", graph.input), "da1"), (Ref("loss", None), "C_i")]
     wanted += [(Ref("target", None), "target"), *more]
     for index, (node, (l, is_z)) in enumerate(zip(graph.nodes, numbers(graph), strict=True)):
-        columns = index >= narrow
         wanted.append((ref("value", node.y), f"z{l}" if is_z else f"a{l}"))
         wanted.append((ref("delta", node.y), f"delta{l}" if is_z else f"da{l}"))
         for name, (offset, parameter) in node.parameters.items():
             wanted.append((fixed("theta", offset, parameter.shape), f"{name}{l}"))
-            gradient = Ref("gradient", (index, name)) if columns else fixed("gradient", offset, parameter.shape)
-            wanted.append((gradient, f"d{name}{l}"))
+            state = fixed("gradient", offset, parameter.shape)
+            wanted.append((Ref("gradient", (index, name)) if index >= own else state, f"d{name}{l}"))
         for name, (offset, parameter) in node.buffers.items():
             wanted.append((fixed("buffers", offset, parameter.shape), f"{name}{l}"))
         if not is_alias(node):
@@ -106,6 +110,12 @@ def variables(graph, narrow, more=()):
         for value in (graph.nodes[narrow].x, graph.output):
             wanted += [(Ref(kind, value.index), f"{found[ref(kind, value)]}_rows") for kind in COLUMNS]
         wanted += [(Ref("gradient", None), "gradient_of_block"), (Ref("gradients", None), "gradients_of_blocks")]
+    elif own < len(graph.nodes):
+        wanted.append((Ref("gradients", None), "gradient_of_call"))
+    if tangents:
+        found = dict(wanted)
+        wanted += [(Ref("tangent", value.index), f"{found[Ref('value', value.index)]}_dot") for value in graph.values]
+        wanted.append((NOTHING, "nothing"))
     names, taken = {}, set(RESERVED)
     for key, name in wanted:
         while name in taken:

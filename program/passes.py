@@ -10,10 +10,11 @@ from .duties import check_names
 from .graph import Ref, is_alias
 from .notation import equation, identifier, known_equation
 from .slots import fixed
+from .tangents import tangent
 
 
-def forward(calls, region):
-    """Yield the calls of a region's forward pass."""
+def forward(calls, task, region):
+    """Yield the calls of a region's forward pass; those of the tangents follow each layer."""
     if region.columns:
         yield calls.turn("value", calls.graph.nodes[region.nodes[0]].x, "of_rows")
     for index in region.nodes:
@@ -24,6 +25,8 @@ def forward(calls, region):
             yield _add(calls, index, values, "add")
         elif not is_alias(node):
             yield _of_node(calls, index, "forward", split=region.whole_batch)
+        if task.tangents and not is_alias(node):
+            yield tangent(calls, index, region.whole_batch)
 
 
 def losses(calls, task, leave):
@@ -59,7 +62,9 @@ def backward(calls, task, store, regions):
             if node.y.index not in needed:
                 continue
             if node.skip is None and not is_alias(node):
-                (found[k] if region.columns else gradients).extend(_gradients(calls, index, node, not region.columns))
+                if task.sums:
+                    own = found[k] if region.columns else gradients
+                    own.extend(_gradients(calls, index, node, not region.columns))
                 if node.x.index in needed:
                     found[k].append(_backward_input(calls, task, index, node, region.whole_batch))
             for end, other in enumerate(calls.graph.nodes):  # where a residual begins, the deltas of both ways meet
@@ -90,8 +95,8 @@ def _of_node(calls, index, attribute, suffix="", split=False):
     known |= {"dx": calls.ref("delta", node.x, columns), "dy": calls.ref("delta", node.y, columns)}
     for name, (offset, parameter) in node.parameters.items():
         known[name] = fixed("theta", offset, parameter.shape)
-        gradient = Ref("gradient", (index, name)) if columns else fixed("gradient", offset, parameter.shape)
-        known["d" + name] = gradient
+        state = fixed("gradient", offset, parameter.shape)
+        known["d" + name] = Ref("gradient", (index, name)) if index >= calls.own else state
     for name, (offset, parameter) in node.buffers.items():
         known[name] = fixed("buffers", offset, parameter.shape)
     for name in node.layer.scratch(shape):

@@ -16,6 +16,12 @@ from .regions import divide, function_names
 from .schedule import Shares, shares
 from .slots import Slot
 
+# Functions that users call, by the derivative that a text computes.
+ENTRIES = {
+    "": ("predict", "step", "epoch"), "gradient": ("gradient", "update"), "vjp": ("vjp", "clear"),
+    "jvp": ("jvp",), "rows": ("jacobian",), "columns": ("jacobian",),
+}  # fmt: skip
+
 
 class Task(NamedTuple):
     """The purpose of a program; see `Program`.
@@ -36,6 +42,9 @@ class Task(NamedTuple):
         The p of the logged norms.
     largest_norm : float
         The largest norm with which a step is taken.
+    derivative : str
+        "" for prediction and training, else what the text computes: "gradient", "vjp", "jvp", or a Jacobian by "rows",
+        each a vjp, or by "columns", each a jvp.
     """
 
     graph: Graph
@@ -50,6 +59,22 @@ class Task(NamedTuple):
     clip: Any = None
     norm: float = 2.0
     largest_norm: float = 0.0
+    derivative: str = ""
+
+    @property
+    def by_hand(self):
+        """Whether the text has forward and backward of a whole batch, for `Network.forward` and `Network.backward`."""
+        return self.backward and self.loss is None and not self.derivative
+
+    @property
+    def tangents(self):
+        """Whether every activation has a tangent, its derivative in the direction of one of x."""
+        return self.derivative in ("jvp", "columns")
+
+    @property
+    def sums(self):
+        """Whether the gradients of the parameters are computed."""
+        return self.backward and self.derivative != "rows"
 
 
 class Plan(NamedTuple):
@@ -75,6 +100,8 @@ class Plan(NamedTuple):
         Where samples are columns: the output gets rows; the gradient of a block is cleared before its first tile.
     mean_gradient, chunk_norm, update_chunk : tuple of Call
         The calls on a chunk of theta; the last two before and after the norm of the gradient is known.
+    accumulate : tuple of Call
+        Adds the gradient of a vjp to that of the state, or scales that for an update.
     storage : Storage
     layout : Layout
     variables : mapping
@@ -97,6 +124,7 @@ class Plan(NamedTuple):
     mean_gradient: tuple[Call, ...]
     chunk_norm: tuple[Call, ...]
     update_chunk: tuple[Call, ...]
+    accumulate: tuple[Call, ...]
     storage: Storage
     layout: Layout
     variables: Mapping
@@ -109,45 +137,71 @@ class Plan(NamedTuple):
 
     def calls(self):
         """Return all calls in the order of the text."""
-        return [*(call for each in self.passes for call in each.calls),
-                *self.exit, *self.clear, *self.mean_gradient, *self.chunk_norm, *self.update_chunk]  # fmt: skip
+        chunks = [*self.mean_gradient, *self.chunk_norm, *self.update_chunk, *self.accumulate]
+        return [*(call for each in self.passes for call in each.calls), *self.exit, *self.clear, *chunks]
 
     def slot(self, ref):
         """Return the Slot of an array; None if the program does not have it."""
         return slot_of(self.task.graph, self.storage, self.layout, ref)
 
 
+def samples(task):
+    """Return the copies of samples into the batch and of results out of it: a kernel's name and an array each."""
+    x, y = (("value", value.index) for value in (task.graph.input, task.graph.output))
+    kind = "tangent" if task.tangents else "delta"
+    dx, dy = ((kind, index) for _, index in (x, y))
+    gathers = [("batch_gather", x), ("batch_gather", ("target", None))]
+    found = {
+        "": [*(gathers if task.loss is not None else []), ("batch_copy", x), ("batch_put", y)],
+        "gradient": gathers,
+        "vjp": [("batch_copy", x), ("batch_copy", dy), ("batch_put", y), ("batch_put", dx)],
+        "jvp": [("batch_copy", x), ("batch_copy", dx), ("batch_put", y), ("batch_put", dy)],
+        "rows": [("batch_repeat", x), ("batch_unit", dy), ("batch_put", y), ("batch_put", dx)],
+        "columns": [("batch_repeat", x), ("batch_unit", dx), ("batch_put", y), ("batch_put_columns", dy)],
+    }[task.derivative]
+    return [(name, Ref(*ref)) for name, ref in found]
+
+
 def make_plan(task):
     """Return the Plan of a task."""
     graph, training = task.graph, task.loss is not None
-    whole = (task.backward and not training) or task.device == "cuda"
-    division = shares(graph, task.batch_size, training, whole)
+    whole = task.by_hand or task.device == "cuda"
+    division = shares(graph, task.batch_size, training, whole, columns=training or not task.derivative)
     regions = divide(graph, division)
     flats = update.flats(task)
-    names = variables(graph, division.columns_from, [(slot, name) for name, slot in flats.items()])
-    functions = function_names(regions, graph, names, alone=not task.backward or training)
+    own = 0 if task.derivative == "vjp" else division.columns_from  # gradients from here on are not the state's
+    more = [(slot, name) for name, slot in flats.items()]
+    names = variables(graph, division.columns_from, own, more, task.tangents)
+    functions = function_names(regions, graph, names, alone=not task.by_hand)
     store, chunks = storage(graph), log(graph)
-    calls = Calls(graph, names, division, {name for pair in functions for name in pair})
+    taken = {
+        *(name for pair in functions for name in pair),
+        "loss_gradient",
+        "update_theta",
+        *(ENTRIES[task.derivative] if task.loss is None else ()),
+    }
+    calls = Calls(graph, names, division, taken, own)
     leave = (calls.turn("value", graph.output, "to_rows"),) if calls.columns else ()
     forward, backward, sums = _pass_lists(calls, task, store, [*zip(regions, functions, strict=True)], leave)
     order = [(call, each.loop) for each in (*forward, *backward, sums) for call in each.calls]
     lives = lifetimes(graph, order, store, division, _always(task, store, calls.columns), task.device)
-    places = layout(graph, lives, task.batch_size, division, task.labels)
-    calls.data()
+    places = layout(graph, lives, task.batch_size, division, task.labels, task.derivative)
+    calls.data(name for name, _ in samples(task))
     clear = (update.clear(calls),) if training and calls.columns else ()
     mean, norm, after = update.update(calls, task, flats, chunks, places.added) if training else ((), (), ())
-    used = _used_names(calls, [*leave, *clear, *(call for call, _ in order), *mean, *norm, *after])
+    accumulate = update.accumulate(calls, task, flats)
+    used = _used_names(calls, [*leave, *clear, *(call for call, _ in order), *mean, *norm, *after, *accumulate])
     refs = [ref for ref in used if isinstance(ref, Ref)]
     return Plan(
         task, division, chunks, names, calls.bindings, flats, forward, backward, sums, leave, clear, mean, norm, after,
-        store, places, used, frozenset(single_use(order, store, refs)),
+        accumulate, store, places, used, frozenset(single_use(order, store, refs)),
     )  # fmt: skip
 
 
 def _pass_lists(calls, task, store, named, leave):
     """Return the lists of calls forward, backward and of the gradients; `named` are regions and their functions."""
     forward = [
-        CallList(name, tuple(passes.forward(calls, region)), region.whole_batch, region.columns, loop)
+        CallList(name, tuple(passes.forward(calls, task, region)), region.whole_batch, region.columns, loop)
         for loop, (region, (name, _)) in enumerate(named)
     ]
     losses = passes.losses(calls, task, leave) if task.loss is not None else []
@@ -168,6 +222,8 @@ def _always(task, store, columns):
     """Return the arrays that live as long as the batch: input, target, losses, output and its delta."""
     output = task.graph.output.index
     found = {Ref("value", 0), Ref("target", None), Ref("loss", None), store.of(Ref("value", output))}
+    if task.tangents:
+        found |= {Ref("tangent", 0), store.of(Ref("tangent", output))}
     if task.backward and not columns:
         found.add(store.of(Ref("delta", output)))
         if task.loss is None:

@@ -8,11 +8,9 @@ Notation (lecture): ``a1`` is the input x; ``z`` is an affine layer's output and
 with the same number l; ``delta`` = dC/dz and ``da`` = dC/da, per sample, without 1/N; W, b, dW, db.
 """
 
-import linecache
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,26 +18,21 @@ from numpy.typing import ArrayLike
 
 from ..data.split import is_masked
 from ..errors import ShapeError, SpecError
-from ..kernels.compiler.cache import digest
-from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import COMPILING
 from ..kernels.counters import HEAD, SEED
-from ..kernels.operations import Operation
 from ..registry import losses, optimizers
 from ..registry.annotations import checked
 from ..registry.options import SpecLike
 from ..registry.specs import shown
-from .assemble import assemble
+from .code import Code
 from .cuda_form import cuda_form
+from .derivatives import Derivatives
 from .duties import as_dtype, check_rounded, check_training
-from .graph import Ref
 from .memory import aligned, need
 from .norms import check_p
-from .plan import Task, make_plan
+from .plan import Task
 from .protocols import ClipLike, NetworkLike
-from .slots import batch, block, columns, fixed, per_block
 from .state import State
-from .text.writer import write
 
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
@@ -47,7 +40,7 @@ else:
     from ..kernels.compiler.kernel import once
 
 
-class Program:
+class Program(Code):
     """The training or prediction program of one network for one batch size.
 
     Parameters
@@ -66,6 +59,8 @@ class Program:
         The p of the logged gradient norms.
     backward : bool
         Without a loss: the text has ``forward`` and ``backward`` for `Network`, as one block, not ``predict``.
+    derivatives : bool
+        Whether the state has memory for `gradient`, `update`, `vjp`, `jvp` and `jacobian`.
 
     Attributes
     ----------
@@ -92,6 +87,7 @@ class Program:
         rates: ArrayLike | None = None,
         norm: float = 2.0,
         backward: bool = False,
+        derivatives: bool = False,
     ) -> None:
         with COMPILING:  # so that the process is not forked meanwhile
             self.network = network
@@ -105,7 +101,7 @@ class Program:
                 self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
             self.backward = backward or loss is not None
             loss_name = "" if self.loss is None else losses.name_of(type(self.loss))
-            self.plan = make_plan(
+            super().__init__(
                 Task(
                     network.graph, self.batch_size, self.device, self.dtype.name, self.backward, self.loss, loss_name,
                     self.optimizer, self.labels, clip, self.norm, self.largest_norm,
@@ -114,12 +110,8 @@ class Program:
             if self.device == "cuda":
                 for binding in self.plan.bindings.values():
                     cuda_form(binding)  # refuses a kernel without one
-            self.source: str = write(self.plan)
-            # The number that a state and the functions must share: the text has the place of every array.
-            self.layout = int(digest(self.source, self.dtype.name)[:15], 16)
-            output = network.graph.output.index
-            self.input, self.output = (self.plan.slot(Ref("value", index)) for index in (0, output))
-            self.input_gradient, self.output_gradient = (self.plan.slot(Ref("delta", index)) for index in (0, output))
+            wanted = derivatives and self.device == "cpu"
+            self.derivatives = Derivatives(self.task, self.layout) if wanted else None
             need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
             self.state = self.new_state(share=True)
             self.last_pass: weakref.ref | None = None  # the arena of the forward pass that is in the memory of a GPU
@@ -198,24 +190,17 @@ class Program:
 
     def _sizes(self):
         """Map each array of a state to its number of elements and dtype."""
-        S, layout, dtype = self.network.theta.size, self.plan.layout, self.dtype
-        moments = len(self.optimizer.moments) if self.optimizer else 0
-        return {
-            "theta": (S, dtype), "gradient": (S, dtype), "moments": (moments * S, dtype),
-            "buffers": (self.network.flat_buffers.size, dtype), "arena": (layout.arena_size, dtype),
-            "rates": (self.rates.size, np.float64), "log": (self.plan.log.size, np.float64),
-            "counters": (layout.counters_size, np.int64),
-        }  # fmt: skip
+        sizes = {**self.sizes, "rates": self.rates.size}
+        if self.derivatives is not None:
+            sizes |= {name: max(sizes[name], size) for name, size in self.derivatives.sizes.items()}
+        whole = {"rates": np.float64, "log": np.float64, "counters": np.int64}
+        return {name: (sizes[name], np.dtype(whole.get(name, self.dtype))) for name in State._fields[:-1]}
 
     def memory(self) -> dict[str, int]:
         """Return the bytes of every array of a state, by name."""
         return {name: size * np.dtype(dtype).itemsize for name, (size, dtype) in self._sizes().items()}
 
-    # -- three ways to run the text ----------------------------------------------------------------------------------
-
-    def reference(self) -> SimpleNamespace:
-        """Run the text with the NumPy reference kernels; return its functions."""
-        return self._in_python("reference")
+    # -- its functions -----------------------------------------------------------------------------------------------
 
     def interpret(self) -> "Program":
         """Make `run` now."""
@@ -224,30 +209,13 @@ class Program:
 
     def compile(self) -> "Program":
         """Compile the text, or load it from disk; `predict`, `step` and `epoch` are finished at their first use."""
-        _ = self._functions
+        _ = self.functions
         return self
-
-    @once
-    def run(self) -> Any:
-        """Return the functions of the text, line by line in Python, with the compiled kernels of the device."""
-        if self.device == "cpu":
-            return self._in_python("cpu")
-        from .device import DeviceRun  # only programs on CUDA need numba.cuda
-
-        return DeviceRun(self)
-
-    @once
-    def _functions(self) -> dict[str, Callable[..., Any]]:
-        """Return the program's compiled functions by name."""
-        if self.device == "cpu":
-            return assemble(self)
-        names = ("predict", "step", "epoch") if self.loss is not None else ("predict",)
-        return {name: getattr(self.run, name) for name in names}
 
     @once
     def predict(self) -> Callable[..., Any]:
         """``predict(state, x, y)`` writes y = F(x)."""
-        return self._functions["predict"]
+        return self.functions["predict"]
 
     @once
     def step(self) -> Callable[..., float]:
@@ -259,10 +227,48 @@ class Program:
         """``epoch(state, x, targets, order)`` takes a step on every batch of `order` and returns the mean loss."""
         return self._trains("epoch")
 
+    @once
+    def gradient(self) -> Callable[..., float]:
+        """``gradient(state, x, target)`` returns the mean loss as `step` sees it; state.gradient is its gradient."""
+        return self._derivative("gradient")
+
+    @once
+    def update(self) -> Callable[..., float]:
+        """``update(state, scale)`` applies the update rule to scale * state.gradient, clears it, returns its norm."""
+        return self._derivative("gradient", "update")
+
+    @once
+    def vjp(self) -> Callable[..., Any]:
+        """``vjp(state, x, dy, y, dx)``: y = F(x), dx = (dF/dx)^T dy, state.gradient += (dF/dtheta)^T dy."""
+        return self._derivative("vjp")
+
+    @once
+    def clear(self) -> Callable[..., None]:
+        """``clear(state)`` sets state.gradient to 0."""
+        return self._derivative("vjp", "clear")
+
+    @once
+    def jvp(self) -> Callable[..., Any]:
+        """``jvp(state, x, dx, y, dy)``: y = F(x), dy = (dF/dx) dx."""
+        return self._derivative("jvp")
+
+    @once
+    def jacobian(self) -> Callable[..., Any]:
+        """``jacobian(state, x, y, J)``: y = F(x), J (N, outputs, inputs), both counted in C order."""
+        return self._derivative("jacobian")
+
+    def _derivative(self, kind, name=None):
+        if self.derivatives is None:
+            where = "only on the CPU" if self.device == "cuda" else "in a program that net.compile() makes"
+            raise AttributeError(f"{name or kind}: there are derivatives {where}")
+        if kind == "gradient" and self.loss is None:
+            raise AttributeError(f"{name or kind}: this program has no loss and no optimizer")
+        return self.derivatives.code(kind).functions[name or kind]
+
     def _trains(self, name):
-        if name not in self._functions:
+        if name not in self.functions:
             raise AttributeError(f"{name}: this program has no loss and no optimizer, so it can only predict")
-        return self._functions[name]
+        return self.functions[name]
 
     def on_device(self) -> AbstractContextManager[Any]:
         """Keep the learned arrays on the GPU within this context, where calls do not copy them; `download` does."""
@@ -272,25 +278,3 @@ class Program:
         """Bring theta, gradient, moments and buffers of the state up to date; on the CPU they always are."""
         if self.device == "cuda":
             self.run.download(self.state)
-
-    def namespace(self, bindings: Mapping[str, Any]) -> dict[str, Any]:
-        """Run the text's definitions with the given kernels; return its names."""
-        file = f"<nnjit program {digest(self.source)}>"
-        linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
-        space = {**bindings, "fixed": fixed, "batch": batch, "block": block, "columns": columns, "per_block": per_block}
-        space |= {"np": np, "inf": float("inf"), "prange": range, "__name__": __name__, "LAYOUT": self.layout}
-        exec(compile(self.source, file, "exec"), space)
-        return space
-
-    def _in_python(self, folder):
-        bound = {name: binding.python(_plain(binding.kernel, folder)) for name, binding in self.plan.bindings.items()}
-        return SimpleNamespace(**self.namespace(bound))
-
-
-def _plain(kernel, folder):
-    """Return a kernel as a function over NumPy arrays: the reference, or the device's, called from Python."""
-    if isinstance(kernel, Operation):
-        return kernel.on(folder)
-    if folder == "reference":
-        return kernel.plain() if isinstance(kernel, Formula) else kernel.function
-    return kernel

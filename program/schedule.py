@@ -107,14 +107,17 @@ class Shares(NamedTuple):
         return self.narrow.first if self.narrow else sys.maxsize
 
 
-def shares(graph, batch_size, training, whole=False):
-    """Return the division of a batch; with `whole` it is not divided. Without `training` few samples are inlined."""
+def shares(graph, batch_size, training, whole=False, columns=True):
+    """Return the division of a batch; with `whole` it is not divided. Without `training` few samples are inlined.
+
+    Samples are rows unless `columns` is set.
+    """
     if whole:
         return Shares(1, batch_size, 1, 1, frozenset(), False)
     inlined = (training or batch_size <= FEW) and inline(graph, batch_size)
     count = blocks(graph, batch_size)
     alone = frozenset(divided(graph, batch_size))
-    found = None if inlined or batch_size < COLUMNS_FROM else narrow(graph, batch_size)
+    found = None if inlined or not columns or batch_size < COLUMNS_FROM else narrow(graph, batch_size)
     if found and found.first == 0:
         loops = PARTS if found.blocks > 1 and graph.size >= LARGE_UPDATE else 1
         return Shares(found.blocks, found.samples, found.workers, loops, frozenset(), False, found)

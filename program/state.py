@@ -23,7 +23,9 @@ MAX_SEED = 2**31 - 1
 # Refused calls; State.counters[FAULT] counts them from 1 on.
 FAULTS = (
     "predict state", "predict arrays", "step state", "step arrays", "step labels",
-    "epoch state", "epoch arrays", "epoch labels", "epoch order",
+    "epoch state", "epoch arrays", "epoch labels", "epoch order", "gradient state", "gradient arrays",
+    "gradient labels", "update state", "clear state", "vjp state", "vjp arrays", "jvp state", "jvp arrays",
+    "jacobian state", "jacobian arrays",
 )  # fmt: skip
 WRONG_STATE = "the state belongs to another program; program.new_state() makes one"
 READ_ONLY = "the state is read-only, but programs write into it; copy.deepcopy makes one that is not"

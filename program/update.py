@@ -49,8 +49,24 @@ def update(calls, task, flats, columns, added):
     return tuple(mean), (norm,), tuple(after)
 
 
+def accumulate(calls, task, flats):
+    """Return the call that adds the gradient of a vjp to that of the state, or scales that for an update."""
+    if task.derivative == "vjp" and task.graph.size:
+        values = {"gradients": Ref("gradients", None), "count": 1, "first": 0, "gradient": flats["gradient"]}
+        kernel, text = operation("columns.accumulate"), "gradient = gradient + that of this call"
+        return (calls.call("add_to_gradient", "columns_accumulate", kernel, values, text),)
+    if task.derivative == "gradient":
+        values = {"g": flats["gradient"], "factor": Var("scale", float)}
+        return (
+            calls.call("scale_gradient", "norm_scale", operation("norm.scale"), values, "gradient = scale gradient"),
+        )
+    return ()
+
+
 def flats(task):
     """Return theta, its gradient and the moments as whole arrays, by name."""
+    if task.derivative == "vjp":
+        return {"gradient": batch("gradient", 0, ())}
     if task.optimizer is None:
         return {}
     found = {"theta": batch("theta", 0, ()), "gradient": batch("gradient", 0, ())}

@@ -34,3 +34,13 @@ def add_blocks(gradients, count, first, gradient):
         for k in range(uintp(1), uintp(count)):
             total += gradients[k, uintp(first + i)]
         gradient[i] = total
+
+
+@kernel
+def accumulate(gradients, count, first, gradient):
+    """gradient += the sum of the first `count` rows of gradients, from number `first` of each row on."""
+    for i in prange(gradient.size):
+        total = gradients[uintp(0), uintp(first + i)]
+        for k in range(uintp(1), uintp(count)):
+            total += gradients[k, uintp(first + i)]
+        gradient[i] += total

@@ -16,3 +16,8 @@ def clear(gradient):
 def add_blocks(gradients, count, first, gradient):
     """gradient = the sum of the first `count` rows of gradients, from number `first` of each row on."""
     gradient[...] = np.sum(gradients[:count, first : first + gradient.size], axis=0)
+
+
+def accumulate(gradients, count, first, gradient):
+    """gradient += the sum of the first `count` rows of gradients, from number `first` of each row on."""
+    gradient += np.sum(gradients[:count, first : first + gradient.size], axis=0)

@@ -5,6 +5,7 @@ from math import inf, prod
 
 from ...kernels.counters import FAULT, HEAD, ROWS, SEED, STEP, STOP
 from ..graph import Ref
+from ..plan import ENTRIES
 from ..state import FAULTS
 from .lines import wrapped
 from .refusals import fault_name
@@ -15,6 +16,7 @@ FINITE = sys.float_info.max
 def constants(plan):
     """Return the definitions of the constants, with comments."""
     task, graph, shares, log = plan.task, plan.task.graph, plan.shares, plan.log
+    kept = {"BUFFERS": graph.buffer_size, "KEPT": plan.layout.kept} if task.derivative == "gradient" else {}
     sizes = {"BATCH": task.batch_size, "INPUTS": prod(graph.input.shape), "OUTPUTS": prod(graph.output.shape)}
     if task.loss is not None:
         sizes["TARGETS"] = 1 if task.labels else sizes["OUTPUTS"]
@@ -30,13 +32,15 @@ def constants(plan):
         lines.append(_equal({"TILE": narrow.tile}, "samples that pass through narrow layers together"))
     if plan.layout.gradients and plan.layout.added:
         lines.append(_equal({"ADDED": plan.layout.added}, "from here in theta on gradients are summed block by block"))
-    if task.loss is None and task.backward:
+    if task.by_hand:
         return lines
-    places = {"STEP": STEP, "SEED": SEED, "ROWS": ROWS, "STOP": STOP, "FAULT": FAULT, "HEAD": HEAD}
-    faults = {fault_name(name): k for k, name in enumerate(FAULTS, start=1)}
-    if task.loss is None:
-        places = {"FAULT": FAULT}
-        faults = {name: k for name, k in faults.items() if name.startswith("PREDICT")}
+    places = {"FAULT": FAULT}
+    if task.loss is not None:
+        places = {"STEP": STEP, "SEED": SEED, "ROWS": ROWS, "STOP": STOP, "FAULT": FAULT, "HEAD": HEAD}
+    elif task.derivative == "vjp":
+        places = {"STEP": STEP, "SEED": SEED, "FAULT": FAULT}
+    own = ENTRIES[task.derivative] if task.loss is not None or task.derivative else ("predict",)
+    faults = {fault_name(name): k for k, name in enumerate(FAULTS, start=1) if name.split()[0] in own}
     lines += [_equal(places, "places in s.counters"), "# Numbers of refused calls in s.counters[FAULT]:"]
     lines += [_equal(dict(part)) for part in (list(faults.items())[k : k + 5] for k in range(0, len(faults), 5))]
     if task.loss is None:
@@ -45,7 +49,7 @@ def constants(plan):
     power = largest if p == inf or p <= 1 else min(largest**p, FINITE) if largest < FINITE else FINITE
     return [
         *lines,
-        _equal({"LOSSES": plan.slot(Ref("loss", None)).offset}, "of s.arena: C_i of the batch"),
+        _equal({"LOSSES": plan.slot(Ref("loss", None)).offset, **kept}, "of s.arena: C_i of the batch"),
         _equal({"LOG_ROWS": log.rows, "LOG_WIDTH": log.width, "SUMS": log.sums}, "of s.log; sums of chunks"),
         f"LARGEST, POWER = {largest!r}, {power!r}  # the largest norm of a step, and its power p",
         "# theta in chunks, each of one layer: layer k owns chunks FIRST[k] to FIRST[k + 1], from BOUNDS[k] on.",

@@ -2,13 +2,20 @@
 
 from ..graph import is_alias
 from ..notation import name_of
+from ..tangents import TANGENTS
 from .lines import WIDTH, wrapped
+
+TITLES = {
+    "gradient": "gradient of the loss", "vjp": "vjp", "jvp": "jvp", "rows": "Jacobian by rows",
+    "columns": "Jacobian by columns",
+}  # fmt: skip
 
 
 def head(plan):
     """Return the docstring of the text."""
     task, graph, shares = plan.task, plan.task.graph, plan.shares
-    how = [f"{task.graph.size} parameters in {task.dtype}", f"batches of {task.batch_size}"]
+    how = [TITLES[task.derivative]] if task.derivative else []
+    how += [f"{task.graph.size} parameters in {task.dtype}", f"batches of {task.batch_size}"]
     if task.loss is not None:
         specs = [task.loss.spec(), task.optimizer.spec()]
         how += [spec.replace("\\", "").replace('"', "'") for spec in specs]  # no option ends the docstring
@@ -32,14 +39,15 @@ def head(plan):
 
 def _table(plan):
     """Return a row for each layer: its name, shape and equations."""
-    forward = {call.node: call for each in plan.forward for call in each.calls}
+    ahead = [call for each in plan.forward for call in each.calls]
+    forward = {call.node: call for call in ahead if call.attribute not in TANGENTS}
     backward: dict[int | None, list] = {}
-    for each in (*plan.backward, plan.gradients):
-        for call in each.calls:
-            if call.attribute:  # no turn of rows into columns
-                backward.setdefault(call.node, []).append(" ".join(call.equation.split()))
+    for call in [*ahead, *(call for each in (*plan.backward, plan.gradients) for call in each.calls)]:
+        if call.attribute and forward.get(call.node) is not call:  # no turn of rows into columns
+            backward.setdefault(call.node, []).append(" ".join(call.equation.split()))
     graph = plan.task.graph
-    rows = [("layer", "shape", "forward", ["backward"]), ("input", str(graph.input.shape), "a1 = x", [])]
+    title = "tangents" if plan.task.tangents else "backward"
+    rows = [("layer", "shape", "forward", [title]), ("input", str(graph.input.shape), "a1 = x", [])]
     for index, node in enumerate(graph.nodes):
         x, y = (name_of(plan.names, value) for value in (node.x, node.y))
         text = f"{y} = {x}, in its shape" if is_alias(node) else forward[index].equation

@@ -28,7 +28,7 @@ def predict(plan):
             [size, *run_passes(plan, [before(plan, load), *plan.forward, after(plan, give)], "False")],
         ]),
         Text("predict", "s, x, y", [
-            *guard("predict", plan, "y", graph.output.shape),
+            *guard("predict", plan, {"y": graph.output.shape}, ("y",)),
             "predict_samples(s, x, y)",
         ], "y = F(x), batch by batch."),
     ]  # fmt: skip

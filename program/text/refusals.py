@@ -3,26 +3,46 @@
 from ..state import WRONG_STATE
 
 
-def guard(function, plan, name, shape, largest=None):
-    """Return lines that refuse a state or arrays which do not fit; compiled code would read and write beyond them."""
+def state_guard(function, outputs=()):
+    """Return lines that refuse the state of another program."""
+    return ["if s.layout != LAYOUT:", refuse(f"{function} state", WRONG_STATE, outputs)]
+
+
+def guard(function, plan, shapes, outputs=(), largest=None):
+    """Return lines that refuse a state or arrays which do not fit; compiled code would read and write beyond them.
+
+    Parameters
+    ----------
+    function : str
+    plan : Plan
+    shapes : dict
+        Array, beside x -> its shape without the samples, as many as x has.
+    outputs : sequence of str
+        The arrays that a refused call fills with NaN.
+    largest : int or None
+        The largest number of samples.
+    """
     batch = lambda n, shape: f"({n}, {', '.join(map(str, shape))})" if shape else f"({n},)"  # noqa: E731
     x, most = plan.task.graph.input.shape, f", N from 1 to {largest}" if largest else ""
-    size = " or not 1 <= x.shape[0] <= BATCH" if largest else ""
+    wrong = [
+        f"x.shape[1:] != {x}",
+        *(f"{name}.shape != {batch('x.shape[0]', shape)}" for name, shape in shapes.items()),
+    ]
+    wrong += ["not 1 <= x.shape[0] <= BATCH"] if largest else []
+    *first, last = [f"{name} {batch('N', shape)}" for name, shape in {"x": x, **shapes}.items()]
     return [
-        "if s.layout != LAYOUT:",
-        refuse(f"{function} state", WRONG_STATE),
-        f"if x.shape[1:] != {x} or {name}.shape != {batch('x.shape[0]', shape)}{size}:",
-        refuse(f"{function} arrays", f"expected x {batch('N', x)} and {name} {batch('N', shape)}{most}"),
+        *state_guard(function, outputs),
+        f"if {' or '.join(wrong)}:",
+        refuse(f"{function} arrays", f"expected {', '.join(first)} and {last}{most}", outputs),
     ]
 
 
-def refuse(fault, sentence):
-    """Return lines that fill the output with NaN, note the refusal in the state, and raise."""
-    function = fault.split()[0]
+def refuse(fault, sentence, outputs=()):
+    """Return lines that fill the outputs with NaN, note the refusal in the state, and raise."""
     return [
-        *(["y[...] = np.nan"] if function == "predict" else []),
+        *(f"{name}[...] = np.nan" for name in outputs),
         f"s.counters[FAULT] = {fault_name(fault)}",
-        f'raise ValueError("{function}: {sentence}")',
+        f'raise ValueError("{fault.split()[0]}: {sentence}")',
     ]
 
 

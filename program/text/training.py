@@ -103,9 +103,14 @@ def _chunks(plan):
     return [
         each, ["chunk_norm(s, c, N)"],
         "norm = record(s, C, rate)", *stop,
-        f"clip = min(1.0, {clip.max!r} / norm) if norm > 0.0 else 1.0",
+        *clipping(clip),
         each, ["update_chunk(s, c, rate, steps, clip)"],
     ]  # fmt: skip
+
+
+def clipping(clip):
+    """Return the line of the factor that clips the gradient, if there is one."""
+    return [] if clip is None else [f"clip = min(1.0, {clip.max!r} / norm) if norm > 0.0 else 1.0"]
 
 
 def entries(plan):
@@ -113,7 +118,7 @@ def entries(plan):
     N, labels = plan.task.batch_size, plan.task.labels
     shape = () if labels else plan.task.graph.output.shape
     step = [
-        *guard("step", plan, "target", shape, N),
+        *guard("step", plan, {"target": shape}, largest=N),
         "return step_samples(s, x, target)",
     ]
     samples = [
@@ -122,7 +127,7 @@ def entries(plan):
         "return train_step(s, x, target, s.counters[HEAD : HEAD + BATCH], 0, x.shape[0])",
     ]
     epoch = [
-        *guard("epoch", plan, "targets", shape),
+        *guard("epoch", plan, {"targets": shape}),
         "if order.size == 0:",
         refuse("epoch order", "order must hold at least one index"),
         "for i in order:",

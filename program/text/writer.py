@@ -5,11 +5,14 @@ epoch, a prediction. Each is a `Text`; `written` writes any of them.
 """
 
 from .constants import constants
+from .derivatives import jacobian, jvp, loss_gradient, vjp
 from .head import head
 from .lines import Text, written
 from .places import options, places
 from .prediction import by_hand, predict
 from .training import entries, train_step, update
+
+DERIVATIVES = {"gradient": loss_gradient, "vjp": vjp, "jvp": jvp, "rows": jacobian, "columns": jacobian}
 
 
 def write(plan):
@@ -18,11 +21,12 @@ def write(plan):
     texts = [
         Text(each.name, "s, n0, n1, seed, training" + ", part" * each.split, list(each.calls)) for each in plan.passes
     ]
-    if task.loss is not None:
-        texts += [*update(plan), train_step(plan), *entries(plan)]
-    elif task.backward:
+    if task.derivative:
+        texts += [*(update(plan) if task.loss is not None else []), *DERIVATIVES[task.derivative](plan)]
+    elif task.by_hand:
         texts += by_hand(plan)
-    if task.loss is not None or not task.backward:
+    else:
+        texts += [*update(plan), train_step(plan), *entries(plan)] if task.loss is not None else []
         texts += predict(plan)
     lines = [*head(plan), *constants(plan)]
     for text in texts:
