@@ -143,9 +143,10 @@ def _avgpool(row, options):
 
 
 def _lppool(row, options):
-    if any(map(any, row["padding"])) or options["p"] == math.inf or len(set(row["stride"])) > 1:
+    if any(map(any, row["padding"])) or options["p"] % 2 or len(set(row["stride"])) > 1:  # torch takes x^p, not |x|^p
         raise NoTwin(row["kind"])
-    return _of_rank("LPPool", _rank(row))(options["p"], row["kernel"], row["stride"][0])
+    size = row["kernel"] if _rank(row) > 1 else row["kernel"][0]
+    return _of_rank("LPPool", _rank(row))(options["p"], size, row["stride"][0])
 
 
 def _batchnorm(row, options):

@@ -68,7 +68,7 @@ def assemble(code):
             work.wait()
     for binding, signature in bound:
         kernel_of(binding, signature)
-    key = digest(code.source, *sorted(set(used)), *state.key, inline, KEY, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
+    key = digest(code.source, code.layout, *sorted(set(used)), *state.key, inline, KEY, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
     if key not in _assembled:
         words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
         space = code.namespace(words)

@@ -33,7 +33,8 @@ class Code:
     ----------
     task : Task
     layout : int or None
-        The number that a state and the functions must share; None: that of this text.
+        The number that a state and the functions must share (see `state`); None: that of this text and of `more`.
+    more : str
 
     Attributes
     ----------
@@ -41,12 +42,14 @@ class Code:
         The text.
     """
 
-    def __init__(self, task: Task, layout: int | None = None) -> None:
+    def __init__(self, task: Task, layout: int | None = None, more: str = "") -> None:
         self.task, self.dtype, self.device = task, np.dtype(task.dtype), task.device
         self.plan = make_plan(task)
         self.source: str = write(self.plan)
+        if layout is None:
+            layout = 4 * int(digest(self.source, task.dtype, more)[:15], 16)
         # The text has the place of every array, so its number tells whether a state fits.
-        self.layout = int(digest(self.source, task.dtype)[:15], 16) if layout is None else layout
+        self.layout = layout
         output = task.graph.output.index
         self.input, self.output = (self.plan.slot(Ref("value", index)) for index in (0, output))
         self.input_gradient, self.output_gradient = (self.plan.slot(Ref("delta", index)) for index in (0, output))
@@ -89,7 +92,8 @@ class Code:
         file = f"<nnjit program {digest(self.source)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
         space = {**bindings, "fixed": fixed, "batch": batch, "block": block, "columns": columns, "per_block": per_block}
-        space |= {"np": np, "inf": float("inf"), "prange": range, "__name__": __name__, "LAYOUT": self.layout}
+        space |= {"np": np, "inf": float("inf"), "prange": range, "__name__": __name__}
+        space |= {name: self.layout + k for k, name in enumerate(("LIGHT", "LEARNS", "WHOLE"))}
         exec(compile(self.source, file, "exec"), space)
         return space
 

@@ -19,7 +19,7 @@ from ..kernels.gpu.driver import Sequence, require, translated
 from .device_arrays import Arrays, stand_in
 from .device_samples import Samples
 from .device_trace import Trace
-from .state import WRONG_STATE, State
+from .state import WHOLE, WRONG_STATE, State
 
 
 class DeviceRun:
@@ -177,5 +177,5 @@ class DeviceRun:
 
     def _check(self, state, function):
         """Raise ShapeError for a state of another program."""
-        if not isinstance(state, State) or state.layout != self.program.layout:
+        if not isinstance(state, State) or state.layout != self.program.layout + WHOLE:
             raise ShapeError(f"{function}: {WRONG_STATE}")

@@ -8,7 +8,7 @@ from numba import cuda
 from ..kernels.gpu.driver import translated
 from ..kernels.gpu.launch import workspace
 from .slots import Slot, sizes
-from .state import State
+from .state import WHOLE, State
 
 LEARNED = ("theta", "gradient", "moments", "buffers")  # arrays that a call copies in and out
 
@@ -38,7 +38,7 @@ class Arrays:
     def place(self, array):
         """Make the arrays of the state with a function of their size and type."""
         made = {name: array(*each) for name, each in self._sizes.items()}
-        self.state = State(**made, layout=self.program.layout)
+        self.state = State(**made, layout=self.program.layout + WHOLE)
         self.flats = (self.state.counters, self.state.rates, self.state.log)
 
     def allocate(self):

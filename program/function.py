@@ -28,7 +28,7 @@ from ..errors import ShapeError
 from ..kernels.compiler.kernel import compiled, once
 from ..kernels.counters import FAULT
 from .function_type import CALLED, FunctionType, Parameter, type_of
-from .state import FAULTS, READ_ONLY, WRONG_STATE, State
+from .state import FAULTS, LEAST, READ_ONLY, WHOLE, WRONG_STATE, State
 
 
 class Function:
@@ -44,7 +44,7 @@ class Function:
         The state first.
     result : Numba type
     layout : int
-        The layout number that a state must have.
+        The layout number of the program.
     input_shape, output_shape : tuple of int
         The shapes of a sample and of an output.
     largest : int or None
@@ -144,7 +144,7 @@ class Function:
         state, *arrays = arguments
         if not isinstance(state, State):
             return f"expected the program's state first, got {type_of(state)}"
-        if state.layout != self.layout:
+        if not self.layout + LEAST.get(self.name, WHOLE) <= state.layout <= self.layout + WHOLE:
             return WRONG_STATE
         if not state.writable():
             return READ_ONLY

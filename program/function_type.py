@@ -23,6 +23,7 @@ from ..kernels.compiler.cache import digest
 from ..kernels.counters import FAULT
 from .direct import KEY as DIRECT_KEY
 from .direct import call_entry, entry_type, numbers_of, sample_of, signature_of
+from .state import LEAST, WHOLE
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"), DIRECT_KEY)
 CALLED = ("predict", "step")  # calls from compiled code are direct
@@ -125,7 +126,7 @@ class FunctionType(types.Callable):
         return f"{self.title}({', '.join(p.name for p in self.arguments)})"
 
     def form(self, ranks):
-        """Return the `Form` of a call with arrays of these ranks behind the state, 0 for a number; None if none fits."""
+        """Return the `Form` of a call with arrays of these ranks after the state, 0 for a number; None if none fits."""
         wanted = self.arguments[1:]
         for made in (False, True) if any(p.output for p in wanted) else (False,):
             for flag in (True, False) if any(p.role == "flag" for p in wanted) else (False,):
@@ -341,9 +342,11 @@ def _fits(context, builder, kind, function, values):
     layout = cgutils.create_struct_proxy(kind.parameters[0])(context, builder, state).layout
     (N, *x), (M, *other) = (cgutils.unpack_tuple(builder, builder.extract_value(array, 5)) for array in arrays)
     inputs, outputs = (cgutils.unpack_tuple(builder, shape) for shape in (function.input_shape, function.output_shape))
-    pairs = [(layout, function.layout), (N, M), *zip(x, inputs, strict=True)]
+    least = LEAST.get(kind.direct, WHOLE)
+    above = builder.sub(layout, builder.add(function.layout, layout.type(least)))
+    pairs = [(N, M), *zip(x, inputs, strict=True)]
     pairs += zip(other, outputs, strict=True) if other else []  # labels have no second axis
-    fits = cgutils.true_bit
+    fits = builder.icmp_unsigned("<=", above, layout.type(WHOLE - least))
     for found, wanted in pairs:
         fits = builder.and_(fits, builder.icmp_signed("==", found, wanted))
     # 1 to `largest` samples of a step, at least one of a prediction

@@ -179,7 +179,7 @@ def lifetimes(graph, order, store, shares, always, device):
     if shares.blocks > 1 or shares.narrow:  # scratch memory is for one loop
         kept |= {root for root, (first, last) in loops.items() if first < last}
     for ref in always:
-        if ref in calls or ref.kind in COLUMNS:
+        if ref in calls or ref.kind in COLUMNS or ref.kind == "tangent":
             kept.add(ref)
             loops[ref] = (0, len(order))
     return Lives(calls, loops, frozenset(kept))

@@ -51,7 +51,8 @@ NOTHING = fixed("theta", 0, (0,))  # the bias of an affine layer's tangent: none
 OWN = """
     gradients chunk_bounds chunk_norm update_chunk cost record train_step step_samples step epoch_samples epoch
     predict_samples predict forward backward update BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP
-    SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LAYOUT
+    SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LIGHT
+    LEARNS WHOLE
     np inf prange range min max float fixed batch block part ValueError s x y n0 n1 N seed training first order
     targets label total share norm row rate clip steps lo hi c k i p q w C t sums GRADIENTS TILE columns per_block
     used last TILES ADDED NARROW_BLOCKS NARROW_SAMPLES NARROW_WORKERS loss_gradient gradient_samples

@@ -156,8 +156,8 @@ def samples(task):
         "gradient": gathers,
         "vjp": [("batch_copy", x), ("batch_copy", dy), ("batch_put", y), ("batch_put", dx)],
         "jvp": [("batch_copy", x), ("batch_copy", dx), ("batch_put", y), ("batch_put", dy)],
-        "rows": [("batch_repeat", x), ("batch_unit", dy), ("batch_put", y), ("batch_put", dx)],
-        "columns": [("batch_repeat", x), ("batch_unit", dx), ("batch_put", y), ("batch_put_columns", dy)],
+        "rows": [("jacobian_repeat", x), ("jacobian_unit", dy), ("batch_put", y), ("batch_put", dx)],
+        "columns": [("jacobian_repeat", x), ("jacobian_unit", dx), ("batch_put", y), ("jacobian_put_columns", dy)],
     }[task.derivative]
     return [(name, Ref(*ref)) for name, ref in found]
 
@@ -190,7 +190,7 @@ def make_plan(task):
     clear = (update.clear(calls),) if training and calls.columns else ()
     mean, norm, after = update.update(calls, task, flats, chunks, places.added) if training else ((), (), ())
     accumulate = update.accumulate(calls, task, flats)
-    used = _used_names(calls, [*leave, *clear, *(call for call, _ in order), *mean, *norm, *after, *accumulate])
+    used = _used_names(calls, task, [*leave, *clear, *(call for call, _ in order), *mean, *norm, *after, *accumulate])
     refs = [ref for ref in used if isinstance(ref, Ref)]
     return Plan(
         task, division, chunks, names, calls.bindings, flats, forward, backward, sums, leave, clear, mean, norm, after,
@@ -231,12 +231,13 @@ def _always(task, store, columns):
     return found
 
 
-def _used_names(made, calls):
+def _used_names(made, task, calls):
     """Return array -> variable of those that the text names, in the order of their first use; `made` named them."""
     names, x, y = made.names, Ref("value", 0), Ref("value", made.graph.output.index)
+    ends = {ref: names[ref] for _, ref in samples(task) if task.derivative}  # aliases alone have no calls
     found: dict[Ref | Slot, str] = {x: names[x]}
     for call in calls:
         for value in call.values.values():
             if isinstance(value, (Ref, Slot)):
                 found.setdefault(value, names[value])
-    return {**found, y: names[y]}
+    return {**found, **{ref: name for ref, name in ends.items() if ref not in found}, y: names[y]}

@@ -11,7 +11,7 @@ with the same number l; ``delta`` = dC/dz and ``da`` = dC/da, per sample, withou
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,7 +32,8 @@ from .memory import aligned, need
 from .norms import check_p
 from .plan import Task
 from .protocols import ClipLike, NetworkLike
-from .state import State
+from .state import LEARNS, LIGHT, WHOLE, State
+from .states import States, rows
 
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
@@ -101,16 +102,17 @@ class Program(Code):
                 self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
             self.backward = backward or loss is not None
             loss_name = "" if self.loss is None else losses.name_of(type(self.loss))
+            wanted = derivatives and self.device == "cpu"
             super().__init__(
                 Task(
                     network.graph, self.batch_size, self.device, self.dtype.name, self.backward, self.loss, loss_name,
                     self.optimizer, self.labels, clip, self.norm, self.largest_norm,
-                )
+                ),
+                more="derivatives" if wanted else "",  # their states have more memory
             )  # fmt: skip
             if self.device == "cuda":
                 for binding in self.plan.bindings.values():
                     cuda_form(binding)  # refuses a kernel without one
-            wanted = derivatives and self.device == "cpu"
             self.derivatives = Derivatives(self.task, self.layout) if wanted else None
             need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
             self.state = self.new_state(share=True)
@@ -186,7 +188,37 @@ class Program(Code):
             new |= {"theta": net.theta, "gradient": net.gradient, "buffers": net.flat_buffers}
         else:
             new["theta"][:], new["buffers"][:] = net.theta, net.flat_buffers
-        return State(**new, layout=self.layout)
+        return State(**new, layout=self.layout + WHOLE)
+
+    def states(self, count: int, theta: Literal["shared", "own"] = "shared", gradient: bool = False) -> States:
+        """Return light states, without log and moments, as one value for parallel loops: ``states[k]`` is a state.
+
+        They serve `predict`, `jvp` and `jacobian`, and with a gradient `vjp` and `clear`.
+
+        Parameters
+        ----------
+        count : int
+        theta : "shared" or "own"
+            Whether all have the network's theta and buffers, or each a copy, row k of ``states.theta``.
+        gradient : bool
+            Whether each has a gradient.
+        """
+        count = checked("count", count, int, 1)
+        if theta not in ("shared", "own"):
+            raise SpecError(f'theta: expected "shared" or "own", got {shown(theta)}')
+        net, sizes = self.network, self._sizes()
+        arrays = {name: (rows(count, *sizes[name]), sizes[name][0]) for name in sizes}
+        for name in ("log", "moments", *(() if gradient else ("gradient",))):
+            arrays[name] = (np.zeros(0, sizes[name][1]), 0)
+        arrays["rates"] = self.rates, self.rates.size
+        for name, own in (("theta", net.theta), ("buffers", net.flat_buffers)):
+            if theta == "shared":
+                arrays[name] = own, own.size
+            else:
+                arrays[name][0][:, : own.size] = own
+        counters = arrays["counters"][0]
+        counters[:, SEED], counters[:, HEAD : HEAD + self.batch_size] = net.seed, np.arange(self.batch_size)
+        return States(count, self.layout + (LEARNS if gradient else LIGHT), arrays)
 
     def _sizes(self):
         """Map each array of a state to its number of elements and dtype."""

@@ -27,7 +27,10 @@ FAULTS = (
     "gradient labels", "update state", "clear state", "vjp state", "vjp arrays", "jvp state", "jvp arrays",
     "jacobian state", "jacobian arrays",
 )  # fmt: skip
-WRONG_STATE = "the state belongs to another program; program.new_state() makes one"
+# A state's number is that of its program plus what the state has: what predictions need; the gradient, too; all of it.
+LIGHT, LEARNS, WHOLE = range(3)
+LEAST = {"predict": LIGHT, "jvp": LIGHT, "jacobian": LIGHT, "vjp": LEARNS, "clear": LEARNS}  # other functions: WHOLE
+WRONG_STATE = "the state is another program's or a light one; program.new_state() makes one"
 READ_ONLY = "the state is read-only, but programs write into it; copy.deepcopy makes one that is not"
 
 
@@ -51,8 +54,8 @@ class State(_Fields):
     by layer, then partial sums; counters (int64): step, seed, rows written, stop flag, refused call (see `FAULTS`),
     then the identity order and the batch's labels. The stop flag is set if the loss or a gradient was not finite in the
     latest call of `step` or `epoch`, which begins by clearing it; such a step is not counted, and the next call
-    continues from the current theta. `layout` is the number of the program's text and types: a function refuses a state
-    with another number.
+    continues from the current theta. `layout` is the number of the program's text and types plus that of what the state
+    has (see `LIGHT`): a function refuses a state with another number.
     """
 
     __slots__ = ()

@@ -18,7 +18,7 @@ from nnjit.kernels.compiler.kernel import Kernel
 from nnjit.kernels.counters import FAULT
 from nnjit.layers import elementwise, kernel
 from nnjit.program.program import Program
-from nnjit.program.state import FAULTS, State
+from nnjit.program.state import FAULTS, WHOLE, State
 from nnjit.registry import compose
 from numba import cfunc, njit, prange, types
 from numba.core.errors import TypingError
@@ -75,7 +75,47 @@ def step_in_prange(step, state, x, target, loss):
         loss[i] = step(state, x, target)
 
 
-CALLERS = {"predict": predict_in, "step": step_in, "epoch": epoch_in}
+@njit(parallel=True)
+def vjp_in_prange(vjp, state, x, dy, y, dx):
+    for _ in prange(1):
+        vjp(state, x, dy, y, dx)
+
+
+@njit
+def gradient_in(gradient, state, x, target):
+    return gradient(state, x, target)
+
+
+@njit
+def vjp_in(vjp, state, x, dy, y, dx):
+    vjp(state, x, dy, y, dx)
+
+
+@njit
+def jvp_in(jvp, state, x, dx, y, dy):
+    jvp(state, x, dx, y, dy)
+
+
+@njit
+def jacobian_in(jacobian, state, x, y, J):
+    jacobian(state, x, y, J)
+
+
+@njit
+def clear_in(clear, state):
+    clear(state)
+
+
+@njit
+def update_in(update, state, scale):
+    return update(state, scale)
+
+
+CALLERS = {
+    "predict": predict_in, "step": step_in, "epoch": epoch_in, "gradient": gradient_in, "vjp": vjp_in, "jvp": jvp_in,
+    "jacobian": jacobian_in, "clear": clear_in, "update": update_in,
+}  # fmt: skip
+OUTPUTS = {"predict": 1, "vjp": 2, "jvp": 2, "jacobian": 2}  # arrays at the end that a function writes
 
 
 def clear(state):
@@ -109,19 +149,34 @@ def wrong_calls(program, classifier):
     yield classifier.step, labelled, (x, labels + 2), "from 0 to 1"
     yield classifier.step, labelled, (x, labels - 1), "from 0 to 1"
     yield classifier.epoch, labelled, (x, labels + 2, order), "from 0 to 1"
+    yield program.gradient, other, (x, y), "another program"
+    yield program.gradient, state, arrays(rows=6), "N from 1 to 4"
+    yield program.gradient, program.states(1, gradient=True)[0], (x, y), "a light one"
+    yield classifier.gradient, labelled, (x, labels - 1), "from 0 to 1"
+    yield program.vjp, other, (x, y, y.copy(), x.copy()), "another program"
+    yield program.vjp, program.states(1)[0], (x, y, y.copy(), x.copy()), "a light one"
+    yield program.vjp, state, (x, y[:2], y.copy(), x.copy()), "dy (N, 2)"
+    yield program.vjp, state, (x, y, y.copy(), x[:2].copy()), "dx (N, 2)"
+    yield program.jvp, other, (x, x, y, y.copy()), "another program"
+    yield program.jvp, state, (x, x[:1], y, y.copy()), "dx (N, 2)"
+    yield program.jacobian, other, (x, y, np.zeros((3, 2, 2))), "another program"
+    yield program.jacobian, state, (x, y, np.zeros((3, 2, 3))), "J (N, 2, 2)"
+    yield program.clear, other, (), "another program"
+    yield program.update, other, (1.0,), "another program"
+    yield program.update, program.states(1, gradient=True)[0], (1.0,), "a light one"
 
 
 def test_refused_calls_raise_in_compiled_code_and_leave_no_stale_result(program, classifier):
     seen = set()
     for function, state, given, words in wrong_calls(program, classifier):
         theta = state.theta.copy()
-        if function.name == "predict":
-            given[1][...] = 7.0
+        outputs = given[len(given) - OUTPUTS.get(function.name, 0) :]
+        for output in outputs:
+            output[...] = 7.0
         with pytest.raises(ValueError, match=function.name) as error:
             CALLERS[function.name](function, state, *given)
         assert words in str(error.value)
-        if function.name == "predict":
-            assert np.isnan(given[1]).all()
+        assert all(np.isnan(output).all() for output in outputs)
         np.testing.assert_array_equal(state.theta, theta)
         seen.add(FAULTS[abs(state.counters[FAULT]) - 1])
         clear(state)
@@ -152,14 +207,18 @@ def test_in_a_parallel_loop_the_next_call_from_python_raises(program, classifier
             given[1][...] = 7.0
             predict_in_prange(function, state, *given)
             assert np.isnan(given[1]).all()
-        elif function.name == "step":
+        elif function.name == "vjp":
+            given[2][...] = given[3][...] = 7.0
+            vjp_in_prange(function, state, *given)
+            assert np.isnan(given[2]).all() and np.isnan(given[3]).all()
+        elif function.name in ("step", "gradient"):
             loss = np.zeros(1)
             step_in_prange(function, state, *given, loss)
             assert np.isnan(loss).all()
         else:
             continue
         x, y = arrays()
-        owner = next((p for p in (program, classifier) if p.layout == state.layout), None)
+        owner = next((p for p in (program, classifier) if 0 <= state.layout - p.layout <= WHOLE), None)
         if owner is None:
             continue
         with pytest.raises(ShapeError, match=f"an earlier call of {function.name} in compiled code was refused"):
@@ -307,7 +366,9 @@ def test_python_says_what_is_wrong_with_an_array(program):
         ((aslant, y), "C-contiguous"),
         ((x, read_only), "read-only"),
         ((x.astype(">f8"), y), "got >f8"),
-        ((x,), "expected predict(state, x, y), got 2 arguments"),
+        ((), "expected predict(state, x, y), got 1 arguments"),
+        ((x.tolist(),), "expected predict(state, x, y), got 2 arguments"),
+        ((x.astype("f4"),), "of float64, got float32"),
         ((x, y, y), "got 4 arguments"),
         ((x.astype(object), y), "got object"),
     ):
@@ -332,13 +393,23 @@ def test_jitted_code_says_what_a_function_takes(program):
         predict(state, x=x, y=y)
 
     def too_few(predict, state, x, y):
-        predict(state, x)
+        predict(state)
 
-    for function in (by_name, too_few, lambda predict, state, x, y: predict(state, x.astype(np.float32), y)):
+    for function in (by_name, too_few, lambda predict, state, x, y: predict(state, x, y[0])):
         with pytest.raises(TypingError, match=r"predict\(state, x, y\) takes, by position: State\(float64\)"):
             njit(function)(program.predict, program.state, x, y)
+    wrong = {
+        r"x: expected .*float64.*, got float32; convert it with x.astype\(np.float64\)": (x.astype(np.float32), y),
+        r"x: expected a C-contiguous array.*np.ascontiguousarray\(x\)": (x[:, ::-1], y),
+        "y: expected a C-contiguous array, .*write into one that is": (x, np.zeros((2, 3)).T),
+    }
+    for words, given in wrong.items():
+        with pytest.raises(TypingError, match=rf"predict\(state, x, y\): {words}"):
+            predict_in(program.predict, program.state, *given)
+    with pytest.raises(TypingError, match="expected the program's state first, .*, got unicode_type"):
+        predict_in(program.predict, "state", x, y)
     y.flags.writeable = False
-    with pytest.raises(TypingError, match="takes, by position"):
+    with pytest.raises(TypingError, match="y: the result is written into it, but it is read-only"):
         predict_in(program.predict, program.state, x, y)
 
 

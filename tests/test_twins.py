@@ -49,8 +49,8 @@ OTHER = {file: "conv" for file in ("winograd", "conv_by_filter", "conv_depthwise
 OTHER |= {"pooling_pairs": "pooling", "dense_few": "dense"}
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
-# On CUDA samples are always rows.
-CPU_ALONE = {"columns", *(f"{kind}_columns" for kind in ("dense", "dropout", "layernorm", "loss"))}
+# On CUDA samples are always rows, and there are no derivatives but those of training.
+CPU_ALONE = {"columns", "jacobian", "jvp", *(f"{kind}_columns" for kind in ("dense", "dropout", "layernorm", "loss"))}
 TWINS = [(folder, file) for folder in DEVICES for file in FILES[folder]]
 
 

@@ -43,10 +43,10 @@ import json, sys
 import numpy as np
 from nnjit.registry import compose
 import user_code
-from nnjit.program import function, state
+from nnjit.program import function_type, state
 
 width, seed = int(sys.argv[1]), int(sys.argv[2])
-for module in (each for each in (function, state) if each.__name__ in sys.argv):  # of another version of nnjit
+for module in (each for each in (function_type, state) if each.__name__ in sys.argv):  # of another version of nnjit
     module.KEY = "other"
 net = compose([f"dense({width})", "tanh", "dense(2)"], (50,), dtype="float64", seed=seed)
 program = net.compile("mse", "sgd(lr=0.1)", batch_size=4)
@@ -84,7 +84,7 @@ def test_a_cached_function_calls_the_network_it_is_given(tmp_path):
     (tmp_path / "user_code.py").write_text(USER)
     (tmp_path / "process.py").write_text(PROCESS)
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    versions = [(), (), ("nnjit.program.function",), ("nnjit.program.state",)]
+    versions = [(), (), ("nnjit.program.function_type",), ("nnjit.program.state",)]
     for width, seed, version, hits in zip((45, 51, 45, 45), (1, 2, 1, 1), versions, (0, 1, 0, 0), strict=True):
         ran = subprocess.run(
             [sys.executable, "process.py", str(width), str(seed), *version],

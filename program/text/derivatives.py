@@ -132,8 +132,8 @@ def jacobian(plan):
     x, y, dx, dy = _ends(plan, "delta" if by_rows else "tangent")
     count, width, unit = ("OUTPUTS", "OUTPUTS", dy) if by_rows else ("INPUTS", "INPUTS", dx)
     load = [
-        f"batch_repeat(s, n0, n1, x, n * INPUTS, INPUTS, {x})",
-        f"batch_unit(s, n0, n1, first + n0, {width}, {unit})",
+        f"jacobian_repeat(s, n0, n1, x, n * INPUTS, INPUTS, {x})",
+        f"jacobian_unit(s, n0, n1, first + n0, {width}, {unit})",
     ]
     give = ["if first + n0 == 0:", [f"batch_put(s, 0, 1, {y}, n * OUTPUTS, y)"]]
     if by_rows:
@@ -141,7 +141,7 @@ def jacobian(plan):
         lists = [*plan.forward, after(plan, give), *plan.backward]
         lists.append(_own_loop(plan.backward[-1], Lines(row, plan.backward[-1].loop, False)))
     else:
-        column = [f"batch_put_columns(s, n0, n1, {dy}, n * OUTPUTS * INPUTS + first + n0, OUTPUTS, INPUTS, J)"]
+        column = [f"jacobian_put_columns(s, n0, n1, {dy}, n * OUTPUTS * INPUTS + first + n0, OUTPUTS, INPUTS, J)"]
         lists = [*plan.forward, after(plan, [*give, *column])]
     J = (plan.task.graph.output, plan.task.graph.input)
     shapes = _shapes(plan, y="output") | {"J": tuple(prod(value.shape) for value in J)}

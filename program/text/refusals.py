@@ -1,11 +1,17 @@
 """Lines of the text that refuse a state or arrays which do not fit: compiled code would read and write beyond them."""
 
-from ..state import WRONG_STATE
+from ..state import LEAST, WHOLE, WRONG_STATE
+
+NAMES = ("LIGHT", "LEARNS", "WHOLE")  # of the numbers that a state can have
 
 
 def state_guard(function, outputs=()):
     """Return lines that refuse the state of another program."""
-    return ["if s.layout != LAYOUT:", refuse(f"{function} state", WRONG_STATE, outputs)]
+    least = LEAST.get(function, WHOLE)
+    return [
+        "if s.layout != WHOLE:" if least == WHOLE else f"if not {NAMES[least]} <= s.layout <= WHOLE:",
+        refuse(f"{function} state", WRONG_STATE, outputs),
+    ]
 
 
 def guard(function, plan, shapes, outputs=(), largest=None):

@@ -1,0 +1,20 @@
+"""Samples and unit vectors of a Jacobian, in NumPy."""
+
+import numpy as np
+
+
+def repeat(source, at, width, batch):
+    """batch[n] = source[at : at + width] for every n, everything flat."""
+    batch.reshape(-1, width)[...] = source[at : at + width]
+
+
+def unit(first, width, batch):
+    """batch[n] = the unit vector number first + n, rows of `width` numbers."""
+    rows = batch.reshape(-1, width)
+    rows[...] = np.eye(width)[first : first + len(rows)]
+
+
+def put_columns(batch, at, width, step, target):
+    """Column n of a matrix of rows of `step` numbers, which begins at target[at - n], = row n of the batch."""
+    for n, row in enumerate(batch.reshape(-1, width)):
+        target[at + n : at + n + width * step : step] = row

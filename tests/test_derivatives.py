@@ -1,0 +1,415 @@
+"""Derivatives of a program: against PyTorch in float64, by the adjoint identity, and in users' compiled loops."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nnjit import registry
+from nnjit.errors import NnjitError, ShapeError
+from nnjit.kernels.counters import STEP
+from nnjit.layers import Layer, kernel
+from nnjit.program.program import Program
+from nnjit.registry import compose
+from numba import njit, prange
+from numba.core.errors import TypingError
+
+CASES = [
+    (f"{name}{options}", shape)
+    for name in registry.names()
+    for options, shape in registry.get(name).check_cases or ()
+    if name == registry.find(name).name
+]
+
+
+def network(layers, shape, seed=0):
+    """Return a network in float64 with drawn parameters and buffers, and 3 samples, deltas and tangents."""
+    net, rng = compose(layers, shape, dtype="float64", seed=seed), np.random.default_rng(seed)
+    net.theta[:] = rng.standard_normal(net.theta.size) / 2
+    net.flat_buffers[:] = rng.uniform(0.5, 1.5, net.flat_buffers.size)
+    x, dx = rng.standard_normal((2, 3, *shape))
+    return net, x, dx, rng.standard_normal((3, *net.output_shape))
+
+
+def derivatives(program, x, dx, dy, run=None):
+    """Return all derivatives by name; `run` maps a kind to its functions, by default the compiled ones."""
+    state, outs = program.state, (len(x), *program.network.output_shape)
+    y, back, made = np.empty(outs), np.empty_like(x), {}
+    call = run or (lambda kind, name: getattr(program, name))
+    state.gradient[:] = 1
+    call("vjp", "vjp")(state, x, dy, y, back, False)
+    made |= {"y": y.copy(), "vjp": back, "gradient": state.gradient - 1}
+    forward = np.empty(outs)
+    call("jvp", "jvp")(state, x, dx, y, forward)
+    made |= {"y again": y.copy(), "jvp": forward}
+    J = np.empty((len(x), y[0].size, x[0].size))
+    call("jacobian", "jacobian")(state, x, y, J)
+    return made | {"y for J": y, "jacobian": J}
+
+
+def interpreted(program):
+    """Return the functions of the texts, line by line with compiled kernels."""
+    return lambda kind, name: getattr(program.derivatives.code(kind).run, name)
+
+
+def by_torch(net, x, dx, dy):
+    """Return the same derivatives by PyTorch; skip the case if it lacks a layer."""
+    torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install nnjit[peers]")
+    from nnjit.bench import torch_twin
+    from nnjit.bench.describe import describe
+
+    rows = describe(net.layers, net.input_shape)
+    try:
+        module = torch_twin.build(rows).double().eval()
+    except torch_twin.NoTwin:
+        return None
+    tensors = torch_twin.parameters(module, rows)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(torch.from_numpy(net.parameters[name]))
+    running = [each for each in module.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
+    for each, (mean, variance) in zip(running, zip(*[iter(net.buffers.values())] * 2, strict=True), strict=True):
+        each.running_mean.copy_(torch.from_numpy(mean))
+        each.running_var.copy_(torch.from_numpy(variance))
+    at = torch.from_numpy(x).requires_grad_()
+    y = module(at)
+    back, *gradients = torch.autograd.grad(y, [at, *tensors.values()], torch.from_numpy(dy), allow_unused=True)
+    _, forward = torch.autograd.functional.jvp(module, at.detach(), torch.from_numpy(dx))
+    J = [torch.autograd.functional.jacobian(lambda one: module(one[None])[0], each) for each in at.detach()]
+    found = {
+        "y": y,
+        "vjp": back,
+        "jvp": forward,
+        "jacobian": torch.stack(J).reshape(len(x), y[0].numel(), at[0].numel()),
+    }
+    found = {name: value.detach().numpy() for name, value in found.items()}
+    own = {name: g.numpy() for name, g in zip(tensors, gradients, strict=True)}
+    flat = [own[name].ravel() for name in net.parameters if net.parameters[name].size]
+    return found | {"gradient": np.concatenate([*flat, np.empty(0)])}
+
+
+def near(got, wanted, about, tolerance=1e-10):
+    for name, value in wanted.items():
+        scale = max(1.0, np.abs(value).max(initial=0))
+        np.testing.assert_allclose(got[name], value, rtol=0, atol=tolerance * scale, err_msg=f"{name} of {about}")
+
+
+@pytest.mark.parametrize("spec, shape", CASES, ids=[f"{spec} on {shape}" for spec, shape in CASES])
+def test_every_layer(spec, shape):
+    net, x, dx, dy = network([spec], shape)
+    program = net.compile(None, batch_size=2)  # three samples are two batches
+    got = derivatives(program, x, dx, dy, interpreted(program))
+    agree(got, x, dx, dy)
+    if wanted := by_torch(net, x, dx, dy):
+        near(got, wanted, spec)
+
+
+def agree(got, x, dx, dy):
+    """Check the derivatives against each other: <dy, J dx> = <J^T dy, dx>, and J by either direction."""
+    flat = {name: got[name].reshape(len(x), -1) for name in ("vjp", "jvp")}
+    pairs = {"jvp": ("noi,ni->no", dx), "vjp": ("noi,no->ni", dy)}
+    near(flat, {k: np.einsum(how, got["jacobian"], v.reshape(len(x), -1)) for k, (how, v) in pairs.items()}, "J")
+    near({"<>": (got["vjp"] * dx).sum()}, {"<>": (dy * got["jvp"]).sum()}, "the adjoint identity")
+    near({"y": got["y again"]}, {"y": got["y"]}, "jvp")
+    near({"y": got["y for J"]}, {"y": got["y"]}, "jacobian")
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+FLAT = ["dense(5)", "dense(3, bias=False)", "tanh", "relu", "gelu", "softplus", "layernorm", "softmax", "dropout(0.3)",
+        "residual(['dense({0})', 'tanh'])", "residual(['layernorm'])", "batchnorm", "elu"]  # fmt: skip
+IMAGES = ["conv(4, 3, padding='same')", "conv(3, 2, stride=2, groups=1)", "maxpool(2)", "avgpool(2, padding=1)", "silu",
+          "batchnorm", "residual(['conv({0}, 3, padding=1)', 'relu', 'batchnorm'])", "lppool(2)",
+          "conv_transpose(2, 2, stride=2)", "layernorm"]  # fmt: skip
+
+
+@st.composite
+def drawn_networks(draw):
+    """Draw layers that fit each other, and the shape of a sample."""
+    images = draw(st.booleans())
+    shape = draw(st.sampled_from([(1, 7, 6), (2, 8, 8), (3, 9)] if images else [(1,), (4,), (9,)]))
+    layers, size = [], shape
+    for _ in range(draw(st.integers(1, 5))):
+        spec = draw(st.sampled_from(IMAGES if images else FLAT)).format(size[0])
+        try:
+            size = compose([*layers, spec], shape).output_shape
+        except NnjitError:  # it does not fit
+            continue
+        layers.append(spec)
+    if images and draw(st.booleans()):
+        layers += [draw(st.sampled_from(["flatten", "global_avgpool", "global_maxpool"])), "dense(3)"]
+    return layers or ["tanh"], shape
+
+
+@settings(max_examples=25, deadline=None)
+@given(drawn=drawn_networks(), batch_size=st.sampled_from([1, 2, 7]), seed=st.integers(0, 2**31))
+def test_drawn_networks(drawn, batch_size, seed):
+    layers, shape = drawn
+    net, x, dx, dy = network(layers, shape, seed)
+    program = net.compile(None, batch_size=batch_size)
+    got = derivatives(program, x, dx, dy, interpreted(program))
+    agree(got, x, dx, dy)
+    if wanted := by_torch(net, x, dx, dy):
+        near(got, wanted, f"{layers} on {shape}")
+
+
+# -- compiled ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    net, x, dx, dy = network(["dense(5)", "tanh", "layernorm", "dense(2)"], (4,))
+    return net.compile("mse", "sgd(lr=0.5)", batch_size=3), x, dx, dy
+
+
+def test_compiled_functions_are_those_of_the_text(compiled):
+    program, x, dx, dy = compiled
+    got = derivatives(program, x, dx, dy)
+    near(got, derivatives(program, x, dx, dy, interpreted(program)), "compiled", 1e-13)
+
+
+@njit
+def in_every_form(predict, vjp, jvp, jacobian, gradient, state, x, dx, dy, label):
+    y, back, forward, J = predict(state, x), vjp(state, x, dy), jvp(state, x, dx), jacobian(state, x)
+    y1, back1, forward1, J1 = (
+        predict(state, x[1]),
+        vjp(state, x[1], dy[1]),
+        jvp(state, x[1], dx[1]),
+        jacobian(state, x[1]),
+    )
+    into, flag = np.empty_like(y1), vjp(state, x[1], dy[1], False)
+    predict(state, x[1], into)
+    return (y, *back, *forward, *J), (y1, *back1, *forward1, *J1), into, flag, gradient(state, x[1], label)
+
+
+def test_one_sample_and_outputs_left_out(compiled):
+    program, x, dx, dy = compiled
+    state, names = program.new_state(), ("y", "y", "vjp", "y again", "jvp", "y for J", "jacobian")
+    wanted = derivatives(program, x, dx, dy)
+    given = (program.predict, program.vjp, program.jvp, program.jacobian, program.gradient, state, x, dx, dy, dy[1])
+    whole, one, into, flag, loss = in_every_form(*given)
+    y, back = program.vjp(state, x[1], dy[1], np.empty(2), np.empty(4)) or (None, None)
+    python = program.predict(state, x), program.predict(state, x[1]), *program.vjp(state, x[1], dy[1], True)[:1]
+    for name, value, single in zip(names, whole, one, strict=True):
+        near({name: value}, {name: wanted[name]}, "a batch", 1e-13)
+        near({name: single}, {name: wanted[name][1]}, "one sample", 1e-13)
+    for value, row in ((into, 1), (flag[0], 1), (python[0], slice(None)), (python[1], 1), (python[2], 1)):
+        near({"y": value}, {"y": wanted["y"][row]}, "a form", 1e-13)
+    assert loss == pytest.approx(np.mean((wanted["y"][1] - dy[1]) ** 2), rel=1e-12)
+
+
+def test_a_label_is_a_sample_too():
+    net, x, *_ = network(["dense(3)"], (4,))
+    program = net.compile("cross_entropy", batch_size=1)
+    got = njit(lambda gradient, state, x: gradient(state, x, 2))(program.gradient, program.state, x[0])
+    assert got == program.gradient(program.state, x[:1], np.array([2])) == program.gradient(program.state, x[0], 2)
+
+
+def test_gradient_is_that_of_a_step_and_changes_nothing_else():
+    net, x, _, target = network(["dense(6)", "batchnorm", "dropout(0.5)", "relu", "dense(2)"], (4,))
+    program = net.compile("mse", "sgd(lr=0.5)", batch_size=3, clip=None)
+    state = program.new_state()
+    state.counters[STEP] = 7
+    before = {name: getattr(state, name).copy() for name in ("theta", "buffers", "counters", "moments")}
+    loss = program.gradient(state, x, target)
+    for name, value in before.items():
+        np.testing.assert_array_equal(getattr(state, name), value)
+    gradient = state.gradient.copy()
+    assert program.step(state, x, target) == loss
+    np.testing.assert_array_equal(state.gradient, gradient)
+    assert (state.buffers != before["buffers"]).all() and state.counters[STEP] == 8
+
+
+@pytest.mark.parametrize("optimizer, clip", [("sgd(lr=0.5)", None), ("adam(lr=0.1)", None), ("sgd", "norm(max=0.1)")])
+def test_gradient_and_update_are_a_step(optimizer, clip):
+    from nnjit.training import clip as clips
+
+    net, x, _, target = network(["dense(6)", "tanh", "dense(2)"], (4,))
+    program = net.compile("mse", optimizer, batch_size=3, clip=clip and clips.create(clip))
+    one, other = program.new_state(), program.new_state()
+    for _ in range(3):
+        program.step(one, x, target)
+        program.gradient(other, x, target)
+        norm, scaled = np.linalg.norm(other.gradient), other.gradient.copy()
+        other.gradient[:] = scaled / 4
+        assert program.update(other, 4.0) == pytest.approx(norm, rel=1e-12)
+        assert not other.gradient.any()
+        np.testing.assert_array_equal(one.theta, other.theta)
+        assert one.counters[STEP] == other.counters[STEP]
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing():
+    net, *_ = network(["dense(2)"], (4,))
+    program = net.compile("mse", batch_size=3)
+    state = program.new_state()
+    theta = state.theta.copy()
+    state.gradient[3] = np.inf
+    assert np.isnan(program.update(state, 1.0)) and state.counters[STEP] == 0
+    np.testing.assert_array_equal(state.theta, theta)
+
+
+def test_vjp_in_training_is_that_of_a_training_step():
+    """It takes the masks of the present step and moves running statistics, not the counter."""
+    net, x, _, dy = network(["dense(6)", "batchnorm", "dropout(0.5)", "tanh", "dense(2)"], (4,))
+    program = net.compile("mse", batch_size=3)
+    y = net.forward(x, training=True)
+    dx = net.backward(dy)
+    state = program.new_state()
+    state.buffers[:], state.counters[STEP] = 1.0, 0
+    got = program.vjp(state, x, dy, True)
+    near({"y": got[0], "dx": got[1], "g": state.gradient}, {"y": y, "dx": dx, "g": net.gradient}, "training")
+    assert (state.buffers != 1.0).all() and state.counters[STEP] == 0
+    state.counters[STEP] = 1
+    assert np.abs(program.vjp(state, x, dy, True)[0] - y).max() > 0.01, "another step has other masks"
+
+
+def test_gradients_add_up_until_they_are_cleared(compiled):
+    program, x, _, dy = compiled
+    state = program.new_state()
+    for k in range(1, 4):
+        program.vjp(state, x, dy)
+        if k == 1:
+            once = state.gradient.copy()
+        np.testing.assert_allclose(state.gradient, k * once, rtol=1e-13)
+    program.clear(state)
+    assert not state.gradient.any()
+
+
+@njit(parallel=True)
+def on_threads(vjp, states, x, dy, y, dx):
+    for k in prange(len(states)):
+        y[k], dx[k] = vjp(states[k], x[k], dy[k])
+
+
+@njit
+def in_a_row(vjp, states, x, dy, y, dx):
+    for k in range(len(states)):
+        y[k], dx[k] = vjp(states[k], x[k], dy[k])
+
+
+def test_a_parallel_loop_has_the_bits_of_a_serial_one(compiled):
+    program, *_ = compiled
+    rng, found = np.random.default_rng(1), []
+    x, dy = rng.standard_normal((1000, 4)), rng.standard_normal((1000, 2))
+    for loop in (in_a_row, *[on_threads] * 5):
+        states, y, dx = program.states(1000, gradient=True), np.empty((1000, 2)), np.empty((1000, 4))
+        loop(program.vjp, states, x, dy, y, dx)
+        found.append((y, dx, np.array([states[k].gradient for k in range(1000)])))
+    for each in found[1:]:
+        for one, other in zip(found[0], each, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_population_has_thetas_of_its_own(compiled):
+    program, x, *_ = compiled
+    states = program.states(3, theta="own")
+    states.theta[1] *= 2
+    whole = program.new_state()
+    whole.theta[:] = states.theta[1]
+    np.testing.assert_array_equal(program.predict(states[1], x), program.predict(whole, x))
+    np.testing.assert_array_equal(program.predict(states[0], x), program.predict(program.state, x))
+    shared = program.states(2)
+    assert np.shares_memory(shared[0].theta, program.state.theta)
+    with pytest.raises(IndexError, match="there are 2, got number 2"):
+        shared[2]
+    with pytest.raises(IndexError, match="none of this number"):
+        njit(lambda states: states[2].layout)(shared)
+    with pytest.raises(ShapeError, match="a light one"):
+        program.vjp(shared[0], x, np.zeros((3, 2)))
+
+
+def test_states_are_no_constants(compiled):
+    states = compiled[0].states(2)
+    with pytest.raises(TypingError, match="States cannot be a global"):
+        njit(lambda: len(states))()
+
+
+# -- layers without a derivative ---------------------------------------------------------------------------------------
+
+
+class Sums(Layer):
+    """y = x + the sum of x: linear, with a backward_input and nothing for forward mode."""
+
+    @kernel
+    def forward(x, y):
+        for n in prange(x.shape[0]):
+            total = 0.0
+            for i in range(x.shape[1]):
+                total += x[n, i]
+            for i in range(x.shape[1]):
+                y[n, i] = x[n, i] + total
+
+    @kernel
+    def backward_input(dy, dx):
+        for n in prange(dy.shape[0]):
+            total = 0.0
+            for i in range(dy.shape[1]):
+                total += dy[n, i]
+            for i in range(dy.shape[1]):
+                dx[n, i] = dy[n, i] + total
+
+
+class LinearSums(Sums):
+    """The same, which says that it is linear."""
+
+    linear = ()
+
+
+class Start(Layer):
+    """A first layer, with nothing to give back to its input."""
+
+    @kernel
+    def forward(x, y):
+        for i in prange(x.shape[0]):
+            for j in range(x.shape[1]):
+                y[i, j] = x[i, j]
+
+
+@pytest.fixture
+def named():
+    """Register layers for a test; return a function that does it."""
+    names = []
+
+    def register(name, kind):
+        registry.register(name)(kind)
+        names.append(name)
+        return name
+
+    yield register
+    for name in names:
+        registry.unregister(name)
+
+
+def test_a_layer_without_a_derivative_in_forward_mode_says_what_to_add(named):
+    net, x, dx, dy = network(["dense(3)", named("sums", Sums), "tanh"], (4,))
+    program = net.compile(None, batch_size=2)
+    with pytest.raises(NnjitError, match=r"^jvp: sums.2: .* give it a kernel jvp\(x, dx, dy\)"):
+        _ = program.jvp
+    J = program.jacobian(program.state, x)[1]  # by vjp, though there are more outputs
+    near({"J": np.einsum("noi,no->ni", J, dy)}, {"J": program.vjp(program.state, x, dy)[1]}, "sums", 1e-12)
+    net, *_ = network(["dense(3)", named("linear_sums", LinearSums), "tanh"], (4,))
+    program = net.compile(None, batch_size=2)
+    near({"jvp": program.jvp(program.state, x, dx)[1]}, {"jvp": np.einsum("noi,ni->no", J, dx)}, "linear sums", 1e-12)
+
+
+def test_a_layer_without_backward_input_has_forward_mode_only(named):
+    net, *_ = network(["dense(3)", named("start", Start)], (4,))
+    program = net.compile(None, batch_size=2)
+    with pytest.raises(NnjitError, match="^vjp: start.2: the layer has no backward_input"):
+        _ = program.vjp
+    with pytest.raises(NnjitError, match="^jvp: start.2"):
+        _ = program.jvp
+
+
+def test_programs_without_derivatives_say_so(compiled):
+    program = compiled[0]
+    with pytest.raises(AttributeError, match="this program has no loss and no optimizer"):
+        _ = compose(["dense(2)"], (3,)).compile(None).gradient
+    with pytest.raises(AttributeError, match="in a program that net.compile"):
+        _ = Program(program.network, batch_size=2).vjp
+
+
+def test_a_state_without_room_for_derivatives_is_refused(compiled):
+    program = compiled[0]
+    state = Program(program.network, "mse", "sgd(lr=0.5)", 3).new_state()
+    with pytest.raises(ShapeError, match="another program's"):
+        program.vjp(state, np.zeros((1, 4)), np.zeros((1, 2)))
