@@ -1,7 +1,7 @@
 """Many states of one program in one value, for parallel loops: in jitted code `states[k]` is a state.
 
-Its arrays are borrowed. A loop over k gives each iteration, or each thread, a state of its own. The value holds the memory of all: keep it as
-long as its states are used.
+Its arrays are borrowed. A loop over k gives each iteration, or each thread, a state of its own. The value holds the
+memory of all: keep it as long as its states are used.
 """
 
 import operator
@@ -63,7 +63,7 @@ class States:
 
     @once
     def numbers(self) -> tuple[int, ...]:
-        """Return the numbers that compiled code gets: count, layout, and address, size and bytes a row of each array."""
+        """Return the numbers that compiled code gets: count, layout, and of each array address, size, bytes a row."""
         found = [self.count, self.layout]
         for array, size in self._arrays.values():
             found += [array.ctypes.data, size, array.strides[0] if array.ndim == 2 else 0]

@@ -406,7 +406,7 @@ def test_jitted_code_says_what_a_function_takes(program):
     for words, given in wrong.items():
         with pytest.raises(TypingError, match=rf"predict\(state, x, y\): {words}"):
             predict_in(program.predict, program.state, *given)
-    with pytest.raises(TypingError, match="expected the program's state first, .*, got unicode_type"):
+    with pytest.raises(TypingError, match=r"expected the program's state first, .*, got unicode_type"):
         predict_in(program.predict, "state", x, y)
     y.flags.writeable = False
     with pytest.raises(TypingError, match="y: the result is written into it, but it is read-only"):

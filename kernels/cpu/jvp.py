@@ -1,4 +1,4 @@
-"""Derivatives in forward mode: dy, the derivative of y in the direction dx, of layers that are neither linear nor formulas.
+"""Derivatives in forward mode of layers that are neither linear nor formulas: dy, that of y in the direction dx.
 
 x, y, dx, dy are flat for layer normalisation, else (N, C, *spatial) with three spatial dimensions; argmax is that of
 pooling.py. Parallel plan: an iteration owns a sample, or a map. Formulas are in reference/jvp.py.
