@@ -141,7 +141,7 @@ def drawn_networks(draw):
 
 
 @settings(max_examples=25, deadline=None)
-@given(drawn=drawn_networks(), batch_size=st.sampled_from([1, 2, 7]), seed=st.integers(0, 2**31))
+@given(drawn=drawn_networks(), batch_size=st.sampled_from([1, 2, 7]), seed=st.integers(0, 2**31 - 1))
 def test_drawn_networks(drawn, batch_size, seed):
     layers, shape = drawn
     net, x, dx, dy = network(layers, shape, seed)
@@ -187,7 +187,7 @@ def test_one_sample_and_outputs_left_out(compiled):
     wanted = derivatives(program, x, dx, dy)
     given = (program.predict, program.vjp, program.jvp, program.jacobian, program.gradient, state, x, dx, dy, dy[1])
     whole, one, into, flag, loss = in_every_form(*given)
-    y, back = program.vjp(state, x[1], dy[1], np.empty(2), np.empty(4)) or (None, None)
+    assert program.vjp(state, x[1], dy[1], np.empty(2), np.empty(4)) is None, "nothing was left out"
     python = program.predict(state, x), program.predict(state, x[1]), *program.vjp(state, x[1], dy[1], True)[:1]
     for name, value, single in zip(names, whole, one, strict=True):
         near({name: value}, {name: wanted[name]}, "a batch", 1e-13)
@@ -394,9 +394,9 @@ def test_a_layer_without_a_derivative_in_forward_mode_says_what_to_add(named):
 def test_a_layer_without_backward_input_has_forward_mode_only(named):
     net, *_ = network(["dense(3)", named("start", Start)], (4,))
     program = net.compile(None, batch_size=2)
-    with pytest.raises(NnjitError, match="^vjp: start.2: the layer has no backward_input"):
+    with pytest.raises(NnjitError, match=r"^vjp: start\.2: the layer has no backward_input"):
         _ = program.vjp
-    with pytest.raises(NnjitError, match="^jvp: start.2"):
+    with pytest.raises(NnjitError, match=r"^jvp: start\.2"):
         _ = program.jvp
 
 
@@ -404,7 +404,7 @@ def test_programs_without_derivatives_say_so(compiled):
     program = compiled[0]
     with pytest.raises(AttributeError, match="this program has no loss and no optimizer"):
         _ = compose(["dense(2)"], (3,)).compile(None).gradient
-    with pytest.raises(AttributeError, match="in a program that net.compile"):
+    with pytest.raises(AttributeError, match=r"in a program that net\.compile"):
         _ = Program(program.network, batch_size=2).vjp
 
 
