@@ -51,6 +51,8 @@ class Function:
         The largest number of samples.
     direct : callable or None
         Registers the function for direct calls (see `direct`) with LLVM, and returns its symbol.
+    in_c : callable or None
+        Makes the `CFunction` of this one.
     """
 
     def __init__(
@@ -64,10 +66,11 @@ class Function:
         output_shape: Sequence[int],
         largest: int | None = None,
         direct: Callable[[], str] | None = None,
+        in_c: Callable[["Function"], Any] | None = None,
     ) -> None:
         self.name, self.function, self.parameters, self.layout = name, function, tuple(parameters), layout
         self.input_shape, self.output_shape, self.largest = tuple(input_shape), tuple(output_shape), largest
-        self.direct = direct
+        self.direct, self.in_c = direct, in_c
         ranks = len(self.input_shape), len(self.output_shape)
         called = name if direct and name in CALLED else None
         self.type = FunctionType(name, self.parameters, result, ranks, called)
@@ -117,7 +120,7 @@ class Function:
         whole, made = [arguments[0]], []
         for parameter in self.parameters[1:]:
             if parameter.output and form.made:
-                size = (samples, *parameter.shape[1:])
+                size = (samples, *(parameter.shape or ())[1:])
                 whole.append(np.empty(size, as_dtype(parameter.type.dtype)))
                 made.append(whole[-1][0] if form.single else whole[-1])
             elif parameter.role == "flag" and not form.flag:

@@ -56,7 +56,7 @@ OWN = """
     np inf prange range min max float fixed batch block part ValueError s x y n0 n1 N seed training first order
     targets label total share norm row rate clip steps lo hi c k i p q w C t sums GRADIENTS TILE columns per_block
     used last TILES ADDED NARROW_BLOCKS NARROW_SAMPLES NARROW_WORKERS loss_gradient gradient_samples
-    mean_loss update_theta update_samples scale_chunk vjp_samples vjp clear add_gradient jvp_samples jvp
+    mean_loss update_theta update_samples scale_chunk vjp_samples vjp clear clear_samples add_gradient jvp_samples jvp
     jacobian_samples jacobian dx dy J scale KEPT BUFFERS"""
 RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 

@@ -24,6 +24,7 @@ from ..registry import losses, optimizers
 from ..registry.annotations import checked
 from ..registry.options import SpecLike
 from ..registry.specs import shown
+from .c_functions import NAMES, CFunction, CState
 from .code import Code
 from .cuda_form import cuda_form
 from .derivatives import Derivatives
@@ -288,6 +289,24 @@ class Program(Code):
     def jacobian(self) -> Callable[..., Any]:
         """``jacobian(state, x, y, J)``: y = F(x), J (N, outputs, inputs), both counted in C order."""
         return self._derivative("jacobian")
+
+    def c_function(self, name: str) -> CFunction:
+        """Return a function for callers in C: its `address`, `ctypes` function and `declaration`.
+
+        Parameters
+        ----------
+        name : "predict", "vjp", "jvp", "gradient", "step", "update" or "clear"
+        """
+        if name not in NAMES:
+            raise SpecError(f"c_function: expected one of {', '.join(NAMES)}, got {shown(name)}")
+        function: Any = getattr(self, name)
+        if self.device == "cuda":
+            raise AttributeError(f"c_function: {name} is there on the CPU only")
+        return function.in_c(function)
+
+    def c_state(self, state: State | None = None) -> CState:
+        """Return a state for callers in C, by default this program's; keep it as long as they use its address."""
+        return CState(self.state if state is None else state)
 
     def _derivative(self, kind, name=None):
         if self.derivatives is None:

@@ -97,11 +97,8 @@ def vjp(plan):
             *guard("vjp", plan, _shapes(plan, dy="output", y="output", dx="input"), ("y", "dx")),
             "vjp_samples(s, x, dy, y, dx, training)",
         ], "y = F(x), dx = (dF/dx)^T dy, and s.gradient += (dF/dtheta)^T dy."),
-        Text("clear", "s", [
-            *state_guard("clear"),
-            "for i in range(s.gradient.size):",
-            ["s.gradient[i] = 0.0"],
-        ], "s.gradient = 0."),
+        Text("clear_samples", "s", ["for i in range(s.gradient.size):", ["s.gradient[i] = 0.0"]]),
+        Text("clear", "s", [*state_guard("clear"), "clear_samples(s)"], "s.gradient = 0."),
     ]  # fmt: skip
 
 
