@@ -1,5 +1,6 @@
 """The network F(x): its layers, the flat vector theta of all parameters, training and prediction."""
 
+import copy
 import os
 import signal
 import threading
@@ -372,6 +373,10 @@ class Network:
             yield
         finally:
             self._learning.release()
+
+    def copy(self) -> "Network":
+        """Return an independent network with copies of theta and the buffers."""
+        return copy.deepcopy(self)
 
     def compile(
         self,

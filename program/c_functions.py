@@ -191,6 +191,8 @@ class CFunction:
     @once
     def address(self) -> int:
         """Return the address of the machine code, for C's calling convention."""
+        if self._function.direct is not None:
+            self._function.direct()  # the code calls its symbol
         real = self._function.parameters[0].type.real
         space = {**self._space, "state_at": state_at(real), "all_classes": njit(**INLINED)(all_classes)}
         space |= {f"{p.name}_at": array_at(p.type, p.shape[1:]) for p in self._parameters if p.shape}

@@ -93,7 +93,7 @@ class Calls:
     taken : set of str
         Names of functions in the text.
     own : int
-        The number of the first node whose gradients have memory of their own, not that of the state's gradient.
+        The number of the first node whose gradients have separate memory, not that of the state's gradient.
     """
 
     def __init__(self, graph, names, division, taken, own):

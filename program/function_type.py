@@ -261,7 +261,8 @@ def _call(context, builder, sig, args):
 
 def _whole(context, builder, kind, function, form, given):
     """Return the arguments of a whole call, and (type, value) of the arrays made for its outputs."""
-    left, values = iter(given), []
+    left = iter(given)
+    values: list = []
     made: list = []
     for parameter in kind.arguments:
         wanted, array = _type(parameter, form.single), parameter.type

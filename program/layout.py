@@ -218,7 +218,7 @@ class Layout(NamedTuple):
 def layout(graph, lives, batch_size, shares, labels, derivative=""):
     """Return the place of every array; `labels` lie in the counters.
 
-    A vjp has a gradient of its own; "gradient" keeps the buffers, which training changes.
+    A vjp has a separate gradient; "gradient" keeps the buffers, which training changes.
     """
     places, whole = {}, {}
     for ref in lives.kept:

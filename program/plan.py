@@ -63,17 +63,17 @@ class Task(NamedTuple):
 
     @property
     def by_hand(self):
-        """Whether the text has forward and backward of a whole batch, for `Network.forward` and `Network.backward`."""
+        """Tell whether the text has forward and backward of a whole batch, as `Network.forward` and `backward` need."""
         return self.backward and self.loss is None and not self.derivative
 
     @property
     def tangents(self):
-        """Whether every activation has a tangent, its derivative in the direction of one of x."""
+        """Tell whether every activation has a tangent, its derivative in the direction of one of x."""
         return self.derivative in ("jvp", "columns")
 
     @property
     def sums(self):
-        """Whether the gradients of the parameters are computed."""
+        """Tell whether the gradients of the parameters are computed."""
         return self.backward and self.derivative != "rows"
 
 

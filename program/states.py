@@ -1,7 +1,7 @@
 """Many states of one program in one value, for parallel loops: in jitted code `states[k]` is a state.
 
-Its arrays are borrowed. A loop over k gives each iteration, or each thread, a state of its own. The value holds the
-memory of all: keep it as long as its states are used.
+Its arrays are borrowed. A loop over k gives each iteration, or each thread, a state. The value holds the memory of all:
+keep it as long as its states are used.
 """
 
 import operator
@@ -75,7 +75,7 @@ class States:
 
 
 def rows(count: int, size: int, dtype: Any) -> np.ndarray:
-    """Return an array of `count` rows of at least `size` numbers, each in cache lines of its own."""
+    """Return an array of `count` rows of at least `size` numbers, each in separate cache lines."""
     width = -(-size // LINE) * LINE
     return aligned(count * width, dtype).reshape(count, width)
 

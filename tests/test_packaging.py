@@ -26,7 +26,7 @@ LATE = {
     ("data/__init__", "data/npz"),
     ("network/network", "kernels/gpu/driver"),
     ("network/network", "training/config"),
-    ("program/program", "program/device"),
+    ("program/code", "program/device"),
     ("training/run_and_draw", "plots/__init__"),
     ("training/run_and_draw", "plots/run_log"),
 }

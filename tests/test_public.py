@@ -61,7 +61,8 @@ def _instances():
     net = registry.compose("dense(2)", (3,))
     split = Split(np.zeros((2, 3)), np.array([0, 1]))
     program = net.compile("mse", "sgd", batch_size=2)
-    return [net, program, program.state, History(), registry.layers, split, Dataset("two", split)]
+    callers = [program.states(1), program.c_function("predict"), program.c_state()]
+    return [net, program, program.state, *callers, History(), registry.layers, split, Dataset("two", split)]
 
 
 def test_public_names_of_classes():
@@ -137,7 +138,7 @@ def test_a_program_has_its_functions_from_the_start():
     assert {"predict", "step", "epoch", "run"} <= set(dir(program))
     from nnjit.program.program import Program
 
-    fresh = Program(net, "mse", "sgd", 2)
+    fresh = Program(net, "mse", "sgd", 2, derivatives=True)
     x, y = np.ones((2, 3), np.float32), np.empty((2, 2), np.float32)
     fresh.predict(fresh.state, x, y)
     np.testing.assert_array_equal(y, net.predict(x))

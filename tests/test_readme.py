@@ -1,4 +1,4 @@
-"""README.md: every block of Python runs whole, and the command line accepts every command.
+"""README.md and docs/compiled.md: every block of Python runs whole, and the command line accepts every command.
 
 The blocks for bash are run as a whole by .ci/run.
 """
@@ -13,8 +13,8 @@ import click
 import pytest
 from nnjit.cli.main import nnjit
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-TEXT = README.read_text()
+ROOT = Path(__file__).resolve().parent.parent
+TEXT, GUIDE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/compiled.md"))
 BLOCKS = {language: re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL) for language in ("python", "bash", "sh")}
 
 
@@ -22,10 +22,13 @@ def test_every_block_is_of_a_known_language():
     assert sum(map(len, BLOCKS.values())) == TEXT.count("```") // 2
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS["python"])))
+PYTHON = [*BLOCKS["python"], *re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)]
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
 def test_python(here, number):
     """Run it as a file in an empty folder, with warnings as errors."""
-    (here / "readme.py").write_text(BLOCKS["python"][number])
+    (here / "readme.py").write_text(PYTHON[number])
     done = subprocess.run([sys.executable, "-W", "error", "readme.py"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
