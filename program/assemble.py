@@ -54,14 +54,13 @@ def assemble(program):
 
     # A kernel must be registered before code that calls it is loaded; first those that need no others.
     bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
-    kernels = {binding: _kernel(binding, device) for binding, _ in bound}
-    if not inline:
-        absent = dict.fromkeys((kernels[b], s) for b, s in bound if not kernels[b].stored(s, real))
-        work = Work(_in_order(absent), real)
-        with helped(work):
-            while item := work.take():
-                item.compile(real)
-            work.wait()
+    kernels = {} if inline else {binding: _kernel(binding, device) for binding, _ in bound}
+    absent = dict.fromkeys((kernels[b], s) for b, s in bound if b in kernels and not kernels[b].stored(s, real))
+    work = Work(_in_order(absent), real)
+    with helped(work):
+        while item := work.take():
+            item.compile(real)
+        work.wait()
     for binding, signature in bound:
         kernel_of(binding, signature)
     key = digest(program.source, *sorted(set(used)), *state.key, inline, KEY, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
