@@ -9,13 +9,14 @@ import ast
 from functools import cache as memoize
 from pathlib import Path
 
+import numpy as np
 from numba import njit, typeof, types
 
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.constant import ConstantCompiler
 from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, NO_WRAPPERS, compiled, external, symbol
 from ..kernels.compiler.prepare import Item, Work, helped
-from ..kernels.compiler.source import Source
+from ..kernels.compiler.source import all_called
 from ..kernels.operations import Operation
 from ..registry.sources import uncollected
 from .calls import Var
@@ -26,6 +27,7 @@ from .fork import fork, split
 from .function import Function, Parameter
 from .graph import Ref
 from .slots import KEY as SLOTS_KEY
+from .slots import Slot, sizes
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"))
 _assembled: dict = {}  # key of a text -> its functions, which all networks with this text share
@@ -37,25 +39,25 @@ def assemble(program):
     """Compile a program's text; return its functions by name: predict, and step and epoch with a loss."""
     plan, real = program.plan, program.dtype.type
     inline = plan.shares.inline
-    device = "few" if inline else program.device
+    device = _folder(program)
     state = typeof(program.state)
     flats = state.dtypes()
-    used = []
+    used: list[str] = []
 
     def kernel_of(binding, signature):  # Numba keeps it for ever, so it must not hold the program
         kernel = _kernel(binding, device)
         if inline:
-            dispatcher = kernel.inlined(signature, real)
+            dispatcher = kernel.inlined(signature, real, unreached[binding])
             used.append(dispatcher.py_func.__name__)
             return dispatcher
-        name = kernel.symbol(signature, real)
+        name = kernel.symbol(signature, real, unreached[binding])
         used.append(name)
         return name
 
     # A kernel must be registered before code that calls it is loaded; first those that need no others.
-    bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(program)]
+    bound, unreached = [(b, b.signature(values, flats, real)) for b, values in _bound(program)], not_reached(program)
     kernels = {} if inline else {binding: _kernel(binding, device) for binding, _ in bound}
-    absent = dict.fromkeys((kernels[b], s) for b, s in bound if b in kernels and not kernels[b].stored(s, real))
+    absent = [(kernels[b], s, unreached[b]) for b, s in bound if b in kernels and not kernels[b].stored(s, real)]
     work = Work(_in_order(absent), real)
     with helped(work):
         while item := work.take():
@@ -71,17 +73,38 @@ def assemble(program):
     return _assembled[key]
 
 
+def _folder(program):
+    return "few" if program.plan.shares.inline else program.device
+
+
 def _kernel(binding, device):
     return binding.kernel.on(device) if isinstance(binding.kernel, Operation) else binding.kernel
 
 
 def _in_order(kernels):
-    """Return items for all these kernels, pairs with a signature, and for what they call, which comes first."""
-    linked = {kernel: tuple(kernel.source.linked()) for kernel, _ in kernels}
-    needs = {function: tuple(Source(function).linked()) for functions in linked.values() for function in functions}
-    items = [Item(function, None, inner) for function, inner in needs.items()]
-    items += [Item(kernel, signature, linked[kernel]) for kernel, signature in kernels]
-    return sorted(items, key=lambda item: (item.signature is not None, len(item.needs)))
+    """Return items for kernels, each with its signature and unreached functions, and for what they call, first."""
+    items: dict = {}
+    for kernel, signature, unreached in kernels:
+        needs = tuple(kernel.source.linked(unreached))
+        items.setdefault((kernel, signature), Item(kernel, signature, needs, unreached))
+        for function in needs:
+            items.setdefault(function, Item(function, None, tuple(all_called(function.told()[1]))))
+    return sorted(items.values(), key=lambda item: (item.signature is not None, len(item.needs)))
+
+
+def not_reached(program):
+    """Map each binding to the `seldom` functions that its kernel does not reach, from the shapes of its arguments."""
+    plan, real, device = program.plan, program.dtype.type, _folder(program)
+    block = plan.shares.samples if plan.shares.narrow is None else plan.task.batch_size
+    found: dict = dict.fromkeys(plan.bindings.values(), frozenset())
+    for call in plan.calls():
+        binding = call.binding
+        n = block if binding.parts is None else plan.task.batch_size  # the most samples of a call
+        values = binding.values([call.values[name] for name in binding.free])
+        slots = (plan.slot(v) if isinstance(v, Ref) else v for v in values)
+        given = [np.broadcast_to(real(0), sizes(v, binding.form, n)) if isinstance(v, Slot) else v for v in slots]
+        found[binding] = _kernel(binding, device).not_reached(given)
+    return found
 
 
 def _bound(program):

@@ -572,6 +572,35 @@ def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
     assert {file.name for file in fresh.rglob("*dropout_forward*.nb?")} == made
 
 
+def test_a_command_starts_the_second_process_early(fresh, monkeypatch):
+    """It does so only for an empty cache; the work goes to this process, which ends if there is none."""
+    from nnjit.kernels.compiler import prepare, second
+    from nnjit.kernels.cpu.conv_packing import pack_taps
+    from nnjit.kernels.cpu.matrix import pack_a
+    from nnjit.kernels.cpu.padding import pad_and_dilate
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with second.early(wanted=False):
+        assert not second._early
+    with second.early():
+        (unused,) = second._early
+        assert unused.poll() is None
+    assert unused.poll() is not None and not second._early
+    with pytest.raises(ZeroDivisionError), second.early():
+        (process,) = second._early
+        with prepare.helped(prepare.Work(items_of((pack_a, pad_and_dilate, pack_taps)), np.float64)):
+            assert process.poll() is None and not second._early
+        assert process.poll() is not None
+        _ = 1 / 0
+    with second.early(), prepare.helped(prepare.Work([], np.float64)):
+        assert not second._early
+    monkeypatch.setattr(subprocess, "Popen", None)
+    (fresh / "compiled").mkdir(parents=True, exist_ok=True)
+    (fresh / "compiled" / "one.nbi").touch()
+    with second.early():
+        assert not second._early, "there is code, perhaps all that is needed"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such signals there")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_second_process_ends_with_the_first(tmp_path, number):

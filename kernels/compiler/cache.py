@@ -42,10 +42,8 @@ def digest(*parts) -> str:
 
 @functools.cache
 def _machinery() -> str:
-    files = [
-        Path(__file__).with_name(f"{name}.py")
-        for name in ("constant", "elementwise", "kernel", "loops", "masks", "part", "reached", "source", "subnormal")
-    ]
+    names = "constant", "elementwise", "kernel", "late", "loops", "masks", "part", "reached", "source", "subnormal"
+    files = [Path(__file__).with_name(f"{name}.py") for name in names]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -42,17 +42,20 @@ class Item(NamedTuple):
     signature : tuple or None
     needs : tuple
         The `linked` functions that must be there before its code is loaded.
+    unreached : frozenset
+        The functions that a kernel does not reach.
     """
 
     function: Any
     signature: tuple | None
     needs: tuple
+    unreached: frozenset = frozenset()
 
     def compile(self, real):
         if self.signature is None:
-            self.function.register(real)
+            self.function.provide(real)
         else:
-            self.function.symbol(self.signature, real)
+            self.function.symbol(self.signature, real, self.unreached)
 
     def name(self, real):
         """Return the line that names it to another process; None if it cannot be named."""
@@ -187,7 +190,7 @@ def main():
     kernel.elsewhere = True
     lines: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
-    # What Numba does at the first compilation, while there may be nothing to compile yet.
+    # Numba does this at the first compilation; there may be nothing to compile yet.
     cpu_target.typing_context.refresh()
     cpu_target.target_context.refresh()
     while True:

@@ -11,8 +11,13 @@ from typing import NamedTuple
 from numba import prange, uintp
 
 from ..compiler.kernel import add, inlined, kernel
-from .matrix import product, shares
-from .matrix_transposed import LEAST_COLUMNS, TRANSPOSE_FROM, add_product_transposed
+from .matrix import product, shares, unreached_by_product
+from .matrix_transposed import (
+    LEAST_COLUMNS,
+    TRANSPOSE_FROM,
+    add_product_transposed,
+    unreached_by_product_transposed,
+)
 from .tile import lanes, stack_array
 from .view import View
 from .words import ZERO
@@ -75,6 +80,11 @@ def forward(x, W, b, y):
         add_product_transposed(X, weights, Y.at(block.top, block.left), block.rows, block.columns, m)
 
 
+@forward.unreached
+def unreached_by_forward(given):
+    return unreached_by_product_transposed(given.x.shape[0], lanes.py_func(given.x))
+
+
 @kernel
 def backward_input(W, dy, dx):
     """dx (N, m) = dy (N, n) W: the factor (W[l+1])^T delta[l+1] of (3)."""
@@ -91,6 +101,11 @@ def backward_input(W, dy, dx):
             product(dY, weights, dX, block.rows, block.columns, n, ZERO)
 
 
+@backward_input.unreached
+def unreached_by_backward_input(given):
+    return unreached_by_product(given.dy.shape[0])
+
+
 @kernel
 def backward_weight(x, dy, dW):
     """dW_jk = sum over the batch of delta_j a_k (5)."""
@@ -105,6 +120,11 @@ def backward_weight(x, dy, dW):
             short_product(dY, X, weights, block, N, 0.0)
         else:
             product(dY, X, weights, block.rows, block.columns, N, ZERO)
+
+
+@backward_weight.unreached
+def unreached_by_backward_weight(given):
+    return unreached_by_product(given.dy.shape[1])
 
 
 @kernel
