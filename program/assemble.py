@@ -14,7 +14,19 @@ from numba import njit, typeof, types
 
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.constant import ConstantCompiler
-from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, NO_WRAPPERS, compiled, external, symbol
+from ..kernels.compiler.kernel import (
+    COMPILING,
+    FLOATS,
+    INLINED,
+    NO_WRAPPERS,
+    compiled,
+    external,
+    full_name,
+    load,
+    loaded,
+    on_disk,
+)
+from ..kernels.compiler.part import ObjectCompiler, is_own
 from ..kernels.compiler.prepare import Item, Work, helped
 from ..kernels.compiler.source import all_called
 from ..kernels.operations import Operation
@@ -29,6 +41,8 @@ from .graph import Ref
 from .slots import KEY as SLOTS_KEY
 from .slots import Slot, sizes
 
+UNLOADED = {**NO_WRAPPERS, "pipeline_class": ObjectCompiler}  # never called from Python
+
 KEY = digest(Path(__file__).read_text(encoding="utf-8"))
 _assembled: dict = {}  # key of a text -> its functions, which all networks with this text share
 
@@ -42,34 +56,34 @@ def assemble(program):
     device = _folder(program)
     state = typeof(program.state)
     flats = state.dtypes()
-    used: list[str] = []
 
     def kernel_of(binding, signature):  # Numba keeps it for ever, so it must not hold the program
         kernel = _kernel(binding, device)
         if inline:
-            dispatcher = kernel.inlined(signature, real, unreached[binding])
-            used.append(dispatcher.py_func.__name__)
-            return dispatcher
-        name = kernel.symbol(signature, real, unreached[binding])
-        used.append(name)
-        return name
+            return kernel.inlined(signature, real, unreached[binding])
+        return kernel.named.get((signature, real)) or kernel.symbol(signature, real, unreached[binding])
 
-    # A kernel must be registered before code that calls it is loaded; first those that need no others.
     bound, unreached = [(b, b.signature(values, flats, real)) for b, values in _bound(program)], not_reached(program)
     kernels = {} if inline else {binding: _kernel(binding, device) for binding, _ in bound}
     absent = [(kernels[b], s, unreached[b]) for b, s in bound if b in kernels and not kernels[b].stored(s, real)]
+    used = {made if isinstance(made, str) else made.py_func.__name__ for made in (kernel_of(*each) for each in bound)}
+    key = digest(program.source, *sorted(used), *state.key, inline, KEY, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
     work = Work(_in_order(absent), real)
     with helped(work):
+        # The program's functions know kernels by name, so a second process may compile kernels meanwhile.
+        made = None
+        if key not in _assembled:
+            words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
+            made = _Functions(program, program.namespace(words), state, key)
+            functions = made.build()
         while item := work.take():
             item.compile(real)
         work.wait()
-    for binding, signature in bound:
-        kernel_of(binding, signature)
-    key = digest(program.source, *sorted(set(used)), *state.key, inline, KEY, FORK_KEY, SLOTS_KEY, DIRECT_KEY)
-    if key not in _assembled:
-        words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
-        space = program.namespace(words)
-        _assembled[key] = _Functions(program, space, state, key).build()
+    for binding, signature in [] if inline else bound:  # registered before code that calls it is loaded
+        kernels[binding].symbol(signature, real, unreached[binding])
+    if made:
+        made.load()
+        _assembled[key] = functions
     return _assembled[key]
 
 
@@ -132,6 +146,7 @@ class _Functions:
 
     def __init__(self, program, space, state, key):
         self.program, self.plan, self.space, self.state, self.key = program, program.plan, space, state, key
+        self._linked = []  # name, function, signature, and the dispatcher if it had to be compiled
 
     def build(self):
         plan, program = self.plan, self.program
@@ -209,11 +224,21 @@ class _Functions:
             self.link(name, signature, result)
 
     def link(self, name, signature, result=types.none):
-        """Compile a function and put the call of its symbol in its place; return the symbol."""
-        # It is never called from Python, so it needs no wrappers.
-        linked = symbol(compiled(self.named(name), signature, **NO_WRAPPERS), signature)
+        """Compile a function, if it is not on disk, and put the call of its symbol in its place; return the symbol."""
+        function = self.named(name)
+        label, own = function.__name__, is_own(function)
+        linked = full_name(label, own, **UNLOADED)
+        made = None if on_disk(label, own, **UNLOADED) else compiled(function, signature, **UNLOADED)
+        self._linked.append((label, function, signature, made))
         self.space[name] = external(linked, signature, result)
         return linked
+
+    def load(self):
+        """Load the linked functions; kernels are there now."""
+        for label, function, signature, made in self._linked:
+            if made is None and loaded(label, signature, is_own(function), **UNLOADED):
+                continue
+            load(made or compiled(function, signature, **UNLOADED), signature)
 
     def fork(self, name, variables):
         """Take the parallel loops out of a function with local variables of the given types."""

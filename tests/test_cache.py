@@ -438,6 +438,9 @@ def test_a_program_is_kept_under_the_hash_of_its_kernels(module, monkeypatch, in
         def build(self):
             return {}
 
+        def load(self):
+            assert self
+
     monkeypatch.setattr(assemble, "_Functions", Seen)
     monkeypatch.setattr(assemble, "_assembled", kept)
     monkeypatch.setattr("nnjit.program.schedule.INLINE", 10**9 if inline else 0)

@@ -92,6 +92,14 @@ class _Files(IndexDataCacheFile):
             file.write(hashlib.sha256(data).digest() + data)
 
 
+def address_of(code, name):
+    """Load an object file whose callees are registered; return the address of one of its functions."""
+    engine = cpu_target.target_context.codegen()._engine
+    engine._ee.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine.get_function_address(name)
+
+
 class DiskCache(FunctionCache):
     """Numba's cache in our directory.
 
@@ -128,10 +136,7 @@ class DiskCache(FunctionCache):
         if found is None:
             return None
         (_, _, (code, _)), about, *_ = found
-        engine = codegen._engine
-        engine._ee.add_object_file(llvm.ObjectFileRef.from_data(code))
-        engine.finalize_object()
-        return engine.get_function_address(about.llvm_func_name)
+        return address_of(code, about.llvm_func_name)
 
     def _loaded(self, load, *arguments):
         try:
@@ -151,3 +156,10 @@ class DiskCache(FunctionCache):
             if error.errno in READ_ONLY and os.path.isdir(self.cache_path):
                 return
             warn(f"cannot write compiled code to {self.cache_path} ({error}); compiling in memory")
+
+
+class StoreOnly(DiskCache):
+    """A cache from which nothing is loaded: code whose callees may not be there yet."""
+
+    def load_overload(self, sig, target_context):
+        return None

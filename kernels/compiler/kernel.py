@@ -26,9 +26,9 @@ from numba.extending import intrinsic, overload
 
 from ...errors import NnjitError, SpecError
 from . import coefficients, functions, reached, source, special
-from .cache import UNCACHED, DiskCache, digest
+from .cache import UNCACHED, DiskCache, StoreOnly, address_of, digest
 from .late import callee, fill, word
-from .part import PartCompiler, ShortCompiler, is_own
+from .part import ObjectCompiler, PartCompiler, ShortCompiler, is_own
 from .subnormal import flush
 
 # Permitted changes to floating-point arithmetic (table in docs/architecture.md): LLVM may fuse a product and a sum, and
@@ -263,7 +263,8 @@ def compiled(function, signature, **options):
     function.__module__ = __name__  # Numba imports it when loading the code; a plug-in's module may be renamed by then
     dispatcher = njit(**options)(function)
     if UNCACHED not in function.__name__:
-        dispatcher._cache = DiskCache(function)
+        stored = StoreOnly if options.get("pipeline_class") is ObjectCompiler else DiskCache
+        dispatcher._cache = stored(function)
     _compiling.append(function)
     try:
         dispatcher.compile(signature)
@@ -299,6 +300,13 @@ def loaded(name, signature, own, **options):
         return None
     llvm.add_symbol("nnjit." + name, address)
     return "nnjit." + name
+
+
+def load(dispatcher, signature):
+    """Load what `ObjectCompiler` has made, and register its symbol."""
+    result = dispatcher.overloads[tuple(signature)]
+    address = address_of(result.library._get_compiled_object(), result.fndesc.llvm_func_name)
+    llvm.add_symbol("nnjit." + dispatcher.py_func.__name__, address)
 
 
 def vacant(name, own, **options):
@@ -434,12 +442,14 @@ class Kernel:
         self._source = None
         self._made = {}
         self._symbols = {}  # of those that were loaded for calls by symbol only
+        self.named = {}  # (signature, real) -> symbol, also of those without code, once `stored` has looked for it
         self._called = None  # the `linked` functions that it calls
         self._unreached = None
         self._provided = set()
 
     def __getstate__(self):
-        return self.__dict__ | {"_made": {}, "_symbols": {}, "_provided": set()}  # machine code belongs to this process
+        own = {"_made": {}, "_symbols": {}, "named": {}, "_called": None, "_provided": set()}
+        return self.__dict__ | own  # machine code belongs to this process
 
     def __repr__(self):
         return f"<kernel {self.function.__module__}.{self.function.__qualname__}({', '.join(self.arguments)})>"
@@ -528,6 +538,7 @@ class Kernel:
     @COMPILING
     def stored(self, signature, real):
         """Load what calls by symbol need, if it is on disk; return the symbol or None."""
+        signature = tuple(signature)
         if (signature, real) not in self._symbols and (found := self._stored(signature, real)):
             self._symbols[signature, real] = found
         return self._symbols.get((signature, real))
@@ -535,6 +546,7 @@ class Kernel:
     def _stored(self, signature, real):
         key, inner = source.Source(self.function).told()  # unchecked: what is on disk has been checked
         name = f"{self.name(key, real)}_{digest(signature)}"
+        self.named[signature, real] = full_name(name, is_own(self.function), **self._options)
         signature, own = (*signature, types.intp, types.intp), is_own(self.function)
         if not on_disk(name, own, **self._options):
             return None
