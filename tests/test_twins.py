@@ -50,7 +50,7 @@ OTHER |= {"pooling_pairs": "pooling", "dense_few": "dense"}
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
 # On CUDA samples are always rows.
-CPU_ALONE = {"columns", *(f"{kind}_columns" for kind in ("dense", "dropout", "layernorm", "loss"))}
+CPU_ALONE = {"columns", *(f"{kind}_columns" for kind in ("dense", "dropout", "layernorm", "loss", "softmax"))}
 TWINS = [(folder, file) for folder in DEVICES for file in FILES[folder]]
 
 
