@@ -168,6 +168,18 @@ def test_narrow_layers_after_others(name, batch, samples, loss, monkeypatch):
         np.testing.assert_allclose(each, exact, rtol=1e-9, atol=1e-11)
 
 
+def test_blocks_behind_layers_without_parameters(monkeypatch):
+    """The last batch fills one block of the narrow layers, and more than one of the others."""
+    how = ("maxpool(2) flatten dense(30) tanh dense(3)", 1500, 1690)
+    columns, got = trained(*how, shape=(1, 12, 12), optimizer="sgd(lr=0.1)")
+    assert columns
+    monkeypatch.setattr(schedule, "COLUMNS_FROM", 10**9)
+    columns, rows = trained(*how, shape=(1, 12, 12), optimizer="sgd(lr=0.1)")
+    assert not columns
+    for each, exact in zip(got, rows, strict=True):
+        np.testing.assert_allclose(each, exact, rtol=1e-9, atol=1e-11)
+
+
 SAME_SHAPE = ["tanh", "gelu", "layernorm", "softmax", "dropout(0.3)", "identity", "batchnorm"]
 HEADS = {(4,): [], (2, 3): ["flatten"], (1, 5, 5): ["conv(2, 3)", "relu", "flatten"]}
 WIDTHS = {(4,): 4, (2, 3): 6, (1, 5, 5): 18}
