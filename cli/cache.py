@@ -7,7 +7,7 @@ import click
 @click.pass_context
 def cache(ctx):
     """Print the directory of compiled code. Set NNJIT_CACHE_DIR to move it."""
-    from ..kernels.compiler.cache import directory
+    from ..kernels.compiler.directory import directory
 
     if ctx.invoked_subcommand is None:
         click.echo(directory())
@@ -16,6 +16,6 @@ def cache(ctx):
 @cache.command("clear")
 def clear():
     """Delete all compiled code; nnjit recompiles it when needed."""
-    from ..kernels.compiler.cache import clear, directory
+    from ..kernels.compiler.directory import clear, directory
 
     click.echo(f"{directory()}: {clear() / 1e6:.1f} MB freed")

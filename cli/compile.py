@@ -2,6 +2,7 @@
 
 import click
 
+from ..kernels.compiler.second import early
 from . import options
 from .text import aligned
 
@@ -18,11 +19,13 @@ def compile(config, plugin, assignments, **overrides):
     network, as long as nnjit, Numba, the kind of processor and the code of plug-ins are the same; the cache may be
     copied and may be read-only. NNJIT_CACHE_DIR chooses its directory. Default: the run of `nnjit run`.
     """
-    from ..launch.fill import fill
+    given = {name: value for name, value in overrides.items() if value is not None}
+    with early():
+        from ..launch.fill import fill
+
+        filled = fill(*options.config_table(config, given, assignments, plugin))
     from .info import versions
 
-    given = {name: value for name, value in overrides.items() if value is not None}
-    filled = fill(*options.config_table(config, given, assignments, plugin))
     facts = [
         ("network", filled.summary),
         ("written", f"{filled.written} functions, {filled.size / 1e6:.1f} MB ({filled.present} were there)"),

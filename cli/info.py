@@ -20,15 +20,15 @@ SIMD = (
 @click.command("info")
 def info():
     """Print versions, threads, threading layer, processor, CUDA devices and cache."""
-    from ..kernels.compiler import cache
+    from ..kernels.compiler.directory import directory
 
-    files = [file for file in cache.directory().rglob("*") if file.is_file()]
+    files = [file for file in directory().rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files) / 1e6
     facts = [
         *versions(),
         ("threads", _threads()),
         *_cuda(),
-        ("cache", f"{cache.directory()} ({len(files)} files, {size:.1f} MB)"),
+        ("cache", f"{directory()} ({len(files)} files, {size:.1f} MB)"),
     ]
     click.echo(aligned(facts))
 

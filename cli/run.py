@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..kernels.compiler.second import early
 from . import options
 
 ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may change when a run is continued
@@ -29,13 +30,15 @@ def run(config, output, resume, plugin, assignments, **options):
     """
     overrides = {name: value for name, value in options.items() if value is not None}
     if resume is None:
-        return _start(config, output, plugin, assignments, overrides)
+        with early(overrides.get("device", "cpu") == "cpu"):
+            return _start(config, output, plugin, assignments, overrides)
     refused = [name for name in overrides if name not in ON_RESUME]
     refused += [name for name, value in (("config", config), ("output", output), ("set", assignments)) if value]
     if refused:
         wrong = " and ".join("CONFIG.toml" if name == "config" else f"--{name.replace('_', '-')}" for name in refused)
         raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
-    return _resume(resume, plugin, overrides)
+    with early(overrides.get("device", "cpu") == "cpu"):
+        return _resume(resume, plugin, overrides)
 
 
 def _start(config, output, plugin, assignments, overrides):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ..errors import NnjitError, UsageError
 from ..kernels.compiler import cache
+from ..kernels.compiler.directory import directory, writable
 from ..program.program import Program
 from .launch import prepare, read_config
 from .progress import reporter as new_reporter
@@ -53,8 +54,8 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
     resolved = read_config(table, source_name)
     if resolved.config.run.device != "cpu":
         raise UsageError("run.device: nnjit compile fills the cache for the CPU; code for a GPU is not kept on disk")
-    if not cache.writable():
-        raise NnjitError(f"{cache.directory()} cannot be written; NNJIT_CACHE_DIR chooses another directory")
+    if not writable():
+        raise NnjitError(f"{directory()} cannot be written; NNJIT_CACHE_DIR chooses another directory")
     before = _files()
     with new_reporter() as reporter:
         trainer, _ = prepare(resolved, source_name)
@@ -68,12 +69,12 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
     new = {path: size for path, size in _files().items() if path not in before}
     unstored = any(cache.UNCACHED in function.dispatcher.py_func.__name__ for function in functions)
     summary = f"{network.graph.size} parameters in {network.dtype}, batches of {trainer.batch_size}"
-    return Filled(cache.directory(), _functions(new), sum(new.values()), _functions(before), unstored, summary)
+    return Filled(directory(), _functions(new), sum(new.values()), _functions(before), unstored, summary)
 
 
 def _files():
     """Map each file of the cache to its size."""
-    return {path: path.stat().st_size for path in cache.directory().rglob("*.nb?")}
+    return {path: path.stat().st_size for path in directory().rglob("*.nb?")}
 
 
 def _functions(files):

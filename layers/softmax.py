@@ -1,5 +1,6 @@
 """Softmax as a layer; the loss cross_entropy applies it already."""
 
+from ..kernels.operations import columns_of
 from ..registry import register
 from .base import Layer, operation
 
@@ -12,6 +13,9 @@ class Softmax(Layer):
     backward_input = operation("softmax.backward_input", form="channels")
     symmetric = True
     check_cases = [("", (1,)), ("", (5,)), ("", (3, 2, 3))]
+
+    def column_kernel(self, attribute, in_shape):
+        return columns_of(self.kernel(attribute, in_shape)) if len(in_shape) == 1 else None
 
     def sees(self, in_shape):
         return "all" if len(in_shape) == 1 else "same"

@@ -7,12 +7,13 @@ milliseconds. For tiny networks (schedule.inline) everything is compiled into on
 
 from pathlib import Path
 
+import numpy as np
 from numba import types
 
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.kernel import COMPILING, FLOATS
 from ..kernels.compiler.prepare import Item, Work, helped
-from ..kernels.compiler.source import Source
+from ..kernels.compiler.source import all_called
 from ..kernels.operations import Operation
 from ..registry.sources import uncollected
 from .calls import Var
@@ -21,6 +22,7 @@ from .functions import Functions
 from .graph import Ref
 from .plan import samples
 from .slots import KEY as SLOTS_KEY
+from .slots import Slot, sizes
 from .state import StateType
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"))
@@ -33,39 +35,42 @@ def assemble(code):
     """Compile a text; return its functions by name."""
     plan, real = code.plan, code.dtype.type
     inline = plan.shares.inline
-    device = "few" if inline else code.device
+    device = _folder(code)
     state = StateType(FLOATS[real])
     flats = state.dtypes()
-    used = []
 
     def kernel_of(binding, signature):  # Numba keeps it for ever, so it must not hold the program
         kernel = _kernel(binding, device)
         if inline:
-            dispatcher = kernel.inlined(signature, real)
-            used.append(dispatcher.py_func.__name__)
-            return dispatcher
-        name = kernel.symbol(signature, real)
-        used.append(name)
-        return name
+            return kernel.inlined(signature, real, unreached[binding])
+        return kernel.named.get((signature, real)) or kernel.symbol(signature, real, unreached[binding])
 
-    # A kernel must be registered before code that calls it is loaded; first those that need no others.
-    bound = [(binding, binding.signature(values, flats, real)) for binding, values in _bound(code)]
-    kernels = {binding: _kernel(binding, device) for binding, _ in bound}
-    if not inline:
-        absent = dict.fromkeys((kernels[b], s) for b, s in bound if not kernels[b].stored(s, real))
-        work = Work(_in_order(absent), real)
-        with helped(work):
-            while item := work.take():
-                item.compile(real)
-            work.wait()
-    for binding, signature in bound:
-        kernel_of(binding, signature)
-    key = digest(code.source, code.layout, *sorted(set(used)), *state.key, inline, KEY, FUNCTIONS_KEY, SLOTS_KEY)
-    if key not in _assembled:
-        words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
-        space = code.namespace(words)
-        _assembled[key] = Functions(code, space, state, key).build()
+    bound, unreached = [(b, b.signature(values, flats, real)) for b, values in _bound(code)], not_reached(code)
+    kernels = {} if inline else {binding: _kernel(binding, device) for binding, _ in bound}
+    absent = [(kernels[b], s, unreached[b]) for b, s in bound if b in kernels and not kernels[b].stored(s, real)]
+    used = {made if isinstance(made, str) else made.py_func.__name__ for made in (kernel_of(*each) for each in bound)}
+    key = digest(code.source, code.layout, *sorted(used), *state.key, inline, KEY, FUNCTIONS_KEY, SLOTS_KEY)
+    work = Work(_in_order(absent), real)
+    with helped(work):
+        # The program's functions know kernels by name, so a second process may compile kernels meanwhile.
+        made = None
+        if key not in _assembled:
+            words = {name: b.compiled(kernel_of, real, flats) for name, b in plan.bindings.items()}
+            made = Functions(code, code.namespace(words), state, key)
+            functions = made.build()
+        while item := work.take():
+            item.compile(real)
+        work.wait()
+    for binding, signature in [] if inline else bound:  # registered before code that calls it is loaded
+        kernels[binding].symbol(signature, real, unreached[binding])
+    if made:
+        made.load()
+        _assembled[key] = functions
     return _assembled[key]
+
+
+def _folder(code):
+    return "few" if code.plan.shares.inline else code.device
 
 
 def _kernel(binding, device):
@@ -73,12 +78,29 @@ def _kernel(binding, device):
 
 
 def _in_order(kernels):
-    """Return items for all these kernels, pairs with a signature, and for what they call, which comes first."""
-    linked = {kernel: tuple(kernel.source.linked()) for kernel, _ in kernels}
-    needs = {function: tuple(Source(function).linked()) for functions in linked.values() for function in functions}
-    items = [Item(function, None, inner) for function, inner in needs.items()]
-    items += [Item(kernel, signature, linked[kernel]) for kernel, signature in kernels]
-    return sorted(items, key=lambda item: (item.signature is not None, len(item.needs)))
+    """Return items for kernels, each with its signature and unreached functions, and for what they call, first."""
+    items: dict = {}
+    for kernel, signature, unreached in kernels:
+        needs = tuple(kernel.source.linked(unreached))
+        items.setdefault((kernel, signature), Item(kernel, signature, needs, unreached))
+        for function in needs:
+            items.setdefault(function, Item(function, None, tuple(all_called(function.told()[1]))))
+    return sorted(items.values(), key=lambda item: (item.signature is not None, len(item.needs)))
+
+
+def not_reached(code):
+    """Map each binding to the `seldom` functions that its kernel does not reach, from the shapes of its arguments."""
+    plan, real, device = code.plan, code.dtype.type, _folder(code)
+    block = plan.shares.samples if plan.shares.narrow is None else plan.task.batch_size
+    found: dict = dict.fromkeys(plan.bindings.values(), frozenset())
+    for call in plan.calls():
+        binding = call.binding
+        n = block if binding.parts is None else plan.task.batch_size  # the most samples of a call
+        values = binding.values([call.values[name] for name in binding.free])
+        slots = (plan.slot(v) if isinstance(v, Ref) else v for v in values)
+        given = [np.broadcast_to(real(0), sizes(v, binding.form, n)) if isinstance(v, Slot) else v for v in slots]
+        found[binding] = _kernel(binding, device).not_reached(given)
+    return found
 
 
 def _bound(code):

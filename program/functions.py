@@ -10,7 +10,19 @@ from numba import njit, types
 
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.constant import ConstantCompiler
-from ..kernels.compiler.kernel import COMPILING, FLOATS, INLINED, NO_WRAPPERS, compiled, external, symbol
+from ..kernels.compiler.kernel import (
+    COMPILING,
+    FLOATS,
+    INLINED,
+    NO_WRAPPERS,
+    compiled,
+    external,
+    full_name,
+    load,
+    loaded,
+    on_disk,
+)
+from ..kernels.compiler.part import ObjectCompiler, is_own
 from .c_functions import NAMES, CFunction
 from .direct import KEY as DIRECT_KEY
 from .direct import Arguments, body_of, call_of, entry_symbol
@@ -18,6 +30,8 @@ from .fork import KEY as FORK_KEY
 from .fork import fork, split
 from .function import Function
 from .function_type import Parameter
+
+UNLOADED = {**NO_WRAPPERS, "pipeline_class": ObjectCompiler}  # never called from Python
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"), FORK_KEY, DIRECT_KEY)
 
@@ -73,6 +87,7 @@ class Functions:
         self.code, self.plan, self.task = code, code.plan, code.task
         self.space, self.state, self.key = space, state, key
         self.of = Parameters(self.task, FLOATS[code.dtype.type])
+        self._linked = []  # name, function, signature, and the dispatcher if it had to be compiled
 
     def build(self):
         """Return the functions by name."""
@@ -197,11 +212,21 @@ class Functions:
             self.link(name, signature, result)
 
     def link(self, name, signature, result=types.none):
-        """Compile a function and put the call of its symbol in its place; return the symbol."""
-        # It is never called from Python, so it needs no wrappers.
-        linked = symbol(compiled(self.named(name), signature, **NO_WRAPPERS), signature)
+        """Compile a function, if it is not on disk, and put the call of its symbol in its place; return the symbol."""
+        function = self.named(name)
+        label, own = function.__name__, is_own(function)
+        linked = full_name(label, own, **UNLOADED)
+        made = None if on_disk(label, own, **UNLOADED) else compiled(function, signature, **UNLOADED)
+        self._linked.append((label, function, signature, made))
         self.space[name] = external(linked, signature, result)
         return linked
+
+    def load(self):
+        """Load the linked functions; kernels are there now."""
+        for label, function, signature, made in self._linked:
+            if made is None and loaded(label, signature, is_own(function), **UNLOADED):
+                continue
+            load(made or compiled(function, signature, **UNLOADED), signature)
 
     def fork(self, name, variables):
         """Take the parallel loops out of a function with local variables of the given types."""

@@ -14,9 +14,10 @@ nanosecond; a fork and join costs some microseconds, and a block of samples shou
   inlined kernels and constant sizes: there calls would cost more than the arithmetic. Deeper networks would take too
   long to compile. For at most `FEW` samples predictions are inlined, too, and affine layers up to `FEW_INLINE`.
 * Samples are columns in a network whose layers have at most `NARROW` numbers and kernels for them, in batches of at
-  least `COLUMNS_FROM`; if the network could be inlined, of more than `FEW` and of `COLUMN_WORK` multiplications. A tile
-  of at most `TILE` samples passes forward and backward through all layers. A block is whole tiles and has its gradient,
-  to which they add.
+  least `COLUMNS_FROM`; if the network could be inlined, of more than `FEW` and of `COLUMN_WORK` multiplications in
+  layers of fewer inputs than a vector and more outputs than one: inlined rows serve the others well. A tile of at most
+  `TILE` samples passes forward and backward through all layers. A block is whole tiles and has its gradient, to which
+  they add.
 * Behind other layers (convolutions, wide ones, batch normalisation) the narrow layers that end a network take samples
   as columns if they have `NARROW_SHARE` of the multiplications and at most `TURNED` numbers come in. They have a loop
   over blocks of their own sizes.
@@ -41,7 +42,7 @@ FEW = 8  # samples of a batch, at most, for which layers with a kernel for few s
 FEW_INLINE = 20_000  # multiplications: 2-128-128-1 relu, one sample, takes 0.4 to 0.6 times the time of linked kernels
 INLINED_LAYERS = 8
 COLUMNS_FROM = 6  # samples of a batch: with fewer, rows of weights fill the vectors better
-COLUMN_WORK = 1_000  # multiplications of a batch of more than FEW samples from which columns beat inlined kernels
+COLUMN_WORK = 1_000  # multiplications of a batch, in layers of few inputs, from which columns beat inlined kernels
 TURN = 200  # multiplications that take as long as the way of a sample into columns and out of them
 NARROW = 256  # numbers of the widest layer of a network whose samples are columns
 NARROW_SHARE = 0.5  # of the multiplications: with less, steps gained under 3 % (docs/architecture.md)
@@ -204,7 +205,8 @@ def divided(graph, batch_size):
 
 def inline(graph, batch_size):
     """Tell whether kernels are compiled into the program."""
-    if batch_size > FEW and operations(graph.nodes) * batch_size >= COLUMN_WORK and narrow_from(graph) == 0:
+    few = [node for node in graph.nodes if prod(node.x.shape) < STEP and prod(node.y.shape) > 1]
+    if batch_size > FEW and operations(few) * batch_size >= COLUMN_WORK and narrow_from(graph) == 0:
         return False
     return len(graph.nodes) <= INLINED_LAYERS and all(
         node.layer.operations(node.x.shape) * batch_size <= most_inlined(node.layer, batch_size) for node in graph.nodes

@@ -107,13 +107,17 @@ def run_columns(layer, x, dy, parameters, folder="cpu"):
         make("d" + name, parameter.shape, 1)
     make("dy", (features, N), dy.T)
     make("dx", x.T.shape)
+    for name, (_, *shape) in layer.scratch(in_shape).items():
+        make(name, (math.prod(shape), N))
+    numbers = layer.scalars(in_shape)
     for attribute in ("forward", "backward_input", *layer.gradients()):
         kernel = layer.column_kernel(attribute, in_shape)
-        function(kernel, folder)(*(arrays[name] for name in kernel.arguments))
+        function(kernel, folder)(*(numbers[name] if name in numbers else arrays[name] for name in kernel.arguments))
         assert not list(arrays.crossed()), f"{kernel!r} wrote beyond its arrays"
     for name, before in {"x": x.T, "dy": dy.T, **{n: parameters[n] for n in layer.parameters(in_shape)}}.items():
         np.testing.assert_array_equal(arrays[name], before.astype(real), err_msg=f"{layer}: a kernel changed {name}")
-    return {"y": arrays["y"].T, "dx": arrays["dx"].T, "dW": arrays["dW"] - 1, "db": arrays["db"] - 1}
+    gradients = {"d" + name: arrays["d" + name] - 1 for name in layer.parameters(in_shape)}
+    return {"y": arrays["y"].T, "dx": arrays["dx"].T, **gradients}
 
 
 class _Arrays(Guarded):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nnjit.kernels.compiler import cache
+from nnjit.kernels.compiler import cache, directory
 from nnjit.kernels.compiler import kernel as compiler
 from nnjit.kernels.compiler.kernel import Kernel, type_of
 from nnjit.program import assemble
@@ -45,7 +45,7 @@ def double(x, y):
 def fresh(tmp_path, monkeypatch):
     """Make an empty cache directory, with no warning given yet."""
     monkeypatch.setenv("NNJIT_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_warned", False)
+    monkeypatch.setattr(directory, "_warned", False)
     return tmp_path / "cache"
 
 
@@ -81,7 +81,7 @@ def stored(folder, suffix):
 def test_a_home_in_the_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NNJIT_CACHE_DIR", "~/nnjit")
-    assert cache.directory() == tmp_path / "nnjit"
+    assert directory.directory() == tmp_path / "nnjit"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no passwd there")
@@ -98,37 +98,37 @@ def test_without_a_home(monkeypatch, module, chosen):
         monkeypatch.delenv(name, raising=False)
     if chosen:
         monkeypatch.setenv("NNJIT_CACHE_DIR", chosen)
-    monkeypatch.setattr(cache, "_warned", False)
-    cache._temporary.cache_clear()
+    monkeypatch.setattr(directory, "_warned", False)
+    directory._temporary.cache_clear()
     y, given = doubled(module().double)
-    folder = cache.directory()
+    folder = directory.directory()
     try:
         assert y == [2.0, 4.0, 6.0] and len(given) == 1 and str(folder) in given[0] and "no home directory" in given[0]
         assert stored(folder, ".nbc") and folder.stat().st_mode & 0o777 == 0o700
-        cache._remove(folder, os.getpid() + 1)
+        directory._remove(folder, os.getpid() + 1)
         assert folder.exists(), "a fork leaves it alone"
     finally:
-        cache._remove(folder, os.getpid())
-        cache._temporary.cache_clear()
+        directory._remove(folder, os.getpid())
+        directory._temporary.cache_clear()
     assert not folder.exists()
 
 
 def test_directory_is_honoured(fresh, module):
     kernel = module().double
-    assert cache.directory() == fresh and not fresh.exists()
+    assert directory.directory() == fresh and not fresh.exists()
     assert doubled(kernel) == ([2.0, 4.0, 6.0], [])
     (file,) = stored(fresh, ".nbc")
     before = file.stat().st_mtime_ns
     assert doubled(kernel) == ([2.0, 4.0, 6.0], [])
     assert stored(fresh, ".nbc") == [file] and file.stat().st_mtime_ns == before, "compiled again"
-    assert cache.clear() > 0 and not stored(fresh, ".nbc")
+    assert directory.clear() > 0 and not stored(fresh, ".nbc")
 
 
 def test_without_the_variable_the_users_own_cache(monkeypatch):
     from platformdirs import user_cache_path
 
     monkeypatch.delenv("NNJIT_CACHE_DIR")
-    assert cache.directory() == user_cache_path("nnjit", appauthor=False)
+    assert directory.directory() == user_cache_path("nnjit", appauthor=False)
 
 
 def damage(file, how):
@@ -178,9 +178,9 @@ def test_a_directory_that_cannot_be_made(fresh, module):
 @pytest.mark.skipif(os.name == "nt" or getattr(os, "geteuid", lambda: 0)() == 0, reason="rights do not bind here")
 def test_a_read_only_directory(fresh, module):
     (fresh / "compiled").mkdir(parents=True)
-    assert cache.writable()
+    assert directory.writable()
     (fresh / "compiled").chmod(0o500)
-    assert not cache.writable()
+    assert not directory.writable()
     assert doubled(module().double) == ([2.0, 4.0, 6.0], []) and not stored(fresh, "*")
 
 
@@ -198,7 +198,7 @@ def test_a_read_only_file_system(fresh, module, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(IndexDataCacheFile, "save", refuse)
-    monkeypatch.setattr(cache, "writable", lambda: False)
+    monkeypatch.setattr(directory, "writable", lambda: False)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(subprocess, "Popen", None)
     compiled = cache.compiled
@@ -438,6 +438,9 @@ def test_a_program_is_kept_under_the_hash_of_its_kernels(module, monkeypatch, in
         def build(self):
             return {}
 
+        def load(self):
+            assert self
+
     monkeypatch.setattr(assemble, "Functions", Seen)
     monkeypatch.setattr(assemble, "_assembled", kept)
     monkeypatch.setattr("nnjit.program.schedule.INLINE", 10**9 if inline else 0)
@@ -531,13 +534,13 @@ def test_work_is_taken_once_and_in_order():
 
 
 def test_a_helper_that_dies_leaves_its_work(fresh, monkeypatch):
-    from nnjit.kernels.compiler import prepare
+    from nnjit.kernels.compiler import prepare, second
     from nnjit.kernels.cpu.conv_packing import pack_taps
     from nnjit.kernels.cpu.matrix import pack_a
     from nnjit.kernels.cpu.padding import pad_and_dilate
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(prepare, "__name__", "nnjit.no_such_module")
+    monkeypatch.setattr(second, "MODULE", "nnjit.no_such_module")
     work = prepare.Work(items_of((pack_a, pad_and_dilate, pack_taps)), np.float64)
     with prepare.helped(work):
         time.sleep(0.5)
@@ -558,18 +561,47 @@ def test_a_second_process_finds_what_a_kernel_was_compiled_for(fresh):
     signature = tuple(map(type_of, (x, x, 0.5, True, 1, 0, 3)))
     name = prepare._called(dropout.forward, signature, np.float64)
     assert prepare._called(dropout.forward, signature, np.float32) is None, "it has no letter for the other floats"
-    command = [sys.executable, "-m", "nnjit.kernels.compiler.prepare", "float64"]
+    command = [sys.executable, "-m", "nnjit.kernels.compiler.prepare"]
     environment = os.environ | {"NNJIT_CACHE_DIR": str(fresh)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as helper:  # it ends when its input ends
         assert helper.stdout.readline() == "\n"
-        helper.stdin.write(name + "\n")
+        helper.stdin.write(f"float64:{name}\n")
         helper.stdin.flush()
         assert helper.stdout.readline() == "\n"
     made = {file.name for file in fresh.rglob("*dropout_forward*.nb?")}
     assert made
     Kernel(dropout.forward.function, dropout.forward.form).compile(signature, np.float64)
     assert {file.name for file in fresh.rglob("*dropout_forward*.nb?")} == made
+
+
+def test_a_command_starts_the_second_process_early(fresh, monkeypatch):
+    """It does so only for an empty cache; the work goes to this process, which ends if there is none."""
+    from nnjit.kernels.compiler import prepare, second
+    from nnjit.kernels.cpu.conv_packing import pack_taps
+    from nnjit.kernels.cpu.matrix import pack_a
+    from nnjit.kernels.cpu.padding import pad_and_dilate
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with second.early(wanted=False):
+        assert not second._early
+    with second.early():
+        (unused,) = second._early
+        assert unused.poll() is None
+    assert unused.poll() is not None and not second._early
+    with pytest.raises(ZeroDivisionError), second.early():
+        (process,) = second._early
+        with prepare.helped(prepare.Work(items_of((pack_a, pad_and_dilate, pack_taps)), np.float64)):
+            assert process.poll() is None and not second._early
+        assert process.poll() is not None
+        _ = 1 / 0
+    with second.early(), prepare.helped(prepare.Work([], np.float64)):
+        assert not second._early
+    monkeypatch.setattr(subprocess, "Popen", None)
+    (fresh / "compiled").mkdir(parents=True, exist_ok=True)
+    (fresh / "compiled" / "one.nbi").touch()
+    with second.early():
+        assert not second._early, "there is code, perhaps all that is needed"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals there")
@@ -579,7 +611,7 @@ def test_the_second_process_ends_with_the_first(tmp_path, number):
     code = """
 import os, subprocess, time
 import numpy as np
-from nnjit.kernels.compiler import prepare
+from nnjit.kernels.compiler import prepare, second
 from nnjit.kernels.cpu.conv_packing import pack_taps
 from nnjit.kernels.cpu.matrix import product
 from nnjit.kernels.cpu.padding import pad_and_dilate
@@ -588,7 +620,7 @@ def spy(command, **options):
     process = started(command, **options)
     print(process.pid, flush=True)
     return process
-prepare.subprocess.Popen, os.cpu_count = spy, lambda: 2
+second.subprocess.Popen, os.cpu_count = spy, lambda: 2
 items = [prepare.Item(word.py_func, None, ()) for word in (product, pad_and_dilate, pack_taps)]
 with prepare.helped(prepare.Work(items, np.float64)):
     time.sleep(60)

@@ -10,8 +10,10 @@ from nnjit.kernels.cpu.columns import MOST
 from nnjit.kernels.cpu.matrix_small import multiply
 from nnjit.kernels.cpu.view import View
 from nnjit.kernels.cpu.words import ADD, BIAS, ZERO
+from nnjit.layers.activations import Activation
 from nnjit.program import fork, schedule
 from nnjit.program.program import Program
+from nnjit.registry import builtin
 from numba import njit, prange
 
 BOUND = {np.float32: 2e-5, np.float64: 1e-13}
@@ -50,8 +52,54 @@ def test_affine_layer_is_that_of_rows(N, m, n, bias, real):
             np.testing.assert_allclose(got[name] / scale, exact[name] / scale, atol=BOUND[real], err_msg=name)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(["softmax", "layernorm(0.1)"]),
+    sizes,
+    sizes,
+    st.sampled_from([np.float32, np.float64]),
+    st.booleans(),
+)
+def test_layers_over_the_features_are_those_of_rows(spec, N, F, real, large):
+    layer, rng = registry.create(spec), np.random.default_rng(N + F)
+    x, dy = rng.standard_normal((N, F)) * (300 if large else 1), rng.standard_normal((N, F))
+    exact = run(layer, x, dy, folder="reference")
+    for folder in ("cpu", "reference"):
+        got = run_columns(layer, x.astype(real), dy.astype(real), exact, folder)
+        for name in got:
+            scale = (1 + np.abs(exact[name]).max()) * (300 if large else 1)
+            np.testing.assert_allclose(got[name] / scale, exact[name] / scale, atol=BOUND[real], err_msg=name)
+
+
+def test_softmax_of_huge_numbers():
+    """No exponential overflows, no subnormal number is stored, and a NaN reaches its own sample alone."""
+    x = np.array([[1e8, 1e8, -1e8], [-1e30, 0, 1e30], [0, 0, -87], [0, np.nan, 0], [-np.inf, 0, 0]], np.float32)
+    for folder in ("cpu", "reference"):
+        y = run_columns(registry.create("softmax"), x, np.zeros_like(x), {}, folder)["y"]
+        np.testing.assert_array_equal(y[:3], [[0.5, 0.5, 0], [0, 0, 1], [0.5, 0.5, 0]])
+        assert np.isnan(y[3]).all() and (y[4] == [0, 0.5, 0.5]).all()
+
+
+def test_which_layers_and_losses_take_columns():
+    """Batch normalisation, which couples the batch, and powers have no kernels for columns."""
+    left = {name for name in builtin.LOSSES if registry.losses.create(name).column_kernel("forward", (3,)) is None}
+    assert left == {"lp"}
+    same_shape = [name for name in builtin.LAYERS if issubclass(registry.layers.get(name), Activation)]
+    for spec in [*same_shape, "softmax", "layernorm", "dropout(0.1)", "dense(3)", "flatten", "batchnorm"]:
+        graph = registry.compose(spec, input_shape=(6,)).graph
+        assert (schedule.narrow_from(graph) == 0) == (spec != "batchnorm"), spec
+    assert schedule.narrow_from(registry.compose("softmax flatten", input_shape=(2, 3)).graph) == 1  # over two maps
+
+
 NARROW = "dense(9) tanh dense(5) relu dense(3)"
-OTHERS = ["dense(8)", "dropout(0.3)", "layernorm", ("residual", {"layers": ["dense(8)", "tanh"]}), "dense(3)"]
+OTHERS = [
+    "dense(8)",
+    "dropout(0.3)",
+    "layernorm",
+    ("residual", {"layers": ["dense(8)", "tanh"]}),
+    "dense(3)",
+    "softmax",
+]
 
 
 def trained(spec, batch, samples, loss="mse", real="float64", run="compiled", shape=(4,), optimizer="adam(lr=0.01)"):
@@ -70,7 +118,7 @@ def trained(spec, batch, samples, loss="mse", real="float64", run="compiled", sh
 
 
 @pytest.mark.parametrize(
-    "spec, loss", [(NARROW, "mse"), (NARROW, "cross_entropy"), (NARROW, "huber"), (OTHERS, "quadratic")]
+    "spec, loss", [(NARROW, "mse"), (NARROW, "cross_entropy"), (NARROW, "lp"), (OTHERS, "quadratic")]
 )
 @pytest.mark.parametrize(
     "batch, samples",
@@ -106,7 +154,7 @@ AFTER_OTHERS = {
 
 
 @pytest.mark.parametrize("name", AFTER_OTHERS)
-@pytest.mark.parametrize("batch, samples, loss", [(40, 70, "cross_entropy"), (1500, 2001, "huber")])
+@pytest.mark.parametrize("batch, samples, loss", [(40, 70, "cross_entropy"), (1500, 2001, "lp")])
 def test_narrow_layers_after_others(name, batch, samples, loss, monkeypatch):
     """Rows become columns once: losses, theta, norms and predictions are those of rows, to rounding."""
     spec, shape = AFTER_OTHERS[name]
@@ -120,7 +168,19 @@ def test_narrow_layers_after_others(name, batch, samples, loss, monkeypatch):
         np.testing.assert_allclose(each, exact, rtol=1e-9, atol=1e-11)
 
 
-SAME_SHAPE = ["tanh", "gelu", "layernorm", "dropout(0.3)", "identity", "batchnorm"]
+def test_blocks_behind_layers_without_parameters(monkeypatch):
+    """The last batch fills one block of the narrow layers, and more than one of the others."""
+    how = ("maxpool(2) flatten dense(30) tanh dense(3)", 1500, 1690)
+    columns, got = trained(*how, shape=(1, 12, 12), optimizer="sgd(lr=0.1)")
+    assert columns
+    monkeypatch.setattr(schedule, "COLUMNS_FROM", 10**9)
+    columns, rows = trained(*how, shape=(1, 12, 12), optimizer="sgd(lr=0.1)")
+    assert not columns
+    for each, exact in zip(got, rows, strict=True):
+        np.testing.assert_allclose(each, exact, rtol=1e-9, atol=1e-11)
+
+
+SAME_SHAPE = ["tanh", "gelu", "layernorm", "softmax", "dropout(0.3)", "identity", "batchnorm"]
 HEADS = {(4,): [], (2, 3): ["flatten"], (1, 5, 5): ["conv(2, 3)", "relu", "flatten"]}
 WIDTHS = {(4,): 4, (2, 3): 6, (1, 5, 5): 18}
 
@@ -146,7 +206,11 @@ def networks(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    networks(), st.sampled_from(["mse", "huber", "cross_entropy"]), st.integers(6, 30), st.integers(2, 40), st.data()
+    networks(),
+    st.sampled_from(["mse", "lp", "cross_entropy", "binary_cross_entropy"]),
+    st.integers(6, 30),
+    st.integers(2, 40),
+    st.data(),
 )
 @pytest.mark.filterwarnings("ignore:.*has one number for each channel")
 def test_plans_with_columns_compute_what_rows_do(network, loss, batch, samples, data):
@@ -204,6 +268,8 @@ def test_which_networks_have_samples_as_columns():
     assert columns("flatten dense(9, bias=False) identity relu", 300, (2, 3))
     assert not columns("dense(99) relu dense(99) relu dense(3)", 5)  # too few to fill the vectors
     assert not columns(NARROW, 8) and not columns("dense(2) relu dense(3)", 30)  # tiny: inlined
+    assert not columns("dense(4) softmax", 10, (50,)) and columns("dense(10) softmax", 10, (10,))  # rows fill vectors
+    assert not columns("dense(1)", 250) and columns("dense(2)", 250)  # one output, tiny
     assert not columns("dense(300) relu dense(3)", 300)  # wide
     assert not columns("dense(9) batchnorm dense(3)", 300)  # most of the work is before
     assert columns("dense(9) batchnorm dense(9) relu dense(9) relu dense(3)", 300)

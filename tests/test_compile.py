@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from command_line import SCRIPT, nnjit
-from nnjit.kernels.compiler import cache
+from nnjit.launch import fill
 
 CONFIG = """
 [model]
@@ -108,5 +108,5 @@ def test_requests_that_it_refuses(tmp_path, monkeypatch):
     assert "absent.toml" in nnjit("compile", tmp_path / "absent.toml", status=2)
     assert "did you mean dense?" in nnjit("compile", "--layers", "flatten desne(10)", status=2)
     monkeypatch.setenv("NNJIT_CACHE_DIR", str(tmp_path / "full"))
-    monkeypatch.setattr(cache, "writable", lambda: False)
+    monkeypatch.setattr(fill, "writable", lambda: False)
     assert f"{tmp_path / 'full'} cannot be written" in nnjit("compile", status=1)

@@ -49,6 +49,7 @@ def test_lecture_element_by_element(N, m, n, folder):
     [
         (9, 16, 8), (13, 40, 49), (65, 131, 64), (70, 17, 131), (258, 130, 50), (515, 33, 20), (67, 805, 530),
         (259, 263, 7700),  # packs both factors
+        (70, 15, 131), (600, 1, 40), (64, 3, 300), (33, 7, 530),  # the gradient is turned
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype, tolerance", [(np.float32, 2e-5), (np.float64, 1e-13)])

@@ -16,9 +16,10 @@ from numba.core import compiler, typed_passes
 from numba.core.registry import cpu_target
 
 FILES = ("dense", "softmax", "dropout", "batchnorm", "layernorm", "residual", "loss", "update", "norm")
+FILES += ("softmax_columns", "loss_columns")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh")
 REALS = {"momentum", "epsilon", "rate", "delta", "p", "decay", "beta1", "beta2", "weight_decay", "factor"}
-DIMENSIONS = {"batchnorm": 3, "softmax": 3, "loss": 2, "dense": 2}
+DIMENSIONS = {"batchnorm": 3, "softmax": 3, "loss": 2, "dense": 2, "softmax_columns": 2, "loss_columns": 2}
 KERNELS = [
     (file, name, kernel)
     for file in FILES

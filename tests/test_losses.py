@@ -19,7 +19,7 @@ SPECS = {
     "lp_3": "lp(3)", "cross_entropy": "cross_entropy", "cross_entropy_labels": "cross_entropy",
     "binary_cross_entropy": "binary_cross_entropy",
 }  # fmt: skip
-both = pytest.mark.parametrize("folder", ["cpu", "reference"])
+both = pytest.mark.parametrize("folder", ["cpu", "reference", "columns"])  # those of the CPU, samples as columns
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
@@ -30,9 +30,15 @@ def compute(spec, y, target, folder):
     flat = y.reshape(len(y), -1)  # form "matrix"
     values = {"y": flat.copy(), "target": target if labels else target.reshape(flat.shape).astype(y.dtype)}
     values |= {"loss": np.full(len(y), np.nan, y.dtype), "dy": np.full_like(flat, np.nan), **made.options()}
-    for each in (getattr(made, "forward" + labels), getattr(made, "backward" + labels)):
+    kernels = [getattr(made, attribute + labels) for attribute in ("forward", "backward")]
+    if folder == "columns" and (found := made.column_kernel("forward" + labels, y.shape[1:])):
+        kernels = [found, made.column_kernel("backward" + labels, y.shape[1:])]
+        values |= {"y": flat.T.copy(), "dy": values["dy"].T.copy()}
+    for each in kernels:
         assert each.form == "matrix"
-        each.on(folder)(*(values[name] for name in each.arguments))
+        each.on("reference" if folder == "reference" else "cpu")(*(values[name] for name in each.arguments))
+    if "columns" in kernels[0].name:
+        values |= {name: values[name].T for name in ("y", "dy")}
     np.testing.assert_array_equal(values["y"], flat)
     return values["loss"], values["dy"].reshape(y.shape)
 

@@ -586,7 +586,9 @@ def test_inlined_where_no_layer_has_much_to_do():
     assert schedule.inline(graph("dense(40)"), 1) and not schedule.inline(graph("dense(401)"), 1)
     assert schedule.inline(graph("dense(50)"), 8) and not schedule.inline(graph("dense(51)"), 8)
     assert schedule.inline(graph("dense(4)", "softmax"), 10) and not schedule.inline(graph("dense(5)", "softmax"), 9)
-    assert schedule.inline(graph("dense(1)"), 19) and not schedule.inline(graph("dense(1)"), 20)  # samples as columns
+    assert schedule.inline(graph("dense(1)"), 40) and not schedule.inline(graph("dense(1)"), 41)
+    layers = ("dense(2)", "dense(5)", "dense(8)")
+    assert schedule.inline(graph(*layers), 19) and not schedule.inline(graph(*layers), 20)  # samples as columns
     assert [schedule.shares(graph("dense(2)"), n, False).inline for n in (1, 8, 9)] == [True, True, False]
 
 

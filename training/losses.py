@@ -49,9 +49,10 @@ class Loss(Options):
     def column_kernel(self, attribute: str, out_shape: tuple[int, ...]) -> Kernel | Operation | None:
         """Return the kernel of an attribute for samples that are columns; None if there is none.
 
-        ``y`` and ``dy`` are (outputs, N) then; targets keep a row for each sample. See `Layer.column_kernel`.
+        ``y`` and ``dy`` are (outputs, N) then; targets keep a row for each sample. By default operations of nnjit
+        have one, other kernels have none. See `Layer.column_kernel`.
         """
-        return None
+        return columns_of(getattr(self, attribute))
 
     def validate_shape(self, out_shape: tuple[int, ...]) -> None:
         """Raise ShapeError for an output shape (without the batch) that the loss cannot take."""
@@ -100,9 +101,6 @@ class Quadratic(Loss):
     forward = operation("loss.quadratic", form="matrix")
     backward = operation("loss.quadratic_backward", form="matrix")
 
-    def column_kernel(self, attribute, out_shape):
-        return columns_of(getattr(self, attribute))
-
 
 @losses.register("cross_entropy")
 class CrossEntropy(Loss):
@@ -116,9 +114,6 @@ class CrossEntropy(Loss):
     forward_labels = operation("loss.cross_entropy_labels", form="matrix")
     backward_labels = operation("loss.cross_entropy_labels_backward", form="matrix")
     classification = True
-
-    def column_kernel(self, attribute, out_shape):
-        return columns_of(getattr(self, attribute)) if attribute.endswith("_labels") else None
 
     def validate_shape(self, out_shape):
         if len(out_shape) != 1 or out_shape[0] < 2:
@@ -177,9 +172,6 @@ class MSE(Loss):
     forward = operation("loss.mse", form="matrix")
     backward = operation("loss.mse_backward", form="matrix")
 
-    def column_kernel(self, attribute, out_shape):
-        return columns_of(getattr(self, attribute))
-
 
 @losses.register("mae")
 class MAE(Loss):
@@ -211,6 +203,9 @@ class Lp(Loss):
 
     forward = operation("loss.lp", form="matrix")
     backward = operation("loss.lp_backward", form="matrix")
+
+    def column_kernel(self, attribute, out_shape):
+        return None  # powers are computed one by one in either form
 
     def validate(self):
         if not 0 < self.p < math.inf:

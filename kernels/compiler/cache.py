@@ -6,16 +6,12 @@ and the modules that generate code from sources); Numba adds the CPU. Each file 
 start at once write the same bytes.
 """
 
-import atexit
 import errno
 import functools
 import hashlib
 import os
 import pickle
 import secrets
-import shutil
-import tempfile
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,62 +20,14 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.registry import cpu_target
 
+from .directory import directory, warn
+
 # Part of the key of an object without a textual form; unique to this process.
 UNCACHED = f"uncached_{secrets.token_hex(8)}_"
 
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)  # the cache of an image, filled by `nnjit compile`
 
-_warned = False
 compiled = 0  # functions that this process had to compile
-
-
-def directory() -> Path:
-    """Return the directory of compiled code: ``NNJIT_CACHE_DIR``, else the platform's user cache.
-
-    If it needs a home directory and the user has none, use a temporary directory of this process, with one warning.
-    """
-    chosen = os.environ.get("NNJIT_CACHE_DIR")
-    try:
-        if chosen:
-            return Path(chosen).expanduser()
-        from platformdirs import user_cache_path
-
-        path = user_cache_path("nnjit", appauthor=False)
-        if path.is_absolute():  # some versions do not expand the ~ of a user without home
-            return path
-    except RuntimeError:
-        pass
-    return _temporary(f"NNJIT_CACHE_DIR={chosen}" if chosen else "NNJIT_CACHE_DIR is not set")
-
-
-@functools.cache
-def _temporary(why) -> Path:
-    """Create a directory that this process removes at its end."""
-    path = tempfile.mkdtemp(prefix="nnjit-")
-    atexit.register(_remove, path, os.getpid())
-    _warn(f"{why}, and there is no home directory; compiled code is kept in {path} until this process ends")
-    return Path(path)
-
-
-def _remove(path, process):
-    if os.getpid() == process:  # not in a fork
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def clear() -> int:
-    """Delete every compiled file; return the number of bytes freed."""
-    folder = directory() / "compiled"
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) if folder.exists() else 0
-    shutil.rmtree(folder, ignore_errors=True)
-    return size
-
-
-def writable() -> bool:
-    """Return whether compiled code can be stored: not in a read-only directory."""
-    place = directory() / "compiled"
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 
 
 def digest(*parts) -> str:
@@ -94,10 +42,8 @@ def digest(*parts) -> str:
 
 @functools.cache
 def _machinery() -> str:
-    files = [
-        Path(__file__).with_name(f"{name}.py")
-        for name in ("constant", "elementwise", "kernel", "loops", "masks", "part", "reached", "source", "subnormal")
-    ]
+    names = "constant", "elementwise", "kernel", "late", "loops", "masks", "part", "reached", "source", "subnormal"
+    files = [Path(__file__).with_name(f"{name}.py") for name in names]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -146,6 +92,14 @@ class _Files(IndexDataCacheFile):
             file.write(hashlib.sha256(data).digest() + data)
 
 
+def address_of(code, name):
+    """Load an object file whose callees are registered; return the address of one of its functions."""
+    engine = cpu_target.target_context.codegen()._engine
+    engine._ee.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine.get_function_address(name)
+
+
 class DiskCache(FunctionCache):
     """Numba's cache in our directory.
 
@@ -182,16 +136,13 @@ class DiskCache(FunctionCache):
         if found is None:
             return None
         (_, _, (code, _)), about, *_ = found
-        engine = codegen._engine
-        engine._ee.add_object_file(llvm.ObjectFileRef.from_data(code))
-        engine.finalize_object()
-        return engine.get_function_address(about.llvm_func_name)
+        return address_of(code, about.llvm_func_name)
 
     def _loaded(self, load, *arguments):
         try:
             return load(*arguments)
         except Exception as error:  # treat a damaged file like a missing one
-            _warn(f"cannot read compiled code from {self.cache_path} ({error}); compiling again")
+            warn(f"cannot read compiled code from {self.cache_path} ({error}); compiling again")
             with suppress(OSError):
                 self.flush()  # otherwise saving would fail on it again
             return None
@@ -204,11 +155,11 @@ class DiskCache(FunctionCache):
         except OSError as error:
             if error.errno in READ_ONLY and os.path.isdir(self.cache_path):
                 return
-            _warn(f"cannot write compiled code to {self.cache_path} ({error}); compiling in memory")
+            warn(f"cannot write compiled code to {self.cache_path} ({error}); compiling in memory")
 
 
-def _warn(text):
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(f"nnjit: {text}", RuntimeWarning, stacklevel=3)
+class StoreOnly(DiskCache):
+    """A cache from which nothing is loaded: code whose callees may not be there yet."""
+
+    def load_overload(self, sig, target_context):
+        return None

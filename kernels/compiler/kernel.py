@@ -12,6 +12,7 @@ import operator
 import os
 import re
 from functools import cache as memoize
+from types import SimpleNamespace
 
 import llvmlite.binding as llvm
 import numba
@@ -25,8 +26,9 @@ from numba.extending import intrinsic, overload
 
 from ...errors import NnjitError, SpecError
 from . import coefficients, functions, reached, source, special
-from .cache import UNCACHED, DiskCache, digest
-from .part import PartCompiler, ShortCompiler, is_own
+from .cache import UNCACHED, DiskCache, StoreOnly, address_of, digest
+from .late import callee, fill, word
+from .part import ObjectCompiler, PartCompiler, ShortCompiler, is_own
 from .subnormal import flush
 
 # Permitted changes to floating-point arithmetic (table in docs/architecture.md): LLVM may fuse a product and a sum, and
@@ -40,6 +42,7 @@ NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 HELPER = {**OPTIONS, **NO_WRAPPERS, "pipeline_class": PartCompiler}  # called only by kernels
 INLINED = {**HELPER, "forceinline": True}
 
+_compiling: list = []  # the functions that `compiled` compiles now
 elsewhere = False  # whether another process compiles `linked` functions, and this one runs none (see prepare)
 _nothing = ctypes.c_int64()  # the place of their symbols
 
@@ -127,7 +130,12 @@ def inlined(function):
     return njit(**INLINED)(function)
 
 
-def linked(function):
+def seldom(function):
+    """Mark a `linked` function that is compiled only where a program may reach it (`Kernel.unreached`)."""
+    return linked(function, late=True)
+
+
+def linked(function, late=False):
     """Mark a helper that kernels call by symbol: compiled once per element type, for any number of kernels.
 
     Annotations say what its arguments are: flat arrays (``array``), passed as addresses, views of matrices (``View``),
@@ -139,23 +147,43 @@ def linked(function):
     arrays = [name for name in names if notes.get(name) is array or hasattr(notes.get(name), "argument_type")]
     text = source.Source(function)
 
+    told = memoize(text.told)
+
     @memoize
     def named(real):
-        """Return the name, the signature, and the `linked` functions that this one reaches."""
-        key, inner = text.told()
+        """Return the name, the signature, and the `linked` functions that this one calls."""
+        key, inner = told()
         signature = tuple(_annotated(notes.get(name), FLOATS[real]) for name in names)
         return f"{text.label}_{digest(key, real.__name__, sorted(FAST))}", signature, inner
 
     @COMPILING
     @memoize
     def register(real):
-        """Compile for an element type, or load from disk; return the symbol and the signature."""
-        name, signature, inner = named(real)
+        """Compile for an element type, or load from disk; return the symbol and the signature.
+
+        A `seldom` function gets a word only, whose symbol is returned.
+        """
+        name, signature, _ = named(real)
+        if late:
+            return word(full_name(name, is_own(function), **NO_WRAPPERS)), signature
         if elsewhere:
             return vacant(name, is_own(function), **NO_WRAPPERS), signature
+        return code(real), signature
+
+    def code(real):
+        """Compile, or load from disk; return the symbol."""
+        name, signature, inner = named(real)
         for each in inner:
             each.register(real)
-        return loaded(name, signature, is_own(function), **NO_WRAPPERS) or compile(real), signature
+        return loaded(name, signature, is_own(function), **NO_WRAPPERS) or compile(real)
+
+    @COMPILING
+    @memoize
+    def provide(real):
+        """Do as `register`, and put the address of a `seldom` function into its word."""
+        symbol, _ = register(real)
+        if late and not elsewhere:
+            fill(symbol, code(real))
 
     @COMPILING
     def compile(real):
@@ -173,6 +201,9 @@ def linked(function):
             return None
         real = next(real for real, kind in FLOATS.items() if kind is kinds[arrays[0]].dtype)
         name, signature = register(real)
+        if not _compiling:  # a function of the user's calls it, and nothing is known of its arguments
+            for each in source.all_called([function]):
+                each.provide(real)
 
         def generate(context, builder, sig, values):
             values = [
@@ -184,10 +215,10 @@ def linked(function):
         wanted = (k if isinstance(k, types.Array) else w for k, w in zip(given, signature, strict=True))
         return types.none(*wanted), generate
 
-    word = intrinsic_of(names, typed)
-    word.py_func, word.__doc__ = function, function.__doc__
-    function.register, function.compile = register, compile
-    return word
+    made = intrinsic_of(names, typed)
+    made.py_func, made.__doc__ = function, function.__doc__
+    function.told, function.register, function.provide, function.compile = told, register, provide, compile
+    return made
 
 
 def _annotated(note, element):
@@ -232,8 +263,13 @@ def compiled(function, signature, **options):
     function.__module__ = __name__  # Numba imports it when loading the code; a plug-in's module may be renamed by then
     dispatcher = njit(**options)(function)
     if UNCACHED not in function.__name__:
-        dispatcher._cache = DiskCache(function)
-    dispatcher.compile(signature)
+        stored = StoreOnly if options.get("pipeline_class") is ObjectCompiler else DiskCache
+        dispatcher._cache = stored(function)
+    _compiling.append(function)
+    try:
+        dispatcher.compile(signature)
+    finally:
+        _compiling.pop()
     dispatcher.disable_compile()
     return dispatcher
 
@@ -266,11 +302,23 @@ def loaded(name, signature, own, **options):
     return "nnjit." + name
 
 
+def load(dispatcher, signature):
+    """Load what `ObjectCompiler` has made, and register its symbol."""
+    result = dispatcher.overloads[tuple(signature)]
+    address = address_of(result.library._get_compiled_object(), result.fndesc.llvm_func_name)
+    llvm.add_symbol("nnjit." + dispatcher.py_func.__name__, address)
+
+
 def vacant(name, own, **options):
     """Register the symbol of a function, by the arguments of `loaded`, with no code: its callers must not run."""
-    name = "nnjit." + _completed(name, own, options)[0]
+    name = full_name(name, own, **options)
     llvm.add_symbol(name, ctypes.addressof(_nothing))
     return name
+
+
+def full_name(name, own, **options):
+    """Return the symbol of a function, by the arguments of `loaded`."""
+    return "nnjit." + _completed(name, own, options)[0]
 
 
 def on_disk(name, own, **options):
@@ -357,7 +405,7 @@ def call_symbol(context, builder, name, signature, values, result=types.none):
     Kernels cannot raise (`reached.raising` refuses it), so the returned status is ignored.
     """
     function_type = context.call_conv.get_function_type(result, signature)
-    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    function = callee(builder, function_type, name)
     place, error = (cgutils.alloca_once(builder, kind.pointee) for kind in function_type.args[:2])
     flat = []
     for kind, value in zip(signature, values, strict=True):
@@ -394,9 +442,14 @@ class Kernel:
         self._source = None
         self._made = {}
         self._symbols = {}  # of those that were loaded for calls by symbol only
+        self.named = {}  # (signature, real) -> symbol, also of those without code, once `stored` has looked for it
+        self._called = None  # the `linked` functions that it calls
+        self._unreached = None
+        self._provided = set()
 
     def __getstate__(self):
-        return self.__dict__ | {"_made": {}, "_symbols": {}}  # machine code belongs to this process
+        own = {"_made": {}, "_symbols": {}, "named": {}, "_called": None, "_provided": set()}
+        return self.__dict__ | own  # machine code belongs to this process
 
     def __repr__(self):
         return f"<kernel {self.function.__module__}.{self.function.__qualname__}({', '.join(self.arguments)})>"
@@ -427,8 +480,33 @@ class Kernel:
         """Return the name of the function to compile, by the hash of its source."""
         return f"{source.label(self.function)}_{digest(key, real.__name__, sorted(FAST), FUNCTIONS_KEY)}"
 
-    def compile(self, signature, real):
+    def unreached(self, function):
+        """Declare which `seldom` functions this kernel does not reach, by the shapes of its arguments; a decorator.
+
+        The function gets the arguments by name, arrays of the most samples that a call may have, and returns a list.
+        """
+        self._unreached = function
+        return function
+
+    def not_reached(self, arguments):
+        """Return the `seldom` functions that it does not reach with arguments like these or fewer samples."""
+        if self._unreached is None:
+            return frozenset()
+        named = SimpleNamespace(**dict(zip(self.arguments, arguments, strict=True)))
+        return frozenset(each.py_func for each in self._unreached(named))
+
+    def provide(self, real, unreached=frozenset()):
+        """Provide the `seldom` functions that this kernel calls and those call, but for the unreached."""
+        if (real, unreached) not in self._provided and not elsewhere:
+            called = source.Source(self.function).told()[1] if self._called is None else self._called
+            for function in source.all_called(called, unreached):
+                function.provide(real)
+            self._provided.add((real, unreached))
+
+    def compile(self, signature, real, unreached=frozenset()):
         """Compile for a tuple of Numba types (without part and parts).
+
+        `unreached` are the `seldom` functions that need not be there (`not_reached`).
 
         Raises
         ------
@@ -442,23 +520,25 @@ class Kernel:
             The same code, callable from Python with part and parts as last arguments.
         """
         signature = tuple(signature)
-        if (signature, real) in self._made:
-            return self._made[signature, real]
-        with COMPILING:
-            if (signature, real) not in self._made:  # another thread may have made it meanwhile
-                self._made[signature, real] = self._make(signature, real)
+        if (signature, real) not in self._made:
+            with COMPILING:
+                if (signature, real) not in self._made:  # another thread may have made it meanwhile
+                    self._made[signature, real] = self._make(signature, real)
+        self.provide(real, unreached)
         return self._made[signature, real]
 
-    def symbol(self, signature, real):
+    def symbol(self, signature, real, unreached=frozenset()):
         """Compile for a tuple of Numba types, or load from disk what calls by symbol need; return the symbol."""
         key = tuple(signature), real
-        if key not in self._made and key not in self._symbols:
-            return self.stored(*key) or self.compile(*key)[0]
-        return self._made[key][0] if key in self._made else self._symbols[key]
+        if key in self._made or not self.stored(*key):
+            return self.compile(*key, unreached)[0]
+        self.provide(real, unreached)
+        return self._symbols[key]
 
     @COMPILING
     def stored(self, signature, real):
         """Load what calls by symbol need, if it is on disk; return the symbol or None."""
+        signature = tuple(signature)
         if (signature, real) not in self._symbols and (found := self._stored(signature, real)):
             self._symbols[signature, real] = found
         return self._symbols.get((signature, real))
@@ -466,11 +546,13 @@ class Kernel:
     def _stored(self, signature, real):
         key, inner = source.Source(self.function).told()  # unchecked: what is on disk has been checked
         name = f"{self.name(key, real)}_{digest(signature)}"
+        self.named[signature, real] = full_name(name, is_own(self.function), **self._options)
         signature, own = (*signature, types.intp, types.intp), is_own(self.function)
         if not on_disk(name, own, **self._options):
             return None
         for function in inner:
             function.register(real)
+        self._called = inner
         return loaded(name, signature, own, **self._options)
 
     @property
@@ -488,9 +570,10 @@ class Kernel:
             raise NnjitError(f"{name} does not compile: {first_line(error)}") from None
         return symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
 
-    def inlined(self, signature, real):
+    def inlined(self, signature, real, unreached=frozenset()):
         """Return the kernel as a dispatcher that is inlined into the caller (for tiny networks)."""
         need_compiler()
+        self.provide(real, unreached)
         if not self.function.__module__.startswith("nnjit."):
             self.compile(signature, real)  # so that errors name the kernel, not its caller
         return _inlined(self, real)

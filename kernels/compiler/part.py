@@ -47,6 +47,15 @@ class PartCompiler(CompilerBase):
         return [pipeline(self.state, short=is_own(self.state.func_id.func))]
 
 
+class ObjectCompiler(CompilerBase):
+    """Numba's compiler, with a library that makes machine code and does not load it: callees may come later."""
+
+    def define_pipelines(self):
+        self.state.library = _Object(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        self.state.library.enable_object_caching()
+        return [pipeline(self.state, short=is_own(self.state.func_id.func))]
+
+
 class _NoEngine:
     @staticmethod
     def set_env(name, environment):
@@ -68,3 +77,15 @@ class _Part(JITCodeLibrary):
         """Finalize, and return 0: there is no machine code."""
         self._ensure_finalized()
         return 0
+
+
+class _Object(_Part):
+    """The machine code of a function, not loaded."""
+
+    _optimize_final_module = JITCodeLibrary._optimize_final_module
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._compiled_object, self._compiled = self._codegen._tm.emit_object(self._final_module), True
+        self._finalized = True

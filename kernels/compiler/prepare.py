@@ -1,15 +1,15 @@
 """A helper process for an empty cache: it compiles a part of the functions that kernels share, and of the kernels.
 
-    python -m nnjit.kernels.compiler.prepare float32
+    python -m nnjit.kernels.compiler.prepare
 
 reads lines such as
 
-    nnjit.kernels.cpu.conv_by_position:correlate
-    nnjit.kernels.cpu.norm:scale:a1,f
+    float32:nnjit.kernels.cpu.conv_by_position:correlate
+    float32:nnjit.kernels.cpu.norm:scale:a1,f
 
-compiles what each one names into the disk cache, and answers with an empty line. A signature follows each kernel: a5 is
-an array of five dimensions, w1 a one-dimensional array of whole numbers, t3 a tuple of three, i, f, b a whole number, a
-float and a bool.
+compiles what each one names for the element type into the disk cache, and answers with an empty line. A signature
+follows each kernel: a5 is an array of five dimensions, w1 a one-dimensional array of whole numbers, t3 a tuple of
+three, i, f, b a whole number, a float and a bool.
 
 Numba compiles in one thread. Both processes take work from one list (`Work`). The helper runs nothing, so it can
 compile a kernel before the functions that it calls (`kernel.elsewhere`). It ends with its standard input, and so with
@@ -19,7 +19,6 @@ the process that started it, however that ends.
 import gc
 import os
 import queue
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -28,8 +27,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
+from numba.core.registry import cpu_target
 
-from . import cache, kernel
+from . import kernel, second
 from .kernel import FLOATS
 
 
@@ -42,17 +42,20 @@ class Item(NamedTuple):
     signature : tuple or None
     needs : tuple
         The `linked` functions that must be there before its code is loaded.
+    unreached : frozenset
+        The functions that a kernel does not reach.
     """
 
     function: Any
     signature: tuple | None
     needs: tuple
+    unreached: frozenset = frozenset()
 
     def compile(self, real):
         if self.signature is None:
-            self.function.register(real)
+            self.function.provide(real)
         else:
-            self.function.symbol(self.signature, real)
+            self.function.symbol(self.signature, real, self.unreached)
 
     def name(self, real):
         """Return the line that names it to another process; None if it cannot be named."""
@@ -104,25 +107,19 @@ class Work:
 
 @contextmanager
 def helped(work):
-    """Start a process that takes its part of the work, if there is much; it is killed when the block ends."""
-    process = None
-    if len(work.left) > 2 and cache.writable() and sys.executable and (os.cpu_count() or 1) > 1:
-        command = [sys.executable, "-m", __name__, np.dtype(work.real).name]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        environment = os.environ | {"NNJIT_CACHE_DIR": str(cache.directory())}  # code reaches this process by the disk
-        try:
-            process = subprocess.Popen(command, **pipes, env=environment)
-        except OSError:  # then this process compiles everything
-            process = None
-    if process is not None:
-        threading.Thread(target=_feed, args=(process, work), daemon=True).start()
+    """Let a second process take its part of the work, if there is much; it is killed when the block ends.
+
+    It is the one that `second.early` has started, or a new one.
+    """
+    processes = second.given()
+    if len(work.left) > 2:
+        processes = processes or (second.started() if second.possible() else [])
+        for process in processes:
+            threading.Thread(target=_feed, args=(process, work), daemon=True).start()
     try:
         yield
     finally:
-        if process is not None:
-            process.kill()
-            process.wait()
-            process.stdin.close()
+        second.end(processes)
 
 
 def _feed(process, work):
@@ -137,7 +134,7 @@ def _feed(process, work):
             if given is None:
                 return
             item, name = given
-            process.stdin.write(f"{name}\n".encode())
+            process.stdin.write(f"{np.dtype(work.real).name}:{name}\n".encode())
             process.stdin.flush()
     except (OSError, ValueError):  # it has ended
         pass
@@ -188,15 +185,18 @@ def _read(lines):
     os._exit(1)
 
 
-def main(real):
+def main():
     gc.disable()
     kernel.elsewhere = True
-    lines, real = queue.SimpleQueue(), getattr(np, real)
+    lines: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    # Numba does this at the first compilation; there may be nothing to compile yet.
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
     while True:
         print(flush=True)
-        module, attribute, *signature = lines.get().split(":")
-        found = getattr(import_module(module), attribute)
+        real, module, attribute, *signature = lines.get().split(":")
+        real, found = getattr(np, real), getattr(import_module(module), attribute)
         if signature:
             found.compile([_kind(text, real) for text in signature[0].split(",")], real)
         else:
@@ -204,4 +204,4 @@ def main(real):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,7 +1,8 @@
 """Dependencies of a function's code: its text, and every function, class and value that the text refers to.
 
-The disk cache's key is a hash of these texts. A value without a textual form (an object of a foreign kind, a pointer)
-makes the key specific to this process: then nothing is read from or written to disk.
+The disk cache's key is a hash of these texts. A `linked` function counts as its own hash, since its callers' code has
+only its name. A value without a textual form (an object of a foreign kind, a pointer) makes the key specific to this
+process: then nothing is read from or written to disk.
 """
 
 import ast
@@ -74,7 +75,10 @@ def _told(value, names, seen, module=None):
         yield f"{kind.__name__} {value!r}"
     elif isinstance(inner, python_types.FunctionType):
         home = inner.__module__ or ""
-        if not _foreign(home):
+        if hasattr(inner, "told"):  # `linked`: the caller's code has its name, with this hash
+            seen.add(inner)
+            yield inner.told()[0]
+        elif not _foreign(home):
             for option, chosen in sorted(getattr(value, "targetoptions", {}).items()):
                 yield option
                 yield from _told(chosen, (), seen)

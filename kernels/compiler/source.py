@@ -47,7 +47,7 @@ class Source:
         return definition
 
     def told(self):
-        """Return the hash of this source and what it uses, and the `linked` functions that it reaches, as below."""
+        """Return the hash of this source and what it uses, and the `linked` functions that it calls itself."""
         seen: set = set()
         key = cache.digest(*reached.texts(self.function, seen))
         functions = (each for each in seen - {self.function} if inspect.isfunction(each))
@@ -58,14 +58,26 @@ class Source:
         """Hash this source and, through its globals, every function, constant and helper it uses."""
         return self.told()[0]
 
-    def linked(self):
-        """List the `linked` functions that this one reaches, in the order of the text."""
-        return self.told()[1]
+    def linked(self, unreached=()):
+        """List the `linked` functions that this one reaches if it does not reach some of those it calls."""
+        return all_called(self.told()[1], unreached)
 
     def register(self, real):
-        """Register the `linked` functions that this one reaches, as required before its code is loaded."""
-        for function in self.linked():
+        """Register the `linked` functions that this one calls, as required before its code is loaded."""
+        for function in self.told()[1]:
             function.register(real)
+
+
+def all_called(functions, unreached=()):
+    """List `linked` functions and those that they call, but for the `unreached` and what only these call."""
+    found: dict = {}
+    left = list(functions)
+    while left:
+        function = left.pop(0)
+        if function not in found and function not in unreached:
+            found[function] = None
+            left += function.told()[1]
+    return list(found)
 
 
 def label(function):

@@ -6,9 +6,20 @@ the order of the blocks.
 
 from numba import prange, uintp
 
-from ..compiler.kernel import kernel
+from ..compiler.kernel import inlined, kernel
 
 MOST = 128  # samples of a tile, at most: kernels have memory on the stack for them
+
+
+@inlined
+def tops(x, top):
+    """Write the largest number of each sample into top; of numbers with a NaN, any of them or NaN."""
+    N = uintp(x.shape[1])
+    for i in range(N):
+        top[i] = x[0, i]
+    for c in range(uintp(1), uintp(x.shape[0])):
+        for i in range(N):
+            top[i] = x[c, i] if x[c, i] > top[i] else top[i]
 
 
 @kernel

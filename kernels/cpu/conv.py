@@ -21,13 +21,13 @@ blocks of filters and maps, each a sum over the batch that one iteration owns, b
 from numba import prange
 
 from ..compiler.kernel import helper, kernel
-from .conv_by_position import forward_by_position
+from .conv_by_position import forward_by_position, unreached_by_correlate
 from .conv_by_position_gradient import backward_weight_block, block_of, blocks_of
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
 from .conv_input_by_position import backward_input_by_position
 from .conv_terms import Share, images, size_of, steps, window
 from .padding import Padding, fold, pad_map, pad_maps
-from .tile import pointer, stack_array
+from .tile import lanes, pointer, stack_array
 from .view import View
 
 ROWS = 512  # samples whose sums are added up before they are added to the sum of all
@@ -54,6 +54,13 @@ def forward(x, W, b, padded, y, stride, dilation, groups, pad_before, border):
             forward_by_cells(mine, x, W, b, y, steps_of)
 
 
+@forward.unreached
+def unreached_by_forward(given):
+    F = given.W.shape[0] // given.groups
+    filters = {share.py_func(run, 1, runs, F).filters for runs in (1, most_splits.py_func(F)) for run in range(runs)}
+    return unreached_by_correlate(filters, given.W.shape[3], given.stride[2], given.y.shape[4], lanes.py_func(given.x))
+
+
 @kernel
 def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
@@ -72,6 +79,14 @@ def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_
             backward_input_by_cells(begin, end, W, dy, image, steps_of)
         for n in range(N if inside else begin, end):
             fold(n, dpadded, dx, pad_before, border)
+
+
+@backward_input.unreached
+def unreached_by_backward_input(given):
+    if max(given.stride) > 1:  # a part of the maps at a time
+        return []
+    W, image = given.W, given.dx if given.border == 0 or not given.dpadded.size else given.dpadded
+    return unreached_by_correlate({W.shape[1]}, W.shape[3], 1, image.shape[4], lanes.py_func(W))
 
 
 @kernel
@@ -123,7 +138,13 @@ def splits(y, W, padded, groups):
     """Return the number of runs of filters that divide each sample: 1, unless there are very few samples."""
     N, F = y.shape[:2]
     few = N <= FEW and groups == 1 and padded.size <= N * SAMPLE and y.size * (W.size // F) >= DIVIDE
-    return max(1, min(SPLITS, F // 16)) if few else 1
+    return most_splits(F) if few else 1
+
+
+@helper
+def most_splits(F):
+    """Return the number of runs that divide F filters of each of few samples."""
+    return max(1, min(SPLITS, F // 16))
 
 
 @helper

@@ -20,10 +20,10 @@ No race: the caller's iteration owns the maps and samples of Y; what is packed l
 
 from typing import NamedTuple
 
-from ..compiler.kernel import array, helper, inlined, linked, places
+from ..compiler.kernel import array, helper, inlined, linked, places, seldom
 from .conv_packing import ROOM, Panel, pack_taps, packing_pays, panel_shape
 from .conv_terms import ALL_LIVE, LiveRows, Size, Steps, images, live_taps, pack_weights, size_of, volume
-from .matrix import product
+from .matrix import product, unreached_by_product
 from .sizes import by_size
 from .tile import MASKS, REGISTERS, lanes, numbers, stack_array
 from .view import Images, Vectors, View
@@ -105,7 +105,7 @@ def rows_of_tiles(R, C):
     """R filters at `rows` rows of `columns` positions: a rectangle, or the vectors of one long row and what is left."""
     rectangle = rectangle_of_tiles(R, C)
 
-    @linked
+    @seldom
     def rows_of_positions(terms: Terms, X: Vectors, b: View, Y: Vectors, start, rows, columns):
         L, b = lanes(Y), View(b, 1, 1)
         long = rows == 1 and columns > L  # its vectors, `step` apart, are rows of a rectangle: tiles have C of them
@@ -167,7 +167,7 @@ def correlate_single_taps(N, P, W, b, Y, start, shape):
         product(View(W, W.sample_stride, W.map_stride), image, result, F, positions, shape.sums.maps, first)
 
 
-@linked
+@seldom
 def correlate_in_place(N, P: Images, W: Images, b: View, Y: Images, start, shape: Correlation, live: LiveRows):
     """`correlate`, reading rows where they are."""
     sums, out, stride, dilation = shape.sums, shape.out, shape.stride, shape.dilation
@@ -205,7 +205,7 @@ def correlate_plane(R, terms, X, b, Y, start, shape, live):
         h += count
 
 
-@linked
+@seldom
 def correlate_packed(N, P: Images, W: Images, b: View, Y: Images, start, shape: Correlation):
     """`correlate`, packing the rows of some positions at a time for R filters."""
     out, stride = shape.out, shape.stride
@@ -248,6 +248,23 @@ def correlate_panel(R, P, W, b, Y, start, shape, panel):
                 pack_weights(R, part, W.at(0, a, kd, kh, 0), taps, View(V, R, 1), offsets, 0)
                 terms, first = Terms(V, offsets, 0, part.maps * volume(part)), ADD if kd + kh + a else start
                 rows_of_filters(R, terms, Vectors(T, 1, 0), b, Z, first, 1, panel.rows * columns)
+
+
+def unreached_by_correlate(filters, tap_rows, stride, columns, L):
+    """List what `correlate` does not reach for some numbers of filters, with L numbers in a vector."""
+    heights = set()
+    for left in filters:
+        while left > 0:
+            R = filters_at_once.py_func(left)
+            heights.add(R)
+            left -= R
+    found = unreached_by_product(max(filters)) + [rows for R, rows in _rows.items() if R not in heights]
+    pays = [packing_pays.py_func(F, tap_rows, stride, columns, L) for F in filters]
+    if all(pays):
+        found.append(correlate_in_place)
+    if not any(pays):
+        found.append(correlate_packed)
+    return found
 
 
 @helper

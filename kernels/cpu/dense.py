@@ -2,8 +2,8 @@
 
 Parallel plan: the result is divided into blocks of rows and columns, each written by one iteration; a block is a matrix
 product of matrix.py, whose sums run in the same order whatever the blocks. Rows shorter than a vector are left to plain
-loops, which LLVM unrolls where the sizes are constant (tiny networks). Indices of the biases are unsigned (uintp):
-Numba would test signed ones for "counted from the end".
+loops, which LLVM unrolls where the sizes are constant (tiny networks); a larger gradient with such rows is computed as
+its transpose. Indices of the biases are unsigned (uintp): Numba would test signed ones for "counted from the end".
 """
 
 from typing import NamedTuple
@@ -11,13 +11,20 @@ from typing import NamedTuple
 from numba import prange, uintp
 
 from ..compiler.kernel import add, inlined, kernel
-from .matrix import product, shares
-from .matrix_transposed import LEAST_COLUMNS, TRANSPOSE_FROM, add_product_transposed
+from .matrix import product, shares, unreached_by_product
+from .matrix_transposed import (
+    LEAST_COLUMNS,
+    TRANSPOSE_FROM,
+    add_product_transposed,
+    unreached_by_product_transposed,
+)
 from .tile import lanes, stack_array
 from .view import View
 from .words import ZERO
 
 COLUMNS = 64  # biases of an iteration: their partial sums stay in the first-level cache
+TURNED = 2048  # numbers of a gradient that are turned at once: they stay in the first-level cache
+TURN_FROM = 1024  # numbers of dy that pay for turning a gradient
 ROWS = 512  # terms of a partial sum: the rounding error of a sum grows with its terms
 
 
@@ -52,6 +59,19 @@ def short_product(A, B, C, block, K, zero):
             C[i, j] = total
 
 
+@inlined
+def product_of_short_rows(A, B, C, block, K):
+    """C = A B for a block of C with rows shorter than a vector, as C^T = B^T A^T: rows of C^T fill vectors."""
+    T, slice = stack_array(C, TURNED), TURNED // lanes(C)
+    for i in range(0, block.rows, slice):
+        rows = min(slice, block.rows - i)
+        turned = View(T, rows, 1)
+        product(View(B, 1, B.row_stride), View(A.row(i), A.column_stride, 1), turned, block.columns, rows, K, ZERO)
+        for j in range(rows):
+            for k in range(block.columns):
+                C[i + j, k] = turned[k, j]
+
+
 @kernel
 def forward(x, W, b, y):
     """y (N, n) = x (N, m) W^T + b, with W (n, m) and b (n,) or (0,)."""
@@ -75,6 +95,11 @@ def forward(x, W, b, y):
         add_product_transposed(X, weights, Y.at(block.top, block.left), block.rows, block.columns, m)
 
 
+@forward.unreached
+def unreached_by_forward(given):
+    return unreached_by_product_transposed(given.x.shape[0], lanes.py_func(given.x))
+
+
 @kernel
 def backward_input(W, dy, dx):
     """dx (N, m) = dy (N, n) W: the factor (W[l+1])^T delta[l+1] of (3)."""
@@ -91,6 +116,11 @@ def backward_input(W, dy, dx):
             product(dY, weights, dX, block.rows, block.columns, n, ZERO)
 
 
+@backward_input.unreached
+def unreached_by_backward_input(given):
+    return unreached_by_product(given.dy.shape[0])
+
+
 @kernel
 def backward_weight(x, dy, dW):
     """dW_jk = sum over the batch of delta_j a_k (5)."""
@@ -101,10 +131,17 @@ def backward_weight(x, dy, dW):
         block = block_of(number, tall, wide, across, n, m)
         dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
         weights = View(dW, m, 1).at(block.top, block.left)
-        if m < lanes(x):
+        if m < lanes(x) and (block.rows < lanes(x) or N * block.rows < TURN_FROM):
             short_product(dY, X, weights, block, N, 0.0)
+        elif m < lanes(x):
+            product_of_short_rows(dY, X, weights, block, N)
         else:
             product(dY, X, weights, block.rows, block.columns, N, ZERO)
+
+
+@backward_weight.unreached
+def unreached_by_backward_weight(given):
+    return unreached_by_product(given.dy.shape[1])
 
 
 @kernel

@@ -18,7 +18,7 @@ No race: an iteration of the caller's loop writes its own block of C; what is pa
 the order of sums depend on M, N and K only, never on threads.
 """
 
-from ..compiler.kernel import helper, inlined, linked
+from ..compiler.kernel import helper, inlined, linked, seldom
 from .rearrange import copy
 from .tile import BYTES, MR, NR, lanes, stack_array
 from .view import View
@@ -82,6 +82,11 @@ def product(A: View, B: View, C: View, M, N, K, start):
         direct_product(A, B, C, M, N, K, start)
 
 
+def unreached_by_product(M):
+    """List what `product` of at most M rows does not reach."""
+    return [packed_product] if M < PACK_FROM else []
+
+
 @linked
 def direct_product(A: View, B: View, C: View, M, N, K, start):
     """`product` of few rows, without packing: NR vectors of B stay near while all rows of A meet them."""
@@ -96,7 +101,7 @@ def direct_product(A: View, B: View, C: View, M, N, K, start):
             narrow_tiles(left, B.at(k, j), C.column(j), M, terms, first, N - j, N - j)
 
 
-@linked
+@seldom
 def packed_product(A: View, B: View, C: View, M, N, K, start):
     """`product` of many rows, which meet packed panels of B."""
     S, T, width = stack_array(C, PACKED), stack_array(C, PANEL), NR * lanes(C)

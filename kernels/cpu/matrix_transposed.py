@@ -11,7 +11,7 @@ Neighbours in a row of C belong to different rows of B, so vectors of B must be 
 No race: see matrix.py.
 """
 
-from ..compiler.kernel import helper, inlined, linked
+from ..compiler.kernel import helper, inlined, linked, seldom
 from .matrix import KC, MC, PACKED, PAD, PANEL, micro_kernel, wide_tiles
 from .rearrange import transpose
 from .sizes import by_size
@@ -40,7 +40,12 @@ def add_product_transposed(A: View, B: View, C: View, M, N, K):
     add_dot_products(A.row(done), B, C.row(done), M - done, N, K)
 
 
-@linked
+def unreached_by_product_transposed(M, L):
+    """List what `add_product_transposed` of at most M rows does not reach, with L numbers in a vector."""
+    return [function for function, rows in ((add_packed_product, PACK_FROM), (add_by_transposing, 2 * L)) if rows > M]
+
+
+@seldom
 def add_packed_product(A: View, B: View, C: View, M, N, K):
     """`add_product_transposed` of many rows, which meet packed panels of B^T."""
     A, B, C = View(A, A.row_stride, 1), View(B, B.row_stride, 1), View(C, C.row_stride, 1)  # tells LLVM: contiguous
@@ -82,7 +87,7 @@ def pack_transposed(B, panel, N, K):
 columns_of_two_vectors = by_size(lambda rows: micro_kernel(rows, 2), (6, 4, 1))
 
 
-@linked
+@seldom
 def add_by_transposing(A: View, B: View, C: View, N, K):
     """C += A B^T for two vectors of rows of A, as C^T += B A^T: lanes are rows of A, so no sum is across a vector."""
     A, B, C, L = View(A, A.row_stride, 1), View(B, B.row_stride, 1), View(C, C.row_stride, 1), lanes(C)

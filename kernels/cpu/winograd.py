@@ -34,7 +34,7 @@ very few samples: its own filters), or its own block of dW, which is a sum over 
 from numba import prange
 
 from ..compiler.kernel import helper, kernel
-from .conv import SAMPLE, SAMPLES, blocks, held, share, splits
+from .conv import SAMPLE, SAMPLES, blocks, held, share, splits, unreached_by_backward_input, unreached_by_forward
 from .conv_by_position import Correlation, correlate, forward_by_position
 from .conv_by_position_gradient import backward_weight_block
 from .conv_cells import backward_input_by_cells, bounded, forward_by_cells, mend_weights
@@ -77,6 +77,9 @@ def forward(x, W, b, padded, y, stride, dilation, groups, pad_before, border):
             forward_by_cells(part, x, W, b, y, layer)
 
 
+forward.unreached(unreached_by_forward)
+
+
 @kernel
 def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_before, border):
     """dx from dy: the adjoint of forward, that is of the taps, then of the padding."""
@@ -116,6 +119,9 @@ def backward_input(W, dy, haloed_dy, dpadded, dx, stride, dilation, groups, pad_
         if not inside:
             for n in range(first, end):
                 fold(n, dpadded, dx, pad_before, border)
+
+
+backward_input.unreached(unreached_by_backward_input)
 
 
 @kernel

@@ -15,7 +15,7 @@ def update(plan):
     join = "np.maximum({0}, s.log[SUMS + c])" if p == inf else "{0} + s.log[SUMS + c]"
     losses = plan.slot(Ref("loss", None))
     bounds, parts = "lo, hi = chunk_bounds(c)", plan.layout.gradients is not None
-    samples = "NARROW_SAMPLES" if plan.layout.added else "SAMPLES"
+    samples = "NARROW_SAMPLES" if plan.shares.narrow and plan.shares.narrow.first else "SAMPLES"
     sums: list = [f"used = (N + {samples} - 1) // {samples}", plan.mean_gradient[0]] if parts else []
     if parts and plan.layout.added:
         sums = ["if lo >= ADDED:", ["first = lo - ADDED", *sums]]

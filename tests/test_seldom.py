@@ -1,0 +1,92 @@
+"""Functions that are compiled only where a program may reach them: the plan leaves out none that a kernel reaches."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# A program trains and predicts twice: first with all `seldom` functions, then the words of those that its plan leaves
+# out hold the address of `abort`. Prints how many of them were left out.
+PLANNED = """
+import sys
+import numpy as np
+from nnjit import compose
+from nnjit.kernels.compiler import late
+from nnjit.kernels.compiler.source import Source, all_called
+from nnjit.program import assemble
+from nnjit.program.program import Program
+
+layers, shape, batch, fewer, dtype = eval(sys.argv[1])
+rng = np.random.default_rng(0)
+net = compose(layers, shape, dtype=dtype, seed=3)
+program = Program(net, "quadratic", "sgd(lr=0.1)", batch)
+x, y = rng.normal(size=(batch, *shape)).astype(dtype), rng.normal(size=(batch, *net.output_shape)).astype(dtype)
+
+def run():
+    state = program.new_state()
+    for n in (batch, fewer):
+        program.step(state, x[:n], y[:n])
+        program.predict(state, x[:n], z := np.zeros_like(y[:n]))
+    return state.theta, z
+
+first, words, real = run(), {}, program.dtype.type
+for binding, left_out in assemble.not_reached(program).items():
+    kernel = assemble._kernel(binding, "cpu")
+    called = Source(kernel.function).told()[1]
+    for function in all_called(called):
+        function.provide(real)
+        words.setdefault(function.register(real)[0], False)
+    for function in all_called(called, left_out):
+        words[function.register(real)[0]] = True
+out = [word for word, reached in words.items() if word.endswith(late.WORD) and not reached]
+second = run()
+for word in out:
+    late.fill(word, "abort")
+third = run()
+assert all(np.array_equal(a, b) and np.array_equal(b, c) for a, b, c in zip(first, second, third))
+print(len(out))
+"""
+CASES = {  # layers, shape, batch, a smaller batch, type
+    "the default": ("conv(16, 3, padding='same') relu maxpool(2) conv(32, 3, padding='same') relu maxpool(2) flatten"
+                    " dense(10)", (1, 8, 8), 32, 3, "float32"),
+    "filters in runs": ("conv(36, 3, padding='same') conv(44, (3, 2), padding='full', border='edge') flatten dense(5)",
+                        (3, 12, 13), 20, 2, "float32"),
+    "strides and groups": ("conv(10, 3, stride=2) conv(20, 3, groups=2, padding='same', border='wrap') conv(7, 1)"
+                           " flatten dense(300)", (5, 21, 11), 70, 1, "float64"),
+    "many samples": ("dense(300) tanh dense(70)", (290,), 1300, 300, "float64"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_kernel_reaches_what_its_plan_leaves_out(case):
+    run = subprocess.run([sys.executable, "-c", PLANNED, repr(CASES[case])], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 0, "nothing is left out"
+
+
+LATER = """
+import numpy as np
+from nnjit.kernels.compiler import cache
+from nnjit.kernels.compiler.kernel import type_of
+from nnjit.kernels.cpu import dense
+from nnjit.kernels.cpu.matrix_transposed import add_by_transposing, add_packed_product
+rng = np.random.default_rng(0)
+x, W, b, y = (rng.normal(size=size).astype(np.float32) for size in ((300, 50), (40, 50), (40,), (300, 40)))
+left_out = dense.forward.not_reached([x[:4], W, b, y[:4]])
+assert left_out == {add_by_transposing.py_func, add_packed_product.py_func}
+dense.forward.symbol(tuple(map(type_of, (x, W, b, y))), np.float32, left_out)
+print(cache.compiled)
+dense.forward(x, W, b, y)
+assert np.allclose(y, x @ W.T + b, atol=1e-4)
+print(cache.compiled)
+"""
+
+
+def test_code_that_is_loaded_finds_functions_that_come_later(tmp_path):
+    """They are compiled when the first call needs them, and the kernel is not compiled again."""
+    run = [sys.executable, "-c", LATER]
+    environment = os.environ | {"NNJIT_CACHE_DIR": str(tmp_path)}
+    for compiled in (["3", "5"], ["0", "0"]):  # the second process loads the same code from disk
+        done = subprocess.run(run, env=environment, capture_output=True, text=True)
+        assert done.stdout.split() == compiled, done.stderr
