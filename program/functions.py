@@ -87,7 +87,7 @@ class Functions:
         self.code, self.plan, self.task = code, code.plan, code.task
         self.space, self.state, self.key = space, state, key
         self.of = Parameters(self.task, FLOATS[code.dtype.type])
-        self._linked = []  # name, function, signature, and the dispatcher if it had to be compiled
+        self._to_load: list = []  # name, function, signature, and the dispatcher if it had to be compiled
 
     def build(self):
         """Return the functions by name."""
@@ -217,13 +217,13 @@ class Functions:
         label, own = function.__name__, is_own(function)
         linked = full_name(label, own, **UNLOADED)
         made = None if on_disk(label, own, **UNLOADED) else compiled(function, signature, **UNLOADED)
-        self._linked.append((label, function, signature, made))
+        self._to_load.append((label, function, signature, made))
         self.space[name] = external(linked, signature, result)
         return linked
 
     def load(self):
         """Load the linked functions; kernels are there now."""
-        for label, function, signature, made in self._linked:
+        for label, function, signature, made in self._to_load:
             if made is None and loaded(label, signature, is_own(function), **UNLOADED):
                 continue
             load(made or compiled(function, signature, **UNLOADED), signature)

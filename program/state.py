@@ -110,7 +110,7 @@ def _typeof(state, context):
     if context.purpose is Purpose.constant:
         raise TypingError(
             "a State cannot be a global or closure variable of jitted code, which would keep frozen copies of its"
-            " arrays: pass it as an argument (to a @cfunc, which cannot take one, that is not possible yet)"
+            " arrays: pass it as an argument (a @cfunc takes the address of a program.c_state())"
         )
     if not state.writable():
         raise TypingError(READ_ONLY)

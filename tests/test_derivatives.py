@@ -18,7 +18,7 @@ CASES = [
     for name in registry.names()
     for options, shape in registry.get(name).check_cases or ()
     if name == registry.find(name).name
-]
+] + [("lppool(2, p=inf)", (2, 5, 4)), ("lppool(3, p=1.0, stride=1, padding=1)", (1, 4, 4))]
 
 
 def network(layers, shape, seed=0):

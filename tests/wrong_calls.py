@@ -165,7 +165,7 @@ def sentence(error):
 
     text = str(error)
     if isinstance(error, TypingError):
-        if "takes, by position" in text or "read-only" in text:
+        if "takes, by position" in text or "read-only" in text or ": expected " in text:
             return "refused when compiled"
         raise Wrong(f"TypingError: {text}")
     if isinstance(error, NnjitError) or type(error) is ValueError:
@@ -220,7 +220,9 @@ def python_call(rng, things, program, name):
 
 
 def accepted(rng, things, program, name, state, given, result):
-    """Check the result of a call that was right after all."""
+    """Check the result of a call that was right after all; an output that was left out is the result."""
+    if name == "predict" and result is not None:
+        given = [given[0], result]
     x = np.asarray(given[0], float)
     if name != "predict":
         if not isinstance(result, float) or (
@@ -289,7 +291,7 @@ def prange_call(rng, things, program, name):
         return accepted(rng, things, program, name, state, given, float(result[0]) if name == "step" else None)
     if not np.isnan(result).all():
         raise Wrong(f"a stale result from a parallel loop: {result.ravel()[:4].tolist()}")
-    if state.layout == program.layout:
+    if program.layout <= state.layout <= program.layout + 2:
         try:
             program.predict(state, x, y)
         except ValueError as error:
@@ -298,6 +300,122 @@ def prange_call(rng, things, program, name):
         raise Wrong("the next call said nothing")
     state.counters[FAULT] = 0
     return "refused in a parallel loop"
+
+
+# Derivatives: right results by the formulas of the network above
+
+
+@njit(cache=True)
+def call3(function, state, a, b, c):
+    return function(state, a, b, c)
+
+
+@njit(cache=True)
+def call4(function, state, a, b, c, d):
+    return function(state, a, b, c, d)
+
+
+@njit(cache=True)
+def call2(function, state, a, b):
+    return function(state, a, b)
+
+
+@njit(cache=True)
+def call1(function, state, a):
+    return function(state, a)
+
+
+@njit(cache=True)
+def call0(function, state):
+    return function(state)
+
+
+JITTED = (call0, call1, call2, call3, call4)
+
+
+def right_results(net, x, d):
+    """Return y, J, J^T d and J d of samples x, with d for dy or dx."""
+    p = {name: array.astype(float) for name, array in net.parameters.items()}
+    a = np.tanh(x @ p["dense.1.W"].T + p["dense.1.b"])
+    J = np.einsum("oh,nh,hi->noi", p["dense.3.W"], 1 - a * a, p["dense.1.W"])
+    y = a @ p["dense.3.W"].T + p["dense.3.b"]
+    if d is None:
+        return y, J
+    return y, np.einsum("noi,no->ni", J, d) if d.shape[1] == 3 else np.einsum("noi,ni->no", J, d)
+
+
+def derivative_call(rng, things, name, way):
+    """Call a derivative, or update or clear, from Python or jitted code, with one wrong argument or none."""
+    program, x = things.program, np.linspace(-1, 1, 6).reshape(3, 2)
+    full = {
+        "vjp": [x, np.ones((3, 3)), np.full((3, 3), SENTINEL), np.full((3, 2), SENTINEL)],
+        "jvp": [x, np.ones((3, 2)), np.full((3, 3), SENTINEL), np.full((3, 3), SENTINEL)],
+        "jacobian": [x, np.full((3, 3), SENTINEL), np.full((3, 3, 2), SENTINEL)],
+        "gradient": [x, np.ones((3, 3))], "update": [0.5], "clear": [],
+    }[name]  # fmt: skip
+    written = {"vjp": 2, "jvp": 2, "jacobian": 2}.get(name, 0)
+    left_out = written and rng.random() < 0.4
+    given = full[: len(full) - written] if left_out else full
+    if given and rng.random() < 0.2 and name != "update":
+        given = [each[1] for each in given]  # one sample
+    outputs = given[len(given) - (0 if left_out else written) :] if written and not left_out else []
+    if given and name != "update" and rng.random() < 0.6:
+        at = rng.integers(len(given))
+        given[at] = same_type(rng, given[at]) if way == "jitted" else odd_array(rng, given[at])
+        outputs = [each for each in given[len(given) - len(outputs) :] if isinstance(each, np.ndarray)]
+    if way == "jitted":
+        for each in outputs:
+            each[...] = SENTINEL
+    lights = [program.states(1)[0], program.states(1, gradient=True)[0]]
+    states = [*lights, program.new_state(), things.strangers[0], things.strangers[2]]
+    state = states[rng.integers(len(states))] if rng.random() < 0.5 else program.new_state()
+    function = getattr(program, name)
+    try:
+        result = JITTED[len(given)](function, state, *given) if way == "jitted" else function(state, *given)
+    except Exception as error:
+        kind = sentence(error)
+        if way == "jitted" and type(error) is ValueError and not all(np.isnan(each).all() for each in outputs):
+            raise Wrong("a stale result") from None
+        return kind
+    if not written:
+        return "right: " + name
+    found = result if left_out else given[len(given) - written :]
+    at, d = (
+        (np.asarray(each, float) for each in given[:2]) if name != "jacobian" else (np.asarray(given[0], float), None)
+    )
+    if at.ndim == 1:
+        at, d, found = at[None], None if d is None else d[None], [each[None] for each in found]
+    if not len(at):
+        return "right: no rows"
+    wanted = right_results(program.network, at, d)
+    for got, want in zip(found, wanted, strict=True):
+        if not np.allclose(got, want, rtol=1e-6, atol=1e-9, equal_nan=True) and np.isfinite(want).all():
+            raise Wrong(f"{name} gives {np.ravel(got)[:6].tolist()}, expected {np.ravel(want)[:6].tolist()}")
+    return "right: " + name
+
+
+def c_call(rng, things):
+    """Call a function by its C address, with a state or a number of samples that may be wrong: a status."""
+    import ctypes
+
+    program, name = things.program, str(rng.choice(["predict", "vjp", "jvp", "step", "gradient", "update"]))
+    x, y, d = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL), np.full((3, 2), SENTINEL)
+    double = ctypes.POINTER(ctypes.c_double)
+    ones, number = np.ones((3, 3)), np.zeros(1)
+    X, Y, D, U, out = (a.ctypes.data_as(double) for a in (x, y, d, ones, number))
+    wrong_state, count = rng.random() < 0.4, int(rng.choice([3, 3, 3, 0, -1, -(2**62)]))
+    state = program.c_state(things.strangers[0] if wrong_state else program.new_state())
+    given = {
+        "predict": [X, Y, count], "vjp": [X, U, Y, D, count, 0], "jvp": [X, X, Y, U, count],
+        "step": [X, U, out, count], "gradient": [X, U, out, count], "update": [0.5, out],
+    }[name]  # fmt: skip
+    status = program.c_function(name).ctypes(state, *given)
+    wanted = 1 if wrong_state else 2 if count < 1 and name != "update" else 0
+    if status != wanted:
+        raise Wrong(f"{name} in C: status {status}, expected {wanted}")
+    if status == 0 and name in ("predict", "vjp", "jvp") and not np.allclose(y, expected(program.network, x)):
+        raise Wrong(f"{name} in C gives {y.tolist()}")
+    return f"status {status}"
 
 
 def mistyped_call(rng, things):
@@ -469,6 +587,10 @@ def kinds(things):
             for way, call in (("python", python_call), ("jitted", jitted_call), ("prange", prange_call)):
                 if (way, name) != ("prange", "epoch"):
                     found[f"{way} {name} {label}"] = lambda rng, a=(program, name), call=call: call(rng, things, *a)
+    for name in ("vjp", "jvp", "jacobian", "gradient", "update", "clear"):
+        for way in ("python", "jitted"):
+            found[f"{way} {name}"] = lambda rng, a=(name, way): derivative_call(rng, things, *a)
+    found["C"] = lambda rng: c_call(rng, things)
     found["jitted mistyped"] = lambda rng: mistyped_call(rng, things)
     for name in ("predict", "forward", "backward", "evaluate"):
         found[f"net.{name}"] = lambda rng, name=name: network_call(rng, things, name)

@@ -64,14 +64,11 @@ def lp_pool(x, y, dx, dy, size, stride, pad_before, p):
                 d = od * stride[0] - pad_before[0] + k // (size[1] * size[2])
                 h = oh * stride[1] - pad_before[1] + k // size[2] % size[1]
                 w = ow * stride[2] - pad_before[2] + k % size[2]
-                if norm != 0.0 and 0 <= d < D and 0 <= h < H and 0 <= w < W:
-                    value = x[n, c, d, h, w]
-                    slope = 0.0
-                    if p == inf:
-                        wins = not found and (abs(value) == norm or value != value)
-                        found = found or wins
-                        slope = np.sign(value) if wins else 0.0
-                    elif value != 0.0 or p == 1.0:
-                        slope = np.sign(value) * (abs(value) / norm) ** (p - 1.0)
-                    total += slope * dx[n, c, d, h, w] if slope != 0.0 else 0.0
-            dy[n, c, od, oh, ow] = total
+                if not (0 <= d < D and 0 <= h < H and 0 <= w < W):
+                    continue
+                value = x[n, c, d, h, w]
+                wins = not found and (abs(value) == norm or value != value)
+                found = found or wins
+                slope = np.sign(value) * (abs(value) / norm) ** (p - 1.0) if p != inf else np.sign(value) * wins
+                total += slope * dx[n, c, d, h, w] if slope != 0.0 else 0.0
+            dy[n, c, od, oh, ow] = total if norm != 0.0 else 0.0
