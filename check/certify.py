@@ -11,7 +11,7 @@ from ..kernels.compiler.kernel import first_line, need_compiler
 from ..registry import compose
 from ..registry import layers as catalogue
 from .cases import BATCHES, cases
-from .derivatives import STEPS, Cost, differences, hint, remainders
+from .derivatives import STEPS, TOLERANCE, Cost, differences, hint, products, remainders, slopes
 from .kernels import Broken, examine
 from .report import Report, Row
 from .runner import Run, same_bits
@@ -99,6 +99,7 @@ def _certify_case(row, spec, shape, N, last):
         case.kernels()
         case.shapes()
         case.derivatives()
+        case.forward_mode()
         if last:  # compiling costs more than all the rest
             case.program()
     except Broken as broken:
@@ -178,6 +179,23 @@ class _Case:
                 )
             self.answer("gradient", name, sentence)
         self._taylor(cost, gradient)
+
+    def forward_mode(self):
+        """Check jvp and vjp of prediction against each other and against central differences in one direction."""
+        try:
+            jvp, vjp = products(self.network, len(self.x))
+        except NnjitError as error:
+            self.row.notes += [str(error)] * (str(error) not in self.row.notes)
+            return
+        dx = self.rng.standard_normal(self.x.shape)
+        dy, differences = jvp(self.x, dx), slopes(self.network, self.x, dx)
+        back, scale = vjp(self.x, self.target), max(1.0, np.abs(dy).max(initial=0))
+        sentence = None
+        if min(np.abs(dy - each).max(initial=0) for each in differences) > TOLERANCE * scale:
+            sentence = "the derivative in a direction is not that of central differences"
+        elif not np.isclose((self.target * dy).sum(), (back * dx).sum(), rtol=1e-9, atol=1e-9 * dy.size * scale):
+            sentence = f"<dy, J dx> is {(self.target * dy).sum():.9g}, <J^T dy, dx> is {(back * dx).sum():.9g}"
+        self.answer("jvp", "", sentence)
 
     def _taylor(self, cost, gradient):
         remainder, slope = remainders(cost, gradient, self.rng)

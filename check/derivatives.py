@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..program.program import Program
+
 STEP = 1e-5  # step of central differences: near the cube root of float64's rounding, where they are most exact
 TOLERANCE = 1e-6  # error of a derivative, relative to max(|analytic|, |numeric|, 1)
 SAMPLES = 48  # coordinates tested in each array; a smaller array is tested whole
@@ -49,6 +51,33 @@ class Cost:
         size = int(np.prod(self.shape))
         self.network.theta[:] = v[size:]
         return self.network.forward(v[:size].reshape(self.shape), training=True)
+
+
+def products(network, N):
+    """Return jvp(x, dx) and vjp(x, dy) of prediction for N samples; NnjitError if a layer lacks one."""
+    program = Program(network, batch_size=N, derivatives=True)
+    codes, shape = program.derivatives, (N, *network.output_shape)
+    forward, back = (codes.code(name).run for name in ("jvp", "vjp"))
+
+    def jvp(x, dx):
+        y, dy = np.empty(shape), np.empty(shape)
+        forward.jvp(program.state, x, dx, y, dy)
+        return dy
+
+    def vjp(x, dy):
+        y, dx = np.empty(shape), np.empty_like(x)
+        back.vjp(program.state, x, dy, y, dx, False)
+        return dx
+
+    return jvp, vjp
+
+
+def slopes(network, x, dx):
+    """Return the derivative of a prediction in a direction by central differences, with two steps."""
+    return [
+        (network.forward(x + h * dx, training=False) - network.forward(x - h * dx, training=False)) / (2 * h)
+        for h in (STEP, STEP / 10)
+    ]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 COLUMNS = {
     "gradient": "derivatives equal central differences, in float64",
     "taylor": "the Taylor remainder falls with slope 2",
+    "jvp": "in prediction jvp, vjp and central differences agree: <dy, J dx> = <J^T dy, dx>",
     "reference": "compiled kernels equal the reference, in float32 and float64",
     "cuda": "kernels on CUDA equal the reference, where there is a GPU or Numba's simulator",
     "threads": "divided loops and blocks of samples give the same bits",

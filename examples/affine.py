@@ -13,6 +13,7 @@ class Affine(Layer):
     """y = gain * x + offset for each channel. (N, C, *spatial) -> same shape."""
 
     start: float = 1.0  # annotated attributes are the options, checked by type
+    symmetric = True  # dy/dx is a diagonal matrix, so backward_input also serves forward mode (program.jvp)
 
     def parameters(self, in_shape):
         return {"gain": constant(self.start, (in_shape[0],)), "offset": zeros((in_shape[0],))}

@@ -32,7 +32,7 @@ def plugged():
         registry.unregister(name)
 
 
-EVERYWHERE = [column for column in COLUMNS if column != "cuda"]  # on_cuda.py tests that column
+EVERYWHERE = [column for column in COLUMNS if column not in ("cuda", "jvp")]  # on_cuda.py, and below
 
 
 def verdicts(name):
@@ -46,6 +46,56 @@ def verdicts(name):
 def only(*failed):
     """Require that exactly these columns fail."""
     return {column: "FAIL" if column in failed else "PASS" for column in EVERYWHERE}
+
+
+# -- forward mode ------------------------------------------------------------------------------------------------------
+
+
+class Squares(Layer):
+    """y = x^2 as a kernel, with the jvp that a class below has, or with none."""
+
+    @kernel(form="flat")
+    def forward(x, y):
+        for i in prange(x.size):
+            y[i] = x[i] * x[i]
+
+    @kernel(form="flat")
+    def backward_input(x, dy, dx):
+        for i in prange(x.size):
+            dx[i] = 2.0 * x[i] * dy[i]
+
+
+class RightSquares(Squares):
+    @kernel(form="flat")
+    def jvp(x, dx, dy):
+        for i in prange(x.size):
+            dy[i] = 2.0 * x[i] * dx[i]
+
+
+class WrongSquares(Squares):
+    @kernel(form="flat")
+    def jvp(x, dx, dy):
+        for i in prange(x.size):
+            dy[i] = 3.0 * x[i] * dx[i]
+
+
+class SymmetricSquares(Squares):
+    symmetric = True
+
+
+class LinearSquares(Squares):
+    linear = ()
+
+
+@pytest.mark.parametrize(("cls", "verdict", "words"), [
+    (RightSquares, "PASS", ""), (SymmetricSquares, "PASS", ""), (Squares, "-", "give it a kernel jvp(x, dx, dy)"),
+    (WrongSquares, "FAIL", "is not that of central differences"), (LinearSquares, "FAIL", "central differences"),
+])  # fmt: skip
+def test_forward_mode_is_certified(plugged, cls, verdict, words):
+    report = certify([plugged(cls)])
+    (row,) = report.rows
+    assert row.verdict("jvp") == verdict and not set(row.failures) - {"jvp"}
+    assert words in " ".join([*report.messages, *row.notes]) and len(row.notes) <= 1
 
 
 # -- layers that are right ---------------------------------------------------------------------------------------------
@@ -672,7 +722,7 @@ def test_table_and_picture(plugged, tmp_path):
     assert lines[2].split()[:3] == ["planted", "FAIL", "FAIL"]
     assert float(lines[2].split()[3]) == pytest.approx(1, abs=0.05)
     assert [line.index(word) for line, word in zip(lines, ["gradient", "PASS", "FAIL"], strict=False)] == [9] * 3
-    assert lines[3] == "" and lines[4:] == report.messages
+    assert lines[3] == "" and lines[4:] == [*report.messages, *report.notes]
 
     picture = taylor.draw(report.remainders, tmp_path / "taylor.svg")
     text = picture.read_text()
