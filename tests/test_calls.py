@@ -295,7 +295,7 @@ def test_states_and_functions_are_no_constants(program):
     ):
         with pytest.raises(TypingError, match=words):
             njit(function)(x, y, argument)
-    with pytest.raises(TypingError, match="takes the address of a program.c_state"):
+    with pytest.raises(TypingError, match=r"takes the address of a program\.c_state"):
 
         @cfunc(types.float64(types.float64))
         def first(number):
