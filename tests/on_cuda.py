@@ -775,8 +775,8 @@ def test_a_layer_without_a_cuda_form_is_refused(monkeypatch):
 
 
 def _with_unknown_operation(former):
-    def data(calls):
-        former(calls)
+    def data(calls, names):
+        former(calls, names)
         binding = calls.bindings["dense2_forward"]
         binding.kernel = operation("dense.forwards", binding.form)
 
