@@ -13,6 +13,7 @@ from .cache import cache
 from .check import check
 from .compile import compile
 from .evaluate import evaluate
+from .export import export
 from .info import info
 from .init import init
 from .layers import layers
@@ -30,6 +31,7 @@ SUMMARIES = {
     "bench": "Time each layer of a network; compare with the machine's peak and PyTorch.",
     "evaluate": "Measure loss and metrics of a saved network on data.",
     "predict": "Apply a saved network to data.",
+    "export": "Write a saved network as a library for C, without Python.",
     "show": "Print the summary, resolved config or program of a run or a config.",
     "init": "Write a template config, or a template for a new layer.",
     "info": "Print versions, threads, processor and cache of this installation.",
@@ -39,7 +41,7 @@ SUMMARIES = {
 
 COMMANDS = {
     command.name: command
-    for command in (run, plot, layers, check, bench, evaluate, predict, show, init, info, compile, cache)
+    for command in (run, plot, layers, check, bench, evaluate, predict, export, show, init, info, compile, cache)
 }
 
 

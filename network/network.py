@@ -39,6 +39,7 @@ from ..training.run_and_draw import run_and_draw
 from ..training.settings import Settings
 from ..training.trainer import Trainer
 from .arenas import Arenas
+from .library import export
 from .summary import summary
 
 MANY = 1_000_000  # outputs from which on `predict` checks that they fit into memory; for fewer it would cost time
@@ -377,6 +378,31 @@ class Network:
     def copy(self) -> "Network":
         """Return an independent network with copies of theta and the buffers."""
         return copy.deepcopy(self)
+
+    def export(self, path: str | os.PathLike[str], cpu: str = "portable", plugins: Sequence[str] = ()) -> Path:
+        """Write weights and code as a library or object file that needs no Python, and a header beside it.
+
+        Parameters
+        ----------
+        path : path
+            Ends with .so (which needs a C compiler) or .o; its name begins those of the C functions.
+        cpu : str
+            "portable" (any processor of this architecture), "native", or on x86-64 a level, "x86-64-v2" to "x86-64-v4".
+        plugins : names of files or modules
+            Those that register layers of this network.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        UsageError
+            A path or processor that cannot be.
+        NnjitError
+            The code cannot be compiled or linked.
+        """
+        return export(self, path, cpu, plugins)
 
     def compile(
         self,

@@ -189,8 +189,7 @@ class CFunction:
         return "\n    ".join([f"def function({names}):", *lines, f"return {FINE}"])
 
     @once
-    def address(self) -> int:
-        """Return the address of the machine code, for C's calling convention."""
+    def _compiled(self):
         if self._function.direct is not None:
             self._function.direct()  # the code calls its symbol
         real = self._function.parameters[0].type.real
@@ -200,8 +199,18 @@ class CFunction:
         function = space["function"]
         function.__name__ = function.__qualname__ = f"c_{self.name}_{digest(self._text(), self._key, KEY)}"
         signature = tuple(kind for *_, kind in self._arguments)
-        self._kept = compiled(function, signature, no_cpython_wrapper=True)
-        (result,) = self._kept.overloads.values()
+        return compiled(function, signature, no_cpython_wrapper=True)
+
+    @property
+    def code(self) -> tuple[Any, str]:
+        """The library of the compiled function, and its name there, in Numba's calling convention."""
+        (result,) = self._compiled.overloads.values()
+        return result.library, result.fndesc.llvm_func_name
+
+    @once
+    def address(self) -> int:
+        """Return the address of the machine code, for C's calling convention."""
+        (result,) = self._compiled.overloads.values()
         address: int = result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
         return address
 

@@ -14,13 +14,12 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import intrinsic_of
+from ..kernels.compiler.kernel import add_symbol, intrinsic_of
 from ..kernels.compiler.masks import SAMPLE
 from .state import StateType
 
@@ -226,8 +225,8 @@ def _room(builder, shape, sample):
 def entry_symbol(dispatcher, signature):
     """Register the entry of a compiled direct function with LLVM; return its symbol."""
     result = dispatcher.overloads[tuple(signature)]
-    name = "nnjit." + dispatcher.py_func.__name__
-    llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name + ENTRY))
+    name, function = "nnjit." + dispatcher.py_func.__name__, result.fndesc.llvm_func_name + ENTRY
+    add_symbol(name, result.library.get_pointer_to_function(function), result.library, function)
     return name
 
 

@@ -29,7 +29,7 @@ FLOORS = (
     ("storage",),
     ("training",),
     ("network",),
-    ("launch", "check", "bench"),
+    ("launch", "check", "bench", "export"),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -43,6 +43,7 @@ HELPER = {**OPTIONS, **NO_WRAPPERS, "pipeline_class": PartCompiler}  # called on
 INLINED = {**HELPER, "forceinline": True}
 
 _compiling: list = []  # the functions that `compiled` compiles now
+recorded: dict | None = None  # an export collects here, by symbol, the library of each function and its name there
 elsewhere = False  # whether another process compiles `linked` functions, and this one runs none (see prepare)
 _nothing = ctypes.c_int64()  # the place of their symbols
 
@@ -306,7 +307,7 @@ def load(dispatcher, signature):
     """Load what `ObjectCompiler` has made, and register its symbol."""
     result = dispatcher.overloads[tuple(signature)]
     address = address_of(result.library._get_compiled_object(), result.fndesc.llvm_func_name)
-    llvm.add_symbol("nnjit." + dispatcher.py_func.__name__, address)
+    add_symbol("nnjit." + dispatcher.py_func.__name__, address, result.library, result.fndesc.llvm_func_name)
 
 
 def vacant(name, own, **options):
@@ -374,9 +375,16 @@ def first_line(error):
 def symbol(dispatcher, signature):
     """Register the machine code of a dispatcher with LLVM; return the symbol by which other code may call it."""
     result = dispatcher.overloads[tuple(signature)]
-    name = "nnjit." + dispatcher.py_func.__name__
-    llvm.add_symbol(name, result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+    name, function = "nnjit." + dispatcher.py_func.__name__, result.fndesc.llvm_func_name
+    add_symbol(name, result.library.get_pointer_to_function(function), result.library, function)
     return name
+
+
+def add_symbol(name, address, library, function):
+    """Register code with LLVM under a name; `library` has it as `function`."""
+    llvm.add_symbol(name, address)
+    if recorded is not None:
+        recorded[name] = library, function
 
 
 def external(name, signature, result=types.none):
