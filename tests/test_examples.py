@@ -102,3 +102,41 @@ def test_a_reader(plugin):
 def test_a_layer(plugin):
     plugin("layers", "affine", "affine")
     np.testing.assert_array_equal(registry.compose("affine(2.0)", (3,)).predict(np.ones((1, 3))), np.full((1, 3), 2.0))
+
+
+def test_policies_are_trained_in_parallel_environments(example):
+    """Both ways learn, and a policy holds Gymnasium's own pole if that is installed."""
+    rollouts = example("rollouts")
+    _, lengths = rollouts.policy_gradient(30, 0)
+    assert lengths[-1] > 3 * lengths[0]
+    net, lengths = rollouts.evolution(100, 0)
+    assert lengths[-1] > 400
+    gymnasium = pytest.importorskip("gymnasium")
+    game, held = gymnasium.make("CartPole-v1"), []
+    for episode in range(10):
+        s, _ = game.reset(seed=episode)
+        steps, done = 0, False
+        while not done:
+            y = net.predict(np.asarray(s, float)[None])[0]
+            s, _, fallen, over, _ = game.step(int(y[1] > y[0]))
+            steps, done = steps + 1, fallen or over
+        held.append(steps)
+    assert np.mean(held) >= 475
+
+
+def test_an_interaction_is_learned_through_an_integrator(example, tmp_path):
+    """A short training finds it roughly; the gradient through the integrator is that of differences."""
+    hybrid = example("hybrid_ode")
+    net, data, error = hybrid.learned(0, (300, 100))
+    assert error < 0.15
+    hybrid.draw(net, data, tmp_path / "interaction.png")
+    program, u, g = net.compile(None, batch_size=1), np.array([2.0, 1.0]), np.array([1.0, -0.5])
+    stages, slopes, step = np.empty((4, 2)), np.empty((4, 2)), 1e-6
+
+    def after(u):
+        return hybrid.forward(program.predict, program.state, u, stages, slopes)
+
+    after(u)
+    back = hybrid.backward(program.vjp, program.state, stages, g)
+    numeric = [g @ (after(u + step * e) - after(u - step * e)) / (2 * step) for e in np.eye(2)]
+    np.testing.assert_allclose(back, numeric, rtol=1e-6)
