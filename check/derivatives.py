@@ -5,6 +5,7 @@ differences give one derivative after the other; if p is random, the remainder m
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,8 @@ class Cost:
 def products(network, N):
     """Return jvp(x, dx) and vjp(x, dy) of prediction for N samples; NnjitError if a layer lacks one."""
     program = Program(network, batch_size=N, derivatives=True)
-    codes, shape = program.derivatives, (N, *network.output_shape)
+    codes: Any = program.derivatives
+    shape = (N, *network.output_shape)
     forward, back = (codes.code(name).run for name in ("jvp", "vjp"))
 
     def jvp(x, dx):
