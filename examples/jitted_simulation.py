@@ -4,9 +4,12 @@ A network learns the angular acceleration of a damped pendulum. The simulation b
 that takes ``program.predict`` and the state as ARGUMENTS. So its cached code works with any network of these shapes,
 and a call costs little more than the network's arithmetic.
 
-    python examples/jitted_simulation.py
+    python examples/jitted_simulation.py [--export pendulum.so]
+
+With --export the network is written as a library for embed/pendulum.c, the same simulation in C.
 """
 
+import argparse
 import time
 
 import numpy as np
@@ -43,24 +46,33 @@ def true_path(angle, speed, steps):
     return path
 
 
-def main(steps=5000):
+def learned():
+    """Return a network that has learned the acceleration from samples."""
     rng = np.random.default_rng(0)
     x = rng.uniform([-np.pi, -8], [np.pi, 8], (4000, 2))
     y = acceleration(x[:, :1], x[:, 1:])
     net = registry.compose(["dense(32)", "tanh", "dense(32)", "tanh", "dense(1)"], input_shape=(2,), dtype="float64")
     net.fit(x, y, loss="mse", optimizer="adam(lr=5e-3)", schedule="cosine", epochs=60, batch_size=64)
+    return net
 
+
+def main(steps=5000, path=None):
+    net = learned()
+    if path:
+        net.export(path)
     program = net.compile(loss="mse", optimizer="sgd", batch_size=1)
     one, out = np.empty((1, 2)), np.empty((1, 1))
     simulate(program.predict, program.state, one, out, 1.0, 0.0, 1)  # compile
     begin = time.perf_counter()
-    path = simulate(program.predict, program.state, one, out, 1.0, 0.0, steps)
+    angles = simulate(program.predict, program.state, one, out, 1.0, 0.0, steps)
     seconds = time.perf_counter() - begin
-    error = np.abs(path - true_path(1.0, 0.0, steps)).max()
+    error = np.abs(angles - true_path(1.0, 0.0, steps)).max()
     each = seconds / steps * 1e6
     print(f"{steps} steps in {seconds * 1e3:.1f} ms ({each:.2f} us a step), largest error {error:.3f} rad")
     return error
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--export", help="a library to write, such as pendulum.so")
+    main(path=parser.parse_args().export)

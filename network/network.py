@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba.core.errors import TypingError
+from numba.extending import typeof_impl
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..data.schema import Schema
@@ -589,6 +591,15 @@ _networks: weakref.WeakSet[Network] = weakref.WeakSet()
 def _after_fork() -> None:
     for network in list(_networks):
         network._renew()
+
+
+@typeof_impl.register(Network)
+@typeof_impl.register(Program)
+def _typeof(given, context):
+    raise TypingError(
+        f"jitted code takes no {type(given).__name__}: pass what it calls as arguments, such as program.predict and"
+        " program.state of program = net.compile()"
+    )
 
 
 if hasattr(os, "register_at_fork"):

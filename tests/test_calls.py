@@ -406,6 +406,9 @@ def test_jitted_code_says_what_a_function_takes(program):
     for words, given in wrong.items():
         with pytest.raises(TypingError, match=rf"predict\(state, x, y\): {words}"):
             predict_in(program.predict, program.state, *given)
+    for given in (program, program.network):
+        with pytest.raises(TypingError, match=r"jitted code takes no .*such as program\.predict and program\.state"):
+            predict_in(given, program.state, x, y)
     with pytest.raises(TypingError, match=r"expected the program's state first, .*, got unicode_type"):
         predict_in(program.predict, "state", x, y)
     y.flags.writeable = False

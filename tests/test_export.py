@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from nnjit.errors import UsageError
 from nnjit.network.library import LEVELS, cpus
 from nnjit.registry import compose
 
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 CC = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 needs_compiler = pytest.mark.skipif(CC is None, reason="there is no C compiler")
 
@@ -118,3 +120,28 @@ def test_what_cannot_be_exported_is_refused_first(tmp_path, path, cpu, words):
     with pytest.raises(UsageError, match=words):
         network("an MLP")[0].export(tmp_path / path, cpu=cpu)
     assert not list(tmp_path.iterdir())
+
+
+@needs_compiler
+def test_the_example_in_c_is_the_simulation_in_python(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from jitted_simulation import simulate
+
+    net = compose("dense(32) tanh dense(32) tanh dense(1)", (2,), dtype="float64", seed=5)
+    library = net.export(tmp_path / "pendulum.o", cpu="native")
+    command = [
+        CC,
+        "-Wall",
+        "-Werror",
+        "-o",
+        "pendulum",
+        EXAMPLES / "embed" / "pendulum.c",
+        f"-I{tmp_path}",
+        library,
+        "-lm",
+    ]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    done = subprocess.run([tmp_path / "pendulum", "1.0", "300"], capture_output=True, text=True, check=True)
+    program = net.compile(None, batch_size=1)
+    path = simulate(program.predict, program.state, np.empty((1, 2)), np.empty((1, 1)), 1.0, 0.0, 300)
+    assert float(done.stdout) == pytest.approx(path[-1], rel=1e-12)
