@@ -46,7 +46,7 @@ def constants(plan):
     if task.loss is None:
         return lines
     largest, p = task.largest_norm, task.norm
-    power = largest if p == inf or p <= 1 else min(largest**p, FINITE) if largest < FINITE else FINITE
+    power = _power(largest, p)
     return [
         *lines,
         _equal({"LOSSES": plan.slot(Ref("loss", None)).offset, **kept}, "of s.arena: C_i of the batch"),
@@ -57,6 +57,14 @@ def constants(plan):
         *wrapped(f"BOUNDS = ({', '.join(str(lo) for _, lo, _ in log.segments)}, {graph.size})", "", "    "),
         *wrapped(f"FIRST = ({', '.join(map(str, log.first_chunk))})", "", "    "),
     ]
+
+
+def _power(largest, p):
+    """Return the largest sum of powers of a gradient with which a step is taken, at most the largest finite number."""
+    try:
+        return largest if p == inf or p <= 1 else min(largest**p, FINITE)
+    except OverflowError:
+        return FINITE
 
 
 def _equal(values, comment=""):
