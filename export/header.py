@@ -18,6 +18,18 @@ ARGUMENTS = {
 }
 
 
+def _data(schema):
+    """Yield lines on the data that a network was trained on, and on its scale."""
+    if schema is None:
+        yield "data        not trained by nnjit"
+        return
+    scaled = f"the numbers of the data times {schema.scale:.9g}, " if schema.scale != 1 else ""
+    yield f"data        {scaled}magnitudes up to {f'{schema.largest:.9g}' if schema.largest else 'an unknown number'}"
+    for name, listed in (("columns", schema.columns), ("classes", schema.classes)):
+        if listed is not None:
+            yield f"{name:<12}{', '.join(map(str, listed))}"
+
+
 def header(name, cpu, program, functions, left_out):
     """Return the text of a header.
 
@@ -40,7 +52,7 @@ def header(name, cpu, program, functions, left_out):
         f"input       {net.input_shape}, {kind}, C order",
         f"output      {net.output_shape}",
         f"parameters  {state.theta.size}, and {state.buffers.size} numbers that are not learned",
-        f"data        {net.trained_on if net.trained_on is not None else 'not trained by nnjit'}",
+        *_data(net.trained_on),
         f"weights     sha256 {weights}",
         f"processor   {cpu}",
         *(f"without     {each}: {why}" for each, why in left_out.items()),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nnjit.errors import UsageError
+from nnjit.export.header import _data
 from nnjit.network.library import LEVELS, cpus
 from nnjit.registry import compose
 
@@ -96,6 +97,15 @@ def test_native_code_has_the_bits_of_predictions_in_python(tmp_path, name):
         assert not {each for each in used if not each.startswith("_")} - {"memset", "memcpy", "memmove", "abort"}
     header = path.with_suffix(".h").read_text()
     assert "int pendulum_predict(" in header and "sha256" in header and " * layers " in header
+    assert " * data        not trained by nnjit" in header
+
+
+def test_the_header_says_what_the_data_were():
+    from nnjit.data.schema import Schema
+
+    data, columns, classes = _data(Schema(("a", "b"), ("no", "yes"), True, 0.0625, 1.0))
+    assert data == "data        the numbers of the data times 0.0625, magnitudes up to 1"
+    assert (columns, classes) == ("columns     a, b", "classes     no, yes")
 
 
 @needs_compiler
@@ -129,17 +139,8 @@ def test_the_example_in_c_is_the_simulation_in_python(tmp_path, monkeypatch):
 
     net = compose("dense(32) tanh dense(32) tanh dense(1)", (2,), dtype="float64", seed=5)
     library = net.export(tmp_path / "pendulum.o", cpu="native")
-    command = [
-        CC,
-        "-Wall",
-        "-Werror",
-        "-o",
-        "pendulum",
-        EXAMPLES / "embed" / "pendulum.c",
-        f"-I{tmp_path}",
-        library,
-        "-lm",
-    ]
+    source = EXAMPLES / "embed" / "pendulum.c"
+    command = [CC, "-Wall", "-Werror", "-o", "pendulum", source, f"-I{tmp_path}", library, "-lm"]
     subprocess.run(command, check=True, cwd=tmp_path)
     done = subprocess.run([tmp_path / "pendulum", "1.0", "300"], capture_output=True, text=True, check=True)
     program = net.compile(None, batch_size=1)
