@@ -93,6 +93,7 @@ class Layer(Options):
         derivative, and needs no `jvp`.
     symmetric : bool
         The Jacobian dy/dx of prediction is symmetric, so backward_input serves as `jvp`. That of a formula always is.
+        A class with another forward than that from which it derives says these three itself.
     reads_channels : bool
         The result depends on which axis of the input holds the channels.
     check_cases : list of (spec, input shape) or None

@@ -40,6 +40,7 @@ class ConvTranspose(Conv):
     forward = operation("conv_transpose.forward", form=3)
     backward_input = operation("conv_transpose.backward_input", form=3)
     backward_weight = operation("conv_transpose.backward_weight", form=3)
+    linear = ("b",)
     check_cases = [
         ("(1, 1)", (1, 1)),
         ("(3, 3, stride=2)", (2, 4)),

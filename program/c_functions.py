@@ -1,8 +1,8 @@
 """A program's functions for callers in C: an address, pointers as arguments, and a status instead of an exception.
 
 The state is an opaque pointer, from `Program.c_state`. Arrays are C-contiguous; their number of samples is the last
-size. Each function checks what it can (the state, the number of samples, labels) and returns one of `STATUS`; whether
-the memory behind a pointer is there, it cannot know.
+size. Each function checks what it can (the state, the number of samples, labels) and returns a status; whether the
+memory behind a pointer is there, it cannot know.
 """
 
 import ctypes
@@ -25,14 +25,9 @@ else:
     from ..kernels.compiler.kernel import once
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"))
+# Statuses: done; the state is another program's, or lacks what the function needs; fewer samples than 1, or more than
+# the program's batch; a label is not a class; the loss or the gradient is not finite, and theta was left alone.
 FINE, WRONG_STATE, WRONG_COUNT, WRONG_LABEL, NOT_FINITE = range(5)
-STATUS = {
-    0: "done",
-    1: "the state is another program's, or lacks what the function needs",
-    2: "the number of samples is below 1, or above the program's batch",
-    3: "a label is not a class",
-    4: "the loss or the gradient is not finite: theta was left alone",
-}
 
 
 class CState:

@@ -35,6 +35,7 @@ class Code:
     layout : int or None
         The number that a state and the functions must share (see `state`); None: that of this text and of `more`.
     more : str
+        What else decides whether a state fits.
 
     Attributes
     ----------

@@ -207,15 +207,15 @@ class Program(Code):
         count = checked("count", count, int, 1)
         if theta not in ("shared", "own"):
             raise SpecError(f'theta: expected "shared" or "own", got {shown(theta)}')
-        net, sizes = self.network, self._sizes()
-        arrays = {name: (rows(count, *sizes[name]), sizes[name][0]) for name in sizes}
-        for name in ("log", "moments", *(() if gradient else ("gradient",))):
-            arrays[name] = (np.zeros(0, sizes[name][1]), 0)
-        arrays["rates"] = self.rates, self.rates.size
-        for name, own in (("theta", net.theta), ("buffers", net.flat_buffers)):
-            if theta == "shared":
-                arrays[name] = own, own.size
-            else:
+        net, left_out = self.network, ("log", "moments", *(() if gradient else ("gradient",)))
+        shared, arrays = {"rates": self.rates}, {}
+        if theta == "shared":
+            shared |= {"theta": net.theta, "buffers": net.flat_buffers}
+        for name, (size, dtype) in self._sizes().items():
+            size = 0 if name in left_out else size
+            arrays[name] = (shared[name] if name in shared else rows(count, size, dtype)), size
+        if theta == "own":
+            for name, own in (("theta", net.theta), ("buffers", net.flat_buffers)):
                 arrays[name][0][:, : own.size] = own
         counters = arrays["counters"][0]
         counters[:, SEED], counters[:, HEAD : HEAD + self.batch_size] = net.seed, np.arange(self.batch_size)

@@ -44,7 +44,14 @@ class States:
 
     def __init__(self, count: int, layout: int, arrays: dict[str, tuple[np.ndarray, int]]) -> None:
         self.count, self.layout, self._arrays = count, layout, arrays
-        self.theta = self._of("theta")
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "numbers"}  # a copy has other addresses
+
+    @property
+    def theta(self) -> np.ndarray:
+        """The parameters of all states (count, S), or those that they share (S,)."""
+        return self._of("theta")
 
     def _of(self, field):
         array, size = self._arrays[field]

@@ -40,16 +40,22 @@ def tangent(calls, index, split):
 def _arguments(node, x, y):
     """Return the kernel's attribute, its arrays, and the parameters that it does not get; x and y are tangents."""
     layer, values = node.layer, {"x": Ref("value", node.x.index), "y": Ref("value", node.y.index)}
-    if isinstance(layer.forward, Formula) or layer.symmetric:
+    if isinstance(layer.forward, Formula) or _says(layer, "symmetric"):
         return "backward_input", {**values, "dy": x, "dx": y}, ()
-    if layer.linear is not None:
+    if _says(layer, "linear"):
         return "forward", {"x": x, "y": y}, layer.linear
-    if layer.jvp is not None:
+    if _says(layer, "jvp"):
         return "jvp", {**values, "dx": x, "dy": y}, ()
     raise NnjitError(
         f"{node.name}: the layer has no derivative in forward mode; give it a kernel jvp(x, dx, dy), which computes dy,"
         " the derivative of y in the direction dx, or linear = () if its forward is linear in x"
     )
+
+
+def _says(layer, name):
+    """Tell whether a layer's class says this of its forward: not of that of a class from which it derives."""
+    owner = {each: next(c for c in type(layer).__mro__ if each in vars(c)) for each in (name, "forward")}
+    return getattr(layer, name) not in (None, False) and issubclass(owner[name], owner["forward"])
 
 
 def _equation(calls, node, attribute, kernel, known):

@@ -1,5 +1,7 @@
 """Derivatives of a program: against PyTorch in float64, by the adjoint identity, and in users' compiled loops."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -389,6 +391,45 @@ def test_a_layer_without_a_derivative_in_forward_mode_says_what_to_add(named):
     net, *_ = network(["dense(3)", named("linear_sums", LinearSums), "tanh"], (4,))
     program = net.compile(None, batch_size=2)
     near({"jvp": program.jvp(program.state, x, dx)[1]}, {"jvp": np.einsum("noi,ni->no", J, dx)}, "linear sums", 1e-12)
+
+
+class Twisted(registry.get("dense")):
+    """A class with another forward than that from which it derives, of which `linear` is not true."""
+
+    @kernel
+    def forward(x, W, b, y):
+        for n in prange(x.shape[0]):
+            for i in range(W.shape[0]):
+                total = b[i]
+                for j in range(W.shape[1]):
+                    total += W[i, j] * x[n, j]
+                y[n, i] = total * total
+
+
+class TwistedMaximum(registry.get("maxpool")):
+    @kernel
+    def forward(x, y, argmax):
+        for i in prange(x.shape[0]):
+            y[i] = 0.0
+            argmax[i] = 0.0
+
+
+@pytest.mark.parametrize("cls, spec, shape", [(Twisted, "(3)", (4,)), (TwistedMaximum, "(2)", (1, 4, 4))])
+def test_what_a_class_says_of_its_forward_is_not_inherited_by_another_forward(named, cls, spec, shape):
+    net = compose([named("twisted", cls) + spec], shape, dtype="float64")
+    with pytest.raises(NnjitError, match="the layer has no derivative in forward mode"):
+        _ = net.compile(None, batch_size=1).jvp
+
+
+def test_a_copy_of_states_has_other_memory(compiled):
+    program, x, *_ = compiled
+    read = njit(lambda predict, states, x: predict(states[1], x))
+    states = program.states(2, theta="own")
+    first = read(program.predict, states, x)
+    other = copy.deepcopy(states)
+    other.theta[1] = 0
+    np.testing.assert_array_equal(read(program.predict, states, x), first)
+    assert np.abs(read(program.predict, other, x) - first).max() > 0 and not other[1].theta.any()
 
 
 def test_a_layer_without_backward_input_has_forward_mode_only(named):
