@@ -391,7 +391,7 @@ def named():
     ],
 )
 def test_a_jacobian_of_more_unit_vectors_than_are_taken_at_once(layers, shape):
-    """What the forward pass leaves to the first rows serves all of them."""
+    """The values that the forward pass leaves to the first rows serve all of them."""
     net, x, dx, dy = network(layers, shape)
     program = net.compile(None, batch_size=3)
     code = program.derivatives.code("jacobian")
