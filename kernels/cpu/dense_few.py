@@ -14,9 +14,9 @@ from ..compiler.kernel import inlined, kernel
 from .batch import SHORT
 from .dense import block_of, short_product
 from .matrix import micro_kernel, product, shares
-from .tile import BYTES, lanes
+from .tile import BYTES, MASKS, lanes
 from .view import View
-from .words import ZERO, dot, store_sums, zeros
+from .words import ZERO, dot, outer, store, store_sums, zeros
 
 
 @inlined
@@ -151,6 +151,32 @@ def backward_input(W, dy, dx):
             single_sample(deltas.row(at), weights, results.row(at), n, m)
 
 
+def outer_row(vectors):
+    """Vectors of a row of C = those of a row of B times a number: without a sum, and whatever overlaps C."""
+
+    @inlined
+    def multiply(A, B, C, columns=None):
+        negative_zero = zeros(C, 1, vectors) * -1.0  # with it LLVM knows that the first sum is a product
+        store(C, outer(negative_zero, A, B, columns), columns)
+
+    return multiply
+
+
+outer_row_wide, outer_row_narrow = outer_row(VECTORS), outer_row(1)
+
+
+@inlined
+def outer_product(A, B, C, n, m):
+    """C (n, m) = A (n, 1) B (1, m)."""
+    L = lanes(C)
+    whole = m - m % (VECTORS * L)
+    for j in range(n):
+        for k in range(0, whole, VECTORS * L):
+            outer_row_wide(A.row(j), B.column(k), C.at(j, k))
+        for k in range(whole, m, L):
+            outer_row_narrow(A.row(j), B.column(k), C.at(j, k), m - k)
+
+
 @kernel
 def backward_weight(x, dy, dW):
     """dW_jk = sum over the batch of delta_j a_k (5)."""
@@ -159,14 +185,15 @@ def backward_weight(x, dy, dW):
     tall, wide, across, down = shares(n, m, lanes(x), 0)
     for number in prange(across * down):
         block = block_of(number, tall, wide, across, n, m)
-        if N == 1:
+        dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
+        weights = View(dW, m, 1).at(block.top, block.left)
+        if N == 1 and (m >= lanes(x) or MASKS and m > SHORT):
+            outer_product(dY, X, weights, block.rows, block.columns)
+        elif N == 1:
             for j in range(uintp(block.top), uintp(block.top + block.rows)):
                 for k in range(uintp(block.left), uintp(block.left + block.columns)):
                     dW[j, k] = dy[0, j] * x[0, k]
-            continue
-        dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
-        weights = View(dW, m, 1).at(block.top, block.left)
-        if m < lanes(x):
+        elif m < lanes(x):
             short_product(dY, X, weights, block, N, 0.0)
         else:
             product(dY, X, weights, block.rows, block.columns, N, ZERO)
