@@ -1,6 +1,6 @@
 """A network's functions for a user's own CUDA kernels: one sample in one thread.
 
-The function is a text (text/sample.py) about no network's numbers: theta is an argument, and so are the running
+The function is a text (text/sample.py) without the numbers of a network: theta is an argument, and so are the running
 statistics of batch normalisation, if there are any. In a kernel the text is compiled as device functions
 (kernels/gpu/thread.py); in Numba's simulator, and called from Python, it runs as plain Python.
 """
@@ -89,7 +89,7 @@ class DeviceFunction:
 
     @property
     def _numba_type_(self) -> Any:
-        """The type of the compiled function, which numba.cuda asks for where a kernel uses this one."""
+        """The type of the compiled function, which numba.cuda reads where a kernel uses this one."""
         if find_spec("numba_cuda") is None:
             raise DeviceError('device_function: the package numba-cuda is not installed; pip install "nnjit[cuda]"')
         from ..kernels.gpu import thread  # only kernels for CUDA need numba.cuda
@@ -105,7 +105,7 @@ def each(count, function, *arguments):
         function(j, *arguments)
 
 
-# What the text uses of numba.cuda.
+# The names of numba.cuda that the text uses, in plain Python.
 PLAIN = SimpleNamespace(local=SimpleNamespace(array=np.empty), threadfence_block=lambda: None)
 
 

@@ -920,7 +920,7 @@ TINY = [
 
 @pytest.mark.parametrize("layers, shape, dtype, tolerance", TINY)
 def test_a_network_in_a_users_kernel(layers, shape, dtype, tolerance):
-    """Each thread takes every sixth sample, and adds its gradients to a row of its own; none is wanted in a rollout."""
+    """Each thread takes every sixth sample and adds its gradients to its row; a rollout wants none."""
     net, rng = compose(layers, shape, dtype=dtype, seed=1), np.random.default_rng(2)
     program = Program(net, batch_size=10, derivatives=True)
     predict, vjp = program.device_function("predict"), program.device_function("vjp")
