@@ -25,7 +25,7 @@ from .text import sample
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
 else:
-    from ..kernels.compiler.kernel import once
+    from ..kernels.compiler.lock import once
 
 NAMES = tuple(sample.ARGUMENTS)
 

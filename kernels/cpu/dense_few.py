@@ -105,27 +105,50 @@ def short_column(W, k, a, b, c, d, n):
 
 
 VECTORS = 4  # of a row of dx that are summed at once: as many as hide the latency of a sum
+SAMPLES, PAIR = 4, 2  # samples that read W together, and vectors of their rows: as many sums as hide it, too
 four_vectors, one_vector = micro_kernel(1, VECTORS), micro_kernel(1, 1)
+samples_wide, samples_narrow = micro_kernel(SAMPLES, PAIR), micro_kernel(SAMPLES, 1)
+
+
+def rows_of_input(wide, narrow, vectors):
+    """dx = dy W for some samples, `vectors` of each at once, and what is left one by one."""
+
+    @inlined
+    def multiply(deltas, weights, results, n, m):
+        L = lanes(deltas)
+        whole = m - m % (vectors * L)
+        for k in range(0, whole, vectors * L):
+            wide(deltas, weights.column(k), results.column(k), n, ZERO)
+        for k in range(whole, m, L):
+            narrow(deltas, weights.column(k), results.column(k), n, ZERO, m - k, m - k)
+
+    return multiply
+
+
+single_sample = rows_of_input(four_vectors, one_vector, VECTORS)
+some_samples = rows_of_input(samples_wide, samples_narrow, PAIR)
 
 
 @kernel
 def backward_input(W, dy, dx):
     """dx (N, m) = dy (N, n) W: the factor (W[l+1])^T delta[l+1] of (3)."""
     N, n = dy.shape
-    m, L = W.shape[1], lanes(dy)
+    m = W.shape[1]
     weights, deltas, results = View(W, m, 1), View(dy, n, 1), View(dx, m, 1)
-    for i in prange(N):
+    together = N - N % SAMPLES if n > SHORT else 0
+    for i in prange(N - together + together // SAMPLES):
+        at = i * SAMPLES
+        if at < together:
+            some_samples(deltas.row(at), weights, results.row(at), n, m)
+            continue
+        at = i + together - together // SAMPLES
         if 1 <= n <= SHORT:
             last = n - 1
-            first, second, third, fourth = dy[i, 0], dy[i, min(1, last)], dy[i, min(2, last)], dy[i, last]
+            first, second, third, fourth = dy[at, 0], dy[at, min(1, last)], dy[at, min(2, last)], dy[at, last]
             for k in range(uintp(m)):
-                dx[i, k] = short_column(W, k, first, second, third, fourth, n)
-            continue
-        whole = m - m % (VECTORS * L)
-        for k in range(0, whole, VECTORS * L):
-            four_vectors(deltas.row(i), weights.column(k), results.at(i, k), n, ZERO)
-        for k in range(whole, m, L):
-            one_vector(deltas.row(i), weights.column(k), results.at(i, k), n, ZERO, m - k, m - k)
+                dx[at, k] = short_column(W, k, first, second, third, fourth, n)
+        else:
+            single_sample(deltas.row(at), weights, results.row(at), n, m)
 
 
 @kernel
