@@ -19,9 +19,9 @@ from .lines import wrapped
 
 WIDEST = 64  # numbers of an activation: the arrays of a thread lie in memory of a few kB, which the caches must hold
 # A text is unrolled up to these sizes: numbers of an activation; bytes of activations that the way back reads, of the
-# 1,020 in a thread's registers (the rest are gradients, addresses and intermediate numbers); weights, since the machine
-# code and the time to compile it grow with them.
-UNROLLED, KEPT, WEIGHTS = 16, 512, 2048
+# 1,020 in a thread's registers (the rest are gradients, addresses and intermediate numbers); weights, since the time to
+# compile `vjp` grows faster than they do: 337 take 2 s, 816 6 to 10 s, 1,904 more than half a minute.
+UNROLLED, KEPT, WEIGHTS = 16, 512, 1024
 ARGUMENTS = {"predict": ("theta", "x", "y"), "vjp": ("theta", "x", "dy", "y", "dx", "dtheta")}
 TITLES = {
     "predict": "y = F(x).",
