@@ -289,21 +289,26 @@ def codes(spec, shape, generation, monkeypatch):
 
 SMALL = [("dense(16) tanh dense(16) tanh dense(1)", (2,)), ("dense(8) relu dense(3) softmax", (4,))]
 WIDE = [("dense(32) tanh dense(32) tanh dense(2)", (4,)), ("dense(32) layernorm gelu dense(32)", (32,))]
-everywhere = pytest.mark.parametrize("generation", GENERATIONS, ids=lambda pair: f"sm_{pair[0]}{pair[1]}")
-networks = pytest.mark.parametrize("spec, shape", [*SMALL, *WIDE], ids=["2-16-16-1", "4-8-3", "4-32-32-2", "32-32-32"])
+NAMED = dict(zip(["2-16-16-1", "4-8-3", "4-32-32-2", "32-32-32"], [*SMALL, *WIDE], strict=True))
+every = pytest.mark.parametrize(
+    "spec, shape, generation",
+    [
+        pytest.param(*network, generation, id=f"{name}-sm_{generation[0]}{generation[1]}")
+        for name, network in NAMED.items()
+        for generation in (GENERATIONS if network in SMALL else GENERATIONS[::2])
+    ],
+)
 
 
 @here_compiles
-@everywhere
-@networks
+@every
 def test_float32_stays_float32(spec, shape, generation, monkeypatch):
     for name, code in codes(spec, shape, generation, monkeypatch):
         assert ".entry" in code and ".f64" not in code and "atom" not in code, name
 
 
 @here_compiles
-@everywhere
-@networks
+@every
 def test_registers(spec, shape, generation, monkeypatch):
     """Up to 16 wide a thread's numbers are in registers, also in a loop over steps; up to 32 nothing is spilled."""
     for name, code in codes(spec, shape, generation, monkeypatch):
