@@ -28,8 +28,6 @@ from .c_functions import NAMES, CFunction, CState
 from .code import Code
 from .cuda_form import cuda_form
 from .derivatives import Derivatives
-from .device_function import NAMES as DEVICE_NAMES
-from .device_function import DeviceFunction
 from .duties import as_dtype, check_rounded, check_training
 from .memory import aligned, need
 from .norms import check_p
@@ -40,6 +38,8 @@ from .states import States, rows
 
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
+
+    from .device_function import DeviceFunction
 else:
     from ..kernels.compiler.lock import once
 
@@ -311,7 +311,7 @@ class Program(Code):
         """Return a state for callers in C, by default this program's; keep it as long as they use its address."""
         return CState(self.state if state is None else state)
 
-    def device_function(self, name: Literal["predict", "vjp"]) -> DeviceFunction:
+    def device_function(self, name: Literal["predict", "vjp"]) -> "DeviceFunction":
         """Return a function for your own CUDA kernels: one sample in one thread, for tiny networks.
 
         ``predict(theta, x, y)`` computes y = F(x); ``vjp(theta, x, dy, y, dx, dtheta)`` also dx = (dF/dx)^T dy, and
@@ -326,10 +326,12 @@ class Program(Code):
         ------
         SpecError : a layer has no form for one thread, or an activation has more than 64 numbers.
         """
-        if name not in DEVICE_NAMES:
-            raise SpecError(f"device_function: expected one of {', '.join(DEVICE_NAMES)}, got {shown(name)}")
+        from . import device_function as made  # few programs need its text
+
+        if name not in made.NAMES:
+            raise SpecError(f"device_function: expected one of {', '.join(made.NAMES)}, got {shown(name)}")
         if name not in self._device_functions:
-            self._device_functions[name] = DeviceFunction(self.network.graph, self.dtype, name)
+            self._device_functions[name] = made.DeviceFunction(self.network.graph, self.dtype, name)
         return self._device_functions[name]
 
     def _derivative(self, kind, name=None):

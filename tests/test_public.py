@@ -28,6 +28,7 @@ FOR_TYPES = {
     ("__init__", "network/compose"),
     ("__init__", "network/network"),
     ("__init__", "registry/__init__"),
+    ("program/program", "program/device_function"),
     ("registry/__init__", "network/compose"),
 }
 
