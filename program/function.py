@@ -25,7 +25,8 @@ from numba.extending import typeof_impl
 from numba.np.numpy_support import as_dtype
 
 from ..errors import ShapeError
-from ..kernels.compiler.kernel import compiled, once
+from ..kernels.compiler.lock import once
+from ..kernels.compiler.machine_code import compiled
 from ..kernels.counters import FAULT
 from .function_type import CALLED, FunctionType, Parameter, type_of
 from .state import FAULTS, LEAST, READ_ONLY, WHOLE, WRONG_STATE, State
