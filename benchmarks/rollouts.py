@@ -145,7 +145,7 @@ class Torch:
     def __init__(self, parameters, starts, numbers, keys):
         import torch
 
-        self.torch, self.starts, self.numbers = torch, starts, numbers
+        self.torch, self.starts, self.numbers, self.threads = torch, starts, numbers, torch.get_num_threads()
         layers = torch.nn.Linear(4, 32), torch.nn.Tanh(), torch.nn.Linear(32, 2)
         self.network = torch.nn.Sequential(*layers).double()
         self.theta = [torch.from_numpy(p) for p in parameters]
@@ -160,6 +160,7 @@ class Torch:
                 p.copy_(value)
 
     def collect(self):
+        self.torch.set_num_threads(1)  # a step is too small for two
         s, alive = self.starts, np.ones(ENVIRONMENTS, bool)
         whole, arm = example.CART + example.POLE, example.POLE * example.HALF
         self.alive[:] = False
@@ -179,6 +180,7 @@ class Torch:
                 break
 
     def gradient(self):
+        self.torch.set_num_threads(self.threads)
         come, total = np.zeros_like(self.numbers), 0.0
         for t in range(STEPS - 1, -1, -1):
             total = come[:, t] = np.where(self.alive[:, t], 1.0 + DISCOUNT * total, 0.0)

@@ -185,3 +185,28 @@ def test_the_true_pole_keeps_its_energy(example):
         energies.append(kept())
         control.advance(s, 0.0)
     np.testing.assert_allclose(energies, [energies[0]] * 200, atol=0.01)
+
+
+def test_the_policy_gradient_is_that_of_differences(example):
+    """The gradient of -sum gain log p(action) that `learn` adds up, over episodes of different lengths."""
+    rollouts = example("rollouts")
+    net = rollouts.policy(0)
+    program, shape = net.compile(None, batch_size=1), (3, rollouts.STEPS)
+    states, length = program.states(3, gradient=True), np.empty(3, np.int64)
+    keys = np.array([[3], [4], [5]], np.uint64)
+    seen, right, chance = np.zeros((*shape, 4)), np.zeros(shape, bool), np.empty(shape)
+    rollouts.collect(program.predict, states, keys, seen, right, chance, length)
+    gain = np.random.default_rng(0).standard_normal(shape)
+    gain[np.arange(rollouts.STEPS) >= length[:, None]] = 0
+    total = program.new_state()
+    rollouts.learn(program.vjp, program.clear, states, total, seen, right, chance, length, gain)
+
+    def cost(theta):
+        net.theta = theta
+        y = net.predict(seen.reshape(-1, 4)).reshape(*shape, 2)
+        return (gain * np.logaddexp(0, np.where(right, y[..., 0] - y[..., 1], y[..., 1] - y[..., 0]))).sum()
+
+    theta, step = net.theta.copy(), 1e-5
+    for k in (0, 100, 150, 200, 224, 225):
+        e = step * (np.arange(theta.size) == k)
+        assert total.gradient[k] == pytest.approx((cost(theta + e) - cost(theta - e)) / (2 * step), rel=1e-5, abs=1e-7)
