@@ -27,6 +27,7 @@ LATE = {
     ("network/network", "kernels/gpu/driver"),
     ("network/network", "training/config"),
     ("program/code", "program/device"),
+    ("program/device_function", "kernels/gpu/thread"),
     ("training/run_and_draw", "plots/__init__"),
     ("training/run_and_draw", "plots/run_log"),
 }

@@ -62,6 +62,7 @@ def _instances():
     split = Split(np.zeros((2, 3)), np.array([0, 1]))
     program = net.compile("mse", "sgd", batch_size=2)
     callers = [program.states(1), program.c_function("predict"), program.c_state()]
+    callers.append(program.device_function("predict"))
     return [net, program, program.state, *callers, History(), registry.layers, split, Dataset("two", split)]
 
 

@@ -187,7 +187,7 @@ def backward_weight(x, dy, dW):
         block = block_of(number, tall, wide, across, n, m)
         dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
         weights = View(dW, m, 1).at(block.top, block.left)
-        if N == 1 and (m >= lanes(x) or MASKS and m > SHORT):
+        if N == 1 and (m >= lanes(x) or (MASKS and m > SHORT)):
             outer_product(dY, X, weights, block.rows, block.columns)
         elif N == 1:
             for j in range(uintp(block.top), uintp(block.top + block.rows)):
