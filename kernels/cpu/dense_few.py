@@ -106,8 +106,23 @@ def short_column(W, k, a, b, c, d, n):
 
 VECTORS = 4  # of a row of dx that are summed at once: as many as hide the latency of a sum
 SAMPLES, PAIR = 4, 2  # samples that read W together, and vectors of their rows: as many sums as hide it, too
-four_vectors, one_vector = micro_kernel(1, VECTORS), micro_kernel(1, 1)
+four_vectors = micro_kernel(1, VECTORS)
 samples_wide, samples_narrow = micro_kernel(SAMPLES, PAIR), micro_kernel(SAMPLES, 1)
+
+
+@inlined
+def one_vector(A, B, C, K, start, columns, b_columns):
+    """C (1, columns) = A (1, K) B (K, columns) in a vector: the sum of four sums, whose latencies overlap."""
+    a, b, c, d = zeros(C, 1, 1), zeros(C, 1, 1), zeros(C, 1, 1), zeros(C, 1, 1)
+    whole = K - K % 4
+    for k in range(0, whole, 4):
+        a = outer(a, A.column(k), B.row(k), b_columns)
+        b = outer(b, A.column(k + 1), B.row(k + 1), b_columns)
+        c = outer(c, A.column(k + 2), B.row(k + 2), b_columns)
+        d = outer(d, A.column(k + 3), B.row(k + 3), b_columns)
+    for k in range(whole, K):
+        a = outer(a, A.column(k), B.row(k), b_columns)
+    store(C, (a + b) + (c + d), columns)
 
 
 def rows_of_input(wide, narrow, vectors):
