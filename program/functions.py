@@ -134,7 +134,7 @@ class Functions:
         ends = [self.of.written("y", "output"), self.of.written("dx", "input")]
         given = [self.of.x, self.of.read("dy", "output"), *ends, Parameter("training", types.boolean, None, "flag")]
         if self.plan.accumulate:
-            self.bind("add_gradient", (self.state,))
+            self.bind("add_gradient", (self.state, types.intp))
         self.inline("clear_samples")
         self._linked("vjp", given)
         return {"vjp": self.entry("vjp", given), "clear": self.entry("clear", [])}

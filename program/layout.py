@@ -249,7 +249,7 @@ def layout(graph, lives, batch_size, shares, labels, derivative=""):
     if narrow and narrow.blocks > 1:
         gradients = Scratch(size, _up(graph.size - added), narrow.samples, narrow.blocks)
         size += gradients.size * gradients.workers
-    if derivative == "vjp":
+    if derivative == "vjp" and gradients is None:
         gradients, added = Scratch(size, _up(graph.size), batch_size, 1), 0
         size += gradients.size
     kept, size = size, size + (graph.buffer_size if derivative == "gradient" else 0)

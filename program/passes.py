@@ -57,6 +57,11 @@ def losses(calls, task, leave):
     return [*found, calls.turn("delta", output, "of_rows")] if turned else found
 
 
+def given_delta(calls):
+    """Return the call that turns the caller's delta of the output into columns, where samples are columns."""
+    return [calls.turn("delta", calls.graph.output, "of_rows")] if calls.columns else []
+
+
 def backward(calls, task, store, regions):
     """Return the calls that compute deltas, for each region, and those of the parameters' gradients."""
     needed = _needs_delta(calls.graph, task)

@@ -14,7 +14,7 @@ from .graph import Graph, Ref
 from .layout import Layout, Log, Storage, layout, lifetimes, log, shape_of, single_use, slot_of, storage
 from .notation import variables
 from .regions import divide, function_names
-from .schedule import Shares, shares
+from .schedule import Shares, narrow_from, shares
 from .slots import Slot
 
 # Functions that users call, by the derivative that a text computes.
@@ -179,7 +179,8 @@ def make_plan(task):
     """Return the Plan of a task."""
     graph, training = task.graph, task.loss is not None
     whole = task.by_hand or task.device == "cuda"
-    columns = training or not task.derivative
+    # A vjp is of columns in narrow networks alone: it has a gradient of its own, by blocks or in one piece.
+    columns = training or not task.derivative or (task.derivative == "vjp" and narrow_from(graph) == 0)
     division = shares(graph, task.batch_size, training, whole, columns, task.sums)
     regions = divide(graph, division)
     flats = update.flats(task)
@@ -203,7 +204,7 @@ def make_plan(task):
     lives = lifetimes(graph, order, store, division, always, task.device)
     places = layout(graph, lives, task.batch_size, division, task.labels, task.derivative)
     calls.data(name for name, _ in samples(task))
-    clear = (update.clear(calls),) if training and calls.columns else ()
+    clear = (update.clear(calls),) if task.sums and calls.columns else ()
     mean, norm, after = update.update(calls, task, flats, chunks, places.added) if training else ((), (), ())
     accumulate = update.accumulate(calls, task, flats)
     listed = [*leave, *clear, *(call for call, _ in order), *mean, *norm, *after, *accumulate]
@@ -231,7 +232,7 @@ def _pass_lists(calls, task, store, named, leave):
         for loop, (region, (_, name)) in enumerate(named)
         if apart
     ]
-    losses = passes.losses(calls, task, leave) if task.loss is not None else []
+    losses = passes.losses(calls, task, leave) if task.loss is not None else passes.given_delta(calls)
     if not task.backward:
         return tuple(forward), tuple(tangents), (), CallList("gradients", (), True, loop=2 * len(named))
     deltas, gradients = passes.backward(calls, task, store, [region for region, _ in named])

@@ -52,7 +52,8 @@ def update(calls, task, flats, columns, added):
 def accumulate(calls, task, flats):
     """Return the call that adds the gradient of a vjp to that of the state, or scales that for an update."""
     if task.derivative == "vjp" and task.graph.size:
-        values = {"gradients": Ref("gradients", None), "count": 1, "first": 0, "gradient": flats["gradient"]}
+        count = Var("used") if calls.columns and calls.division.narrow.blocks > 1 else 1
+        values = {"gradients": Ref("gradients", None), "count": count, "first": 0, "gradient": flats["gradient"]}
         kernel, text = operation("columns.accumulate"), "gradient = gradient + that of this call"
         return (calls.call("add_to_gradient", "columns_accumulate", kernel, values, text),)
     if task.derivative == "gradient":

@@ -381,6 +381,36 @@ def named():
         registry.unregister(name)
 
 
+@pytest.mark.parametrize("batch_size", [40, 512])  # a tile, and blocks of some tiles with a gradient each
+def test_a_vjp_of_many_samples_takes_them_as_columns(batch_size):
+    """It has the results of samples as rows, for any number of samples, and adds to the gradient."""
+    layers = ("dense(24)", "tanh", "dropout(0.4)", "residual(['dense(24)', 'gelu'])", "layernorm", "dense(5)")
+    layers += ("softmax",)
+    net, *_ = network(layers, (3,))
+    many, few = net.compile(None, batch_size=batch_size), net.compile(None, batch_size=4)
+    shares = many.derivatives.code("vjp").plan.shares
+    assert shares.narrow and (shares.narrow.blocks > 1) == (batch_size == 512)
+    assert few.derivatives.code("vjp").plan.shares.narrow is None
+    for count in (1, 17, batch_size - 1, batch_size + 70):
+        x, dy = (np.random.default_rng(count).standard_normal((count, width)) for width in (3, 5))
+        found = []
+        for program in (many, few):
+            program.state.gradient[:] = 1.0
+            y, dx = program.vjp(program.state, x, dy)
+            found.append({"y": y, "dx": dx, "gradient": program.state.gradient.copy()})
+        near(*found, f"{count} samples", 1e-11)
+    state = many.state
+    state.gradient[:] = 0
+    x, dy = x[:batch_size], dy[:batch_size]
+    y, dx = np.empty_like(dy), np.empty_like(x)
+    many.vjp(state, x, dy, y, dx, True)
+    got, reference = {"y": y, "dx": dx, "gradient": state.gradient.copy()}, many.derivatives.code("vjp").reference()
+    state.gradient[:], y, dx = 0, np.empty_like(y), np.empty_like(dx)
+    reference.vjp(state, x, dy, y, dx, True)
+    near(got, {"y": y, "dx": dx, "gradient": state.gradient}, "dropout masks", 1e-11)
+    assert not np.allclose(y, found[0]["y"][:batch_size])
+
+
 @pytest.mark.parametrize(
     ("layers", "shape"),
     [

@@ -77,9 +77,12 @@ def vjp(plan):
     x, y, dx, dy = _ends(plan, "delta")
     load = [_copy("batch_copy", "x", "INPUTS", x), _copy("batch_copy", "dy", "OUTPUTS", dy)]
     last = Lines([_put(dx, "INPUTS", "dx")], plan.backward[-1].loop, False)
-    add = bool(plan.accumulate)
+    add, give = bool(plan.accumulate), [*plan.exit, _put(y, "OUTPUTS", "y")]
+    parts = bool(plan.shares.narrow) and plan.shares.narrow.blocks > 1
+    used = ["used = (N + SAMPLES - 1) // SAMPLES"] if parts else []
+    sums = [*used, *plan.accumulate]
     return [
-        *([Text("add_gradient", "s", list(plan.accumulate), block=("0", str(plan.task.graph.size)))] if add else []),
+        *([Text("add_gradient", "s, N", sums, "", ("0", str(plan.task.graph.size)))] if add else []),
         Text("vjp_samples", "s, x, dy, y, dx, training", [
             "steps = s.counters[STEP]",
             SEED_OF_STEP,
@@ -87,10 +90,10 @@ def vjp(plan):
             [
                 _count(plan, "x.shape[0]"),
                 *run_passes(plan, [
-                    before(plan, load), *plan.forward, after(plan, [_put(y, "OUTPUTS", "y")]), *plan.backward,
+                    before(plan, load), *plan.forward, after(plan, give), *plan.backward,
                     _own_loop(plan.backward[-1], last), plan.gradients,
                 ], "training"),
-                *(["add_gradient(s)"] if add else []),
+                *(["add_gradient(s, N)"] if add else []),
             ],
         ]),
         Text("vjp", "s, x, dy, y, dx, training", [

@@ -63,7 +63,7 @@ def _blocks(plan, lists, training):
     division, mark = plan.shares, ""
     if lists[0].columns:
         division, mark = plan.shares.narrow, "NARROW_" * (plan.shares.narrow.first > 0)
-        lines = [*(plan.clear if training == "True" else ()), *_tiles(division, lines)]
+        lines = [*(() if training == "False" else plan.clear), *_tiles(division, lines)]
     if division.blocks == 1:
         return ["n0, n1 = 0, N", *lines]
     bounds = f"n0, n1 = {mark}SAMPLES * p, min({mark}SAMPLES * (p + 1), N)"
