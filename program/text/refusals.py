@@ -3,7 +3,7 @@
 from ..overlap import sharing
 from ..state import LEAST, WHOLE, WRONG_STATE
 
-SHARED = "an output shares a part of its memory with another array; expected outputs with memory of their own"
+SHARED = "an output shares a part of its memory with another array; it needs its own"
 NAMES = ("LIGHT", "LEARNS", "WHOLE")  # of the numbers that a state can have
 
 
