@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, typeof
 from numba import prange as numba_prange
 
-from ..kernels.compiler.kernel import OPTIONS
+from ..kernels.compiler.options import OPTIONS
 from ..kernels.counters import HEAD, STEP, STOP
 from ..kernels.operations import Operation
 from ..program.assemble import _bound

@@ -18,7 +18,9 @@ import time
 import numpy as np
 from nnjit import registry
 from nnjit.bench.machine import processor
-from nnjit.kernels.compiler.kernel import FLOATS, external, kernel
+from nnjit.kernels.compiler.kernel import kernel
+from nnjit.kernels.compiler.options import FLOATS
+from nnjit.kernels.compiler.symbols import external
 from numba import njit, prange, types
 
 NAMES = ("relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh")

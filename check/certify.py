@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 
 from ..errors import NnjitError, UnknownName
-from ..kernels.compiler.kernel import first_line, need_compiler
+from ..kernels.compiler.environment import need_compiler
+from ..kernels.compiler.machine_code import first_line
 from ..registry import compose
 from ..registry import layers as catalogue
 from .cases import BATCHES, cases

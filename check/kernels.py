@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 
 from ..errors import DeviceError, NnjitError
-from ..kernels.compiler.kernel import first_line
+from ..kernels.compiler.machine_code import first_line
 from ..kernels.operations import Operation
 from ..program.cuda_form import cuda_form
 from .promotion import promoted

@@ -13,7 +13,7 @@ from numba import njit, types
 from numba.core import ir
 
 from ..kernels.compiler.elementwise import Formula
-from ..kernels.compiler.kernel import OPTIONS
+from ..kernels.compiler.options import OPTIONS
 
 # Comparing integers as double does no harm: Numba's own reshape does it.
 DOUBLE = re.compile(r"^(?!.* = (?:uitofp|sitofp|fcmp) ).*\bdouble\b", re.MULTILINE)

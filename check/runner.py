@@ -11,7 +11,8 @@ from numba import config
 
 from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
-from ..kernels.compiler.kernel import FLOATS, Kernel, type_of
+from ..kernels.compiler.kernel import Kernel, type_of
+from ..kernels.compiler.options import FLOATS
 from ..kernels.operations import Operation
 from ..program.calls import Var
 from ..program.graph import Ref

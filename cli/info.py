@@ -60,7 +60,7 @@ def _threads():
     import numba
 
     from ..errors import NnjitError
-    from ..kernels.compiler.kernel import start_threads
+    from ..kernels.compiler.environment import start_threads
 
     try:
         threads = start_threads()

@@ -2,7 +2,7 @@
 
 from numba.core.registry import cpu_target
 
-from ..kernels.compiler import kernel
+from ..kernels.compiler.machine_code import add_symbol
 from ..kernels.counters import HEAD
 from ..program.state import LEARNS
 
@@ -36,7 +36,7 @@ def entries(name, program, functions):
         lines.append(f'@{field} = internal constant [{len(data)} x i8] c"{text}", align {LINE}')
     for each, function in functions.items():
         library, symbol = function.code
-        kernel.add_symbol(f"nnjit.c_{each}", function.address, library, symbol)
+        add_symbol(f"nnjit.c_{each}", function.address, library, symbol)
         pointers = ", ".join(["ptr"] * (3 + len(ARGUMENTS[each])))
         lines.append(f'declare i32 @"nnjit.c_{each}"({pointers}, i64{", i32" if each == "vjp" else ""})')
         lines += _entry(name, each, program)

@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 from numba.core.registry import cpu_target
 
 from ..errors import NnjitError
-from ..kernels.compiler import kernel
+from ..kernels.compiler import machine_code
 from ..network.compose import load
 from ..program.program import Program
 from ..registry import load_plugin
@@ -30,7 +30,7 @@ def main(task):
     for plugin in task["plugins"]:
         load_plugin(plugin)
     network = load(task["model"])
-    kernel.recorded = {}
+    machine_code.recorded = {}
     program = Program(network, batch_size=1, derivatives=True)
     functions, left_out = {}, {}
     for name in ("predict", "vjp"):
@@ -42,7 +42,7 @@ def main(task):
                 raise
             left_out[name] = str(error)
             functions.pop(name, None)
-    module = linked(entries(task["name"], program, functions), kernel.recorded)
+    module = linked(entries(task["name"], program, functions), machine_code.recorded)
     exported = {f"{task['name']}_{name}" for name in functions}
     hide(module, exported)
     removed(module)

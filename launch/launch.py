@@ -14,7 +14,7 @@ from .. import data
 from ..data.schema import Schema
 from ..data.split import Dataset
 from ..errors import CheckpointError, RunExists, SpecError, UsageError
-from ..kernels.compiler.kernel import start_threads
+from ..kernels.compiler.environment import start_threads
 from ..network.network import Network
 from ..program.memory import need
 from ..registry import parse

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from ..data.schema import Schema
 from ..data.split import MASKED, Split, is_masked
 from ..errors import ConcurrencyError, DeviceError, ShapeError, SpecError, UsageError
-from ..kernels.compiler.kernel import COMPILING
+from ..kernels.compiler.lock import COMPILING
 from ..layers.base import Layer
 from ..program.duties import check_rounded
 from ..program.function import Function

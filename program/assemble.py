@@ -11,7 +11,8 @@ import numpy as np
 from numba import types
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import COMPILING, FLOATS
+from ..kernels.compiler.lock import COMPILING
+from ..kernels.compiler.options import FLOATS
 from ..kernels.compiler.prepare import Item, Work, helped
 from ..kernels.compiler.source import all_called
 from ..kernels.operations import Operation

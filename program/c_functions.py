@@ -15,7 +15,9 @@ from numba import njit, types
 from numba.core import cgutils
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import INLINED, compiled, intrinsic_of
+from ..kernels.compiler.machine_code import compiled
+from ..kernels.compiler.options import INLINED
+from ..kernels.compiler.symbols import intrinsic_of
 from ..kernels.counters import STOP
 from .overlap import KEY as OVERLAP_KEY
 from .overlap import sharing
@@ -24,7 +26,7 @@ from .state import LEAST, WHOLE, State, StateType
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
 else:
-    from ..kernels.compiler.kernel import once
+    from ..kernels.compiler.lock import once
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"), OVERLAP_KEY)
 # Statuses: done; the state is another program's, or lacks what the function needs; fewer samples than 1, or more than

@@ -24,7 +24,7 @@ from .text.writer import write
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
 else:
-    from ..kernels.compiler.kernel import once
+    from ..kernels.compiler.lock import once
 
 
 class Code:

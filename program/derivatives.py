@@ -9,8 +9,9 @@ from math import prod
 from ..errors import NnjitError
 from .code import Code
 from .plan import Task
+from .schedule import FEW, inline
 
-JACOBIAN = 64  # unit vectors that a Jacobian takes at once: enough to fill vectors, and few enough for the caches
+JACOBIAN = 64  # unit vectors at once where kernels are linked: enough to fill vectors, few enough for the caches
 
 
 class Derivatives:
@@ -52,8 +53,8 @@ class Derivatives:
     def _jacobian(self, plain, layout):
         """Return the text of the Jacobian by the cheaper direction, or by the other if a layer lacks that."""
         inputs, outputs = (prod(value.shape) for value in (plain.graph.input, plain.graph.output))
-        rows = plain._replace(derivative="rows", backward=True, batch_size=min(outputs, JACOBIAN))
-        columns = plain._replace(derivative="columns", backward=False, batch_size=min(inputs, JACOBIAN))
+        rows = plain._replace(derivative="rows", backward=True, batch_size=_at_once(plain.graph, outputs))
+        columns = plain._replace(derivative="columns", backward=False, batch_size=_at_once(plain.graph, inputs))
         first, second = (rows, columns) if outputs <= inputs else (columns, rows)
         made = self._made(first, layout)
         return made if isinstance(made, Code) else self._made(second, layout)
@@ -64,3 +65,9 @@ class Derivatives:
         if isinstance(code, NnjitError):
             raise type(code)(f"{name}: {code}")
         return code
+
+
+def _at_once(graph, count):
+    """Return how many of the unit vectors of a Jacobian are taken at once."""
+    few = min(count, FEW)
+    return few if inline(graph, few, gradients=False) else min(count, JACOBIAN)

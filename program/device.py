@@ -133,7 +133,7 @@ class DeviceRun:
         self._check(state, "predict")
         if x.shape[1:] != self.program.network.input_shape or y.shape != (len(x), *self.program.network.output_shape):
             raise ShapeError(f"predict: expected x (N, *{self.program.network.input_shape}) and y for each of them")
-        if wrong := shared("predict", {"x": x, "y": y}, ["y"]):
+        if wrong := shared({"x": x, "y": y}, ["y"]):
             raise ShapeError(f"predict: {wrong}")
         with translated("device cuda"):
             if not self._on_device:

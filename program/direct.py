@@ -19,8 +19,9 @@ from numba import types
 from numba.core import cgutils
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import add_symbol, intrinsic_of
+from ..kernels.compiler.machine_code import add_symbol
 from ..kernels.compiler.masks import SAMPLE
+from ..kernels.compiler.symbols import intrinsic_of
 from .state import StateType
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"))

@@ -22,7 +22,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import NO_WRAPPERS, call_symbol, compiled, external, intrinsic_of, symbol
+from ..kernels.compiler.machine_code import compiled, symbol
+from ..kernels.compiler.options import NO_WRAPPERS
+from ..kernels.compiler.symbols import call_symbol, external, intrinsic_of
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"))
 

@@ -25,7 +25,8 @@ from numba.extending import typeof_impl
 from numba.np.numpy_support import as_dtype
 
 from ..errors import ShapeError
-from ..kernels.compiler.kernel import compiled, once
+from ..kernels.compiler.lock import once
+from ..kernels.compiler.machine_code import compiled
 from ..kernels.counters import FAULT
 from .function_type import CALLED, FunctionType, Parameter, type_of
 from .overlap import shared
@@ -167,7 +168,7 @@ class Function:
         if self.largest and not 1 <= x <= self.largest:
             return f"expected 1 to {self.largest} samples, the program's batch, got {x}"
         named = {p.name: a for p, a in zip(self.parameters[1:], arrays, strict=True) if p.shape is not None}
-        return shared(self.name, named, [p.name for p in self.parameters if p.output])
+        return shared(named, [p.name for p in self.parameters if p.output])
 
 
 @typeof_impl.register(Function)

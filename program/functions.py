@@ -10,19 +10,11 @@ from numba import njit, types
 
 from ..kernels.compiler.cache import digest
 from ..kernels.compiler.constant import ConstantCompiler
-from ..kernels.compiler.kernel import (
-    COMPILING,
-    FLOATS,
-    INLINED,
-    NO_WRAPPERS,
-    compiled,
-    external,
-    full_name,
-    load,
-    loaded,
-    on_disk,
-)
+from ..kernels.compiler.lock import COMPILING
+from ..kernels.compiler.machine_code import compiled, full_name, load, loaded, on_disk
+from ..kernels.compiler.options import FLOATS, INLINED, NO_WRAPPERS
 from ..kernels.compiler.part import ObjectCompiler, is_own
+from ..kernels.compiler.symbols import external
 from .c_functions import NAMES, CFunction
 from .direct import KEY as DIRECT_KEY
 from .direct import Arguments, body_of, call_of, entry_symbol

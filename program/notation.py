@@ -59,7 +59,7 @@ OWN = """
     targets label total share norm row rate clip steps lo hi c k i p q w C t sums GRADIENTS TILE columns per_block
     used last TILES ADDED NARROW_BLOCKS NARROW_SAMPLES NARROW_WORKERS loss_gradient gradient_samples
     mean_loss update_theta update_samples scale_chunk vjp_samples vjp clear clear_samples add_gradient jvp_samples jvp
-    jacobian_samples jacobian dx dy J scale KEPT BUFFERS"""
+    jacobian_samples jacobian tangents dx dy J scale KEPT BUFFERS"""
 RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from numba import types
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import intrinsic_of
+from ..kernels.compiler.symbols import intrinsic_of
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"))
 
@@ -28,17 +28,17 @@ def mixed(x, y):
     return len(x) > 1 and overlap(x, y) and not same
 
 
-def sharing(inputs, outputs, test="mixed"):
+def sharing(inputs, outputs):
     """Return the expression, in the text of a program, that tells whether memory is shared as a call cannot bear it."""
     pairs = [f"overlap({a}, {b})" for a, b in combinations(outputs, 2)]
-    return " or ".join([*pairs, *(f"{test}({a}, {b})" for b in outputs for a in inputs)])
+    return " or ".join([*pairs, *(f"mixed({a}, {b})" for b in outputs for a in inputs)])
 
 
-def shared(function, arrays, outputs):
+def shared(arrays, outputs):
     """Say which output, by name, shares memory with another array as a call cannot bear it; None if none does."""
     for name in outputs:
         for other, array in arrays.items():
-            test = mixed if other not in outputs and function != "jacobian" else overlap
+            test = overlap if other in outputs else mixed
             if other != name and test(array, arrays[name]):
                 return f"expected {name} with memory of its own, got one that shares a part with {other}"
     return None

@@ -13,8 +13,8 @@ from .slots import fixed
 from .tangents import tangent
 
 
-def forward(calls, task, region):
-    """Yield the calls of a region's forward pass; those of the tangents follow each layer."""
+def forward(calls, task, region, with_tangents=True):
+    """Yield the calls of a region's forward pass; a layer's tangent, if the task has any, follows it."""
     if region.columns:
         yield calls.turn("value", calls.graph.nodes[region.nodes[0]].x, "of_rows")
     for index in region.nodes:
@@ -25,7 +25,14 @@ def forward(calls, task, region):
             yield _add(calls, index, values, "add")
         elif not is_alias(node):
             yield _of_node(calls, index, "forward", split=region.whole_batch)
-        if task.tangents and not is_alias(node):
+        if task.tangents and with_tangents and not is_alias(node):
+            yield tangent(calls, index, region.whole_batch)
+
+
+def tangents(calls, region):
+    """Yield the calls of a region's tangents alone."""
+    for index in region.nodes:
+        if not is_alias(calls.graph.nodes[index]):
             yield tangent(calls, index, region.whole_batch)
 
 

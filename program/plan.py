@@ -5,12 +5,13 @@ Functions make the plan, and its parts are named tuples: `text`, `assemble` and 
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 from . import passes, update
 from .calls import Call, CallList, Calls
 from .graph import Graph, Ref
-from .layout import Layout, Log, Storage, layout, lifetimes, log, single_use, slot_of, storage
+from .layout import Layout, Log, Storage, layout, lifetimes, log, shape_of, single_use, slot_of, storage
 from .notation import variables
 from .regions import divide, function_names
 from .schedule import Shares, shares
@@ -72,6 +73,11 @@ class Task(NamedTuple):
         return self.derivative in ("jvp", "columns")
 
     @property
+    def jacobian(self):
+        """Tell whether the rows of a batch are those of the Jacobian of one sample, or its columns."""
+        return self.derivative in ("rows", "columns")
+
+    @property
     def sums(self):
         """Tell whether the gradients of the parameters are computed."""
         return self.backward and self.derivative != "rows"
@@ -96,6 +102,10 @@ class Plan(NamedTuple):
         A function for each region; backward from the last region to the first, with the loss.
     gradients : CallList
         Those of the parameters, where samples are rows.
+    tangents : tuple of CallList
+        Of a Jacobian by columns, whose forward pass is that of one sample.
+    repeated : tuple of Ref
+        What that one sample's forward pass leaves to all rows or columns of its Jacobian.
     exit, clear : tuple of Call
         Where samples are columns: the output gets rows; the gradient of a block is cleared before its first tile.
     mean_gradient, chunk_norm, update_chunk : tuple of Call
@@ -119,6 +129,8 @@ class Plan(NamedTuple):
     forward: tuple[CallList, ...]
     backward: tuple[CallList, ...]
     gradients: CallList
+    tangents: tuple[CallList, ...]
+    repeated: tuple[Ref, ...]
     exit: tuple[Call, ...]
     clear: tuple[Call, ...]
     mean_gradient: tuple[Call, ...]
@@ -133,7 +145,7 @@ class Plan(NamedTuple):
     @property
     def passes(self):
         """The functions of the passes through the network, those without calls left out."""
-        return [each for each in (*self.forward, *self.backward, self.gradients) if each.calls]
+        return [each for each in (*self.forward, *self.tangents, *self.backward, self.gradients) if each.calls]
 
     def calls(self):
         """Return all calls in the order of the text."""
@@ -150,14 +162,15 @@ def samples(task):
     x, y = (("value", value.index) for value in (task.graph.input, task.graph.output))
     kind = "tangent" if task.tangents else "delta"
     dx, dy = ((kind, index) for _, index in (x, y))
+    ahead = [("batch_copy", x), ("batch_put", y), ("jacobian_repeat", y)]
     gathers = [("batch_gather", x), ("batch_gather", ("target", None))]
     found = {
         "": [*(gathers if task.loss is not None else []), ("batch_copy", x), ("batch_put", y)],
         "gradient": gathers,
         "vjp": [("batch_copy", x), ("batch_copy", dy), ("batch_put", y), ("batch_put", dx)],
         "jvp": [("batch_copy", x), ("batch_copy", dx), ("batch_put", y), ("batch_put", dy)],
-        "rows": [("jacobian_repeat", x), ("jacobian_unit", dy), ("batch_put", y), ("batch_put", dx)],
-        "columns": [("jacobian_repeat", x), ("jacobian_unit", dx), ("batch_put", y), ("jacobian_put_columns", dy)],
+        "rows": [*ahead, ("jacobian_unit", dy), ("batch_put", dx)],
+        "columns": [*ahead, ("jacobian_unit", dx), ("jacobian_put_columns", dy)],
     }[task.derivative]
     return [(name, Ref(*ref)) for name, ref in found]
 
@@ -166,13 +179,14 @@ def make_plan(task):
     """Return the Plan of a task."""
     graph, training = task.graph, task.loss is not None
     whole = task.by_hand or task.device == "cuda"
-    division = shares(graph, task.batch_size, training, whole, columns=training or not task.derivative)
+    columns = training or not task.derivative
+    division = shares(graph, task.batch_size, training, whole, columns, task.sums)
     regions = divide(graph, division)
     flats = update.flats(task)
     own = 0 if task.derivative == "vjp" else division.columns_from  # gradients from here on are not the state's
     more = [(slot, name) for name, slot in flats.items()]
     names = variables(graph, division.columns_from, own, more, task.tangents)
-    functions = function_names(regions, graph, names, alone=not task.by_hand)
+    functions = function_names(regions, graph, names, not task.by_hand, task.derivative == "columns")
     store, chunks = storage(graph), log(graph)
     taken = {
         *(name for pair in functions for name in pair),
@@ -182,40 +196,66 @@ def make_plan(task):
     }
     calls = Calls(graph, names, division, taken, own)
     leave = (calls.turn("value", graph.output, "to_rows"),) if calls.columns else ()
-    forward, backward, sums = _pass_lists(calls, task, store, [*zip(regions, functions, strict=True)], leave)
-    order = [(call, each.loop) for each in (*forward, *backward, sums) for call in each.calls]
-    lives = lifetimes(graph, order, store, division, _always(task, store, calls.columns), task.device)
+    forward, tangents, backward, sums = _pass_lists(calls, task, store, [*zip(regions, functions, strict=True)], leave)
+    order = [(call, each.loop) for each in (*forward, *tangents, *backward, sums) for call in each.calls]
+    repeated = _repeated(graph, store, forward, (*tangents, *backward)) if task.jacobian else ()
+    always = {*_always(task, store, calls.columns), *repeated}
+    lives = lifetimes(graph, order, store, division, always, task.device)
     places = layout(graph, lives, task.batch_size, division, task.labels, task.derivative)
     calls.data(name for name, _ in samples(task))
     clear = (update.clear(calls),) if training and calls.columns else ()
     mean, norm, after = update.update(calls, task, flats, chunks, places.added) if training else ((), (), ())
     accumulate = update.accumulate(calls, task, flats)
-    used = _used_names(calls, task, [*leave, *clear, *(call for call, _ in order), *mean, *norm, *after, *accumulate])
+    listed = [*leave, *clear, *(call for call, _ in order), *mean, *norm, *after, *accumulate]
+    used = _used_names(calls, task, repeated, listed)
     refs = [ref for ref in used if isinstance(ref, Ref)]
     return Plan(
-        task, division, chunks, names, calls.bindings, flats, forward, backward, sums, leave, clear, mean, norm, after,
-        accumulate, store, places, used, frozenset(single_use(order, store, refs)),
+        task, division, chunks, names, calls.bindings, flats, forward, backward, sums, tangents, repeated, leave, clear,
+        mean, norm, after, accumulate, store, places, used, frozenset(single_use(order, store, refs)),
     )  # fmt: skip
 
 
 def _pass_lists(calls, task, store, named, leave):
-    """Return the lists of calls forward, backward and of the gradients; `named` are regions and their functions."""
+    """Return the lists of calls forward, of tangents alone, backward, and of the gradients.
+
+    `named` are regions and their functions.
+    """
+    apart = task.derivative == "columns"  # the tangents have more rows than the forward pass
     forward = [
-        CallList(name, tuple(passes.forward(calls, task, region)), region.whole_batch, region.columns, loop)
+        CallList(name, tuple(passes.forward(calls, task, region, not apart)), region.whole_batch, region.columns, loop)
         for loop, (region, (name, _)) in enumerate(named)
+    ]
+    start = len(named) if task.jacobian else 0
+    tangents = [
+        CallList(name, tuple(passes.tangents(calls, region)), region.whole_batch, region.columns, start + loop)
+        for loop, (region, (_, name)) in enumerate(named)
+        if apart
     ]
     losses = passes.losses(calls, task, leave) if task.loss is not None else []
     if not task.backward:
-        return tuple(forward), (), CallList("gradients", (), True, loop=2 * len(named))
+        return tuple(forward), tuple(tangents), (), CallList("gradients", (), True, loop=2 * len(named))
     deltas, gradients = passes.backward(calls, task, store, [region for region, _ in named])
     deltas[-1] = [*losses, *deltas[-1]]
-    backward = [  # the last region is one loop, both ways
+    backward = [  # the last region is one loop, both ways; but of a Jacobian
         CallList(name, tuple(each), region.whole_batch, region.columns, loop)
         for loop, ((region, (_, name)), each) in enumerate(
-            reversed([*zip(named, deltas, strict=True)]), start=len(named) - 1
+            reversed([*zip(named, deltas, strict=True)]), start=start + len(named) - 1
         )
     ]
-    return tuple(forward), tuple(backward), CallList("gradients", tuple(gradients), True, loop=2 * len(named))
+    sums = CallList("gradients", tuple(gradients), True, loop=start + 2 * len(named))
+    return tuple(forward), tuple(tangents), tuple(backward), sums
+
+
+def _repeated(graph, store, forward, more):
+    """Return the arrays that a forward pass of one sample leaves to further calls, which have more rows."""
+
+    def arrays(lists):
+        values = [value for each in lists for call in each.calls for value in call.values.values()]
+        return dict.fromkeys(store.of(value) for value in values if isinstance(value, Ref))
+
+    both, later = arrays(forward), arrays(more)
+    shapes = {ref: shape_of(graph, ref) for ref in both if ref in later}
+    return tuple(ref for ref, (shape, per_sample) in shapes.items() if per_sample and prod(shape))
 
 
 def _always(task, store, columns):
@@ -231,10 +271,11 @@ def _always(task, store, columns):
     return found
 
 
-def _used_names(made, task, calls):
+def _used_names(made, task, repeated, calls):
     """Return array -> variable of those that the text names, in the order of their first use; `made` named them."""
     names, x, y = made.names, Ref("value", 0), Ref("value", made.graph.output.index)
-    ends = {ref: names[ref] for _, ref in samples(task) if task.derivative}  # aliases alone have no calls
+    more = [*(ref for _, ref in samples(task) if task.derivative), *repeated]  # aliases alone have no calls
+    ends = {ref: names[ref] for ref in more}
     found: dict[Ref | Slot, str] = {x: names[x]}
     for call in calls:
         for value in call.values.values():

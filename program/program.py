@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from ..data.split import is_masked
 from ..errors import ShapeError, SpecError
-from ..kernels.compiler.kernel import COMPILING
+from ..kernels.compiler.lock import COMPILING
 from ..kernels.counters import HEAD, SEED
 from ..registry import losses, optimizers
 from ..registry.annotations import checked
@@ -39,7 +39,7 @@ from .states import States, rows
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
 else:
-    from ..kernels.compiler.kernel import once
+    from ..kernels.compiler.lock import once
 
 
 class Program(Code):

@@ -37,17 +37,19 @@ def divide(graph, division):
     return found if found and not found[-1].whole_batch else [*found, Region((), False)]
 
 
-def function_names(regions, graph, names, alone):
+def function_names(regions, graph, names, alone, tangents=False):
     """Return the names of each region's functions, forward and backward, by the activations between which it lies.
 
-    A single region is `forward` and `backward`, if these names are its own (`alone`).
+    A single region is `forward` and `backward`, if these names are its own (`alone`). With `tangents` the second
+    function computes these, and goes forward, too.
     """
     if len(regions) == 1 and alone:
-        return [("forward", "backward")]
+        return [("forward", "tangents" if tangents else "backward")]
     found, taken, x = [], set(names.values()), name_of(names, graph.input)
     for region in regions:
         y = name_of(names, graph.nodes[region.nodes[-1]].y) if region.nodes else x
-        pair = [f"forward_{x}_to_{y}", f"backward_{y}_to_{x}" if region.nodes else f"backward_{y}"]
+        back = f"backward_{y}_to_{x}" if region.nodes else f"backward_{y}"
+        pair = [f"forward_{x}_to_{y}", f"tangents_{x}_to_{y}" if tangents else back]
         for k in range(2):
             while pair[k] in taken:
                 pair[k] += "_"

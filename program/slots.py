@@ -20,7 +20,8 @@ from numba.core.imputils import lower_constant
 from numba.extending import models, register_model, typeof_impl
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import FLOATS, call_symbol, intrinsic_of
+from ..kernels.compiler.options import FLOATS
+from ..kernels.compiler.symbols import call_symbol, intrinsic_of
 
 KEY = digest(Path(__file__).read_text(encoding="utf-8"))  # the code of a program depends on this file
 

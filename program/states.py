@@ -19,7 +19,7 @@ from numba.extending import NativeValue, lower_builtin, models, register_model, 
 from numba.np.numpy_support import from_dtype
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import once
+from ..kernels.compiler.lock import once
 from .function_type import PARALLEL
 from .memory import aligned
 from .state import KEY as STATE_KEY

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nnjit.kernels.compiler import cache, directory
-from nnjit.kernels.compiler import kernel as compiler
+from nnjit.kernels.compiler import machine_code as compiler
 from nnjit.kernels.compiler.kernel import Kernel, type_of
 from nnjit.program import assemble
 from nnjit.registry import compose

@@ -464,6 +464,32 @@ def named():
         registry.unregister(name)
 
 
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        (("dense(6)", "tanh", "layernorm", "dense(19)"), (21,)),  # inlined: 8 unit vectors at once, by rows
+        (("dense(6)", "tanh", "layernorm", "dense(21)"), (19,)),  # by columns
+        (("batchnorm", "maxpool(2)", "flatten", "residual(['dense(36)', 'tanh'])", "dense(67)"), (1, 24, 6)),
+        (("dense(40)", "batchnorm", "residual(['tanh', 'dense(40)'])", "dense(71)"), (66,)),
+    ],
+)
+def test_a_jacobian_of_more_unit_vectors_than_are_taken_at_once(layers, shape):
+    """The values that the forward pass leaves to the first rows serve all of them."""
+    net, x, dx, dy = network(layers, shape)
+    program = net.compile(None, batch_size=3)
+    code = program.derivatives.code("jacobian")
+    unit = {"rows": dy[0], "columns": dx[0]}[code.task.derivative]
+    assert code.task.batch_size < unit.size
+    got = derivatives(program, x, dx, dy, None if code.plan.shares.inline else interpreted(program))
+    flat = {"vjp": got["vjp"].reshape(3, -1), "jvp": got["jvp"].reshape(3, -1)}
+    J = got["jacobian"]
+    products = {
+        "vjp": np.einsum("noi,no->ni", J, dy.reshape(3, -1)), "jvp": np.einsum("noi,ni->no", J, dx.reshape(3, -1))
+    }  # fmt: skip
+    near(products, flat, "J", 1e-11)
+    near({"y": got["y for J"]}, {"y": got["y"]}, "y", 1e-12)
+
+
 def test_a_layer_without_a_derivative_in_forward_mode_says_what_to_add(named):
     net, x, dx, dy = network(["dense(3)", named("sums", Sums), "tanh"], (4,))
     program = net.compile(None, batch_size=2)

@@ -334,7 +334,8 @@ def test_sums_are_vector_loops(file, name):
 
 def compiled_text(kernel, given):
     """Return LLVM's text of a kernel after optimisation; code from the disk cache has none."""
-    from nnjit.kernels.compiler.kernel import FLOATS, OPTIONS, type_of
+    from nnjit.kernels.compiler.kernel import type_of
+    from nnjit.kernels.compiler.options import FLOATS, OPTIONS
     from numba import njit, types
 
     signature = tuple(FLOATS[np.float32] if type(a) is float else type_of(a) for a in given.values())

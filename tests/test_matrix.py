@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nnjit.check.races import interpreted
 from nnjit.kernels.compiler import source
-from nnjit.kernels.compiler.kernel import array, linked, places
+from nnjit.kernels.compiler.linked import array, linked, places
 from nnjit.kernels.cpu import matrix, matrix_transposed
 from nnjit.kernels.cpu.matrix import product
 from nnjit.kernels.cpu.matrix_transposed import add_product_transposed

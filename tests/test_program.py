@@ -590,6 +590,9 @@ def test_inlined_where_no_layer_has_much_to_do():
     layers = ("dense(2)", "dense(5)", "dense(8)")
     assert schedule.inline(graph(*layers), 19) and not schedule.inline(graph(*layers), 20)  # samples as columns
     assert [schedule.shares(graph("dense(2)"), n, False).inline for n in (1, 8, 9)] == [True, True, False]
+    wide = graph("dense(64)", "dense(64)")
+    assert [schedule.inline(wide, n, gradients=False) for n in (4, 5, 8)] == [True, True, True]
+    assert [schedule.inline(wide, n) for n in (4, 5)] == [True, False]
 
 
 # The text

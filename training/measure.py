@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.split import Split, check_channels
 from ..errors import DataError, NnjitError, ShapeError, SpecError
-from ..kernels.compiler.kernel import once
+from ..kernels.compiler.lock import once
 from ..kernels.operations import Operation
 from ..program.protocols import NetworkLike
 from ..program.slots import Binding, Slot, batch, sizes

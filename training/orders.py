@@ -20,7 +20,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import compiled, inlined
+from ..kernels.compiler.kernel import inlined
+from ..kernels.compiler.machine_code import compiled
 
 MANY = 4_000_000  # samples in the orders of a run, 30 to 90 ms in NumPy, from which on compiled code draws them
 FIXED = 2_000  # samples that NumPy could order in the time in which it makes one generator, 20 us

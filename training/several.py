@@ -11,7 +11,8 @@ from numba import typeof
 from numpy.typing import NDArray
 
 from ..kernels.compiler.cache import digest
-from ..kernels.compiler.kernel import compiled, once
+from ..kernels.compiler.lock import once
+from ..kernels.compiler.machine_code import compiled
 from ..kernels.counters import ROWS, STOP
 from .changes import room, update_ratios
 from .divergence import not_finite

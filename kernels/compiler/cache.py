@@ -42,8 +42,9 @@ def digest(*parts) -> str:
 
 @functools.cache
 def _machinery() -> str:
-    names = "constant", "elementwise", "kernel", "late", "loops", "masks", "part", "reached", "source", "subnormal"
-    files = [Path(__file__).with_name(f"{name}.py") for name in names]
+    names = """arithmetic constant elementwise kernel late linked loops machine_code masks options part reached source
+        subnormal symbols"""
+    files = [Path(__file__).with_name(f"{name}.py") for name in names.split()]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -13,9 +13,11 @@ import numpy as np
 from numba import njit, prange
 
 from . import loops, source
+from .arithmetic import FUNCTIONS, FUNCTIONS_KEY
 from .cache import digest
 from .functions import NAMES as FUNCTION_NAMES
-from .kernel import FUNCTIONS, FUNCTIONS_KEY, INLINED, Kernel
+from .kernel import Kernel
+from .options import INLINED
 from .subnormal import exp
 
 # Bytes of the widest vector: an array's numbers beyond a multiple of it are a second loop, a masked vector.

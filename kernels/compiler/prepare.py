@@ -12,7 +12,7 @@ follows each kernel: a5 is an array of five dimensions, w1 a one-dimensional arr
 three, i, f, b a whole number, a float and a bool.
 
 Numba compiles in one thread. Both processes take work from one list (`Work`). The helper runs nothing, so it can
-compile a kernel before the functions that it calls (`kernel.elsewhere`). It ends with its standard input, and so with
+compile a kernel before the functions that it calls (`linked.elsewhere`). It ends with its standard input, and so with
 the process that started it, however that ends.
 """
 
@@ -29,8 +29,8 @@ import numpy as np
 from numba import types
 from numba.core.registry import cpu_target
 
-from . import kernel, second
-from .kernel import FLOATS
+from . import linked, second
+from .options import FLOATS
 
 
 class Item(NamedTuple):
@@ -187,7 +187,7 @@ def _read(lines):
 
 def main():
     gc.disable()
-    kernel.elsewhere = True
+    linked.elsewhere = True
     lines: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     # Numba does this at the first compilation; there may be nothing to compile yet.

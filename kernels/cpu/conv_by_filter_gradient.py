@@ -19,7 +19,8 @@ No race: the caller's iteration owns its filters and maps of dW; D and Z lie on 
 sums depend on shapes only, never on threads.
 """
 
-from ..compiler.kernel import helper, inlined, linked
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import linked
 from .conv_by_filter_tiles import BAND, HEIGHT, HEIGHTS, ROOM, Band, band_of
 from .conv_terms import Size, Window, every, volume
 from .rearrange import transpose

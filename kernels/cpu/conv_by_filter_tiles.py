@@ -20,7 +20,8 @@ No race: the caller's iteration owns the results; M lies on its own stack.
 
 from typing import NamedTuple
 
-from ..compiler.kernel import array, helper, inlined, linked, places
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import array, linked, places
 from .conv_terms import LiveRows, Size, live_taps, pack_weights, volume
 from .rearrange import transpose
 from .sizes import of_size

@@ -20,7 +20,8 @@ No race: the caller's iteration owns the maps and samples of Y; what is packed l
 
 from typing import NamedTuple
 
-from ..compiler.kernel import array, helper, inlined, linked, places, seldom
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import array, linked, places, seldom
 from .conv_packing import ROOM, Panel, pack_taps, packing_pays, panel_shape
 from .conv_terms import ALL_LIVE, LiveRows, Size, Steps, images, live_taps, pack_weights, size_of, volume
 from .matrix import product, unreached_by_product

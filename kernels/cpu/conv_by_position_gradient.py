@@ -26,7 +26,8 @@ No race: an iteration owns a block of dW, which is a sum over the whole batch. B
 
 from typing import NamedTuple
 
-from ..compiler.kernel import helper, inlined, linked
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import linked
 from .conv_packing import ROOM, pack_taps, packing_pays, panel_shape
 from .conv_terms import Block, Sizes, Window, images_of, size_of, volume
 from .padding import copy_row

@@ -10,7 +10,8 @@ No race: the caller's iteration owns the results.
 
 import numpy as np
 
-from ..compiler.kernel import array, helper, linked, places
+from ..compiler.kernel import helper
+from ..compiler.linked import array, linked, places
 from .conv_terms import Block, Size, Sizes, Steps, Window, images, size_of, volume
 from .tile import numbers
 from .view import Images, View

@@ -21,7 +21,8 @@ of a filter, whose gradient is a sum over the batch.
 
 from numba import prange
 
-from ..compiler.kernel import helper, inlined, kernel, linked
+from ..compiler.kernel import helper, inlined, kernel
+from ..compiler.linked import linked
 from .conv_by_position import Terms, rows_of_one
 from .conv_by_position_gradient import Positions, add_terms_of_one
 from .conv_cells import backward_input_cells, bounded, forward_cells, group_size, mend_weights

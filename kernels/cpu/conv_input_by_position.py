@@ -9,7 +9,8 @@ meets (conv_terms.remainder): such cells do not follow each other in dX, so they
 No race: the caller's iteration owns the samples of dX, and of U where deltas need a halo.
 """
 
-from ..compiler.kernel import helper, linked
+from ..compiler.kernel import helper
+from ..compiler.linked import linked
 from .conv_by_position import Correlation, correlate
 from .conv_packing import ROOM
 from .conv_terms import ALL_LIVE, Size, Steps, frame_of, images, remainder, remainders, size_of, volume

@@ -8,7 +8,8 @@ Rows without what lies between them follow each other, so that vectors run on ov
 
 from typing import NamedTuple
 
-from ..compiler.kernel import helper, linked
+from ..compiler.kernel import helper
+from ..compiler.linked import linked
 from .rearrange import copy, load_column
 from .tile import MASKS, lanes
 from .view import View

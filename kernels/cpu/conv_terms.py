@@ -10,7 +10,8 @@ zeros as wide as the taps reach.
 
 from typing import NamedTuple
 
-from ..compiler.kernel import helper, inlined, linked, places
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import linked, places
 from .rearrange import transpose
 from .tile import lanes
 from .view import Images, View

@@ -18,7 +18,9 @@ pads dy[:, c] and writes dW[:, c - g m]. The gradient of b is conv.backward_bias
 
 from numba import prange
 
-from ..compiler.kernel import add, helper, inlined, kernel, linked
+from ..compiler.arithmetic import add
+from ..compiler.kernel import helper, inlined, kernel
+from ..compiler.linked import linked
 from .conv_by_position import forward_by_position
 from .conv_cells import bounded, forward_by_cells, group_size, mend_weights
 from .conv_terms import Block, Share, Sizes, Window, every, images_of, size_of, volume, window

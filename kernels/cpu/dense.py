@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from numba import prange, uintp
 
-from ..compiler.kernel import add, inlined, kernel
+from ..compiler.arithmetic import add
+from ..compiler.kernel import inlined, kernel
 from .matrix import product, shares, unreached_by_product
 from .matrix_transposed import (
     LEAST_COLUMNS,

@@ -11,7 +11,9 @@ so dW and db are added to, in the order of the tiles.
 
 from numba import prange, uintp
 
-from ..compiler.kernel import add, kernel, linked
+from ..compiler.arithmetic import add
+from ..compiler.kernel import kernel
+from ..compiler.linked import linked
 from .matrix import PANEL
 from .matrix_small import multiply
 from .matrix_transposed import add_dot_products, pack_transposed

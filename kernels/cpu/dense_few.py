@@ -14,9 +14,9 @@ from ..compiler.kernel import inlined, kernel
 from .batch import SHORT
 from .dense import block_of, short_product
 from .matrix import micro_kernel, product, shares
-from .tile import BYTES, lanes
+from .tile import BYTES, MASKS, lanes
 from .view import View
-from .words import ZERO, dot, store_sums, zeros
+from .words import ZERO, dot, outer, store, store_sums, zeros
 
 
 @inlined
@@ -105,27 +105,76 @@ def short_column(W, k, a, b, c, d, n):
 
 
 VECTORS = 4  # of a row of dx that are summed at once: as many as hide the latency of a sum
+SAMPLES, PAIR = 4, 2  # samples that read W together, and vectors of their rows: as many sums as hide it, too
 four_vectors, one_vector = micro_kernel(1, VECTORS), micro_kernel(1, 1)
+samples_wide, samples_narrow = micro_kernel(SAMPLES, PAIR), micro_kernel(SAMPLES, 1)
+
+
+def rows_of_input(wide, narrow, vectors):
+    """dx = dy W for some samples, `vectors` of each at once, and what is left one by one."""
+
+    @inlined
+    def multiply(deltas, weights, results, n, m):
+        L = lanes(deltas)
+        whole = m - m % (vectors * L)
+        for k in range(0, whole, vectors * L):
+            wide(deltas, weights.column(k), results.column(k), n, ZERO)
+        for k in range(whole, m, L):
+            narrow(deltas, weights.column(k), results.column(k), n, ZERO, m - k, m - k)
+
+    return multiply
+
+
+single_sample = rows_of_input(four_vectors, one_vector, VECTORS)
+some_samples = rows_of_input(samples_wide, samples_narrow, PAIR)
 
 
 @kernel
 def backward_input(W, dy, dx):
     """dx (N, m) = dy (N, n) W: the factor (W[l+1])^T delta[l+1] of (3)."""
     N, n = dy.shape
-    m, L = W.shape[1], lanes(dy)
+    m = W.shape[1]
     weights, deltas, results = View(W, m, 1), View(dy, n, 1), View(dx, m, 1)
-    for i in prange(N):
+    together = N - N % SAMPLES if n > SHORT else 0
+    for i in prange(N - together + together // SAMPLES):
+        at = i * SAMPLES
+        if at < together:
+            some_samples(deltas.row(at), weights, results.row(at), n, m)
+            continue
+        at = i + together - together // SAMPLES
         if 1 <= n <= SHORT:
             last = n - 1
-            first, second, third, fourth = dy[i, 0], dy[i, min(1, last)], dy[i, min(2, last)], dy[i, last]
+            first, second, third, fourth = dy[at, 0], dy[at, min(1, last)], dy[at, min(2, last)], dy[at, last]
             for k in range(uintp(m)):
-                dx[i, k] = short_column(W, k, first, second, third, fourth, n)
-            continue
-        whole = m - m % (VECTORS * L)
+                dx[at, k] = short_column(W, k, first, second, third, fourth, n)
+        else:
+            single_sample(deltas.row(at), weights, results.row(at), n, m)
+
+
+def outer_row(vectors):
+    """Vectors of a row of C = those of a row of B times a number: without a sum, and whatever overlaps C."""
+
+    @inlined
+    def multiply(A, B, C, columns=None):
+        negative_zero = zeros(C, 1, vectors) * -1.0  # with it LLVM knows that the first sum is a product
+        store(C, outer(negative_zero, A, B, columns), columns)
+
+    return multiply
+
+
+outer_row_wide, outer_row_narrow = outer_row(VECTORS), outer_row(1)
+
+
+@inlined
+def outer_product(A, B, C, n, m):
+    """C (n, m) = A (n, 1) B (1, m)."""
+    L = lanes(C)
+    whole = m - m % (VECTORS * L)
+    for j in range(n):
         for k in range(0, whole, VECTORS * L):
-            four_vectors(deltas.row(i), weights.column(k), results.at(i, k), n, ZERO)
+            outer_row_wide(A.row(j), B.column(k), C.at(j, k))
         for k in range(whole, m, L):
-            one_vector(deltas.row(i), weights.column(k), results.at(i, k), n, ZERO, m - k, m - k)
+            outer_row_narrow(A.row(j), B.column(k), C.at(j, k), m - k)
 
 
 @kernel
@@ -136,14 +185,15 @@ def backward_weight(x, dy, dW):
     tall, wide, across, down = shares(n, m, lanes(x), 0)
     for number in prange(across * down):
         block = block_of(number, tall, wide, across, n, m)
-        if N == 1:
+        dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
+        weights = View(dW, m, 1).at(block.top, block.left)
+        if N == 1 and (m >= lanes(x) or MASKS and m > SHORT):
+            outer_product(dY, X, weights, block.rows, block.columns)
+        elif N == 1:
             for j in range(uintp(block.top), uintp(block.top + block.rows)):
                 for k in range(uintp(block.left), uintp(block.left + block.columns)):
                     dW[j, k] = dy[0, j] * x[0, k]
-            continue
-        dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
-        weights = View(dW, m, 1).at(block.top, block.left)
-        if m < lanes(x):
+        elif m < lanes(x):
             short_product(dY, X, weights, block, N, 0.0)
         else:
             product(dY, X, weights, block.rows, block.columns, N, ZERO)

@@ -1,4 +1,4 @@
-"""Samples and unit vectors of a Jacobian: one sample in every row of a batch, a unit vector in each, and its results.
+"""The rows of a batch that are those of a Jacobian: what they share, a unit vector in each, and its results.
 
 Parallel plan: one iteration a row; everything is flat.
 """
@@ -9,11 +9,11 @@ from ..compiler.kernel import kernel
 
 
 @kernel
-def repeat(source, at, width, batch):
-    """batch[n] = source[at : at + width] for every n, everything flat."""
-    for n in prange(batch.size // width):
+def repeat(width, batch):
+    """batch[n] = batch[0] for every n, rows of `width` numbers."""
+    for n in prange(batch.size // width - 1):
         for i in range(uintp(width)):
-            batch[uintp(n * width) + i] = source[uintp(at) + i]
+            batch[uintp((n + 1) * width) + i] = batch[i]
 
 
 @kernel

@@ -7,7 +7,8 @@ none here; see dense_columns.py. Indices are unsigned, as in layernorm.py.
 import numpy as np
 from numba import prange, uintp
 
-from ..compiler.kernel import add, kernel
+from ..compiler.arithmetic import add
+from ..compiler.kernel import kernel
 from .columns import MOST
 from .tile import stack_array
 

@@ -18,7 +18,8 @@ No race: an iteration of the caller's loop writes its own block of C; what is pa
 the order of sums depend on M, N and K only, never on threads.
 """
 
-from ..compiler.kernel import helper, inlined, linked, seldom
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import linked, seldom
 from .rearrange import copy
 from .tile import BYTES, MR, NR, lanes, stack_array
 from .view import View

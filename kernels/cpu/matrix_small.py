@@ -12,7 +12,8 @@ Few rows fill a tile of their own height; the last columns, one vector or less, 
 terms are half of a first-level cache of 32 kB, while the rows of A come from the second-level cache.
 """
 
-from ..compiler.kernel import inlined, linked
+from ..compiler.kernel import inlined
+from ..compiler.linked import linked
 from .sizes import by_size
 from .tile import REGISTERS, lanes
 from .view import View

@@ -11,7 +11,8 @@ Neighbours in a row of C belong to different rows of B, so vectors of B must be 
 No race: see matrix.py.
 """
 
-from ..compiler.kernel import helper, inlined, linked, seldom
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import linked, seldom
 from .matrix import KC, MC, PACKED, PAD, PANEL, micro_kernel, wide_tiles
 from .rearrange import transpose
 from .sizes import by_size

@@ -12,7 +12,8 @@ No race: the caller's iteration owns the maps that are written.
 from typing import NamedTuple
 
 from .. import geometry
-from ..compiler.kernel import helper, inlined, linked
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import linked
 from .conv_terms import Size, Steps, images, size_of, steps, volume
 from .tile import lanes
 from .view import Images, View

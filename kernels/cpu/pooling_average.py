@@ -14,7 +14,8 @@ Windows too wide for a buffer are summed cell by cell.
 
 from typing import NamedTuple
 
-from ..compiler.kernel import array, inlined, linked
+from ..compiler.kernel import inlined
+from ..compiler.linked import array, linked
 from .pooling_windows import ROOM, Rows, Windows, cells_across, columns_of, row_pitch, row_place, rows_of, volume
 from .pooling_words import fill_row, over, ramp, row, times
 from .rearrange import halves, store_interleaved

@@ -7,7 +7,7 @@ from math import inf, sqrt
 
 import numpy as np
 
-from ..compiler.kernel import array, linked
+from ..compiler.linked import array, linked
 from .pooling_max import beats
 from .pooling_windows import Rows, Windows, columns_of, row_place
 

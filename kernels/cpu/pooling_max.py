@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compiler.kernel import array, inlined, linked
+from ..compiler.kernel import inlined
+from ..compiler.linked import array, linked
 from .conv_terms import Steps
 from .pooling_windows import Windows, cells_across, columns_of, first_cell, row_place, rows_of, volume
 from .pooling_words import fill_row, ramp, row, where_beats

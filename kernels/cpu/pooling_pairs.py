@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, uintp
 
-from ..compiler.kernel import array, inlined, kernel, linked
+from ..compiler.kernel import inlined, kernel
+from ..compiler.linked import array, linked
 from .pooling_max import better
 from .pooling_windows import Rows, cover, moved, row_place, rows_of, volume, windows_of
 from .pooling_words import ramp, row, times, where_equal

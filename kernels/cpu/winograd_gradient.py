@@ -19,7 +19,8 @@ No race: the caller's iteration owns its block of dW, a sum over the batch.
 
 import numpy as np
 
-from ..compiler.kernel import array, helper, inlined, linked, places
+from ..compiler.kernel import helper, inlined
+from ..compiler.linked import array, linked, places
 from .conv_terms import Size
 from .matrix import micro_kernel
 from .rearrange import transpose

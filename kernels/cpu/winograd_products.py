@@ -13,7 +13,8 @@ The loops around the micro-kernel, `convolve` and `products`::
 A strip goes on across the end of a sample, so that small images fill their vectors. No race: see winograd.py.
 """
 
-from ..compiler.kernel import helper, linked
+from ..compiler.kernel import helper
+from ..compiler.linked import linked
 from .conv_terms import Size
 from .matrix import micro_kernel
 from .sizes import by_size

@@ -7,7 +7,8 @@ sums are taken lane by lane while a sample is padded and while weights are trans
     S[s, :L], S[s, L : 2 L]     sums of |x| and x^2 of sample s of an iteration, in L lanes; of W in row SAMPLES
 """
 
-from ..compiler.kernel import inlined, linked, places
+from ..compiler.kernel import inlined
+from ..compiler.linked import linked, places
 from .conv import SAMPLES
 from .tile import BYTES, lanes, stack_array
 from .view import Vectors, View

@@ -12,7 +12,8 @@ rows of what comes out.
 
 from typing import NamedTuple
 
-from ..compiler.kernel import inlined, linked
+from ..compiler.kernel import inlined
+from ..compiler.linked import linked
 from .conv_terms import Size
 from .rearrange import halves, load_column, store_interleaved, transpose
 from .tile import BYTES, lanes, stack_array

@@ -1,11 +1,11 @@
-"""Samples and unit vectors of a Jacobian, in NumPy."""
+"""The rows of a batch that are those of a Jacobian, in NumPy."""
 
 import numpy as np
 
 
-def repeat(source, at, width, batch):
-    """batch[n] = source[at : at + width] for every n, everything flat."""
-    batch.reshape(-1, width)[...] = source[at : at + width]
+def repeat(width, batch):
+    """batch[n] = batch[0] for every n, rows of `width` numbers."""
+    batch.reshape(-1, width)[1:] = batch[:width]
 
 
 def unit(first, width, batch):

@@ -7,7 +7,7 @@ from math import prod
 
 from ..graph import Ref
 from .lines import Text
-from .loops import Lines, after, before, run_passes
+from .loops import Lines, after, before, one_sample, run_passes
 from .refusals import guard, label_guard, state_guard
 from .training import clipping
 
@@ -127,28 +127,33 @@ def jacobian(plan):
     """Return the Jacobian of each sample: its rows, a vjp of each unit vector, or its columns, a jvp of each."""
     by_rows = plan.task.derivative == "rows"
     x, y, dx, dy = _ends(plan, "delta" if by_rows else "tangent")
-    count, width, unit = ("OUTPUTS", "OUTPUTS", dy) if by_rows else ("INPUTS", "INPUTS", dx)
-    load = [
-        f"jacobian_repeat(s, n0, n1, x, n * INPUTS, INPUTS, {x})",
-        f"jacobian_unit(s, n0, n1, first + n0, {width}, {unit})",
-    ]
-    give = ["if first + n0 == 0:", [f"batch_put(s, 0, 1, {y}, n * OUTPUTS, y)"]]
+    count, unit = ("OUTPUTS", dy) if by_rows else ("INPUTS", dx)
+    lists = plan.backward if by_rows else plan.tangents
+    load = [f"jacobian_unit(s, n0, n1, first + n0, {count}, {unit})"]
     if by_rows:
-        row = [f"batch_put(s, n0, n1, {dx}, (n * OUTPUTS + first + n0) * INPUTS, J)"]
-        lists = [*plan.forward, after(plan, give), *plan.backward]
-        lists.append(_own_loop(plan.backward[-1], Lines(row, plan.backward[-1].loop, False)))
+        give = [f"batch_put(s, n0, n1, {dx}, (n * OUTPUTS + first + n0) * INPUTS, J)"]
     else:
-        column = [f"jacobian_put_columns(s, n0, n1, {dy}, n * OUTPUTS * INPUTS + first + n0, OUTPUTS, INPUTS, J)"]
-        lists = [*plan.forward, after(plan, [*give, *column])]
+        give = [f"jacobian_put_columns(s, n0, n1, {dy}, n * OUTPUTS * INPUTS + first + n0, OUTPUTS, INPUTS, J)"]
+    begin, end = (Lines(body, each.loop, False) for body, each in ((load, lists[0]), (give, lists[-1])))
+    begin = begin._replace(loop=-1) if lists[0].split else begin
     J = (plan.task.graph.output, plan.task.graph.input)
     shapes = _shapes(plan, y="output") | {"J": tuple(prod(value.shape) for value in J)}
+    repeat = [
+        f"jacobian_repeat(s, 0, N, {prod(plan.slot(ref).shape)}, {plan.names[ref]})" for ref in plan.repeated
+    ]  # fmt: skip
+    products = run_passes(plan, [begin, *lists, _own_loop(lists[-1], end)], "False")
     return [
         Text("jacobian_samples", "s, x, y, J", [
             "seed = 0",
             "for n in range(x.shape[0]):",
             [
+                f"batch_copy(s, 0, 1, x, n * INPUTS, {x})",
+                *one_sample(plan),
+                f"batch_put(s, 0, 1, {y}, n * OUTPUTS, y)",
+                f"N = min(BATCH, {count})",
+                *repeat,
                 f"for first in range(0, {count}, BATCH):",
-                [f"N = min(BATCH, {count} - first)", *run_passes(plan, [before(plan, load), *lists], "False")],
+                [f"N = min(BATCH, {count} - first)", *products],
             ],
         ]),
         Text("jacobian", "s, x, y, J", [

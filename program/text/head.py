@@ -42,7 +42,8 @@ def _table(plan):
     ahead = [call for each in plan.forward for call in each.calls]
     forward = {call.node: call for call in ahead if call.attribute not in TANGENTS}
     backward: dict[int | None, list] = {}
-    for call in [*ahead, *(call for each in (*plan.backward, plan.gradients) for call in each.calls)]:
+    further = [call for each in (*plan.tangents, *plan.backward, plan.gradients) for call in each.calls]
+    for call in [*ahead, *further]:
         if call.attribute and forward.get(call.node) is not call:  # no turn of rows into columns
             backward.setdefault(call.node, []).append(" ".join(call.equation.split()))
     graph = plan.task.graph

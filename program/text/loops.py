@@ -39,6 +39,17 @@ def run_passes(plan, lists, training):
     return body
 
 
+def one_sample(plan):
+    """Return a body that runs the forward pass on the first row of the batch, alone."""
+    body: list = []
+    for each in filter(attrgetter("calls"), plan.forward):
+        if each.split:
+            body += ["for part in range(PARTS):", [f"{each.name}(s, 0, 1, seed, False, part)"]]
+        else:
+            body.append(f"{each.name}(s, 0, 1, seed, False)")
+    return body
+
+
 def _blocks(plan, lists, training):
     """Return a body that runs lists on every block of samples, tile by tile where samples are columns."""
     lines: list = []

@@ -38,9 +38,8 @@ def guard(function, plan, shapes, outputs=(), largest=None):
     ]
     wrong += ["not 1 <= x.shape[0] <= BATCH"] if largest else []
     *first, last = [f"{name} {batch('N', shape)}" for name, shape in {"x": x, **shapes}.items()]
-    # A Jacobian reads x again after it has written y.
-    test, inputs = "overlap" if function == "jacobian" else "mixed", ["x", *(n for n in shapes if n not in outputs)]
-    shared = [f"if {sharing(inputs, outputs, test)}:", refuse(f"{function} arrays", SHARED, outputs)] if outputs else []
+    inputs = ["x", *(name for name in shapes if name not in outputs)]
+    shared = [f"if {sharing(inputs, outputs)}:", refuse(f"{function} arrays", SHARED, outputs)] if outputs else []
     return [
         *state_guard(function, outputs),
         f"if {' or '.join(wrong)}:",
