@@ -178,6 +178,11 @@ def test_drawn_networks(drawn, batch_size, seed):
     compared(*drawn, batch_size, seed)
 
 
+def test_what_a_jacobian_keeps_has_a_place_of_its_own():
+    """128 rows are two batches: the statistics of the normalisations, which have no rows, must outlive the first."""
+    compared(["batchnorm", "residual(['conv(2, 3, padding=1)', 'relu', 'batchnorm'])"], (2, 8, 8), batch_size=1)
+
+
 # -- compiled ----------------------------------------------------------------------------------------------------------
 
 
