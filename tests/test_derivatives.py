@@ -181,6 +181,10 @@ def test_drawn_networks(drawn, batch_size, seed):
 def test_what_a_jacobian_keeps_has_a_place_of_its_own():
     """128 rows are two batches: the statistics of the normalisations, which have no rows, must outlive the first."""
     compared(["batchnorm", "residual(['conv(2, 3, padding=1)', 'relu', 'batchnorm'])"], (2, 8, 8), batch_size=1)
+    same, layers = "conv(4, 3, padding='same')", []
+    for _ in range(3):  # more loops than calls
+        layers += [same, "batchnorm"]
+        compared([*layers, "flatten", "dense(3)"], (1, 7, 6), batch_size=1)
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------
