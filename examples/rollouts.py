@@ -60,12 +60,12 @@ def advance(s, right):
 def collect(predict, states, keys, seen, right, chance, length):
     """Play an episode in each environment, with drawn actions; keep what was seen and done."""
     for k in prange(len(length)):
-        s = np.empty(4)
+        s, y = np.empty(4), np.empty(2)
         reset(keys[k], s)
         length[k] = STEPS
         for t in range(STEPS):
             seen[k, t] = s
-            y = predict(states[k], seen[k, t])
+            predict(states[k], s, y)
             chance[k, t] = 1.0 / (1.0 + exp(y[0] - y[1]))  # of the action "right"
             right[k, t] = uniform(keys[k]) < chance[k, t]
             if not advance(s, right[k, t]):
@@ -94,15 +94,19 @@ def advantages(length, out):
 
 
 @njit(parallel=True, cache=True)
-def learn(vjp, clear, states, seen, right, chance, length, gain):
-    """Add up the gradient of -sum gain log p(action), a gradient for each environment."""
+def learn(vjp, clear, states, state, seen, right, chance, length, gain):
+    """Add the gradient of -sum gain log p(action) to that of the state: by environment, then in their order."""
     for k in prange(len(length)):
-        state, dy = states[k], np.empty(2)
-        clear(state)
-        for t in range(length[k]):
-            slope = gain[k, t] * (chance[k, t] - right[k, t])
-            dy[0], dy[1] = -slope, slope
-            vjp(state, seen[k, t], dy)
+        steps = length[k]
+        dy = np.empty((steps, 2))
+        for t in range(steps):
+            dy[t, 1] = gain[k, t] * (chance[k, t] - right[k, t])
+            dy[t, 0] = -dy[t, 1]
+        clear(states[k])
+        vjp(states[k], seen[k, :steps], dy)
+    for k in range(len(length)):
+        for i in range(state.gradient.size):
+            state.gradient[i] += states[k].gradient[i]
 
 
 def policy(seed):
@@ -121,9 +125,7 @@ def policy_gradient(turns, seed, environments=64, report=None):
     for turn in range(turns):
         collect(program.predict, states, keys, seen, right, chance, length)
         count = advantages(length, gain)
-        learn(program.vjp, program.clear, states, seen, right, chance, length, gain)
-        for state in states:
-            program.state.gradient[:] += state.gradient
+        learn(program.vjp, program.clear, states, program.state, seen, right, chance, length, gain)
         program.update(program.state, 1.0 / count)
         lengths.append(length.mean())
         if report:

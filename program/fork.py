@@ -3,7 +3,8 @@
 ``for p in prange(BLOCKS): ...`` becomes a task, a function of p compiled like any other, and a call that runs the task
 for every p on Numba's threads. One function runs the tasks of all programs; it is compiled once, and compiled code
 finds its address in a word of memory. In a process made by fork, which lacks the threads of its parent, that word is 0,
-and a task runs for one p after the other. The blocks are the same, and so are the bits.
+and a task runs for one p after the other. The blocks are the same, and so are the bits. A loop of one p, such as that
+of a single sample in a program for large batches, wakes no thread.
 
 Numba's threading layer "workqueue" aborts the process when a second parallel loop begins before the first one has
 ended. With it a loop uses threads only if it is called from a Python thread (Numba's workers are not) while no other
@@ -114,7 +115,8 @@ def fork(task, signature):
         call_symbol(context, inside, task, signature, [one.args[1], *loaded])
         inside.ret_void()
         runner = builder.load(_word_in(builder, RUNNER))
-        with builder.if_else(cgutils.is_null(builder, runner)) as (serial, parallel):
+        alone = builder.icmp_signed("<=", count, ir.Constant(count.type, 1))  # a few samples, one block
+        with builder.if_else(builder.or_(alone, cgutils.is_null(builder, runner))) as (serial, parallel):
             with serial, cgutils.for_range(builder, count) as loop:
                 builder.call(one, [builder.bitcast(packed, address), loop.index])
             with parallel:

@@ -38,6 +38,8 @@ from .states import States, rows
 
 if TYPE_CHECKING:
     from functools import cached_property as once  # the same for a type checker
+
+    from .device_function import DeviceFunction
 else:
     from ..kernels.compiler.lock import once
 
@@ -117,6 +119,7 @@ class Program(Code):
             self.derivatives = Derivatives(self.task, self.layout) if wanted else None
             need(sum(self.memory().values()), f"batch_size: the arrays for batches of {self.batch_size}")
             self.state = self.new_state(share=True)
+            self._device_functions: dict[str, DeviceFunction] = {}
             self.last_pass: weakref.ref | None = None  # the arena of the forward pass that is in the memory of a GPU
 
     def _learns(self, loss, optimizer, labels, rates):
@@ -307,6 +310,29 @@ class Program(Code):
     def c_state(self, state: State | None = None) -> CState:
         """Return a state for callers in C, by default this program's; keep it as long as they use its address."""
         return CState(self.state if state is None else state)
+
+    def device_function(self, name: Literal["predict", "vjp"]) -> "DeviceFunction":
+        """Return a function for your own CUDA kernels: one sample in one thread, for tiny networks.
+
+        ``predict(theta, x, y)`` computes y = F(x); ``vjp(theta, x, dy, y, dx, dtheta)`` also dx = (dF/dx)^T dy, and
+        adds (dF/dtheta)^T dy to dtheta. Arrays have one axis; those of a batch normalisation's network take its
+        running statistics, ``net.flat_buffers``, after theta. The mode is that of prediction.
+
+        Parameters
+        ----------
+        name : "predict" or "vjp"
+
+        Raises
+        ------
+        SpecError : a layer has no form for one thread, or an activation has more than 64 numbers.
+        """
+        from . import device_function as made  # few programs need its text
+
+        if name not in made.NAMES:
+            raise SpecError(f"device_function: expected one of {', '.join(made.NAMES)}, got {shown(name)}")
+        if name not in self._device_functions:
+            self._device_functions[name] = made.DeviceFunction(self.network.graph, self.dtype, name)
+        return self._device_functions[name]
 
     def _derivative(self, kind, name=None):
         if self.derivatives is None:

@@ -36,7 +36,7 @@ from nnjit.storage import checkpoint
 from nnjit.training.clip import Clip
 from nnjit.training.settings import Settings
 from nnjit.training.trainer import Trainer
-from numba import njit, prange
+from numba import cuda, njit, prange
 from window_vectors import cases as windows
 from window_vectors import near
 
@@ -911,3 +911,57 @@ def test_divergence_is_one_sentence_and_keeps_the_checkpoint(tmp_path):
     with pytest.raises(DivergenceError, match="not finite at step"):
         _fit(tmp_path / "run", "cuda", optimizer="sgd(lr=3e38)")
     assert (tmp_path / "run" / "last.safetensors").exists() and (tmp_path / "run" / "loss.png").exists()
+
+
+# -- functions for one thread ------------------------------------------------------------------------------------------
+
+TINY = [
+    ("dense(16) tanh dense(16) tanh dense(1)", (2,), "float32", 1e-5),
+    ("dense(8) relu dense(3) softmax", (4,), "float64", 1e-12),
+    (["dense(4)", ("residual", {"layers": ["dense(4)", "gelu"]}), "layernorm", "dense(20)"], (3,), "float32", 1e-5),
+]
+
+
+@pytest.mark.parametrize("layers, shape, dtype, tolerance", TINY)
+def test_a_network_in_a_users_kernel(layers, shape, dtype, tolerance):
+    """Each thread takes every sixth sample and adds its gradients to its row; a rollout wants none."""
+    net, rng = compose(layers, shape, dtype=dtype, seed=1), np.random.default_rng(2)
+    program = Program(net, batch_size=10, derivatives=True)
+    predict, vjp = program.device_function("predict"), program.device_function("vjp")
+    real = np.dtype(dtype).type
+
+    @cuda.jit
+    def derivatives(theta, x, dy, y, dx, dtheta):
+        thread = cuda.grid(1)
+        for n in range(thread, x.shape[0], dtheta.shape[0]):
+            vjp(theta, x[n], dy[n], y[n], dx[n], dtheta[thread])
+
+    @cuda.jit
+    def steps(theta, x, dy, dx, count):
+        n = cuda.grid(1)
+        if n < x.shape[0]:
+            inside, y = cuda.local.array(4, real), cuda.local.array(20, real)
+            for k in range(x.shape[1]):
+                inside[k] = x[n, k]
+            for _ in range(count):
+                predict(theta, inside[: x.shape[1]], y[: dy.shape[1]])
+                for k in range(x.shape[1]):
+                    inside[k] += real(0.1) * y[k % dy.shape[1]]
+            vjp(theta, inside[: x.shape[1]], dy[n], y[: dy.shape[1]], dx[n], None)
+
+    x, dy = (rng.normal(size=(10, *size)).astype(dtype) for size in (shape, net.output_shape))
+    wanted, wanted_dx = np.empty_like(dy), np.empty_like(x)
+    reference = program.derivatives.code("vjp").reference().vjp
+    reference(program.state, x, dy, wanted, wanted_dx, False)
+    y, dx, dtheta = np.empty_like(dy), np.empty_like(x), np.zeros((6, net.theta.size), dtype)
+    derivatives[2, 3](net.theta, x, dy, y, dx, dtheta)
+    close(y, wanted, tolerance)
+    close(dx, wanted_dx, tolerance)
+    close(dtheta.sum(axis=0), net.gradient, 10 * tolerance)
+    moved = x.copy()
+    for _ in range(3):
+        reference(program.state, moved, dy, wanted, wanted_dx, False)
+        moved += real(0.1) * wanted[:, np.arange(x.shape[1]) % dy.shape[1]]
+    reference(program.state, moved, dy, wanted, wanted_dx, False)
+    steps[3, 4](net.theta, x, dy, dx, 3)
+    close(dx, wanted_dx, tolerance)

@@ -140,3 +140,73 @@ def test_an_interaction_is_learned_through_an_integrator(example, tmp_path):
     back = hybrid.backward(program.vjp, program.state, stages, g)
     numeric = [g @ (after(u + step * e) - after(u - step * e)) / (2 * step) for e in np.eye(2)]
     np.testing.assert_allclose(back, numeric, rtol=1e-6)
+
+
+def test_a_pole_is_swung_up_with_a_learned_model(example, tmp_path):
+    """A short training suffices; an untrained model does not, so the controller knows no more than its model."""
+    control = example("control")
+    net, error = control.learned(0, 20)
+    paths, forces, held = control.swing(net, 6, 0)
+    assert error < 0.03
+    assert held.all()
+    assert abs(forces).max() <= control.LIMIT
+    control.draw(paths, forces, tmp_path / "swing.png")
+    untrained = registry.compose("dense(32) tanh dense(32) tanh dense(2)", (5,), dtype="float64", seed=1)
+    assert not control.swing(untrained, 6, 0)[2].any()
+
+    program, s, step = net.compile(None, batch_size=1), np.array([0.1, -0.5, 0.7, 1.5, 2.0]), 1e-6
+    F, after = np.empty((4, 5)), np.empty((2, 4))
+    control.linearise(program.jacobian, program.state, s[:4], s[4], F)
+    for i, e in enumerate(step * np.eye(5)):
+        for z, out in zip((s + e, s - e), after, strict=True):
+            control.foresee(program.predict, program.state, z[:4], z[4], out)
+        np.testing.assert_allclose(F[:, i], (after[0] - after[1]) / (2 * step), atol=1e-8)
+
+    linalg = pytest.importorskip("scipy.linalg")
+    V, gain = control.regulator(program.jacobian, program.state)
+    control.linearise(program.jacobian, program.state, np.zeros(4), 0.0, F)
+    exact = linalg.solve_discrete_are(F[:, :4], F[:, 4:], np.diag(control.COST[:4]), np.diag(control.COST[4:]))
+    np.testing.assert_allclose(V, exact, rtol=1e-8)
+    assert abs(np.linalg.eigvals(F[:, :4] + F[:, 4:] * gain)).max() < 1
+
+
+def test_the_true_pole_keeps_its_energy(example):
+    """Without a force neither the energy nor the momentum of cart and pole changes, but for the integrator's error."""
+    control, s = example("control"), np.array([0.0, 0.5, 2.0, -3.0])
+
+    def kept():
+        mass, arm, (_, v, angle, speed) = control.CART + control.POLE, control.POLE * control.HALF, s
+        inertia = 4 / 3 * control.HALF * arm
+        motion = mass * v**2 / 2 + inertia * speed**2 / 2 + arm * v * speed * np.cos(angle)
+        return motion + arm * control.GRAVITY * np.cos(angle), mass * v + arm * speed * np.cos(angle)
+
+    energies = []
+    for _ in range(200):
+        energies.append(kept())
+        control.advance(s, 0.0)
+    np.testing.assert_allclose(energies, [energies[0]] * 200, atol=0.01)
+
+
+def test_the_policy_gradient_is_that_of_differences(example):
+    """The gradient of -sum gain log p(action) that `learn` adds up, over episodes of different lengths."""
+    rollouts = example("rollouts")
+    net = rollouts.policy(0)
+    program, shape = net.compile(None, batch_size=1), (3, rollouts.STEPS)
+    states, length = program.states(3, gradient=True), np.empty(3, np.int64)
+    keys = np.array([[3], [4], [5]], np.uint64)
+    seen, right, chance = np.zeros((*shape, 4)), np.zeros(shape, bool), np.empty(shape)
+    rollouts.collect(program.predict, states, keys, seen, right, chance, length)
+    gain = np.random.default_rng(0).standard_normal(shape)
+    gain[np.arange(rollouts.STEPS) >= length[:, None]] = 0
+    total = program.new_state()
+    rollouts.learn(program.vjp, program.clear, states, total, seen, right, chance, length, gain)
+
+    def cost(theta):
+        net.theta = theta
+        y = net.predict(seen.reshape(-1, 4)).reshape(*shape, 2)
+        return (gain * np.logaddexp(0, np.where(right, y[..., 0] - y[..., 1], y[..., 1] - y[..., 0]))).sum()
+
+    theta, step = net.theta.copy(), 1e-5
+    for k in (0, 100, 150, 200, 224, 225):
+        e = step * (np.arange(theta.size) == k)
+        assert total.gradient[k] == pytest.approx((cost(theta + e) - cost(theta - e)) / (2 * step), rel=1e-5, abs=1e-7)

@@ -27,6 +27,8 @@ LATE = {
     ("network/network", "kernels/gpu/driver"),
     ("network/network", "training/config"),
     ("program/code", "program/device"),
+    ("program/device_function", "kernels/gpu/thread"),
+    ("program/program", "program/device_function"),
     ("training/run_and_draw", "plots/__init__"),
     ("training/run_and_draw", "plots/run_log"),
 }

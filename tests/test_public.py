@@ -28,6 +28,7 @@ FOR_TYPES = {
     ("__init__", "network/compose"),
     ("__init__", "network/network"),
     ("__init__", "registry/__init__"),
+    ("program/program", "program/device_function"),
     ("registry/__init__", "network/compose"),
 }
 
@@ -62,6 +63,7 @@ def _instances():
     split = Split(np.zeros((2, 3)), np.array([0, 1]))
     program = net.compile("mse", "sgd", batch_size=2)
     callers = [program.states(1), program.c_function("predict"), program.c_state()]
+    callers.append(program.device_function("predict"))
     return [net, program, program.state, *callers, History(), registry.layers, split, Dataset("two", split)]
 
 

@@ -1,6 +1,7 @@
 """One network in several threads, in forked processes and as a copy; its memory."""
 
 import copy
+import ctypes
 import gc
 import os
 import pickle
@@ -476,6 +477,29 @@ def used():
     net.backward(np.ones((9, 3)))
     net.fit(x, y, epochs=1, batch_size=4)
     return net
+
+
+def test_samples_of_one_block_wake_no_thread(monkeypatch):
+    """The function that runs tasks on threads is called for more blocks only; the results have the same bits."""
+    from nnjit.program import fork
+
+    net, (x, _) = network(SHARDED), samples(64)
+    program, y = net.compile(batch_size=64), np.empty((64, 3), np.float32)
+    program.predict(program.state, x, y)
+    word, counts, address = fork._words[fork.RUNNER], [], ctypes.c_void_p
+
+    @ctypes.CFUNCTYPE(ctypes.c_int32, address, address, ctypes.c_int64, address, address)
+    def runner(result, error, count, task, data):
+        counts.append(count)
+        for p in range(count):
+            ctypes.CFUNCTYPE(None, address, ctypes.c_int64)(task)(data, p)
+        return 0
+
+    monkeypatch.setattr(word, "value", ctypes.cast(runner, address).value)
+    for count, called in ((1, []), (16, []), (64, [program.plan.shares.workers] * (program.plan.shares.workers > 1))):
+        again = np.empty((count, 3), np.float32)
+        program.predict(program.state, x[:count], again)
+        assert counts == called and np.array_equal(again, y[:count])
 
 
 @pytest.mark.parametrize("how", ["deepcopy", "copy", "pickle", "cloudpickle", "joblib"])

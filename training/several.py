@@ -14,7 +14,7 @@ from ..kernels.compiler.cache import digest
 from ..kernels.compiler.lock import once
 from ..kernels.compiler.machine_code import compiled
 from ..kernels.counters import ROWS, STOP
-from .changes import room, update_ratios
+from .changes import update_ratios
 from .divergence import not_finite
 from .measure import PART, InMemory
 
@@ -52,7 +52,6 @@ class Several:
         self._thetas = np.empty((self.most + 1, state.theta.size), state.theta.dtype)
         self._buffers = np.empty((self.most, state.buffers.size), state.buffers.dtype)
         self._moments = np.empty_like(state.moments)
-        self._scratch = room(self.most, self.program.plan.log.segments)
         self.logs: NDArray[np.float64] = np.empty((self.most, steps, width))
         self.seconds: list[float] = []
         self.measured: list[dict[str, Any]] = []
@@ -196,7 +195,7 @@ class Several:
     def ratios(self, done: int) -> list[dict[str, float | None]]:
         """Return the update ratios of every epoch."""
         starts, ends = self._thetas[:done], self._thetas[1 : done + 1]
-        return update_ratios(starts, ends, self.program.plan.log.segments, self._scratch)
+        return update_ratios(starts, ends, self.program.plan.log.segments)
 
     def after(self, e: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return copies of theta and of the buffers after an epoch."""

@@ -23,7 +23,7 @@ from ..program.program import Program
 from ..program.protocols import NetworkLike
 from ..storage.checkpoint import fill
 from ..storage.run_directory import RunDirectory
-from .changes import room, update_ratios
+from .changes import update_ratios
 from .checkpoints import Checkpoints
 from .divergence import diverged, not_finite
 from .epoch_metrics import EpochMetrics
@@ -102,7 +102,6 @@ class Trainer:
         self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None}
         self.progress |= {"seconds": 0.0, "epochs": settings.epochs, "batch_size": self.batch_size}
         self._before = network.theta.copy()
-        self._scratch = room(1, self.program.plan.log.segments)
         self._log = ProgramLog(self.program, self.total)
         self._resumed = checkpoint is not None
         if checkpoint is not None:
@@ -279,7 +278,7 @@ class Trainer:
         record["loss"] = self.progress["loss_sum"] / len(self.train)
         record |= self.metrics.measure(epoch)
         segments, ends = self.program.plan.log.segments, self.network.theta[None]
-        record["update_ratios"] = update_ratios(self._before[None], ends, segments, self._scratch)[0]
+        record["update_ratios"] = update_ratios(self._before[None], ends, segments)[0]
         best = self._ended(record, time.perf_counter() - self._began)
         self._add([record])
         self._save(best)

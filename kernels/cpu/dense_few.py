@@ -183,17 +183,18 @@ def backward_weight(x, dy, dW):
     N, m = x.shape
     n = dy.shape[1]
     tall, wide, across, down = shares(n, m, lanes(x), 0)
+    in_vectors = m >= lanes(x) or (MASKS and m * n >= lanes(x))
     for number in prange(across * down):
         block = block_of(number, tall, wide, across, n, m)
         dY, X = View(dy, 1, n).row(block.top), View(x, m, 1).column(block.left)
         weights = View(dW, m, 1).at(block.top, block.left)
-        if N == 1 and (m >= lanes(x) or MASKS and m > SHORT):
+        if N == 1 and in_vectors:
             outer_product(dY, X, weights, block.rows, block.columns)
         elif N == 1:
             for j in range(uintp(block.top), uintp(block.top + block.rows)):
                 for k in range(uintp(block.left), uintp(block.left + block.columns)):
                     dW[j, k] = dy[0, j] * x[0, k]
-        elif m < lanes(x):
-            short_product(dY, X, weights, block, N, 0.0)
-        else:
+        elif in_vectors:
             product(dY, X, weights, block.rows, block.columns, N, ZERO)
+        else:
+            short_product(dY, X, weights, block, N, 0.0)

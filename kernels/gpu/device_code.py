@@ -133,7 +133,7 @@ def extent(kernel, real):
 def _definition(kernel, real):
     """Return a new tree of a kernel with typed floats, and its namespace."""
     if isinstance(kernel, Formula):
-        return ast.parse(kernel.text).body[0], {"formula": _scalar(kernel, real)}
+        return ast.parse(kernel.text).body[0], {"formula": scalar(kernel, real)}
     namespace = {**kernel.function.__globals__, "_real": real, "_exp": exp}
     definition = source.real(kernel.source.tree(), namespace, ("exp",))
     if sum(map(_is_loop, definition.body)) != 1:
@@ -142,7 +142,7 @@ def _definition(kernel, real):
 
 
 @memoize
-def _scalar(formula, real):
+def scalar(formula, real):
     """Return a formula's scalar function for the device."""
     definition, namespace = formula.scalar(real, ("exp",))
     return cuda.jit(device=True)(_built(definition, formula.source, {**namespace, "_real": real, "_exp": exp}, real))
@@ -293,7 +293,7 @@ class EpilogueKernel(BlockKernel):
     def on(self, real):
         if real not in self._made:
             definition = ast.parse(f"def epilogue(_z, x, y, _at):\n    return {self.value}\n").body[0]
-            space = {**self.options, "_real": real, "formula": _scalar(self.formula, real)}
+            space = {**self.options, "_real": real, "formula": scalar(self.formula, real)}
             self._made[real] = _compiled(source.real(definition, space), self.formula, real, space, device=True)
         return self._made[real]
 
@@ -360,6 +360,25 @@ def _helper(function, real):
     text = source.Source(function)
     namespace = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     return cuda.jit(device=True, **INLINED)(_built(text.tree(), text, namespace, real))
+
+
+def device_functions(text, namespace, real):
+    """Return the functions of a text as device functions by name; each calls those above it and the namespace's."""
+    space = {"cuda": cuda, "np": np, "real": real, "_real": real, "_exp": exp, "flush": flush, **namespace}
+    for definition in ast.parse(text).body:
+        if isinstance(definition, ast.FunctionDef):
+            origin = Text(definition.name)
+            definition = source.real(definition, space, ("exp",))
+            space[origin.label] = cuda.jit(device=True, **INLINED)(_built(definition, origin, space, real))
+    return space
+
+
+@dataclass(frozen=True)
+class Text:
+    """The origin of a function that has no file."""
+
+    label: str
+    file: str = "<nnjit>"
 
 
 class _Simulator:

@@ -68,7 +68,7 @@ def _blocks(plan, lists, training):
         return ["n0, n1 = 0, N", *lines]
     bounds = f"n0, n1 = {mark}SAMPLES * p, min({mark}SAMPLES * (p + 1), N)"
     return [
-        f"for w in prange({mark}WORKERS):",
+        f"for w in prange(min({mark}WORKERS, (N + {mark}SAMPLES - 1) // {mark}SAMPLES)):",
         [f"for p in range(w, {mark}BLOCKS, {mark}WORKERS):", [bounds, "if n0 < n1:", lines]],
     ]
 
