@@ -60,6 +60,7 @@ def header(name, cpu, program, functions, left_out):
         "Each function returns 0, or 5 if it needs a workspace and gets NULL. It may be called by several threads at",
         f"once, with a workspace each of {big}_WORKSPACE bytes"
         + (" (NULL: it lies on the stack)." if size <= STACK else "."),
+        *([f"{name}_vjp returns 6 if y and dx share memory."] if "vjp" in functions else []),
     ]
     lines = [f" * {line}".rstrip() for text in card for line in text.replace("*/", "* /").splitlines() or [""]]
     numbers = {

@@ -17,54 +17,13 @@ from ..kernels.compiler import machine_code
 from ..network.compose import load
 from ..program.program import Program
 from ..registry import load_plugin
+from . import reshape
 from .entries import RUNNER, entries
 from .header import header
 
 # Functions of the C library and of libm that the code may call; others would need Python or Numba.
 LIBM = ("ceil", "cos", "exp", "floor", "fma", "fmod", "log", "pow", "round", "sin", "sqrt", "trunc")
 ALLOWED = {"abort", "memcpy", "memmove", "memset", *(name + kind for name in LIBM for kind in ("", "f"))}
-RESHAPE = "numba_attempt_nocopy_reshape"  # of Numba's library; arrays of kernels are C-contiguous, others are refused
-RESHAPED = f"""
-define i32 @{RESHAPE}(i64 %nd, ptr %dims, ptr %strides, i64 %newnd, ptr %newdims, ptr %newstrides, i64 %item, i32 %f) {{
-entry:
-  br label %check
-check:
-  %i = phi i64 [ %nd, %entry ], [ %k, %next ]
-  %expected = phi i64 [ %item, %entry ], [ %larger, %next ]
-  %checked = icmp eq i64 %i, 0
-  br i1 %checked, label %step, label %axis
-axis:
-  %k = sub i64 %i, 1
-  %dim = getelementptr i64, ptr %dims, i64 %k
-  %d = load i64, ptr %dim
-  %stride = getelementptr i64, ptr %strides, i64 %k
-  %s = load i64, ptr %stride
-  %one = icmp eq i64 %d, 1
-  %fits = icmp eq i64 %s, %expected
-  %contiguous = or i1 %one, %fits
-  %larger = mul i64 %expected, %d
-  br i1 %contiguous, label %next, label %refuse
-next:
-  br label %check
-refuse:
-  ret i32 0
-step:
-  %j = phi i64 [ %newnd, %check ], [ %m, %store ]
-  %width = phi i64 [ %item, %check ], [ %wider, %store ]
-  %written = icmp eq i64 %j, 0
-  br i1 %written, label %done, label %store
-store:
-  %m = sub i64 %j, 1
-  %place = getelementptr i64, ptr %newstrides, i64 %m
-  store i64 %width, ptr %place
-  %newdim = getelementptr i64, ptr %newdims, i64 %m
-  %n = load i64, ptr %newdim
-  %wider = mul i64 %width, %n
-  br label %step
-done:
-  ret i32 1
-}}
-"""
 
 
 def main(task):
@@ -110,15 +69,13 @@ def linked(text, recorded):
         for symbol in sorted(wanted):
             known.add(symbol)
             module.link_in(part(symbol, recorded))
-    if RESHAPE in {each.name for each in module.functions}:
-        module.link_in(llvm.parse_assembly(RESHAPED))
     return module
 
 
 def undefined(module):
-    """Return the names of nnjit that a module uses and does not define."""
+    """Return the names of nnjit that a module uses and does not define, and that of Numba's own function."""
     found = {each.name for each in [*module.functions, *module.global_variables] if each.is_declaration}
-    return {name for name in found if name.startswith("nnjit.")}
+    return {name for name in found if name.startswith("nnjit.") or name == reshape.NAME}
 
 
 def part(symbol, recorded):
@@ -129,9 +86,9 @@ def part(symbol, recorded):
         function = symbol.removesuffix(".word")
         filled = function if function in recorded else "abort"
         return llvm.parse_assembly(f'declare void @"{filled}"()\n@"{symbol}" = global ptr @"{filled}"')
-    if symbol not in recorded:
+    if symbol != reshape.NAME and symbol not in recorded:
         raise NnjitError(f"no code of {symbol} was compiled")
-    library, name = recorded[symbol]
+    library, name = reshape.code() if symbol == reshape.NAME else recorded[symbol]
     text = re.sub(rf'@"?{re.escape(name)}"?(?![\w.$])', f'@"{symbol}"', library.get_llvm_str())
     module = llvm.parse_assembly(text)
     hide(module, {symbol})

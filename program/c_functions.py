@@ -19,6 +19,8 @@ from ..kernels.compiler.machine_code import compiled
 from ..kernels.compiler.options import INLINED
 from ..kernels.compiler.symbols import intrinsic_of
 from ..kernels.counters import STOP
+from .overlap import KEY as OVERLAP_KEY
+from .overlap import sharing
 from .state import LEAST, WHOLE, State, StateType
 
 if TYPE_CHECKING:
@@ -26,10 +28,11 @@ if TYPE_CHECKING:
 else:
     from ..kernels.compiler.lock import once
 
-KEY = digest(Path(__file__).read_text(encoding="utf-8"))
+KEY = digest(Path(__file__).read_text(encoding="utf-8"), OVERLAP_KEY)
 # Statuses: done; the state is another program's, or lacks what the function needs; fewer samples than 1, or more than
-# the program's batch; a label is not a class; the loss or the gradient is not finite, and theta was left alone.
-FINE, WRONG_STATE, WRONG_COUNT, WRONG_LABEL, NOT_FINITE = range(5)
+# the program's batch; a label is not a class; the loss or the gradient is not finite, and theta was left alone; (5 is
+# an exported function's that lacks its workspace;) an output shares a part of its memory with another array.
+FINE, WRONG_STATE, WRONG_COUNT, WRONG_LABEL, NOT_FINITE, _, SHARED = range(7)
 
 
 class CState:
@@ -178,6 +181,9 @@ class CFunction:
         if any(p.shape for p in self._parameters):
             most = f" <= {self._function.largest}" if self._function.largest else ""
             lines += [f"if not 1 <= samples{most}:", f"    return {WRONG_COUNT}"]
+        arrays = {p.name: f"{p.name}_at({p.name}, samples)" for p in self._parameters if p.shape}
+        outputs = [arrays.pop(p.name) for p in self._parameters if p.output]
+        lines += [f"if {sharing(arrays.values(), outputs)}:", f"    return {SHARED}"] if outputs else []
         if any(p.role == "labels" for p in self._parameters):
             lines += [f"if not all_classes(target_at(target, samples), {self._function.output_shape[0]}):"]
             lines += [f"    return {WRONG_LABEL}"]

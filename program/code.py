@@ -16,6 +16,7 @@ from ..kernels.compiler.elementwise import Formula
 from ..kernels.operations import Operation
 from .assemble import assemble
 from .graph import Ref
+from .overlap import IN_PYTHON
 from .plan import Task, make_plan
 from .slots import batch, block, columns, fixed, per_block
 from .text.writer import write
@@ -93,6 +94,7 @@ class Code:
         file = f"<nnjit program {digest(self.source)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(True), file)
         space = {**bindings, "fixed": fixed, "batch": batch, "block": block, "columns": columns, "per_block": per_block}
+        space |= IN_PYTHON
         space |= {"np": np, "inf": float("inf"), "prange": range, "__name__": __name__}
         space |= {name: self.layout + k for k, name in enumerate(("LIGHT", "LEARNS", "WHOLE"))}
         exec(compile(self.source, file, "exec"), space)

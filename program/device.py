@@ -19,6 +19,7 @@ from ..kernels.gpu.driver import Sequence, require, translated
 from .device_arrays import Arrays, stand_in
 from .device_samples import Samples
 from .device_trace import Trace
+from .overlap import shared
 from .state import WHOLE, WRONG_STATE, State
 
 
@@ -132,6 +133,8 @@ class DeviceRun:
         self._check(state, "predict")
         if x.shape[1:] != self.program.network.input_shape or y.shape != (len(x), *self.program.network.output_shape):
             raise ShapeError(f"predict: expected x (N, *{self.program.network.input_shape}) and y for each of them")
+        if wrong := shared({"x": x, "y": y}, ["y"]):
+            raise ShapeError(f"predict: {wrong}")
         with translated("device cuda"):
             if not self._on_device:
                 self.arrays.put("theta", state.theta)

@@ -29,6 +29,7 @@ from ..kernels.compiler.lock import once
 from ..kernels.compiler.machine_code import compiled
 from ..kernels.counters import FAULT
 from .function_type import CALLED, FunctionType, Parameter, type_of
+from .overlap import shared
 from .state import FAULTS, LEAST, READ_ONLY, WHOLE, WRONG_STATE, State
 
 
@@ -166,7 +167,8 @@ class Function:
                 return f"expected as many rows in {name} as in x, got {count} and {x}"
         if self.largest and not 1 <= x <= self.largest:
             return f"expected 1 to {self.largest} samples, the program's batch, got {x}"
-        return None
+        named = {p.name: a for p, a in zip(self.parameters[1:], arrays, strict=True) if p.shape is not None}
+        return shared(named, [p.name for p in self.parameters if p.output])
 
 
 @typeof_impl.register(Function)

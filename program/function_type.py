@@ -23,9 +23,11 @@ from ..kernels.compiler.cache import digest
 from ..kernels.counters import FAULT
 from .direct import KEY as DIRECT_KEY
 from .direct import call_entry, entry_type, numbers_of, sample_of, signature_of
+from .overlap import KEY as OVERLAP_KEY
+from .overlap import emit_mixed
 from .state import LEAST, WHOLE
 
-KEY = digest(Path(__file__).read_text(encoding="utf-8"), DIRECT_KEY)
+KEY = digest(Path(__file__).read_text(encoding="utf-8"), DIRECT_KEY, OVERLAP_KEY)
 CALLED = ("predict", "step")  # calls from compiled code are direct
 PARALLEL = "__numba_parfor_gufunc"  # prefix of the names that Numba gives to bodies of parallel loops
 
@@ -351,6 +353,8 @@ def _fits(context, builder, kind, function, values):
     fits = builder.icmp_unsigned("<=", above, layout.type(WHOLE - least))
     for found, wanted in pairs:
         fits = builder.and_(fits, builder.icmp_signed("==", found, wanted))
+    if kind.direct == "predict":
+        fits = builder.and_(fits, builder.not_(emit_mixed(builder, *arrays)))
     # 1 to `largest` samples of a step, at least one of a prediction
     most = function.largest if kind.direct == "step" else N.type(-1)
     return builder.and_(fits, builder.icmp_unsigned("<", builder.sub(N, N.type(1)), most))

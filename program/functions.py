@@ -22,10 +22,12 @@ from .fork import KEY as FORK_KEY
 from .fork import fork, split
 from .function import Function
 from .function_type import Parameter
+from .overlap import IN_CODE
+from .overlap import KEY as OVERLAP_KEY
 
 UNLOADED = {**NO_WRAPPERS, "pipeline_class": ObjectCompiler}  # never called from Python
 
-KEY = digest(Path(__file__).read_text(encoding="utf-8"), FORK_KEY, DIRECT_KEY)
+KEY = digest(Path(__file__).read_text(encoding="utf-8"), FORK_KEY, DIRECT_KEY, OVERLAP_KEY)
 
 
 class Parameters:
@@ -78,6 +80,7 @@ class Functions:
     def __init__(self, code, space, state, key):
         self.code, self.plan, self.task = code, code.plan, code.task
         self.space, self.state, self.key = space, state, key
+        space.update(IN_CODE)
         self.of = Parameters(self.task, FLOATS[code.dtype.type])
         self._to_load: list = []  # name, function, signature, and the dispatcher if it had to be compiled
 

@@ -178,10 +178,11 @@ def lifetimes(graph, order, store, shares, always, device):
                 kept.add(root)
     if shares.blocks > 1 or shares.narrow:  # scratch memory is for one loop
         kept |= {root for root, (first, last) in loops.items() if first < last}
+    end = max([len(order), *(loop for _, loop in order)])  # a Jacobian has more loops than calls
     for ref in always:
         if ref in calls or ref.kind in COLUMNS or ref.kind == "tangent":
             kept.add(ref)
-            loops[ref] = (0, len(order))
+            loops[ref] = (0, end)
     return Lives(calls, loops, frozenset(kept))
 
 

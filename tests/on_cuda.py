@@ -674,6 +674,10 @@ def test_arrays_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ShapeError, match="expected x"):
             call()
+    size, out = x.shape[1], program.network.output_shape[0]
+    memory = np.zeros(100, x.dtype)
+    with pytest.raises(ShapeError, match="predict: expected y with memory of its own"):
+        program.predict(program.state, memory[: 10 * size].reshape(10, size), memory[3:][: 10 * out].reshape(10, out))
     for order, sentence in (([0, 10], "indices of samples of x"), ([-1], "indices"), ([], "at least one index")):
         with pytest.raises(ShapeError, match=f"epoch: order must hold {sentence}"):
             program.epoch(program.state, x, y, np.array(order, int))

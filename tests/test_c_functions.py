@@ -7,7 +7,7 @@ import pytest
 from nnjit.errors import SpecError
 from nnjit.program.c_functions import NOT_FINITE, WRONG_COUNT, WRONG_LABEL, WRONG_STATE
 from nnjit.registry import compose
-from numba import cfunc, types
+from numba import carray, cfunc, types
 
 POINTERS = {np.float32: ctypes.c_float, np.float64: ctypes.c_double, np.int64: ctypes.c_int64}
 
@@ -112,3 +112,53 @@ def test_scipy_calls_a_network():
     signature = "int (double *, npy_intp, double *, void *)"
     found = ndimage.generic_filter(image, scipy.LowLevelCallable(filtered.ctypes, address, signature), size=1)
     np.testing.assert_allclose(found.ravel(), net.predict(image.reshape(-1, 1)).ravel(), rtol=1e-12)
+
+
+def by_scipy(program, start, times):
+    """Integrate x' = F(x) by an implicit method; its Newton steps take the network's own Jacobian."""
+    integrate = pytest.importorskip("scipy.integrate")
+    state = program.state
+    found = integrate.solve_ivp(
+        lambda t, x: program.predict(state, x), (times[0], times[-1]), start, "Radau", times, rtol=1e-9, atol=1e-11,
+        jac=lambda t, x: program.jacobian(state, x)[1],
+    )  # fmt: skip
+    return found.y.T
+
+
+def by_numbalsoda(program, start, times):
+    """Integrate x' = F(x) in C; the state's address comes as the integrator's data."""
+    numbalsoda = pytest.importorskip("numbalsoda")
+    state, predict = program.c_state(), program.c_function("predict").ctypes
+
+    @cfunc(numbalsoda.lsoda_sig)
+    def slope(t, x, dx, data):
+        predict(carray(data, 1).view(np.int64)[0], x, dx, 1)
+
+    data = np.array([state.address]).view(np.float64)
+    found, done = numbalsoda.lsoda(slope.address, start, times, data, 1e-10, 1e-12)
+    assert done
+    return found
+
+
+@pytest.mark.parametrize("integrated", [by_scipy, by_numbalsoda])
+def test_an_integrator_calls_a_network(integrated):
+    """Against the exact solution of a linear network, and small steps of Runge and Kutta's method for another."""
+    start, times = np.array([1.0, -0.5]), np.linspace(0.0, 2.0, 5)
+    net = compose(["dense(2)"], (2,), dtype="float64", seed=1)
+    net.theta[:] = [-0.5, 2.0, -2.0, -0.3, 0.1, 0.2]
+    matrix, shift = net.parameters["dense.1.W"], net.parameters["dense.1.b"]
+    values, vectors = np.linalg.eig(matrix)
+    rest = np.linalg.solve(matrix, shift)  # x + rest is an exponential
+    exact = [(vectors * np.exp(values * t) @ np.linalg.solve(vectors, start + rest)).real - rest for t in times]
+    np.testing.assert_allclose(integrated(net.compile(None, batch_size=1), start, times), exact, atol=1e-6)
+
+    net = compose(["dense(8)", "tanh", "dense(2)"], (2,), dtype="float64", seed=2)
+    path, h = [start], 2.0 / 400
+    for _ in range(400):
+        x = path[-1]
+        k1 = net.predict(x[None])[0]
+        k2 = net.predict((x + h / 2 * k1)[None])[0]
+        k3 = net.predict((x + h / 2 * k2)[None])[0]
+        k4 = net.predict((x + h * k3)[None])[0]
+        path.append(x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
+    np.testing.assert_allclose(integrated(net.compile(None, batch_size=1), start, times), path[::100], atol=1e-6)

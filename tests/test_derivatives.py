@@ -1,6 +1,9 @@
 """Derivatives of a program: against PyTorch in float64, by the adjoint identity, and in users' compiled loops."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from nnjit.kernels.counters import STEP
 from nnjit.layers import Layer, kernel
 from nnjit.program.program import Program
 from nnjit.registry import compose
-from numba import njit, prange
+from numba import get_num_threads, njit, prange, set_num_threads
 from numba.core.errors import TypingError
 
 CASES = [
@@ -73,6 +76,14 @@ def by_torch(net, x, dx, dy):
         each.running_mean.copy_(torch.from_numpy(mean))
         each.running_var.copy_(torch.from_numpy(variance))
     at = torch.from_numpy(x).requires_grad_()
+    # Once more as training sees the network: the gradient of a loss.
+    losses = {}
+    if tensors and not any(isinstance(each, torch.nn.Dropout) for each in module.modules()):
+        twin = copy.deepcopy(module).train()
+        loss = torch.nn.functional.mse_loss(twin(at.detach()), torch.from_numpy(dy))
+        own = torch_twin.parameters(twin, rows)
+        found = torch.autograd.grad(loss, own.values())
+        losses = {"loss": np.array(loss.item()), "of loss": _flat(net, own, found)}
     y = module(at)
     back, *gradients = torch.autograd.grad(y, [at, *tensors.values()], torch.from_numpy(dy), allow_unused=True)
     _, forward = torch.autograd.functional.jvp(module, at.detach(), torch.from_numpy(dx))
@@ -84,25 +95,44 @@ def by_torch(net, x, dx, dy):
         "jacobian": torch.stack(J).reshape(len(x), y[0].numel(), at[0].numel()),
     }
     found = {name: value.detach().numpy() for name, value in found.items()}
+    return found | losses | {"gradient": _flat(net, tensors, gradients)}
+
+
+def _flat(net, tensors, gradients):
+    """Return PyTorch's gradients as a vector like theta."""
     own = {name: g.numpy() for name, g in zip(tensors, gradients, strict=True)}
-    flat = [own[name].ravel() for name in net.parameters if net.parameters[name].size]
-    return found | {"gradient": np.concatenate([*flat, np.empty(0)])}
+    return np.concatenate([*(own[name].ravel() for name in net.parameters if net.parameters[name].size), np.empty(0)])
 
 
 def near(got, wanted, about, tolerance=1e-10):
+    """Check arrays by name; return the largest error, in units of an array's largest number, at least 1."""
+    largest = 0.0
     for name, value in wanted.items():
         scale = max(1.0, np.abs(value).max(initial=0))
         np.testing.assert_allclose(got[name], value, rtol=0, atol=tolerance * scale, err_msg=f"{name} of {about}")
+        largest = max(largest, np.abs(np.asarray(got[name]) - value).max(initial=0) / scale)
+    return largest
+
+
+def compared(layers, shape, batch_size, seed=0):
+    """Check all derivatives of a network; return the largest error against PyTorch's, None if that lacks a layer."""
+    net, x, dx, dy = network(layers, shape, seed)
+    program = Program(net, batch_size=batch_size, derivatives=True)
+    got = derivatives(program, x, dx, dy, interpreted(program))
+    agree(got, x, dx, dy)
+    wanted = by_torch(net, x, dx, dy)
+    if wanted is None:
+        return None
+    if "loss" in wanted:
+        program = Program(net, "mse", "sgd", batch_size=len(x), derivatives=True)
+        got["loss"] = interpreted(program)("gradient", "loss_gradient")(program.state, x, dy)
+        got["of loss"] = program.state.gradient
+    return near(got, wanted, f"{layers} on {shape}")
 
 
 @pytest.mark.parametrize("spec, shape", CASES, ids=[f"{spec} on {shape}" for spec, shape in CASES])
 def test_every_layer(spec, shape):
-    net, x, dx, dy = network([spec], shape)
-    program = net.compile(None, batch_size=2)  # three samples are two batches
-    got = derivatives(program, x, dx, dy, interpreted(program))
-    agree(got, x, dx, dy)
-    if wanted := by_torch(net, x, dx, dy):
-        near(got, wanted, spec)
+    compared([spec], shape, batch_size=2)  # three samples are two batches
 
 
 def agree(got, x, dx, dy):
@@ -145,13 +175,16 @@ def drawn_networks(draw):
 @settings(max_examples=25, deadline=None)
 @given(drawn=drawn_networks(), batch_size=st.sampled_from([1, 2, 7]), seed=st.integers(0, 2**31 - 1))
 def test_drawn_networks(drawn, batch_size, seed):
-    layers, shape = drawn
-    net, x, dx, dy = network(layers, shape, seed)
-    program = net.compile(None, batch_size=batch_size)
-    got = derivatives(program, x, dx, dy, interpreted(program))
-    agree(got, x, dx, dy)
-    if wanted := by_torch(net, x, dx, dy):
-        near(got, wanted, f"{layers} on {shape}")
+    compared(*drawn, batch_size, seed)
+
+
+def test_what_a_jacobian_keeps_has_a_place_of_its_own():
+    """128 rows are two batches: the statistics of the normalisations, which have no rows, must outlive the first."""
+    compared(["batchnorm", "residual(['conv(2, 3, padding=1)', 'relu', 'batchnorm'])"], (2, 8, 8), batch_size=1)
+    same, layers = "conv(4, 3, padding='same')", []
+    for _ in range(3):  # more loops than calls
+        layers += [same, "batchnorm"]
+        compared([*layers, "flatten", "dense(3)"], (1, 7, 6), batch_size=1)
 
 
 # -- compiled ----------------------------------------------------------------------------------------------------------
@@ -276,6 +309,56 @@ def test_gradients_add_up_until_they_are_cleared(compiled):
     assert not state.gradient.any()
 
 
+CALLER = """
+from numba import njit
+
+
+@njit(cache=True)
+def everything(predict, vjp, jvp, jacobian, gradient, update, step, state, x, dx, dy):
+    found = predict(state, x), vjp(state, x, dy), jvp(state, x, dx), jacobian(state, x)
+    return found, vjp(state, x, dy, True), gradient(state, x, dy), update(state, 0.5), step(state, x, dy)
+"""
+PROCESS = """
+import hashlib
+import numpy as np
+from numba.core import event
+
+compiled = event.RecordingListener()
+event.register("numba:compile", compiled)
+from nnjit.registry import compose
+from code_of_user import everything
+
+digest, rng = hashlib.sha256(), np.random.default_rng(0)
+for layers, shape in ((["dense(5)", "tanh", "dense(2)"], (4,)),
+                      (["conv(3, 3)", "batchnorm", "relu", "dropout(0.3)", "flatten", "dense(2)"], (1, 6, 6))):
+    program = compose(layers, shape, dtype="float64", seed=1).compile("mse", "adam", batch_size=3)
+    names = ("predict", "vjp", "jvp", "jacobian", "gradient", "update", "step")
+    functions = [getattr(program, name) for name in names]
+    (x, dx), dy = rng.standard_normal((2, 3, *shape)), rng.standard_normal((3, 2))
+    (y, back, forward, J), training, *numbers = everything(*functions, program.state, x, dx, dy)
+    for array in (y, *back, *forward, *J, *training, np.array(numbers), program.state.theta, program.state.gradient):
+        digest.update(np.ascontiguousarray(array).tobytes())
+hits = sum(everything.stats.cache_hits.values())
+print(digest.hexdigest(), hits, len([each for _, each in compiled.buffer if each.is_start]))
+"""
+
+
+def test_a_cached_caller_has_the_same_bits_in_two_processes(tmp_path):
+    """The second process loads the user's function and the programs' from disk, and compiles nothing."""
+    (tmp_path / "code_of_user.py").write_text(CALLER)
+    (tmp_path / "process.py").write_text(PROCESS)
+    environment, told = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}, []
+    for _ in range(2):
+        ran = subprocess.run(
+            [sys.executable, "process.py"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stderr
+        told.append(ran.stdout.split())
+    (first, hits, compiled), (second, again, anew) = told
+    assert first == second and hits == "0" and again == "2"
+    assert int(compiled) >= 2 and anew == "0"
+
+
 @njit(parallel=True)
 def on_threads(vjp, states, x, dy, y, dx):
     for k in prange(len(states)):
@@ -289,16 +372,25 @@ def in_a_row(vjp, states, x, dy, y, dx):
 
 
 def test_a_parallel_loop_has_the_bits_of_a_serial_one(compiled):
+    """A thousand environments with a state each, 20 times on one thread and 20 times on two."""
     program, *_ = compiled
-    rng, found = np.random.default_rng(1), []
+    rng, most = np.random.default_rng(1), get_num_threads()
     x, dy = rng.standard_normal((1000, 4)), rng.standard_normal((1000, 2))
-    for loop in (in_a_row, *[on_threads] * 5):
+
+    def run(loop):
         states, y, dx = program.states(1000, gradient=True), np.empty((1000, 2)), np.empty((1000, 4))
         loop(program.vjp, states, x, dy, y, dx)
-        found.append((y, dx, np.array([states[k].gradient for k in range(1000)])))
-    for each in found[1:]:
-        for one, other in zip(found[0], each, strict=True):
-            np.testing.assert_array_equal(one, other)
+        return y, dx, np.array([states[k].gradient for k in range(1000)])
+
+    wanted = run(in_a_row)
+    try:
+        for threads in (1, min(2, most)):
+            set_num_threads(threads)
+            for _ in range(20):
+                for one, other in zip(wanted, run(on_threads), strict=True):
+                    np.testing.assert_array_equal(one, other)
+    finally:
+        set_num_threads(most)
 
 
 def test_a_population_has_thetas_of_its_own(compiled):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from nnjit.errors import UsageError
 from nnjit.export.header import _data
+from nnjit.export.reshape import reshape
 from nnjit.network.library import LEVELS, cpus
 from nnjit.registry import compose
 
@@ -41,8 +42,9 @@ end:
 }}
 """
 NETWORKS = {
-    "an MLP": ("dense(24) tanh dense(3)", (5,), "float32"),
-    "convolutions": ("conv(6, 3, padding=1) relu maxpool(2) conv(8, 3) gelu flatten dense(4)", (1, 8, 8), "float32"),
+    "an MLP": ("dense(24) tanh dense(8) gelu dense(3)", (5,), "float32"),
+    "LeNet": ("conv(6, 5, padding='same') relu maxpool(2) conv(16, 5) relu maxpool(2) flatten dense(120) relu dense(84)"
+              " relu dense(10)", (1, 28, 28), "float32"),
     "a residual network": (["conv(4, 3, padding=1)", "batchnorm", "relu", "residual(['conv(4, 3, padding=1)',"
                             " 'batchnorm', 'relu'])", "global_avgpool", "dense(2)"], (2, 6, 6), "float64"),
 }  # fmt: skip
@@ -98,6 +100,15 @@ def test_native_code_has_the_bits_of_predictions_in_python(tmp_path, name):
     header = path.with_suffix(".h").read_text()
     assert "int pendulum_predict(" in header and "sha256" in header and " * layers " in header
     assert " * data        not trained by nnjit" in header
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_strides_of_a_reshaped_array(fits):
+    """The function in place of Numba's own, which an exported library cannot call."""
+    array, other, found = np.zeros((3, 1, 4), "f"), np.zeros((2, 6), "f"), [0, 0]
+    strides = array.strides if fits else (20, 999, 4)
+    assert reshape(3, array.shape, strides, 2, other.shape, found, 4, 0) == fits
+    assert not fits or tuple(found) == other.strides
 
 
 def test_the_header_says_what_the_data_were():

@@ -609,7 +609,7 @@ def identifiers(source):
 OWN = """BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS
     CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH C C_i N s n0 n1 w p q c k x y lo hi row rate steps clip
     norm share total training seed first part target targets order step epoch predict LIGHT LEARNS WHOLE layout
-    nan label train_step
+    nan label train_step mixed overlap
     step_samples epoch_samples predict_samples
     forward backward record cost update_chunk chunk_norm chunk_bounds gradients theta gradient sums fixed batch block
     prange range min np

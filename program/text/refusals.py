@@ -1,7 +1,9 @@
 """Lines of the text that refuse a state or arrays which do not fit: compiled code would read and write beyond them."""
 
+from ..overlap import sharing
 from ..state import LEAST, WHOLE, WRONG_STATE
 
+SHARED = "an output shares a part of its memory with another array; it needs its own"
 NAMES = ("LIGHT", "LEARNS", "WHOLE")  # of the numbers that a state can have
 
 
@@ -36,10 +38,13 @@ def guard(function, plan, shapes, outputs=(), largest=None):
     ]
     wrong += ["not 1 <= x.shape[0] <= BATCH"] if largest else []
     *first, last = [f"{name} {batch('N', shape)}" for name, shape in {"x": x, **shapes}.items()]
+    inputs = ["x", *(name for name in shapes if name not in outputs)]
+    shared = [f"if {sharing(inputs, outputs)}:", refuse(f"{function} arrays", SHARED, outputs)] if outputs else []
     return [
         *state_guard(function, outputs),
         f"if {' or '.join(wrong)}:",
         refuse(f"{function} arrays", f"expected {', '.join(first)} and {last}{most}", outputs),
+        *shared,
     ]
 
 
