@@ -34,33 +34,36 @@ class Ours:
         net, self.first, self.keys = example.policy(0), keys, keys.copy()
         self.theta = np.concatenate([p.ravel() for p in parameters])
         net.theta[:] = self.theta
-        self.program = net.compile(loss="mse", optimizer=f"adam(lr={RATE})", batch_size=1)
-        self.states, shape = self.program.states(ENVIRONMENTS, gradient=True), (ENVIRONMENTS, STEPS)
+        self.acting, shape = net.compile(batch_size=1), (ENVIRONMENTS, STEPS)
+        self.learning = net.compile(loss="mse", optimizer=f"adam(lr={RATE})", batch_size=example.BATCH)
+        self.actors = self.acting.states(ENVIRONMENTS)
+        self.learners = self.learning.states(ENVIRONMENTS, gradient=True)
         self.seen, self.right = np.zeros((*shape, 4)), np.zeros(shape, np.bool_)
         self.chance, self.gain, self.length = np.empty(shape), np.empty(shape), np.empty(ENVIRONMENTS, np.int64)
 
     def collect(self):
         self.keys[:] = self.first
-        example.collect(self.program.predict, self.states, self.keys, self.seen, self.right, self.chance, self.length)
+        example.collect(self.acting.predict, self.actors, self.keys, self.seen, self.right, self.chance, self.length)
 
     def gradient(self):
         count, arrays = example.advantages(self.length, self.gain), (self.seen, self.right, self.chance, self.length)
-        example.learn(self.program.vjp, self.program.clear, self.states, self.program.state, *arrays, self.gain)
+        program = self.learning
+        example.learn(program.vjp, program.clear, self.learners, program.state, *arrays, self.gain)
         return count
 
     def turn(self):
-        self.program.state.theta[:] = self.theta
+        self.learning.state.theta[:] = self.theta
         self.collect()
-        self.program.update(self.program.state, 1.0 / self.gradient())
+        self.learning.update(self.learning.state, 1.0 / self.gradient())
 
     def seen_and_done(self):
         self.collect()
         return self.seen, self.right, self.length
 
     def gradient_of(self, seen, right, length):  # of what was collected last
-        count, state = self.gradient(), self.program.state
+        count, state = self.gradient(), self.learning.state
         found = state.gradient / count
-        self.program.clear(state)
+        self.learning.clear(state)
         return found
 
 

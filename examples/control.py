@@ -2,7 +2,7 @@
 
 The cart-pole is that of Barto, Sutton & Anderson (Neuronlike adaptive elements that can solve difficult learning
 control problems, 1983), with the masses and lengths of Gymnasium's CartPole-v1, but the pole hangs at first, and the
-force is any number up to a limit. The controller knows none of its equations:
+force is any number up to a limit. The controller does not know the equations of the accelerations:
 
 * a network learns from drawn motions by how much the two velocities change in a step;
 * ``program.jacobian`` linearises it along a plan of the next 2.5 s, which iterative LQR improves in each step (Tassa,
@@ -31,7 +31,7 @@ CHANGE = np.array([0.1, 0.5])  # of what it predicts: m/s and rad/s in a step
 COST = np.array([1.0, 0.1, 2.0, 0.1, 0.01])  # of a step: of squares of m, m/s, rad, rad/s, N
 AHEAD = 125  # steps of a plan
 FIRST = 50  # improvements of the first plan
-NEAR = 30.0  # the regulator takes over where its cost to come is below this
+NEAR = 30.0  # the regulator takes over where its cost to go is below this
 
 
 @njit
@@ -49,7 +49,7 @@ def advance(s, force):
 
 @njit
 def features(s, force):
-    """Return what the network sees: all but the place of the cart."""
+    """Return the network's input: all but the position of the cart."""
     return np.array([sin(s[2]), cos(s[2]), s[1], s[3], force]) / SCALE
 
 
@@ -79,7 +79,7 @@ def learned(seed, epochs=60):
 
 @njit
 def foresee(predict, state, s, force, after):
-    """After = the state a step later, by the network; places change by the mean of two velocities."""
+    """Write the next state, as the network predicts it; positions move by the mean of both velocities."""
     y = predict(state, features(s, force))
     for i in range(2):  # the cart, the pole
         after[2 * i + 1] = s[2 * i + 1] + CHANGE[i] * y[i]
@@ -88,7 +88,7 @@ def foresee(predict, state, s, force, after):
 
 @njit
 def linearise(jacobian, state, s, force, F):
-    """F = the derivative of the state a step later by the state and by the force, [A B]."""
+    """F = [A B]: the derivatives of the next state with respect to the state (A) and the force (B)."""
     _, J = jacobian(state, features(s, force))
     F[:] = 0.0
     for i in range(2):
@@ -104,13 +104,13 @@ def linearise(jacobian, state, s, force, F):
 
 @njit
 def errors(s, force):
-    """Return what costs by its square. An angle counts by the distance from the upright tip to the tip of the pole."""
+    """Return the terms of the cost, unsquared; the angle's is the distance of the tip from upright, for length 1."""
     return np.array([s[0], s[1], 2 * sin(s[2] / 2), s[3], force])
 
 
 @njit
 def carry(F, V, Q):
-    """Q = diag(COST) + F^T V F: a cost to come, e^T V e, a step earlier, by the state there and the force."""
+    """Q = diag(COST) + F^T V F: the cost to go e^T V e, one step earlier, as a form of the state and the force."""
     for i in range(5):
         for j in range(5):
             Q[i, j] = COST[i] if i == j else 0.0
@@ -133,8 +133,8 @@ def regulator(jacobian, state):
 
 
 @njit
-def to_come(V, s):
-    """Return e = s with its angle from -pi to pi, V e, and the cost to come e^T V e."""
+def to_go(V, s):
+    """Return e = s with its angle from -pi to pi, V e, and the cost to go e^T V e."""
     e = s.copy()
     e[2] = (s[2] + pi) % (2 * pi) - pi
     slope, cost = np.zeros(4), 0.0
@@ -152,7 +152,7 @@ def limited(force):
 
 @njit
 def follow(predict, state, V, plan, change, gains, rate, other):
-    """Other = the plan from the same start with `rate` of a change, corrected by the gains; return its cost."""
+    """Write into other the plan with `rate` times the changes of its forces and the feedback; return its cost."""
     (path, forces), (new_path, new_forces), total = plan, other, 0.0
     for t in range(len(forces)):
         force = forces[t] + rate * change[t]
@@ -163,14 +163,14 @@ def follow(predict, state, V, plan, change, gains, rate, other):
         e = errors(new_path[t], new_forces[t])
         for i in range(5):
             total += COST[i] * e[i] * e[i]
-    return total + to_come(V, new_path[-1])[2]
+    return total + to_go(V, new_path[-1])[2]
 
 
 @njit
 def backward(jacobian, state, V_end, plan, change, gains):
     """Find the change of each force, and its gains, that lower the cost most, from the end of the plan to its start."""
     (path, forces), V, F, Q = plan, V_end.copy(), np.empty((4, 5)), np.empty((5, 5))
-    _, slope, _ = to_come(V, path[-1])
+    _, slope, _ = to_go(V, path[-1])
     for t in range(len(forces) - 1, -1, -1):
         linearise(jacobian, state, path[t], forces[t], F)
         carry(F, V, Q)
@@ -215,7 +215,7 @@ def episode(predict, jacobian, state, V, gain, s, path, forces):
     """Control the true cart and pole from the state s; keep where they are, and the forces."""
     plan = np.zeros(AHEAD)
     for t in range(len(forces)):
-        e, _, cost = to_come(V, s)
+        e, _, cost = to_go(V, s)
         force = 0.0
         if cost < NEAR:
             for i in range(4):
@@ -281,7 +281,7 @@ def main():
     began = time.perf_counter()
     paths, forces, held = swing(net, options.starts, options.seed)
     print(f"{len(held)} episodes of {SECONDS} s took {time.perf_counter() - began:.1f} s")
-    print(f"upright within 10 degrees for the last {HELD} s: {held.sum()} of {len(held)}")
+    print(f"within 10 degrees of upright for the last {HELD} s, on the track: {held.sum()} of {len(held)}")
     if held.any():
         slowest = TAU * max(1 + np.flatnonzero(abs(tilts(row)) > TILT)[-1] for row in paths[held])
         reach = abs(paths[held][..., 0]).max()

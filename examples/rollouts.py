@@ -5,7 +5,8 @@ control problems, 1983), with the constants of Gymnasium's CartPole-v1. Each env
 `prange`, with a state of the network each, so the bits do not depend on the threads. Two ways to train:
 
 * policy gradient (Williams 1992): environments sample actions; the gradient of log-probability times advantage comes
-  from ``program.vjp``, is added up environment by environment, and ``program.update`` applies it;
+  from ``program.vjp``, is added up environment by environment, and ``program.update`` applies it; the network has two
+  programs, one for single samples, to act, and one for batches, to learn (its loss, "mse", is never computed);
 * an evolution strategy (Salimans et al. 2017, arXiv:1703.03864): ``program.states(K, theta="own")`` are K parameter
   vectors, each of which plays some episodes.
 
@@ -24,6 +25,7 @@ GRAVITY, CART, POLE, HALF, FORCE, TAU = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02  # m/s^2,
 EDGE, TILT = 2.4, 12 * 2 * np.pi / 360  # where an episode ends
 STEPS = 500  # of an episode, at most
 DISCOUNT = 0.99
+BATCH = 64  # samples that vjp takes at once; more would be divided among threads inside of the environments' loop
 
 
 @njit
@@ -75,7 +77,7 @@ def collect(predict, states, keys, seen, right, chance, length):
 
 @njit
 def advantages(length, out):
-    """Out = discounted rewards to come, less their mean, over their deviation; return the number of steps."""
+    """Write the discounted returns, scaled to mean 0 and standard deviation 1; return the number of steps."""
     count, total, squares = 0, 0.0, 0.0
     for k in range(len(length)):
         come = 0.0
@@ -116,17 +118,18 @@ def policy(seed):
 def policy_gradient(turns, seed, environments=64, report=None):
     """Train a policy; return it and the mean length of an episode in each turn."""
     net = policy(seed)
-    program = net.compile(loss="mse", optimizer="adam(lr=0.01)", batch_size=1)
-    states, shape = program.states(environments, gradient=True), (environments, STEPS)
+    acting, learning = net.compile(batch_size=1), net.compile(loss="mse", optimizer="adam(lr=0.01)", batch_size=BATCH)
+    actors, learners = acting.states(environments), learning.states(environments, gradient=True)
+    shape = environments, STEPS
     keys = np.random.default_rng(seed).integers(1, 2**63, (environments, 1), np.uint64)
     seen, right = np.empty((*shape, 4)), np.empty(shape, np.bool_)
     chance, gain, length = np.empty(shape), np.empty(shape), np.empty(environments, np.int64)
     lengths = []
     for turn in range(turns):
-        collect(program.predict, states, keys, seen, right, chance, length)
+        collect(acting.predict, actors, keys, seen, right, chance, length)
         count = advantages(length, gain)
-        learn(program.vjp, program.clear, states, program.state, seen, right, chance, length, gain)
-        program.update(program.state, 1.0 / count)
+        learn(learning.vjp, learning.clear, learners, learning.state, seen, right, chance, length, gain)
+        learning.update(learning.state, 1.0 / count)
         lengths.append(length.mean())
         if report:
             report(turn, lengths[-1])

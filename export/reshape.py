@@ -1,4 +1,4 @@
-"""The function of Numba's own library that code of kernels may call: it finds the strides of a reshaped array."""
+"""A replacement for the one function of Numba's library that kernels may call: the strides of a reshaped array."""
 
 from numba import cfunc, types
 

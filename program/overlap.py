@@ -1,8 +1,8 @@
 """Memory that arguments of a call share, where a result would overwrite numbers that are still to be read.
 
 A call reads all of a sample before it writes the sample's results. So an output may be an input of the same size, and
-for one sample it may lie anywhere in the inputs. If there are several samples and the memory is shared in part, a later
-sample, or one that another thread reads, would be another one: the call is refused. Two outputs never share memory.
+for one sample it may lie anywhere in the inputs. If there are several samples and the memory is shared in part, the
+results of one would overwrite another before it is read: the call is refused. Two outputs never share memory.
 """
 
 from itertools import combinations

@@ -249,7 +249,7 @@ def _pass_lists(calls, task, store, named, leave):
 
 
 def _left(graph, store, forward, more):
-    """Map the arrays that a forward pass of one sample leaves to further calls to whether each has a row for a sample.
+    """Return the arrays of one sample's forward pass that later calls read: `Ref` -> whether it has a row a sample.
 
     Further calls have more rows and are made several times, so all of these arrays live on.
     """

@@ -315,8 +315,8 @@ class Program(Code):
         """Return a function for your own CUDA kernels: one sample in one thread, for tiny networks.
 
         ``predict(theta, x, y)`` computes y = F(x); ``vjp(theta, x, dy, y, dx, dtheta)`` also dx = (dF/dx)^T dy, and
-        adds (dF/dtheta)^T dy to dtheta. Arrays have one axis; those of a batch normalisation's network take its
-        running statistics, ``net.flat_buffers``, after theta. The mode is that of prediction.
+        adds (dF/dtheta)^T dy to dtheta. Arrays have one axis. If the network has batch normalisation,
+        both take its running statistics, ``net.flat_buffers``, after theta. Both compute as in prediction.
 
         Parameters
         ----------

@@ -191,15 +191,15 @@ def test_the_policy_gradient_is_that_of_differences(example):
     """The gradient of -sum gain log p(action) that `learn` adds up, over episodes of different lengths."""
     rollouts = example("rollouts")
     net = rollouts.policy(0)
-    program, shape = net.compile(None, batch_size=1), (3, rollouts.STEPS)
-    states, length = program.states(3, gradient=True), np.empty(3, np.int64)
+    acting, learning = net.compile(None, batch_size=1), net.compile(None, batch_size=rollouts.BATCH)
+    shape, length = (3, rollouts.STEPS), np.empty(3, np.int64)
     keys = np.array([[3], [4], [5]], np.uint64)
     seen, right, chance = np.zeros((*shape, 4)), np.zeros(shape, bool), np.empty(shape)
-    rollouts.collect(program.predict, states, keys, seen, right, chance, length)
+    rollouts.collect(acting.predict, acting.states(3), keys, seen, right, chance, length)
     gain = np.random.default_rng(0).standard_normal(shape)
     gain[np.arange(rollouts.STEPS) >= length[:, None]] = 0
-    total = program.new_state()
-    rollouts.learn(program.vjp, program.clear, states, total, seen, right, chance, length, gain)
+    total, states = learning.new_state(), learning.states(3, gradient=True)
+    rollouts.learn(learning.vjp, learning.clear, states, total, seen, right, chance, length, gain)
 
     def cost(theta):
         net.theta = theta

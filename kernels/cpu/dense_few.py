@@ -5,7 +5,7 @@ products, vector by vector, and a tree of shuffles sums all rows of the group at
 a vector holds: the sums are those of matrix_transposed.add_dot_products, in the same order. Rows of up to four numbers
 are written out, so that lanes are results; so are columns of backward_input.
 
-Parallel plan: one sample is one iteration.
+Parallel plan: an iteration is one sample; in backward_input up to four samples, in backward_weight a block of dW.
 """
 
 from numba import prange, uintp
