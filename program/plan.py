@@ -179,7 +179,7 @@ def make_plan(task):
     """Return the Plan of a task."""
     graph, training = task.graph, task.loss is not None
     whole = task.by_hand or task.device == "cuda"
-    # A vjp is of columns in narrow networks alone: it has a gradient of its own, by blocks or in one piece.
+    # A vjp is of columns in narrow networks alone: its gradient is separate, by blocks or in one piece.
     columns = training or not task.derivative or (task.derivative == "vjp" and narrow_from(graph) == 0)
     division = shares(graph, task.batch_size, training, whole, columns, task.sums)
     regions = divide(graph, division)
@@ -249,7 +249,7 @@ def _pass_lists(calls, task, store, named, leave):
 
 
 def _left(graph, store, forward, more):
-    """Return the arrays of one sample's forward pass that later calls read: `Ref` -> whether it has a row a sample.
+    """Return the arrays of one sample's forward pass that later calls read, and whether each has rows of samples.
 
     Further calls have more rows and are made several times, so all of these arrays live on.
     """
