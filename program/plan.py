@@ -199,9 +199,8 @@ def make_plan(task):
     leave = (calls.turn("value", graph.output, "to_rows"),) if calls.columns else ()
     forward, tangents, backward, sums = _pass_lists(calls, task, store, [*zip(regions, functions, strict=True)], leave)
     order = [(call, each.loop) for each in (*forward, *tangents, *backward, sums) for call in each.calls]
-    left = _left(graph, store, forward, (*tangents, *backward)) if task.jacobian else {}
-    repeated = tuple(ref for ref, per_sample in left.items() if per_sample)
-    always = {*_always(task, store, calls.columns), *left}
+    repeated = _repeated(graph, store, forward, (*tangents, *backward)) if task.jacobian else ()
+    always = {*_always(task, store, calls.columns), *repeated}  # in scratch memory the places depend on the rows
     lives = lifetimes(graph, order, store, division, always, task.device)
     places = layout(graph, lives, task.batch_size, division, task.labels, task.derivative)
     calls.data(name for name, _ in samples(task))
@@ -248,11 +247,8 @@ def _pass_lists(calls, task, store, named, leave):
     return tuple(forward), tuple(tangents), tuple(backward), sums
 
 
-def _left(graph, store, forward, more):
-    """Return the arrays of one sample's forward pass that later calls read, and whether each has rows of samples.
-
-    Further calls have more rows and are made several times, so all of these arrays live on.
-    """
+def _repeated(graph, store, forward, more):
+    """Return the arrays that a forward pass of one sample leaves to further calls, which have more rows."""
 
     def arrays(lists):
         values = [value for each in lists for call in each.calls for value in call.values.values()]
@@ -260,7 +256,7 @@ def _left(graph, store, forward, more):
 
     both, later = arrays(forward), arrays(more)
     shapes = {ref: shape_of(graph, ref) for ref in both if ref in later}
-    return {ref: per_sample for ref, (shape, per_sample) in shapes.items() if prod(shape)}
+    return tuple(ref for ref, (shape, per_sample) in shapes.items() if per_sample and prod(shape))
 
 
 def _always(task, store, columns):

@@ -529,6 +529,36 @@ def test_a_jacobian_of_more_unit_vectors_than_are_taken_at_once(layers, shape):
     near({"y": got["y for J"]}, {"y": got["y"]}, "y", 1e-12)
 
 
+class InPlace(Layer):
+    """y = x^2, whose backward kernel writes the scratch that forward left."""
+
+    @kernel(form="matrix")
+    def forward(x, y, twice):
+        for n in prange(x.shape[0]):
+            for i in range(x.shape[1]):
+                twice[n, i] = 2 * x[n, i]
+                y[n, i] = x[n, i] * x[n, i]
+
+    @kernel(form="matrix")
+    def backward_input(twice, dy, dx):
+        for n in prange(dy.shape[0]):
+            for i in range(dy.shape[1]):
+                twice[n, i] *= dy[n, i]
+                dx[n, i] = twice[n, i]
+
+    def scratch(self, input_shape):
+        return {"twice": ("N", *input_shape)}
+
+
+def test_a_kernel_may_write_the_scratch_that_forward_left(named):
+    """A Jacobian of more rows than are computed at once has all of them right."""
+    net, x, _, dy = network(["dense(20)", named("in_place", InPlace)], (30,))
+    program = net.compile(None, batch_size=3)
+    assert program.derivatives.code("jacobian").task.batch_size < 20
+    J = program.jacobian(program.state, x)[1]
+    near({"J": np.einsum("noi,no->ni", J, dy)}, {"J": program.vjp(program.state, x, dy)[1]}, "in place", 1e-12)
+
+
 def test_a_layer_without_a_derivative_in_forward_mode_says_what_to_add(named):
     net, x, dx, dy = network(["dense(3)", named("sums", Sums), "tanh"], (4,))
     program = net.compile(None, batch_size=2)

@@ -255,6 +255,8 @@ def test_update_ratios():
     ends = np.array([[3, 5, 1, 0], [1, 0, 0, 1]], np.float32)
     segments = [("a", 0, 2), ("b", 2, 4)]
     ratios = update_ratios(starts, ends, segments)
+    far = np.array([[3e38, 0]], np.float32)
+    assert update_ratios(far, -far, [("a", 0, 2)]) == [{"a": 2.0}]
     assert ratios == [{"a": 0.2, "b": None}, {"a": 0.0, "b": 0.5}]
     assert row_norms(np.array([[0.0, 0.0], [1.0, np.inf]])) == [0.0, np.inf]
 

@@ -25,8 +25,7 @@ def update_ratios(
     ratios: list[dict[str, float | None]] = [{} for _ in starts]
     for name, lo, hi in segments:
         begin, end = starts[:, lo:hi], ends[:, lo:hi]
-        with np.errstate(over="ignore"):
-            sizes, moves = row_norms(begin), row_norms(end - begin)
+        sizes, moves = row_norms(begin), row_norms(np.subtract(end, begin, dtype=np.float64))
         for ratio, moved, size in zip(ratios, moves, sizes, strict=True):
             ratio[name] = moved / size if size else None
     return ratios
@@ -38,7 +37,7 @@ def row_norms(x: NDArray[Any]) -> list[float]:
     Not by NumPy's norm: it wakes the threads of BLAS, which then spin beside those of the program, and which a fork may
     freeze.
     """
-    wide = x.astype(np.float64, "C")
+    wide = x.astype(np.float64, "C", copy=False)
     sums = np.einsum("ij,ij->i", wide, wide).tolist()  # an overflow here makes no warning
     return [
         total**0.5 if SAFE[0] < total < SAFE[1] else lp_norm(row) for row, total in zip(wide, sums, strict=True)

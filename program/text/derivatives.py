@@ -151,12 +151,10 @@ def jacobian(plan):
             "for n in range(x.shape[0]):",
             [
                 f"batch_copy(s, 0, 1, x, n * INPUTS, {x})",
-                *one_sample(plan),
-                f"batch_put(s, 0, 1, {y}, n * OUTPUTS, y)",
-                f"N = min(BATCH, {count})",
-                *repeat,
                 f"for first in range(0, {count}, BATCH):",
-                [f"N = min(BATCH, {count} - first)", *products],
+                # The forward pass is repeated with each batch: kernels may write the scratch that it leaves.
+                [f"N = min(BATCH, {count} - first)", *one_sample(plan), *repeat, *products],
+                f"batch_put(s, 0, 1, {y}, n * OUTPUTS, y)",
             ],
         ]),
         Text("jacobian", "s, x, y, J", [

@@ -138,6 +138,10 @@ class _Text:
                 self.same[node.y.index] = self.root(node.x)
             else:
                 LAYERS[form(node)][0](self, index, node)
+        if name == "vjp":  # dy is read first, since y may be written where it lies
+            end = self.root(graph.output)
+            self.deltas[end.index] = self.array(end, "delta")
+            self._copy("dy", self.deltas[end.index], prod(end.shape))
         self._copy(self.value(graph.output), "y", prod(graph.output.shape))
         if name == "vjp":
             self._backward()
@@ -157,9 +161,6 @@ class _Text:
         graph = self.graph
         self.read.clear()
         self.add(BARRIER, "as above: theta is read again")
-        end = self.root(graph.output)
-        self.deltas[end.index] = self.array(end, "delta")
-        self._copy("dy", self.deltas[end.index], prod(end.shape))
         for index, node in reversed(list(enumerate(graph.nodes))):
             if form(node) != "alias":
                 LAYERS[form(node)][1](self, index, node)
