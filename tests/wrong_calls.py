@@ -394,6 +394,32 @@ def derivative_call(rng, things, name, way):
     return "right: " + name
 
 
+def shared_call(rng, things, way):
+    """Call a function with arrays that lie anywhere in one piece of memory: refused, or right."""
+    program, memory, N = things.program, rng.standard_normal(40), int(rng.integers(1, 4))
+    name = str(rng.choice(["predict", "vjp", "jvp", "jacobian"]))
+    shapes = {
+        "predict": [(N, 2), (N, 3)], "vjp": [(N, 2), (N, 3), (N, 3), (N, 2)], "jvp": [(N, 2), (N, 2), (N, 3), (N, 3)],
+        "jacobian": [(N, 2), (N, 3), (N, 3, 2)],
+    }[name]  # fmt: skip
+    given = []
+    for shape in shapes:
+        size = int(np.prod(shape))
+        at = int(rng.integers(0, memory.size - size + 1))
+        given.append(memory[at : at + size].reshape(shape))
+    read = [each.copy() for each in given[: 2 if len(given) == 4 else 1]]
+    function, state = getattr(program, name), program.new_state()
+    try:
+        _ = JITTED[len(given)](function, state, *given) if way == "jitted" else function(state, *given)
+    except Exception as error:
+        return sentence(error)
+    wanted = right_results(program.network, read[0], read[1] if len(read) == 2 else None)
+    for got, want in zip(given[len(read) :], wanted, strict=False):
+        if not np.allclose(got, want, rtol=1e-6, atol=1e-9):
+            raise Wrong(f"{name} in shared memory gives {np.ravel(got)[:6].tolist()}")
+    return f"right: {name} in shared memory"
+
+
 def c_call(rng, things):
     """Call a function by its C address, with a state or a number of samples that may be wrong: a status."""
     import ctypes
@@ -590,6 +616,8 @@ def kinds(things):
     for name in ("vjp", "jvp", "jacobian", "gradient", "update", "clear"):
         for way in ("python", "jitted"):
             found[f"{way} {name}"] = lambda rng, a=(name, way): derivative_call(rng, things, *a)
+    for way in ("python", "jitted"):
+        found[f"{way} shared memory"] = lambda rng, way=way: shared_call(rng, things, way)
     found["C"] = lambda rng: c_call(rng, things)
     found["jitted mistyped"] = lambda rng: mistyped_call(rng, things)
     for name in ("predict", "forward", "backward", "evaluate"):
