@@ -10,7 +10,7 @@ control problems, 1983), with the constants of Gymnasium's CartPole-v1. Each env
 * an evolution strategy (Salimans et al. 2017, arXiv:1703.03864): ``program.states(K, theta="own")`` are K parameter
   vectors, each of which plays some episodes.
 
-    python examples/rollouts.py [--evolution] [--turns 150] [--seed 0]
+    python examples/rollouts.py [--evolution] [--turns 150] [--seed 0] [--picture learning.png]
 """
 
 import argparse
@@ -170,20 +170,36 @@ def evolution(turns, seed, population=64, spread=0.1, rate=0.1, report=None):
     return net, lengths
 
 
+def draw(lengths, path):
+    """Draw the mean length of an episode in each turn."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
+    axes.plot(np.arange(1, len(lengths) + 1), lengths)
+    axes.axhline(STEPS, color="grey", linewidth=0.8, linestyle="--")
+    axes.set(xlabel="turn", ylabel="steps of an episode, mean", xlim=(1, max(2, len(lengths))), ylim=(0, 1.05 * STEPS))
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--evolution", action="store_true", help="an evolution strategy, not policy gradient")
     parser.add_argument("--turns", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", help="file to draw into")
     options = parser.parse_args()
     train = evolution if options.evolution else policy_gradient
     began = time.perf_counter()
-    net, _ = train(options.turns, options.seed, report=lambda k, mean: k % 10 or print(f"turn {k}: {mean:.0f} steps"))
+    report = lambda k, mean: k % 10 or print(f"turn {k}: {mean:.0f} steps")  # noqa: E731
+    net, lengths = train(options.turns, options.seed, report=report)
     print(f"{options.turns} turns in {time.perf_counter() - began:.1f} s")
     program, length = net.compile(batch_size=1), np.empty(100)
     keys = np.random.default_rng(options.seed + 1).integers(1, 2**63, (100, 1), np.uint64)
     play(program.predict, program.states(100), keys, 1, length)
     print(f"100 episodes: {length.mean():.0f} steps on average, {int(length.min())} at least")
+    if options.picture:
+        draw(lengths, options.picture)
 
 
 if __name__ == "__main__":

@@ -104,11 +104,13 @@ def test_a_layer(plugin):
     np.testing.assert_array_equal(registry.compose("affine(2.0)", (3,)).predict(np.ones((1, 3))), np.full((1, 3), 2.0))
 
 
-def test_policies_are_trained_in_parallel_environments(example):
+def test_policies_are_trained_in_parallel_environments(example, tmp_path):
     """Both ways learn, and a policy holds Gymnasium's own pole if that is installed."""
     rollouts = example("rollouts")
     _, lengths = rollouts.policy_gradient(30, 0)
     assert lengths[-1] > 3 * lengths[0]
+    rollouts.draw(lengths, tmp_path / "learning.png")
+    assert (tmp_path / "learning.png").stat().st_size > 10_000
     net, lengths = rollouts.evolution(100, 0)
     assert lengths[-1] > 400
     gymnasium = pytest.importorskip("gymnasium")
