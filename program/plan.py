@@ -237,7 +237,7 @@ def _pass_lists(calls, task, store, named, leave):
         return tuple(forward), tuple(tangents), (), CallList("gradients", (), True, loop=2 * len(named))
     deltas, gradients = passes.backward(calls, task, store, [region for region, _ in named])
     deltas[-1] = [*losses, *deltas[-1]]
-    backward = [  # the last region is one loop, both ways; but of a Jacobian
+    backward = [  # the last region is one loop, both ways, except in a Jacobian
         CallList(name, tuple(each), region.whole_batch, region.columns, loop)
         for loop, ((region, (_, name)), each) in enumerate(
             reversed([*zip(named, deltas, strict=True)]), start=start + len(named) - 1

@@ -7,40 +7,12 @@ import pytest
 from nnjit.errors import ShapeError
 from nnjit.program.c_functions import SHARED
 from nnjit.registry import compose
-from numba import njit, prange
+from test_calls import CALLERS, OUTPUTS, predict_in_prange
 
 SIZE, SAMPLES = 4, 5
 
 
-@njit
-def predict(function, state, x, y):
-    function(state, x, y)
-
-
-@njit
-def vjp(function, state, x, dy, y, dx):
-    function(state, x, dy, y, dx)
-
-
-@njit
-def jvp(function, state, x, dx, y, dy):
-    function(state, x, dx, y, dy)
-
-
-@njit
-def jacobian(function, state, x, y, J):
-    function(state, x, y, J)
-
-
-@njit(parallel=True)
-def predict_in_prange(function, state, x, y):
-    for _ in prange(1):
-        function(state, x, y)
-
-
-JITTED = {"predict": predict, "vjp": vjp, "jvp": jvp, "jacobian": jacobian}
 ARRAYS = {"predict": "x y", "vjp": "x dy y dx", "jvp": "x dx y dy", "jacobian": "x y J"}
-OUTPUTS = {"predict": 1, "vjp": 2, "jvp": 2, "jacobian": 2}
 PAIRS = [
     (name, each, other)
     for name, arrays in ARRAYS.items()
@@ -84,7 +56,7 @@ def called(way, program, name, given):
         assert status in (0, SHARED)
         return status == SHARED
     try:
-        function(state, *given.values()) if way == "Python" else JITTED[name](function, state, *given.values())
+        function(state, *given.values()) if way == "Python" else CALLERS[name](function, state, *given.values())
     except ShapeError as error:
         assert way == "Python" and "with memory of its own, got one that shares a part with" in str(error)
         return True
