@@ -128,9 +128,12 @@ def read(typing, A, i):
     return A.dtype(A, types.intp), generate
 
 
+UNWRITTEN = np.nan  # in plain Python, of an array on the stack
+
+
 def _stack_array(like, n):
     """Room for n numbers (a literal) of an array's element type, on the stack: it lives as long as the call."""
-    return np.full(n, np.nan, like.dtype)
+    return np.full(n, UNWRITTEN, like.dtype)
 
 
 @word(_stack_array)

@@ -170,8 +170,9 @@ def filter_transform(R, K, W: Images, U: Vectors, S: View, begun):
 @inlined
 def transpose_taps(W, T):
     """T[i] = the tap that is the i-th in memory, of a vector of maps."""
-    L, first = lanes(W), 0 if W.column_stride > 0 else 8
-    transpose(T, View(W.at(0, 0, 0, 0, first), W.map_stride, 1))
+    L, first, step = lanes(W), 0 if W.column_stride > 0 else 8, 1 if W.column_stride > 0 else -1
+    for i in range(0, 8, L):  # squares of L taps, the first eight together; one square of 16 holds all nine
+        transpose(T.row(i), View(W.at(0, 0, 0, 0, first + i * step), W.map_stride, 1))
     if L < 9:
         store(T.row(8), load_column(View(W.at(0, 0, 0, 0, 8 - first), W.map_stride, 1), 0, L))
 
