@@ -9,8 +9,9 @@ from math import prod
 from ..errors import NnjitError
 from .code import Code
 from .plan import Task
-from .schedule import FEW, inline
+from .schedule import inline
 
+INLINED_AT_ONCE = 8  # unit vectors of a Jacobian whose kernels are compiled into the text
 JACOBIAN = 64  # unit vectors at once where kernels are linked: enough to fill vectors, few enough for the caches
 
 
@@ -69,5 +70,5 @@ class Derivatives:
 
 def _at_once(graph, count):
     """Return how many of the unit vectors of a Jacobian are taken at once."""
-    few = min(count, FEW)
+    few = min(count, INLINED_AT_ONCE)
     return few if inline(graph, few, gradients=False) else min(count, JACOBIAN)

@@ -12,11 +12,10 @@ nanosecond; a fork and join costs some microseconds, and a block of samples shou
 * The loops of gradients and of layers that couple the batch are divided into `PARTS` parts at the same size of work.
 * A network of at most `INLINED_LAYERS` layers, each with at most `INLINE` multiplications per step, is compiled with
   inlined kernels and constant sizes: there calls would cost more than the arithmetic. Deeper networks would take too
-  long to compile. For at most `FEW` samples predictions are inlined, too, and affine layers up to `FEW_INLINE`, or
-  `FEW_PASSED` where no gradients of parameters are computed. A Jacobian that can be inlined takes `FEW` unit vectors
-  at once.
+  long to compile. For few samples predictions are inlined, too, and affine layers up to `FEW_INLINE`, or `FEW_PASSED`
+  where no gradients of parameters are computed: at most `FEW` samples, in a training step `FEW_OF_STEP`.
 * Samples are columns in a network whose layers have at most `NARROW` numbers and kernels for them, in batches of at
-  least `COLUMNS_FROM`; if the network could be inlined, of more than `FEW` and of `COLUMN_WORK` multiplications in
+  least `COLUMNS_FROM`; if the network could be inlined, of more than those few and of `COLUMN_WORK` multiplications in
   layers of fewer inputs than a vector and more outputs than one: inlined rows serve the others well. A tile of at most
   `TILE` samples passes forward and backward through all layers. A block is whole tiles and has its gradient, to which
   they add.
@@ -40,7 +39,8 @@ BLOCK = 4_000_000
 DIVIDE = 500_000
 PARTS = 8
 INLINE = 2_000
-FEW = 8  # samples of a batch, at most, for which layers with a kernel for few samples are inlined up to FEW_INLINE
+FEW = 12  # samples, at most, for which layers with a kernel for few samples are inlined up to FEW_INLINE
+FEW_OF_STEP = 16  # of a step: 4-8-8-4 takes half the time of columns; a vjp of 4-32-32-4 up to 1.6 times that
 FEW_INLINE = 20_000  # multiplications: 2-128-128-1 relu, one sample, takes 0.4 to 0.6 times the time of linked kernels
 FEW_PASSED = 33_000  # of passes alone: 64 x 64 and 8 samples of float32 take 0.76 of the time, of a Jacobian 0.32
 INLINED_LAYERS = 8
@@ -118,7 +118,7 @@ def shares(graph, batch_size, training, whole=False, columns=True, gradients=Tru
     """
     if whole:
         return Shares(1, batch_size, 1, 1, frozenset(), False)
-    inlined = (training or batch_size <= FEW) and inline(graph, batch_size, gradients)
+    inlined = (training or batch_size <= FEW) and inline(graph, batch_size, gradients, FEW_OF_STEP if training else FEW)
     count = blocks(graph, batch_size)
     alone = frozenset(divided(graph, batch_size))
     found = None if inlined or not columns or batch_size < COLUMNS_FROM else narrow(graph, batch_size)
@@ -206,20 +206,19 @@ def divided(graph, batch_size):
     return {i for i, node in nodes if node.layer.operations(node.x.shape) * batch_size >= DIVIDE}
 
 
-def inline(graph, batch_size, gradients=True):
+def inline(graph, batch_size, gradients=True, few=FEW):
     """Tell whether kernels are compiled into the program; `gradients` of parameters are computed or not."""
-    few = [node for node in graph.nodes if prod(node.x.shape) < STEP and prod(node.y.shape) > 1]
-    if batch_size > FEW and operations(few) * batch_size >= COLUMN_WORK and narrow_from(graph) == 0:
+    short = [node for node in graph.nodes if prod(node.x.shape) < STEP and prod(node.y.shape) > 1]
+    if batch_size > few and operations(short) * batch_size >= COLUMN_WORK and narrow_from(graph) == 0:
         return False
     return len(graph.nodes) <= INLINED_LAYERS and all(
-        node.layer.operations(node.x.shape) * batch_size <= most_inlined(node.layer, batch_size, gradients)
+        node.layer.operations(node.x.shape) * batch_size <= most_inlined(node.layer, batch_size <= few, gradients)
         for node in graph.nodes
     )
 
 
-def most_inlined(layer, batch_size, gradients):
-    """Return the most multiplications of a layer per step whose kernels are compiled into the program."""
-    few = isinstance(layer.forward, Operation) and "few" in layer.forward.files
-    if not few or batch_size > FEW:
+def most_inlined(layer, few, gradients):
+    """Return the most multiplications of a layer, for few samples or more, whose kernels are inlined."""
+    if not few or not (isinstance(layer.forward, Operation) and "few" in layer.forward.files):
         return INLINE
     return FEW_INLINE if gradients else FEW_PASSED

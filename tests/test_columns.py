@@ -264,11 +264,11 @@ def test_which_networks_have_samples_as_columns():
         net = registry.compose(spec, input_shape=shape)
         return "columns" in Program(net, "mse", "sgd", batch, **options).source.split("# Places")[1]
 
-    assert columns("dense(99) relu dense(99) relu dense(3)", 6) and columns(NARROW, 10)
+    assert columns("dense(99) relu dense(99) relu dense(3)", 6) and columns(NARROW, 17)
     assert columns("flatten dense(9, bias=False) identity relu", 300, (2, 3))
     assert not columns("dense(99) relu dense(99) relu dense(3)", 5)  # too few to fill the vectors
-    assert not columns(NARROW, 8) and not columns("dense(2) relu dense(3)", 30)  # tiny: inlined
-    assert not columns("dense(4) softmax", 10, (50,)) and columns("dense(10) softmax", 10, (10,))  # rows fill vectors
+    assert not columns(NARROW, 16) and not columns("dense(2) relu dense(3)", 30)  # tiny: inlined
+    assert not columns("dense(2) softmax", 17, (50,)) and columns("dense(10) softmax", 17, (10,))  # rows fill vectors
     assert not columns("dense(1)", 250) and columns("dense(2)", 250)  # one output, tiny
     assert not columns("dense(300) relu dense(3)", 300)  # wide
     assert not columns("dense(9) batchnorm dense(3)", 300)  # most of the work is before
