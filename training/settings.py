@@ -7,13 +7,14 @@ from ..program.state import MAX_SEED
 from ..registry import losses, optimizers, schedules
 from ..registry.annotations import checked
 from . import clip
+from .metrics import base
 
 
 @dataclass
 class Settings:
     """Settings of a training; the names are those of the config's [training], which describes each.
 
-    Loss, optimizer, schedule and clip are given as specs or instances, and are instances afterwards.
+    Loss, optimizer, schedule, clip and metrics are given as specs or instances, and are instances afterwards.
     """
 
     loss: Any = "cross_entropy"
@@ -24,7 +25,7 @@ class Settings:
     batch_size: int = 32
     seed: int = 0
     norm: float = 2.0
-    metrics: tuple[str, ...] = ()
+    metrics: Any = ()
 
     def __post_init__(self) -> None:
         self.epochs = checked("epochs", self.epochs, int, 1)
@@ -35,3 +36,4 @@ class Settings:
         self.optimizer = optimizers.create(self.optimizer)
         self.schedule = schedules.create(self.schedule)
         self.clip = clip.create(self.clip)
+        self.metrics = base.create(self.metrics)
