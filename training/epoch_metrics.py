@@ -21,7 +21,7 @@ SAMPLE = 1000  # most training samples that metrics are measured on at the end o
 MEASURED = 20_000
 MEASURED_SHARE = 1 / 50
 MOST = (
-    50  # epochs, about, in which they are measured: each ends a row of short epochs, and a curve needs no more points
+    50  # epochs, about, that are measured in a run: each ends a row of short epochs, and a curve needs no more points
 )
 
 

@@ -1,4 +1,4 @@
-"""What a metric is, how it is named, and which metrics are measured by default.
+"""The base of metrics, their names, and the metrics that are measured by default.
 
 examples/metric.py is a metric of a plug-in.
 """
@@ -31,7 +31,7 @@ class Metric(Options):
     Attributes
     ----------
     kinds : tuple of "classes", "labels" and "values"
-        What the outputs may be; see `Outputs`.
+        Kinds of outputs that the metric takes; see `Outputs`.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("classes", "labels", "values")

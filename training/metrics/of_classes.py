@@ -93,7 +93,7 @@ class Counted(Averaged):
 
 @metrics.register("precision")
 class Precision(Counted):
-    """Of the samples predicted as a class, the share that are of it; 0 if none is predicted. Mean over classes."""
+    """Share of the samples predicted as a class that are of it; 0 if none is predicted. Mean over classes."""
 
     def ratio(self, right, predicted, actual):
         return right / predicted
@@ -101,7 +101,7 @@ class Precision(Counted):
 
 @metrics.register("recall")
 class Recall(Counted):
-    """Of the samples of a class, the share that are predicted as it; 0 if none is of it. Mean over classes."""
+    """Share of the samples of a class that are predicted as it; 0 if there is no such sample. Mean over classes."""
 
     def ratio(self, right, predicted, actual):
         return right / actual

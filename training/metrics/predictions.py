@@ -13,7 +13,7 @@ LOOKED = 100  # targets that are looked at first: they tell values from one-hot 
 
 
 class Outputs(NamedTuple):
-    """What the outputs of a network and its targets are.
+    """The kind and the shapes of a network's outputs and targets.
 
     Attributes
     ----------
@@ -21,7 +21,7 @@ class Outputs(NamedTuple):
         Scores of classes that exclude each other (a single output is the logit of class 1); logits of which each is a
         separate yes or no; or numbers.
     shape, target_shape : tuple of int
-        Of one sample. A target of shape () is a class number.
+        Shapes for one sample. A target of shape () is a class number.
     logits : bool or None
         Whether the loss takes the outputs as logits; None if no loss is given.
     """
@@ -80,7 +80,7 @@ class Targets:
     def actual(self) -> NDArray[Any]:
         """Class numbers (M,), M = N or all positions of N samples; of labels: bool (N, K).
 
-        Of probabilities the class is the largest, the first of equal ones. Labels are there above 1/2.
+        The class of probabilities is the largest, the first of equal ones. Labels are there above 1/2.
         """
         target, outputs = self.target, self.outputs
         if outputs.kind == "labels":
@@ -120,6 +120,10 @@ class Predictions:
     targets : Targets
     outputs : Outputs
     """
+
+    y: NDArray[Any]
+    targets: Targets
+    outputs: Outputs
 
     def __init__(self, y: NDArray[Any], targets: Targets) -> None:
         self.y, self.targets, self.outputs = y, targets, targets.outputs
