@@ -491,8 +491,8 @@ class Network:
         metrics : specs, such as ["f1", "top_k(k=3)"]
             Measured besides those that are measured always: accuracy of classes, accuracy and F1 of several labels a
             sample, rmse and r2 of values. On the training data they are measured on at most 1000 samples, spread evenly
-            over it. If that made more than 20,000 samples in all epochs (a measurement counts for at least 100), and
-            more than a fiftieth of the samples of all steps, they are measured in every k-th epoch and the last.
+            over it. If that made more than 20,000 samples in all epochs, and more than a fiftieth of the samples of all
+            steps, or there are more than 50 epochs, they are measured in every k-th epoch and the last.
         output : path or None
             A run directory to create, with log, checkpoints and pictures; None writes no files.
 

@@ -48,7 +48,7 @@ def draw(run_dirs: Runs, output: PathLike) -> Path:
     with page(output, 8.5, height * len(metrics)) as figure:
         panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False).ravel()
         for axes, metric in zip(panels, metrics, strict=True):
-            axes.set_ylabel(plain(metric.replace("_", " ")))
+            axes.set_ylabel(plain(metric if "(" in metric else metric.replace("_", " ")))
             whole_numbers(axes.xaxis)
             legend(axes, _paint_classes(axes, runs[0], metric) if metric in of_classes else _paint(axes, runs, metric))
         panels[-1].set_xlabel("epoch")

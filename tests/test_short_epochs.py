@@ -261,10 +261,14 @@ def test_update_ratios():
     assert row_norms(np.array([[0.0, 0.0], [1.0, np.inf]])) == [0.0, np.inf]
 
 
-@pytest.mark.parametrize("budget, measured", [(10**9, range(1, 13)), (44 * 4, [1, 4, 7, 10, 12]), (1, [1, 12])])
-def test_training_metrics_have_a_budget_of_samples(budget, measured, monkeypatch):
+@pytest.mark.parametrize(
+    "budget, most, measured",
+    [(10**9, 50, range(1, 13)), (44 * 4, 50, [1, 4, 7, 10, 12]), (1, 50, [1, 12]), (10**9, 5, [1, 4, 7, 10, 12])],
+)
+def test_training_metrics_have_a_budget_of_samples(budget, most, measured, monkeypatch):
     """Beyond it they are measured every k-th epoch, and in the last; a resumed run measures in the same ones."""
     monkeypatch.setattr(epoch_metrics, "MEASURED", budget)
+    monkeypatch.setattr(epoch_metrics, "MOST", most)
     monkeypatch.setattr(epoch_metrics, "MEASURED_SHARE", 0)
     net = registry.compose(["dense(3)"], input_shape=(4,))
     records = net.fit(X, LABELS, batch_size=8, epochs=12, validation=(X, LABELS)).epochs
