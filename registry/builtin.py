@@ -42,7 +42,9 @@ LOSSES = _table(
 
 OPTIMIZERS = _table("nnjit.training.optimizers", "sgd=SGD rmsprop=RMSProp adam=Adam adamw=AdamW")
 
-SCHEDULES = _table("nnjit.training.schedules", "constant=Constant step=Step cosine=Cosine warmup=WarmUp")
+SCHEDULES = _table(
+    "nnjit.training.schedules", "constant=Constant step=Step exponential=Exponential cosine=Cosine warmup=WarmUp"
+)
 
 INITIALIZERS = _table(
     "nnjit.layers.initializers",
