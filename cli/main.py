@@ -116,7 +116,7 @@ def _open_closed():
 
 
 def _fail(sentence, status=1):
-    from ..launch.progress import complain
+    from ..training.progress import complain
 
     complain(sentence)
     return status
@@ -124,7 +124,7 @@ def _fail(sentence, status=1):
 
 def _let_go(status=1):
     """Discard the buffer of standard output if it cannot be written."""
-    from ..launch.progress import discard
+    from ..training.progress import discard
 
     try:
         sys.stdout.flush()

@@ -12,6 +12,7 @@ PLACES = {
     "epochs": ("training", "epochs"),
     "batch_size": ("training", "batch_size"),
     "seed": ("training", "seed"),
+    "patience": ("training", "patience"),
     "device": ("run", "device"),
     "precision": ("run", "precision"),
     "threads": ("run", "threads"),

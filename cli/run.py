@@ -9,7 +9,7 @@ import click
 from ..kernels.compiler.second import early
 from . import options
 
-ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may change when a run is continued
+ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options that may change when a run is continued
 
 
 @click.command("run")
@@ -19,6 +19,7 @@ ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may cha
 @click.option("--precision", metavar="NAME", help="Precision of GPU matrix products: float32, tf32 or bf16.")
 @click.option("--threads", type=int, help="Number of threads, at most those of the machine; results do not change.")
 @click.option("--seed", type=int, help="Random seed for initialization, shuffling and dropout.")
+@click.option("--patience", type=int, metavar="N", help="Stop after N epochs without a lower validation loss.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
 @options.plugin
@@ -56,8 +57,8 @@ def _resume(path, plugin, overrides):
 
 def _conclude(finished):
     """Report where the run is, how it ended and the metrics of the last and best parameters; return the exit status."""
-    from ..launch.progress import Output, complain, figures
     from ..storage import checkpoint
+    from ..training.progress import Output, complain, figures
 
     trainer, path = finished.trainer, finished.directory.path
     history = trainer.history

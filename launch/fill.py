@@ -7,8 +7,8 @@ from ..errors import NnjitError, UsageError
 from ..kernels.compiler import cache
 from ..kernels.compiler.directory import directory, writable
 from ..program.program import Program
+from ..training.progress import reporter as new_reporter
 from .launch import prepare, read_config
-from .progress import reporter as new_reporter
 
 
 class Filled(NamedTuple):

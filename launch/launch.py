@@ -22,10 +22,10 @@ from ..storage import checkpoint
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
 from ..training.config import Config, Resolved, resolve
+from ..training.progress import reporter as new_reporter
 from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems, check_shapes
 from ..training.trainer import Trainer
-from .progress import reporter as new_reporter
 
 
 class Finished(NamedTuple):
@@ -62,7 +62,7 @@ def start(table: dict[str, Any], output: str | os.PathLike[str] | None = None, s
         RunDirectory(output).refuse_existing()  # `create` refuses too, but after compiling
     with new_reporter() as reporter:
         trainer, config = prepare(resolved, source_name, reporter)
-        _compile(trainer, reporter)
+        trainer.compile()
         text = config.text()
         directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
         run_and_draw(trainer, directory)
@@ -76,6 +76,7 @@ def resume(
     threads: int | None = None,
     device: str | None = None,
     precision: str | None = None,
+    patience: int | None = None,
 ) -> Finished:
     """Continue a run from its last checkpoint, bit for bit on the same device.
 
@@ -91,6 +92,8 @@ def resume(
         Another device to continue on; there the results agree within rounding.
     precision : str or None
         Another precision of matrix products to continue with.
+    patience : int or None
+        Another number of epochs without an improvement to end after.
 
     Returns
     -------
@@ -103,7 +106,13 @@ def resume(
     directory = RunDirectory.open(path)
     table, source_name = config_file.read(directory.path / "config.toml")
     config_file.need_plugins(table, plugins, source_name)
-    overrides = {"training.epochs": epochs, "run.threads": threads, "run.device": device, "run.precision": precision}
+    overrides = {
+        "training.epochs": epochs,
+        "training.patience": patience,
+        "run.threads": threads,
+        "run.device": device,
+        "run.precision": precision,
+    }
     for key, value in overrides.items():
         if value is not None:
             config_file.assign(table, key.split("."), value)
@@ -117,7 +126,7 @@ def resume(
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
     with new_reporter() as reporter:
         trainer, config = prepare(resolved, source_name, reporter, (tensors, progress))
-        _compile(trainer, reporter)
+        trainer.compile()
         with checkpoint.atomic(source_name) as file:
             file.write(config.text().encode())
         run_and_draw(trainer, directory)
@@ -203,14 +212,6 @@ def _with_absolute_paths(reader):
         if name == "path" or name.endswith("_path"):
             setattr(reader, name, config_file.absolute(value) if isinstance(value, str) else value)
     return reader
-
-
-def _compile(trainer, reporter):
-    """Compile before any timing begins."""
-    kernels = len({binding.kernel for binding in trainer.program.plan.bindings.values()})
-    reporter.compiling(0, kernels)
-    trainer.compile()
-    reporter.compiling(kernels, kernels)
 
 
 def use_threads(number: int) -> None:

@@ -26,7 +26,7 @@ from ..program.protocols import NetworkLike
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from ..storage import toml
 from . import clip, metrics
-from .settings import Settings
+from .settings import NEEDS_PATIENCE, Settings
 from .spec_check import Problems, check, check_shapes, inside
 
 Count = Annotated[int, Field(ge=1)]
@@ -81,6 +81,16 @@ class Training(_Section):
         default=Settings.norm, gt=0, description="the p of the logged gradient norms, a number above 0 or inf"
     )
     metrics: list[str] = Field(default=list(Settings.metrics), description='a list of metrics, such as ["accuracy"]')
+    patience: Count | None = Field(
+        default=Settings.patience,
+        description="a whole number from 1 on: training ends after so many epochs without a lower validation loss",
+    )
+    min_delta: float = Field(
+        default=Settings.min_delta,
+        ge=0,
+        allow_inf_nan=False,
+        description="a finite number from 0 on: with patience, the loss must fall by more than this",
+    )
 
 
 class Run(_Section):
@@ -157,6 +167,8 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     bound = _attempt(clip.create, training.clip, "training.clip", problems)
     for i, name in enumerate(training.metrics):
         _attempt(metrics.get, name, f"training.metrics[{i}]", problems)
+    if training.min_delta and training.patience is None:
+        problems.add("training.min_delta", NEEDS_PATIENCE)
     if run.device not in DEVICES:
         problems.add("run.device", f"expected {either(DEVICES)}, got {quoted(run.device)}")
     elif wrong := unfit(run.precision, run.device, model.dtype):
@@ -165,7 +177,7 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     if model.input_shape and not any(problem.startswith("model") for problem in problems):
         graph = check_shapes(layers, model.input_shape, loss, problems)
     problems.report(source_name)
-    numbers = {key: getattr(training, key) for key in ("epochs", "batch_size", "seed", "norm")}
+    numbers = {key: getattr(training, key) for key in ("epochs", "batch_size", "seed", "norm", "patience", "min_delta")}
     settings = Settings(loss, optimizer, schedule, bound, **numbers, metrics=tuple(training.metrics))
     model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})
     config = config.model_copy(
@@ -189,7 +201,8 @@ def _training(settings):
     specs = {key: None if each is None else each.spec() for key, each in made.items()}
     return Training(
         **specs, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed,  # type: ignore[arg-type]
-        norm=float(settings.norm), metrics=list(settings.metrics),
+        norm=float(settings.norm), metrics=list(settings.metrics), patience=settings.patience,
+        min_delta=settings.min_delta,
     )  # fmt: skip
 
 

@@ -101,6 +101,7 @@ class Lines:
             self._show()
 
     def end(self, history):
+        self._lines += [f"{history.ending()}\n"] if history.ending() else []
         self._show()
 
     def _show(self):
@@ -155,6 +156,8 @@ class LiveLine:
 
     def end(self, history):
         self.bar.stop()
+        if history.ending():
+            self.bar.console.print(history.ending(), markup=False, highlight=False)
 
     def _show(self, description, done, total, said):
         self._now = {"description": description, "completed": done, "total": total, "said": said}
