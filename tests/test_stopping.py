@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -378,3 +379,11 @@ def test_callbacks_of_other_kinds_are_refused(callbacks, words):
     with pytest.raises(SpecError) as caught:
         network().fit(X, LABELS, callbacks=callbacks)
     assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+
+
+def test_the_example_of_the_documentation(capsys):
+    text = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    code = text.partition("## Callbacks")[2].partition("```python\n")[2].partition("```")[0]
+    names = {"net": network(), "x": X, "y": LABELS, "x_val": X, "y_val": LABELS}
+    exec(code.replace("500", "60").replace("0.1)", "0.9)"), names)
+    assert "BelowLimit returned True" in capsys.readouterr().out

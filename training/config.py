@@ -83,7 +83,7 @@ class Training(_Section):
     metrics: list[str] = Field(default=list(Settings.metrics), description='a list of metrics, such as ["accuracy"]')
     patience: Count | None = Field(
         default=Settings.patience,
-        description="a whole number from 1 on: training ends after so many epochs without a lower validation loss",
+        description="a whole number from 1 on, the epochs without a lower validation loss after which training ends",
     )
     min_delta: float = Field(
         default=Settings.min_delta,
