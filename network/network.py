@@ -557,6 +557,8 @@ class Network:
             loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metric_names(metrics),
             patience=patience, min_delta=min_delta,
         )  # fmt: skip
+        if not (validation is None or (isinstance(validation, (tuple, list)) and len(validation) == 2)):
+            raise SpecError(f"validation: expected a pair (x, y), got {shown(validation)}")
         held = None if validation is None else self._split(*validation, settings.loss, "validation")
         lines = reporter() if checked("progress", progress, bool) else nullcontext()
         with self._alone("fit"):
@@ -565,9 +567,9 @@ class Network:
             with self._statistics:  # wait for a training pass of another thread
                 self._trainer = threading.get_ident()
             try:
-                with lines as shown:
+                with lines as line:
                     split = self._split(x, y, settings.loss)
-                    trainer = Trainer(self, split, held, settings, shown, callbacks=callbacks)
+                    trainer = Trainer(self, split, held, settings, line, callbacks=callbacks)
                     trainer.compile()
                     if output is None:
                         history = trainer.run()

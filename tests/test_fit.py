@@ -384,6 +384,13 @@ def test_one_number_a_sample_that_may_mean_another_thing_is_refused(outputs, y, 
 # -- progress and the history ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wrong", [0.2, (X,), (X, LABELS, 2.0), X])
+def test_validation_data_is_a_pair(wrong):
+    with pytest.raises(SpecError, match=r"^validation: expected a pair \(x, y\), got ") as caught:
+        train(network(), validation=wrong)
+    assert len(str(caught.value)) < 300
+
+
 def test_progress_is_shown_when_asked(capsys):
     history = train(network(), progress=True, validation=(X[:9], LABELS[:9]))
     lines = capsys.readouterr().out.splitlines()
@@ -410,6 +417,10 @@ def test_a_history_prints_three_lines(at_step, caught):
     assert last.startswith("last: epoch 4  loss ") and f"  val_loss {history.epochs[-1]['val_loss']:.4g}" in last
     assert best.startswith(f"best: epoch {record['epoch']}  loss ") and f"val_loss {record['val_loss']:.4g}" in best
     assert repr(History()) == "0 epochs, 0 steps\nlast: no epoch\nbest: no epoch"
+    history = train(network(), epochs=50, optimizer="sgd(lr=9)", patience=2)
+    way, _, best = repr(history).splitlines()
+    assert way == f"{len(history.epochs)} epochs, {history.epochs[-1]['step']} steps; stopped: {history.stopped}"
+    assert best.startswith(f"best: epoch {history.restored}, restored  loss ")
     at_step[3] = send(signal.SIGTERM)
     history = train(network())
     assert repr(history) == "0 epochs, 3 steps; interrupted by SIGTERM\nlast: no epoch\nbest: no epoch"

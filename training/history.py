@@ -61,10 +61,12 @@ class History:
         way = [f"{len(self.epochs)} epochs, {steps} steps"]
         if self.interrupted is not None:
             way.append(f"interrupted by {signal.Signals(self.interrupted).name}")
-        way += [self.ending()] if self.ending() else []
+        if self.stopped is not None:
+            way.append(f"stopped: {self.stopped}")
         lines = ["; ".join(way)]
         for name, record in (("last", self.epochs[-1] if self.epochs else None), ("best", best)):
             numbers = "no epoch" if record is None else f"epoch {record['epoch']}"
+            numbers += ", restored" if name == "best" and record and record["epoch"] == self.restored else ""
             numbers += "".join(f"  {key} {number:.4g}" for key, number in figures(record or {}).items())
             lines.append(f"{name}: {numbers}")
         return "\n".join(lines)

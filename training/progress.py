@@ -157,7 +157,7 @@ class LiveLine:
     def end(self, history):
         self.bar.stop()
         if history.ending():
-            self.bar.console.print(history.ending(), markup=False, highlight=False)
+            self.bar.console.print(history.ending(), markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, description, done, total, said):
         self._now = {"description": description, "completed": done, "total": total, "said": said}

@@ -228,8 +228,8 @@ class Trainer:
         return done or self._stopped_by is not None or self._out_of_patience()
 
     def _out_of_patience(self):
-        waited = self.progress["epoch"] - self.progress["improved"]
-        return self.settings.patience is not None and waited >= self.settings.patience
+        patience = self.settings.patience
+        return patience is not None and self.progress["epoch"] - self.progress["improved"] >= patience
 
     def _why_stopped(self, figure):
         """Return why the run ended after the last epoch that was counted; None if that was its last one."""
@@ -337,17 +337,15 @@ class Trainer:
         """Complete the record of an epoch and count it; return whether it is the best so far."""
         record["seconds"] = round(seconds, 4)
         record["epoch_end"] = True
-        measured, epoch = record[judged(record)], record["epoch"]
-        to_beat = self.progress["to_beat"]
-        best = _below(measured, self.progress["best"])
-        improved = _below(measured, None if to_beat is None else to_beat - self.settings.min_delta)
-        self.progress |= {"epoch": epoch, "done": 0, "loss_sum": 0.0, "seconds": record["seconds"]}
+        measured, epoch, progress = record[judged(record)], record["epoch"], self.progress
+        progress |= {"epoch": epoch, "done": 0, "loss_sum": 0.0, "seconds": record["seconds"]}
+        best = math.isfinite(measured) and (progress["best"] is None or measured < progress["best"])
         if best:
-            self.progress |= {"best": measured, "best_epoch": epoch}
-        if improved:
-            self.progress |= {"to_beat": measured, "improved": epoch}
+            progress["best"], progress["best_epoch"] = measured, epoch
+            if progress["to_beat"] is None or measured < progress["to_beat"] - self.settings.min_delta:
+                progress["to_beat"], progress["improved"] = measured, epoch
         if self._out_of_patience() and (why := self._why_stopped(judged(record))):
-            record |= {"stopped": why, "restored": self.progress["best_epoch"]}
+            record |= {"stopped": why, "restored": progress["best_epoch"]}
         return best
 
     # -- short epochs ------------------------------------------------------------------------------------------------
@@ -401,8 +399,3 @@ class Trainer:
             method = getattr(each, what, None)
             if method is not None and stops(method(*details)) and what == "epoch":
                 self._stopped_by = name_of(each)
-
-
-def _below(figure, least):
-    """Return whether a figure is finite and below the least so far, None if there is none yet."""
-    return math.isfinite(figure) and (least is None or figure < least)
