@@ -14,7 +14,7 @@ from .text import aligned
 )
 @click.option("--loss", metavar="SPEC", help="Loss to measure. Default: that of the run, if MODEL is one.")
 @click.option(
-    "--metrics", metavar="NAMES", help="Metrics, such as accuracy,l2. Default: accuracy if the data has classes."
+    "--metrics", metavar="SPECS", help='Metrics, such as "f1 top_k(k=3)". Default: accuracy, or rmse and r2 of values.'
 )
 @options.plugin
 def evaluate(model, data, part, loss, metrics, plugin):
@@ -31,6 +31,14 @@ def evaluate(model, data, part, loss, metrics, plugin):
     dataset = matched(network, datasets.load(data or (resolved.reader if resolved else "")))
     split = choose(dataset, part)
     loss = loss or (resolved.settings.loss if resolved else None)
-    found = evaluate_split(network, split, loss, metrics.replace(",", " ").split() if metrics else None)
+    found = evaluate_split(network, split, loss, metrics or None)
     about = [("model", label(model)), ("samples", f"{len(split)} of {split.name}")]
-    click.echo(aligned([*about, *((k, f"{v:.6g}") for k, v in found.items())]))
+    click.echo(aligned([*about, *_rows(found)]))
+
+
+def _rows(found):
+    """Return the lines of a table; a metric of each class has a heading and a line for each."""
+    for name, value in found.items():
+        yield (name, "") if isinstance(value, dict) else (name, f"{value:.6g}")
+        for inner, number in value.items() if isinstance(value, dict) else ():
+            yield f"  {inner}", f"{number:.6g}"

@@ -5,7 +5,7 @@ import click
 from . import options
 from .text import aligned, table
 
-KINDS = ("layers", "losses", "optimizers", "schedules", "initializers", "datasets")
+KINDS = ("layers", "losses", "optimizers", "schedules", "initializers", "datasets", "metrics")
 
 
 @click.command("layers")

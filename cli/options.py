@@ -9,6 +9,7 @@ PLACES = {
     "data": ("data",),
     "loss": ("training", "loss"),
     "optimizer": ("training", "optimizer"),
+    "metrics": ("training", "metrics"),
     "epochs": ("training", "epochs"),
     "batch_size": ("training", "batch_size"),
     "seed": ("training", "seed"),
@@ -30,6 +31,7 @@ CONFIG = (
     ),
     click.option("--loss", metavar="SPEC", help="Loss, such as cross_entropy."),
     click.option("--optimizer", metavar="SPEC", help='Optimizer, such as "sgd(lr=0.1, momentum=0.9)".'),
+    click.option("--metrics", metavar="SPECS", help='Metrics beside the usual ones, such as "f1 top_k(k=3)".'),
     click.option("--epochs", type=int, help="Number of passes over the data."),
     click.option("--batch-size", type=int, help="Samples per step; 0 means the whole set."),
 )

@@ -18,7 +18,7 @@ from ..network.network import Network
 from ..registry import load_plugin
 from ..training import config_file
 from ..training.config import Resolved, resolve
-from ..training.metrics import classes
+from ..training.metrics.predictions import classes
 
 ROWS = 4096  # samples per call of the network: bounds the memory
 

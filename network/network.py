@@ -37,7 +37,7 @@ from ..registry.specs import shown
 from ..storage.checkpoint import save
 from ..training.history import History
 from ..training.losses import Loss
-from ..training.measure import evaluate_split, metric_names
+from ..training.measure import evaluate_split
 from ..training.progress import reporter
 from ..training.run_and_draw import run_and_draw
 from ..training.settings import Settings
@@ -472,7 +472,7 @@ class Network:
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         seed: int = Settings.seed,
         norm: float = Settings.norm,
-        metrics: Iterable[str] = Settings.metrics,
+        metrics: str | Iterable[SpecLike] = Settings.metrics,
         output: str | os.PathLike[str] | None = None,
         patience: int | None = Settings.patience,
         min_delta: float = Settings.min_delta,
@@ -495,10 +495,11 @@ class Network:
             The seed of the order of samples and of dropout.
         norm : float
             The p of the logged gradient norms.
-        metrics : names of `training.metrics`
-            On the training data they are measured on at most 1000 samples, spread evenly over it. If that made more
-            than 20,000 samples in all epochs, and more than a fiftieth of the samples of all steps, they are measured
-            in every k-th epoch and the last.
+        metrics : specs, such as ["f1", "top_k(k=3)"]
+            Measured besides those that are measured always: accuracy of classes, accuracy and F1 of several labels a
+            sample, rmse and r2 of values. On the training data they are measured on at most 1000 samples, spread evenly
+            over it. If that made more than 20,000 samples in all epochs (a measurement counts for at least 100), and
+            more than a fiftieth of the samples of all steps, they are measured in every k-th epoch and the last.
         output : path or None
             A run directory to create, with log, checkpoints and pictures; None writes no files.
         patience : int or None
@@ -554,8 +555,8 @@ class Network:
             print(history)
         """
         settings = Settings(
-            loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metric_names(metrics),
-            patience=patience, min_delta=min_delta,
+            loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metrics, patience=patience,
+            min_delta=min_delta,
         )  # fmt: skip
         if not (validation is None or (isinstance(validation, (tuple, list)) and len(validation) == 2)):
             raise SpecError(f"validation: expected a pair (x, y), got {shown(validation)}")
@@ -584,8 +585,12 @@ class Network:
         return history
 
     def evaluate(
-        self, x: ArrayLike, y: ArrayLike, loss: SpecLike | None = None, metrics: Iterable[str] | None = None
-    ) -> dict[str, float]:
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        loss: SpecLike | None = None,
+        metrics: str | Iterable[SpecLike] | None = None,
+    ) -> dict[str, Any]:
         """Return mean loss (with a `loss` spec) and metrics on arrays.
 
         Parameters
@@ -595,12 +600,14 @@ class Network:
             Class numbers (N,), or values of the output's shape (N, *output_shape). For one output, of shape (1,),
             floats (N,) are values too.
         loss : spec or None
-        metrics : names of `training.metrics`, or None
-            None: accuracy if y holds class numbers or the loss is one of classification.
+        metrics : specs, such as ["f1", "top_k(k=3)"], or None
+            None: accuracy of classes, accuracy and F1 of several labels a sample, rmse and r2 of values. Without a loss
+            y has classes if it holds class numbers or one-hot rows.
 
         Returns
         -------
-        dict : "loss" and each metric's name -> float
+        dict : "loss" and the spec of each metric -> float
+            A metric without average is a dict, class -> float. A metric that is not defined is NaN.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The registry: names of layers, losses, optimizers, schedules, initializers and data sets, and their creation.
+"""The registry: names of layers, losses, metrics, optimizers, schedules, initializers, data sets; their creation.
 
 ::
 
@@ -7,7 +7,7 @@
     @registry.register("affine")              # layers
     class Affine(Layer): ...
 
-    @registry.losses.register("huber2")       # registry.optimizers, .schedules, .initializers, .datasets alike
+    @registry.losses.register("huber2")       # and registry.metrics, .optimizers, .schedules, ...
     class Huber2(Loss): ...
 
     registry.names("conv*"); registry.get("conv"); registry.find("conv"); registry.create("conv(8, 3)")
@@ -64,6 +64,7 @@ else:
         schedules = Catalogue("schedule", "nnjit.schedules", builtin.SCHEDULES)
         initializers = Catalogue("initializer", "nnjit.initializers", builtin.INITIALIZERS)
         datasets = Catalogue("dataset", "nnjit.datasets", builtin.DATASETS)
+        metrics = Catalogue("metric", "nnjit.metrics", builtin.METRICS)
 
     # Layers are registered most often, so the methods of their catalogue are functions of this module.
     register, unregister, names = layers.register, layers.unregister, layers.names
@@ -84,6 +85,7 @@ else:
         "layers",
         "load_plugin",
         "losses",
+        "metrics",
         "name_of",
         "names",
         "optimizers",

@@ -60,4 +60,16 @@ DATASETS = {
     "images": "nnjit.data.image_folder:Images",
 }
 
+METRICS = {
+    **_table(
+        "nnjit.training.metrics.of_classes",
+        "accuracy=Accuracy subset_accuracy=SubsetAccuracy top_k=TopK balanced_accuracy=BalancedAccuracy"
+        " precision=Precision recall=Recall f1=F1 auc=AUC log_loss=LogLoss",
+    ),
+    **_table(
+        "nnjit.training.metrics.of_values",
+        "mae=MeanAbsoluteError rmse=RootMeanSquaredError r2=R2 max_error=MaxError l1=L1 l2=L2 linf=LInf",
+    ),
+}
+
 COMPOSE = "nnjit.network.compose:compose"

@@ -1,4 +1,4 @@
-"""Catalogues of names, one per kind: layers, losses, optimizers, schedules, initializers, datasets.
+"""Catalogues of names, one per kind: layers, losses, optimizers, schedules, initializers, datasets, metrics.
 
 A name refers to a class in one of three ways: the class was registered in this process, the built-in table names it, or
 an entry point of an installed plug-in does. The last two are imported on first use. Built-in names take precedence over

@@ -102,7 +102,7 @@ def test_layers_lists_every_name_and_the_broken_at_the_end(monkeypatch):
     registry.layers._failed.pop("ghost")
 
 
-@pytest.mark.parametrize("kind", ["layers", "losses", "optimizers", "schedules", "initializers", "datasets"])
+@pytest.mark.parametrize("kind", ["layers", "losses", "optimizers", "schedules", "initializers", "datasets", "metrics"])
 def test_layers_knows_every_kind(kind):
     catalogue = getattr(registry, kind)
     output = nnjit("layers", "--kind", kind)

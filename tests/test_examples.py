@@ -86,6 +86,15 @@ def test_a_schedule(plugin):
     assert curve[-1] < curve[0]
 
 
+def test_a_metric(plugin):
+    plugin("metrics", "within", "metric")
+    net, _ = learned()
+    x, y = np.array([[0.1, 0.2, 0.3], [0.2, 0.1, -0.3]]), np.array([[0.0], [0.0]])
+    near = float(np.abs(net.predict(x)).min())
+    found = net.evaluate(x, y, metrics=[f"within(tolerance={near * 1.01})", "within(0)"])
+    assert list(found.values()) == [0.5, 0.0]
+
+
 def test_an_initializer(plugin):
     plugin("initializers", "orthogonal", "initializer")
     net = registry.compose(["dense(6, init='orthogonal')"], (3,))

@@ -149,7 +149,7 @@ def test_no_place_of_this_machine_in_the_sources():
         assert not home.search((ROOT / f"{name}.py").read_text(encoding="utf-8")), name
 
 
-TABLES = ("LAYERS", "LOSSES", "OPTIMIZERS", "SCHEDULES", "INITIALIZERS", "DATASETS")
+TABLES = ("LAYERS", "LOSSES", "OPTIMIZERS", "SCHEDULES", "INITIALIZERS", "DATASETS", "METRICS")
 TARGETS = [*(target for table in TABLES for target in getattr(builtin, table).values()), builtin.COMPOSE]
 
 

@@ -17,7 +17,7 @@ from nnjit.data.split import Dataset
 from nnjit.layers import Layer, Parameter
 from nnjit.layers.initializers import Initializer
 from nnjit.registry import Options
-from nnjit.training import Loss, Optimizer, Schedule
+from nnjit.training import Loss, Metric, Optimizer, Schedule
 from nnjit.training.history import History
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,7 @@ def _functions():
     for name, names in CLASSES.items():
         module, _, cls = name.rpartition(".")
         yield from _methods(getattr(import_module(module), cls), names)
-    for cls in (Layer, Loss, Optimizer, Schedule, Initializer, Parameter, Options, *vars(errors).values()):
+    for cls in (Layer, Loss, Metric, Optimizer, Schedule, Initializer, Parameter, Options, *vars(errors).values()):
         if inspect.isclass(cls):
             yield from _methods(cls, [n for n in vars(cls) if n[0] != "_"])
 

@@ -25,6 +25,7 @@ CATALOGUES = {
     "schedules": builtin.SCHEDULES,
     "initializers": builtin.INITIALIZERS,
     "datasets": builtin.DATASETS,
+    "metrics": builtin.METRICS,
 }
 
 

@@ -25,7 +25,7 @@ from ..program.precision import DEVICES, PRECISIONS, unfit
 from ..program.protocols import NetworkLike
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from ..storage import toml
-from . import clip, metrics
+from . import clip
 from .settings import NEEDS_PATIENCE, Settings
 from .spec_check import Problems, check, check_shapes, inside
 
@@ -80,7 +80,9 @@ class Training(_Section):
     norm: float = Field(
         default=Settings.norm, gt=0, description="the p of the logged gradient norms, a number above 0 or inf"
     )
-    metrics: list[str] = Field(default=list(Settings.metrics), description='a list of metrics, such as ["accuracy"]')
+    metrics: list[Any] = Field(
+        default=list(Settings.metrics), description='a list of metrics, such as ["accuracy", "top_k(k=3)"]'
+    )
     patience: Count | None = Field(
         default=Settings.patience,
         description="a whole number from 1 on, the epochs without a lower validation loss after which training ends",
@@ -157,7 +159,9 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     SpecError : every mistake, each with its path: ``model.layers[2].filter: unknown option; did you mean filters?``
     """
     problems = Problems()
-    config = _structure(_split_layers(table, problems), problems)
+    for section, key in (("model", "layers"), ("training", "metrics")):
+        table = _split(table, section, key, problems)
+    config = _structure(table, problems)
     model, training, run = config.model, config.training, config.run
     layers = [check(registry.layers, spec, f"model.layers[{i}]", problems) for i, spec in enumerate(model.layers)]
     reader = check(registry.datasets, _data_spec(config.data), "data", problems)
@@ -165,8 +169,9 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     optimizer = check(registry.optimizers, training.optimizer, "training.optimizer", problems)
     schedule = check(registry.schedules, training.schedule, "training.schedule", problems)
     bound = _attempt(clip.create, training.clip, "training.clip", problems)
-    for i, name in enumerate(training.metrics):
-        _attempt(metrics.get, name, f"training.metrics[{i}]", problems)
+    measured = [
+        check(registry.metrics, spec, f"training.metrics[{i}]", problems) for i, spec in enumerate(training.metrics)
+    ]
     if training.min_delta and training.patience is None:
         problems.add("training.min_delta", NEEDS_PATIENCE)
     if run.device not in DEVICES:
@@ -178,7 +183,7 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
         graph = check_shapes(layers, model.input_shape, loss, problems)
     problems.report(source_name)
     numbers = {key: getattr(training, key) for key in ("epochs", "batch_size", "seed", "norm", "patience", "min_delta")}
-    settings = Settings(loss, optimizer, schedule, bound, **numbers, metrics=tuple(training.metrics))
+    settings = Settings(loss, optimizer, schedule, bound, **numbers, metrics=measured)
     model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})
     config = config.model_copy(
         update={"model": model, "data": {"name": reader.spec()}, "training": _training(settings)}
@@ -201,7 +206,7 @@ def _training(settings):
     specs = {key: None if each is None else each.spec() for key, each in made.items()}
     return Training(
         **specs, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed,  # type: ignore[arg-type]
-        norm=float(settings.norm), metrics=list(settings.metrics), patience=settings.patience,
+        norm=float(settings.norm), metrics=[metric.spec() for metric in settings.metrics], patience=settings.patience,
         min_delta=settings.min_delta,
     )  # fmt: skip
 
@@ -214,14 +219,14 @@ def _attempt(make, value, path, problems):
         return None
 
 
-def _split_layers(table, problems):
-    """Split ``layers = "conv(8, 3) relu"`` into a list."""
-    model = table.get("model")
-    if not isinstance(model, dict) or not isinstance(model.get("layers"), str):
+def _split(table, section, key, problems):
+    """Split a text of several specs, such as ``layers = "conv(8, 3) relu"``, into a list."""
+    inner = table.get(section)
+    if not isinstance(inner, dict) or not isinstance(inner.get(key), str):
         return table
-    specs = _attempt(split, model["layers"], "model.layers", problems)
-    others = {key: value for key, value in model.items() if key != "layers"}
-    return table | {"model": others if specs is None else others | {"layers": specs}}
+    specs = _attempt(split, inner[key], f"{section}.{key}", problems)
+    others = {name: value for name, value in inner.items() if name != key}
+    return table | {section: others if specs is None else others | {key: specs}}
 
 
 def _structure(table, problems):

@@ -10,8 +10,9 @@ from ..data.schema import Schema
 from ..data.split import Split, spread
 from ..program.program import Program
 from ..program.protocols import NetworkLike
-from . import metrics as metric_functions
 from .measure import IN_MEMORY, InMemory, Measures, parts, try_metrics
+from .metrics.base import chosen
+from .metrics.predictions import Predictions, Targets, outputs_of
 from .settings import Settings
 
 SAMPLE = 1000  # most training samples that metrics are measured on at the end of an epoch
@@ -19,6 +20,9 @@ SAMPLE = 1000  # most training samples that metrics are measured on at the end o
 # is more; a measured sample takes a third of a trained one's time. With more, they are measured every k-th epoch.
 MEASURED = 20_000
 MEASURED_SHARE = 1 / 50
+MOST = (
+    50  # epochs, about, in which they are measured: each ends a row of short epochs, and a curve needs no more points
+)
 
 
 class EpochMetrics:
@@ -47,19 +51,21 @@ class EpochMetrics:
         self, network: NetworkLike, train: Split, validation: Split | None, settings: Settings, schema: Schema
     ) -> None:
         self.network, loss = network, settings.loss
-        names = dict.fromkeys([*(("accuracy",) if loss.classification else ()), *settings.metrics])
-        self.metrics = {name: metric_functions.get(name, loss) for name in names}
-        for split in filter(None, (train, validation)):
-            try_metrics(self.metrics, split, network)
+        splits = [split for split in (train, validation) if split is not None]
+        self.outputs = outputs_of(loss, network.output_shape, *(split.y for split in splits))
+        self.metrics = chosen(self.outputs, settings.metrics)
+        for split in splits:
+            try_metrics(self.metrics, self.outputs, split, network)
         self.train, self.validation, self.schema, self.epochs = train, validation, schema, settings.epochs
         # Rows are often sorted by class, so the first ones alone would say nothing.
         self.sample = train if len(train) <= SAMPLE else train.part(spread(len(train), SAMPLE))
         budget = max(MEASURED, MEASURED_SHARE * len(train) * self.epochs)
-        self._every = max(1, math.ceil(len(self.sample) * self.epochs / budget))
+        self._every = math.ceil(self.epochs * max(len(self.sample) / budget, 1 / MOST))
         self._sampled: Any = None
         self.held: InMemory | Split | None = None
-        target_shape = (validation or train).y.shape[1:]
-        self._measures = Measures(loss, self.metrics, network.output_shape, target_shape)
+        self._of_sample = Measures(None, self.metrics, self.outputs, schema.classes)
+        self._of_validation = Measures(loss, self.metrics, self.outputs, schema.classes, confusion=True)
+        self._targets: list[Targets] = []  # those of the validation set, if it is in memory, in parts
         self._program: Any = None
 
     def load(self, program: Program, train: tuple[NDArray[Any], NDArray[Any]] | None) -> None:
@@ -71,7 +77,9 @@ class EpochMetrics:
             self._sampled = self.sample.take(slice(None), dtype)
         if self.validation is not None:
             fits = self.validation.nbytes(dtype) <= IN_MEMORY
-            self.held = InMemory(self.validation, dtype) if fits else self.validation
+            self.held = held = InMemory(self.validation, dtype) if fits else self.validation
+            if isinstance(held, InMemory):
+                self._targets = [Targets(held.y[rows], self.outputs) for rows in parts(len(held))]
 
     def has_turn(self, epoch: int) -> bool:
         """Return whether metrics on training data are measured at the end of an epoch."""
@@ -82,19 +90,23 @@ class EpochMetrics:
         found = self.measure_sample() if self.has_turn(epoch) else {}
         if self.held is None:
             return found
-        return found | self._named(self._measures.of(self._predict, self.held, self.network.dtype))
+        if isinstance(self.held, InMemory):
+            held, rows = self.held, parts(len(self.held))
+            predicted = (
+                Predictions(self._predict(held.x[some]), t) for some, t in zip(rows, self._targets, strict=True)
+            )
+            return found | self._named(self._of_validation.of_parts(predicted))
+        return found | self._named(self._of_validation.of(self._predict, self.held, self.network.dtype))
 
     def measure_sample(self) -> dict[str, Any]:
         """Measure metrics on the training data or on a sample, of which `metric_samples` is the size."""
         x, target = self._sampled or self.sample.take(slice(None), self.network.dtype)
-        y = self._predict(x)
-        found = {name: metric(y, target) for name, metric in self.metrics.items()}
+        found = self._of_sample.of_parts([Predictions(self._predict(x), Targets(target, self.outputs))])
         return found if self.sample is self.train else found | {"metric_samples": len(self.sample)}
 
-    def measure_outputs(self, outputs: NDArray[Any]) -> dict[str, Any]:
-        """Measure outputs of the validation set, which is in memory."""
-        held: Any = self.held
-        return self._named(self._measures.means((outputs[rows], held.y[rows]) for rows in parts(len(outputs))))
+    def measure_outputs(self, outputs: NDArray[Any]) -> list[dict[str, Any]]:
+        """Measure outputs (epochs, N, *shape) of the validation set, which is in memory; return those of each epoch."""
+        return [self._named(found) for found in self._of_validation.of_epochs(outputs, self._targets)]
 
     def _named(self, found):
         """Name measurements on the validation set."""

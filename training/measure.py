@@ -1,6 +1,6 @@
 """Loss and metrics of a network on data."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,31 +15,34 @@ from ..program.protocols import NetworkLike
 from ..program.slots import Binding, Slot, batch, sizes
 from ..registry import losses
 from ..registry.options import SpecLike
-from . import metrics as metric_functions
 from .losses import Loss, check_labels
+from .metrics import base
+from .metrics.base import Metric
+from .metrics.predictions import Outputs, Predictions, Targets, confusion_matrix, outputs_of
 
 IN_MEMORY = 2**30  # largest data set in bytes that is converted at once; a larger one is converted part by part
 PART = 4096  # samples that are measured at once
 CONFUSED = 30  # most classes for which the confusion matrix is logged: its size is their square
 
 
-def evaluate_split(
-    net: NetworkLike, split: Split, loss: SpecLike | None = None, metrics: Iterable[str] | None = None
-) -> dict[str, float]:
+def evaluate_split(net: NetworkLike, split: Split, loss: SpecLike | None = None, metrics: Any = None) -> dict[str, Any]:
     """Return mean loss (with a `loss` spec) and metrics of a network on a Split, in parts; see `Network.evaluate`."""
     made = losses.create(loss) if loss is not None else None
+    given = None if metrics is None else base.create(metrics)
     split = targets_for(split, net, made)
     if net.trained_on is not None:
         split = net.trained_on.scaled(split)
-    classes = split.y.ndim == 1 or (made is not None and made.classification)
-    names = (("accuracy",) if classes else ()) if metrics is None else metric_names(metrics)
-    functions = {name: metric_functions.get(name, made) for name in names}
-    if made is None and not functions:
-        why = "" if classes else " (the targets are values, not class numbers, so accuracy would mean nothing)"
-        raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "l2"')
-    try_metrics(functions, split, net)
-    found = Measures(made, functions, net.output_shape, split.y.shape[1:]).of(net._apply, split, net.dtype)
-    return {name: value for name, value in found.items() if name not in ("confusion",)}
+    outputs = outputs_of(made, net.output_shape, split.y)
+    unclear = made is None and outputs.kind == "values"
+    found = base.chosen(outputs, given or (), given is None and not unclear)
+    if made is None and not found:
+        why = (
+            " (the targets are values, not classes, and without a loss the outputs may be anything)" if unclear else ""
+        )
+        raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "rmse"')
+    try_metrics(found, outputs, split, net)
+    names = net.trained_on.classes if net.trained_on is not None else None
+    return Measures(made, found, outputs, names).of(net._apply, split, net.dtype)
 
 
 class InMemory:
@@ -90,49 +93,99 @@ class MeanLoss:
         _ = self._kernel
 
     def __call__(self, y: NDArray[Any], target: NDArray[Any]) -> float:
+        """Return the mean over samples of outputs y (N, *shape)."""
+        return self.of_epochs(y[None], target)[0]
+
+    def of_epochs(self, outputs: NDArray[Any], target: NDArray[Any]) -> list[float]:
+        """Return the means over samples of outputs (epochs, N, *shape) for the same targets."""
+        epochs, count = outputs.shape[:2]
+        y = outputs.reshape(epochs * count, *outputs.shape[2:])
+        if epochs > 1:
+            target = np.broadcast_to(target, (epochs, *target.shape)).reshape(epochs * count, *target.shape[1:])
         dispatcher, arguments, shapes = self._kernel
         arrays = {"y": y, "target": target, "loss": np.empty(len(y))}
         for name, shape in shapes.items():
             arrays[name] = arrays[name].astype(self._dtypes[name], "C", copy=False).reshape(shape)
         dispatcher(*[arrays[each.flat] if isinstance(each, Slot) else each for each in arguments], 0, 1)
-        return float(np.add.reduce(arrays["loss"]) / len(y))
+        return (np.add.reduce(arrays["loss"].reshape(epochs, count), axis=1) / count).tolist()
 
 
 class Measures:
-    """Mean loss, metrics and confusion matrix (of a classifier) over a data set."""
+    """Mean loss, metrics and confusion matrix over a data set.
+
+    Parameters
+    ----------
+    loss : Loss or None
+    metrics : dict
+        Name -> `Metric`.
+    outputs : Outputs
+    names : sequence of str or None
+        Names of classes (or of labels, or of values), for metrics of each of them; None: their numbers.
+    confusion : bool
+        Whether to count the confusion matrix too, if there are classes and not too many.
+    """
 
     def __init__(
         self,
         loss: Loss | None,
-        metrics: Mapping[str, Callable[[Any, Any], float]],
-        output_shape: tuple[int, ...],
-        target_shape: tuple[int, ...],
+        metrics: Mapping[str, Metric],
+        outputs: Outputs,
+        names: Sequence[str] | None = None,
+        confusion: bool = False,
     ) -> None:
-        self.functions = dict(metrics)
-        if loss is not None:
-            self.functions = {"loss": MeanLoss(loss, output_shape, target_shape), **metrics}
-        one_class = loss is not None and loss.classification and (output_shape == (1,) or not loss.independent)
-        self._confuses = one_class and len(output_shape) == 1 and output_shape[0] <= CONFUSED
+        self.loss = None if loss is None else MeanLoss(loss, outputs.shape, outputs.target_shape)
+        self.metrics, self.outputs = metrics, outputs
+        fits = names is not None and len(names) == outputs.size
+        self._names = list(names) if fits and names is not None else [str(k) for k in range(outputs.size)]
+        classes = outputs.kind == "classes" and len(outputs.shape) == 1
+        self._confuses = confusion and classes and outputs.size <= CONFUSED
 
-    def means(self, outputs: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> dict[str, Any]:
-        """Return means by name, and "confusion", of outputs and targets that come in parts."""
-        sums, count, confusion = dict.fromkeys(self.functions, 0.0), 0, None
-        for y, target in outputs:
-            for name, function in self.functions.items():
-                sums[name] += function(y, target) * len(y)
-            count += len(y)
-            if self._confuses:
-                part = metric_functions.confusion_matrix(y, target)
-                confusion = part if confusion is None else confusion + part
-        means = {name: value / count for name, value in sums.items()}
-        return means if confusion is None else means | {"confusion": confusion.tolist()}
+    def of_parts(self, predictions: Iterable[Predictions], with_loss: bool = True) -> dict[str, Any]:
+        """Return "loss", metrics by their names, and "confusion", of outputs and targets that come in parts.
+
+        A metric of each class, label or value is a dict of numbers by their names.
+        """
+        total, count = 0.0, 0
+        kept: list[list[Any]] = [[] for _ in self.metrics]
+        confusion: Any = 0
+        with np.errstate(all="ignore"):
+            for some in predictions:
+                if with_loss and self.loss is not None:
+                    total += self.loss(some.y, some.target) * len(some.y)
+                    count += len(some.y)
+                for parts, metric in zip(kept, self.metrics.values(), strict=True):
+                    parts.append(metric.part(some))
+                if self._confuses:
+                    confusion = confusion + confusion_matrix(some)
+            found: dict[str, Any] = {"loss": total / count} if count else {}
+            for parts, (name, metric) in zip(kept, self.metrics.items(), strict=True):
+                found[name] = self._named(metric.value(parts))
+        return found | {"confusion": confusion.tolist()} if self._confuses else found
+
+    def of_epochs(self, outputs: NDArray[Any], targets: Sequence[Targets]) -> list[dict[str, Any]]:
+        """Return the measures of the outputs (epochs, N, *shape) of each epoch; `targets` are those of the parts."""
+        pairs = [(outputs[:, rows], t) for rows, t in zip(parts(outputs.shape[1]), targets, strict=True)]
+        found: list[dict[str, Any]] = [{} for _ in outputs]
+        if self.loss is not None:  # at once: a call for each epoch would cost more than a small network's epoch
+            terms = [np.multiply(self.loss.of_epochs(y, t.target), len(t.target)) for y, t in pairs]
+            means = np.cumsum(terms, axis=0)[-1] / outputs.shape[1]
+            found = [{"loss": loss} for loss in means.tolist()]
+        predictions = zip(*(Predictions.of_epochs(y, t) for y, t in pairs), strict=True)
+        for measured, of_epoch in zip(found, predictions, strict=True):
+            measured |= self.of_parts(of_epoch, with_loss=False)
+        return found
 
     def of(
         self, predict: Callable[[NDArray[Any]], NDArray[Any]], split: Split | InMemory, dtype: np.dtype
     ) -> dict[str, Any]:
         """Return the mean loss and metrics of `predict` over a split."""
         taken = (split.take(rows, dtype) for rows in parts(len(split)))
-        return self.means((predict(x), target) for x, target in taken)
+        return self.of_parts(Predictions(predict(x), Targets(target, self.outputs)) for x, target in taken)
+
+    def _named(self, value):
+        if isinstance(value, np.ndarray) and value.ndim:
+            return dict(zip(self._names, value.tolist(), strict=True))
+        return float(value)
 
 
 def parts(count: int) -> list[slice]:
@@ -159,18 +212,14 @@ def targets_for(split: Split, network: NetworkLike, loss: Loss | None) -> Split:
         raise type(error)(f"{split.name}: {error}") from None
 
 
-def metric_names(metrics: Any) -> tuple[str, ...]:
-    """Return names of metrics as a tuple; refuse a single text, whose letters would be names."""
-    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-        raise SpecError(f'metrics: expected a list of names, such as ["accuracy"], got {metrics!r}')
-    return tuple(metrics)
-
-
-def try_metrics(functions: Mapping[str, Callable[[Any, Any], float]], split: Split, network: NetworkLike) -> None:
+def try_metrics(metrics: Mapping[str, Metric], outputs: Outputs, split: Split, network: NetworkLike) -> None:
     """Refuse a metric that does not fit the outputs and targets, by trying it on two samples before any training."""
     _, target = split.take(slice(0, 2), network.dtype)
-    for name, metric in functions.items():
+    zeros = np.zeros((len(target), *network.output_shape), network.dtype)
+    for name, metric in metrics.items():
         try:
-            metric(np.zeros((len(target), *network.output_shape), network.dtype), target)
+            metric.check(outputs)
+            with np.errstate(all="ignore"):
+                metric.value([metric.part(Predictions(zeros, Targets(target, outputs)))])
         except NnjitError as error:
             raise SpecError(f"metrics: {name} cannot be measured on {split.name}: {error}") from None

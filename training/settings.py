@@ -9,6 +9,7 @@ from ..program.state import MAX_SEED
 from ..registry import losses, optimizers, schedules
 from ..registry.annotations import checked
 from . import clip
+from .metrics import base
 
 NEEDS_PATIENCE = "it is the least improvement that patience counts; give patience too, a number of epochs"
 
@@ -17,7 +18,7 @@ NEEDS_PATIENCE = "it is the least improvement that patience counts; give patienc
 class Settings:
     """Settings of a training; the names are those of the config's [training], which describes each.
 
-    Loss, optimizer, schedule and clip are given as specs or instances, and are instances afterwards.
+    Loss, optimizer, schedule, clip and metrics are given as specs or instances, and are instances afterwards.
     """
 
     loss: Any = "cross_entropy"
@@ -28,7 +29,7 @@ class Settings:
     batch_size: int = 32
     seed: int = 0
     norm: float = 2.0
-    metrics: tuple[str, ...] = ()
+    metrics: Any = ()
     patience: int | None = None
     min_delta: float = 0.0
 
@@ -47,3 +48,4 @@ class Settings:
         self.optimizer = optimizers.create(self.optimizer)
         self.schedule = schedules.create(self.schedule)
         self.clip = clip.create(self.clip)
+        self.metrics = base.create(self.metrics)

@@ -118,11 +118,12 @@ class Several:
         """Run epochs from `first` on, until a signal or for about `limit` seconds; return the number of whole ones."""
         trainer, state, epoch = self.trainer, self.state, self.program.epoch
         theta, counters = state.theta, state.counters
-        orders = trainer._orders.several(first, epochs)
         if self.in_one_call:
             # The last of these epochs may be one with which metrics on training data are measured.
-            last = next((e for e in range(len(orders)) if trainer.metrics.has_turn(first + e)), len(orders) - 1)
-            return self._run_compiled(first, orders[: last + 1])
+            epochs = next((e + 1 for e in range(epochs) if trainer.metrics.has_turn(first + e)), epochs)
+        orders = trainer._orders.several(first, epochs)
+        if self.in_one_call:
+            return self._run_compiled(first, orders)
         self.seconds, self.measured, self._thetas[0] = [], [], theta
         end = time.perf_counter() + limit
         for e, order in enumerate(orders):
@@ -154,8 +155,8 @@ class Several:
         if done == len(orders) and trainer.metrics.has_turn(first + done - 1):
             self.measured[-1] |= trainer.metrics.measure_sample()
         if trainer.validation is not None:
-            for measured, outputs in zip(self.measured, self._outputs, strict=False):
-                measured |= trainer.metrics.measure_outputs(outputs)
+            found = trainer.metrics.measure_outputs(self._outputs[:done])
+            self.measured = [measured | held for measured, held in zip(self.measured, found, strict=True)]
         if done < len(orders):
             self.finite = bool(self.state.counters[STOP])
             self.stopped = int(self.state.counters[ROWS]) - row - done * self.logs.shape[1] if self.finite else 0
