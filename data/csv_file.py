@@ -50,27 +50,41 @@ class CSV(Options):
 
     The first line names the columns. All other columns are numeric features: x is (N, features). With target="class"
     labels are whole numbers from 0, or words, which become classes in alphabetical order; with target="value" they are
-    real numbers to predict, y is (N, 1). The share `validation` of the rows is held out.
+    real numbers to predict, y is (N, 1). The shares `validation` and `test` of the rows are held out.
     """
 
     path: str
-    label: str | int
+    label: str | int | None = None
     target: Literal["class", "value"] = "class"
     validation: float = 0.1
+    test: float = 0.0
 
     def validate(self) -> None:
         check_share(self.validation)
+        check_share(self.test, "test")
 
     def load(self) -> Dataset:
         """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path)
+        if self.label is None:
+            raise _unlabelled(path)
         columns, x, y, first_lines = _read_table(path, self.label, as_values=self.target == "value")
         names = None
         if self.target == "class":
             classes, names = _classes(path, first_lines)
             y = classes[y]
-        train, validation = Split(x, y, name=str(path)).hold_out(self.validation)
-        return Dataset("csv", train, validation, class_names=names, columns=columns)
+        return Dataset(
+            "csv", Split(x, y, name=str(path)), class_names=names, columns=columns,
+            validation_share=self.validation, test_share=self.test,
+        )  # fmt: skip
+
+
+def _unlabelled(path):
+    """Return the error of a table whose label column is not named: it shows the columns."""
+    with reading(path), open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        names = _header(path, next(csv.reader(file), []), None)
+    spec = f"csv(path={str(path)!r}, label={names[-1]!r})"
+    return DataError(f'{path}: say which column to predict, such as --data "{spec}"; its columns are {_short(names)}')
 
 
 def samples(path: str | os.PathLike[str]) -> Dataset:

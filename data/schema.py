@@ -89,7 +89,8 @@ class Schema:
             Columns are missing or too many, a class is unknown (a number in a table where the network knows names), or
             the numbers do not fit.
         """
-        splits = [split for split in (dataset.train, dataset.validation) if split is not None]
+        parts = [part for part in ("train", "validation", "test") if getattr(dataset, part) is not None]
+        splits = [getattr(dataset, part) for part in parts]
         columns, names = dataset.columns, dataset.class_names
         if self.columns is not None and columns is not None:
             order = self._columns(dataset, columns)
@@ -103,9 +104,8 @@ class Schema:
                 f"{splits[0].name}: its labels are numbers, but the network was trained on the classes "
                 f"{_listed(self.classes)}"
             )
-        splits = [self.scaled(split) for split in splits]
-        train, validation = splits[0], splits[1] if len(splits) > 1 else None
-        return replace(dataset, train=train, validation=validation, columns=columns, class_names=names)
+        matched: dict[str, Any] = {part: self.scaled(split) for part, split in zip(parts, splits, strict=True)}
+        return replace(dataset, **matched, columns=columns, class_names=names)
 
     def scaled(self, split: Split) -> Split:
         """Return a `Split` at the scale of training; DataError if its numbers do not fit."""

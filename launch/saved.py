@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import data
+from ..data.files import reader_spec
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
 from ..errors import DataError, UsageError
 from ..network.compose import load
 from ..network.network import Network
-from ..registry import load_plugin
+from ..registry import datasets, load_plugin
+from ..registry.specs import either
 from ..training import config_file
 from ..training.config import Resolved, resolve
 from ..training.metrics import classes
+from .launch import load_data, with_absolute_paths
 
+PARTS = ("train", "validation", "test")
 ROWS = 4096  # samples per call of the network: bounds the memory
 
 
@@ -52,16 +56,37 @@ def open_saved(model: str | os.PathLike[str], plugins: Sequence[str] = ()) -> tu
 
 
 def choose(dataset: Dataset, part: str | None = None) -> Split:
-    """Return one split of a data set: "train" or "validation"; None: validation, if there is one.
+    """Return one split of a data set: "train", "validation" or "test"; None: validation, if there is one.
 
     Raises
     ------
     UsageError
-        There is no validation split.
+        There is no such split.
     """
-    if part == "validation" and dataset.validation is None:
-        raise UsageError(f"{dataset.name} has no validation samples; choose --split train")
-    return dataset.train if part == "train" or dataset.validation is None else dataset.validation
+    if part is None:
+        return dataset.train if dataset.validation is None else dataset.validation
+    split: Split | None = getattr(dataset, part)
+    if split is None:
+        there = [name for name in PARTS if getattr(dataset, name) is not None]
+        raise UsageError(f"{dataset.name} has no {part} samples; choose --split {either(there)}")
+    return split
+
+
+def read_data(network: Network, resolved: Resolved | None, spec: str | None) -> Dataset:
+    """Return the data set of a spec, or that of the run (None), divided as the run divides its own, and `matched`.
+
+    Without this, rows held out of a data set could be rows that the network was trained on.
+
+    Raises
+    ------
+    NnjitError
+    """
+    reader = None if spec is None else datasets.create(reader_spec(spec))
+    if resolved is not None and (reader is None or with_absolute_paths(reader).spec() == resolved.reader.spec()):
+        return matched(network, load_data(resolved))
+    if reader is None:
+        raise UsageError("the network does not say which data; give --data SPEC, such as --data digits")
+    return matched(network, data.load(reader, network.seed))
 
 
 def matched(network: Network, dataset: Dataset) -> Dataset:
