@@ -1,34 +1,24 @@
-"""`nnjit layers [NAME]`: the registry as a table, or the documentation of one entry."""
+"""Names of the registry as a table, and the documentation of one: for `nnjit list` and `nnjit layers`."""
 
 import click
 
-from . import options
 from .text import aligned, table
 
-KINDS = ("layers", "losses", "optimizers", "schedules", "initializers", "datasets")
 
-
-@click.command("layers")
-@click.argument("name", required=False)
-@click.option("--kind", type=click.Choice(KINDS), default="layers", help="Kind of names to list. Default: layers.")
-@options.plugin
-def layers(name, kind, plugin):
-    """List the names that a config can use, or document NAME: options, shapes, formula, source file, devices.
-
-    NAME may be a pattern, such as 'conv*'.
-    """
+def kinds():
+    """Map the word of each kind, such as "losses", to its catalogue, plug-ins' kinds included."""
     from .. import registry
+
+    return {word: value for word, value in vars(registry).items() if isinstance(value, registry.Catalogue)}
+
+
+def print_table(catalogue, pattern):
+    """Print the names that match a pattern, with their options; the broken ones on standard error."""
     from ..errors import UnknownName
 
-    for each in plugin:
-        registry.load_plugin(each)
-    catalogue = getattr(registry, kind)
-    if name is not None and not set(name) & set("*?["):
-        click.echo(_explain(catalogue.find(name)))
-        return
-    found = _find_all(catalogue, catalogue.names(name or "*"))
-    if name is not None and not found:
-        raise UnknownName(f"no {catalogue.kind} matches {name!r}; known names: {', '.join(catalogue.names())}")
+    found = found_all(catalogue, pattern)
+    if pattern != "*" and not catalogue.names(pattern):
+        raise UnknownName(f"no {catalogue.kind} matches {pattern!r}; known names: {', '.join(catalogue.names())}")
     if found:
         table(
             (catalogue.kind, "options", "what it is", "from"),
@@ -38,12 +28,12 @@ def layers(name, kind, plugin):
         click.echo(f"broken: {broken}: {reason}", err=True)
 
 
-def _find_all(catalogue, names):
-    """Find the names that can be imported; `catalogue.broken()` reports the others."""
+def found_all(catalogue, pattern="*"):
+    """Find the names that match and can be imported; `catalogue.broken()` reports the others."""
     from ..errors import UsageError
 
     found = []
-    for name in names:
+    for name in catalogue.names(pattern):
         try:
             found.append(catalogue.find(name))
         except UsageError:
@@ -75,7 +65,7 @@ def _form(cls):
     return ", ".join(name if default is None else f"{name}={default}" for name, _, default in _parameters(cls))
 
 
-def _explain(found):
+def explain(found):
     """Format the documentation of one entry."""
     options = [(name, default or "must be given", kind) for name, kind, default in _parameters(found.cls)]
     facts = [("source", f"{found.file}:{found.line}" if found.file else found.module), ("from", found.source)]

@@ -12,7 +12,10 @@ from . import options
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="SPEC", help="Data set, such as digits.")
 @click.option(
-    "--split", "part", type=click.Choice(["validation", "train"]), help="Split. Default: validation, if there is one."
+    "--split",
+    "part",
+    type=click.Choice(["validation", "train", "test"]),
+    help="Split. Default: validation, if there is one.",
 )
 @click.option(
     "--input", "file", type=click.Path(path_type=Path), metavar="FILE", help="Samples: .npz (array x) or .csv."
@@ -34,7 +37,6 @@ def predict(model, data, part, file, output, plugin):
     if output != "-" and not Path(output).parent.is_dir():
         raise click.UsageError(f"--output {output}: there is no folder {Path(output).parent}")
 
-    from .. import data as datasets
     from ..launch import saved
     from ..storage.checkpoint import atomic
 
@@ -43,7 +45,7 @@ def predict(model, data, part, file, output, plugin):
         dataset = None
         split = saved.read_samples(network, file)
     else:
-        dataset = saved.matched(network, datasets.load(data))
+        dataset = saved.read_data(network, resolved, data)
         split = saved.choose(dataset, part)
     taken = saved.classifier(network, resolved, dataset)
     if output == "-":
