@@ -86,7 +86,8 @@ def _train_many(many):
     from .text import table
 
     total, out = len(many.names), Output()
-    print(f"{many.path}: {total} runs, {len(many.rows)} of them there", file=out, flush=True)
+    ended = f", {len(many.rows)} of them ended already" if many.rows else ""
+    print(f"{many.path}: {total} runs{ended}", file=out, flush=True)
     stopped = None
     try:
         for row in many.train():

@@ -5,15 +5,12 @@ A reader's option named ``path`` or ``..._path`` is a path; a run writes it to i
 
 import os
 from dataclasses import replace
-from fractions import Fraction
 
-import numpy as np
-
-from ..errors import DataError, SpecError
+from ..errors import DataError
 from ..registry import datasets
 from ..registry.options import SpecLike
 from .files import reader_spec
-from .holdout import folds, stratified
+from .holdout import divide
 from .split import Dataset, Split
 
 __all__ = ["Dataset", "Split", "load", "samples"]
@@ -52,34 +49,22 @@ def load(spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None =
 
 
 def _divided(dataset, seed, fold):
-    """Return the data set with its shares held out, or a fold, and with a note for each part."""
-    train, validation, test = dataset.train, dataset.validation, dataset.test
-    rows, notes = len(train), []
-    how = f"stratified by class, seed {seed}" if stratified(train.y) else f"drawn with seed {seed}"
-    if dataset.test_share:
-        train, test = train.hold_out(dataset.test_share, seed)
-        notes.append(f"test: {len(test)} of {rows} rows, {how}")
-    elif test is not None:
-        notes.append(f"test: {len(test)} rows of {test.name}")
-    if fold is not None:
-        k, n = fold
-        if not 1 <= k <= n:
-            raise SpecError(f"fold: expected the number of a fold, from 1 to {n}, got {k}")
-        held = folds(train.y, n, seed, train.name)[k - 1]
-        if validation is not None:
-            notes.append(f"left out: {len(validation)} rows of {validation.name}, since a fold is the validation set")
-        train, validation = train.part(np.delete(np.arange(len(train)), held)), train.part(held)
-        notes.append(f"validation: fold {k} of {n}, {len(held)} of {rows} rows, {how}")
-    elif dataset.validation_share:
-        # A share of all samples, of which the test set is gone.
-        share = Fraction(str(dataset.validation_share)) / (1 - Fraction(str(dataset.test_share)))
-        train, validation = train.hold_out(share, seed)
-        notes.append(f"validation: {len(validation)} of {rows} rows, {how}")
-    elif validation is not None:
-        notes.append(f"validation: {len(validation)} rows of {validation.name}")
+    """Return the data set with its shares held out, or a fold, and with a note on each part."""
+    train, parts, notes = dataset.train, {"validation": dataset.validation, "test": dataset.test}, []
+    if fold is not None and parts["validation"] is not None:
+        notes.append(f"left out: {len(dataset.validation)} rows of {dataset.validation.name}, in place of which a fold "
+                     "validates")  # fmt: skip
+        parts["validation"] = None
+    notes += [f"{part}: {len(split)} rows of {split.name}" for part, split in parts.items() if split is not None]
+    found = divide(train.y, dataset.validation_share, dataset.test_share, seed, fold, train.name)
+    for part in parts:
+        rows = getattr(found, part)
+        parts[part] = parts[part] if rows is None else train.part(rows)
+    if len(found.train) < len(train):
+        train = train.part(found.train)
     return replace(
-        dataset, train=train, validation=validation, test=test, validation_share=0.0, test_share=0.0,
-        notes=(*dataset.notes, *notes),
+        dataset, train=train, **parts, validation_share=0.0, test_share=0.0,
+        notes=(*dataset.notes, *notes, *found.notes),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ changes nothing.
 """
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,60 @@ def folds(y: NDArray[Any], count: int, seed: int = 0, name: str = "the data") ->
         raise SpecError(f"folds: expected 2 to {len(y)} folds of the {len(y)} samples of {name}, got {count}")
     order = np.concatenate(_groups(y, seed))
     return [np.sort(order[k::count]) for k in range(count)]
+
+
+class Division(NamedTuple):
+    """The rows to train, to validate and to test with (None: there is no such part), and a sentence on each part."""
+
+    train: NDArray[np.intp]
+    validation: NDArray[np.intp] | None
+    test: NDArray[np.intp] | None
+    notes: tuple[str, ...]
+
+
+def divide(
+    y: NDArray[Any],
+    validation: float = 0.0,
+    test: float = 0.0,
+    seed: int = 0,
+    fold: tuple[int, int] | None = None,
+    name: str = "the data",
+) -> Division:
+    """Divide all rows: first the test share is held out, then a fold, or the validation share.
+
+    Parameters
+    ----------
+    y : labels (N,), or targets (N, ...)
+    validation, test : float
+        Shares of all rows; 0 for none.
+    seed : int
+    fold : (k, n) or None
+        The k-th of n folds of the rows without the test set, k from 1, in place of the validation share.
+    name : str
+        Name of the data in errors.
+
+    Raises
+    ------
+    DataError, SpecError
+        There is only one sample, or there are fewer samples than folds, or no such fold.
+    """
+    how = f"stratified by class, seed {seed}" if stratified(y) else f"drawn with seed {seed}"
+    left, held, tested, notes = np.arange(len(y)), None, None, []
+    if test:
+        tested = held_out(y, test, seed, name)
+        left = np.delete(left, tested)
+        notes.append(f"test: {len(tested)} of {len(y)} rows, {how}")
+    if fold is not None:
+        k, n = fold
+        if not 1 <= k <= n:
+            raise SpecError(f"fold: expected the number of a fold, from 1 to {n}, got {k}")
+        held = left[folds(y[left], n, seed, name)[k - 1]]
+        notes.append(f"validation: fold {k} of {n}, {len(held)} of {len(y)} rows, {how}")
+    elif validation:
+        share = Fraction(str(validation)) / (1 - Fraction(str(test)))  # of the rows that are left
+        held = left[held_out(y[left], share, seed, name)]
+        notes.append(f"validation: {len(held)} of {len(y)} rows, {how}")
+    return Division(left if held is None else np.setdiff1d(left, held), held, tested, tuple(notes))
 
 
 def _groups(y, seed):

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ class Many:
         self.rows: list[dict[str, Any]] = []
         self.stopped: tuple[str, int] | None = None
         self._table, self._plugins, self._source_name = table, plugins, source_name
+        self._made: list[Path] = []  # directories that did not exist before
 
     @classmethod
     def create(
@@ -108,17 +110,22 @@ class Many:
         resolved = launch.read_config(table, source_name)
         if resolved.config.run.fold is not None:
             raise UsageError("run.fold: it names the fold of one run; leave it out, or do not give --folds and --seeds")
-        table = launch.portable(resolved).model_dump()
+        table, whole = copy.deepcopy(table), launch.portable(resolved)  # without defaults: each run finds the same
+        if "data" in table:
+            table["data"] = whole.data
+        if whole.run.plugins:
+            table["run"]["plugins"] = whole.run.plugins
         if output is not None:
             RunDirectory(output).refuse_existing()
-            path = Path(output)
-            path.mkdir(parents=True, exist_ok=True)
+            path, made = Path(output), _make(Path(output), exist_ok=True)
         else:
-            path = _numbered(launch.name_of(resolved, source_name))
+            path, made = _numbered(launch.name_of(resolved, source_name))
         text = {key: value for key, value in (("folds", folds), ("seeds", seeds)) if value is not None}
         with checkpoint.atomic(path / FILE) as file:
             file.write(toml.write({"many": text, **table}).encode())
-        return cls(path, table, folds, seeds, resolved.config.run.plugins, source_name)
+        many = cls(path, table, folds, seeds, resolved.config.run.plugins, source_name)
+        many._made = made
+        return many
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], plugins: Sequence[str] = ()) -> "Many":
@@ -176,6 +183,7 @@ class Many:
                     return
                 row |= best_figures(self.path / name)
             self.rows.append(row)
+            self.rows.sort(key=lambda one: list(self.names).index(one["run"]))
             self._write()
             yield row
 
@@ -192,10 +200,11 @@ class Many:
         return launch.start(table, path, self._source_name, new_reporter)
 
     def _remove_empty(self):
-        """Remove the directory if no run was begun in it."""
+        """Remove what was made if no run was begun in it."""
         if [file.name for file in self.path.iterdir()] == [FILE]:
             (self.path / FILE).unlink()
-            self.path.rmdir()
+            for folder in self._made:
+                folder.rmdir()
 
     def _write(self):
         """Write the figures of the runs that have ended."""
@@ -228,12 +237,15 @@ def _read_rows(path):
 
 
 def _numbered(name):
-    """Make the first of runs/<name>-1, -2, ... that does not exist."""
+    """Make the first of runs/<name>-1, -2, ... that does not exist; return it and the directories that were made."""
     for k in count(1):
         path = Path("runs") / f"{name}-{k}"
-        path.parent.mkdir(exist_ok=True)
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            continue
+        with suppress(FileExistsError):
+            return path, _make(path)
+
+
+def _make(path, exist_ok=False):
+    """Make a directory and those above it; return the new ones, the innermost first."""
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=exist_ok)
+    return made

@@ -170,7 +170,7 @@ def test_the_test_set_is_the_same_in_every_fold_and_never_trained_on():
 def test_a_fold_of_data_with_a_validation_set_of_its_own_says_that_it_is_left_out():
     digits = data.load("digits", 0, (1, 3))
     assert (len(digits.train), len(digits.validation)) == (958, 479)
-    assert digits.notes[0] == "left out: 360 rows of digits (val), since a fold is the validation set"
+    assert digits.notes[0] == "left out: 360 rows of digits (val), in place of which a fold validates"
     assert data.load("digits").notes == ("validation: 360 rows of digits (val)",)
 
 
