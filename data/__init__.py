@@ -5,6 +5,9 @@ A reader's option named ``path`` or ``..._path`` is a path; a run writes it to i
 
 import os
 from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import datasets
@@ -13,7 +16,7 @@ from .files import reader_spec
 from .holdout import divide
 from .split import Dataset, Split
 
-__all__ = ["Dataset", "Split", "load", "samples"]
+__all__ = ["Dataset", "Split", "column", "load", "samples"]
 
 
 def load(spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None = None) -> Dataset:
@@ -68,8 +71,14 @@ def _divided(dataset, seed, fold):
     )  # fmt: skip
 
 
-def samples(path: str | os.PathLike[str]) -> Dataset:
+def samples(path: str | os.PathLike[str], without: str | None = None) -> Dataset:
     """Read samples without targets from a .npz or .csv file, as a `Dataset` with dummy targets.
+
+    Parameters
+    ----------
+    path : path
+    without : str or None
+        A column of a table that is no feature.
 
     Raises
     ------
@@ -78,8 +87,25 @@ def samples(path: str | os.PathLike[str]) -> Dataset:
     """
     from . import csv_file, npz  # import NumPy only when data is read
 
-    readers = {".npz": npz.samples, ".csv": csv_file.samples}
-    suffix = next((suffix for suffix in readers if str(path).lower().endswith(suffix)), None)
-    if suffix is None:
+    return npz.samples(path) if _suffix(path) == ".npz" else csv_file.samples(path, without)
+
+
+def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
+    """Read one column of a table as texts (N,), or an array (N,) of a .npz file, such as the ids of samples.
+
+    Raises
+    ------
+    DataError
+        The file or the column is missing, or the file is damaged or of another kind.
+    """
+    from . import csv_file, npz
+
+    return npz.column(path, name) if _suffix(path) == ".npz" else csv_file.column(path, name)
+
+
+def _suffix(path):
+    """Return the suffix of a file of samples."""
+    suffix = os.path.splitext(str(path))[1].lower()
+    if suffix not in (".npz", ".csv"):
         raise DataError(f"{path}: expected samples in a .npz or .csv file")
-    return readers[suffix](path)
+    return suffix

@@ -87,11 +87,24 @@ def _unlabelled(path):
     return DataError(f'{path}: say which column to predict, such as --data "{spec}"; its columns are {_short(names)}')
 
 
-def samples(path: str | os.PathLike[str]) -> Dataset:
-    """Read a table without labels: all columns are features, and the targets of the `Dataset` are 0."""
+def samples(path: str | os.PathLike[str], without: str | None = None) -> Dataset:
+    """Read a table without labels: all columns but `without` are features, the targets of the `Dataset` are 0."""
     path = find(path)
-    columns, x, _, _ = _read_table(path, None, as_values=False)
+    columns, x, _, _ = _read_table(path, without, as_values=False)
     return Dataset("csv", Split(x, np.zeros((len(x), 1)), name=str(path)), columns=columns)
+
+
+def column(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """Read one column as texts, (N,)."""
+    path, texts = find(path), []
+    with reading(path), open(path, newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file, strict=True)
+        try:
+            place = _label_column(path, _header(path, next(rows, []), name), name)
+            texts += [cells[place].strip(BLANK) if place < len(cells) else "" for cells in rows if cells]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path}, after line {rows.line_num}: {error}") from error
+    return np.array(texts, dtype=object)
 
 
 def _read_table(path, label, as_values):

@@ -60,6 +60,16 @@ def samples(path: str | os.PathLike[str]) -> Dataset:
     return Dataset("npz", _as_split(path, name, arrays[name], None))
 
 
+def column(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """Read an array of one value a sample, (N,)."""
+    path = find(path)
+    arrays = _read_arrays(path, {name})
+    found = arrays.get(name)
+    if not isinstance(found, np.ndarray) or found.ndim != 1:
+        raise DataError(f"{path} holds no array {name} of one value a sample, but {_listed(arrays)}")
+    return found
+
+
 def _read_arrays(path, wanted):
     """Read the `wanted` arrays of the archive (None: all) by name; refuse pickled objects, whose reading runs code.
 

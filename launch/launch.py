@@ -173,7 +173,7 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
         use_threads(config.run.threads)
     dataset = load_data(resolved)
     network = build(resolved, dataset, source_name)
-    schema = Schema.of(dataset.train, dataset.columns, dataset.class_names)
+    schema = Schema.of(dataset.train, dataset.columns, dataset.class_names, dataset.targets)
     trainer = Trainer(
         network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint
     )  # fmt: skip

@@ -1,12 +1,11 @@
 """Saved networks and data that fits them, for `nnjit evaluate` and `nnjit predict`."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .. import data
@@ -20,7 +19,6 @@ from ..registry import datasets, load_plugin
 from ..registry.specs import either
 from ..training import config_file
 from ..training.config import Resolved, resolve
-from ..training.metrics import classes
 from .launch import load_data, with_absolute_paths
 
 PARTS = ("train", "validation", "test")
@@ -108,8 +106,23 @@ def matched(network: Network, dataset: Dataset) -> Dataset:
     return known.matched(dataset)
 
 
-def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
-    """Return the samples of a file without targets as a Split, `matched`; a row of a table takes the network's shape.
+def read_samples(
+    network: Network, path: str | os.PathLike[str], carried: str | None = None
+) -> tuple[Split, NDArray[Any] | None]:
+    """Return the samples of a file without targets, `matched`; a row of a table takes the network's shape.
+
+    Parameters
+    ----------
+    network : Network
+    path : path
+    carried : str or None
+        A column of the table, or an array of the archive, to return as it is; it need not be a feature.
+
+    Returns
+    -------
+    split : Split
+    values : ndarray (N,) or None
+        The carried column.
 
     Raises
     ------
@@ -117,7 +130,9 @@ def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
         The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
         have the factor by which the bytes of its training were multiplied.
     """
-    dataset, shape = data.samples(path), network.input_shape
+    features = (network.trained_on or Schema()).columns or ()
+    values = None if carried is None else data.column(path, carried)
+    dataset, shape = data.samples(path, carried if carried not in features else None), network.input_shape
     if dataset.train.holds_bytes and network.trained_on is None:
         raise DataError(
             f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "
@@ -128,32 +143,15 @@ def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
         split = split.changed(shape=shape)
     if split.input_shape != shape:
         raise DataError(f"{path}: samples have shape {split.input_shape}, the network takes {shape}")
-    return split
+    if values is not None and len(values) != len(split):
+        raise DataError(f"{path}: {carried} has {len(values)} values for {len(split)} samples")
+    return split, values
 
 
 def outputs(network: Network, split: Split) -> Iterator[NDArray[Any]]:
     """Yield F(x), some samples at a time."""
     for first in range(0, len(split), ROWS):
         yield network._apply(split.take(slice(first, first + ROWS), network.dtype)[0])
-
-
-def classifier(
-    network: Network, resolved: Resolved | None, dataset: Dataset | None
-) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
-    """Return the function from outputs to the name of each sample's class, or its number; None without classes.
-
-    There are classes if the run's loss, the data of training or the data set has them.
-    """
-    loss = None if resolved is None else resolved.settings.loss
-    shape = network.output_shape
-    names = None if network.trained_on is None else network.trained_on.classes
-    if loss is not None and loss.independent and shape != (1,):  # each output is a yes or no
-        return None
-    if not (names or (loss is not None and loss.classification) or (dataset is not None and dataset.classes)):
-        return None
-    if names is None or len(names) != (2 if shape == (1,) else shape[0]):
-        return classes
-    return lambda y: np.array(names)[classes(y)]
 
 
 def _counted(names):
