@@ -50,34 +50,61 @@ class CSV(Options):
 
     The first line names the columns. All other columns are numeric features: x is (N, features). With target="class"
     labels are whole numbers from 0, or words, which become classes in alphabetical order; with target="value" they are
-    real numbers to predict, y is (N, 1). The share `validation` of the rows is held out.
+    real numbers to predict, y is (N, 1). The shares `validation` and `test` of the rows are held out.
     """
 
     path: str
-    label: str | int
+    label: str | int | None = None
     target: Literal["class", "value"] = "class"
     validation: float = 0.1
+    test: float = 0.0
 
     def validate(self) -> None:
         check_share(self.validation)
+        check_share(self.test, "test")
 
     def load(self) -> Dataset:
         """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path)
+        if self.label is None:
+            raise _unlabelled(path)
         columns, x, y, first_lines = _read_table(path, self.label, as_values=self.target == "value")
         names = None
         if self.target == "class":
             classes, names = _classes(path, first_lines)
             y = classes[y]
-        train, validation = Split(x, y, name=str(path)).hold_out(self.validation)
-        return Dataset("csv", train, validation, class_names=names, columns=columns)
+        return Dataset(
+            "csv", Split(x, y, name=str(path)), class_names=names, columns=columns,
+            validation_share=self.validation, test_share=self.test,
+        )  # fmt: skip
 
 
-def samples(path: str | os.PathLike[str]) -> Dataset:
-    """Read a table without labels: all columns are features, and the targets of the `Dataset` are 0."""
+def _unlabelled(path):
+    """Return the error of a table whose label column is not named: it shows the columns."""
+    with reading(path), open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        names = _header(path, next(csv.reader(file), []), None)
+    spec = f"csv(path={str(path)!r}, label={names[-1]!r})"
+    return DataError(f'{path}: say which column to predict, such as --data "{spec}"; its columns are {_short(names)}')
+
+
+def samples(path: str | os.PathLike[str], without: str | None = None) -> Dataset:
+    """Read a table without labels: all columns but `without` are features, the targets of the `Dataset` are 0."""
     path = find(path)
-    columns, x, _, _ = _read_table(path, None, as_values=False)
+    columns, x, _, _ = _read_table(path, without, as_values=False)
     return Dataset("csv", Split(x, np.zeros((len(x), 1)), name=str(path)), columns=columns)
+
+
+def column(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """Read one column as texts, (N,)."""
+    path, texts = find(path), []
+    with reading(path), open(path, newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file, strict=True)
+        try:
+            place = _label_column(path, _header(path, next(rows, []), name), name)
+            texts += [cells[place].strip(BLANK) if place < len(cells) else "" for cells in rows if cells]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path}, after line {rows.line_num}: {error}") from error
+    return np.array(texts, dtype=object)
 
 
 def _read_table(path, label, as_values):

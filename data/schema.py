@@ -41,6 +41,8 @@ class Schema:
         Factor that the samples were multiplied by.
     largest : float
         Largest magnitude after scaling; 0 if unknown.
+    targets : tuple of str or None
+        Names of the targets, in the order of the network's outputs.
     """
 
     columns: tuple[str, ...] | None = None
@@ -48,6 +50,7 @@ class Schema:
     holds_bytes: bool = False
     scale: float = 1.0
     largest: float = 0.0
+    targets: tuple[str, ...] | None = None
     _squares: tuple[float, float] = field(init=False, repr=False, compare=False)  # of numbers that fit
 
     def __post_init__(self) -> None:
@@ -56,19 +59,24 @@ class Schema:
 
     @classmethod
     def of(
-        cls, split: Split, columns: tuple[str, ...] | None = None, classes: tuple[str, ...] | None = None
+        cls,
+        split: Split,
+        columns: tuple[str, ...] | None = None,
+        classes: tuple[str, ...] | None = None,
+        targets: tuple[str, ...] | None = None,
     ) -> "Schema":
         """Return the schema of a training split."""
         if classes is not None and tuple(classes) == tuple(map(str, range(len(classes)))):
             classes = None
-        return cls(columns, classes, bool(split.holds_bytes), split.scale, split.magnitude()[0])
+        return cls(columns, classes, bool(split.holds_bytes), split.scale, split.magnitude()[0], targets)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Schema":
         """Read the output of `table`; ValueError or TypeError for anything else."""
         columns, classes = (table[key] and tuple(map(str, table[key])) for key in ("columns", "classes"))
         scale, largest = (float(table[key]) for key in ("scale", "largest"))
-        return cls(columns, classes, bool(table["holds_bytes"]), scale, largest)
+        targets = table.get("targets")  # missing in older files
+        return cls(columns, classes, bool(table["holds_bytes"]), scale, largest, targets and tuple(map(str, targets)))
 
     def table(self) -> dict[str, Any]:
         """Return the attributes, for JSON."""
@@ -89,7 +97,8 @@ class Schema:
             Columns are missing or too many, a class is unknown (a number in a table where the network knows names), or
             the numbers do not fit.
         """
-        splits = [split for split in (dataset.train, dataset.validation) if split is not None]
+        parts = [part for part in ("train", "validation", "test") if getattr(dataset, part) is not None]
+        splits = [getattr(dataset, part) for part in parts]
         columns, names = dataset.columns, dataset.class_names
         if self.columns is not None and columns is not None:
             order = self._columns(dataset, columns)
@@ -103,9 +112,17 @@ class Schema:
                 f"{splits[0].name}: its labels are numbers, but the network was trained on the classes "
                 f"{_listed(self.classes)}"
             )
-        splits = [self.scaled(split) for split in splits]
-        train, validation = splits[0], splits[1] if len(splits) > 1 else None
-        return replace(dataset, train=train, validation=validation, columns=columns, class_names=names)
+        targets = dataset.targets
+        if self.targets is not None and targets is not None and targets != self.targets:
+            if sorted(targets) != sorted(self.targets):
+                raise DataError(
+                    f"{splits[0].name}: the targets are {_listed(targets)}, but the network was trained on "
+                    f"{_listed(self.targets)}"
+                )
+            places = [targets.index(name) for name in self.targets]
+            splits, targets = [split.changed(y=split.y[:, places]) for split in splits], self.targets
+        matched: dict[str, Any] = {part: self.scaled(split) for part, split in zip(parts, splits, strict=True)}
+        return replace(dataset, **matched, columns=columns, class_names=names, targets=targets)
 
     def scaled(self, split: Split) -> Split:
         """Return a `Split` at the scale of training; DataError if its numbers do not fit."""

@@ -58,7 +58,7 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
         raise NnjitError(f"{directory()} cannot be written; NNJIT_CACHE_DIR chooses another directory")
     before = _files()
     with new_reporter() as reporter:
-        trainer, _ = prepare(resolved, source_name)
+        trainer = prepare(resolved, source_name).trainer
         network, count = trainer.network, len({binding.kernel for binding in trainer.program.plan.bindings.values()})
         reporter.compiling(0, count)
         trainer.compile_all()

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import registry
+from ..data.files import reader_spec
 from ..errors import NnjitError
 from ..layers.base import Layer
 from ..program.graph import Graph
@@ -96,11 +97,17 @@ class Training(_Section):
 
 
 class Run(_Section):
-    """The device, its threads, and plug-ins."""
+    """The device, its threads, the fold that is held out, and plug-ins."""
 
     device: str = Field(default="cpu", description=either(f'"{device}"' for device in DEVICES))
     precision: str = Field(default="float32", description=either(f'"{precision}"' for precision in PRECISIONS))
     threads: Count | None = Field(default=None, description="a whole number from 1 on")
+    fold: list[Count] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="a fold to hold out for validation and the number of folds, such as [1, 5]",
+    )
     plugins: list[str] = Field(default=[], description="a list of files or modules with layers of your own")
 
 
@@ -164,7 +171,8 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     config = _structure(table, problems)
     model, training, run = config.model, config.training, config.run
     layers = [check(registry.layers, spec, f"model.layers[{i}]", problems) for i, spec in enumerate(model.layers)]
-    reader = check(registry.datasets, _data_spec(config.data), "data", problems)
+    data_spec = _attempt(reader_spec, _data_spec(config.data), "data", problems)
+    reader: Any = None if data_spec is None else check(registry.datasets, data_spec, "data", problems)
     loss = check(registry.losses, training.loss, "training.loss", problems)
     optimizer = check(registry.optimizers, training.optimizer, "training.optimizer", problems)
     schedule = check(registry.schedules, training.schedule, "training.schedule", problems)
@@ -178,6 +186,8 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
         problems.add("run.device", f"expected {either(DEVICES)}, got {quoted(run.device)}")
     elif wrong := unfit(run.precision, run.device, model.dtype):
         problems.add("run.precision", wrong)
+    if run.fold is not None and not run.fold[0] <= run.fold[1] != 1:
+        problems.add("run.fold", f"expected a number from 1 to that of the folds, which is 2 or more, got {run.fold}")
     graph = None
     if model.input_shape and not any(problem.startswith("model") for problem in problems):
         graph = check_shapes(layers, model.input_shape, loss, problems)
