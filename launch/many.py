@@ -23,9 +23,9 @@ from ..registry.specs import quoted
 from ..storage import checkpoint, toml
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
+from ..training.progress import Silent, reporter
 from . import launch
 from .figures import best_figures, mean_and_deviation
-from ..training.progress import Silent, reporter
 
 FILE = "many.toml"
 
