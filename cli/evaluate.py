@@ -19,7 +19,6 @@ from .text import aligned
 @options.plugin
 def evaluate(model, data, part, loss, metrics, plugin):
     """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""
-    from .. import data as datasets
     from ..errors import UsageError
     from ..launch.saved import choose, matched, open_saved
     from ..storage.checkpoint import label
@@ -28,7 +27,7 @@ def evaluate(model, data, part, loss, metrics, plugin):
     network, resolved = open_saved(model, plugin)
     if data is None and resolved is None:
         raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
-    dataset = matched(network, datasets.load(data or (resolved.reader if resolved else "")))
+    dataset = matched(network, data or (resolved.reader if resolved else ""))
     split = choose(dataset, part)
     loss = loss or (resolved.settings.loss if resolved else None)
     found = evaluate_split(network, split, loss, metrics.replace(",", " ").split() if metrics else None)

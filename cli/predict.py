@@ -15,7 +15,11 @@ from . import options
     "--split", "part", type=click.Choice(["validation", "train"]), help="Split. Default: validation, if there is one."
 )
 @click.option(
-    "--input", "file", type=click.Path(path_type=Path), metavar="FILE", help="Samples: .npz (array x) or .csv."
+    "--input",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Samples: .npz (array x), .csv, .tsv, .parquet or .arrow.",
 )
 @click.option(
     "--output", default="-", metavar="FILE", help="File to write, .csv or .npz. Default: -, CSV on standard output."
@@ -34,7 +38,6 @@ def predict(model, data, part, file, output, plugin):
     if output != "-" and not Path(output).parent.is_dir():
         raise click.UsageError(f"--output {output}: there is no folder {Path(output).parent}")
 
-    from .. import data as datasets
     from ..launch import saved
     from ..storage.checkpoint import atomic
 
@@ -43,7 +46,7 @@ def predict(model, data, part, file, output, plugin):
         dataset = None
         split = saved.read_samples(network, file)
     else:
-        dataset = saved.matched(network, datasets.load(data))
+        dataset = saved.matched(network, data)
         split = saved.choose(dataset, part)
     taken = saved.classifier(network, resolved, dataset)
     if output == "-":

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import DataError, SpecError
 from ..registry.annotations import checked
+from .columns import Encoding
 
 CHUNK = 1 << 18  # numbers of a chunk that is looked at: 2 MB of float64 take half of the time per number that 8 MB do
 HASHED = 1 << 24  # bytes of samples, and of targets, that a fingerprint hashes at most
@@ -240,26 +241,32 @@ class Converted:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The result of a reader: a training split, an optional validation split, and the meaning of the labels.
+    """The result of a reader: a training split, optional validation and test splits, and the meaning of the labels.
 
     `classes` is the number of classes if y holds labels (0 to classes - 1), by default derived from the labels, and
-    None if y holds targets; `class_names` has one name per class. `columns` has one name per feature if samples are
-    rows of a table. DataError if these do not agree.
+    None if y holds targets; `class_names` has one name per class, `targets` one per target. `columns` has one name per
+    input if samples are rows of a table; `encoding` says how the table became these inputs, and `description` shows its
+    columns to a person. DataError if these do not agree.
     """
 
     name: str
     train: Split
     validation: Split | None = None
+    test: Split | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+    encoding: Encoding | None = None
+    description: str = ""
 
     def __post_init__(self) -> None:
-        splits = [split for split in (self.train, self.validation) if split is not None]
+        splits = [split for split in (self.train, self.validation, self.test) if split is not None]
         for what in ("input_shape", "target_shape"):
             shapes = [split.y.shape[1:] if what == "target_shape" else split.input_shape for split in splits]
-            if len(set(shapes)) > 1:
-                raise DataError(f"{self.name}: training and validation differ in {what}: {shapes[0]} and {shapes[1]}")
+            if other := next((k for k, shape in enumerate(shapes) if shape != shapes[0]), 0):
+                part = "validation" if splits[other] is self.validation else "test"
+                raise DataError(f"{self.name}: training and {part} differ in {what}: {shapes[0]} and {shapes[other]}")
         if self.train.y.ndim > 1:
             return
         if self.class_names is not None:

@@ -13,6 +13,7 @@ import numba
 from .. import data
 from ..data.schema import Schema
 from ..data.split import Dataset
+from ..data.tables import TableReader, is_file
 from ..errors import CheckpointError, RunExists, SpecError, UsageError
 from ..kernels.compiler.environment import start_threads
 from ..network.network import Network
@@ -147,7 +148,9 @@ def prepare(
         use_threads(config.run.threads)
     dataset = data.load(resolved.reader)
     network = build(resolved, dataset, source_name)
-    schema = Schema.of(dataset.train, dataset.columns, dataset.class_names)
+    schema = Schema.of_dataset(dataset)
+    if reporter is not None and dataset.description:
+        reporter.data(dataset.description)
     trainer = Trainer(
         network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint
     )  # fmt: skip
@@ -196,11 +199,12 @@ def _check_memory(graph, resolved, samples, problems):
 def _with_absolute_paths(reader):
     """Return a reader with absolute paths, so that a run can be resumed and evaluated from any folder.
 
-    An option called `path` or ``..._path`` is a path if something is there; a plug-in's may be an address instead.
+    An option called `path` or ``..._path`` is a path if something is there; a plug-in's may be an address instead. So
+    is an option of a table that may name a file.
     """
     reader = copy(reader)
     for name, value in reader.options().items():
-        if name == "path" or name.endswith("_path"):
+        if name == "path" or name.endswith("_path") or (isinstance(reader, TableReader) and is_file(value)):
             setattr(reader, name, config_file.absolute(value) if isinstance(value, str) else value)
     return reader
 

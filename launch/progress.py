@@ -1,7 +1,8 @@
 """Progress of a training run: one live line on a terminal, one line per epoch elsewhere.
 
-The trainer calls a reporter's ``compiling(done, total)`` before training (from 0 kernels to all), ``begin(trainer)``,
-``progress(epoch, done, steps, loss)`` from time to time, ``epoch(record)`` after each epoch and ``end(history)``.
+A run calls a reporter's ``data(description)`` when a table was read. The trainer calls ``compiling(done, total)``
+before training (from 0 kernels to all), ``begin(trainer)``, ``progress(epoch, done, steps, loss)`` from time to time,
+``epoch(record)`` after each epoch and ``end(history)``.
 A reporter is a context manager: it restores the terminal however training ends.
 """
 
@@ -74,6 +75,10 @@ class Lines:
         self._hush()
         self._show()
 
+    def data(self, description):
+        self._lines.append(f"{description}\n\n")
+        self._show()
+
     def compiling(self, done, total):
         if done == total:
             self._hush()
@@ -134,6 +139,9 @@ class LiveLine:
 
     def __exit__(self, *error):
         self.bar.stop()
+
+    def data(self, description):
+        self.bar.console.print(description, markup=False, highlight=False, soft_wrap=True)
 
     def compiling(self, done, total):
         self._show(

@@ -16,6 +16,7 @@ from ..errors import DataError, UsageError
 from ..network.compose import load
 from ..network.network import Network
 from ..registry import load_plugin
+from ..registry.options import SpecLike
 from ..training import config_file
 from ..training.config import Resolved, resolve
 from ..training.metrics import classes
@@ -64,8 +65,14 @@ def choose(dataset: Dataset, part: str | None = None) -> Split:
     return dataset.train if part == "train" or dataset.validation is None else dataset.validation
 
 
-def matched(network: Network, dataset: Dataset) -> Dataset:
-    """Return the data set with the columns, classes and scale that the network was trained on.
+def matched(network: Network, spec: SpecLike | Dataset) -> Dataset:
+    """Return a data set with the columns, classes and scale that the network was trained on.
+
+    Parameters
+    ----------
+    network : Network
+    spec : spec of a data set, reader or Dataset
+        A table that is still to be read is encoded as that of training.
 
     Raises
     ------
@@ -73,6 +80,7 @@ def matched(network: Network, dataset: Dataset) -> Dataset:
         They do not fit; or the network has no names of classes, and the data has another number of them.
     """
     known = network.trained_on or Schema()
+    dataset = data.load(spec, known.of_columns)
     names, outputs = dataset.class_names, network.output_shape
     count = 2 if outputs == (1,) else outputs[0]
     if known.classes is None and names is not None and len(names) != count and not _counted(names):
@@ -92,7 +100,8 @@ def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
         The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
         have the factor by which the bytes of its training were multiplied.
     """
-    dataset, shape = data.samples(path), network.input_shape
+    known = network.trained_on or Schema()
+    dataset, shape = data.samples(path, known.of_columns), network.input_shape
     if dataset.train.holds_bytes and network.trained_on is None:
         raise DataError(
             f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "
