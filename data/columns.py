@@ -30,9 +30,9 @@ Missing: TypeAlias = Literal["refuse", "drop", "mean", "indicator"]
 
 # The texts that pandas.read_csv reads as missing.
 MISSING = frozenset(
-    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"]
-    + ["NULL", "NaN", "None", "n/a", "nan", "null"]
-)
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+     "NULL", "NaN", "None", "n/a", "nan", "null")
+)  # fmt: skip
 TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
 DATE = re.compile(rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{2,4}}){TIME}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -60,6 +60,11 @@ class Column:
             return self.codes < 0
         assert self.numbers is not None
         return np.isnan(self.numbers)
+
+    def first(self, text: str) -> int:
+        """Return the first row with a text."""
+        assert self.codes is not None
+        return int(np.flatnonzero(self.codes == self.texts.index(text))[0])
 
     def part(self, rows: NDArray[Any]) -> "Column":
         """Return the column of some rows."""
@@ -164,11 +169,8 @@ class Coding:
         used = np.unique(column.codes[~absent])
         values = tuple(sorted(column.texts[code] for code in used))
         if odd := next((value for value in values if CONTROL.search(value)), None):
-            row = int((column.codes == column.texts.index(odd)).argmax())
-            raise DataError(
-                f"{table.name}, {table.where(row)}, column {short([column.name])}: {short([odd])} holds a control "
-                "character"
-            )
+            where = f"{table.name}, {table.where(column.first(odd))}, column {short([column.name])}"
+            raise DataError(f"{where}: {short([odd])} holds a control character")
         if missing == "indicator":
             return cls(column.name, "category", values, indicator=bool(absent.any()))
         if missing == "mean":

@@ -7,10 +7,10 @@ text. Rules:
   Python's strict `csv` refuses). Spaces and tabs around a cell are stripped; empty lines are skipped.
 * The separator is the one of comma, tab and semicolon that the first line has outside quotes. If it has several, it is
   the one that gives the first 20 rows equally many cells; if none or several do, the reader asks for `separator`.
-* The first line is a header if it has one of the names that the options give (such as the label), or if none of its
-  cells is a number or missing and a cell below, in the first 20 rows, is a number. It is none, and the columns are
-  called x1, x2, ..., if one of its cells is a number, all are of the kind of those below, and it does not merely count
-  (0, 1, 2 or 1, 2, 3). Otherwise the reader asks for `header`.
+* The first line is a header if it has one of the names that the options give (such as the label), if it is one word,
+  or if none of its cells is a number or missing and a cell below, in the first 20 rows, is a number. It is none, and
+  the columns are called x1, x2, ..., if one of its cells is a number, all are of the kind of those below, and it does
+  not merely count (0, 1, 2 or 1, 2, 3). Otherwise the reader asks for `header`.
 * Each column of a header has a unique name, since columns are matched by name.
 * A cell is missing if pandas reads it as missing (`columns.MISSING`: empty, NA, N/A, NaN, nan, None, NULL, null, ...).
 * A number is a finite decimal number such as -1, 2.5, .5 or 1e-3: no underscores, no hexadecimal, no digits other than
@@ -26,6 +26,7 @@ import os
 import re
 from array import array
 from collections.abc import Collection
+from contextlib import suppress
 from itertools import chain, islice
 from math import isfinite
 from operator import itemgetter
@@ -87,19 +88,18 @@ def read(
             first = list(islice(file, SAMPLE + 1))
             separator = separator or _separator(path, first)
             reader = csv.reader(chain(first, file), delimiter=separator, strict=True)
-            rows = ((reader.line_num, cells) for cells in reader if cells)
-            sample = list(islice(rows, SAMPLE + 1))
+            rest = ((reader.line_num, cells) for cells in reader if cells)
+            sample = list(islice(rest, SAMPLE + 1))
             if not sample or not any(cell.strip(BLANK) for cell in sample[0][1]):
                 raise DataError(f"{path} is empty: its first line should name the columns")
             named = _has_header(path, sample, hints) if header is None else header
             names = _names(path, sample[0][1]) if named else [f"x{i + 1}" for i in range(len(sample[0][1]))]
             remark = "" if named else (
-                "; its first line holds numbers and names no columns: put a line of names before it, or give the "
-                "columns as x1, x2, ..."
+                "; its first line holds numbers and names no columns: put a line of names before it, or call the "
+                "columns x1, x2 and so on"
             )  # fmt: skip
-            rows = chain(sample[named:], rows)
             builder = _Builder(path, names, choose(names, remark))
-            for line, cells in rows:
+            for line, cells in chain(sample[named:], rest):
                 if len(cells) != len(names):
                     raise DataError(
                         f"{path}, line {line}: {len(cells)} columns, but the "
@@ -122,11 +122,9 @@ def _separator(path, lines):
     """Return the separator of the first rows."""
     found = {}
     for separator in SEPARATORS:
-        rows = []
-        try:
+        rows: list[list[str]] = []
+        with suppress(csv.Error):  # the sample may end in the middle of a cell
             rows.extend(cells for cells in csv.reader(lines, delimiter=separator, strict=True) if cells)
-        except csv.Error:  # the sample may end in the middle of a cell
-            pass
         if rows and len(rows[0]) > 1:
             found[separator] = len({len(cells) for cells in rows}) == 1
     even = [separator for separator, equal in found.items() if equal]
@@ -160,6 +158,8 @@ def _has_header(path, sample, hints):
             return True
         if not sample[1:]:
             return True
+    if len(cells) == 1 and "number" not in top:
+        return True
     counts = cells in ([str(i) for i in range(len(cells))], [str(i + 1) for i in range(len(cells))])
     if "number" in top and not unlike and (len(cells) == 1 or not counts):
         return False
@@ -275,7 +275,7 @@ class _Builder:
             raise DataError(f"{self.path} holds a header but no rows")
         hint = "" if self.both is None else f"; if the column is a category, give kinds={{{self.both!r}: 'category'}}"
         refuse_cells(self.path, self.bad, self.first_bad, hint)
-        matrix = np.frombuffer(self.matrix).reshape(len(self.lines), len(self.numbers)) if self.numbers else None
+        matrix = np.frombuffer(self.matrix).reshape(len(self.lines), len(self.numbers))
         columns = {name: Column(name, matrix[:, k]) for k, (name, _) in enumerate(self.numbers)}
         columns |= {each.name: each.column() for each in self.categories}
         columns = {name: columns[name] for name in self.names if name in columns}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +51,12 @@ def table(
     """
     if not is_frame(frame):
         raise DataError(f"table: expected a frame with columns and frame[name].to_numpy(), got {type(frame).__name__}")
-    options = {"target": target, "validation": validation, "test": test, "features": features, "missing": missing}
-    label = label if isinstance(label, (str, int, np.integer)) else tuple(label)
-    reader = Frame("the frame", label, drop=tuple(drop), kinds=None if kinds is None else dict(kinds), **options)
+    options: dict[str, Any] = {
+        "label": label if isinstance(label, (str, int, np.integer)) else list(label),
+        "target": target, "validation": validation, "test": test, "missing": missing, "drop": list(drop),
+        "features": None if features is None else list(features), "kinds": None if kinds is None else dict(kinds),
+    }  # fmt: skip
+    reader = Frame("the frame", **options)
     reader.frame = frame
     return reader.load()
 
@@ -129,17 +132,17 @@ def _column(table, name, array, kind):
         return _numbers(table, name, array.astype(np.float64), ~np.isnan(array) if letter == "f" else None)
     if letter not in "bOUT":
         raise DataError(f"{table}: the column {short([name])} holds {array.dtype}, but numbers or texts are expected")
-    values = [None if _is_null(value) else value for value in array.tolist()]
-    odd = next((i for i, value in enumerate(values) if not isinstance(value, (type(None), str, Real, Decimal))), None)
+    values = ["" if _is_null(value) else value for value in array.tolist()]
+    odd = next((i for i, value in enumerate(values) if not isinstance(value, (str, Real, Decimal))), None)
     if odd is not None:
         if isinstance(values[odd], (date, time, timedelta)):
-            return _dates(table, name, ["" if value is None else str(value) for value in values], kind)
+            return _dates(table, name, list(map(str, values)), kind)
         raise DataError(
             f"{table}, row {odd} (counted from 0), column {short([name])}: expected a number or a text, got a "
             f"{type(values[odd]).__name__}"
         )
     numeric = [isinstance(value, (Real, Decimal)) and not isinstance(value, bool) for value in values]
-    present = [value is not None and value not in MISSING for value in values]
+    present = [value not in MISSING for value in values]
     if kind == "number" or (kind is None and any(numeric)):
         wrong = [i for i, (is_one, there) in enumerate(zip(numeric, present, strict=True)) if there and not is_one]
         if kind == "number":
@@ -148,9 +151,9 @@ def _column(table, name, array, kind):
                  for i in wrong[:FIRST]]  # fmt: skip
         hint = "" if kind else f"; if the column is a category, give kinds={{{name!r}: 'category'}}"
         refuse_cells(table, len(wrong), first, hint)
-        numbers = np.array([float(v) if there else np.nan for v, there in zip(values, present, strict=True)], float)
+        numbers = np.array([float(cast(Real, v)) if v not in MISSING else np.nan for v in values], np.float64)
         return _numbers(table, name, numbers, np.array(present))
-    return _texts(name, ["" if value is None else _text(value) for value in values])
+    return _texts(name, [_text(value) for value in values])
 
 
 def _is_null(value):

@@ -136,8 +136,13 @@ class Schema:
             )
         splits = [self.scaled(split) for split in splits]
         rest = iter(splits)
-        parts = {part: next(rest) for part in ("train", "validation", "test") if getattr(dataset, part) is not None}
-        return replace(dataset, **parts, columns=columns, class_names=names)
+        train, validation, test = (
+            None if split is None else next(rest) for split in (dataset.train, dataset.validation, dataset.test)
+        )
+        assert train is not None
+        return replace(
+            dataset, train=train, validation=validation, test=test, columns=columns, class_names=names
+        )  # fmt: skip
 
     def scaled(self, split: Split) -> Split:
         """Return a `Split` at the scale of training; DataError if its numbers do not fit."""

@@ -1,17 +1,17 @@
-"""From a table to a data set: which columns are inputs, labels or neither, and which rows train, validate and test.
+"""From a table to a data set: inputs and labels among its columns, rows to train, validate and test with.
 
 Readers of files and frames derive from `TableReader`, which does all but the reading:
 
-* `label` names the columns to predict, or counts them (0 the first, -1 the last). All other columns are inputs, or those
-  of `features`; those of `drop` are not.
+* `label` names the columns to predict, or counts them (0 the first, -1 the last). All other columns are inputs, or
+  those of `features`; those of `drop` are not.
 * With target="class" one label is a class: whole numbers from 0, or words, which become classes in alphabetical order.
   Several labels are answers, each 0 or 1. With target="value" labels are real numbers.
 * `kinds` overrides the kinds of input columns, "number" or "category".
 * Missing cells are refused; with missing="drop" rows that miss an input or a label are left out; with "mean" and
   "indicator" inputs are filled (see `columns`). A label is never filled: its rows are dropped or refused.
-* `validation` and `test` are each a share of the rows, the name of another file (it ends like one, `SUFFIXES`) with the
-  same columns, or the name of a column whose cells say which rows they are: train (or training), validation (valid, val,
-  dev) or test, in upper or lower case. A test share is taken first, a validation share of the rest.
+* `validation` and `test` are each a share of the rows, the name of another file (it ends like one, see `SUFFIXES`) with
+  the same columns, or the name of a column whose cells say which rows they are: train (or training), validation (valid,
+  val, dev) or test, in upper or lower case. A test share is taken first, a validation share of the rest.
 """
 
 import re
@@ -108,15 +108,17 @@ class TableReader(Options):
             encoding = Encoding.fit(table, roles.features, self.missing, train)
             description = describe(table, self._shown_roles(roles), train)  # before missing numbers are filled in
         whole = Split(encoding.encode(table), y, name=table.name)
-        held = [
-            self._other_file(value, encoding, names) if is_file(value) else None if rows is None else whole.part(rows)
-            for value, rows in ((self.validation, validation), (self.test, test))
-        ]
         return Dataset(
-            self.dataset_name, whole if len(train) == len(whole) else whole.part(train), *held, class_names=names,
-            columns=encoding.inputs, targets=roles.labels if y.ndim > 1 else None, encoding=encoding,
+            self.dataset_name,
+            whole if len(train) == len(whole) else whole.part(train),
+            self._held(self.validation, whole, validation, encoding, names),
+            self._held(self.test, whole, test, encoding, names),
+            class_names=names,
+            columns=encoding.inputs,
+            targets=roles.labels if y.ndim > 1 else None,
+            encoding=encoding,
             description=description,
-        )  # fmt: skip
+        )
 
     def _read(self, path: Any, known: Encoding | None, divide: bool = True) -> tuple[Table, Roles]:
         """Read the columns that are needed, with `divide` also those that divide the rows; leave out rows with gaps."""
@@ -147,7 +149,7 @@ class TableReader(Options):
         found = tuple(column_of(path, names, label, remark) for label in labels)
         if twice := next((name for i, name in enumerate(found) if name in found[:i]), None):
             raise DataError(f"{path}: the label {short([twice])} is named twice")
-        named = [value for value in (self.validation, self.test) if isinstance(value, str) and not is_file(value)]
+        named = [str(value) for value in (self.validation, self.test) if isinstance(value, str) and not is_file(value)]
         splits = tuple(dict.fromkeys(column_of(path, names, value, remark) for value in named if divide))
         if known is not None:
             known.match(str(path), names, (*found, *splits))
@@ -233,7 +235,7 @@ class TableReader(Options):
                 test = rows[part == 2]
             validation, rows = rows[part == 1], rows[part == 0]
         for name, option, found in (("validation", says, validation), ("test", tests, test)):
-            if option is not None and not len(found):
+            if option is not None and found is not None and not len(found):
                 raise DataError(f"{table.name}: no cell of the column {short([option.name])} says {name}")
         if not len(rows):
             raise DataError(f"{table.name}: no row is left to train with")
@@ -244,9 +246,11 @@ class TableReader(Options):
             rows, validation = hold_out(table, rows, y, self.validation)
         return rows, validation, test
 
-    def _other_file(self, path, encoding, names):
-        """Read the samples of a validation or test file, encoded like those of training."""
-        table, roles = self._read(path, encoding, divide=False)
+    def _held(self, option, whole, rows, encoding, names):
+        """Return the rows that validate or test: those of `whole`, or of another file, encoded alike; None: none."""
+        if not is_file(option):
+            return None if rows is None else whole.part(rows)
+        table, roles = self._read(option, encoding, divide=False)
         y, theirs = self._targets(table, roles.labels)
         if names is not None or theirs is not None:
             y = self._as_trained(table, y, names, theirs)
@@ -295,10 +299,10 @@ def hold_out(table: Table, rows: NDArray[Any], y: NDArray[Any], share: float) ->
 
 def parts_of(table: Table, column: Column) -> NDArray[np.int64]:
     """Return 0 (train), 1 (validation) or 2 (test) for each row, as its cell says."""
-    parts = np.array([PARTS.get(text.lower(), -1) for text in column.texts] + [-1])[column.codes]
+    assert column.codes is not None
+    parts = np.array([PARTS.get(text.lower(), -1) for text in column.texts] + [-1], np.int64)[column.codes]
     if (parts < 0).any():
-        row = int((parts < 0).argmax())
-        code = column.codes[row] if column.codes is not None else -1
+        row, code = int((parts < 0).argmax()), int(column.codes[(parts < 0).argmax()])
         what = short([column.texts[code]]) if code >= 0 else "nothing"
         raise DataError(
             f"{table.name}, {table.where(row)}, column {short([column.name])}: expected train, validation or test, got "
@@ -312,7 +316,7 @@ def classes(table: Table, column: Column) -> tuple[NDArray[np.int64], tuple[str,
     assert column.codes is not None
 
     def where(text):
-        return table.where(int((column.codes == column.texts.index(text)).argmax()))
+        return table.where(column.first(text))
 
     used = [column.texts[code] for code in np.unique(column.codes)]
     for text in used:
@@ -346,8 +350,7 @@ def refuse_two_spellings(table: Table, column: Column, texts: Sequence[str], wha
     spelled: dict[float, str] = {}
     for text in texts:
         if is_number(text) and (other := spelled.setdefault(float(text), text)) != text:
-            lines = [int((column.codes == column.texts.index(each)).argmax()) for each in (other, text)]
-            first, second = (table.where(line).removeprefix("line ") for line in lines)
+            first, second = (table.where(column.first(each)).removeprefix("line ") for each in (other, text))
             raise DataError(
                 f"{table.name}: lines {first} and {second} write one {what} in two ways, {short([other, text])}; write "
                 "numbers in one way, or classes as words"
