@@ -46,6 +46,7 @@ NO_NUMBER = re.compile(r"[^0-9eE+\-. \t,]")  # characters that float() may accep
 NUMBER_LIKE = re.compile(r"[-+$€£]?\s*(0x[0-9a-f]+|[\d_.,\s']*\d[\d_.,\s']*)\s*([%€$£]|e[-+]?\d*)?", re.IGNORECASE)
 BLANK = " \t"
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+BAD = -2  # code of a number in a column of words
 SAMPLE = 20  # rows that are looked at for the separator and the header
 
 
@@ -88,8 +89,7 @@ def read(
             first = list(islice(file, SAMPLE + 1))
             separator = separator or _separator(path, first)
             reader = csv.reader(chain(first, file), delimiter=separator, strict=True)
-            rest = ((reader.line_num, cells) for cells in reader if cells)
-            sample = list(islice(rest, SAMPLE + 1))
+            sample = list(islice(((reader.line_num, cells) for cells in reader if cells), SAMPLE + 1))
             if not sample or not any(cell.strip(BLANK) for cell in sample[0][1]):
                 raise DataError(f"{path} is empty: its first line should name the columns")
             named = _has_header(path, sample, hints) if header is None else header
@@ -98,14 +98,12 @@ def read(
                 "; its first line holds numbers and names no columns: put a line of names before it, or call the "
                 "columns x1, x2 and so on"
             )  # fmt: skip
-            builder = _Builder(path, names, choose(names, remark))
-            for line, cells in chain(sample[named:], rest):
-                if len(cells) != len(names):
-                    raise DataError(
-                        f"{path}, line {line}: {len(cells)} columns, but the "
-                        f"{'header' if named else 'first line'} has {len(names)}"
-                    )
+            builder = _Builder(path, names, named, choose(names, remark))
+            for line, cells in sample[named:]:
                 builder.add(line, cells)
+            for cells in reader:
+                if cells:  # no empty line
+                    builder.add(reader.line_num, cells)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{path} is not text in UTF-8, after line {reader.line_num if reader else 0}: {error.reason}"
@@ -186,8 +184,8 @@ def _names(path, cells):
 class _Builder:
     """The arrays of the columns while they are read."""
 
-    def __init__(self, path, names, wanted):
-        self.path, self.names, self.wanted = path, names, wanted
+    def __init__(self, path, names, named, wanted):
+        self.path, self.names, self.named, self.wanted = path, names, named, wanted
         places = {name: i for i, name in enumerate(names)}
         self.numbers = [(name, places[name]) for name in names if name in wanted and wanted[name] != "category"]
         self.undecided = {name for name, kind in wanted.items() if kind is None}
@@ -201,15 +199,17 @@ class _Builder:
     def _choose(self):
         """Choose the function that takes the numbers' cells from a row."""
         places = [place for _, place in self.numbers]
-        if places == list(range(len(self.names))):
-            self.pick = lambda cells: cells
-        elif len(places) > 1:
-            self.pick = itemgetter(*places)
+        first, end = (places[0], places[-1] + 1) if places else (0, 0)
+        if places == list(range(first, end)):
+            self.pick = itemgetter(slice(first, end))
         else:
-            self.pick = lambda cells: [cells[place] for place in places]
+            self.pick = itemgetter(*places)
 
     def add(self, line, cells):
         """Take the cells of a row."""
+        if len(cells) != len(self.names):
+            first = "header" if self.named else "first line"
+            raise DataError(f"{self.path}, line {line}: {len(cells)} columns, but the {first} has {len(self.names)}")
         self.lines.append(line)
         picked = self.pick(cells)
         numbers = None
@@ -226,8 +226,15 @@ class _Builder:
             self.undecided.clear()
         self.matrix.extend(numbers)
         for category in self.categories:
-            if (fault := category.add(cells[category.place])) is not None:
-                self._refuse(line, category.name, fault)
+            cell = cells[category.place]
+            code = category.code.get(cell)
+            if code is None:
+                code = category.new(cell)
+            if code == BAD:
+                self._refuse(
+                    line, category.name, f"{short([cell])} is a number, but {short(category.texts[:1])} is a word"
+                )
+            category.codes.append(code)
 
     def _slowly(self, line, cells):
         """Return the numbers of a row cell by cell, after its words made their columns categories."""
@@ -291,21 +298,19 @@ class _Category:
         self.codes = array("q", [-1]) * rows
         self.texts, self.code = [], {}
 
-    def add(self, cell):
-        """Take a cell; return what is wrong with it, or None."""
+    def new(self, cell):
+        """Return the code of a cell that has not occurred before."""
         text = cell.strip(BLANK)
-        code = self.code.get(text)
-        if code is None:
-            if text in MISSING:
-                code = -1
-            elif self.found and (is_number(text) or NOT_FINITE.fullmatch(text)):
-                code = -2
-            else:
-                code = len(self.texts)
+        if text in MISSING:
+            code = -1
+        elif self.found and (is_number(text) or NOT_FINITE.fullmatch(text)):
+            code = BAD
+        else:
+            code = self.code.get(text, len(self.texts))  # with other spaces around it may have occurred
+            if code == len(self.texts):
                 self.texts.append(text)
-            self.code[text] = code
-        self.codes.append(code)
-        return None if code != -2 else f"{short([text])} is a number, but {short(self.texts[:1])} is a word"
+        self.code[cell] = self.code[text] = code
+        return code
 
     def column(self):
         """Return the column."""

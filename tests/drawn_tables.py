@@ -46,7 +46,8 @@ def tables(draw):
             "flags": st.sampled_from(["True", "False"]), "codes": st.integers(1, 4).map(str),
         }[kind]  # fmt: skip
         cells = draw(st.lists(cell, min_size=rows, max_size=rows))
-        for row in draw(st.lists(st.integers(0, rows - 1), max_size=draw(st.sampled_from([0, 0, 3])))):
+        gaps = draw(st.sampled_from([0, 0, 1, 2, 3]))
+        for row in draw(st.lists(st.integers(0, rows - 1), min_size=gaps, max_size=gaps)):
             cells[row] = draw(st.sampled_from(GAPS))
         columns[name], kinds[name] = cells, "number" if kind in ("number", "whole") else "category"
         if kind == "codes":
