@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..registry import datasets
 from ..registry.options import SpecLike
+from .columns import Encoding
 from .files import reader_spec
+from .frames import table
 from .holdout import divide
 from .split import Dataset, Split
+from .tables import TableReader
 
-__all__ = ["Dataset", "Split", "column", "load", "samples"]
+__all__ = ["Dataset", "Split", "column", "load", "samples", "table"]
 
 
-def load(spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None = None) -> Dataset:
+def load(
+    spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None = None, encoding: Encoding | None = None
+) -> Dataset:
     """Load the `Dataset` of a spec: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
 
     The name of a file or folder alone means the reader for it: "data.npz" is "npz(path='data.npz')". The
@@ -32,6 +37,8 @@ def load(spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None =
         The key of the draw, that of the run.
     fold : (k, n) or None
         Hold the k-th of n folds out for validation, k from 1, instead of a share.
+    encoding : Encoding or None
+        How a table is encoded, such as that of a network's `trained_on`; None: as its training rows say.
 
     Raises
     ------
@@ -43,12 +50,13 @@ def load(spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None =
     if isinstance(spec, Dataset):
         return _divided(spec, seed, fold)
     reader = datasets.create(reader_spec(spec))
-    dataset = reader.load()
+    table_reader = isinstance(reader, TableReader)  # divides its rows itself: means are those of training rows
+    dataset = reader.load(encoding, seed, fold) if table_reader else reader.load()
     if not isinstance(dataset, Dataset):
         raise DataError(
             f"load() of the reader {type(reader).__name__} must return a Dataset, not {type(dataset).__name__}"
         )
-    return _divided(dataset, seed, fold)
+    return dataset if table_reader else _divided(dataset, seed, fold)
 
 
 def _divided(dataset, seed, fold):
@@ -71,23 +79,26 @@ def _divided(dataset, seed, fold):
     )  # fmt: skip
 
 
-def samples(path: str | os.PathLike[str], without: str | None = None) -> Dataset:
-    """Read samples without targets from a .npz or .csv file, as a `Dataset` with dummy targets.
+def samples(path: str | os.PathLike[str], encoding: Encoding | None = None, without: str | None = None) -> Dataset:
+    """Read samples without targets from a .npz file or a table, as a `Dataset` with dummy targets.
 
     Parameters
     ----------
     path : path
+        A table ends in .csv, .tsv, .parquet, .arrow or .feather.
+    encoding : Encoding or None
+        How a table is encoded; None: all its columns are numbers.
     without : str or None
-        A column of a table that is no feature.
+        A column of a table that is no input.
 
     Raises
     ------
     DataError
         The file is missing, damaged or of another kind.
     """
-    from . import csv_file, npz  # import NumPy only when data is read
+    from . import npz  # imports NumPy only when data is read
 
-    return npz.samples(path) if _suffix(path) == ".npz" else csv_file.samples(path, without)
+    return npz.samples(path) if _suffix(path) == ".npz" else _tables(path).samples(path, encoding, without)
 
 
 def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
@@ -98,14 +109,22 @@ def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
     DataError
         The file or the column is missing, or the file is damaged or of another kind.
     """
-    from . import csv_file, npz
+    from . import npz
 
-    return npz.column(path, name) if _suffix(path) == ".npz" else csv_file.column(path, name)
+    return npz.column(path, name) if _suffix(path) == ".npz" else _tables(path).column(path, name)
 
 
 def _suffix(path):
-    """Return the suffix of a file of samples."""
-    suffix = os.path.splitext(str(path))[1].lower()
-    if suffix not in (".npz", ".csv"):
-        raise DataError(f"{path}: expected samples in a .npz or .csv file")
-    return suffix
+    return os.path.splitext(str(path))[1].lower()
+
+
+def _tables(path):
+    """Return the file that reads a table of this name."""
+    from . import arrow_file, csv_file
+
+    suffix = _suffix(path)
+    if suffix in (".csv", ".tsv"):
+        return csv_file
+    if suffix in arrow_file.SUFFIXES:
+        return arrow_file
+    raise DataError(f"{path}: expected samples in a .npz or .csv file, or in one of .tsv, .parquet, .arrow or .feather")

@@ -10,7 +10,9 @@ from ..registry import datasets
 from ..registry.options import SpecLike
 from ..registry.specs import did_you_mean, quoted
 
-READERS = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}  # suffix -> the reader of a file that is named alone
+# Suffix -> the reader of a file that is named alone.
+READERS = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}
+READERS |= dict.fromkeys((".parquet", ".pq", ".arrow", ".feather", ".ipc"), "arrow")
 
 
 def reader_spec(spec: SpecLike) -> SpecLike:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import DataError, SpecError
 from ..registry.annotations import checked
+from .columns import Encoding
 from .holdout import hashed, held_out
 
 CHUNK = 1 << 18  # numbers of a chunk that is looked at: 2 MB of float64 take half of the time per number that 8 MB do
@@ -253,12 +254,16 @@ class Dataset:
     class_names : tuple of str or None
         One name per class.
     columns, targets : tuple of str or None
-        One name per feature, and per number of a target, if samples are rows of a table.
+        One name per input, and per number of a target, if samples are rows of a table.
     validation_share, test_share : float
         The share of all samples that `data.load` holds out of `train`, keyed by the run's seed; 0 if a reader has
         divided them itself.
     notes : tuple of str
         What a run says about its data first, a line each.
+    encoding : Encoding or None
+        How the columns of a table became the inputs.
+    description : str
+        The columns of a table, shown to a person.
     """
 
     name: str
@@ -272,6 +277,8 @@ class Dataset:
     validation_share: float = 0.0
     test_share: float = 0.0
     notes: tuple[str, ...] = ()
+    encoding: Encoding | None = None
+    description: str = ""
 
     def __post_init__(self) -> None:
         splits = [split for split in (self.train, self.validation, self.test) if split is not None]

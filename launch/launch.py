@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numba
 
 from .. import data
+from ..data.columns import Encoding
 from ..data.schema import Schema
 from ..data.split import Dataset
+from ..data.tables import TableReader, is_file
 from ..errors import CheckpointError, RunExists, SpecError, UsageError
 from ..kernels.compiler.environment import start_threads
 from ..network.compose import load
@@ -80,7 +82,7 @@ def start(
         RunDirectory(output).refuse_existing()  # `create` refuses too, but after compiling
     with new_reporter() as reporter:
         trainer, config, dataset = prepare(resolved, source_name, reporter)
-        reporter.say(dataset.notes)
+        reporter.say([*dataset.description.splitlines(), *dataset.notes])
         trainer.compile()
         text = config.text()
         directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
@@ -148,7 +150,7 @@ def resume(
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
     with new_reporter() as reporter:
         trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress))
-        reporter.say(dataset.notes)
+        reporter.say([*dataset.description.splitlines(), *dataset.notes])
         trainer.compile()
         with checkpoint.atomic(source_name) as file:
             file.write(config.text().encode())
@@ -182,7 +184,7 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
         use_threads(config.run.threads)
     dataset = load_data(resolved)
     network = build(resolved, dataset, source_name)
-    schema = Schema.of(dataset.train, dataset.columns, dataset.class_names, dataset.targets)
+    schema = Schema.of_dataset(dataset)
     trainer = Trainer(
         network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint
     )  # fmt: skip
@@ -203,10 +205,10 @@ def portable(resolved: Resolved) -> Config:
     return resolved.config.model_copy(update=update)
 
 
-def load_data(resolved: Resolved) -> Dataset:
-    """Load the data of a run, divided as its seed and its fold say, each time in the same way."""
+def load_data(resolved: Resolved, encoding: Encoding | None = None) -> Dataset:
+    """Load the data of a run, divided as its seed and its fold say, each time in the same way; see `data.load`."""
     fold = resolved.config.run.fold
-    return data.load(resolved.reader, resolved.settings.seed, None if fold is None else (fold[0], fold[1]))
+    return data.load(resolved.reader, resolved.settings.seed, None if fold is None else (fold[0], fold[1]), encoding)
 
 
 def build(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Network:
@@ -270,11 +272,12 @@ def _check_memory(graph, resolved, samples, problems):
 def with_absolute_paths(reader):
     """Return a reader with absolute paths, so that a run can be resumed and evaluated from any folder.
 
-    An option called `path` or ``..._path`` is a path if something is there; a plug-in's may be an address instead.
+    An option called `path` or ``..._path`` is a path if something is there; a plug-in's may be an address instead. So
+    is an option of a table that may name a file.
     """
     reader = copy(reader)
     for name, value in reader.options().items():
-        if name == "path" or name.endswith("_path"):
+        if name == "path" or name.endswith("_path") or (isinstance(reader, TableReader) and is_file(value)):
             setattr(reader, name, config_file.absolute(value) if isinstance(value, str) else value)
     return reader
 

@@ -80,11 +80,12 @@ def read_data(network: Network, resolved: Resolved | None, spec: str | None) -> 
     NnjitError
     """
     reader = None if spec is None else datasets.create(reader_spec(spec))
+    encoding = (network.trained_on or Schema()).of_columns  # a table is encoded as that of training
     if resolved is not None and (reader is None or with_absolute_paths(reader).spec() == resolved.reader.spec()):
-        return matched(network, load_data(resolved))
+        return matched(network, load_data(resolved, encoding))
     if reader is None:
         raise UsageError("the network does not say which data; give --data SPEC, such as --data digits")
-    return matched(network, data.load(reader, network.seed))
+    return matched(network, data.load(reader, network.seed, encoding=encoding))
 
 
 def matched(network: Network, dataset: Dataset) -> Dataset:
@@ -130,9 +131,11 @@ def read_samples(
         The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
         have the factor by which the bytes of its training were multiplied.
     """
-    features = (network.trained_on or Schema()).columns or ()
+    known = network.trained_on or Schema()
     values = None if carried is None else data.column(path, carried)
-    dataset, shape = data.samples(path, carried if carried not in features else None), network.input_shape
+    encoding, shape = known.of_columns, network.input_shape
+    is_input = encoding is not None and carried in encoding.kinds
+    dataset = data.samples(path, encoding, None if is_input else carried)
     if dataset.train.holds_bytes and network.trained_on is None:
         raise DataError(
             f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "

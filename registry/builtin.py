@@ -57,6 +57,7 @@ DATASETS = {
     "idx": "nnjit.data.idx:IDX",
     "npz": "nnjit.data.npz:NPZ",
     "csv": "nnjit.data.csv_file:CSV",
+    "arrow": "nnjit.data.arrow_file:Arrow",
     "images": "nnjit.data.image_folder:Images",
 }
 
