@@ -10,7 +10,10 @@ from .text import aligned
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="SPEC", help="Data set to measure on. Default: that of the run, if MODEL is one.")
 @click.option(
-    "--split", "part", type=click.Choice(["validation", "train"]), help="Split. Default: validation, if there is one."
+    "--split",
+    "part",
+    type=click.Choice(["validation", "train", "test"]),
+    help="Split. Default: validation, if there is one.",
 )
 @click.option("--loss", metavar="SPEC", help="Loss to measure. Default: that of the run, if MODEL is one.")
 @click.option(
@@ -19,17 +22,15 @@ from .text import aligned
 @options.plugin
 def evaluate(model, data, part, loss, metrics, plugin):
     """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""
-    from .. import data as datasets
     from ..errors import UsageError
-    from ..launch.saved import choose, matched, open_saved
+    from ..launch.saved import choose, open_saved, read_data
     from ..storage.checkpoint import label
     from ..training.measure import evaluate_split
 
     network, resolved = open_saved(model, plugin)
     if data is None and resolved is None:
         raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
-    dataset = matched(network, datasets.load(data or (resolved.reader if resolved else "")))
-    split = choose(dataset, part)
+    split = choose(read_data(network, resolved, data), part)
     loss = loss or (resolved.settings.loss if resolved else None)
     found = evaluate_split(network, split, loss, metrics or None)
     about = [("model", label(model)), ("samples", f"{len(split)} of {split.name}")]

@@ -11,12 +11,14 @@ from ..registry.specs import did_you_mean, quoted
 from .bench import bench
 from .cache import cache
 from .check import check
+from .compare import compare
 from .compile import compile
 from .evaluate import evaluate
 from .export import export
 from .info import info
 from .init import init
 from .layers import layers
+from .list import list as list_names
 from .plot import plot
 from .predict import predict
 from .run import run
@@ -26,7 +28,9 @@ from .show import show
 SUMMARIES = {
     "run": "Train a network; without arguments, a small one on the bundled digits.",
     "plot": "Plot loss, metrics, gradient norms and more of one or more runs.",
-    "layers": "List the names a config can use: layers, losses, optimizers, ...; document one.",
+    "compare": "Compare runs: what differs in their configs, and their best figures.",
+    "list": "List all names that a config can use, or those of one kind, or document one.",
+    "layers": "List the layers, or document one.",
     "check": "Certify layers: gradients, kernels against their reference, threads, shapes.",
     "bench": "Time each layer of a network; compare with the machine's peak and PyTorch.",
     "evaluate": "Measure loss and metrics of a saved network on data.",
@@ -41,7 +45,23 @@ SUMMARIES = {
 
 COMMANDS = {
     command.name: command
-    for command in (run, plot, layers, check, bench, evaluate, predict, export, show, init, info, compile, cache)
+    for command in (
+        run,
+        plot,
+        compare,
+        list_names,
+        layers,
+        check,
+        bench,
+        evaluate,
+        predict,
+        export,
+        show,
+        init,
+        info,
+        compile,
+        cache,
+    )
 }
 
 
@@ -116,7 +136,7 @@ def _open_closed():
 
 
 def _fail(sentence, status=1):
-    from ..launch.progress import complain
+    from ..training.progress import complain
 
     complain(sentence)
     return status
@@ -124,7 +144,7 @@ def _fail(sentence, status=1):
 
 def _let_go(status=1):
     """Discard the buffer of standard output if it cannot be written."""
-    from ..launch.progress import discard
+    from ..training.progress import discard
 
     try:
         sys.stdout.flush()

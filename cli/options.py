@@ -13,6 +13,7 @@ PLACES = {
     "epochs": ("training", "epochs"),
     "batch_size": ("training", "batch_size"),
     "seed": ("training", "seed"),
+    "patience": ("training", "patience"),
     "device": ("run", "device"),
     "precision": ("run", "precision"),
     "threads": ("run", "threads"),
@@ -26,7 +27,9 @@ plugin = click.option(
 CONFIG = (
     click.option("--layers", metavar="SPECS", help='Layers, such as "conv(8,3) relu maxpool(2) flatten dense(10)".'),
     click.option(
-        "--data", metavar="SPEC", help="digits, ten_points, idx(path='DIR'), npz(...), csv(...), images(...)."
+        "--data",
+        metavar="SPEC",
+        help="A file, such as data.npz, or digits, csv(path='FILE', label='COLUMN'), images(path='DIR'), ...",
     ),
     click.option("--loss", metavar="SPEC", help="Loss, such as cross_entropy."),
     click.option("--optimizer", metavar="SPEC", help='Optimizer, such as "sgd(lr=0.1, momentum=0.9)".'),

@@ -9,7 +9,7 @@ import click
 from ..kernels.compiler.second import early
 from . import options
 
-ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may change when a run is continued
+ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options that may change when a run is continued
 
 
 @click.command("run")
@@ -19,26 +19,38 @@ ON_RESUME = ("epochs", "threads", "device", "precision")  # options that may cha
 @click.option("--precision", metavar="NAME", help="Precision of GPU matrix products: float32, tf32 or bf16.")
 @click.option("--threads", type=int, help="Number of threads, at most those of the machine; results do not change.")
 @click.option("--seed", type=int, help="Random seed for initialization, shuffling and dropout.")
+@click.option("--patience", type=int, metavar="N", help="Stop after N epochs without a lower validation loss.")
+@click.option("--folds", type=int, metavar="N", help="Train N runs; each holds another one of N folds of the rows out.")
+@click.option("--seeds", metavar="SEEDS", help="Train a run for each seed, 0..4 or 1,5,9; with --folds for each pair.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
 @options.plugin
 @options.assignments
-def run(config, output, resume, plugin, assignments, **options):
+def run(config, folds, seeds, output, resume, plugin, assignments, **options):
     """Train a network and plot the run; without arguments, a small CNN on the bundled digits.
 
     CONFIG.toml may be - for standard input. The config is checked completely before anything is written.
     """
     overrides = {name: value for name, value in options.items() if value is not None}
+    several = {name: value for name, value in (("folds", folds), ("seeds", seeds)) if value is not None}
+    if folds is not None and folds < 2:
+        raise click.UsageError(f"--folds {folds}: expected 2 or more")
+    if seeds is not None and "seed" in overrides:
+        raise click.UsageError("--seed is the seed of one run, --seeds those of several; give one of them")
     if resume is None:
         with early(overrides.get("device", "cpu") == "cpu"):
+            if several:
+                return _start_many(config, output, plugin, assignments, overrides, folds, seeds)
             return _start(config, output, plugin, assignments, overrides)
-    refused = [name for name in overrides if name not in ON_RESUME]
-    refused += [name for name, value in (("config", config), ("output", output), ("set", assignments)) if value]
+    many = (resume / "many.toml").is_file()
+    refused = [name for name in overrides if many or name not in ON_RESUME]
+    given = (("config", config), ("output", output), ("set", assignments), *several.items())
+    refused += [name for name, value in given if value]
     if refused:
         wrong = " and ".join("CONFIG.toml" if name == "config" else f"--{name.replace('_', '-')}" for name in refused)
         raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
     with early(overrides.get("device", "cpu") == "cpu"):
-        return _resume(resume, plugin, overrides)
+        return _resume_many(resume, plugin) if many else _resume(resume, plugin, overrides)
 
 
 def _start(config, output, plugin, assignments, overrides):
@@ -54,10 +66,62 @@ def _resume(path, plugin, overrides):
     return _conclude(launch.resume(path, plugin, **overrides))
 
 
+def _start_many(config, output, plugin, assignments, overrides, folds, seeds):
+    from ..launch.many import Many, read_seeds
+
+    chosen = None if seeds is None else read_seeds(seeds)
+    table, source_name = options.config_table(config, overrides, assignments, plugin)
+    return _train_many(Many.create(table, output, source_name, folds, chosen))
+
+
+def _resume_many(path, plugin):
+    from ..launch.many import Many
+
+    return _train_many(Many.open(path, plugin))
+
+
+def _train_many(many):
+    """Train the runs that are missing, and print a line for each and the table; return the exit status."""
+    from ..launch.figures import mean_and_deviation
+    from ..training.progress import Output, complain
+    from .text import table
+
+    total, out = len(many.names), Output()
+    ended = f", {len(many.rows)} of them ended already" if many.rows else ""
+    print(f"{many.path}: {total} runs{ended}", file=out, flush=True)
+    stopped = None
+    try:
+        for row in many.train():
+            what = f"best epoch {row['epoch']}" if "epoch" in row else row["failed"]
+            print(f"{row['run']} ({len(many.rows)} of {total}): {what}", file=out, flush=True)
+    except KeyboardInterrupt:  # between two runs
+        stopped = "SIGINT came", signal.SIGINT
+    if many.stopped is not None:
+        stopped = f"{signal.Signals(many.stopped[1]).name} stopped {many.stopped[0]}", many.stopped[1]
+    if many.rows:
+        means, deviations = mean_and_deviation(many.rows)
+        names = ["epoch", *means]
+        rows = [[row["run"], *(_number(row.get(name)) for name in names)] for row in many.rows]
+        count = sum("failed" not in row for row in many.rows)
+        rows += [[f"mean of {count}", "", *(_number(means[name]) for name in means)]]
+        rows += [["standard deviation (n - 1)", "", *(_number(deviations.get(name)) for name in means)]]
+        table(["run", *names], rows)
+        print(f"{many.path / 'results.csv'}, {many.path / 'results.json'}", file=out, flush=True)
+    if stopped is not None:
+        way = f"nnjit run --resume {shlex.quote(str(many.path))}"
+        complain(f"{stopped[0]}; {len(many.rows)} of {total} runs have ended; continue with {way}")
+        return 128 + stopped[1]
+    return int(any("failed" in row for row in many.rows))
+
+
+def _number(value):
+    return "-" if value is None else f"{value:.4g}"
+
+
 def _conclude(finished):
     """Report where the run is, how it ended and the metrics of the last and best parameters; return the exit status."""
-    from ..launch.progress import Output, complain, figures
     from ..storage import checkpoint
+    from ..training.progress import Output, complain, figures
 
     trainer, path = finished.trainer, finished.directory.path
     history = trainer.history
@@ -73,4 +137,7 @@ def _conclude(finished):
         numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.get(progress["epoch"], {}).items())
         lines.append(f"{file}{checkpoint.when(progress)}: {numbers}")
     print("\n".join(lines), f" in {trainer.progress['seconds']:.1f} s", file=Output(), flush=True)
+    if finished.test is not None:
+        numbers = "  ".join(f"{name} {n:.4g}" for name, n in finished.test.items() if isinstance(n, float))
+        print(f"test, {finished.test['model']}: {numbers}", file=Output(), flush=True)
     return 0

@@ -39,7 +39,7 @@ def _of_config(path, plugins):
 
     table, source_name = config_file.read(path)
     config_file.add_plugins(table, plugins)
-    trainer, config = launch.prepare(launch.read_config(table, source_name), source_name)
+    trainer, config, _ = launch.prepare(launch.read_config(table, source_name), source_name)
     return {
         "summary.txt": trainer.network.summary(),
         "config.toml": config.text().rstrip(),

@@ -4,48 +4,127 @@ A reader's option named ``path`` or ``..._path`` is a path; a run writes it to i
 """
 
 import os
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import datasets
 from ..registry.options import SpecLike
+from .columns import Encoding
+from .files import reader_spec
+from .frames import table
+from .holdout import divide
 from .split import Dataset, Split
+from .tables import TableReader
 
-__all__ = ["Dataset", "Split", "load", "samples"]
+__all__ = ["Dataset", "Split", "column", "load", "samples", "table"]
 
 
-def load(spec: SpecLike | Dataset) -> Dataset:
+def load(
+    spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None = None, encoding: Encoding | None = None
+) -> Dataset:
     """Load the `Dataset` of a spec: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
+
+    The name of a file or folder alone means the reader for it: "data.npz" is "npz(path='data.npz')". The
+    shares of validation and test that a reader names are held out here; a split that the reader has made stays.
+
+    Parameters
+    ----------
+    spec : spec, reader or Dataset
+    seed : int
+        The key of the draw, that of the run.
+    fold : (k, n) or None
+        Hold the k-th of n folds out for validation, k from 1, instead of a share.
+    encoding : Encoding or None
+        How a table is encoded, such as that of a network's `trained_on`; None: as its training rows say.
 
     Raises
     ------
     UnknownName, SpecError
-        There is no such reader, or it has no such option.
+        There is no such reader, or it has no such option; or there are fewer samples than folds.
     DataError
         The files are missing, damaged or of another kind, or a plug-in's reader did not return a `Dataset`.
     """
     if isinstance(spec, Dataset):
-        return spec
-    reader = datasets.create(spec)
-    dataset = reader.load()
+        return _divided(spec, seed, fold)
+    reader = datasets.create(reader_spec(spec))
+    table_reader = isinstance(reader, TableReader)  # divides its rows itself: means are those of training rows
+    dataset = reader.load(encoding, seed, fold) if table_reader else reader.load()
     if not isinstance(dataset, Dataset):
         raise DataError(
             f"load() of the reader {type(reader).__name__} must return a Dataset, not {type(dataset).__name__}"
         )
-    return dataset
+    return dataset if table_reader else _divided(dataset, seed, fold)
 
 
-def samples(path: str | os.PathLike[str]) -> Dataset:
-    """Read samples without targets from a .npz or .csv file, as a `Dataset` with dummy targets.
+def _divided(dataset, seed, fold):
+    """Return the data set with its shares held out, or a fold, and with a note on each part."""
+    train, parts, notes = dataset.train, {"validation": dataset.validation, "test": dataset.test}, []
+    if fold is not None and parts["validation"] is not None:
+        notes.append(f"left out: {len(dataset.validation)} rows of {dataset.validation.name}, in place of which a fold "
+                     "validates")  # fmt: skip
+        parts["validation"] = None
+    notes += [f"{part}: {len(split)} rows of {split.name}" for part, split in parts.items() if split is not None]
+    found = divide(train.y, dataset.validation_share, dataset.test_share, seed, fold, train.name)
+    for part in parts:
+        rows = getattr(found, part)
+        parts[part] = parts[part] if rows is None else train.part(rows)
+    if len(found.train) < len(train):
+        train = train.part(found.train)
+    return replace(
+        dataset, train=train, **parts, validation_share=0.0, test_share=0.0,
+        notes=(*dataset.notes, *notes, *found.notes),
+    )  # fmt: skip
+
+
+def samples(path: str | os.PathLike[str], encoding: Encoding | None = None, without: str | None = None) -> Dataset:
+    """Read samples without targets from a .npz file or a table, as a `Dataset` with dummy targets.
+
+    Parameters
+    ----------
+    path : path
+        A table ends in .csv, .tsv, .parquet, .arrow or .feather.
+    encoding : Encoding or None
+        How a table is encoded; None: all its columns are numbers.
+    without : str or None
+        A column of a table that is no input.
 
     Raises
     ------
     DataError
         The file is missing, damaged or of another kind.
     """
-    from . import csv_file, npz  # import NumPy only when data is read
+    from . import npz  # imports NumPy only when data is read
 
-    readers = {".npz": npz.samples, ".csv": csv_file.samples}
-    suffix = next((suffix for suffix in readers if str(path).lower().endswith(suffix)), None)
-    if suffix is None:
-        raise DataError(f"{path}: expected samples in a .npz or .csv file")
-    return readers[suffix](path)
+    return npz.samples(path) if _suffix(path) == ".npz" else _tables(path).samples(path, encoding, without)
+
+
+def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
+    """Read one column of a table as texts (N,), or an array (N,) of a .npz file, such as the ids of samples.
+
+    Raises
+    ------
+    DataError
+        The file or the column is missing, or the file is damaged or of another kind.
+    """
+    from . import npz
+
+    return npz.column(path, name) if _suffix(path) == ".npz" else _tables(path).column(path, name)
+
+
+def _suffix(path):
+    return os.path.splitext(str(path))[1].lower()
+
+
+def _tables(path):
+    """Return the file that reads a table of this name."""
+    from . import arrow_file, csv_file
+
+    suffix = _suffix(path)
+    if suffix in (".csv", ".tsv"):
+        return csv_file
+    if suffix in arrow_file.SUFFIXES:
+        return arrow_file
+    raise DataError(f"{path}: expected samples in a .npz or .csv file, or in one of .tsv, .parquet, .arrow or .feather")

@@ -5,8 +5,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DataError
-from ..registry.specs import did_you_mean
+from ..errors import DataError, SpecError
+from ..registry import datasets
+from ..registry.options import SpecLike
+from ..registry.specs import did_you_mean, quoted
+
+# Suffix -> the reader of a file that is named alone.
+READERS = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}
+READERS |= dict.fromkeys((".parquet", ".pq", ".arrow", ".feather", ".ipc"), "arrow")
+
+
+def reader_spec(spec: SpecLike) -> SpecLike:
+    """Return the spec of the reader for the name of a file or folder alone; any other spec is returned unchanged.
+
+    "iris.csv" is ("csv", {"path": "iris.csv"}). A folder with a file of IDX images in it is read by `idx`, any other by
+    `images`. The name of a data set takes precedence: "./digits" is a folder.
+
+    Raises
+    ------
+    SpecError
+        It looks like a path, but nothing is there, or nothing that the name tells how to read.
+    """
+    if not isinstance(spec, str) or spec in datasets.names() or "(" in os.path.splitext(spec)[1]:
+        return spec
+    path = os.path.expanduser(spec) if spec.startswith("~/") else spec
+    suffix, base = os.path.splitext(path)[1].lower(), os.path.basename(path)
+    if suffix in READERS:
+        return READERS[suffix], {"path": spec}
+    if os.path.isdir(path):
+        files = [name for name in os.listdir(path) if "images" in name and os.path.isfile(os.path.join(path, name))]
+        return "idx" if files else "images", {"path": spec}
+    if os.path.isfile(path) and "images-idx" in base:
+        return "idx", {"path": spec}
+    if os.path.isfile(path):
+        raise SpecError(
+            f"{quoted(spec)} is a file, but its name does not end in {', '.join(READERS)}; name the reader, such as "
+            f"csv(path={spec!r})"
+        )
+    if "(" not in spec and (os.sep in spec or suffix):
+        raise SpecError(f"there is no file or folder {quoted(spec)}, nor a data set of this name")
+    return spec
 
 
 def find(path: str | os.PathLike[str], kind: str = "file") -> Path:

@@ -58,9 +58,7 @@ class IDX(Options):
             train, test = _pair(images), None
             if test_images not in (None, images):  # "latest-train-images" also contains the word test
                 test = _pair(test_images)
-        if test is None:
-            train, test = train.hold_out(self.validation)
-        return Dataset("idx", train, test)
+        return Dataset("idx", train, test, validation_share=self.validation if test is None else 0.0)
 
 
 def read_idx(path: Path) -> NDArray[Any]:

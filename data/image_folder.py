@@ -49,14 +49,15 @@ class Images(Options):
         names = _class_names(training or folder)  # a folder "train" without sub-folders is a class
         train = self._read(training or folder, names, names)
         held = next(filter(None, (_one_of(parts, group) for group in VALIDATION)), None) if training else None
-        if held is None:
-            train, validation = train.hold_out(self.validation)
-        else:
+        validation = None
+        if held is not None:
             there = _class_names(held)
             if odd := sorted(set(there) - set(names)):
                 raise DataError(f"{held} holds the class {odd[0]!r}, which {training} does not")
             validation = self._read(held, names, there)
-        return Dataset("images", train, validation, class_names=names)
+        return Dataset(
+            "images", train, validation, class_names=names, validation_share=self.validation if held is None else 0.0
+        )
 
     def _read(self, folder, names, there):
         """Read all images in the class folders `there` as a Split; labels are positions in names."""

@@ -11,7 +11,8 @@ from .files import find, reading, reason
 from .split import Dataset, Split, as_samples, as_targets, check_channels, check_share
 
 TRAINING = (("x", "y"), ("x_train", "y_train"))
-VALIDATION = (("x_val", "y_val"), ("x_test", "y_test"))
+VALIDATION = ("x_val", "y_val")
+TEST = ("x_test", "y_test")  # the validation set of an archive without x_val
 
 
 @datasets.register("npz")
@@ -20,26 +21,33 @@ class NPZ(Options):
 
     x is (N, C, *spatial) or (N, features); bytes are scaled to 0..1, and bytes of shape (N, H, W) become
     (N, 1, H, W). Channels last, (N, H, W, C) with C = 1, 3 or 4, is refused. y is (N,) or (N, 1): whole numbers are
-    labels, real numbers are targets. Without validation arrays the share `validation` of the samples is held out.
+    labels, real numbers are targets. Without validation arrays the share `validation` of the samples is held out. If
+    there are x_val and x_test, x_test is the test set; without one the share `test` of the samples is held out.
     """
 
     path: str
     validation: float = 0.1
+    test: float = 0.0
 
     def validate(self) -> None:
         check_share(self.validation)
+        check_share(self.test, "test")
 
     def load(self) -> Dataset:
         """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path)
-        arrays = _read_arrays(path, {name for pair in TRAINING + VALIDATION for name in pair})
+        arrays = _read_arrays(path, {name for pair in (*TRAINING, VALIDATION, TEST) for name in pair})
         train = _split(path, arrays, TRAINING)
         if train is None:
             raise DataError(f"{path} holds no arrays x and y (or x_train and y_train), but {_listed(arrays)}")
-        validation = _split(path, arrays, VALIDATION)
+        validation, test = _split(path, arrays, (VALIDATION,)), _split(path, arrays, (TEST,))
         if validation is None:
-            train, validation = train.hold_out(self.validation)
-        return Dataset("npz", train, validation)
+            validation, test = test, None
+        return Dataset(
+            "npz", train, validation, test,
+            validation_share=self.validation if validation is None else 0.0,
+            test_share=self.test if test is None else 0.0,
+        )  # fmt: skip
 
 
 def samples(path: str | os.PathLike[str]) -> Dataset:
@@ -50,6 +58,16 @@ def samples(path: str | os.PathLike[str]) -> Dataset:
     if name not in arrays:
         raise DataError(f"{path} holds no array x, but {_listed(arrays)}")
     return Dataset("npz", _as_split(path, name, arrays[name], None))
+
+
+def column(path: str | os.PathLike[str], name: str) -> np.ndarray:
+    """Read an array of one value a sample, (N,)."""
+    path = find(path)
+    arrays = _read_arrays(path, {name})
+    found = arrays.get(name)
+    if not isinstance(found, np.ndarray) or found.ndim != 1:
+        raise DataError(f"{path} holds no array {name} of one value a sample, but {_listed(arrays)}")
+    return found
 
 
 def _read_arrays(path, wanted):

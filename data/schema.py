@@ -2,7 +2,8 @@
 
 The same rules hold for `predict`, `evaluate` and validation data:
 
-* Columns and classes that have names on both sides are matched by name.
+* Columns and classes that have names on both sides are matched by name. A table, or a frame in memory, is encoded as
+  the table of training was (see `columns`).
 * Bytes are multiplied by the training factor, such as 1/255, if the network was trained on bytes.
 * All other numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest
   magnitude of training. If a network trained on bytes gets other numbers, or the reverse, the largest magnitude must
@@ -18,6 +19,8 @@ from numpy.typing import DTypeLike
 
 from ..errors import DataError
 from ..registry.specs import did_you_mean
+from .columns import Encoding, match_names
+from .frames import encoded, is_frame
 from .split import Dataset, Split, sum_of_squares
 
 TOO_LARGE = 4.0
@@ -41,6 +44,10 @@ class Schema:
         Factor that the samples were multiplied by.
     largest : float
         Largest magnitude after scaling; 0 if unknown.
+    targets : tuple of str or None
+        Names of the targets, in the order of the network's outputs; None if they are classes or have no names.
+    encoding : Encoding or None
+        How the columns of a table become the inputs, which `columns` names.
     """
 
     columns: tuple[str, ...] | None = None
@@ -48,6 +55,8 @@ class Schema:
     holds_bytes: bool = False
     scale: float = 1.0
     largest: float = 0.0
+    targets: tuple[str, ...] | None = None
+    encoding: Encoding | None = None
     _squares: tuple[float, float] = field(init=False, repr=False, compare=False)  # of numbers that fit
 
     def __post_init__(self) -> None:
@@ -56,23 +65,45 @@ class Schema:
 
     @classmethod
     def of(
-        cls, split: Split, columns: tuple[str, ...] | None = None, classes: tuple[str, ...] | None = None
+        cls,
+        split: Split,
+        columns: tuple[str, ...] | None = None,
+        classes: tuple[str, ...] | None = None,
+        targets: tuple[str, ...] | None = None,
+        encoding: Encoding | None = None,
     ) -> "Schema":
         """Return the schema of a training split."""
         if classes is not None and tuple(classes) == tuple(map(str, range(len(classes)))):
             classes = None
-        return cls(columns, classes, bool(split.holds_bytes), split.scale, split.magnitude()[0])
+        return cls(columns, classes, bool(split.holds_bytes), split.scale, split.magnitude()[0], targets, encoding)
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset) -> "Schema":
+        """Return the schema of a data set's training split."""
+        return cls.of(dataset.train, dataset.columns, dataset.class_names, dataset.targets, dataset.encoding)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Schema":
         """Read the output of `table`; ValueError or TypeError for anything else."""
         columns, classes = (table[key] and tuple(map(str, table[key])) for key in ("columns", "classes"))
         scale, largest = (float(table[key]) for key in ("scale", "largest"))
-        return cls(columns, classes, bool(table["holds_bytes"]), scale, largest)
+        targets, encoding = table.get("targets"), table.get("encoding")  # missing in older files
+        return cls(
+            columns, classes, bool(table["holds_bytes"]), scale, largest, targets and tuple(map(str, targets)),
+            None if encoding is None else Encoding.from_table(encoding),
+        )  # fmt: skip
 
     def table(self) -> dict[str, Any]:
         """Return the attributes, for JSON."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        table = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return table | {"encoding": None if self.encoding is None else self.encoding.table()}
+
+    @property
+    def of_columns(self) -> Encoding | None:
+        """How a table becomes the inputs; of older files, whose columns are all numbers, too."""
+        if self.encoding is None and self.columns is not None:
+            return Encoding.of_numbers(self.columns)
+        return self.encoding
 
     def after(self, former: "Schema | None") -> "Schema":
         """Return this schema for a network trained before on `former` (None: not trained)."""
@@ -89,7 +120,8 @@ class Schema:
             Columns are missing or too many, a class is unknown (a number in a table where the network knows names), or
             the numbers do not fit.
         """
-        splits = [split for split in (dataset.train, dataset.validation) if split is not None]
+        parts = [part for part in ("train", "validation", "test") if getattr(dataset, part) is not None]
+        splits = [getattr(dataset, part) for part in parts]
         columns, names = dataset.columns, dataset.class_names
         if self.columns is not None and columns is not None:
             order = self._columns(dataset, columns)
@@ -103,9 +135,17 @@ class Schema:
                 f"{splits[0].name}: its labels are numbers, but the network was trained on the classes "
                 f"{_listed(self.classes)}"
             )
-        splits = [self.scaled(split) for split in splits]
-        train, validation = splits[0], splits[1] if len(splits) > 1 else None
-        return replace(dataset, train=train, validation=validation, columns=columns, class_names=names)
+        targets = dataset.targets
+        if self.targets is not None and targets is not None and targets != self.targets:
+            if sorted(targets) != sorted(self.targets):
+                raise DataError(
+                    f"{splits[0].name}: the targets are {_listed(targets)}, but the network was trained on "
+                    f"{_listed(self.targets)}"
+                )
+            places = [targets.index(name) for name in self.targets]
+            splits, targets = [split.changed(y=split.y[:, places]) for split in splits], self.targets
+        matched: dict[str, Any] = {part: self.scaled(split) for part, split in zip(parts, splits, strict=True)}
+        return replace(dataset, **matched, columns=columns, class_names=names, targets=targets)
 
     def scaled(self, split: Split) -> Split:
         """Return a `Split` at the scale of training; DataError if its numbers do not fit."""
@@ -118,6 +158,8 @@ class Schema:
     def scaled_array(self, x: Any, dtype: DTypeLike) -> Any:
         """Return the samples x at the scale of training, for a network of `dtype`; DataError if they do not fit."""
         if not isinstance(x, np.ndarray):
+            if self.columns is not None and is_frame(x) and (encoding := self.of_columns) is not None:
+                return self.scaled_array(encoded(x, encoding), dtype)
             try:
                 x = np.asarray(x)
             except (TypeError, ValueError):
@@ -148,14 +190,9 @@ class Schema:
 
     def _columns(self, dataset, columns):
         """List the position in the data of each training column."""
-        place = {name: i for i, name in enumerate(columns)}
         mine = self.columns or ()
-        known = set(mine)
-        missing = [name for name in mine if name not in place]
-        extra = [name for name in columns if name not in known]
-        if missing or extra:
-            wrong = [f"missing: {_listed(missing)}"] * bool(missing) + [f"unknown: {_listed(extra)}"] * bool(extra)
-            raise DataError(f"{dataset.train.name}: the columns are not those of training ({'; '.join(wrong)})")
+        match_names(dataset.train.name, mine, columns, set())
+        place = {name: i for i, name in enumerate(columns)}
         return [place[name] for name in mine]
 
     def _relabelled(self, splits, names):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import DataError, SpecError
 from ..registry.annotations import checked
+from .columns import Encoding
+from .holdout import hashed, held_out
 
 CHUNK = 1 << 18  # numbers of a chunk that is looked at: 2 MB of float64 take half of the time per number that 8 MB do
 HASHED = 1 << 24  # bytes of samples, and of targets, that a fingerprint hashes at most
@@ -202,21 +205,16 @@ class Split:
             changed._stored = self._stored.reshape(-1, *shape)
         return changed
 
-    def hold_out(self, share: float) -> "tuple[Split, Split | None]":
-        """Return (training, validation): `share` of the samples held out, always the same ones; 0 gives (self, None).
+    def hold_out(self, share: float, seed: int = 0) -> "tuple[Split, Split | None]":
+        """Return (training, validation): `share` of the samples held out; a share of 0 gives (self, None).
 
-        The rows with the smallest hashes of their row numbers are held out. So the draw does not depend on a random
-        generator whose stream may change, and, unlike every k-th row, cannot align with a pattern of the classes.
+        Labels are stratified; the draw depends on the seed and the row numbers alone (see `data.holdout`).
         """
         check_share(share)
         if share == 0:
             return self, None
-        n = len(self)
-        if n < 2:
-            raise DataError(f"{self.name} holds one sample, which cannot be divided; use validation=0")
-        held = min(max(round(share * n), 1), n - 1)
-        order = np.argsort(hashed(np.arange(n)))  # all hashes differ: each step of the hash is invertible
-        return self.part(np.sort(order[held:])), self.part(np.sort(order[:held]))
+        held = held_out(self.y, share, seed, self.name)
+        return self.part(np.delete(np.arange(len(self)), held)), self.part(held)
 
 
 @dataclass(frozen=True)
@@ -240,26 +238,68 @@ class Converted:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The result of a reader: a training split, an optional validation split, and the meaning of the labels.
+    """The result of a reader: a training split, optional splits for validation and test, the meaning of the labels.
 
-    `classes` is the number of classes if y holds labels (0 to classes - 1), by default derived from the labels, and
-    None if y holds targets; `class_names` has one name per class. `columns` has one name per feature if samples are
-    rows of a table. DataError if these do not agree.
+    DataError if these do not agree.
+
+    Attributes
+    ----------
+    name : str
+    train : Split
+    validation, test : Split or None
+        Validation chooses the best epoch; the test set is evaluated once, at the end of a run.
+    classes : int or None
+        The number of classes if y holds labels (0 to classes - 1), by default derived from the labels; None if y holds
+        targets.
+    class_names : tuple of str or None
+        One name per class.
+    columns, targets : tuple of str or None
+        One name per input, and per number of a target, if samples are rows of a table.
+    validation_share, test_share : float
+        The share of all samples that `data.load` holds out of `train`, keyed by the run's seed; 0 if a reader has
+        divided them itself.
+    notes : tuple of str
+        What a run says about its data first, a line each.
+    encoding : Encoding or None
+        How the columns of a table became the inputs.
+    description : str
+        The columns of a table, shown to a person.
     """
 
     name: str
     train: Split
     validation: Split | None = None
+    test: Split | None = None
     classes: int | None = None
     class_names: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+    validation_share: float = 0.0
+    test_share: float = 0.0
+    notes: tuple[str, ...] = ()
+    encoding: Encoding | None = None
+    description: str = ""
 
     def __post_init__(self) -> None:
-        splits = [split for split in (self.train, self.validation) if split is not None]
+        splits = [split for split in (self.train, self.validation, self.test) if split is not None]
         for what in ("input_shape", "target_shape"):
             shapes = [split.y.shape[1:] if what == "target_shape" else split.input_shape for split in splits]
-            if len(set(shapes)) > 1:
-                raise DataError(f"{self.name}: training and validation differ in {what}: {shapes[0]} and {shapes[1]}")
+            odd = next((shape for shape in shapes if shape != shapes[0]), None)
+            if odd is not None:
+                other = "test" if self.test is splits[shapes.index(odd)] else "validation"
+                raise DataError(f"{self.name}: training and {other} differ in {what}: {shapes[0]} and {odd}")
+        for name in ("validation", "test"):
+            share = getattr(self, f"{name}_share")
+            check_share(share, f"{name}_share")
+            if share and getattr(self, name) is not None:
+                raise DataError(f"{self.name}: there is a {name} set already, and a share of {share} to hold out")
+        if not self.validation_share + self.test_share < 1:
+            raise SpecError(
+                f"validation and test hold out {self.validation_share + self.test_share:g} of the samples together, "
+                "and leave none to train with"
+            )
+        if self.targets is not None and (self.train.y.ndim == 1 or self.train.y[0].size != len(self.targets)):
+            raise DataError(f"{self.name}: {len(self.targets)} names for targets of shape {self.train.y.shape[1:]}")
         if self.train.y.ndim > 1:
             return
         if self.class_names is not None:
@@ -303,11 +343,11 @@ def check_channels(shape: tuple[int, ...], name: object) -> None:
         )
 
 
-def check_share(validation: Any) -> None:
+def check_share(validation: Any, name: str = "validation") -> None:
     """Raise SpecError unless `validation` is a share from 0 to below 1; for a reader's `validate`."""
-    number = isinstance(validation, (int, float, np.number)) and not isinstance(validation, bool)
+    number = isinstance(validation, Real) and not isinstance(validation, bool)
     if not number or not 0 <= validation < 1:
-        raise SpecError(f"validation: expected the share of samples to hold out, from 0 to below 1, got {validation}")
+        raise SpecError(f"{name}: expected the share of samples to hold out, from 0 to below 1, got {validation}")
 
 
 def as_samples(array: NDArray[Any]) -> NDArray[Any]:
@@ -322,18 +362,6 @@ def as_targets(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype.kind in "biu" and array.ndim == 2 and array.shape[1] == 1:
         return array[:, 0]
     return array[:, None] if array.dtype.kind == "f" and array.ndim == 1 else array
-
-
-def hashed(i: NDArray[Any]) -> NDArray[np.uint64]:
-    """Hash row numbers from 0 to 64 bits: the sequence of SplitMix64 from seed 0.
-
-    G. L. Steele, D. Lea, C. H. Flood, Fast Splittable Pseudorandom Number Generators, OOPSLA 2014,
-    doi:10.1145/2660193.2660195.
-    """
-    z = (i.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 def spread(n: int, count: int) -> NDArray[np.int64]:

@@ -7,8 +7,8 @@ from ..errors import NnjitError, UsageError
 from ..kernels.compiler import cache
 from ..kernels.compiler.directory import directory, writable
 from ..program.program import Program
+from ..training.progress import reporter as new_reporter
 from .launch import prepare, read_config
-from .progress import reporter as new_reporter
 
 
 class Filled(NamedTuple):
@@ -58,7 +58,7 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
         raise NnjitError(f"{directory()} cannot be written; NNJIT_CACHE_DIR chooses another directory")
     before = _files()
     with new_reporter() as reporter:
-        trainer, _ = prepare(resolved, source_name)
+        trainer = prepare(resolved, source_name).trainer
         network, count = trainer.network, len({binding.kernel for binding in trainer.program.plan.bindings.values()})
         reporter.compiling(0, count)
         trainer.compile_all()

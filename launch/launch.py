@@ -1,7 +1,7 @@
 """A run from its config to its pictures: the work of `nnjit run`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from itertools import count
 from math import prod
@@ -11,31 +11,49 @@ from typing import Any, NamedTuple
 import numba
 
 from .. import data
+from ..data.columns import Encoding
 from ..data.schema import Schema
 from ..data.split import Dataset
+from ..data.tables import TableReader, is_file
 from ..errors import CheckpointError, RunExists, SpecError, UsageError
 from ..kernels.compiler.environment import start_threads
+from ..network.compose import load
 from ..network.network import Network
 from ..program.memory import need
-from ..registry import parse
+from ..registry import losses, parse
 from ..storage import checkpoint
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
 from ..training.config import Config, Resolved, resolve
+from ..training.measure import evaluate_split, targets_for, try_metrics
+from ..training.progress import reporter as new_reporter
 from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems, check_shapes
 from ..training.trainer import Trainer
-from .progress import reporter as new_reporter
+
+
+class Prepared(NamedTuple):
+    """A run that is checked: its trainer, not compiled yet, its complete config, and its data."""
+
+    trainer: Trainer
+    config: Config
+    dataset: Dataset
 
 
 class Finished(NamedTuple):
-    """A run that has ended: its trainer, with progress and history, and its directory."""
+    """A run that has ended: its trainer, with progress and history, its directory, and figures of the test set."""
 
     trainer: Trainer
     directory: RunDirectory
+    test: dict[str, Any] | None
 
 
-def start(table: dict[str, Any], output: str | os.PathLike[str] | None = None, source_name: str = "") -> Finished:
+def start(
+    table: dict[str, Any],
+    output: str | os.PathLike[str] | None = None,
+    source_name: str = "",
+    new_reporter: Callable[[], Any] = new_reporter,
+) -> Finished:
     """Train a new network; write nothing before everything is checked and compiled.
 
     Parameters
@@ -47,6 +65,8 @@ def start(table: dict[str, Any], output: str | os.PathLike[str] | None = None, s
         the data.
     source_name : str
         The name of the config in errors; "" if it has none.
+    new_reporter : function
+        Returns the context manager that reports progress.
 
     Returns
     -------
@@ -57,16 +77,17 @@ def start(table: dict[str, Any], output: str | os.PathLike[str] | None = None, s
     NnjitError
     """
     resolved = read_config(table, source_name)
-    name = Path(source_name).stem if Path(source_name).is_file() else parse(resolved.reader.spec(), "dataset").name
+    name = name_of(resolved, source_name)
     if output is not None:
         RunDirectory(output).refuse_existing()  # `create` refuses too, but after compiling
     with new_reporter() as reporter:
-        trainer, config = prepare(resolved, source_name, reporter)
-        _compile(trainer, reporter)
+        trainer, config, dataset = prepare(resolved, source_name, reporter)
+        reporter.say([*dataset.description.splitlines(), *dataset.notes])
+        trainer.compile()
         text = config.text()
         directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
         run_and_draw(trainer, directory)
-    return Finished(trainer, directory)
+    return Finished(trainer, directory, _test(trainer, dataset, directory))
 
 
 def resume(
@@ -76,6 +97,8 @@ def resume(
     threads: int | None = None,
     device: str | None = None,
     precision: str | None = None,
+    patience: int | None = None,
+    new_reporter: Callable[[], Any] = new_reporter,
 ) -> Finished:
     """Continue a run from its last checkpoint, bit for bit on the same device.
 
@@ -91,6 +114,10 @@ def resume(
         Another device to continue on; there the results agree within rounding.
     precision : str or None
         Another precision of matrix products to continue with.
+    patience : int or None
+        Another number of epochs without an improvement to end after.
+    new_reporter : function
+        Returns the context manager that reports progress.
 
     Returns
     -------
@@ -103,7 +130,13 @@ def resume(
     directory = RunDirectory.open(path)
     table, source_name = config_file.read(directory.path / "config.toml")
     config_file.need_plugins(table, plugins, source_name)
-    overrides = {"training.epochs": epochs, "run.threads": threads, "run.device": device, "run.precision": precision}
+    overrides = {
+        "training.epochs": epochs,
+        "training.patience": patience,
+        "run.threads": threads,
+        "run.device": device,
+        "run.precision": precision,
+    }
     for key, value in overrides.items():
         if value is not None:
             config_file.assign(table, key.split("."), value)
@@ -116,12 +149,18 @@ def resume(
     if epochs < progress["epoch"]:
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
     with new_reporter() as reporter:
-        trainer, config = prepare(resolved, source_name, reporter, (tensors, progress))
-        _compile(trainer, reporter)
+        trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress))
+        reporter.say([*dataset.description.splitlines(), *dataset.notes])
+        trainer.compile()
         with checkpoint.atomic(source_name) as file:
             file.write(config.text().encode())
         run_and_draw(trainer, directory)
-    return Finished(trainer, directory)
+    return Finished(trainer, directory, _test(trainer, dataset, directory))
+
+
+def name_of(resolved: Resolved, source_name: str) -> str:
+    """Return the name of a run: that of its config's file, or of the reader of its data."""
+    return Path(source_name).stem if Path(source_name).is_file() else parse(resolved.reader.spec(), "dataset").name
 
 
 def read_config(table: dict[str, Any], source_name: str = "") -> Resolved:
@@ -130,10 +169,8 @@ def read_config(table: dict[str, Any], source_name: str = "") -> Resolved:
     return resolve(table, source_name)
 
 
-def prepare(
-    resolved: Resolved, source_name: str = "", reporter: Any = None, checkpoint: Any = None
-) -> tuple[Trainer, Config]:
-    """Return a trainer, not compiled yet, and the config with the data's input shape and absolute paths.
+def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, checkpoint: Any = None) -> Prepared:
+    """Return a trainer, not compiled yet, the config with the data's input shape and absolute paths, and the data.
 
     Parameters
     ----------
@@ -145,18 +182,33 @@ def prepare(
     config = resolved.config
     if config.run.threads is not None:
         use_threads(config.run.threads)
-    dataset = data.load(resolved.reader)
+    dataset = load_data(resolved)
     network = build(resolved, dataset, source_name)
-    schema = Schema.of(dataset.train, dataset.columns, dataset.class_names)
+    schema = Schema.of_dataset(dataset)
     trainer = Trainer(
         network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint
     )  # fmt: skip
+    if dataset.test is not None:  # refused now, not after the training
+        measured, test = trainer.metrics, schema.scaled(targets_for(dataset.test, network, trainer.loss))
+        try_metrics(measured.metrics, measured.outputs, test, network)
+    model = config.model.model_copy(update={"input_shape": list(network.input_shape)})
+    return Prepared(trainer, portable(resolved).model_copy(update={"model": model}), dataset)
+
+
+def portable(resolved: Resolved) -> Config:
+    """Return the config with absolute paths of data and plug-ins, to be used from any folder."""
+    run = resolved.config.run
     update = {
-        "model": config.model.model_copy(update={"input_shape": list(network.input_shape)}),
-        "data": {"name": _with_absolute_paths(resolved.reader).spec()},
-        "run": config.run.model_copy(update={"plugins": [config_file.absolute(p) for p in config.run.plugins]}),
+        "data": {"name": with_absolute_paths(resolved.reader).spec()},
+        "run": run.model_copy(update={"plugins": [config_file.absolute(p) for p in run.plugins]}),
     }
-    return trainer, config.model_copy(update=update)
+    return resolved.config.model_copy(update=update)
+
+
+def load_data(resolved: Resolved, encoding: Encoding | None = None) -> Dataset:
+    """Load the data of a run, divided as its seed and its fold say, each time in the same way; see `data.load`."""
+    fold = resolved.config.run.fold
+    return data.load(resolved.reader, resolved.settings.seed, None if fold is None else (fold[0], fold[1]), encoding)
 
 
 def build(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Network:
@@ -171,8 +223,15 @@ def build(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Networ
     problems = Problems()
     if model.input_shape and tuple(model.input_shape) != shape:
         problems.add("model.input_shape", f"the samples of {dataset.name} have shape {list(shape)}")
+    fits = _loss_fits(resolved.settings.loss, dataset, problems)
     if graph is None or graph.input.shape != shape:
-        graph = check_shapes(resolved.layers, shape, resolved.settings.loss, problems)
+        graph = check_shapes(resolved.layers, shape, resolved.settings.loss if fits else None, problems)
+        if graph is None and len(shape) == 1:
+            outputs = dataset.classes or dataset.train.y[0].size
+            problems[-1] += (
+                f"; a sample of {dataset.train.name} is a row of {shape[0]} numbers, which --layers "
+                f'"dense(32) relu dense({outputs})" takes'
+            )
     if graph is not None:
         _check_memory(graph, resolved, len(dataset.train), problems)
     problems.report(source_name)
@@ -180,6 +239,23 @@ def build(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Networ
     return Network(
         resolved.layers, shape, model.dtype, run.device, resolved.settings.seed, run.precision, graph=graph
     )  # fmt: skip
+
+
+def _loss_fits(loss, dataset, problems):
+    """Tell whether the targets are of the kind that a loss takes; a loss of classes does not take any values."""
+    y = dataset.train.y
+    if y.ndim == 1 or not loss.classification:
+        return True
+    least, largest = float(y.min()), float(y.max())
+    if least >= 0 and largest <= 1 and (loss.independent or y[0].size > 1):
+        return True
+    name = losses.name_of(type(loss))
+    problems.add(
+        "training.loss",
+        f"{name} is a loss of classes, but the targets of {dataset.train.name} are values from {least:.4g} to "
+        f"{largest:.4g}; --loss mse takes them",
+    )
+    return False
 
 
 def _check_memory(graph, resolved, samples, problems):
@@ -193,24 +269,27 @@ def _check_memory(graph, resolved, samples, problems):
         problems.add("model.layers", error)
 
 
-def _with_absolute_paths(reader):
+def with_absolute_paths(reader):
     """Return a reader with absolute paths, so that a run can be resumed and evaluated from any folder.
 
-    An option called `path` or ``..._path`` is a path if something is there; a plug-in's may be an address instead.
+    An option called `path` or ``..._path`` is a path if something is there; a plug-in's may be an address instead. So
+    is an option of a table that may name a file.
     """
     reader = copy(reader)
     for name, value in reader.options().items():
-        if name == "path" or name.endswith("_path"):
+        if name == "path" or name.endswith("_path") or (isinstance(reader, TableReader) and is_file(value)):
             setattr(reader, name, config_file.absolute(value) if isinstance(value, str) else value)
     return reader
 
 
-def _compile(trainer, reporter):
-    """Compile before any timing begins."""
-    kernels = len({binding.kernel for binding in trainer.program.plan.bindings.values()})
-    reporter.compiling(0, kernels)
-    trainer.compile()
-    reporter.compiling(kernels, kernels)
+def _test(trainer, dataset, directory):
+    """Measure the best parameters of a run that has ended on its test set, if it has one; write `test.json`."""
+    if dataset.test is None or trainer.history.interrupted is not None:
+        return None
+    found = evaluate_split(load(directory.path), dataset.test, trainer.loss, [*trainer.metrics.metrics.values()])
+    figures = {"model": checkpoint.label(directory.path), "samples": len(dataset.test), **found}
+    directory.record_test(figures)
+    return figures
 
 
 def use_threads(number: int) -> None:

@@ -1,25 +1,27 @@
 """Saved networks and data that fits them, for `nnjit evaluate` and `nnjit predict`."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .. import data
+from ..data.files import reader_spec
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
 from ..errors import DataError, UsageError
 from ..network.compose import load
 from ..network.network import Network
-from ..registry import load_plugin
+from ..registry import datasets, load_plugin
+from ..registry.specs import either
 from ..training import config_file
 from ..training.config import Resolved, resolve
-from ..training.metrics.predictions import classes
+from .launch import load_data, with_absolute_paths
 
+PARTS = ("train", "validation", "test")
 ROWS = 4096  # samples per call of the network: bounds the memory
 
 
@@ -52,16 +54,38 @@ def open_saved(model: str | os.PathLike[str], plugins: Sequence[str] = ()) -> tu
 
 
 def choose(dataset: Dataset, part: str | None = None) -> Split:
-    """Return one split of a data set: "train" or "validation"; None: validation, if there is one.
+    """Return one split of a data set: "train", "validation" or "test"; None: validation, if there is one.
 
     Raises
     ------
     UsageError
-        There is no validation split.
+        There is no such split.
     """
-    if part == "validation" and dataset.validation is None:
-        raise UsageError(f"{dataset.name} has no validation samples; choose --split train")
-    return dataset.train if part == "train" or dataset.validation is None else dataset.validation
+    if part is None:
+        return dataset.train if dataset.validation is None else dataset.validation
+    split: Split | None = getattr(dataset, part)
+    if split is None:
+        there = [name for name in PARTS if getattr(dataset, name) is not None]
+        raise UsageError(f"{dataset.name} has no {part} samples; choose --split {either(there)}")
+    return split
+
+
+def read_data(network: Network, resolved: Resolved | None, spec: str | None) -> Dataset:
+    """Return the data set of a spec, or that of the run (None), divided as the run divides its own, and `matched`.
+
+    Without this, rows held out of a data set could be rows that the network was trained on.
+
+    Raises
+    ------
+    NnjitError
+    """
+    reader = None if spec is None else datasets.create(reader_spec(spec))
+    encoding = (network.trained_on or Schema()).of_columns  # a table is encoded as that of training
+    if resolved is not None and (reader is None or with_absolute_paths(reader).spec() == resolved.reader.spec()):
+        return matched(network, load_data(resolved, encoding))
+    if reader is None:
+        raise UsageError("the network does not say which data; give --data SPEC, such as --data digits")
+    return matched(network, data.load(reader, network.seed, encoding=encoding))
 
 
 def matched(network: Network, dataset: Dataset) -> Dataset:
@@ -83,8 +107,23 @@ def matched(network: Network, dataset: Dataset) -> Dataset:
     return known.matched(dataset)
 
 
-def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
-    """Return the samples of a file without targets as a Split, `matched`; a row of a table takes the network's shape.
+def read_samples(
+    network: Network, path: str | os.PathLike[str], carried: str | None = None
+) -> tuple[Split, NDArray[Any] | None]:
+    """Return the samples of a file without targets, `matched`; a row of a table takes the network's shape.
+
+    Parameters
+    ----------
+    network : Network
+    path : path
+    carried : str or None
+        A column of the table, or an array of the archive, to return as it is; it need not be a feature.
+
+    Returns
+    -------
+    split : Split
+    values : ndarray (N,) or None
+        The carried column.
 
     Raises
     ------
@@ -92,7 +131,11 @@ def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
         The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
         have the factor by which the bytes of its training were multiplied.
     """
-    dataset, shape = data.samples(path), network.input_shape
+    known = network.trained_on or Schema()
+    values = None if carried is None else data.column(path, carried)
+    encoding, shape = known.of_columns, network.input_shape
+    is_input = encoding is not None and carried in encoding.kinds
+    dataset = data.samples(path, encoding, None if is_input else carried)
     if dataset.train.holds_bytes and network.trained_on is None:
         raise DataError(
             f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "
@@ -103,32 +146,15 @@ def read_samples(network: Network, path: str | os.PathLike[str]) -> Split:
         split = split.changed(shape=shape)
     if split.input_shape != shape:
         raise DataError(f"{path}: samples have shape {split.input_shape}, the network takes {shape}")
-    return split
+    if values is not None and len(values) != len(split):
+        raise DataError(f"{path}: {carried} has {len(values)} values for {len(split)} samples")
+    return split, values
 
 
 def outputs(network: Network, split: Split) -> Iterator[NDArray[Any]]:
     """Yield F(x), some samples at a time."""
     for first in range(0, len(split), ROWS):
         yield network._apply(split.take(slice(first, first + ROWS), network.dtype)[0])
-
-
-def classifier(
-    network: Network, resolved: Resolved | None, dataset: Dataset | None
-) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
-    """Return the function from outputs to the name of each sample's class, or its number; None without classes.
-
-    There are classes if the run's loss, the data of training or the data set has them.
-    """
-    loss = None if resolved is None else resolved.settings.loss
-    shape = network.output_shape
-    names = None if network.trained_on is None else network.trained_on.classes
-    if loss is not None and loss.independent and shape != (1,):  # each output is a yes or no
-        return None
-    if not (names or (loss is not None and loss.classification) or (dataset is not None and dataset.classes)):
-        return None
-    if names is None or len(names) != (2 if shape == (1,) else shape[0]):
-        return classes
-    return lambda y: np.array(names)[classes(y)]
 
 
 def _counted(names):

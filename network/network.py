@@ -29,14 +29,16 @@ from ..program.memory import aligned, need
 from ..program.precision import DEVICES, DTYPES, unfit
 from ..program.program import Program
 from ..program.state import MAX_SEED
-from ..registry import initializers
+from ..registry import initializers, losses
 from ..registry import layers as catalogue
 from ..registry.annotations import checked
 from ..registry.options import SpecLike
 from ..registry.specs import shown
 from ..storage.checkpoint import save
 from ..training.history import History
+from ..training.losses import Loss
 from ..training.measure import evaluate_split
+from ..training.progress import reporter
 from ..training.run_and_draw import run_and_draw
 from ..training.settings import Settings
 from ..training.trainer import Trainer
@@ -472,6 +474,10 @@ class Network:
         norm: float = Settings.norm,
         metrics: str | Iterable[SpecLike] = Settings.metrics,
         output: str | os.PathLike[str] | None = None,
+        patience: int | None = Settings.patience,
+        min_delta: float = Settings.min_delta,
+        callbacks: Iterable[Any] = (),
+        progress: bool = False,
     ) -> History:
         """Train on arrays.
 
@@ -479,7 +485,8 @@ class Network:
         ----------
         x : array (N, *input_shape)
         y : array
-            Class numbers (N,), or values of the output's shape (N, *output_shape).
+            Class numbers (N,), or values of the output's shape (N, *output_shape). For one output, of shape (1,),
+            floats (N,) are values too.
         loss, optimizer, schedule, clip : specs
         epochs, batch_size : int
             batch_size 0: the whole set, the lecture's gradient descent.
@@ -495,6 +502,19 @@ class Network:
             steps, or there are more than 50 epochs, they are measured in every k-th epoch and the last.
         output : path or None
             A run directory to create, with log, checkpoints and pictures; None writes no files.
+        patience : int or None
+            Early stopping: end after this number of epochs, from 1 on, without an improvement of the validation loss
+            (the training loss if there is no validation data). The network then has the parameters of the epoch with
+            the lowest loss, also after the last of `epochs`, but not after a signal or an error. None: train all
+            epochs and keep the last parameters.
+        min_delta : float
+            An improvement is a loss that is lower by more than this than at the last improvement; from 0 on.
+        callbacks : iterable
+            Functions of an epoch's record, or objects with any of the methods begin(trainer), progress(epoch, done,
+            steps, loss), epoch(record) and end(history). A function, or the method `epoch`, that returns True ends the
+            training after that epoch. See the notes.
+        progress : bool
+            Show progress like `nnjit run`: a line that changes on a terminal, else a line for each epoch.
 
         Returns
         -------
@@ -517,22 +537,47 @@ class Network:
         returns, so does `fit`, and `History.interrupted` is the signal's number. A second signal goes to the former
         handler at once. An ignored signal stays ignored. Python allows handlers in the main thread only: in another
         thread signals do not end `fit`.
+
+        A record is that of the log: a table with "epoch", "loss", "val_loss", the metrics and more. Callbacks are
+        called in order, after the log has the record and the checkpoint is made; all of them are called before the
+        training ends. They may call `predict`, `evaluate` and `save` of the network, which has the parameters of that
+        epoch. An error in a callback ends the training, after the checkpoints are written, and is raised. Callbacks of
+        epochs slow down the training of small networks: epochs then run one by one, with the same results.
+
+        Examples
+        --------
+        Stop as soon as the validation loss is below 0.1::
+
+            def good_enough(record):
+                return record["val_loss"] < 0.1
+
+            history = net.fit(x, y, validation=(x_val, y_val), epochs=500, callbacks=[good_enough])
+            print(history)
         """
-        settings = Settings(loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metrics)
-        held = None if validation is None else Split(*validation, name="validation")
+        settings = Settings(
+            loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metrics, patience=patience,
+            min_delta=min_delta,
+        )  # fmt: skip
+        if not (validation is None or (isinstance(validation, (tuple, list)) and len(validation) == 2)):
+            raise SpecError(f"validation: expected a pair (x, y), got {shown(validation)}")
+        held = None if validation is None else self._split(*validation, settings.loss, "validation")
+        lines = reporter() if checked("progress", progress, bool) else nullcontext()
         with self._alone("fit"):
             if self._trainer is not None:
                 raise ConcurrencyError("fit: called while a fit of the same network runs; wait until that one ends")
             with self._statistics:  # wait for a training pass of another thread
                 self._trainer = threading.get_ident()
             try:
-                trainer = Trainer(self, Split(x, y, name="x, y"), held, settings)
-                if output is None:
-                    history = trainer.run()
-                else:
-                    with COMPILING:  # so that a process is not forked in the midst of an import
-                        from ..training.config import of_fit  # pydantic takes a tenth of a second
-                    history = run_and_draw(trainer, trainer.record(output, of_fit(self, settings)))
+                with lines as line:
+                    split = self._split(x, y, settings.loss)
+                    trainer = Trainer(self, split, held, settings, line, callbacks=callbacks)
+                    trainer.compile()
+                    if output is None:
+                        history = trainer.run()
+                    else:
+                        with COMPILING:  # so that a process is not forked in the midst of an import
+                            from ..training.config import of_fit  # pydantic takes a tenth of a second
+                        history = run_and_draw(trainer, trainer.record(output, of_fit(self, settings)))
             finally:
                 self._trainer = None
         if history.interrupted is not None:
@@ -552,7 +597,8 @@ class Network:
         ----------
         x : array (N, *input_shape)
         y : array
-            Class numbers (N,), or values of the output's shape (N, *output_shape).
+            Class numbers (N,), or values of the output's shape (N, *output_shape). For one output, of shape (1,),
+            floats (N,) are values too.
         loss : spec or None
         metrics : specs, such as ["f1", "top_k(k=3)"], or None
             None: accuracy of classes, accuracy and F1 of several labels a sample, rmse and r2 of values. Without a loss
@@ -569,7 +615,29 @@ class Network:
         SpecError
             There is nothing to measure.
         """
-        return evaluate_split(self, Split(x, y, name="x, y"), loss, metrics)
+        made = None if loss is None else losses.create(loss)
+        return evaluate_split(self, self._split(x, y, made), made, metrics)
+
+    def _split(self, x: ArrayLike, y: ArrayLike, loss: Loss | None, name: str = "x, y") -> Split:
+        """Return arrays as a Split; floats (N,) are the values of one output, (N, 1)."""
+        if is_masked(y):
+            return Split(x, y, name=name)  # refuses it
+        y, outputs = np.asarray(y), self.output_shape
+        if y.ndim == 1 and y.dtype.kind == "f" and y.size:
+            if outputs != (1,):
+                classes = "class numbers, y.astype(int), or " if np.array_equal(y, np.floor(y)) else ""
+                raise ShapeError(
+                    f"{name}: y is one float a sample, the values of one output, but the network has outputs of shape "
+                    f"{outputs}: give {classes}values of shape (N, {', '.join(map(str, outputs))})"
+                )
+            y = y[:, None]
+        takes_values = loss is not None and loss.forward_labels is None and not loss.classification
+        if y.ndim == 1 and y.dtype.kind in "iu" and outputs == (1,) and takes_values:
+            raise ShapeError(
+                f"{name}: y is one whole number a sample, which means its class, but {losses.name_of(type(loss))} "
+                "takes values: give y.astype(float)"
+            )
+        return Split(x, y, name=name)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, buffers and the description of the network to a safetensors file."""

@@ -58,13 +58,15 @@ else:
         from ..network.compose import compose
 
     if "layers" not in globals():  # a reload keeps the registered names
-        layers = Catalogue("layer", "nnjit.layers", builtin.LAYERS)
-        losses = Catalogue("loss", "nnjit.losses", builtin.LOSSES)
-        optimizers = Catalogue("optimizer", "nnjit.optimizers", builtin.OPTIMIZERS)
-        schedules = Catalogue("schedule", "nnjit.schedules", builtin.SCHEDULES)
-        initializers = Catalogue("initializer", "nnjit.initializers", builtin.INITIALIZERS)
-        datasets = Catalogue("dataset", "nnjit.datasets", builtin.DATASETS)
-        metrics = Catalogue("metric", "nnjit.metrics", builtin.METRICS)
+        layers = Catalogue("layer", "nnjit.layers", builtin.LAYERS, "--layers '{} ...'")
+        losses = Catalogue("loss", "nnjit.losses", builtin.LOSSES, "--loss {}")
+        optimizers = Catalogue("optimizer", "nnjit.optimizers", builtin.OPTIMIZERS, "--optimizer {}")
+        schedules = Catalogue("schedule", "nnjit.schedules", builtin.SCHEDULES, "--set training.schedule={}")
+        initializers = Catalogue(
+            "initializer", "nnjit.initializers", builtin.INITIALIZERS, "--layers \"dense(10, init='{}')\""
+        )
+        datasets = Catalogue("dataset", "nnjit.datasets", builtin.DATASETS, "--data {}")
+        metrics = Catalogue("metric", "nnjit.metrics", builtin.METRICS, "--set 'training.metrics=[\"{}\"]'")
 
     # Layers are registered most often, so the methods of their catalogue are functions of this module.
     register, unregister, names = layers.register, layers.unregister, layers.names

@@ -8,6 +8,9 @@ from typing import Any, Literal
 from ..errors import SpecError
 from .specs import MAX_BITS, did_you_mean, either, shown
 
+# Words that users try for one of ours.
+SYNONYMS = {"regression": "value", "number": "value", "classification": "class", "category": "class", "label": "class"}
+
 
 class AnnotationError(Exception):
     """The value does not fit; `hint` is appended to the error message."""
@@ -34,7 +37,8 @@ def coerce(value: Any, annotation: Any) -> Any:
     if origin is Literal:
         if not any(type(value) is type(choice) and value == choice for choice in arguments):
             words = [choice for choice in arguments if isinstance(choice, str)]
-            raise AnnotationError(did_you_mean(value, words) if isinstance(value, str) else "")
+            word = SYNONYMS.get(value.lower(), value) if isinstance(value, str) else ""
+            raise AnnotationError(did_you_mean(word, words) if word else "")
         return value
     if origin is typing.Annotated:
         return coerce(value, arguments[0])

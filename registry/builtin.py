@@ -42,7 +42,9 @@ LOSSES = _table(
 
 OPTIMIZERS = _table("nnjit.training.optimizers", "sgd=SGD rmsprop=RMSProp adam=Adam adamw=AdamW")
 
-SCHEDULES = _table("nnjit.training.schedules", "constant=Constant step=Step cosine=Cosine warmup=WarmUp")
+SCHEDULES = _table(
+    "nnjit.training.schedules", "constant=Constant step=Step exponential=Exponential cosine=Cosine warmup=WarmUp"
+)
 
 INITIALIZERS = _table(
     "nnjit.layers.initializers",
@@ -55,6 +57,7 @@ DATASETS = {
     "idx": "nnjit.data.idx:IDX",
     "npz": "nnjit.data.npz:NPZ",
     "csv": "nnjit.data.csv_file:CSV",
+    "arrow": "nnjit.data.arrow_file:Arrow",
     "images": "nnjit.data.image_folder:Images",
 }
 

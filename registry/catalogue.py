@@ -16,7 +16,7 @@ from ..errors import DuplicateName, SpecError, UnknownName, UsageError
 from . import sources
 from .options import Options
 from .sources import NAMES, Source
-from .specs import did_you_mean, parse, quoted, shown
+from .specs import did_you_mean, nearest, parse, quoted, shown
 
 Class = TypeVar("Class", bound=type)
 
@@ -42,13 +42,15 @@ class Catalogue:
     kind : the word in errors and the key of a table spec, such as "layer".
     group : the entry-point group of plug-ins, such as "nnjit.layers".
     builtin : name -> "module:Class", read like entry points.
+    use : the option that takes a name, "--loss {}"; with it the errors of other kinds refer to this one.
     """
 
     _all: WeakSet["Catalogue"] = WeakSet()
 
-    def __init__(self, kind: str, group: str, builtin: Mapping[str, str] | None = None) -> None:
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str] | None = None, use: str = "") -> None:
         self.kind = kind
         self.group = group
+        self.use = use
         self._builtin = {name: Source(target) for name, target in (builtin or {}).items()}
         self._classes: dict[str, type] = {}
         self._hidden: set[str] = set()
@@ -255,10 +257,21 @@ class Catalogue:
 
     def _unknown(self, name):
         names = self.names()
+        hint = self._elsewhere(name) or did_you_mean(name, names) or self._elsewhere(name, near=True)
         return UnknownName(
-            f"no {self.kind} is called {quoted(name)}{did_you_mean(name, names)}; known names:"
+            f"no {self.kind} is called {quoted(name)}{hint}; known names:"
             f" {', '.join(names) or 'none'}; load your own {self.kind} with --plugin FILE_OR_MODULE"
         )
+
+    def _elsewhere(self, name, near=False):
+        """Return a hint if another kind has the name, or one close to it; "" if none has."""
+        others = sorted((each for each in Catalogue._all if each is not self and each.use), key=lambda each: each.kind)
+        for other in others:
+            found = nearest(name, other.names()) if near else other.names(name) if name.isidentifier() else []
+            if found:
+                use = other.use.format(found[0])
+                return f"; did you mean the {other.kind} {found[0]}, {use}?" if near else f"; it is {other.one}: {use}"
+        return ""
 
 
 @contextmanager

@@ -129,6 +129,19 @@ class RunDirectory:
                 break
         return found
 
+    def record_test(self, figures: Mapping[str, Any]) -> None:
+        """Write the figures of the test set, `test.json`."""
+        with checkpoint.atomic(self.path / "test.json") as file:
+            file.write((json.dumps(_finite(dict(figures)), indent=2) + "\n").encode())
+
+    def test(self) -> dict[str, Any]:
+        """Return the figures of the test set; empty if it was not measured."""
+        try:
+            found = json.loads((self.path / "test.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def rewind(self, step: int, epoch: int) -> list[dict[str, Any]]:
         """Cut the log off after the step and the last complete epoch of a checkpoint; return the remaining records."""
         kept = [r for r in self.records() if r["step"] <= step and not (r.get("epoch_end") and r["epoch"] > epoch)]

@@ -14,9 +14,9 @@ from pathlib import Path
 import nnjit.data
 import nnjit.program.assemble  # noqa: F401
 from nnjit.launch import launch
-from nnjit.launch.progress import Lines
 from nnjit.storage import checkpoint, run_directory
 from nnjit.training import checkpoints, trainer
+from nnjit.training.progress import Lines
 
 # This config has all that a checkpoint must restore: moments, running means, dropout masks, a rate for every step.
 CONFIG = {

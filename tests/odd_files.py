@@ -130,39 +130,44 @@ def draw_csv(rng, folder):
         data = data[: int(rng.integers(1, len(data)))]
     path = folder / "table.csv"
     path.write_bytes(data)
-    return odd, expected, CSV(str(path), "label", validation=0), lambda: read_csv(path)
+    separator = {"semicolons": ";", "tabs": "\t"}.get(odd, ",")
+    kinds = {name.strip(): "number" for name in header if name.strip() != "label"}
+    return odd, expected, CSV(str(path), "label", validation=0, kinds=kinds), lambda: read_csv(path, separator)
 
 
 CSV_ODD = {
     "sound": MUST, "spaces": MUST, "byte order mark": MUST, "all quoted": MUST, "empty lines": MUST,
     "no end of line": MUST, "plain cell": MUST, "old line ends": MUST, "labels like floats": MUST,
-    "no header": NEVER, "index column": NEVER, "two columns of one name": NEVER, "counted columns": NEVER,
+    "counted columns": MUST, "no header": NEVER, "index column": NEVER, "two columns of one name": NEVER,
     "numbers in two spellings": NEVER, "short row": NEVER, "long row": NEVER, "long rows": NEVER, "no rows": NEVER,
-    "header twice": NEVER, "other encoding": NEVER, "semicolons": NEVER, "tabs": NEVER, "open quote": MAY,
+    "header twice": NEVER, "other encoding": NEVER, "semicolons": MAY, "tabs": MAY, "open quote": MAY,
     "quote within": NEVER, "comment": NEVER, "odd cell": MAY, "odd label": MAY, "bytes": MAY, "cut": MAY,
 }  # fmt: skip
 
 
-def read_csv(path):
+def read_csv(path, separator):
     """Read (features, labels as text) with the strict reader, and with pandas, which must then agree."""
-    x, labels = _strictly(path)
+    x, labels = _strictly(path, separator)
     if pandas is not None:
-        table = pandas.read_csv(path, encoding="utf-8-sig", float_precision="round_trip", index_col=False,
+        table = pandas.read_csv(path, sep=separator, encoding="utf-8-sig", float_precision="round_trip",
+                                index_col=False,
                                 keep_default_na=False, na_values={}, skipinitialspace=True)  # fmt: skip
         table.columns = [name.strip() for name in table.columns]
         seen = table.drop(columns="label").to_numpy(dtype=np.float64)
         if not np.array_equal(seen, x):
             raise Unreadable("pandas reads other numbers")
-        texts = pandas.read_csv(path, encoding="utf-8-sig", dtype=str, keep_default_na=False, index_col=False)
+        texts = pandas.read_csv(
+            path, sep=separator, encoding="utf-8-sig", dtype=str, keep_default_na=False, index_col=False
+        )
         texts.columns = [name.strip() for name in texts.columns]
         if [text.strip(" \t") for text in texts["label"]] != labels:
             raise Unreadable("pandas reads other labels")
     return x, labels
 
 
-def _strictly(path):
+def _strictly(path, separator):
     with open(path, newline="", encoding="utf-8-sig") as file:
-        header, *rows = [row for row in csv.reader(file, strict=True) if row]
+        header, *rows = [row for row in csv.reader(file, strict=True, delimiter=separator) if row]
     header = [name.strip() for name in header]
     place = header.index("label")
     if not rows or any(len(row) != len(header) for row in rows):

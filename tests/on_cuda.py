@@ -830,6 +830,36 @@ def test_logs_are_the_same_on_both_devices(tmp_path):
     np.testing.assert_allclose(runs["cuda"][0].theta, runs["cpu"][0].theta, atol=1e-5)
 
 
+def test_patience_and_callbacks_are_the_same_on_both_devices(tmp_path):
+    """A callback has the parameters of its epoch, and the best ones are the network's at the end."""
+    found = {}
+    for where in ("cuda", "cpu"):
+        seen, trained = [], []
+        net, history = _fit(
+            tmp_path / where, where, epochs=9, optimizer="sgd(lr=6)", patience=2,
+            callbacks=[_Keep(seen), lambda record, trained=trained: trained.append(record["epoch"])],
+        )  # fmt: skip
+        best = int(np.argmin(history.column("val_loss")))
+        assert history.restored == best + 1 and np.array_equal(net.theta, seen[best]), where
+        assert trained == list(range(1, len(history.epochs) + 1))
+        found[where] = len(history.epochs), history.restored, history.stopped, net.predict(np.eye(3, dtype=np.float32))
+    assert found["cuda"][:3] == found["cpu"][:3] and found["cpu"][0] < 9
+    np.testing.assert_allclose(found["cuda"][3], found["cpu"][3], atol=1e-4)
+
+
+class _Keep:
+    """Keeps theta after every epoch."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def begin(self, trainer):
+        self.network = trainer.network
+
+    def epoch(self, record):
+        self.seen.append(self.network.theta.copy())
+
+
 @pytest.mark.parametrize("first, second", [("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_run_begun_on_one_device_resumes_on_the_other(tmp_path, first, second):
     whole, _ = _fit(tmp_path / "whole", "cpu", epochs=3)

@@ -15,6 +15,7 @@ from command_line import SCRIPT, nnjit
 from nnjit import errors, registry
 from nnjit.cli import main as cli
 from nnjit.registry.sources import Source
+from nnjit.training.history import History
 
 
 def test_help_imports_nothing_heavy():
@@ -158,7 +159,7 @@ def test_cache_is_shown_and_cleared(here, monkeypatch):
 
 
 def test_compiling_is_told_only_when_it_takes_a_while(capsys, monkeypatch):
-    from nnjit.launch import progress
+    from nnjit.training import progress
 
     monkeypatch.setattr(progress, "PATIENCE", 0.05)
     for wait, expected in ((0.0, ""), (0.5, "compiling 12 kernels ...\n")):
@@ -172,7 +173,7 @@ def test_compiling_is_told_only_when_it_takes_a_while(capsys, monkeypatch):
 
 def test_lines_of_short_epochs_are_printed_together(capsys, monkeypatch):
     """The first at once, the others when time has passed, the last at the end."""
-    from nnjit.launch import progress
+    from nnjit.training import progress
 
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
@@ -190,7 +191,7 @@ def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
     from types import SimpleNamespace
 
     import rich.console
-    from nnjit.launch.progress import LiveLine
+    from nnjit.training.progress import LiveLine
 
     screen = io.StringIO()
     console = rich.console.Console(file=screen, force_terminal=True, width=100)
@@ -213,7 +214,7 @@ def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
             }
         )
         told.progress(2, 8, 45, 0.0625)
-        told.end(None)
+        told.end(History())
     lines = "7/45  loss 0.5", "8/45  loss 0.0625  val_loss 0.125  val_accuracy 0.75"
     for words in ("compiling 3/12 kernels ...", "epoch 1/4", *lines):
         assert words in screen.getvalue()
@@ -221,7 +222,7 @@ def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
 
 
 def test_the_live_line_keeps_metrics_that_are_not_measured_after_each_epoch(monkeypatch):
-    from nnjit.launch.progress import LiveLine
+    from nnjit.training.progress import LiveLine
 
     with LiveLine() as reporter:
         reporter.epoch({"epoch": 1, "loss": 0.25, "accuracy": 0.5, "metric_samples": 1000})

@@ -179,7 +179,7 @@ def test_more_epochs_never_make_the_learning_rate_jump(here, schedule, epochs, w
 
 def test_an_unfinished_run_is_offered_its_own_epochs(here, monkeypatch):
     stop = signal.raise_signal
-    monkeypatch.setattr("nnjit.launch.progress.Lines.epoch", lambda *_: stop(signal.SIGTERM))
+    monkeypatch.setattr("nnjit.training.progress.Lines.epoch", lambda *_: stop(signal.SIGTERM))
     options = ["--layers", "flatten dense(10)", "--set", "training.schedule=cosine", "--epochs", 3, "--output", "run"]
     assert "SIGTERM stopped the run after step 45; continue it with" in nnjit("run", *options, status=128 + 15)
     said = nnjit("run", "--resume", "run", "--epochs", 9, status=2)
@@ -364,7 +364,7 @@ def test_a_terminal_that_is_closed_ends_the_run_in_order(here):
     "number", [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 )
 def test_every_signal_ends_a_run_with_its_status(here, monkeypatch, number):
-    monkeypatch.setattr("nnjit.launch.progress.Lines.epoch", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr("nnjit.training.progress.Lines.epoch", lambda *_: signal.raise_signal(number))
     former = signal.signal(number, signal.SIG_DFL)
     try:
         said = nnjit("run", *SMALL, "--output", "run", status=128 + number)

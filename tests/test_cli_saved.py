@@ -1,6 +1,8 @@
 """`nnjit evaluate` and `nnjit predict` against NumPy and against the network itself."""
 
 import csv
+import json
+import math
 import os
 from pathlib import Path
 
@@ -34,6 +36,21 @@ def test_evaluate_of_a_file_needs_data(trained):
     assert nnjit("evaluate", "missing", status=1).startswith("nnjit: missing: expected a saved network")
 
 
+def softmax(z):
+    """Softmax of rows, by Python's own sums."""
+    rows = []
+    for row in np.asarray(z, float).tolist():
+        powers = [math.exp(each - max(row)) for each in row]
+        rows.append([power / math.fsum(powers) for power in powers])
+    return np.array(rows)
+
+
+def read_rows(text):
+    """Return the head and the columns of a CSV text."""
+    head, *rows = csv.reader(text.splitlines())
+    return head, dict(zip(head, np.array(rows).T, strict=True))
+
+
 def test_predictions_are_those_of_the_network(trained, here):
     net = load(trained)
     x, _ = data.load("digits").validation.take(slice(None), np.float32)
@@ -41,25 +58,138 @@ def test_predictions_are_those_of_the_network(trained, here):
     shown = nnjit("predict", trained, "--data", "digits")
     nnjit("predict", trained, "--data", "digits", "--output", "y.csv")
     assert Path("y.csv").read_text() == shown
-    head, *rows = csv.reader(shown.splitlines())
-    assert head == ["class", *(f"y{i}" for i in range(10))]
-    assert np.array_equal(np.array(rows)[:, 1:].astype(np.float32), y)  # every bit
-    assert [int(row[0]) for row in rows] == y.argmax(1).tolist()
+    head, columns = read_rows(shown)
+    assert head == ["class", "confidence", *(f"p({i})" for i in range(10))]
+    p = softmax(y)
+    np.testing.assert_allclose(np.array([columns[f"p({i})"] for i in range(10)], float).T, p, rtol=1e-12)
+    np.testing.assert_allclose(columns["confidence"].astype(float), p.max(1), rtol=1e-12)
+    assert columns["class"].astype(int).tolist() == y.argmax(1).tolist()
     np.savez("x.npz", x=x)
     nnjit("predict", trained, "--input", "x.npz", "--output", "y.npz")
     with np.load("y.npz") as saved:
-        assert np.array_equal(saved["y"], y) and np.array_equal(saved["class"], y.argmax(1))
-    np.savetxt(
-        "x.csv",
-        x.reshape(len(x), -1),
-        delimiter=",",
-        header=",".join(f"p{i}" for i in range(64)),
-        comments="",
-        fmt="%.9g",
-    )
+        assert np.array_equal(saved["y"], y) and np.array_equal(saved["class"], y.argmax(1))  # every bit
+        np.testing.assert_allclose(saved["p"], p, rtol=1e-12)
+        assert [str(each) for each in saved["confidence"]] == columns["confidence"].tolist()
+    nnjit("predict", trained, "--data", "digits", "--output", "y.jsonl")
+    rows = [json.loads(line) for line in Path("y.jsonl").read_text().splitlines()]
+    assert [row["class"] for row in rows] == y.argmax(1).tolist()
+    assert [repr(row["p(3)"]) for row in rows] == columns["p(3)"].tolist()  # every digit
+    names = ",".join(f"p{i}" for i in range(64))
+    np.savetxt("x.csv", x.reshape(len(x), -1), delimiter=",", header=names, comments="", fmt="%.9g")
     file = trained / "last.safetensors"  # nothing says that the outputs are classes
-    head, *rows = csv.reader(nnjit("predict", file, "--input", "x.csv").splitlines())
-    assert head == [f"y{i}" for i in range(10)] and np.array_equal(np.array(rows).astype(np.float32), y)
+    head, columns = read_rows(nnjit("predict", file, "--input", "x.csv"))
+    assert head == [f"y{i}" for i in range(10)]
+    assert np.array_equal(np.array(list(columns.values())).T.astype(np.float32), y)
+    assert nnjit("predict", file, "--input", "-", stdin=Path("x.csv").read_text()) == nnjit(
+        "predict", file, "--input", "x.csv"
+    )
+    nnjit("predict", file, "--input", "x.csv", "--output", "raw.jsonl")
+    rows = [json.loads(line) for line in Path("raw.jsonl").read_text().splitlines()]
+    assert np.array_equal(np.array([list(row.values()) for row in rows]).astype(np.float32), y)
+
+
+def test_the_most_probable_classes(trained):
+    y = load(trained).predict(data.load("digits").validation.take(slice(None), np.float32)[0])
+    head, columns = read_rows(nnjit("predict", trained, "--data", "digits", "--top", 3))
+    assert head == ["class", "confidence", "class 2", "confidence 2", "class 3", "confidence 3"]
+    order = np.argsort(-y, axis=1)
+    for k, (name, confidence) in enumerate((head[:2], head[2:4], head[4:])):
+        assert columns[name].astype(int).tolist() == order[:, k].tolist()
+        expected = softmax(y)[np.arange(len(y)), order[:, k]]
+        np.testing.assert_allclose(columns[confidence].astype(float), expected, rtol=1e-12)
+    assert "from 1 to that of the classes, 10, got 11" in nnjit(
+        "predict", trained, "--data", "digits", "--top", 11, status=2
+    )
+    said = nnjit("predict", trained / "last.safetensors", "--data", "digits", "--top", 1, status=2)
+    assert "the probabilities of classes are not known" in said
+
+
+@pytest.fixture
+def kinds(here):
+    """Train on a table of two classes with names, and return its path and that of the run."""
+    rng = np.random.default_rng(1)
+    rows = [(f"n{i}", *rng.normal(i % 2, 1, 2), ("no", "yes")[i % 2]) for i in range(60)]
+    lines = "".join(f"{u:.5f},{v:.5f},{kind}\n" for _, u, v, kind in rows)
+    Path("t.csv").write_text("u,v,kind\n" + lines)
+    Path("new.csv").write_text("name,v,u\n" + "".join(f"{name},{v:.5f},{u:.5f}\n" for name, u, v, _ in rows))
+    options = ["--data", "csv(path='t.csv', label='kind')", "--epochs", 1]
+    nnjit("run", *options, "--layers", "dense(1)", "--loss", "binary_cross_entropy", "--output", "one")
+    nnjit("run", *options, "--layers", "dense(2) softmax", "--loss", "cross_entropy", "--output", "two")
+    return here
+
+
+def test_one_logit_is_the_probability_of_the_second_class(kinds):
+    y = load("one").predict(np.loadtxt("t.csv", delimiter=",", skiprows=1, usecols=(0, 1), dtype=np.float32))[:, 0]
+    head, columns = read_rows(nnjit("predict", "one", "--input", "new.csv", "--id", "name"))
+    assert head == ["name", "class", "confidence", "p(no)", "p(yes)"]
+    assert columns["name"].tolist() == [f"n{i}" for i in range(60)]
+    expected = [1 / (1 + math.exp(-each)) for each in y.tolist()]
+    np.testing.assert_allclose(columns["p(yes)"].astype(float), expected, rtol=1e-12)
+    np.testing.assert_allclose(columns["p(no)"].astype(float), 1 - np.array(expected), rtol=1e-9)
+    assert columns["class"].tolist() == ["yes" if p > 0.5 else "no" for p in expected]
+    most = np.maximum(expected, 1 - np.array(expected))
+    np.testing.assert_allclose(columns["confidence"].astype(float), most, rtol=1e-9)
+    _, top = read_rows(nnjit("predict", "one", "--input", "new.csv", "--id", "name", "--top", 2))
+    assert top["class"].tolist() == columns["class"].tolist()
+    assert all({a, b} == {"no", "yes"} for a, b in zip(top["class"], top["class 2"], strict=True))
+
+
+def test_a_carried_column_may_be_a_feature_and_is_never_lost(kinds):
+    Path("t2.csv").write_text("u,v\n1.50,2\n-0,3e0\n")
+    head, columns = read_rows(nnjit("predict", "one", "--input", "t2.csv", "--id", "u"))
+    assert head[0] == "u" and columns["u"].tolist() == ["1.50", "-0"]
+    said = nnjit("predict", "one", "--input", "new.csv", status=1)
+    assert "'name'" in said  # not carried, so it would be a feature
+    assert "no column 'nam'" in nnjit("predict", "one", "--input", "new.csv", "--id", "nam", status=1)
+    assert "--id names a column of --input" in nnjit("predict", "one", "--data", "digits", "--id", "u", status=2)
+    text = "name,v,u\na,1,x\n"
+    said = nnjit("predict", "one", "--input", "-", "--id", "name", stdin=text, status=1)
+    assert said.startswith("nnjit: standard input, line 2, column 'u'")
+    nnjit("predict", "one", "--input", "new.csv", "--id", "name", "--output", "p.jsonl")
+    first = json.loads(Path("p.jsonl").read_text().splitlines()[0])
+    assert list(first) == ["name", "class", "confidence", "p(no)", "p(yes)"] and first["name"] == "n0"
+    np.savez("x.npz", x=np.zeros((3, 2)), who=np.array(["a", "b", "c"]))
+    nnjit("predict", "one", "--input", "x.npz", "--id", "who", "--output", "p.npz")
+    with np.load("p.npz") as saved:
+        assert saved["id"].tolist() == ["a", "b", "c"] and saved["class"].dtype.kind == "U"
+
+
+def test_a_network_that_ends_in_softmax_says_probabilities_without_its_run(kinds):
+    net = load("two")
+    y = net.predict(np.loadtxt("t.csv", delimiter=",", skiprows=1, usecols=(0, 1), dtype=np.float32))
+    _, columns = read_rows(nnjit("predict", "two/last.safetensors", "--input", "new.csv", "--id", "name"))
+    assert np.array_equal(columns["p(no)"].astype(float), y[:, 0].astype(float))
+    _, by_loss = read_rows(nnjit("predict", "two", "--input", "new.csv", "--id", "name"))  # softmax of the outputs
+    np.testing.assert_allclose(by_loss["p(no)"].astype(float), softmax(y)[:, 0], rtol=1e-12)
+
+
+def test_values_have_the_names_of_their_targets(here):
+    Path("reader.py").write_text(
+        "import numpy as np\nfrom nnjit import registry\nfrom nnjit.data import Dataset, Split\n"
+        "from nnjit.registry import Options\n@registry.datasets.register('two_targets')\nclass Two(Options):\n"
+        "    def load(self):\n        x = np.arange(40.0).reshape(20, 2) / 40\n"
+        "        return Dataset('two', Split(x, x[:, ::-1] * 2), targets=('mass', 'age'), validation_share=0.2)\n"
+    )
+    options = ["--data", "two_targets", "--plugin", "reader.py"]
+    nnjit("run", *options, "--layers", "dense(2)", "--loss", "mse", "--epochs", 1, "--output", "run")
+    head, columns = read_rows(nnjit("predict", "run", *options, "--split", "train"))
+    assert head == ["mass", "age"] and len(columns["mass"]) == 16
+    net = load("run")
+    assert net.trained_on.targets == ("mass", "age")
+    x, _ = data.load("two_targets").train.take(slice(None), np.float32)
+    assert np.array_equal(columns["age"].astype(np.float32), net.predict(x)[:, 1])
+
+
+def test_a_table_on_a_terminal(trained, monkeypatch):
+    """On a terminal the first rows, shortened; through a pipe CSV."""
+    from nnjit.cli import predict
+
+    monkeypatch.setattr(predict.sys.stdout.__class__, "isatty", lambda self: True, raising=False)
+    shown = []
+    monkeypatch.setattr("nnjit.cli.text.table", lambda head, rows: shown.append((head, rows)))
+    predict._show(["class", "confidence"], iter([("a", 0.123456789)] * 60), 60)
+    head, rows = shown[0]
+    assert head == ["class", "confidence"] and len(rows) == 50 and rows[0] == ["a", "0.1235"]
 
 
 def test_predictions_that_cannot_be(trained, here):

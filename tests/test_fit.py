@@ -14,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit import registry
 from nnjit.data.split import Split, spread
-from nnjit.errors import DivergenceError, SpecError
-from nnjit.launch.progress import figures
+from nnjit.errors import DivergenceError, ShapeError, SpecError
 from nnjit.plots import picture
 from nnjit.storage import checkpoint
 from nnjit.storage.run_directory import RunDirectory
 from nnjit.training import checkpoints, epoch_metrics, run_and_draw, trainer
+from nnjit.training.history import History
+from nnjit.training.progress import figures
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 4)).astype(np.float32)
@@ -322,6 +323,108 @@ def test_evaluate_measures_something_or_says_why_not():
     for y, metrics in ((TARGETS["values"], None), (TARGETS["values"], []), (LABELS, ())):
         with pytest.raises(SpecError, match="nothing to measure"):
             net.evaluate(X, y, metrics=metrics)
+
+
+# -- values of one output --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(["float16", "float32", "float64", "list"]), st.sampled_from(["mse", "huber", "quadratic"]),
+    st.integers(0, 99),
+)  # fmt: skip
+def test_floats_of_one_output_are_a_column(kind, loss, seed):
+    """y (N,) gives what y (N, 1) gives: in fit, its validation data, and evaluate."""
+    y = np.random.default_rng(seed).normal(size=48)
+    y = y.tolist() if kind == "list" else y.astype(kind)
+    column = np.asarray(y)[:, None]
+    options = {"loss": loss, "epochs": 2, "batch_size": 8, "metrics": ["l2"]}
+    one, two = (registry.compose(["dense(1)"], input_shape=(4,), seed=1) for _ in "12")
+    flat = one.fit(X, y, validation=(X[:9], y[:9]), **options)
+    whole = two.fit(X, column, validation=(X[:9], column[:9]), **options)
+    assert np.array_equal(one.theta, two.theta)
+    for name in ("loss", "val_loss", "val_l2"):
+        assert np.array_equal(flat.column(name), whole.column(name))
+    assert one.evaluate(X, y, loss=loss) == two.evaluate(X, column, loss=loss)
+    assert one.evaluate(X, y, metrics=["l2"]) == two.evaluate(X, column, metrics=["l2"])
+
+
+def test_floats_of_one_output_are_probabilities_for_binary_cross_entropy():
+    y = (X[:, 0] > 0).astype(np.float32)
+    nets = [registry.compose(["dense(1)"], input_shape=(4,), seed=1) for _ in "123"]
+    for net, targets in zip(nets, (y, y[:, None], y.astype(int)), strict=True):
+        net.fit(X, targets, loss="binary_cross_entropy", epochs=2, batch_size=8)
+        assert np.array_equal(net.theta, nets[0].theta)
+
+
+@pytest.mark.parametrize(
+    "outputs, y, loss, words",
+    [
+        (3, LABELS.astype(float), "cross_entropy", ["(3,)", "y.astype(int)", "(N, 3)"]),
+        (3, X[:, 0], "mse", ["(3,)", "(N, 3)"]),
+        (1, LABELS, "mse", ["whole number", "mse takes values", "y.astype(float)"]),
+        (1, LABELS - 1, "huber(delta=2.0)", ["huber takes values", "y.astype(float)"]),
+    ],
+)
+def test_one_number_a_sample_that_may_mean_another_thing_is_refused(outputs, y, loss, words):
+    net = registry.compose([f"dense({outputs})"], input_shape=(4,))
+    good = np.zeros((48, outputs))
+    calls = {
+        "x, y": [lambda: net.fit(X, y, loss=loss), lambda: net.evaluate(X, y, loss=loss)],
+        "validation": [lambda: net.fit(X, good, loss="mse" if outputs == 3 else loss, validation=(X, y))],
+    }
+    for name, each in calls.items():
+        for call in each:
+            with pytest.raises(ShapeError, match=f"^{name}: ") as caught:
+                call()
+            said = str(caught.value)
+            assert all(word in said for word in words) and "\n" not in said
+            assert ("astype(int)" in said) == (outputs == 3 and y.dtype.kind == "f" and (y == np.floor(y)).all())
+
+
+# -- progress and the history ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [0.2, (X,), (X, LABELS, 2.0), X])
+def test_validation_data_is_a_pair(wrong):
+    with pytest.raises(SpecError, match=r"^validation: expected a pair \(x, y\), got ") as caught:
+        train(network(), validation=wrong)
+    assert len(str(caught.value)) < 300
+
+
+def test_progress_is_shown_when_asked(capsys):
+    history = train(network(), progress=True, validation=(X[:9], LABELS[:9]))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [f"epoch {epoch}/4" for epoch in range(1, 5)]
+    for line, record in zip(lines, history.epochs, strict=True):
+        assert all(f"{name} {record[name]:.4g}" in line for name in ("loss", "val_loss", "val_accuracy"))
+    train(network())
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(SpecError, match="progress: expected True or False, got 1"):
+        train(network(), progress=1)
+
+
+def test_progress_says_that_patience_ended_the_training(capsys):
+    history = train(network(), epochs=50, optimizer="sgd(lr=9)", patience=2, progress=True)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == history.ending() and line.startswith(f"stopped after epoch {len(history.epochs)}: loss")
+
+
+def test_a_history_prints_three_lines(at_step, caught):
+    history = train(network(), validation=(X[:9], LABELS[:9]), optimizer="sgd(lr=9)")
+    way, last, best = repr(history).splitlines()
+    assert way == f"4 epochs, {4 * STEPS} steps"
+    record = min(history.epochs, key=lambda record: record["val_loss"])
+    assert last.startswith("last: epoch 4  loss ") and f"  val_loss {history.epochs[-1]['val_loss']:.4g}" in last
+    assert best.startswith(f"best: epoch {record['epoch']}  loss ") and f"val_loss {record['val_loss']:.4g}" in best
+    assert repr(History()) == "0 epochs, 0 steps\nlast: no epoch\nbest: no epoch"
+    history = train(network(), epochs=50, optimizer="sgd(lr=9)", patience=2)
+    way, _, best = repr(history).splitlines()
+    assert way == f"{len(history.epochs)} epochs, {history.epochs[-1]['step']} steps; stopped: {history.stopped}"
+    assert best.startswith(f"best: epoch {history.restored}, restored  loss ")
+    at_step[3] = send(signal.SIGTERM)
+    history = train(network())
+    assert repr(history) == "0 epochs, 3 steps; interrupted by SIGTERM\nlast: no epoch\nbest: no epoch"
 
 
 # -- fingerprints ------------------------------------------------------------------------------------------------------

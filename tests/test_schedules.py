@@ -17,10 +17,21 @@ def factors(spec, steps=STEPS, total=24, steps_per_epoch=6):
 
 @pytest.mark.parametrize(
     "name, spec",
-    [("step", "step(2, 0.3)"), ("cosine", "cosine(0.1)"), ("warmup_cosine", "warmup(1, then='cosine')")],
+    [
+        ("step", "step(2, 0.3)"),
+        ("exponential", "exponential(0.8)"),
+        ("cosine", "cosine(0.1)"),
+        ("warmup_cosine", "warmup(1, then='cosine')"),
+    ],
 )
 def test_against_pytorch(name, spec):
     np.testing.assert_allclose(factors(spec), VECTORS[f"schedule.{name}.rates"], rtol=1e-12, atol=1e-15)
+
+
+def test_an_exponential_schedule_is_pytorchs_at_the_beginning_of_each_epoch():
+    rates = VECTORS["schedule.exponential_epochs.rates"]
+    np.testing.assert_allclose(factors("exponential(0.8)")[::6], rates, rtol=1e-14)
+    np.testing.assert_allclose(factors("step(1, 0.8)")[::6], rates, rtol=1e-14)
 
 
 def test_ends():
@@ -45,7 +56,7 @@ def test_warmup_longer_than_training_and_nested():
 
 
 def test_a_part_of_the_steps_is_the_part_of_the_whole():
-    for spec in ("constant", "step(1)", "cosine", "warmup(1.5, 'cosine(0.2)')"):
+    for spec in ("constant", "step(1)", "exponential(0.7)", "cosine", "warmup(1.5, 'cosine(0.2)')"):
         np.testing.assert_array_equal(factors(spec, np.array([7, 3, 23])), factors(spec)[[7, 3, 23]])
 
 
@@ -57,6 +68,8 @@ def test_spec_of_an_inner_schedule_reads_back():
 @pytest.mark.parametrize(
     "spec, error",
     [("step(0)", SpecError), ("step(1, 0)", SpecError), ("step", SpecError), ("cosine(1.5)", SpecError),
+     ("exponential", SpecError), ("exponential(0)", SpecError), ("exponential(-0.5)", SpecError),
+     ("exponential(inf)", SpecError), ("exponential(gama=0.9)", SpecError), ("exponentail(0.9)", UnknownName),
      ("warmup(0)", SpecError), ("warmup(1, 3)", SpecError), ("warmup(1, 'cosine(-1)')", SpecError),
      ("warmup(1, 'cosin')", UnknownName)],
 )  # fmt: skip

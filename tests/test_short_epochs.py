@@ -121,6 +121,26 @@ def test_epochs_in_one_compiled_call_leave_what_single_epochs_leave(work, valida
     assert single == together and max(calls) > 1
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("validate", [False, True])
+@pytest.mark.parametrize("patience", [1, 4, 20])
+def test_patience_ends_a_row_where_it_ends_single_epochs(patience, validate, compiled, tmp_path, monkeypatch):
+    """The same epoch, log, checkpoints and restored parameters, however many epochs ran in a row."""
+    if compiled:  # an epoch with metrics on training data ends a row
+        monkeypatch.setattr(epoch_metrics, "MEASURED", 44 * 3)
+        monkeypatch.setattr(epoch_metrics, "MEASURED_SHARE", 0)
+    layers, y, options = WORKS["labels"]
+    options = options | {"optimizer": "sgd(lr=1.5, momentum=0.9)", "patience": patience, "min_delta": 0.01}
+    work, epochs = (layers, y, options), 120
+    single, _ = outcome(work, tmp_path / "single", monkeypatch, False, epochs, validate=validate)
+    together, lengths = outcome(
+        work, tmp_path / "together", monkeypatch, True, epochs, validate=validate, compiled=compiled
+    )
+    assert single == together and len([r for r in single["log"] if r.get("epoch_end")]) < epochs
+    assert max(lengths, default=0) > 1 or patience == 1
+    assert single["best"][1]["progress"]["epoch"] < single["last"][1]["progress"]["epoch"]
+
+
 def test_a_log_that_begins_again_within_an_epoch(tmp_path, monkeypatch):
     """The program keeps 1024 rows; here epochs of 44 steps."""
     work = ["dense(3)"], LABELS, {"batch_size": 1}

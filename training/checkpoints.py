@@ -7,17 +7,26 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..program.protocols import NetworkLike
-from ..storage.checkpoint import tensors_of
+from ..storage.checkpoint import read, tensors_of
 from ..storage.run_directory import RunDirectory
 
 KEEP = 4.0  # seconds between two checkpoints; with calls of about trainer.PAUSE a kill loses less than 5 s of training
 
 
 class Checkpoints:
-    """Checkpoints of one run; without a directory nothing is kept."""
+    """Checkpoints of one run.
 
-    def __init__(self, network: NetworkLike, directory: RunDirectory | None) -> None:
-        self.network, self.directory = network, directory
+    Parameters
+    ----------
+    network : Network
+    directory : RunDirectory or None
+        Without one nothing is kept, but the best if it will be restored.
+    restores : bool
+        The best will be restored at the end.
+    """
+
+    def __init__(self, network: NetworkLike, directory: RunDirectory | None, restores: bool = False) -> None:
+        self.network, self.directory, self._restores = network, directory, restores
         self._unwritten: dict[str, tuple] = {}  # (tensors, progress) of checkpoints newer than their files
         self._written = time.perf_counter()
 
@@ -27,6 +36,10 @@ class Checkpoints:
 
     def due(self) -> bool:
         return self.directory is not None and self.due_in() <= 0
+
+    def keeps(self, name: str) -> bool:
+        """Return whether the checkpoint of a name, "best" or "last", is kept."""
+        return self.directory is not None or (self._restores and name == "best")
 
     def save(
         self,
@@ -45,13 +58,12 @@ class Checkpoints:
             The state is the best so far.
         epoch_start : theta at the start of an epoch that has not ended
         """
-        if self.directory is None:
-            return
         now = epoch_start is not None or self.due()
         keep = (lambda arrays: arrays) if now else (lambda arrays: {name: a.copy() for name, a in arrays.items()})
-        if best:
+        if best and self.keeps("best"):
             self._unwritten["best"] = keep(tensors_of(self.network)), dict(progress)
-        self._unwritten["last"] = keep(tensors_of(self.network, moments, epoch_start)), dict(progress)
+        if self.keeps("last"):
+            self._unwritten["last"] = keep(tensors_of(self.network, moments, epoch_start)), dict(progress)
         if now:
             self.write()
 
@@ -63,8 +75,16 @@ class Checkpoints:
         moments: Sequence[NDArray[Any]] = (),
     ) -> None:
         """Keep a state of the past, theta and the buffers in `vectors`, until it is due."""
-        if self.directory is not None:
+        if self.keeps(name):
             self._unwritten[name] = tensors_of(self.network, moments, vectors=vectors), dict(progress)
+
+    def best(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        """Return tensors and progress of the best checkpoint, in memory or from its file; None if there is none."""
+        file = self.directory.path / "best.safetensors" if self.directory is not None else None
+        if "best" in self._unwritten or file is None or not file.exists():
+            return self._unwritten.get("best")
+        tensors, about = read(file)
+        return tensors, about["progress"]
 
     def write(self) -> None:
         """Write checkpoints newer than their files; the best first: a resume from the former last writes it again."""

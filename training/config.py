@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import registry
+from ..data.files import reader_spec
 from ..errors import NnjitError
 from ..layers.base import Layer
 from ..program.graph import Graph
@@ -26,7 +27,7 @@ from ..program.protocols import NetworkLike
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from ..storage import toml
 from . import clip
-from .settings import Settings
+from .settings import NEEDS_PATIENCE, Settings
 from .spec_check import Problems, check, check_shapes, inside
 
 Count = Annotated[int, Field(ge=1)]
@@ -83,14 +84,30 @@ class Training(_Section):
     metrics: list[Any] = Field(
         default=list(Settings.metrics), description='a list of metrics, such as ["accuracy", "top_k(k=3)"]'
     )
+    patience: Count | None = Field(
+        default=Settings.patience,
+        description="a whole number from 1 on, the epochs without a lower validation loss after which training ends",
+    )
+    min_delta: float = Field(
+        default=Settings.min_delta,
+        ge=0,
+        allow_inf_nan=False,
+        description="a finite number from 0 on: with patience, the loss must fall by more than this",
+    )
 
 
 class Run(_Section):
-    """The device, its threads, and plug-ins."""
+    """The device, its threads, the fold that is held out, and plug-ins."""
 
     device: str = Field(default="cpu", description=either(f'"{device}"' for device in DEVICES))
     precision: str = Field(default="float32", description=either(f'"{precision}"' for precision in PRECISIONS))
     threads: Count | None = Field(default=None, description="a whole number from 1 on")
+    fold: list[Count] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="a fold to hold out for validation and the number of folds, such as [1, 5]",
+    )
     plugins: list[str] = Field(default=[], description="a list of files or modules with layers of your own")
 
 
@@ -154,7 +171,8 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     config = _structure(table, problems)
     model, training, run = config.model, config.training, config.run
     layers = [check(registry.layers, spec, f"model.layers[{i}]", problems) for i, spec in enumerate(model.layers)]
-    reader = check(registry.datasets, _data_spec(config.data), "data", problems)
+    data_spec = _attempt(reader_spec, _data_spec(config.data), "data", problems)
+    reader: Any = None if data_spec is None else check(registry.datasets, data_spec, "data", problems)
     loss = check(registry.losses, training.loss, "training.loss", problems)
     optimizer = check(registry.optimizers, training.optimizer, "training.optimizer", problems)
     schedule = check(registry.schedules, training.schedule, "training.schedule", problems)
@@ -162,15 +180,19 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     measured = [
         check(registry.metrics, spec, f"training.metrics[{i}]", problems) for i, spec in enumerate(training.metrics)
     ]
+    if training.min_delta and training.patience is None:
+        problems.add("training.min_delta", NEEDS_PATIENCE)
     if run.device not in DEVICES:
         problems.add("run.device", f"expected {either(DEVICES)}, got {quoted(run.device)}")
     elif wrong := unfit(run.precision, run.device, model.dtype):
         problems.add("run.precision", wrong)
+    if run.fold is not None and not run.fold[0] <= run.fold[1] != 1:
+        problems.add("run.fold", f"expected a number from 1 to that of the folds, which is 2 or more, got {run.fold}")
     graph = None
     if model.input_shape and not any(problem.startswith("model") for problem in problems):
         graph = check_shapes(layers, model.input_shape, loss, problems)
     problems.report(source_name)
-    numbers = {key: getattr(training, key) for key in ("epochs", "batch_size", "seed", "norm")}
+    numbers = {key: getattr(training, key) for key in ("epochs", "batch_size", "seed", "norm", "patience", "min_delta")}
     settings = Settings(loss, optimizer, schedule, bound, **numbers, metrics=measured)
     model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})
     config = config.model_copy(
@@ -194,7 +216,8 @@ def _training(settings):
     specs = {key: None if each is None else each.spec() for key, each in made.items()}
     return Training(
         **specs, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed,  # type: ignore[arg-type]
-        norm=float(settings.norm), metrics=[metric.spec() for metric in settings.metrics],
+        norm=float(settings.norm), metrics=[metric.spec() for metric in settings.metrics], patience=settings.patience,
+        min_delta=settings.min_delta,
     )  # fmt: skip
 
 

@@ -20,9 +20,7 @@ SAMPLE = 1000  # most training samples that metrics are measured on at the end o
 # is more; a measured sample takes a third of a trained one's time. With more, they are measured every k-th epoch.
 MEASURED = 20_000
 MEASURED_SHARE = 1 / 50
-MOST = (
-    50  # epochs, about, that are measured in a run: each ends a row of short epochs, and a curve needs no more points
-)
+MOST = 50  # epochs that are measured at most, about: each ends a row of short epochs, and a curve needs no more points
 
 
 class EpochMetrics:

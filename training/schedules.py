@@ -69,6 +69,25 @@ class Step(Schedule):
         return self.gamma**k
 
 
+@schedules.register("exponential")
+class Exponential(Schedule):
+    """The factor gamma^e after e epochs and parts of epochs: gamma an epoch, a little at each step.
+
+    At the first step of an epoch it is that of ``step(every=1, gamma=...)``, which stays the same during the epoch.
+    """
+
+    gamma: float
+
+    def validate(self):
+        if not 0 < self.gamma < math.inf:
+            raise SpecError(
+                f"exponential: gamma must be a finite number above 0, the factor of an epoch, got {self.gamma}"
+            )
+
+    def factor(self, steps, total, steps_per_epoch):
+        return self.gamma ** (np.asarray(steps) / steps_per_epoch)
+
+
 @schedules.register("cosine")
 class Cosine(Schedule):
     """From 1 down to `final` along half a cosine over the whole training (Loshchilov & Hutter 2017, arXiv:1608.03983).

@@ -88,7 +88,7 @@ class Several:
                 best = e, dict(progress)
             records.append(record)
         trainer._add(records)
-        if done and trainer._directory is not None:
+        if done:
             self._keep_checkpoints(best)
         for record in records:
             if record.get("epoch_end"):
@@ -105,11 +105,12 @@ class Several:
     def _keep_checkpoints(self, best):
         """Keep the state after the last whole epoch, and that of the best, (epoch, progress), until they are due."""
         checkpoints = self.trainer._checkpoints
-        if best is not None:
+        if best is not None and checkpoints.keeps("best"):
             e, progress = best
             checkpoints.keep("best", progress, self.after(e))
-        theta, buffers, moments = self.last()
-        checkpoints.keep("last", self.trainer.progress, (theta, buffers), moments)
+        if checkpoints.keeps("last"):
+            theta, buffers, moments = self.last()
+            checkpoints.keep("last", self.trainer.progress, (theta, buffers), moments)
         if checkpoints.due():
             checkpoints.write()
 

@@ -10,7 +10,7 @@ in memory.
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ from ..program.program import Program
 from ..program.protocols import NetworkLike
 from ..storage.checkpoint import fill
 from ..storage.run_directory import RunDirectory
+from .callbacks import listeners, name_of, stops
 from .changes import update_ratios
 from .checkpoints import Checkpoints
 from .divergence import diverged, not_finite
 from .epoch_metrics import EpochMetrics
-from .history import History
+from .history import History, judged
 from .measure import IN_MEMORY, MeanLoss, targets_for
 from .orders import Orders
 from .program_log import ProgramLog
@@ -51,12 +52,14 @@ class Trainer:
     train, validation : Split, Split or None
     settings : Settings
     reporter : object or None
-        Its methods are called during training: begin(trainer), progress(epoch, done, steps, loss), epoch(record),
-        end(history).
+        Its methods are called during training: compiling(done, total), begin(trainer), progress(epoch, done, steps,
+        loss), epoch(record), end(history).
     schema : Schema or None
         Names and scale of the samples, kept with the network; None: arrays without names.
     checkpoint : (tensors, progress) or None
         A checkpoint to continue, as `storage.checkpoint.read` returns it; None: start with the network as it is.
+    callbacks : iterable
+        Objects with any of these methods, or functions of an epoch's record, which may stop the run; see `Network.fit`.
 
     Raises
     ------
@@ -77,8 +80,13 @@ class Trainer:
         reporter: Any = None,
         schema: Schema | None = None,
         checkpoint: tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None = None,
+        callbacks: Iterable[Any] = (),
     ) -> None:
         self.network, self.settings, self.reporter = network, settings, reporter
+        self._callbacks = listeners(callbacks)
+        # A callback may stop the run or read the network after each epoch, so no further one may have begun.
+        self._watched = any(hasattr(each, "epoch") for each in self._callbacks)
+        self._stopped_by: str | None = None
         self.loss, self.optimizer, self.schedule = settings.loss, settings.optimizer, settings.schedule
         self.batch_size = min(settings.batch_size or len(train), len(train))
         self.steps_per_epoch = -(-len(train) // self.batch_size)
@@ -100,6 +108,8 @@ class Trainer:
             network.graph.warn_of_batches(last, f"the last batch ({last} of {len(train)} samples)")
         self.history = History()
         self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "done": 0, "loss_sum": 0.0, "best": None}
+        # The epoch with the best figure; for `patience` that of the last improvement, and the figure it was to.
+        self.progress |= {"best_epoch": None, "improved": 0, "to_beat": None}
         self.progress |= {"seconds": 0.0, "epochs": settings.epochs, "batch_size": self.batch_size}
         self._before = network.theta.copy()
         self._log = ProgramLog(self.program, self.total)
@@ -121,8 +131,11 @@ class Trainer:
     # -- the run -----------------------------------------------------------------------------------------------------
 
     def compile(self) -> None:
-        """Compile the program now, outside all timing; otherwise `run` does it."""
+        """Compile the program now, outside all timing, and report it; otherwise `run` compiles."""
+        kernels = len({binding.kernel for binding in self.program.plan.bindings.values()})
+        self._report("compiling", 0, kernels)
         self.program.compile()
+        self._report("compiling", kernels, kernels)
 
     def compile_all(self) -> None:
         """Compile all that `run` may call, to fill the cache: also what runs short epochs in a row."""
@@ -153,13 +166,17 @@ class Trainer:
         check_data(progress, self.train, self.validation)
         check_steps(progress, self.settings, self.batch_size, self.steps_per_epoch)
         fill(self.network, tensors, "checkpoint")
-        self.progress = {**progress, "epochs": self.settings.epochs, "batch_size": self.batch_size}
+        self.progress |= {"improved": progress["epoch"], "to_beat": progress["best"]}  # of a run that did not count
+        self.progress |= {**progress, "epochs": self.settings.epochs, "batch_size": self.batch_size}
         for k, moment in enumerate(self._moments()):
             moment[:] = tensors.get(f"moment:{k}", 0)
         self._before = tensors.get("epoch:theta", self.network.theta).copy()
 
     def run(self, directory: RunDirectory | None = None) -> History:
-        """Train to the last epoch, or until a signal; log and save into a directory.
+        """Train to the last epoch, or until patience, a callback or a signal ends it; log and save into a directory.
+
+        With `patience` the network has the best parameters afterwards, unless a signal came; else those of the last
+        step.
 
         Parameters
         ----------
@@ -169,14 +186,14 @@ class Trainer:
         Returns
         -------
         History
-            It names the signal.
+            It names the signal, or says what stopped the run.
 
         Raises
         ------
         DivergenceError
             The loss or a gradient is NaN or infinite; the message names the step and the layer.
         """
-        self.compile()
+        self.program.compile()
         self._directory = directory
         if directory is not None and self._resumed:
             self.history.add(directory.rewind(self.progress["step"], self.progress["epoch"]))
@@ -185,23 +202,55 @@ class Trainer:
         state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
         state.counters[STOP] = 0
         self._load()
-        self._checkpoints = Checkpoints(self.network, directory)
+        self._checkpoints = Checkpoints(self.network, directory, self.settings.patience is not None)
         self._began = time.perf_counter() - self.progress["seconds"]
         self._report("begin", self)
         with Listening(self), self.program.on_device():
             try:
-                while self.progress["epoch"] < self.settings.epochs and self._signal is None:
+                while not self._is_over() and self._signal is None:
                     self._epoch()
                 self._checkpoints.write()
-            except Exception:  # a divergence above all; a second signal ends at once
+            except Exception:  # a divergence, an error of a callback; a second signal ends at once
                 self._checkpoints.write()
                 raise
             finally:
                 if directory is not None:
                     directory.close()
         self.history.interrupted = self._signal
+        if self._signal is None:
+            self._conclude()
         self._report("end", self.history)
         return self.history
+
+    def _is_over(self):
+        """Return whether the last epoch that was counted ends the run."""
+        done = self.progress["epoch"] >= self.settings.epochs
+        return done or self._stopped_by is not None or self._out_of_patience()
+
+    def _out_of_patience(self):
+        patience = self.settings.patience
+        return patience is not None and self.progress["epoch"] - self.progress["improved"] >= patience
+
+    def _why_stopped(self, figure):
+        """Return why the run ended after the last epoch that was counted; None if that was its last one."""
+        if self.progress["epoch"] == self.settings.epochs:
+            return None
+        if self._stopped_by is not None:
+            return f"the callback {self._stopped_by} returned True"
+        if not self._out_of_patience():
+            return None
+        patience, least = self.settings.patience, self.settings.min_delta
+        fallen = f"fallen by more than {least:g}" if least else "fallen"
+        return f"{figure} had not {fallen} for {patience} epoch{'s' if patience != 1 else ''}"
+
+    def _conclude(self):
+        """Note why the run ended, and with `patience` give the network the best parameters, if any had a figure."""
+        self.history.stopped = self._why_stopped("loss" if self.validation is None else "val_loss")
+        found = self._checkpoints.best() if self.settings.patience is not None else None
+        if found is not None:
+            tensors, progress = found
+            fill(self.network, tensors, "the best checkpoint")
+            self.history.restored = progress["epoch"]
 
     def _load(self):
         """Convert data that fits into memory; a GPU gets all of it, converted as it is read."""
@@ -288,11 +337,15 @@ class Trainer:
         """Complete the record of an epoch and count it; return whether it is the best so far."""
         record["seconds"] = round(seconds, 4)
         record["epoch_end"] = True
-        measured = record.get("val_loss", record["loss"])
-        best = math.isfinite(measured) and (self.progress["best"] is None or measured < self.progress["best"])
-        self.progress |= {"epoch": record["epoch"], "done": 0, "loss_sum": 0.0, "seconds": record["seconds"]}
+        measured, epoch, progress = record[judged(record)], record["epoch"], self.progress
+        progress |= {"epoch": epoch, "done": 0, "loss_sum": 0.0, "seconds": record["seconds"]}
+        best = math.isfinite(measured) and (progress["best"] is None or measured < progress["best"])
         if best:
-            self.progress["best"] = measured
+            progress["best"], progress["best_epoch"] = measured, epoch
+            if progress["to_beat"] is None or measured < progress["to_beat"] - self.settings.min_delta:
+                progress["to_beat"], progress["improved"] = measured, epoch
+        if self._out_of_patience() and (why := self._why_stopped(judged(record))):
+            record |= {"stopped": why, "restored": progress["best_epoch"]}
         return best
 
     # -- short epochs ------------------------------------------------------------------------------------------------
@@ -306,11 +359,14 @@ class Trainer:
         left = self.settings.epochs - self.progress["epoch"]
         if self._several is None:
             self._several = Several(self)
+        if self.settings.patience is not None:  # a row ends where the run may
+            left = min(left, self.settings.patience + self.progress["improved"] - self.progress["epoch"])
         return max(1, int(min(limit / seconds, 16 * self._in_a_row, left, self._several.most)))
 
     def _may_be_in_a_row(self):
         """Tell whether epochs run in a row if they are short."""
-        return self._x is not None and self.network.device == "cpu" and self.steps_per_epoch <= MOST_STEPS
+        fits = self._x is not None and self.network.device == "cpu" and self.steps_per_epoch <= MOST_STEPS
+        return fits and not self._watched
 
     # -- records and the end of a run --------------------------------------------------------------------------------
 
@@ -336,5 +392,10 @@ class Trainer:
             self._directory.append(records)
 
     def _report(self, what, *details):
+        """Call the method of an event of the reporter, then those of the callbacks; at an epoch's end they may stop."""
         if self.reporter is not None:
             getattr(self.reporter, what)(*details)
+        for each in self._callbacks:
+            method = getattr(each, what, None)
+            if method is not None and stops(method(*details)) and what == "epoch":
+                self._stopped_by = name_of(each)

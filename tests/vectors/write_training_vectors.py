@@ -142,13 +142,15 @@ def schedules():
 
     cases = {
         "step": lambda o: lr.StepLR(o, step_size=12, gamma=0.3),
+        "exponential": lambda o: lr.ExponentialLR(o, 0.8 ** (1 / 6)),
+        "exponential_epochs": lambda o: lr.ExponentialLR(o, 0.8),  # the usual way: a step an epoch
         "cosine": lambda o: lr.CosineAnnealingLR(o, 24, eta_min=0.1),
         "warmup_cosine": warm,
     }
     for name, make in cases.items():
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
         scheduler, rates = make(optimizer), []
-        for _ in range(24):
+        for _ in range(4 if name.endswith("_epochs") else 24):
             rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
             scheduler.step()

@@ -1,6 +1,7 @@
 """Progress of a training run: one live line on a terminal, one line per epoch elsewhere.
 
-The trainer calls a reporter's ``compiling(done, total)`` before training (from 0 kernels to all), ``begin(trainer)``,
+A run calls a reporter's ``say(lines)`` with notes on its data and ``compiling(done, total)`` before training (from 0
+kernels to all). The trainer calls ``begin(trainer)``,
 ``progress(epoch, done, steps, loss)`` from time to time, ``epoch(record)`` after each epoch and ``end(history)``.
 A reporter is a context manager: it restores the terminal however training ends.
 """
@@ -74,6 +75,10 @@ class Lines:
         self._hush()
         self._show()
 
+    def say(self, lines):
+        self._lines += [f"{line}\n" for line in lines]
+        self._show()
+
     def compiling(self, done, total):
         if done == total:
             self._hush()
@@ -101,6 +106,7 @@ class Lines:
             self._show()
 
     def end(self, history):
+        self._lines += [f"{history.ending()}\n"] if history.ending() else []
         self._show()
 
     def _show(self):
@@ -108,6 +114,16 @@ class Lines:
             self.out.write("".join(self._lines))
             self.out.flush()
         self._lines, self._shown = [], time.monotonic()
+
+
+class Silent(Lines):
+    """Nothing while a run trains; for a run of many, which has a line when it ends."""
+
+    def say(self, lines):
+        pass
+
+    def epoch(self, record):
+        pass
 
 
 class LiveLine:
@@ -135,6 +151,10 @@ class LiveLine:
     def __exit__(self, *error):
         self.bar.stop()
 
+    def say(self, lines):
+        for line in lines:
+            self.bar.console.print(line, markup=False, highlight=False)
+
     def compiling(self, done, total):
         self._show(
             f"compiling {done}/{total} kernels ..." if done else f"compiling {total} kernels ...", done, total, ""
@@ -155,6 +175,8 @@ class LiveLine:
 
     def end(self, history):
         self.bar.stop()
+        if history.ending():
+            self.bar.console.print(history.ending(), markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, description, done, total, said):
         self._now = {"description": description, "completed": done, "total": total, "said": said}

@@ -1,0 +1,424 @@
+"""Columns of a table: their kinds, and the numbers that a network takes for them.
+
+A column is a **number** or a **category**. `Encoding.fit` decides from the training data how each becomes numbers, and
+is saved with the network, so that a later table with the same columns, in any order, is encoded alike:
+
+* A number is one input, named like its column.
+* A category is one input per value, 1 for the value of the row and 0 for the others (one-hot), named ``column=value``,
+  in sorted order of the values of all rows of the training file. A value that the file does not have is refused later.
+* A missing number becomes the mean of the column ("mean", "indicator"); under "indicator" an input ``column missing``,
+  1 where it was missing, follows, if a training row misses it. A missing value of a category becomes the most frequent
+  value, the first in sorted order of several ("mean"), or a value of its own ``column missing`` ("indicator"). Means
+  and most frequent values are those of the training rows, never of rows held out.
+
+scikit-learn's OneHotEncoder() and SimpleImputer(add_indicator=True) give the same numbers.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..registry.specs import did_you_mean
+
+Kind: TypeAlias = Literal["number", "category"]
+Missing: TypeAlias = Literal["refuse", "drop", "mean", "indicator"]
+
+# The texts that pandas.read_csv reads as missing.
+MISSING = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+     "NULL", "NaN", "None", "n/a", "nan", "null")
+)  # fmt: skip
+TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
+DATE = re.compile(rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{2,4}}){TIME}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+LISTED = 8  # maximum number of names in a message
+FIRST = 5  # number of bad cells whose places are told
+FEW_VALUES = 50  # a text column of more values is an identifier if more than half of its rows have one of their own
+MANY_VALUES = 1000  # and of more than this always
+SHOWN = 40  # maximum number of columns that a description lists
+
+
+@dataclass
+class Column:
+    """One column as it was read: `numbers`, NaN where missing; or `codes`, positions in `texts`, -1 where missing."""
+
+    name: str
+    numbers: NDArray[np.float64] | None = None
+    codes: NDArray[np.int64] | None = None
+    texts: Sequence[str] = ()
+    dates: bool = False  # the values are known to be dates
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Where the cells are missing, (N,)."""
+        if self.codes is not None:
+            return self.codes < 0
+        assert self.numbers is not None
+        return np.isnan(self.numbers)
+
+    def first(self, text: str) -> int:
+        """Return the first row with a text."""
+        assert self.codes is not None
+        return int(np.flatnonzero(self.codes == self.texts.index(text))[0])
+
+    def part(self, rows: NDArray[Any]) -> "Column":
+        """Return the column of some rows."""
+        numbers = None if self.numbers is None else self.numbers[rows]
+        return Column(self.name, numbers, None if self.codes is None else self.codes[rows], self.texts, self.dates)
+
+
+class Table(NamedTuple):
+    """The columns that were read, by name; `names` are those of the file, `lines` of its rows; `said` how it was read.
+
+    `matrix` (N, k) holds all numbers, column by column a view of it, if a reader has it.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    columns: dict[str, Column]
+    rows: int
+    lines: NDArray[np.int64] | None = None
+    said: str = ""
+    matrix: NDArray[np.float64] | None = None
+
+    def part(self, rows: NDArray[Any]) -> "Table":
+        """Return the table of some rows."""
+        columns = {name: column.part(rows) for name, column in self.columns.items()}
+        lines = None if self.lines is None else self.lines[rows]
+        return self._replace(columns=columns, rows=len(rows), lines=lines, matrix=None)
+
+    def where(self, row: int) -> str:
+        """Name a row in a message."""
+        return f"row {row} (counted from 0)" if self.lines is None else f"line {self.lines[row]}"
+
+    def gaps(self, names: Sequence[str]) -> NDArray[np.bool_]:
+        """Tell which rows miss a cell of these columns."""
+        found = np.zeros(self.rows, bool)
+        for name in names:
+            found |= self.columns[name].missing
+        return found
+
+    def refuse_missing(self, names: Sequence[str], remedy: str) -> None:
+        """Raise DataError with the number of missing cells of these columns, and the places of the first."""
+        masks = {name: self.columns[name].missing for name in names}
+        count = sum(int(mask.sum()) for mask in masks.values())
+        if not count:
+            return
+        first = np.flatnonzero(self.gaps(names))[:FIRST]
+        cells = [(int(row), name) for row in first for name in names if masks[name][row]][:FIRST]
+        places = [f"{self.where(row)}, column {short([name])}" for row, name in cells]
+        raise DataError(f"{self.name}: {cells_are(count)} missing ({listed_places(places, count)}); {remedy}")
+
+
+def cells_are(count: int) -> str:
+    """Return "1 cell is" or "5 cells are"."""
+    return "1 cell is" if count == 1 else f"{count} cells are"
+
+
+def listed_places(places: Sequence[str], count: int) -> str:
+    """Join the first places of `count`."""
+    return "; ".join(places) + (f"; and {count - len(places)} more" if count > len(places) else "")
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How one column becomes inputs.
+
+    Attributes
+    ----------
+    name : str
+    kind : "number" or "category"
+    values : tuple of str
+        Those of a category, in the order of its inputs.
+    fill : float or None
+        What replaces a missing cell: a number, or the position in `values`.
+    indicator : bool
+        Whether an input tells that the cell was missing; in a category it is one more value.
+    """
+
+    name: str
+    kind: Kind = "number"
+    values: tuple[str, ...] = ()
+    fill: float | None = None
+    indicator: bool = False
+
+    @classmethod
+    def fit(cls, column: Column, missing: Missing, rows: NDArray[Any], table: Table) -> "Coding":
+        """Choose the coding of a column; means and most frequent values are those of the training `rows`."""
+        absent = column.missing
+        if absent[rows].all():
+            raise DataError(f"{table.name}: no training row has a value in the column {short([column.name])}; drop it")
+        if column.codes is None:
+            assert column.numbers is not None
+            if missing not in ("mean", "indicator"):
+                return cls(column.name)
+            seen = column.numbers[rows]
+            with np.errstate(over="ignore"):
+                fill = float(np.mean(seen[~absent[rows]]))
+            if not np.isfinite(fill):
+                raise DataError(
+                    f"{table.name}: the mean of the column {short([column.name])} is not finite; its numbers are too "
+                    "large"
+                )
+            return cls(column.name, fill=fill, indicator=missing == "indicator" and bool(absent[rows].any()))
+        used = np.unique(column.codes[~absent])
+        values = tuple(sorted(column.texts[code] for code in used))
+        if odd := next((value for value in values if CONTROL.search(value)), None):
+            where = f"{table.name}, {table.where(column.first(odd))}, column {short([column.name])}"
+            raise DataError(f"{where}: {short([odd])} holds a control character")
+        if missing == "indicator":
+            return cls(column.name, "category", values, indicator=bool(absent.any()))
+        if missing == "mean":
+            place = {value: i for i, value in enumerate(values)}
+            seen = column.codes[rows]
+            counts = np.zeros(len(values), int)
+            for code, count in zip(*np.unique(seen[seen >= 0], return_counts=True), strict=True):
+                counts[place[column.texts[code]]] = count
+            return cls(column.name, "category", values, float(counts.argmax()))
+        return cls(column.name, "category", values)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the inputs."""
+        names = [f"{self.name}={value}" for value in self.values] if self.kind == "category" else [self.name]
+        return names + [f"{self.name} missing"] * self.indicator
+
+    @property
+    def fills(self) -> bool:
+        """Whether a missing cell has a meaning."""
+        return self.fill is not None or (self.kind == "category" and self.indicator)
+
+    def write(self, column: Column, x: NDArray[np.float64], table: Table) -> None:
+        """Write the inputs (N, inputs) of a column, whose missing cells have a meaning."""
+        absent = column.missing
+        if self.kind == "number":
+            assert column.numbers is not None
+            x[:, 0] = column.numbers
+            if self.fill is not None:
+                x[absent, 0] = self.fill
+            if self.indicator:
+                x[:, 1] = absent
+            return
+        assert column.codes is not None
+        place = {value: i for i, value in enumerate(self.values)}
+        places = np.array([place.get(text, -1) for text in column.texts] + [0], np.int64)[column.codes]
+        self._refuse_unseen(column, (places < 0) & ~absent, table)
+        places[absent] = len(self.values) if self.indicator else int(self.fill or 0)
+        x[...] = 0
+        x[np.arange(len(x)), places] = 1
+
+    def _refuse_unseen(self, column, wrong, table):
+        if wrong.any():
+            row = int(wrong.argmax())
+            text = column.texts[column.codes[row]]
+            count = "" if wrong.sum() == 1 else f" (and {wrong.sum() - 1} more cells)"
+            hint = did_you_mean(text, self.values) or f"; it knows {short(self.values)}"
+            raise DataError(
+                f"{table.name}, {table.where(row)}, column {short([self.name])}: the training data has no value "
+                f"{short([text])}{count}{hint}"
+            )
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a table becomes the inputs of a network.
+
+    Attributes
+    ----------
+    codings : tuple of Coding
+        One for each column, in the order of the inputs.
+    missing : str
+        What happens to missing cells: "refuse", "drop", "mean" or "indicator".
+    others : tuple of str
+        The other columns of the training table, which later tables may have too.
+    """
+
+    codings: tuple[Coding, ...]
+    missing: Missing = "refuse"
+    others: tuple[str, ...] = ()
+
+    @classmethod
+    def of_numbers(cls, names: Sequence[str]) -> "Encoding":
+        """Return the encoding of columns that are all numbers."""
+        return cls(tuple(map(Coding, names)))
+
+    @classmethod
+    def fit(cls, table: Table, features: Sequence[str], missing: Missing, rows: NDArray[Any]) -> "Encoding":
+        """Choose the encoding of the columns `features` for the training `rows`.
+
+        Raises
+        ------
+        DataError
+            A column has no value in these rows, or two inputs would have one name.
+        """
+        codings = tuple(Coding.fit(table.columns[name], missing, rows, table) for name in features)
+        found = cls(codings, missing, tuple(name for name in table.names if name not in set(features)))
+        inputs = found.inputs
+        if len(set(inputs)) < len(inputs):
+            twice = next(name for i, name in enumerate(inputs) if name in inputs[:i])
+            raise DataError(f"{table.name}: two inputs would be called {short([twice])}; rename the column")
+        return found
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> "Encoding":
+        """Read the output of `table`; KeyError, ValueError or TypeError for anything else."""
+        codings = []
+        for each in table["codings"]:
+            fill, kind = each["fill"], each["kind"]
+            if kind not in ("number", "category"):
+                raise ValueError(kind)
+            values = tuple(map(str, each["values"]))
+            codings.append(
+                Coding(str(each["name"]), kind, values, None if fill is None else float(fill), bool(each["indicator"]))
+            )
+        return cls(tuple(codings), table["missing"], tuple(map(str, table["others"])))
+
+    def table(self) -> dict[str, Any]:
+        """Return the attributes, for JSON."""
+        codings = [{each.name: getattr(coding, each.name) for each in fields(coding)} for coding in self.codings]
+        return {"codings": codings, "missing": self.missing, "others": self.others}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the network's inputs."""
+        return tuple(name for coding in self.codings for name in coding.inputs)
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each column."""
+        return {coding.name: coding.kind for coding in self.codings}
+
+    def match(self, name: str, columns: Sequence[str], more: Sequence[str] = ()) -> None:
+        """Raise DataError unless a table has the columns of training, and none but these, `more` and `others`."""
+        mine = [coding.name for coding in self.codings]
+        match_names(name, mine, columns, {*self.others, *more})
+
+    def encode(self, table: Table) -> NDArray[np.float64]:
+        """Return the inputs (N, inputs) of a table.
+
+        Raises
+        ------
+        DataError
+            A cell is missing and has no meaning, or holds a value that the training data does not have.
+        """
+        remedy = "training dropped such rows" if self.missing == "drop" else "the training data had no such gaps"
+        table.refuse_missing([each.name for each in self.codings if not each.fills], f"fill them in: {remedy}")
+        names = [coding.name for coding in self.codings]
+        if table.matrix is not None and self.inputs == tuple(names) and names == list(_in_matrix(table)):
+            x = table.matrix
+            for k, coding in enumerate(self.codings):
+                if coding.fill is not None:
+                    x[np.isnan(x[:, k]), k] = coding.fill
+            return x
+        x = np.empty((table.rows, len(self.inputs)))
+        start = 0
+        for coding in self.codings:
+            end = start + len(coding.inputs)
+            coding.write(table.columns[coding.name], x[:, start:end], table)
+            start = end
+        return x
+
+
+def _in_matrix(table):
+    """Yield the names of the columns of a table's matrix, in its order."""
+    for name, column in table.columns.items():
+        if column.numbers is not None:
+            yield name
+
+
+def match_names(table: str, mine: Sequence[str], columns: Sequence[str], others: set[str]) -> None:
+    """Raise DataError unless `columns` has all of `mine` and besides only some of `others`."""
+    known, there = {*mine, *others}, set(columns)
+    missing = [name for name in mine if name not in there]
+    extra = [name for name in columns if name not in known]
+    if missing or extra:
+        wrong = [f"missing: {short(missing)}"] * bool(missing) + [f"unknown: {short(extra)}"] * bool(extra)
+        raise DataError(f"{table}: the columns are not those of training ({'; '.join(wrong)})")
+
+
+def refuse_odd(table: Table, found: Sequence[str]) -> None:
+    """Raise DataError for columns whose kind was found to be a category and that are dates or identifiers."""
+    identifiers = []
+    for name in found:
+        column = table.columns[name]
+        if column.codes is None:
+            continue
+        used = [column.texts[code] for code in np.unique(column.codes[column.codes >= 0])]
+        if used and (column.dates or all(DATE.fullmatch(text) for text in used)):
+            raise DataError(
+                f"{table.name}: the column {short([name])} holds dates, such as {short(used[:1])}; leave it out "
+                f"(drop=[{name!r}]), and give what matters of it as numbers, such as the month, or the days since a day"
+            )
+        if len(used) > FEW_VALUES and (len(used) > MANY_VALUES or 2 * len(used) > (column.codes >= 0).sum()):
+            identifiers.append((name, len(used)))
+    if identifiers:
+        first = ", ".join(f"{short([name])} ({count})" for name, count in identifiers[:LISTED])
+        names = [name for name, _ in identifiers[:LISTED]]
+        raise DataError(
+            f"{table.name}: text with too many different values for a category, {first}; such a name or number of a "
+            f"row says nothing about the next one: leave it out with drop={names}, or insist with "
+            f"kinds={{{names[0]!r}: 'category'}}"
+        )
+
+
+def describe(table: Table, roles: Mapping[str, str], rows: NDArray[Any]) -> str:
+    """Describe a table in aligned lines: how it was read, and each column's name, kind, missing cells and values.
+
+    Parameters
+    ----------
+    table : Table
+    roles : mapping
+        Column -> "" for an input, "class" or "value" for a label, "split", "dropped".
+    rows : array
+        The training rows; notes on columns are about them.
+    """
+    lines, notes = [["column", "kind", "missing", "values"]], []
+    for name in table.names:
+        role, column = roles.get(name, "dropped"), table.columns.get(name)
+        if column is None:
+            lines.append([name, role, "", ""])
+            continue
+        kind = role or ("number" if column.codes is None else "category")
+        lines.append([name, kind, str(int(column.missing.sum())), _values(column)])
+        if role == "" and (note := _note(column, rows)):
+            notes.append(note)
+    if len(lines) > SHOWN + 1:
+        lines = [*lines[: SHOWN + 1], [f"... and {len(lines) - SHOWN - 1} more", "", "", ""]]
+    lines = [[cell[:60] for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    told = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    head = f"{table.name}: {table.rows} rows" + (f", {table.said}" if table.said else "")
+    return "\n".join([head, *told, *notes])
+
+
+def _values(column):
+    if column.codes is None:
+        seen = column.numbers[~np.isnan(column.numbers)]
+        return f"{seen.min():.6g} to {seen.max():.6g}" if seen.size else ""
+    used = sorted(column.texts[code] for code in np.unique(column.codes[column.codes >= 0]))
+    shown = ", ".join(text[:20] for text in used[:4]) + (", ..." if len(used) > 4 else "")
+    return f"{len(used)}: {shown}"
+
+
+def _note(column, rows):
+    """Return a warning of a column that can teach nothing, or None."""
+    seen = column.numbers if column.codes is None else column.codes
+    name, seen = column.name, seen[rows]
+    if (seen == seen[0]).all() or (column.codes is None and np.isnan(seen).all()):
+        return f"note: the column {short([name])} has one value only; leave it out with drop=[{name!r}]"
+    if column.codes is None and len(column.numbers) > 2:
+        steps = np.diff(column.numbers)
+        if (steps == 1).all():
+            return f"note: the column {short([name])} counts the rows; leave it out with drop=[{name!r}]"
+    return None
+
+
+def short(texts: Sequence[str]) -> str:
+    """Quote texts of a file and cut them to a readable length."""
+    quoted = ", ".join(repr(text[:40]) for text in texts[:LISTED])
+    return quoted + (", ..." if len(texts) > LISTED else "")

@@ -1,0 +1,251 @@
+"""A run for each fold of the data and each seed, and the mean of their figures: the work of `nnjit run --folds`.
+
+The runs are directories of their own inside one directory, ``fold-1-seed-0`` and so on. Its file `many.toml` holds the
+config, the number of folds and the seeds, so that what was interrupted can be continued; `results.csv` and
+`results.json` hold the figures of the runs that have ended.
+"""
+
+import copy
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import count, product
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError, DivergenceError, NnjitError, UsageError
+from ..program.state import MAX_SEED
+from ..registry.specs import quoted
+from ..storage import checkpoint, toml
+from ..storage.run_directory import RunDirectory
+from ..training import config_file
+from ..training.progress import Silent, reporter
+from . import launch
+from .figures import best_figures, mean_and_deviation
+
+FILE = "many.toml"
+
+
+def read_seeds(text: str) -> list[int]:
+    """Read "0..4", "1,5,9" or both together as a list of seeds.
+
+    Raises
+    ------
+    UsageError
+    """
+    seeds: list[int] = []
+    for piece in text.split(","):
+        first, dots, last = piece.strip().partition("..")
+        if not first.isdecimal() or (dots and not last.isdecimal()):
+            raise UsageError(f"--seeds {quoted(text)}: expected seeds such as 0..4 or 1,5,9")
+        begin, end = int(first), int(last if dots else first)
+        if not begin <= end <= MAX_SEED:
+            raise UsageError(f"--seeds {quoted(text)}: a seed is from 0 to {MAX_SEED}, and a range goes up")
+        seeds += range(begin, end + 1)
+    if twice := next((seed for i, seed in enumerate(seeds) if seed in seeds[:i]), None):
+        raise UsageError(f"--seeds {quoted(text)}: the seed {twice} is given twice")
+    return seeds
+
+
+class Many:
+    """Runs of one config, for every fold and every seed.
+
+    Parameters
+    ----------
+    path : path of the directory that holds them
+    table : dict
+        The config.
+    folds : int or None
+        The number of folds; None: the data is divided as its reader does.
+    seeds : list of int or None
+        None: the seed of the config.
+    plugins : sequence of str
+        The values of --plugin, to continue runs.
+    source_name : str
+        The name of the config in errors.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Figures of the runs that have ended, in the order of the table: of their best epochs, and of the test set.
+    stopped : (str, int) or None
+        The run that a signal stopped, and the signal.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        table: dict[str, Any],
+        folds: int | None,
+        seeds: Sequence[int] | None,
+        plugins: Sequence[str] = (),
+        source_name: str = "",
+    ) -> None:
+        self.path, self.folds, self.seeds = Path(path), folds, seeds
+        self.rows: list[dict[str, Any]] = []
+        self.stopped: tuple[str, int] | None = None
+        self._table, self._plugins, self._source_name = table, plugins, source_name
+        self._made: list[Path] = []  # directories that did not exist before
+
+    @classmethod
+    def create(
+        cls,
+        table: dict[str, Any],
+        output: str | os.PathLike[str] | None,
+        source_name: str,
+        folds: int | None,
+        seeds: Sequence[int] | None,
+    ) -> "Many":
+        """Make the directory of new runs: `output`, or the next free one of ``runs/<name>-<k>``.
+
+        Raises
+        ------
+        NnjitError
+            The config is wrong; or something is at `output`.
+        """
+        resolved = launch.read_config(table, source_name)
+        if resolved.config.run.fold is not None:
+            raise UsageError("run.fold: it names the fold of one run; leave it out, or do not give --folds and --seeds")
+        table, whole = copy.deepcopy(table), launch.portable(resolved)  # without defaults: each run finds the same
+        if "data" in table:
+            table["data"] = whole.data
+        if whole.run.plugins:
+            table["run"]["plugins"] = whole.run.plugins
+        if output is not None:
+            RunDirectory(output).refuse_existing()
+            path, made = Path(output), _make(Path(output), exist_ok=True)
+        else:
+            path, made = _numbered(launch.name_of(resolved, source_name))
+        text = {key: value for key, value in (("folds", folds), ("seeds", seeds)) if value is not None}
+        with checkpoint.atomic(path / FILE) as file:
+            file.write(toml.write({"many": text, **table}).encode())
+        many = cls(path, table, folds, seeds, resolved.config.run.plugins, source_name)
+        many._made = made
+        return many
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], plugins: Sequence[str] = ()) -> "Many":
+        """Open a directory of runs, to continue.
+
+        Raises
+        ------
+        NnjitError
+            It is not one; or its config names plug-ins that are not given.
+        """
+        table, source_name = config_file.read(Path(path) / FILE)
+        many = table.pop("many", {})
+        folds, seeds = many.get("folds"), many.get("seeds")
+        whole = isinstance(folds, int | None) and (seeds is None or all(isinstance(seed, int) for seed in seeds))
+        if not whole or (folds is None and seeds is None):
+            raise CheckpointError(f"{source_name}: expected folds or seeds in its section [many]")
+        config_file.need_plugins(table, plugins, source_name)
+        found = cls(path, table, folds, seeds, plugins, source_name)
+        found.rows = [row for row in _read_rows(Path(path)) if row.get("run") in found.names]
+        return found
+
+    @property
+    def names(self) -> dict[str, tuple[int | None, int | None]]:
+        """Map the name of each run to its fold and its seed (None: that of the config)."""
+        folds = [None] if self.folds is None else range(1, self.folds + 1)
+        pairs = list(product(folds, [None] if self.seeds is None else self.seeds))
+        words = [((f"fold-{k}",) if k else ()) + ((f"seed-{seed}",) if seed is not None else ()) for k, seed in pairs]
+        return {"-".join(word): pair for word, pair in zip(words, pairs, strict=True)}
+
+    def train(self) -> Iterator[dict[str, Any]]:
+        """Train what is missing, run after run; yield the row of each. Ends early with `stopped`.
+
+        Raises
+        ------
+        NnjitError
+            The config does not fit the data. A divergence is a row with "failed" instead.
+        """
+        new_reporter: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
+        ended = {row["run"] for row in self.rows}
+        for name, (fold, seed) in self.names.items():
+            if name in ended:
+                continue
+            row: dict[str, Any] = {"run": name, "fold": fold, "seed": seed}
+            row = {key: value for key, value in row.items() if value is not None}
+            try:
+                finished = self._one(name, fold, seed, new_reporter)
+            except DivergenceError as error:
+                row["failed"] = str(error)
+            except NnjitError:
+                self._remove_empty()
+                raise
+            else:
+                if finished.trainer.history.interrupted is not None:
+                    self.stopped = name, finished.trainer.history.interrupted
+                    return
+                row |= best_figures(self.path / name)
+            self.rows.append(row)
+            self.rows.sort(key=lambda one: list(self.names).index(one["run"]))
+            self._write()
+            yield row
+
+    def _one(self, name, fold, seed, new_reporter):
+        """Train one run, or what is missing of it."""
+        path = self.path / name
+        if (path / "config.toml").is_file():
+            return launch.resume(path, self._plugins, new_reporter=new_reporter)
+        table = copy.deepcopy(self._table)
+        if fold is not None:
+            config_file.assign(table, ["run", "fold"], [fold, self.folds])
+        if seed is not None:
+            config_file.assign(table, ["training", "seed"], seed)
+        return launch.start(table, path, self._source_name, new_reporter)
+
+    def _remove_empty(self):
+        """Remove what was made if no run was begun in it."""
+        if [file.name for file in self.path.iterdir()] == [FILE]:
+            (self.path / FILE).unlink()
+            for folder in self._made:
+                folder.rmdir()
+
+    def _write(self):
+        """Write the figures of the runs that have ended."""
+        means, deviations = mean_and_deviation(self.rows)
+        about = {"mean of": sum("failed" not in row for row in self.rows), "deviation": "of a sample, n - 1"}
+        found = {"runs": self.rows, "mean": means, "standard deviation": deviations, **about}
+        with checkpoint.atomic(self.path / "results.json") as file:
+            file.write((json.dumps(found, indent=2) + "\n").encode())
+        columns = dict.fromkeys(name for row in self.rows for name in row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*self.rows, {"run": "mean", **means}, {"run": "standard deviation", **deviations}])
+        with checkpoint.atomic(self.path / "results.csv") as file:
+            file.write(text.getvalue().encode())
+
+
+def is_many(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a directory holds the runs of several folds or seeds."""
+    return (Path(path) / FILE).is_file()
+
+
+def _read_rows(path):
+    """Return the rows of results.json; none if it was not written yet."""
+    try:
+        rows = json.loads((path / "results.json").read_text(encoding="utf-8"))["runs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _numbered(name):
+    """Make the first of runs/<name>-1, -2, ... that does not exist; return it and the directories that were made."""
+    for k in count(1):
+        path = Path("runs") / f"{name}-{k}"
+        with suppress(FileExistsError):
+            return path, _make(path)
+
+
+def _make(path, exist_ok=False):
+    """Make a directory and those above it; return the new ones, the innermost first."""
+    made = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=exist_ok)
+    return made
