@@ -9,7 +9,7 @@ from command_line import nnjit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit import plots, registry
-from nnjit.errors import NnjitError, SpecError, UnknownName
+from nnjit.errors import NnjitError, SpecError, UnknownName, UsageError
 from nnjit.training import Metric, measure
 from nnjit.training.metrics import base
 from nnjit.training.metrics.predictions import Predictions, Targets, classes, confusion_matrix, outputs_of
@@ -103,7 +103,7 @@ def mean(numbers):
     return sum(kept) / len(kept) if kept else NAN
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(classified())
 def test_metrics_of_classes_are_their_definitions(drawn):
     y, t, many, cuts = drawn
@@ -138,7 +138,7 @@ def test_metrics_of_classes_are_their_definitions(drawn):
         agree(measured("auc", y, forms[0], loss, cuts), expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(classified())
 def test_the_area_of_many_classes(drawn):
     """Rows are equal or differ: probabilities that are equal but for rounding would be a tie or not by chance."""
@@ -150,7 +150,7 @@ def test_the_area_of_many_classes(drawn):
     agree(measured("auc", y, t, "cross_entropy", cuts), mean(each))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(labelled())
 def test_metrics_of_labels_are_their_definitions(drawn):
     y, t, many, cuts = drawn
@@ -172,7 +172,7 @@ def test_metrics_of_labels_are_their_definitions(drawn):
     agree(value("log_loss"), -np.mean(np.log(np.where(actual, s, 1 - s))))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(valued())
 def test_metrics_of_values_are_their_definitions(drawn):
     y, t, many, cuts = drawn
@@ -202,7 +202,7 @@ def test_metrics_of_values_are_their_definitions(drawn):
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(classified())
 def test_metrics_of_classes_are_those_of_scikit_learn(drawn):
     sk = pytest.importorskip("sklearn.metrics")
@@ -234,7 +234,7 @@ def test_metrics_of_classes_are_those_of_scikit_learn(drawn):
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(3, 12), st.integers(0, 10**6))
 def test_the_area_of_many_classes_is_that_of_scikit_learn(many, seed):
     sk = pytest.importorskip("sklearn.metrics")
@@ -246,7 +246,7 @@ def test_the_area_of_many_classes_is_that_of_scikit_learn(many, seed):
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(labelled(), valued())
 def test_metrics_of_labels_and_values_are_those_of_scikit_learn(labels, values):
     sk = pytest.importorskip("sklearn.metrics")
@@ -454,6 +454,10 @@ def test_metrics_of_each_class_and_nan_go_through_log_and_plots(tmp_path):
     for runs in ([out], [out, out]):
         assert plots.draw(runs, "metrics", tmp_path / "m.png").stat().st_size > 10_000
     assert math.isnan(history.column("val_auc")[0])
+    assert history.column("f1(average='none')/2")[-1] == record[specs[0]]["2"]
+    assert np.isnan(history.column("f1(average='none')/9")).all() and np.isnan(history.column("no/2")).all()
+    with pytest.raises(UsageError, match=r"a number for each of 0, 1, 2, 3, 4; give one, f1\(average='none'\)/0"):
+        history.column("f1(average='none')")
     assert net.evaluate(X, CLASSES, "cross_entropy", [specs[0]])[specs[0]] == record[specs[0]]
 
 

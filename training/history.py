@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UsageError
 from .progress import figures
 
 
@@ -39,8 +40,23 @@ class History:
             (self.epochs if record.get("epoch_end") else self.steps).append(record)
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """Return one number per epoch, such as "val_accuracy"; NaN where an epoch lacks it."""
-        return np.array([record.get(name, math.nan) for record in self.epochs], dtype=float)
+        """Return one number per epoch, such as "val_accuracy" or "f1(average='none')/setosa"; NaN where there is none.
+
+        Raises
+        ------
+        UsageError
+            The epochs have a number for each class; the message says how to name one.
+        """
+        outer, _, inner = name.partition("/")
+        found = [record.get(outer, math.nan) for record in self.epochs]
+        table = next((value for value in found if isinstance(value, dict)), None)
+        if table is None:
+            return np.array(found if not inner else [math.nan] * len(found), dtype=float)
+        if not inner:
+            raise UsageError(
+                f"column: {name} is a number for each of {', '.join(table)}; give one, {name}/{next(iter(table))}"
+            )
+        return np.array([value.get(inner, math.nan) if isinstance(value, dict) else math.nan for value in found], float)
 
     def ending(self) -> str:
         """Say why the training ended early and which parameters it restored; "" if it did neither."""
