@@ -163,7 +163,7 @@ class Many:
         NnjitError
             The config does not fit the data. A divergence is a row with "failed" instead.
         """
-        new_reporter: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
+        reporting: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
         ended = {row["run"] for row in self.rows}
         for name, (fold, seed) in self.names.items():
             if name in ended:
@@ -171,7 +171,7 @@ class Many:
             row: dict[str, Any] = {"run": name, "fold": fold, "seed": seed}
             row = {key: value for key, value in row.items() if value is not None}
             try:
-                finished = self._one(name, fold, seed, new_reporter)
+                finished = self._one(name, fold, seed, reporting)
             except DivergenceError as error:
                 row["failed"] = str(error)
             except NnjitError:
@@ -187,17 +187,17 @@ class Many:
             self._write()
             yield row
 
-    def _one(self, name, fold, seed, new_reporter):
+    def _one(self, name, fold, seed, reporting):
         """Train one run, or what is missing of it."""
         path = self.path / name
         if (path / "config.toml").is_file():
-            return launch.resume(path, self._plugins, new_reporter=new_reporter)
+            return launch.resume(path, self._plugins, reporting=reporting)
         table = copy.deepcopy(self._table)
         if fold is not None:
             config_file.assign(table, ["run", "fold"], [fold, self.folds])
         if seed is not None:
             config_file.assign(table, ["training", "seed"], seed)
-        return launch.start(table, path, self._source_name, new_reporter)
+        return launch.start(table, path, self._source_name, reporting)
 
     def _remove_empty(self):
         """Remove what was made if no run was begun in it."""
