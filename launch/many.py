@@ -17,7 +17,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, DivergenceError, NnjitError, UsageError
+from ..errors import CheckpointError, DivergenceError, NnjitError, RunExists, UsageError
 from ..program.state import MAX_SEED
 from ..registry.specs import quoted
 from ..storage import checkpoint, toml
@@ -116,6 +116,8 @@ class Many:
         if whole.run.plugins:
             table["run"]["plugins"] = whole.run.plugins
         if output is not None:
+            if (Path(output) / FILE).is_file():
+                raise RunExists(f"{output}: exists already; continue it with --resume {output}, or choose another name")
             RunDirectory(output).refuse_existing()
             path, made = Path(output), _make(Path(output), exist_ok=True)
         else:
@@ -220,11 +222,6 @@ class Many:
         writer.writerows([*self.rows, {"run": "mean", **means}, {"run": "standard deviation", **deviations}])
         with checkpoint.atomic(self.path / "results.csv") as file:
             file.write(text.getvalue().encode())
-
-
-def is_many(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a directory holds the runs of several folds or seeds."""
-    return (Path(path) / FILE).is_file()
 
 
 def _read_rows(path):

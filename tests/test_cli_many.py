@@ -100,6 +100,7 @@ def test_what_a_signal_stopped_goes_on_as_if_nothing_had_happened(table, here, m
     for seed in range(3):
         a, b = (load(f"{name}/seed-{seed}/last.safetensors") for name in ("whole", "parts"))
         np.testing.assert_array_equal(a.theta, b.theta)
+    assert "--resume parts" in nnjit("run", *table, *LAYERS, "--seeds", "0..2", "--output", "parts", status=2)
     nnjit("run", "--resume", "parts")
     assert Path("parts/results.csv").read_text() == Path("whole/results.csv").read_text()
 
