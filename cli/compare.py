@@ -31,7 +31,11 @@ def compare(runs):
     table(
         [*head, *(f"{name} (*)" if name in marked else name for name in names)],
         [
-            [label, *(_text(config.get(key)) for key in keys), *(_text(figures.get(name)) for name in names)]
+            [
+                label,
+                *(_text(config.get(key), " of " if key == "run.fold" else " ") for key in keys),
+                *(_text(figures.get(name)) for name in names),
+            ]
             for label, config, figures in zip(_labels(paths), configs, found, strict=True)
         ],
     )
@@ -49,11 +53,11 @@ def _labels(paths):
     return [os.path.relpath(path, common) for path in paths]
 
 
-def _text(value):
+def _text(value, separator=" "):
     """Write a value of a config, or a number, shortly; "-" for None."""
     if value is None:
         return "-"
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = separator.join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."

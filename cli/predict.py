@@ -34,8 +34,8 @@ SHOWN = 50  # rows of a table on a terminal
 def predict(model, data, part, file, output, top, carried, plugin):
     """Apply MODEL, a .safetensors file or a run directory (its best parameters), to samples: a row for each.
 
-    Of classes: the name of the class (its number, if it has none), confidence, that is its probability, and p(NAME) of
-    each class. Of values: a column for each target. Without a loss that says what the outputs mean: y0, y1, ...
+    For classes the columns are the name of the class (its number, if it has none), confidence, that is its probability,
+    and p(NAME) of each class; for values they are the targets. Outputs whose meaning is not known are y0, y1, ...
     """
     if (data is None) == (file is None):
         raise click.UsageError("give either --data SPEC or --input FILE")

@@ -140,8 +140,10 @@ def divide(
     DataError, SpecError
         There is only one sample, or there are fewer samples than folds, or no such fold.
     """
-    how = f"stratified by class, seed {seed}" if stratified(y) else f"drawn with seed {seed}"
     left, held, tested, notes = np.arange(len(y)), None, None, []
+    if not test and not validation and fold is None:
+        return Division(left, None, None, ())
+    how = f"stratified by class, seed {seed}" if stratified(y) else f"drawn with seed {seed}"
     if test:
         tested = held_out(y, test, seed, name)
         left = np.delete(left, tested)

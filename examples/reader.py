@@ -17,5 +17,4 @@ class Spirals(Options):
         y = np.arange(self.count) % 2
         angle = 3 * np.pi * np.sqrt(rng.random(self.count))
         x = np.column_stack([np.cos(angle + np.pi * y), np.sin(angle + np.pi * y)]) * angle[:, None] / (3 * np.pi)
-        held = self.count // 5
-        return Dataset("spirals", Split(x[held:], y[held:], name="spirals"), Split(x[:held], y[:held], name="spirals"))
+        return Dataset("spirals", Split(x, y, name="spirals"), validation_share=0.2)

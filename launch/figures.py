@@ -58,7 +58,8 @@ def flat_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: cannot be read ({error})") from None
-    return {f"{section}.{key}": value for section, keys in table.items() for key, value in keys.items()}
+    sections = {name: keys for name, keys in table.items() if isinstance(keys, dict)}
+    return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
 def differences(configs: Sequence[Mapping[str, Any]]) -> list[str]:

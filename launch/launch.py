@@ -52,7 +52,7 @@ def start(
     table: dict[str, Any],
     output: str | os.PathLike[str] | None = None,
     source_name: str = "",
-    new_reporter: Callable[[], Any] = new_reporter,
+    reporting: Callable[[], Any] | None = None,
 ) -> Finished:
     """Train a new network; write nothing before everything is checked and compiled.
 
@@ -65,8 +65,8 @@ def start(
         the data.
     source_name : str
         The name of the config in errors; "" if it has none.
-    new_reporter : function
-        Returns the context manager that reports progress.
+    reporting : function or None
+        Returns the context manager that reports progress; None: the one for the kind of standard output.
 
     Returns
     -------
@@ -80,12 +80,12 @@ def start(
     name = name_of(resolved, source_name)
     if output is not None:
         RunDirectory(output).refuse_existing()  # `create` refuses too, but after compiling
-    with new_reporter() as reporter:
+    with (reporting or new_reporter)() as reporter:
         trainer, config, dataset = prepare(resolved, source_name, reporter)
-        reporter.say([*dataset.description.splitlines(), *dataset.notes])
         trainer.compile()
         text = config.text()
         directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
+        reporter.say([*dataset.description.splitlines(), *dataset.notes])
         run_and_draw(trainer, directory)
     return Finished(trainer, directory, _test(trainer, dataset, directory))
 
@@ -98,7 +98,7 @@ def resume(
     device: str | None = None,
     precision: str | None = None,
     patience: int | None = None,
-    new_reporter: Callable[[], Any] = new_reporter,
+    reporting: Callable[[], Any] | None = None,
 ) -> Finished:
     """Continue a run from its last checkpoint, bit for bit on the same device.
 
@@ -116,8 +116,8 @@ def resume(
         Another precision of matrix products to continue with.
     patience : int or None
         Another number of epochs without an improvement to end after.
-    new_reporter : function
-        Returns the context manager that reports progress.
+    reporting : function or None
+        Returns the context manager that reports progress; None: the one for the kind of standard output.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def resume(
         raise CheckpointError(f"{last}: holds a network, but no training that could be continued")
     if epochs < progress["epoch"]:
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
-    with new_reporter() as reporter:
+    with (reporting or new_reporter)() as reporter:
         trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress))
         reporter.say([*dataset.description.splitlines(), *dataset.notes])
         trainer.compile()

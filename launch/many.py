@@ -17,7 +17,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, DivergenceError, NnjitError, UsageError
+from ..errors import CheckpointError, DivergenceError, NnjitError, RunExists, UsageError
 from ..program.state import MAX_SEED
 from ..registry.specs import quoted
 from ..storage import checkpoint, toml
@@ -116,6 +116,8 @@ class Many:
         if whole.run.plugins:
             table["run"]["plugins"] = whole.run.plugins
         if output is not None:
+            if (Path(output) / FILE).is_file():
+                raise RunExists(f"{output}: exists already; continue it with --resume {output}, or choose another name")
             RunDirectory(output).refuse_existing()
             path, made = Path(output), _make(Path(output), exist_ok=True)
         else:
@@ -163,7 +165,7 @@ class Many:
         NnjitError
             The config does not fit the data. A divergence is a row with "failed" instead.
         """
-        new_reporter: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
+        reporting: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
         ended = {row["run"] for row in self.rows}
         for name, (fold, seed) in self.names.items():
             if name in ended:
@@ -171,7 +173,7 @@ class Many:
             row: dict[str, Any] = {"run": name, "fold": fold, "seed": seed}
             row = {key: value for key, value in row.items() if value is not None}
             try:
-                finished = self._one(name, fold, seed, new_reporter)
+                finished = self._one(name, fold, seed, reporting)
             except DivergenceError as error:
                 row["failed"] = str(error)
             except NnjitError:
@@ -187,17 +189,17 @@ class Many:
             self._write()
             yield row
 
-    def _one(self, name, fold, seed, new_reporter):
+    def _one(self, name, fold, seed, reporting):
         """Train one run, or what is missing of it."""
         path = self.path / name
         if (path / "config.toml").is_file():
-            return launch.resume(path, self._plugins, new_reporter=new_reporter)
+            return launch.resume(path, self._plugins, reporting=reporting)
         table = copy.deepcopy(self._table)
         if fold is not None:
             config_file.assign(table, ["run", "fold"], [fold, self.folds])
         if seed is not None:
             config_file.assign(table, ["training", "seed"], seed)
-        return launch.start(table, path, self._source_name, new_reporter)
+        return launch.start(table, path, self._source_name, reporting)
 
     def _remove_empty(self):
         """Remove what was made if no run was begun in it."""
@@ -220,11 +222,6 @@ class Many:
         writer.writerows([*self.rows, {"run": "mean", **means}, {"run": "standard deviation", **deviations}])
         with checkpoint.atomic(self.path / "results.csv") as file:
             file.write(text.getvalue().encode())
-
-
-def is_many(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a directory holds the runs of several folds or seeds."""
-    return (Path(path) / FILE).is_file()
 
 
 def _read_rows(path):

@@ -1,4 +1,4 @@
-"""What a network says about samples, as columns with names: classes with probabilities, or values.
+"""Predictions as columns with names: classes with their probabilities, or values.
 
 Probabilities are known if the run says the loss: softmax of the outputs under cross_entropy, the sigmoid under
 binary_cross_entropy. Without that the outputs of a network that ends in softmax are probabilities; all others are

@@ -37,8 +37,8 @@ def coerce(value: Any, annotation: Any) -> Any:
     if origin is Literal:
         if not any(type(value) is type(choice) and value == choice for choice in arguments):
             words = [choice for choice in arguments if isinstance(choice, str)]
-            word = SYNONYMS.get(value.lower(), value) if isinstance(value, str) else ""
-            raise AnnotationError(did_you_mean(word, words) if word else "")
+            tried = [value, SYNONYMS.get(value.lower(), value)] if isinstance(value, str) else []
+            raise AnnotationError(next(filter(None, (did_you_mean(word, words) for word in tried)), ""))
         return value
     if origin is typing.Annotated:
         return coerce(value, arguments[0])

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -102,17 +103,34 @@ def test_layers_lists_every_name_and_the_broken_at_the_end(monkeypatch):
     registry.layers._failed.pop("ghost")
 
 
-@pytest.mark.parametrize("kind", ["layers", "losses", "optimizers", "schedules", "initializers", "datasets", "metrics"])
-def test_layers_knows_every_kind(kind):
-    catalogue = getattr(registry, kind)
-    output = nnjit("layers", "--kind", kind)
+KINDS = {name: value for name, value in vars(registry).items() if isinstance(value, registry.Catalogue)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_knows_every_kind(kind):
+    catalogue = KINDS[kind]
+    output = nnjit("list", kind)
+    assert output == nnjit("list", catalogue.kind)  # in the singular
     rows = [line.split()[0] for line in output.splitlines()[1:]]
     assert [row for row in rows if row != "broken:"] == catalogue.names()  # another test's broken plug-in
     for name in catalogue.names():
-        explained = nnjit("layers", name, "--kind", kind)
-        assert explained.startswith(f"{name}(")
+        explained = nnjit("list", kind, name)
+        assert explained.startswith(f"{name}(") and explained.strip() in nnjit("list", name)
         for option in catalogue.get(name).__signature__.parameters:
             assert f"\n{option} " in explained
+
+
+def test_list_has_all_names():
+    rows = [line.split()[:2] for line in nnjit("list").splitlines()[1:]]
+    assert [row for row in rows if row[0] != "broken:"] == [
+        [kind, name] for kind, catalogue in KINDS.items() for name in catalogue.names()
+    ]
+    both = nnjit("list", "constant")  # a schedule and an initializer
+    assert "nnjit/training/schedules.py" in both and "nnjit/layers/initializers.py" in both
+    assert "did you mean losses?" in nnjit("list", "loses", status=2)
+    assert "the kinds are layers, losses" in nnjit("list", "zzzz", status=2)
+    assert "did you mean adam" in nnjit("list", "optimizers", "adm", status=2)
+    assert "it is an optimizer" in nnjit("list", "losses", "adam", status=2)
 
 
 def test_layers_explains_one():
@@ -153,6 +171,81 @@ def test_cache_is_shown_and_cleared(here, monkeypatch):
     assert "2.5 MB freed" in nnjit("cache", "clear")
     assert not (here / "cache/compiled").exists()
     assert "0.0 MB freed" in nnjit("cache", "clear")
+
+
+# -- wrong first tries -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tables(here):
+    """Write a table of classes and one of values."""
+    Path("cls.csv").write_text("a,b,kind\n" + "1,2,x\n2,3,y\n3,5,x\n4,1,y\n" * 10)
+    Path("reg.csv").write_text("a,b,price\n" + "1,2,3.5\n2,3,4.5\n3,5,2.5\n4,1,9.5\n" * 10)
+    return here
+
+
+VALUES = "csv(path='reg.csv', label='price', target='value')"
+CLASSES = "csv(path='cls.csv', label='kind')"
+
+
+@pytest.mark.parametrize(
+    "arguments, facts",
+    [
+        (["--data", "reg.csv"], ["reg.csv", "'a', 'b', 'price'", "label='price'"]),
+        (["--data", "csv(path='reg.csv')"], ["reg.csv", "'a', 'b', 'price'", "label='price'"]),
+        (["--data", "csv(path='reg.csv', label='price', target='regression')"], ["data.target", "did you mean value?"]),
+        (["--data", CLASSES, "--layers", "conv(8,3) relu flatten dense(2)"], ["--layers", "2 numbers", "dense(2)"]),
+        (["--data", VALUES, "--layers", "dense(1)", "--loss", "cross_entropy"], ["training.loss", "--loss mse"]),
+        (["--data", VALUES, "--layers", "dense(2)", "--loss", "cross_entropy"], ["training.loss", "--loss mse"]),
+        (["--loss", "adam"], ["no loss", "optimizer", "--optimizer adam"]),
+        (["--optimizer", "relu"], ["no optimizer", "layer", "--layers"]),
+        (["--layers", "flatten dense(10) cross_entropy"], ["no layer", "loss", "--loss cross_entropy"]),
+        (["--loss", "admw"], ["no loss", "did you mean the optimizer adamw", "--optimizer adamw"]),
+        (["--data", "cosine"], ["no dataset", "schedule", "--set training.schedule=cosine"]),
+        (["--data", "rge.csv"], ["rge.csv", "did you mean reg.csv"]),
+        (["--data", "some/where"], ["no file or folder", "some/where"]),
+    ],
+)
+def test_a_wrong_first_try_is_answered_by_what_works(tables, arguments, facts):
+    before = sorted(os.listdir())
+    result = nnjit("run", *arguments, status=1 if "label" in facts[-1] or "rge.csv" in facts[0] else 2)
+    assert len(result.strip().splitlines()) == 1
+    for fact in facts:
+        assert fact in result
+    assert sorted(os.listdir()) == before
+
+
+def test_the_commands_that_are_named_work(tables):
+    """From the name of a file alone to a run, by what each answer says."""
+    said = nnjit("run", "--data", "reg.csv", status=1)
+    assert shlex.split(said.partition("such as ")[2].partition("; its")[0]) == [
+        "--data",
+        "csv(path='reg.csv', label='price')",
+    ]
+    said = nnjit("run", "--data", VALUES, "--layers", "conv(8,3) flatten dense(1)", "--loss", "mse", status=2)
+    layers = said.partition("which --layers ")[2].split('"')[1]
+    assert nnjit("run", "--data", VALUES, "--layers", layers, "--loss", "mse", "--epochs", 1).startswith(
+        "validation: 4 of 40 rows"
+    )
+
+
+def test_a_file_or_folder_named_alone_is_read_by_its_kind(here):
+    from nnjit import data
+
+    x, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+    np.savez("d.npz", x=x, y=y)
+    assert len(data.load("d.npz").train) == 18
+    said = nnjit("run", "--data", "d.npz", "--layers", "dense(2)", "--epochs", 1, "--output", "run")
+    assert said.startswith("validation: 2 of 20 rows, stratified by class, seed 0")
+    assert "samples" in nnjit("evaluate", "run", "--data", "d.npz")
+    os.mkdir("digits")  # a data set has this name
+    assert data.files.reader_spec("digits") == "digits"
+    assert data.files.reader_spec("./digits") == ("images", {"path": "./digits"})
+    Path("digits/train-images-idx3-ubyte").touch()
+    assert data.files.reader_spec("./digits") == ("idx", {"path": "./digits"})
+    assert data.files.reader_spec("csv('a.csv', label='b')") == "csv('a.csv', label='b')"
+    Path("t.txt").touch()
+    assert "does not end in .csv, .tsv, .npz" in nnjit("run", "--data", "t.txt", status=2)
 
 
 # -- progress ----------------------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ def test_what_a_signal_stopped_goes_on_as_if_nothing_had_happened(table, here, m
     for seed in range(3):
         a, b = (load(f"{name}/seed-{seed}/last.safetensors") for name in ("whole", "parts"))
         np.testing.assert_array_equal(a.theta, b.theta)
+    assert "--resume parts" in nnjit("run", *table, *LAYERS, "--seeds", "0..2", "--output", "parts", status=2)
     nnjit("run", "--resume", "parts")
     assert Path("parts/results.csv").read_text() == Path("whole/results.csv").read_text()
 
@@ -170,7 +171,7 @@ def test_compare_shows_what_differs_and_the_best_figures(table, here):
     nnjit("run", *table, *LAYERS, "--optimizer", "sgd(lr=0.1)", "--output", "other")
     rows = cells(nnjit("compare", "folds", "other"))
     assert [row["run"] for row in rows] == ["folds/fold-1", "folds/fold-2", "other"]
-    assert [row["fold"] for row in rows] == ["1 2", "2 2", "-"]
+    assert [row["fold"] for row in rows] == ["1 of 2", "2 of 2", "-"]
     assert [row["optimizer"] for row in rows] == ["adam(lr=0.003)"] * 2 + ["sgd(lr=0.1)"]
     for row in rows:
         record = best(here / row["run"])

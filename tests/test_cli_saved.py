@@ -4,12 +4,17 @@ import csv
 import json
 import math
 import os
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from command_line import nnjit
-from nnjit import data, load
+from hypothesis import given
+from hypothesis import strategies as st
+from nnjit import data, load, registry
+from nnjit.launch.predictions import Predictions
 
 
 def test_evaluate_agrees_with_numpy(trained):
@@ -161,6 +166,50 @@ def test_a_network_that_ends_in_softmax_says_probabilities_without_its_run(kinds
     assert np.array_equal(columns["p(no)"].astype(float), y[:, 0].astype(float))
     _, by_loss = read_rows(nnjit("predict", "two", "--input", "new.csv", "--id", "name"))  # softmax of the outputs
     np.testing.assert_allclose(by_loss["p(no)"].astype(float), softmax(y)[:, 0], rtol=1e-12)
+
+
+def predictions(layers, loss, top=None):
+    """Return the columns of a network that was trained with this loss."""
+    resolved = SimpleNamespace(settings=SimpleNamespace(loss=registry.losses.create(loss)))
+    return Predictions(registry.compose(layers, (2,)), resolved, None, top)
+
+
+logits = st.floats(allow_nan=False, allow_infinity=False, width=32) | st.floats(-5, 5, width=32)
+
+
+@given(z=st.lists(logits, min_size=3, max_size=3))
+def test_probabilities_of_any_logits(z):
+    """Against exact sums; the order of the classes is that of the outputs, also where probabilities are equal."""
+    y = np.array([z], np.float32)
+    columns = dict(zip(*(lambda p: (p.head, p.columns(y)))(predictions("dense(3)", "cross_entropy")), strict=True))
+    p = [float(columns[f"p({k})"][0]) for k in range(3)]
+    np.testing.assert_allclose(p, softmax(y)[0], rtol=1e-12, atol=0)
+    assert columns["class"][0] == y[0].argmax() and float(columns["confidence"][0]) == max(p)
+    best = predictions("dense(3)", "cross_entropy", top=3)
+    found = dict(zip(best.head, best.columns(y), strict=True))
+    order = [found[name][0] for name in ("class", "class 2", "class 3")]
+    assert order == sorted(range(3), key=lambda k: (-y[0, k], k))
+    assert [float(found[name][0]) for name in ("confidence", "confidence 2", "confidence 3")] == [p[k] for k in order]
+
+
+@given(z=logits)
+def test_two_probabilities_of_any_logit(z):
+    y = np.array([[z]], np.float32)
+    found = predictions("dense(1)", "binary_cross_entropy")
+    columns = {name: column[0] for name, column in zip(found.head, found.columns(y), strict=True)}
+    power = Decimal(float(y[0, 0])).copy_negate().exp() if abs(z) < 700 else None
+    if power is not None:
+        np.testing.assert_allclose(float(columns["p(1)"]), float(1 / (1 + power)), rtol=1e-14)
+        np.testing.assert_allclose(float(columns["p(0)"]), float(power / (1 + power)), rtol=1e-14)
+    assert columns["class"] == int(y[0, 0] > 0) and columns["confidence"] == max(columns["p(0)"], columns["p(1)"])
+    assert 0 <= columns["p(0)"] <= 1 and columns["p(0)"] + columns["p(1)"] == pytest.approx(1, rel=1e-15)
+
+
+def test_outputs_that_are_answers_to_several_questions():
+    found = predictions("dense(3)", "binary_cross_entropy")
+    assert found.head == ["p(0)", "p(1)", "p(2)"]
+    p = [column[0] for column in found.columns(np.array([[0.0, -2.0, 3.0]], np.float32))]
+    np.testing.assert_allclose(p, [0.5, 1 / (1 + math.exp(2)), 1 / (1 + math.exp(-3))], rtol=1e-14)
 
 
 def test_values_have_the_names_of_their_targets(here):

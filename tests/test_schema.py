@@ -98,7 +98,9 @@ def test_names_are_in_the_checkpoint_the_log_the_picture_and_the_predictions(tab
     np.savetxt("t.csv", x[:, [2, 0, 1]], delimiter=",", header="c,a,b", comments="", fmt="%.17g")
     head, *rows = csv.reader(nnjit("predict", run, "--input", "t.csv").splitlines())
     y = load(run).predict(x)
-    assert head == ["class", "y0", "y1", "y2"] and np.array_equal(np.array(rows)[:, 1:].astype(np.float32), y)
+    assert head == ["class", "confidence", *(f"p({name})" for name in KINDS)]
+    p = np.exp(y.astype(float)) / np.exp(y.astype(float)).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(np.array(rows)[:, 2:].astype(float), p, rtol=1e-12)
     assert [row[0] for row in rows] == [KINDS[i] for i in y.argmax(1)]
     nnjit("predict", run / "last.safetensors", "--input", "t.csv", "--output", "y.npz")
     with np.load("y.npz", allow_pickle=False) as saved:
@@ -115,7 +117,8 @@ def test_two_classes_with_names_and_one_output(tmp_path, here):
     last = records(here / "run")[-1]
     assert last["val_classes"] == ["no", "yes"] and np.shape(last["val_confusion"]) == (2, 2)
     head, *rows = csv.reader(nnjit("predict", "run", "--data", spec, "--split", "train").splitlines())
-    assert head == ["class", "y0"] and all((row[0] == "yes") == (float(row[1]) > 0) for row in rows)
+    assert head == ["class", "confidence", "p(no)", "p(yes)"]
+    assert all((row[0] == "yes") == (float(row[3]) > 0.5) for row in rows)
     held = data.load(spec).train
     right = np.mean([row[0] == ("no", "yes")[label] for row, label in zip(rows, held.y, strict=True)])
     assert float(measured("run", "--split", "train")["accuracy"]) == pytest.approx(right, abs=1e-6) and right > 0.8
