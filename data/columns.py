@@ -55,7 +55,7 @@ class Column:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """Where the cells are missing, (N,)."""
+        """Mask of the missing cells, (N,)."""
         if self.codes is not None:
             return self.codes < 0
         assert self.numbers is not None
@@ -138,7 +138,7 @@ class Coding:
     fill : float or None
         What replaces a missing cell: a number, or the position in `values`.
     indicator : bool
-        Whether an input tells that the cell was missing; in a category it is one more value.
+        True if an input tells that the cell was missing; in a category it is one more value.
     """
 
     name: str
@@ -190,7 +190,7 @@ class Coding:
 
     @property
     def fills(self) -> bool:
-        """Whether a missing cell has a meaning."""
+        """True if a missing cell has a meaning."""
         return self.fill is not None or (self.kind == "category" and self.indicator)
 
     def write(self, column: Column, x: NDArray[np.float64], table: Table) -> None:
