@@ -8,8 +8,8 @@ is saved with the network, so that a later table with the same columns, in any o
   in sorted order of the values of all rows of the training file. A value that the file does not have is refused later.
 * A missing number becomes the mean of the column ("mean", "indicator"); under "indicator" an input ``column missing``,
   1 where it was missing, follows, if a training row misses it. A missing value of a category becomes the most frequent
-  value, the first in sorted order of several ("mean"), or a value of its own ``column missing`` ("indicator"). Means
-  and most frequent values are those of the training rows, never of rows held out.
+  value, the first in sorted order of several ("mean"), or one more value, ``column missing`` ("indicator"). Means and
+  most frequent values are those of the training rows, never of rows held out.
 
 scikit-learn's OneHotEncoder() and SimpleImputer(add_indicator=True) give the same numbers.
 """
@@ -37,9 +37,9 @@ TIME = r"([T ]\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?"
 DATE = re.compile(rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{2,4}}){TIME}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 LISTED = 8  # maximum number of names in a message
-FIRST = 5  # number of bad cells whose places are told
-FEW_VALUES = 50  # a text column of more values is an identifier if more than half of its rows have one of their own
-MANY_VALUES = 1000  # and of more than this always
+FIRST = 5  # maximum number of bad cells in a message
+FEW_VALUES = 50  # text of more values identifies rows if there are more than half as many values as rows
+MANY_VALUES = 1000  # text of more values is never taken as a category
 SHOWN = 40  # maximum number of columns that a description lists
 
 
@@ -55,7 +55,7 @@ class Column:
 
     @property
     def missing(self) -> NDArray[np.bool_]:
-        """Where the cells are missing, (N,)."""
+        """Mask of the missing cells, (N,)."""
         if self.codes is not None:
             return self.codes < 0
         assert self.numbers is not None
@@ -138,7 +138,7 @@ class Coding:
     fill : float or None
         What replaces a missing cell: a number, or the position in `values`.
     indicator : bool
-        Whether an input tells that the cell was missing; in a category it is one more value.
+        True if an input tells that the cell was missing; in a category it is one more value.
     """
 
     name: str
@@ -190,7 +190,7 @@ class Coding:
 
     @property
     def fills(self) -> bool:
-        """Whether a missing cell has a meaning."""
+        """True if a missing cell has a meaning."""
         return self.fill is not None or (self.kind == "category" and self.indicator)
 
     def write(self, column: Column, x: NDArray[np.float64], table: Table) -> None:
@@ -391,9 +391,9 @@ def describe(table: Table, roles: Mapping[str, str], rows: NDArray[Any]) -> str:
         lines = [*lines[: SHOWN + 1], [f"... and {len(lines) - SHOWN - 1} more", "", "", ""]]
     lines = [[cell[:60] for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    told = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    aligned = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     head = f"{table.name}: {table.rows} rows" + (f", {table.said}" if table.said else "")
-    return "\n".join([head, *told, *notes])
+    return "\n".join([head, *aligned, *notes])
 
 
 def _values(column):

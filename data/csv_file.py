@@ -6,11 +6,12 @@ text. Rules:
 * Text is UTF-8, with or without a byte order mark. A cell may be in double quotes (RFC 4180; the reader refuses what
   Python's strict `csv` refuses). Spaces and tabs around a cell are stripped; empty lines are skipped.
 * The separator is the one of comma, tab and semicolon that the first line has outside quotes. If it has several, it is
-  the one that gives the first 20 rows equally many cells; if none or several do, the reader asks for `separator`.
+  the one that gives the first 20 rows equally many cells; if none or several do, the file is refused and `separator`
+  must say it.
 * The first line is a header if it has one of the names that the options give (such as the label), if it is one word,
   or if none of its cells is a number or missing and a cell below, in the first 20 rows, is a number. It is none, and
   the columns are called x1, x2, ..., if one of its cells is a number, all are of the kind of those below, and it does
-  not merely count (0, 1, 2 or 1, 2, 3). Otherwise the reader asks for `header`.
+  not merely count (0, 1, 2 or 1, 2, 3). Otherwise the file is refused and `header` must say it.
 * Each column of a header has a unique name, since columns are matched by name.
 * A cell is missing if pandas reads it as missing (`columns.MISSING`: empty, NA, N/A, NaN, nan, None, NULL, null, ...).
 * A number is a finite decimal number such as -1, 2.5, .5 or 1e-3: no underscores, no hexadecimal, no digits other than
@@ -205,6 +206,7 @@ class _Builder:
     def _choose(self):
         """Choose the function that takes the numbers' cells from a row."""
         places = [place for _, place in self.numbers]
+        self.pick: Any
         first, end = (places[0], places[-1] + 1) if places else (0, 0)
         if places == list(range(first, end)):
             self.pick = itemgetter(slice(first, end))
@@ -324,6 +326,6 @@ class _Category:
 
 
 def _is_word(cell):
-    """Tell whether a cell is a text that nobody could mean as a number."""
+    """Tell whether a cell is a text, and not what people write for a number."""
     like_a_number = NOT_FINITE.fullmatch(cell) or NUMBER_LIKE.fullmatch(cell)
     return cell not in MISSING and (DATE.fullmatch(cell) is not None or not like_a_number)

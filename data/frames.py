@@ -2,8 +2,8 @@
 
 A frame has names in `columns`, and its columns, ``frame[name]``, have `to_numpy`. The kind of a column follows from its
 dtype: numbers; booleans are a category of False and True (as in a CSV file), numbers where they are declared to be;
-texts are a category, also texts of digits; dates are refused. Of a column of objects the values decide: all numbers, or
-all texts and booleans. None, NaN, NA and NaT are missing, and so is a text that a CSV file reads as missing.
+texts are a category, also texts of digits; dates are refused. A column of objects is what its values are: all numbers,
+or all texts and booleans. None, NaN, NA and NaT are missing, and so is a text that a CSV file reads as missing.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

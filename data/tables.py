@@ -146,8 +146,10 @@ class TableReader(Options):
             }
 
         labels = self.label if isinstance(self.label, tuple) else (self.label,)
-        named = [*(self.features or ()), *self.drop, *(self.kinds or ()), *(known.kinds if known else ())]
-        table = self.read(path, choose, {str(name) for name in [*labels, *named] if isinstance(name, str)})
+        divide_by = [value for value in (self.validation, self.test) if not is_file(value)]
+        named = [*labels, *divide_by, *(self.features or ()), *self.drop, *(self.kinds or ())]
+        hints = {name for name in named if isinstance(name, str)} | set(known.kinds if known else ())
+        table = self.read(path, choose, hints)
         for name in roles.features if known is None else ():
             if table.columns[name].codes is not None:
                 refuse_two_spellings(table, table.columns[name], table.columns[name].texts, "value")
@@ -238,8 +240,8 @@ class TableReader(Options):
             test = rows[part == 2]
             if tests is not says and (part == 1).any():
                 raise DataError(
-                    f"{table.name}: the column {short([self.test])} has rows for validation too; give "
-                    f"validation={self.test!r}"
+                    f"{table.name}: the column {short([tests.name])} has rows for validation too; give "
+                    f"validation={tests.name!r}"
                 )
             rows = rows[part != 2]
         if says is not None:

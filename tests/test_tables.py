@@ -3,13 +3,17 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from command_line import nnjit, records
 from nnjit import data, load
+from nnjit.cli.main import nnjit as group
 from nnjit.data.columns import Encoding
 from nnjit.data.csv_file import CSV
 from nnjit.data.schema import Schema
@@ -429,3 +433,26 @@ def test_a_table_of_numbers_is_not_copied(tmp_path):
     )
     used = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert int(used.stdout) * 1024 < 200_000 * 8 * 5 * 2.5  # five numbers a row, and what growing arrays leave
+
+
+def test_the_commands_and_outputs_of_the_document(here):
+    """docs/tables.md, from top to bottom: each command runs, each quoted output comes."""
+    text = (Path(__file__).parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
+    blocks, said = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL), ""
+    assert {"python", "sh", "text", "csv"} == {language for language, _ in blocks}
+    for language, content in blocks:
+        if language == "python" and "pandas" in content:
+            pytest.importorskip("pandas")
+        if language == "python":
+            exec(compile(content, "docs/tables.md", "exec"), {})
+        elif language == "csv":
+            write(here, content, "later.csv")
+            write(here, content.replace("gas", "oil"), "wrong.csv")
+        elif language == "text":
+            assert content in said
+        else:
+            said = ""
+            for line in content.splitlines():
+                result = CliRunner().invoke(group, shlex.split(line)[1:])
+                assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+                said += result.output
