@@ -26,6 +26,7 @@ from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems, check_shapes
 from ..training.trainer import Trainer
 from .progress import reporter as new_reporter
+from .table import for_table
 
 
 class Finished(NamedTuple):
@@ -146,6 +147,8 @@ def prepare(
     if config.run.threads is not None:
         use_threads(config.run.threads)
     dataset = data.load(resolved.reader)
+    resolved = for_table(resolved, dataset, source_name)
+    config = resolved.config
     network = build(resolved, dataset, source_name)
     schema = Schema.of(dataset.train, dataset.columns, dataset.class_names)
     trainer = Trainer(

@@ -145,7 +145,7 @@ class Network:
             what = f"layers: {self.graph.size} parameters, most of them in {most}, and their gradients"
             need(numbers * self.dtype.itemsize, what)
         self.output_shape: tuple[int, ...] = self.graph.output.shape
-        self.trained_on: Schema | None = None
+        self.trained_on: Schema | None
         self._allocate()
         self.initialize(self.seed)
 
@@ -228,12 +228,13 @@ class Network:
         return places
 
     def initialize(self, seed: int) -> None:
-        """Draw all parameters again and reset the buffers.
+        """Draw all parameters again and reset the buffers; the network is then one that was not trained.
 
         If a layer has no initializer, the next activation determines it: He before ReLU and similar ones, LeCun before
         SELU, Glorot otherwise. SpecError names a parameter with initial values that its dtype cannot hold.
         """
         seed = checked("seed", seed, int, 0, MAX_SEED)
+        self.trained_on = None
         for index, node in enumerate(self.graph.nodes):
             rng = np.random.Generator(np.random.Philox(key=[seed, index]))
             consumer = self.graph.consumer(node)

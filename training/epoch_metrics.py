@@ -11,6 +11,7 @@ from ..data.split import Split, spread
 from ..program.program import Program
 from ..program.protocols import NetworkLike
 from . import metrics as metric_functions
+from .fitting import Units
 from .measure import IN_MEMORY, InMemory, Measures, parts, try_metrics
 from .settings import Settings
 
@@ -31,6 +32,9 @@ class EpochMetrics:
         With targets as the loss takes them.
     settings : Settings
     schema : Schema
+    units : Units or None
+        Those of the targets, in which metrics are measured; the program's outputs and the targets of the splits are
+        then without units, and so is the loss.
 
     Attributes
     ----------
@@ -44,11 +48,19 @@ class EpochMetrics:
     """
 
     def __init__(
-        self, network: NetworkLike, train: Split, validation: Split | None, settings: Settings, schema: Schema
+        self,
+        network: NetworkLike,
+        train: Split,
+        validation: Split | None,
+        settings: Settings,
+        schema: Schema,
+        units: Units | None = None,
     ) -> None:
         self.network, loss = network, settings.loss
         names = dict.fromkeys([*(("accuracy",) if loss.classification else ()), *settings.metrics])
         self.metrics = {name: metric_functions.get(name, loss) for name in names}
+        if units is not None:
+            self.metrics = {name: units.metric(metric) for name, metric in self.metrics.items()}
         for split in filter(None, (train, validation)):
             try_metrics(self.metrics, split, network)
         self.train, self.validation, self.schema, self.epochs = train, validation, schema, settings.epochs

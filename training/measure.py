@@ -16,6 +16,7 @@ from ..program.slots import Binding, Slot, batch, sizes
 from ..registry import losses
 from ..registry.options import SpecLike
 from . import metrics as metric_functions
+from .fitting import units_of
 from .losses import Loss, check_labels
 
 IN_MEMORY = 2**30  # largest data set in bytes that is converted at once; a larger one is converted part by part
@@ -38,6 +39,8 @@ def evaluate_split(
         why = "" if classes else " (the targets are values, not class numbers, so accuracy would mean nothing)"
         raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "l2"')
     try_metrics(functions, split, net)
+    if made is not None and (units := units_of(net, made)) is not None:
+        functions = {"scaled_loss": units.loss(MeanLoss(made, net.output_shape, split.y.shape[1:])), **functions}
     found = Measures(made, functions, net.output_shape, split.y.shape[1:]).of(net._apply, split, net.dtype)
     return {name: value for name, value in found.items() if name not in ("confusion",)}
 

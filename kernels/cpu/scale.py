@@ -1,8 +1,8 @@
 """Scales of channels: numbers in units become (x - shift) / scale, and y = x scale + shift brings the units back.
 
 x, y, dx, dy are flat, N samples of C channels of `positions` numbers each; shift and scale are (C,). Parallel plan: an
-iteration owns a sample. A feature is a channel of one number, so samples of features run along the channels, in vectors;
-samples of maps run along the positions. Why the difference comes first: reference/scale.py.
+iteration owns a sample. A feature is a channel of one number, so samples of features run along the channels, in
+vectors; samples of maps run along the positions. Why the difference comes first: reference/scale.py.
 """
 
 from numba import prange, uintp

@@ -1,4 +1,4 @@
-"""Scales of features where samples are columns, in NumPy: x, y, dx, dy are (C, N), shift and scale (C,); see scale.py."""
+"""Scales of features where samples are columns, in NumPy: x, y, dx, dy are (C, N); see scale.py."""
 
 
 def forward(x, shift, scale, y):
