@@ -26,6 +26,7 @@ from .split import Dataset, Split, spread, sum_of_squares
 TOO_LARGE = 4.0
 TOO_SMALL = 1 / 8
 HUNDREDTH = 1 / 100  # of the magnitudes of training: such a channel, or all of several samples, is in other units
+ROUNDED = 1e-6  # relative error of numbers in float32, with a margin
 SEVERAL = 8  # samples whose range says something
 NEAR = 10.0  # largest magnitude of numbers that may have been scaled
 SPREAD = 4096  # samples of a set whose units are checked, spread evenly over it
@@ -59,14 +60,16 @@ class Schema:
     largest: float = 0.0
     ranges: tuple[tuple[float, float], ...] | None = None
     _squares: tuple[float, float] = field(init=False, repr=False, compare=False)  # of numbers that fit
-    _bounds: Any = field(init=False, repr=False, compare=False)  # the ranges as arrays (C, 1)
+    _bounds: Any = field(init=False, repr=False, compare=False)  # the ranges as arrays (C, 1), wider by what rounding to float32 changes
 
     def __post_init__(self) -> None:
         least, most = self.largest * TOO_SMALL * self.holds_bytes, self.largest * TOO_LARGE or np.inf
         bounds = None
         if self.ranges is not None:
-            bounds = tuple(np.array(self.ranges).T[:, :, None])
-            least = HUNDREDTH * float(np.sqrt(np.square(bounds).max(axis=0).mean()))
+            low, high = np.array(self.ranges, np.float64).T[:, :, None]
+            sizes = np.maximum(abs(low), abs(high))
+            bounds = low - ROUNDED * sizes, high + ROUNDED * sizes
+            least = HUNDREDTH * float(np.sqrt(np.square(sizes).mean()))
         object.__setattr__(self, "_squares", (least * least, most * most))
         object.__setattr__(self, "_bounds", bounds)
 
@@ -207,14 +210,14 @@ class Schema:
             first = int(np.count_nonzero(outside, axis=(0, 2)).argmax())
             warnings.warn(
                 f"{name}: more than half of the numbers are outside the ranges of training, such as those of "
-                f"{self._channel(first)}, which was from {low[first]:.4g} to {high[first]:.4g}; the network scales them "
-                "itself, so they must not be scaled before",
+                f"{self._channel(first)}, which was from {low[first]:.4g} to {high[first]:.4g}; the network scales them"
+                " itself, so they must not be scaled before",
                 stacklevel=4,
             )
 
     def _channel(self, number):
-        known = self.columns is not None and len(self.columns) == len(self.ranges or ())
-        return f"column {self.columns[number]!r}" if known else f"feature {number} (counted from 0)"
+        names = self.columns or ()
+        return f"column {names[number]!r}" if len(names) == len(self.ranges or ()) else f"feature {number} (from 0)"
 
     def _check(self, largest, mean, mixed, name):
         if largest == 0 or not largest < np.inf:  # NaN and infinity are not errors of scale

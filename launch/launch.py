@@ -104,6 +104,8 @@ def resume(
     directory = RunDirectory.open(path)
     table, source_name = config_file.read(directory.path / "config.toml")
     config_file.need_plugins(table, plugins, source_name)
+    if isinstance(table.get("model"), dict):
+        table["model"].setdefault("scale", "off")  # a run from before this option: its layers are complete
     overrides = {"training.epochs": epochs, "run.threads": threads, "run.device": device, "run.precision": precision}
     for key, value in overrides.items():
         if value is not None:

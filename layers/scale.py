@@ -23,7 +23,6 @@ class Scale(Layer):
     """
 
     symmetric = True
-    fitted_to = "samples"
     forward = operation("scale.forward", form="flat")
     backward_input = operation("scale.backward_input", form="flat")
     check_cases = [("", (1,)), ("", (7,)), ("", (2, 3)), ("", (3, 5, 4))]
@@ -38,10 +37,12 @@ class Scale(Layer):
         return {"positions": prod(in_shape[1:])}
 
     def fitted(self, parts, names, dtype):
-        shift, scale, largest = self.measure(parts)
+        shift, scale, low, high = self.measure(parts)
         with np.errstate(over="ignore"):
-            spacing = np.abs(np.spacing(largest.astype(dtype))).astype(np.float64)
+            spacing = np.spacing(np.maximum(abs(low), abs(high)).astype(dtype)).astype(np.float64)
         for channel, apart in enumerate(spacing):
+            if low[channel] == high[channel]:
+                continue
             if not np.finfo(dtype).tiny <= scale[channel] <= np.finfo(dtype).max:
                 held = f"its numbers spread over {scale[channel]:.3g}, which {np.dtype(dtype)} cannot hold"
                 raise DataError(f"{names(channel)}: {held}; scale it by a power of ten, or choose dtype float64")
@@ -54,7 +55,7 @@ class Scale(Layer):
         return {"shift": shift, "scale": scale}
 
     def measure(self, parts):
-        """Return shift, scale and largest magnitude (C,) of data in parts; a channel of one value has the scale 1."""
+        """Return shift, scale, lowest and highest number (C,) of data in parts; a channel of one value has scale 1."""
         low, high, mean = _extremes_and_mean(parts)
         width = _or_one(high - low)
         drift, squares, count = 0.0, 0.0, 0
@@ -64,7 +65,7 @@ class Scale(Layer):
             count += offset[:, 0].size
         drift /= count  # what rounding left of the mean's error
         deviation = np.where(low == high, 1.0, width * np.sqrt(np.maximum(squares / count - drift * drift, 0)))
-        return np.where(low == high, low, mean + width * drift), deviation, np.maximum(abs(low), abs(high))
+        return np.where(low == high, low, mean + width * drift), deviation, low, high
 
 
 @register("standardize")
@@ -76,6 +77,8 @@ class Standardize(Scale):
     first, or behind layers that only change the shape.
     """
 
+    fitted_to = "samples"
+
 
 @register("minmax")
 class MinMax(Scale):
@@ -84,9 +87,11 @@ class MinMax(Scale):
     Fitted like standardize; low is the buffer shift, high - low the buffer scale. A channel of one value becomes 0.
     """
 
+    fitted_to = "samples"
+
     def measure(self, parts):
         low, high, _ = _extremes_and_mean(parts)
-        return low, _or_one(high - low), np.maximum(abs(low), abs(high))
+        return low, _or_one(high - low), low, high
 
 
 @register("unstandardize")

@@ -61,7 +61,7 @@ def override(table: dict[str, Any], assignment: str) -> None:
 def assign(table: Any, keys: Sequence[str | int], value: Any) -> None:
     """Put a value at the place of the keys; fill in the defaults of what is missing on the way.
 
-    A missing section starts empty, so that what nobody gave can follow from the data.
+    A missing section starts empty, so that what was not given can follow from the data.
 
     Raises
     ------

@@ -178,7 +178,7 @@ def buffers_of(network: NetworkLike, node: Node) -> dict[str, NDArray[Any]]:
 
 
 def _at_start(node: Node, buffers: Mapping[str, NDArray[Any]]) -> bool:
-    """Tell whether buffers have the values that the layer begins with: nobody has set them."""
+    """Tell whether buffers have the values that the layer begins with."""
     return all((array == node.buffers[name][1].start).all() for name, array in buffers.items())
 
 
