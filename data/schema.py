@@ -60,7 +60,9 @@ class Schema:
     largest: float = 0.0
     ranges: tuple[tuple[float, float], ...] | None = None
     _squares: tuple[float, float] = field(init=False, repr=False, compare=False)  # of numbers that fit
-    _bounds: Any = field(init=False, repr=False, compare=False)  # the ranges as arrays (C, 1), wider by what rounding to float32 changes
+    _bounds: Any = field(
+        init=False, repr=False, compare=False
+    )  # the ranges as arrays (C, 1), wider by what rounding to float32 changes
 
     def __post_init__(self) -> None:
         least, most = self.largest * TOO_SMALL * self.holds_bytes, self.largest * TOO_LARGE or np.inf

@@ -419,7 +419,8 @@ class Network:
     ) -> Program:
         """Return the training program of this network, compiled; see `Program` for the parameters.
 
-        Its `state` shares theta, gradient and buffers with the network.
+        Its `state` shares theta, gradient and buffers with the network. The program is the whole network: where the
+        last layer is unstandardize, the loss of `step` is that of F(x) in units, unlike that of `fit`.
         """
         return Program(self, loss, optimizer, batch_size, labels, clip, rates, norm, derivatives=True).compile()
 
@@ -511,6 +512,11 @@ class Network:
 
         Notes
         -----
+        Layers that are fitted to training data (standardize, minmax, unstandardize) are fitted to x and y before the
+        first step, never to `validation`, unless the network was trained before; `initialize` undoes both. If the last
+        layer is unstandardize, loss and val_loss of the history are those before it, on targets with mean 0 and
+        deviation 1; metrics are in units.
+
         SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the current step: the checkpoint and the pictures
         are written if there is an `output`, and then the former handler gets the signal. So Ctrl-C raises
         KeyboardInterrupt, and SIGTERM and SIGHUP end the process unless the caller has a handler; if that handler
@@ -556,6 +562,8 @@ class Network:
         Returns
         -------
         dict : "loss" and each metric's name -> float
+            "loss" compares y with F(x), in units. If the last layer is unstandardize, "scaled_loss" is the loss that
+            training reports: before that layer, on targets with mean 0 and deviation 1.
 
         Raises
         ------

@@ -357,7 +357,8 @@ def test_classes_of_a_table(here):
     (here / "t.csv").write_text("t,p,kind\n" + rows)
     nnjit("run", "--data", "csv(path='t.csv', label='kind')", "--epochs", "30", "--output", "run")
     assert [layer.spec() for layer in load("run").layers] == [
-        *("standardize", "dense(units=64)", "relu", "dense(units=64)", "relu", "dense(units=2)")
+        *("standardize", "dense(units=64, init='glorot')", "relu", "dense(units=64, init='glorot')", "relu"),
+        "dense(units=2)",
     ]
     assert records(here / "run")[-1]["val_accuracy"] > 0.7
 
