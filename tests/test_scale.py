@@ -163,6 +163,17 @@ def test_a_trained_network_keeps_its_scales_until_it_is_initialized():
     assert np.array_equal(net.buffers["standardize.1.scale"], [2, 2, 2])
 
 
+def test_a_training_that_failed_leaves_nothing_behind():
+    net = compose(ENDS, (3,))
+    with pytest.raises(DataError):
+        net.fit(RAW, VALUES + 1e12, loss="mse", epochs=1)
+    with pytest.raises(SpecError):
+        net.fit(RAW, VALUES, loss="mse", epochs=1, metrics=["accuracy"])
+    net.fit(2 * RAW, 3 * VALUES, loss="mse", epochs=1)
+    assert np.allclose(net.buffers["standardize.1.shift"], 2 * MEAN, rtol=1e-6)
+    assert np.allclose(net.buffers["unstandardize.5.scale"], 3 * VALUES.std(), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "specs, loss, words",
     [

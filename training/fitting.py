@@ -4,8 +4,9 @@ A last layer that is fitted to targets is left out of the program that trains: t
 targets in its form. The network's vectors are one, so everything else contains it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from ..registry import losses
 from .losses import Loss
 
 ROWS = 4096  # samples that are read at once
+
+# Buffers that were fitted for a training that may not have begun: it failed later, so another one fits them again.
+_attempts: WeakKeyDictionary[NetworkLike, dict[str, NDArray[Any]]] = WeakKeyDictionary()
 
 
 class Parts:
@@ -141,7 +145,8 @@ def fit_layers(network: NetworkLike, train: Split, columns: Sequence[str] | None
             )
         if aim == "targets" and node is not nodes[-1]:
             raise SpecError(f"{node.name} is fitted to the targets, so it must be the last layer; put it there")
-        if network.trained_on is not None or not _at_start(node, buffers_of(network, node)):
+        buffers = buffers_of(network, node)
+        if network.trained_on is not None or not _is_free(node, buffers, _attempts.get(network, {})):
             continue
         samples, targets = train.converted(np.float64)
         names = columns if aim == "samples" and len(node.x.shape) == 1 else None
@@ -153,7 +158,8 @@ def fit_layers(network: NetworkLike, train: Split, columns: Sequence[str] | None
         except DataError as error:
             raise DataError(f"{train.name}: {node.name}: {error}") from None
         for name, values in found.items():
-            buffers_of(network, node)[name][...] = values
+            buffers[name][...] = values
+            _attempts.setdefault(network, {})[f"{node.name}.{name}"] = buffers[name].copy()
 
 
 def takes_units(network: NetworkLike) -> Node | None:
@@ -177,9 +183,12 @@ def buffers_of(network: NetworkLike, node: Node) -> dict[str, NDArray[Any]]:
     return {name: network.buffers[f"{node.name}.{name}"] for name, (_, each) in node.buffers.items() if each.size}
 
 
-def _at_start(node: Node, buffers: Mapping[str, NDArray[Any]]) -> bool:
-    """Tell whether buffers have the values that the layer begins with."""
-    return all((array == node.buffers[name][1].start).all() for name, array in buffers.items())
+def _is_free(node, buffers, attempted):
+    """Tell whether buffers have the values that the layer begins with, or those of an attempt: the user set none."""
+    return all(
+        (array == node.buffers[name][1].start).all() or np.array_equal(array, attempted.get(f"{node.name}.{name}"))
+        for name, array in buffers.items()
+    )
 
 
 def _namer(names, what):
