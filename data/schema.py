@@ -8,8 +8,11 @@ The same rules hold for `predict`, `evaluate` and validation data:
 * All other numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest
   magnitude of training. If a network trained on bytes gets other numbers, or the reverse, the largest magnitude must
   also be at least `TOO_SMALL` times that of training (unless all numbers are 0).
+* A network that begins with a layer that scales the samples takes raw units. Whole numbers are raw. Other numbers must
+  be in the units of training, channel by channel; see `Schema._check_units`.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -21,10 +24,15 @@ from ..errors import DataError
 from ..registry.specs import did_you_mean
 from .columns import Encoding, match_names
 from .frames import encoded, is_frame
-from .split import Dataset, Split, sum_of_squares
+from .split import Dataset, Split, spread, sum_of_squares
 
 TOO_LARGE = 4.0
 TOO_SMALL = 1 / 8
+HUNDREDTH = 1 / 100  # of the magnitudes of training: such a channel, or all of several samples, is in other units
+ROUNDED = 1e-6  # relative error of numbers in float32, with a margin
+SEVERAL = 8  # samples whose range says something
+NEAR = 10.0  # largest magnitude of numbers that may have been scaled
+SPREAD = 4096  # samples of a set whose units are checked, spread evenly over it
 LISTED = 8  # maximum number of names in an error message
 
 
@@ -48,6 +56,8 @@ class Schema:
         Names of the targets, in the order of the network's outputs; None if they are classes or have no names.
     encoding : Encoding or None
         How the columns of a table become the inputs, which `columns` names.
+    ranges : tuple of (low, high) or None
+        Lowest and highest number of each channel, for a network that takes raw units and scales them itself.
     """
 
     columns: tuple[str, ...] | None = None
@@ -57,11 +67,22 @@ class Schema:
     largest: float = 0.0
     targets: tuple[str, ...] | None = None
     encoding: Encoding | None = None
+    ranges: tuple[tuple[float, float], ...] | None = None
     _squares: tuple[float, float] = field(init=False, repr=False, compare=False)  # of numbers that fit
+    _bounds: Any = field(
+        init=False, repr=False, compare=False
+    )  # the ranges as arrays (C, 1), wider by what rounding to float32 changes
 
     def __post_init__(self) -> None:
         least, most = self.largest * TOO_SMALL * self.holds_bytes, self.largest * TOO_LARGE or np.inf
+        bounds = None
+        if self.ranges is not None:
+            low, high = np.array(self.ranges, np.float64).T[:, :, None]
+            sizes = np.maximum(abs(low), abs(high))
+            bounds = low - ROUNDED * sizes, high + ROUNDED * sizes
+            least = HUNDREDTH * float(np.sqrt(np.square(sizes).mean()))
         object.__setattr__(self, "_squares", (least * least, most * most))
+        object.__setattr__(self, "_bounds", bounds)
 
     @classmethod
     def of(
@@ -87,10 +108,11 @@ class Schema:
         """Read the output of `table`; ValueError or TypeError for anything else."""
         columns, classes = (table[key] and tuple(map(str, table[key])) for key in ("columns", "classes"))
         scale, largest = (float(table[key]) for key in ("scale", "largest"))
-        targets, encoding = table.get("targets"), table.get("encoding")  # missing in older files
+        targets, encoding = table.get("targets"), table.get("encoding")  # missing in older files, and so may be ranges
+        ranges = table.get("ranges") and tuple((float(low), float(high)) for low, high in table["ranges"])
         return cls(
             columns, classes, bool(table["holds_bytes"]), scale, largest, targets and tuple(map(str, targets)),
-            None if encoding is None else Encoding.from_table(encoding),
+            None if encoding is None else Encoding.from_table(encoding), ranges or None,
         )  # fmt: skip
 
     def table(self) -> dict[str, Any]:
@@ -109,7 +131,11 @@ class Schema:
         """Return this schema for a network trained before on `former` (None: not trained)."""
         if former is None or (former.holds_bytes, former.scale) != (self.holds_bytes, self.scale):
             return self
-        return replace(self, largest=max(self.largest, former.largest))
+        ranges = self.ranges
+        if ranges is not None and former.ranges is not None and len(ranges) == len(former.ranges):
+            pairs = zip(ranges, former.ranges, strict=True)
+            ranges = tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
+        return replace(self, largest=max(self.largest, former.largest), ranges=ranges)
 
     def matched(self, dataset: Dataset) -> Dataset:
         """Return the `Dataset` with columns and classes in the order of training, at the scale of training.
@@ -153,6 +179,9 @@ class Schema:
             split = split.changed(scale=self.scale)
         if self.largest:
             self._check(*split.magnitude(), self.holds_bytes != split.holds_bytes, split.name)
+        if self.ranges is not None:
+            some = spread(len(split), min(len(split), SPREAD))
+            self._check_units(split.converted(np.float64)[0][some], split.name)
         return split
 
     def scaled_array(self, x: Any, dtype: DTypeLike) -> Any:
@@ -166,7 +195,7 @@ class Schema:
                 return x  # not an array; the network raises the error
         if x.dtype == dtype:  # the usual case, decided in a microsecond: a root mean square in range proves the fit
             flat, (least, most) = x.ravel(), self._squares
-            if least * x.size <= sum_of_squares(flat) <= most * x.size:
+            if least * x.size <= sum_of_squares(flat) <= most * x.size and self._inside(x):
                 return x
         mixed = self.holds_bytes != (x.dtype == np.uint8)
         if self.holds_bytes and not mixed:
@@ -174,7 +203,65 @@ class Schema:
         if self.largest and x.size and x.dtype.kind in "biuf":  # other dtypes are refused later, not for their scale
             numbers = np.abs(x.astype(np.float64))
             self._check(float(numbers.max()), (sum_of_squares(numbers.ravel()) / x.size) ** 0.5, mixed, "x")
+            if self.ranges is not None and x.dtype.kind == "f":
+                self._check_units(x, "x")
         return x
+
+    def _inside(self, x):
+        """Tell whether all numbers are in the ranges of training, if there are any."""
+        if self._bounds is None:
+            return True
+        channels = self._channels(x)
+        return channels is None or bool(((channels >= self._bounds[0]) & (channels <= self._bounds[1])).all())
+
+    def _channels(self, x):
+        """Return samples as (N, C, positions); None if their shape is not that of training."""
+        return (
+            x.reshape(len(x), len(self.ranges or ()), -1) if x.size and x.shape[1] == len(self.ranges or ()) else None
+        )
+
+    def _check_units(self, x, name):
+        """Refuse numbers in other units than those of training, and warn if they look as if they were scaled already.
+
+        The network scales them itself. A channel is refused if it never came near 0 in training and all of its numbers
+        are at most a hundredth of those of training, or if they are typically a hundred times as large; several samples
+        are refused if this hundredth holds for all channels. Whole numbers do not count. If all numbers are small,
+        and more than half are outside the ranges of training, they may be raw or not: this is a warning.
+        """
+        channels = self._channels(x)
+        if channels is None or not np.isfinite(channels).all():
+            return
+        low, high = (bound[:, 0] for bound in self._bounds)
+        most, least = np.maximum(abs(low), abs(high)), np.minimum(abs(low), abs(high))
+        sizes = np.abs(channels, dtype=np.float64)
+        top = sizes.max(axis=(0, 2))
+        small, near = top <= most * HUNDREDTH, top.max() <= NEAR
+        if not (near or small.any() or (top * HUNDREDTH > most).any()):
+            return
+        fine = (channels != np.rint(channels)).any(axis=(0, 2))  # channels with numbers that are not whole
+        away = (low * high > 0) & (least >= most / 10)
+        large = (np.median(sizes, axis=(0, 2)) * HUNDREDTH > most) & (most > 0)
+        wrong = fine & (large | (small & away) | (len(channels) >= SEVERAL and small.all()))
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise DataError(
+                f"{name}: {self._channel(first)} holds numbers up to {top[first]:.4g}, but in training they were from "
+                f"{low[first]:.4g} to {high[first]:.4g}; the network scales them itself: give them as they were in the "
+                "training data, in the same units and not scaled"
+            )
+        outside = ((channels < self._bounds[0]) | (channels > self._bounds[1])) & (channels != np.rint(channels))
+        if near and 2 * np.count_nonzero(outside) > channels.size:
+            first = int(np.count_nonzero(outside, axis=(0, 2)).argmax())
+            warnings.warn(
+                f"{name}: more than half of the numbers are outside the ranges of training, such as those of "
+                f"{self._channel(first)}, which was from {low[first]:.4g} to {high[first]:.4g}; the network scales them"
+                " itself, so they must not be scaled before",
+                stacklevel=4,
+            )
+
+    def _channel(self, number):
+        names = self.columns or ()
+        return f"column {names[number]!r}" if len(names) == len(self.ranges or ()) else f"feature {number} (from 0)"
 
     def _check(self, largest, mean, mixed, name):
         if largest == 0 or not largest < np.inf:  # NaN and infinity are not errors of scale

@@ -30,6 +30,7 @@ from ..training.progress import reporter as new_reporter
 from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems, check_shapes
 from ..training.trainer import Trainer
+from .table import for_table
 
 
 class Prepared(NamedTuple):
@@ -130,6 +131,8 @@ def resume(
     directory = RunDirectory.open(path)
     table, source_name = config_file.read(directory.path / "config.toml")
     config_file.need_plugins(table, plugins, source_name)
+    if isinstance(table.get("model"), dict):
+        table["model"].setdefault("scale", "off")  # a run from before this option: its layers are complete
     overrides = {
         "training.epochs": epochs,
         "training.patience": patience,
@@ -183,6 +186,8 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
     if config.run.threads is not None:
         use_threads(config.run.threads)
     dataset = load_data(resolved)
+    resolved = for_table(resolved, dataset, source_name)
+    config = resolved.config
     network = build(resolved, dataset, source_name)
     schema = Schema.of_dataset(dataset)
     trainer = Trainer(

@@ -16,10 +16,13 @@ a scratch array              kept from forward to backward (see `Layer.scratch`)
 ===========================  =======================================================================================
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.compiler.elementwise import Formula, elementwise
 from ..kernels.compiler.kernel import Kernel, kernel
@@ -94,6 +97,9 @@ class Layer(Options):
     symmetric : bool
         The Jacobian dy/dx of prediction is symmetric, so backward_input serves as `jvp`. That of a formula always is.
         A class with another forward than that from which it derives says these three itself.
+    fitted_to : "samples", "targets" or None
+        The training data that sets the buffers before the first step (see `fitted`): the samples, for a layer that
+        stands first, or the targets, for one that stands last. The loss of training is measured before the latter.
     reads_channels : bool
         The result depends on which axis of the input holds the channels.
     check_cases : list of (spec, input shape) or None
@@ -112,6 +118,7 @@ class Layer(Options):
     jvp: ClassVar[Kernel | Operation | None] = None
     linear: ClassVar[tuple[str, ...] | None] = None
     symmetric: ClassVar[bool] = False
+    fitted_to: ClassVar[Literal["samples", "targets"] | None] = None
     reads_channels: ClassVar[bool] = True
     check_cases: ClassVar[Sequence[tuple[Any, tuple[int, ...]]] | None] = None
 
@@ -138,6 +145,31 @@ class Layer(Options):
     def buffers(self, in_shape: tuple[int, ...]) -> dict[str, Parameter]:
         """Map each name to a Parameter that is saved but not learned."""
         return {}
+
+    def fitted(
+        self, parts: Iterable[NDArray[np.float64]], names: Callable[[int], str], dtype: np.dtype
+    ) -> dict[str, NDArray[Any]]:
+        """Return the values of the buffers for training data; training calls it once, if there is `fitted_to`.
+
+        Parameters
+        ----------
+        parts : iterable of ndarray (n, *in_shape), float64
+            The training samples in the shape of the layer's input, or the targets, some rows at a time; it may be
+            iterated again.
+        names : callable
+            ``names(2)`` is how messages call channel 2: "column 'pressure'".
+        dtype : NumPy dtype
+            The network's. DataError if the data is too fine or too large for it.
+        """
+        return {}
+
+    def to_units(self, y: NDArray[Any], buffers: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return what forward makes of outputs (N, ...), in NumPy; for a layer that is fitted to targets."""
+        raise NotImplementedError
+
+    def from_units(self, y: NDArray[Any], buffers: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return the inverse of `to_units`, for targets in units (N, ...), which training takes in that form."""
+        raise NotImplementedError
 
     def scratch(self, in_shape: tuple[int, ...]) -> dict[str, tuple[int | str, ...]]:
         """Map each name to the shape of an array kept from forward to backward; "N" is the number of samples."""

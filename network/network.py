@@ -147,7 +147,7 @@ class Network:
             what = f"layers: {self.graph.size} parameters, most of them in {most}, and their gradients"
             need(numbers * self.dtype.itemsize, what)
         self.output_shape: tuple[int, ...] = self.graph.output.shape
-        self.trained_on: Schema | None = None
+        self.trained_on: Schema | None
         self._allocate()
         self.initialize(self.seed)
 
@@ -230,12 +230,13 @@ class Network:
         return places
 
     def initialize(self, seed: int) -> None:
-        """Draw all parameters again and reset the buffers.
+        """Draw all parameters again and reset the buffers; the network is then one that was not trained.
 
         If a layer has no initializer, the next activation determines it: He before ReLU and similar ones, LeCun before
         SELU, Glorot otherwise. SpecError names a parameter with initial values that its dtype cannot hold.
         """
         seed = checked("seed", seed, int, 0, MAX_SEED)
+        self.trained_on = None
         for index, node in enumerate(self.graph.nodes):
             rng = np.random.Generator(np.random.Philox(key=[seed, index]))
             consumer = self.graph.consumer(node)
@@ -420,7 +421,8 @@ class Network:
     ) -> Program:
         """Return the training program of this network, compiled; see `Program` for the parameters.
 
-        Its `state` shares theta, gradient and buffers with the network.
+        Its `state` shares theta, gradient and buffers with the network. The program is the whole network: where the
+        last layer is unstandardize, the loss of `step` is that of F(x) in units, unlike that of `fit`.
         """
         return Program(self, loss, optimizer, batch_size, labels, clip, rates, norm, derivatives=True).compile()
 
@@ -531,6 +533,11 @@ class Network:
 
         Notes
         -----
+        Layers that are fitted to training data (standardize, minmax, unstandardize) are fitted to x and y before the
+        first step, never to `validation`, unless the network was trained before; `initialize` undoes both. If the last
+        layer is unstandardize, loss and val_loss of the history are those before it, on targets with mean 0 and
+        deviation 1; metrics are in units.
+
         SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the current step: the checkpoint and the pictures
         are written if there is an `output`, and then the former handler gets the signal. So Ctrl-C raises
         KeyboardInterrupt, and SIGTERM and SIGHUP end the process unless the caller has a handler; if that handler
@@ -607,7 +614,9 @@ class Network:
         Returns
         -------
         dict : "loss" and the spec of each metric -> float
-            A metric without average is a dict, class -> float. A metric that is not defined is NaN.
+            A metric without average is a dict, class -> float. A metric that is not defined is NaN. "loss" compares y
+            with F(x), in units. If the last layer is unstandardize, "scaled_loss" is the loss that training reports:
+            before that layer, on targets with mean 0 and deviation 1.
 
         Raises
         ------

@@ -386,7 +386,12 @@ def test_the_config_of_fit_asks_for_data():
     )
     table = tomllib.loads(text)
     assert table["training"]["loss"] == "huber(delta=2.0)" and table["training"]["optimizer"] == "sgd(lr=0.5)"
-    assert table["model"] == {"layers": ["flatten", "dense(units=2)"], "input_shape": [1, 4], "dtype": "float32"}
+    assert table["model"] == {
+        "layers": ["flatten", "dense(units=2)"],
+        "input_shape": [1, 4],
+        "dtype": "float32",
+        "scale": "off",
+    }
     with pytest.raises(NnjitError, match=r"^data: "):
         resolve(table)
     assert resolve(table | {"data": {"name": "digits"}}).config.training.metrics == ["l2"]

@@ -44,7 +44,7 @@ def table(tmp_path_factory):
     """Make a run on a table of words, and more such rows."""
     folder = tmp_path_factory.mktemp("table")
     spec = write_table(folder / "train.csv", *rows_of(90, 0), validation=0.1)
-    layers = ["--layers", "dense(3)", "--epochs", "8", "--optimizer", "adam(lr=0.1)"]
+    layers = ["--layers", "dense(3)", "--epochs", "8", "--optimizer", "adam(lr=0.1)", "--set", "model.scale=off"]
     nnjit("run", "--data", spec, *layers, "--output", folder / "run")
     return folder / "run", *rows_of(40, 1)
 

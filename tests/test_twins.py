@@ -50,7 +50,7 @@ OTHER |= {"pooling_pairs": "pooling", "dense_few": "dense"}
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
 SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
 # On CUDA samples are always rows, and there are no derivatives but those of training.
-KINDS = ("dense", "dropout", "layernorm", "loss", "softmax")
+KINDS = ("dense", "dropout", "layernorm", "loss", "scale", "softmax")
 CPU_ALONE = {"columns", "jacobian", "jvp", *(f"{kind}_columns" for kind in KINDS)}
 TWINS = [(folder, file) for folder in DEVICES for file in FILES[folder]]
 

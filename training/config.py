@@ -60,6 +60,9 @@ class Model(_Section):
         default=None, min_length=1, description="the sizes of a sample without the batch, such as [1, 28, 28]"
     )
     dtype: Literal["float32", "float64"] = Field(default="float32", description='"float32" or "float64"')
+    scale: Literal["auto", "off"] = Field(
+        default="auto", description='"auto", so that a table is scaled by layers of the network, or "off"'
+    )
 
 
 class Training(_Section):
@@ -138,6 +141,8 @@ class Resolved:
     settings : Settings
     reader : Options
         The data set's reader.
+    given : set of str
+        The options that the table has, such as ``model.layers``; the others are defaults.
     """
 
     config: Config
@@ -145,6 +150,7 @@ class Resolved:
     graph: Graph | None
     settings: Settings
     reader: Any
+    given: frozenset[str] = frozenset()
 
 
 def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
@@ -170,6 +176,7 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
         table = _split(table, section, key, problems)
     config = _structure(table, problems)
     model, training, run = config.model, config.training, config.run
+    given = frozenset(f"{name}.{key}" for name in config.model_fields_set for key in _set(getattr(config, name)))
     layers = [check(registry.layers, spec, f"model.layers[{i}]", problems) for i, spec in enumerate(model.layers)]
     data_spec = _attempt(reader_spec, _data_spec(config.data), "data", problems)
     reader: Any = None if data_spec is None else check(registry.datasets, data_spec, "data", problems)
@@ -198,16 +205,22 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     config = config.model_copy(
         update={"model": model, "data": {"name": reader.spec()}, "training": _training(settings)}
     )  # fmt: skip
-    return Resolved(config, layers, graph, settings, reader)
+    return Resolved(config, layers, graph, settings, reader, given)
 
 
 def of_fit(network: NetworkLike, settings: Settings) -> str:
     """Return the config of `Network.fit` as TOML: its data are arrays, which a config cannot name."""
     composed = {"layers": [layer.spec() for layer in network.layers], "input_shape": list(network.input_shape)}
-    model = Model.model_validate(composed | {"dtype": network.dtype.name})
+    scale = "auto" if any(layer.fitted_to for layer in network.layers) else "off"
+    model = Model.model_validate(composed | {"dtype": network.dtype.name, "scale": scale})
     run = Run(device=network.device, precision=network.precision)
     config = Config(model=model, training=_training(settings), run=run).model_dump()
     return "# Trained by fit() on arrays: name the data before running it again.\n" + toml.write(config | {"data": {}})
+
+
+def _set(section):
+    """Return the keys of a section that its table has."""
+    return section.model_fields_set if isinstance(section, BaseModel) else section
 
 
 def _training(settings):

@@ -59,7 +59,9 @@ def override(table: dict[str, Any], assignment: str) -> None:
 
 
 def assign(table: Any, keys: Sequence[str | int], value: Any) -> None:
-    """Put a value at the place of the keys; fill in the defaults of missing tables on the way.
+    """Put a value at the place of the keys; fill in the defaults of what is missing on the way.
+
+    A missing section starts empty, so that what was not given can follow from the data.
 
     Raises
     ------
@@ -81,7 +83,8 @@ def assign(table: Any, keys: Sequence[str | int], value: Any) -> None:
             return
         default = default.get(key) if isinstance(default, dict) and isinstance(key, str) else None
         if isinstance(key, str) and key not in table:
-            table[key] = {} if default is None else copy.deepcopy(default)
+            empty = default is None or (i == 0 and key != "data")
+            table[key] = {} if empty else copy.deepcopy(default)
         table = table[key]
 
 

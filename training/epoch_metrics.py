@@ -10,6 +10,7 @@ from ..data.schema import Schema
 from ..data.split import Split, spread
 from ..program.program import Program
 from ..program.protocols import NetworkLike
+from .fitting import InUnits, Units
 from .measure import IN_MEMORY, InMemory, Measures, parts, try_metrics
 from .metrics.base import chosen
 from .metrics.predictions import Predictions, Targets, outputs_of
@@ -33,6 +34,9 @@ class EpochMetrics:
         With targets as the loss takes them.
     settings : Settings
     schema : Schema
+    units : Units or None
+        Those of the targets, in which metrics are measured; the program's outputs and the targets of the splits are
+        then without units, and so is the loss.
 
     Attributes
     ----------
@@ -46,7 +50,13 @@ class EpochMetrics:
     """
 
     def __init__(
-        self, network: NetworkLike, train: Split, validation: Split | None, settings: Settings, schema: Schema
+        self,
+        network: NetworkLike,
+        train: Split,
+        validation: Split | None,
+        settings: Settings,
+        schema: Schema,
+        units: Units | None = None,
     ) -> None:
         self.network, loss = network, settings.loss
         splits = [split for split in (train, validation) if split is not None]
@@ -61,8 +71,11 @@ class EpochMetrics:
         self._every = math.ceil(self.epochs * max(len(self.sample) / budget, 1 / MOST))
         self._sampled: Any = None
         self.held: InMemory | Split | None = None
-        self._of_sample = Measures(None, self.metrics, self.outputs, schema.classes)
-        self._of_validation = Measures(loss, self.metrics, self.outputs, schema.classes, confusion=True)
+        measured: Any = self.metrics
+        if units is not None:
+            measured = {name: InUnits(metric, units) for name, metric in self.metrics.items()}
+        self._of_sample = Measures(None, measured, self.outputs, schema.classes)
+        self._of_validation = Measures(loss, measured, self.outputs, schema.classes, confusion=True)
         self._targets: list[Targets] = []  # those of the validation set, if it is in memory, in parts
         self._program: Any = None
 

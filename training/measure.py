@@ -15,6 +15,7 @@ from ..program.protocols import NetworkLike
 from ..program.slots import Binding, Slot, batch, sizes
 from ..registry import losses
 from ..registry.options import SpecLike
+from .fitting import Units, units_of
 from .losses import Loss, check_labels
 from .metrics import base
 from .metrics.base import Metric
@@ -42,7 +43,8 @@ def evaluate_split(net: NetworkLike, split: Split, loss: SpecLike | None = None,
         raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "rmse"')
     try_metrics(found, outputs, split, net)
     names = net.trained_on.classes if net.trained_on is not None else None
-    return Measures(made, found, outputs, names).of(net._apply, split, net.dtype)
+    units = None if made is None else units_of(net, made)
+    return Measures(made, found, outputs, names, units=units).of(net._apply, split, net.dtype)
 
 
 class InMemory:
@@ -123,6 +125,8 @@ class Measures:
         Names of classes (or of labels, or of values), for metrics of each of them; None: their numbers.
     confusion : bool
         Whether to count the confusion matrix too, if there are classes and not too many.
+    units : Units or None
+        Those of outputs and targets, to measure "scaled_loss" too: the loss without units, as training has it.
     """
 
     def __init__(
@@ -132,7 +136,9 @@ class Measures:
         outputs: Outputs,
         names: Sequence[str] | None = None,
         confusion: bool = False,
+        units: Units | None = None,
     ) -> None:
+        self.units = units
         self.loss = None if loss is None else MeanLoss(loss, outputs.shape, outputs.target_shape)
         self.metrics, self.outputs = metrics, outputs
         fits = names is not None and len(names) == outputs.size
@@ -145,7 +151,7 @@ class Measures:
 
         A metric of each class, label or value is a dict of numbers by their names.
         """
-        total, count = 0.0, 0
+        total, scaled, count = 0.0, 0.0, 0
         kept: list[list[Any]] = [[] for _ in self.metrics]
         confusion: Any = 0
         with np.errstate(all="ignore"):
@@ -153,11 +159,16 @@ class Measures:
                 if with_loss and self.loss is not None:
                     total += self.loss(some.y, some.target) * len(some.y)
                     count += len(some.y)
+                    if self.units is not None:
+                        y, target = self.units.scaled(some.y), self.units.scaled(some.target)
+                        scaled += self.loss(y, target) * len(y)
                 for parts, metric in zip(kept, self.metrics.values(), strict=True):
                     parts.append(metric.part(some))
                 if self._confuses:
                     confusion = confusion + confusion_matrix(some)
             found: dict[str, Any] = {"loss": total / count} if count else {}
+            if count and self.units is not None:
+                found["scaled_loss"] = scaled / count
             for parts, (name, metric) in zip(kept, self.metrics.items(), strict=True):
                 found[name] = self._named(metric.value(parts))
         return found | {"confusion": confusion.tolist()} if self._confuses else found

@@ -94,6 +94,7 @@ class Lines:
 
     def begin(self, trainer):
         self.epochs = trainer.settings.epochs
+        self._lines += [f"{trainer.units}\n"] if trainer.units else []
 
     def progress(self, epoch, done, steps, loss):
         pass
@@ -162,6 +163,8 @@ class LiveLine:
 
     def begin(self, trainer):
         self.epochs = trainer.settings.epochs
+        if trainer.units:
+            self.bar.console.print(str(trainer.units), highlight=False)
 
     def progress(self, epoch, done, steps, loss):
         self._show(f"epoch {epoch}/{self.epochs}", done, steps, f"{done}/{steps}  loss {loss:.4g}  {self.last}")

@@ -17,10 +17,10 @@ def fingerprints(train: Split, validation: Split | None) -> dict[str, Any]:
     return {name: None if split is None else split.fingerprint() for name, split in parts.items()}
 
 
-def check_data(progress: Mapping[str, Any], train: Split, validation: Split | None) -> None:
-    """Raise DataError if the data is not that of the checkpoint."""
+def check_data(progress: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise DataError if the fingerprints found are not those of the checkpoint's data."""
     if "data" in progress:
-        for part, now in fingerprints(train, validation).items():
+        for part, now in found.items():
             _check_part(part, progress["data"][part], now)
 
 

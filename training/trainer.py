@@ -11,6 +11,8 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from .changes import update_ratios
 from .checkpoints import Checkpoints
 from .divergence import diverged, not_finite
 from .epoch_metrics import EpochMetrics
+from .fitting import fit_layers, ranges_of, takes_units, units_of
 from .history import History, judged
 from .measure import IN_MEMORY, MeanLoss, targets_for
 from .orders import Orders
@@ -57,9 +60,15 @@ class Trainer:
     schema : Schema or None
         Names and scale of the samples, kept with the network; None: arrays without names.
     checkpoint : (tensors, progress) or None
-        A checkpoint to continue, as `storage.checkpoint.read` returns it; None: start with the network as it is.
+        A checkpoint to continue, as `storage.checkpoint.read` returns it; None: start with the network as it is, and
+        fit its layers that are fitted to training data (see `fitting`).
     callbacks : iterable
         Objects with any of these methods, or functions of an epoch's record, which may stop the run; see `Network.fit`.
+
+    Attributes
+    ----------
+    units : Units or None
+        The units of the targets, if the network's last layer restores them; loss and targets are then without units.
 
     Raises
     ------
@@ -93,14 +102,26 @@ class Trainer:
         self.total = self.steps_per_epoch * settings.epochs
         self.schema = Schema.of(train) if schema is None else schema
         self.train = targets_for(train, network, self.loss)
+        self.units = units_of(network, self.loss)
+        if checkpoint is None:
+            fit_layers(network, self.train, self.schema.columns)
+        else:
+            fill(network, checkpoint[0], "checkpoint")
+        if (node := takes_units(network)) is not None and not train.holds_bytes:
+            self.schema = replace(self.schema, ranges=ranges_of(train, node.x.shape))
         self.validation: Split | None = None
         if validation is not None:
             self.validation = self.schema.scaled(targets_for(validation, network, self.loss))
+        self._fingerprints = partial(fingerprints, self.train, self.validation)  # with targets as they are
+        if self.units is not None:
+            self.train = self.units.split(self.train)
+            self.validation = None if self.validation is None else self.units.split(self.validation)
         self.labels = self.train.y.ndim == 1
-        self.metrics = EpochMetrics(network, self.train, self.validation, settings, self.schema)
+        self.metrics = EpochMetrics(network, self.train, self.validation, settings, self.schema, self.units)
         rates = learning_rates(self.optimizer, self.schedule, self.total, self.steps_per_epoch)
+        body: Any = network if self.units is None else self.units.body
         self.program = Program(
-            network, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=settings.clip, rates=rates,
+            body, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=settings.clip, rates=rates,
             norm=settings.norm,
         )  # fmt: skip
         last = len(train) % self.batch_size
@@ -158,14 +179,13 @@ class Trainer:
         config : str
             The resolved config, TOML.
         """
-        self.progress["data"] = fingerprints(self.train, self.validation)
+        self.progress["data"] = self._fingerprints()
         return RunDirectory.create(path, config, self.network, self.program.source, self.progress)
 
     def _continue(self, tensors, progress):
         """Take up a checkpoint's tensors and progress."""
-        check_data(progress, self.train, self.validation)
+        check_data(progress, self._fingerprints())
         check_steps(progress, self.settings, self.batch_size, self.steps_per_epoch)
-        fill(self.network, tensors, "checkpoint")
         self.progress |= {"improved": progress["epoch"], "to_beat": progress["best"]}  # of a run that did not count
         self.progress |= {**progress, "epochs": self.settings.epochs, "batch_size": self.batch_size}
         for k, moment in enumerate(self._moments()):

@@ -65,10 +65,10 @@ def check(graph, name):
         if form(node) is None:
             raise SpecError(
                 f"device_function: {node.name} has no form for one thread; dense, formulas (activations), softmax,"
-                " layernorm, batchnorm, dropout, flatten, reshape and residual have; a network with"
-                ' device="cuda" computes every layer, with all threads'
+                " layernorm, batchnorm, dropout, flatten, reshape, residual and scales (standardize, ...) have; a"
+                ' network with device="cuda" computes every layer, with all threads'
             )
-        if form(node) in ("softmax", "batchnorm") and len(node.x.shape) > 1:
+        if form(node) in ("softmax", "batchnorm", "scale", "unscale") and len(node.x.shape) > 1:
             raise SpecError(
                 f"device_function: {node.name} has inputs {node.x.shape}, but in one thread it takes (features,)"
                 " only; put flatten before it"
@@ -99,6 +99,7 @@ def form(node):
         return "formula" if set(kernel.scalars) <= set(scalars_of(node)) else None
     known = {"dense.forward": "dense", "softmax.forward": "softmax", "layernorm.forward": "layernorm"}
     known |= {"batchnorm.forward": "batchnorm", "dropout.forward": "alias"}
+    known |= {"scale.forward": "scale", "scale.inverse": "unscale"}
     return known.get(kernel.name) if isinstance(kernel, Operation) else None
 
 
@@ -225,6 +226,7 @@ class _Text:
         kernel = node.layer.kernel(attribute, node.x.shape) if node.skip is None else node.layer.add
         l, learned = self.numbers[index], [key for key, (_, p) in node.parameters.items() if p.size]
         names = {f"{d}{key}": f"{d}{key}{l}" for key in node.parameters for d in ("", "d")}
+        names |= {key: f"{key}{l}" for key in node.buffers}
         written = equation(node.kind, attribute, kernel, names | arrays, learned).replace(" = sum ", " += ")
         places = []
         for vector, mark, holder in (

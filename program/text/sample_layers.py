@@ -1,7 +1,7 @@
 """The layers of a text for one sample (sample.py): the functions of each, and their calls, forward and on the way back.
 
-Formulas are those of kernels/cpu: dense.py, softmax.py, layernorm.py, batchnorm.py. Parameters are read from theta
-where they lie, and their gradients are added to dtheta.
+Formulas are those of kernels/cpu: dense.py, softmax.py, layernorm.py, batchnorm.py, scale.py. Parameters are read from
+theta where they lie, and their gradients are added to dtheta.
 """
 
 import inspect
@@ -189,6 +189,43 @@ def running(node):
     return gain, offset, mean, f"(1.0 / np.sqrt({variance} + {literal(scalars_of(node)['epsilon'])}))"
 
 
+def scale(text, index, node):
+    """Write y = (x - shift) / scale."""
+    shift, width = shift_and_scale(node)
+    x, y = text.value(node.x), text.array(node.y)
+    line = f"{y}[j] = ({x}[j] - {shift}) / {width}"
+    text.element(index, node, "forward", ["buffers", x, y], [line], prod(node.x.shape), {"x": x, "y": y})
+
+
+def unscale(text, index, node):
+    """Write y = x scale + shift."""
+    shift, width = shift_and_scale(node)
+    x, y = text.value(node.x), text.array(node.y)
+    line = f"{y}[j] = {x}[j] * {width} + {shift}"
+    text.element(index, node, "forward", ["buffers", x, y], [line], prod(node.x.shape), {"x": x, "y": y})
+
+
+def scale_backward(text, index, node, operator="/"):
+    """Write dx = dy / scale."""
+    dy = text.delta(node.y)
+    x = text.names[Ref("value", text.root(node.x).index)]
+    dx, guard, finish = text.contribute(node.x)
+    line = f"{dx}[j] = {dy}[j] {operator} {shift_and_scale(node)[1]}"
+    arrays = {"x": x, "dy": dy, "dx": dx}
+    text.element(index, node, "backward_input", ["buffers", dy, dx], [line], prod(node.x.shape), arrays, guard)
+    finish()
+
+
+def unscale_backward(text, index, node):
+    """Write dx = dy scale."""
+    scale_backward(text, index, node, "*")
+
+
+def shift_and_scale(node):
+    """Return shift and scale of channel j."""
+    return [f"buffers[{at(node.buffers[key][0], 'j')}]" for key in ("shift", "scale")]
+
+
 def at(offset, place):
     """Write the index of a place in a vector."""
     return f"{offset} + {place}" if offset else place
@@ -219,4 +256,6 @@ LAYERS = {
     "softmax": (softmax, softmax_backward),
     "layernorm": (layernorm, layernorm_backward),
     "batchnorm": (batchnorm, batchnorm_backward),
+    "scale": (scale, scale_backward),
+    "unscale": (unscale, unscale_backward),
 }

@@ -1,0 +1,52 @@
+"""The defaults of a run on a table: a network for its columns, a loss for its targets, and layers that scale both."""
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+from ..data.split import Dataset
+from ..registry import layers as catalogue
+from ..registry import losses
+from ..training.config import Resolved
+from ..training.spec_check import Problems, check_shapes
+
+# Of the network for a table, before dense(classes or targets). A table is small: with the larger weights that relu gets
+# elsewhere (He) the network fits its noise sooner. Measured: R2 on scikit-learn's diabetes 0.40 instead of 0.47.
+HIDDEN = ("dense(64, init='glorot')", "relu", "dense(64, init='glorot')", "relu")
+
+
+def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Resolved:
+    """Return the config with what a table needs and the user did not choose; unchanged for other data.
+
+    Without ``model.layers`` the network is `HIDDEN` and a dense layer with an output for each class or target, without
+    ``training.loss`` the loss of values is mse. With ``model.scale = "auto"`` standardize is the first layer, and
+    unstandardize the last one behind a layer with parameters whose loss is one of values, unless the layers have one
+    that is fitted to training data.
+
+    Raises
+    ------
+    SpecError
+        The layers of the config do not fit the table; the message has the path in the config.
+    """
+    if dataset.columns is None:
+        return resolved
+    model, training, settings = resolved.config.model, resolved.config.training, resolved.settings
+    values = dataset.train.y.ndim > 1
+    if values and "training.loss" not in resolved.given:
+        settings = replace(settings, loss=losses.create("mse"))
+        training = training.model_copy(update={"loss": settings.loss.spec()})
+    layers: list[Any] = list(resolved.layers)
+    if "model.layers" in resolved.given:
+        problems = Problems()
+        check_shapes(layers, dataset.input_shape, settings.loss, problems)  # before the places of layers change
+        problems.report(source_name)
+    else:
+        outputs = prod(dataset.train.y.shape[1:]) if values else dataset.classes
+        layers = [catalogue.create(spec) for spec in (*HIDDEN, f"dense({outputs})")]
+    if model.scale == "auto" and not any(layer.fitted_to for layer in layers):
+        layers.insert(0, catalogue.create("standardize"))
+        if values and not settings.loss.classification and type(layers[-1]).gradients():
+            layers.append(catalogue.create("unstandardize"))
+    model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})
+    config = resolved.config.model_copy(update={"model": model, "training": training})
+    return replace(resolved, config=config, layers=layers, graph=None, settings=settings)
