@@ -11,7 +11,8 @@ text. Rules:
 * The first line is a header if it has one of the names that the options give (such as the label), if it is one word,
   or if none of its cells is a number or missing and a cell below, in the first 20 rows, is a number. It is none, and
   the columns are called x1, x2, ..., if one of its cells is a number, all are of the kind of those below, and it does
-  not merely count (0, 1, 2 or 1, 2, 3). Otherwise the file is refused and `header` must say it.
+  not merely count (0, 1, 2 or 1, 2, 3). Otherwise the file is refused and `header` must say it. A table without labels
+  (`nnjit predict --input`) needs no such option: a first line without a number names its columns.
 * Each column of a header has a unique name, since columns are matched by name.
 * A cell is missing if pandas reads it as missing (`columns.MISSING`: empty, NA, N/A, NaN, nan, None, NULL, null, ...).
 * A number is a finite decimal number such as -1, 2.5, .5 or 1e-3: no underscores, no hexadecimal, no digits other than
@@ -78,7 +79,7 @@ class CSV(TableReader):
 def samples(path: str | os.PathLike[str], known: Encoding | None = None, without: str | None = None) -> Dataset:
     """Read a table without labels, encoded as `known` says, or else of numbers; the targets of the `Dataset` are 0."""
     hints = () if known is None else known.kinds
-    return tables.samples("csv", path, lambda choose: read(find(path), choose, hints), known, without)
+    return tables.samples("csv", path, lambda choose: read(find(path), choose, hints, words_name=True), known, without)
 
 
 def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
@@ -87,9 +88,14 @@ def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
 
 
 def read(
-    path: Any, choose: Choose, hints: Collection[str], separator: str | None = None, header: bool | None = None
+    path: Any,
+    choose: Choose,
+    hints: Collection[str],
+    separator: str | None = None,
+    header: bool | None = None,
+    words_name: bool = False,
 ) -> Table:
-    """Read the columns that `choose` wants."""
+    """Read the columns that `choose` wants; with `words_name` every first line without a number is a header."""
     reader = None
     with reading(path), open(path, newline="", encoding="utf-8-sig") as file:
         try:
@@ -99,7 +105,7 @@ def read(
             sample = list(islice(((reader.line_num, cells) for cells in reader if cells), SAMPLE + 1))
             if not sample or not any(cell.strip(BLANK) for cell in sample[0][1]):
                 raise DataError(f"{path} is empty: its first line should name the columns")
-            named = _has_header(path, sample, hints) if header is None else header
+            named = _has_header(path, sample, hints, words_name) if header is None else header
             names = _names(path, sample[0][1]) if named else [f"x{i + 1}" for i in range(len(sample[0][1]))]
             remark = "" if named else (
                 "; its first line holds numbers and names no columns: put a line of names before it, or call the "
@@ -149,7 +155,7 @@ def _kind(cell):
     return "number" if is_number(cell) or NOT_FINITE.fullmatch(cell) else "word"
 
 
-def _has_header(path, sample, hints):
+def _has_header(path, sample, hints, words_name):
     """Tell whether the first row is a header, by the rule of this file."""
     cells = [cell.strip(BLANK) for cell in sample[0][1]]
     if not set(hints).isdisjoint(cells):
@@ -163,13 +169,14 @@ def _has_header(path, sample, hints):
             return True
         if not sample[1:]:
             return True
-    if len(cells) == 1 and "number" not in top:
+    if (len(cells) == 1 or words_name) and "number" not in top:
         return True
     counts = cells in ([str(i) for i in range(len(cells))], [str(i + 1) for i in range(len(cells))])
     if "number" in top and not unlike and (len(cells) == 1 or not counts):
         return False
     raise DataError(
-        f"{path}: its first line, {short(cells)}, may name the columns or be data; say header=True or header=False"
+        f"{path}: its first line, {short(cells)}, may name the columns or be data; say header=True or header=False, "
+        "or put a line of names before it"
     )
 
 
