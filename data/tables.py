@@ -11,7 +11,7 @@ Readers of files and frames derive from `TableReader`, which does all but the re
   "indicator" inputs are filled (see `columns`). A label is never filled: its rows are dropped or refused.
 * `validation` and `test` are each a share of the rows, the name of another file (it ends like one, see `SUFFIXES`) with
   the same columns, or the name of a column whose cells say which rows they are: train (or training), validation (valid,
-  val, dev) or test, in upper or lower case. A test share is taken first, a validation share of the rest.
+  val, dev) or test, in upper or lower case. Shares are of all rows; the test rows are drawn first.
 """
 
 import re

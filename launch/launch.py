@@ -20,7 +20,7 @@ from ..kernels.compiler.environment import start_threads
 from ..network.compose import load
 from ..network.network import Network
 from ..program.memory import need
-from ..registry import losses, parse
+from ..registry import parse
 from ..storage import checkpoint
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
@@ -28,8 +28,9 @@ from ..training.config import Config, Resolved, resolve
 from ..training.measure import evaluate_split, targets_for, try_metrics
 from ..training.progress import reporter as new_reporter
 from ..training.run_and_draw import run_and_draw
-from ..training.spec_check import Problems, check_shapes
+from ..training.spec_check import Problems
 from ..training.trainer import Trainer
+from .suits import graph_for, loss_suits
 from .table import for_table
 
 
@@ -228,15 +229,10 @@ def build(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Networ
     problems = Problems()
     if model.input_shape and tuple(model.input_shape) != shape:
         problems.add("model.input_shape", f"the samples of {dataset.name} have shape {list(shape)}")
-    fits = _loss_fits(resolved.settings.loss, dataset, problems)
     if graph is None or graph.input.shape != shape:
-        graph = check_shapes(resolved.layers, shape, resolved.settings.loss if fits else None, problems)
-        if graph is None and len(shape) == 1:
-            outputs = dataset.classes or dataset.train.y[0].size
-            problems[-1] += (
-                f"; a sample of {dataset.train.name} is a row of {shape[0]} numbers, which --layers "
-                f'"dense(32) relu dense({outputs})" takes'
-            )
+        graph = graph_for(resolved.layers, dataset, resolved.settings.loss, problems)
+    else:
+        loss_suits(resolved.settings.loss, dataset, problems)
     if graph is not None:
         _check_memory(graph, resolved, len(dataset.train), problems)
     problems.report(source_name)
@@ -244,23 +240,6 @@ def build(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Networ
     return Network(
         resolved.layers, shape, model.dtype, run.device, resolved.settings.seed, run.precision, graph=graph
     )  # fmt: skip
-
-
-def _loss_fits(loss, dataset, problems):
-    """Tell whether the targets are of the kind that a loss takes; a loss of classes does not take any values."""
-    y = dataset.train.y
-    if y.ndim == 1 or not loss.classification:
-        return True
-    least, largest = float(y.min()), float(y.max())
-    if least >= 0 and largest <= 1 and (loss.independent or y[0].size > 1):
-        return True
-    name = losses.name_of(type(loss))
-    problems.add(
-        "training.loss",
-        f"{name} is a loss of classes, but the targets of {dataset.train.name} are values from {least:.4g} to "
-        f"{largest:.4g}; --loss mse takes them",
-    )
-    return False
 
 
 def _check_memory(graph, resolved, samples, problems):

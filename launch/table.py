@@ -8,7 +8,8 @@ from ..data.split import Dataset
 from ..registry import layers as catalogue
 from ..registry import losses
 from ..training.config import Resolved
-from ..training.spec_check import Problems, check_shapes
+from ..training.spec_check import Problems
+from .suits import graph_for
 
 # The network for a table, before dense(classes or targets). A table is small: with the larger weights that relu gets
 # elsewhere (He) the network fits its noise sooner. Measured: R2 on scikit-learn's diabetes 0.40 instead of 0.47.
@@ -38,7 +39,7 @@ def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Re
     layers: list[Any] = list(resolved.layers)
     if "model.layers" in resolved.given:
         problems = Problems()
-        check_shapes(layers, dataset.input_shape, settings.loss, problems)  # before the places of layers change
+        graph_for(layers, dataset, settings.loss, problems)  # before the places of layers change
         problems.report(source_name)
     else:
         outputs = prod(dataset.train.y.shape[1:]) if values else dataset.classes

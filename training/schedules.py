@@ -4,7 +4,7 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ..errors import SpecError
 from ..program.memory import need
@@ -132,14 +132,19 @@ class WarmUp(Schedule):
         return np.where(steps < W, (steps + 1) / W, rest)
 
 
-def learning_rates(optimizer: Optimizer, schedule: Schedule, total: int, steps_per_epoch: int) -> NDArray[np.float64]:
-    """Return the learning rate of every step, or a single one if all are equal."""
+def learning_rates(
+    optimizer: Optimizer, schedule: Schedule, total: int, steps_per_epoch: int, dtype: DTypeLike = np.float64
+) -> NDArray[np.float64]:
+    """Return the learning rates of all steps, or a single one if they are equal; SpecError unless `dtype` holds them."""
     steps = total if not schedule.constant else 1
     need(4 * 8 * steps, f"epochs: the learning rates of {steps} steps")
     with np.errstate(all="ignore"):
         factors = np.asarray(schedule.factor(np.arange(steps), total, steps_per_epoch), float)
         rates = optimizer.lr * factors
-    if factors.shape != (steps,) or not (np.isfinite(rates) & (rates >= 0)).all():
+    if factors.shape != (steps,) or not ((rates <= np.finfo(dtype).max) & (rates >= 0)).all():
         name = schedules.name_of(type(schedule))
-        raise SpecError(f"schedule: {name} must give a finite factor from 0 on for each of the {steps} steps")
+        raise SpecError(
+            f"schedule: {name} must give a finite factor from 0 on for each of the {steps} steps, and a learning rate "
+            f"that {np.dtype(dtype)} can hold"
+        )
     return rates

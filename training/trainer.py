@@ -118,7 +118,9 @@ class Trainer:
             self.validation = None if self.validation is None else self.units.split(self.validation)
         self.labels = self.train.y.ndim == 1
         self.metrics = EpochMetrics(network, self.train, self.validation, settings, self.schema, self.units)
-        rates = learning_rates(self.optimizer, self.schedule, self.total, self.steps_per_epoch)
+        rates = learning_rates(
+            self.optimizer, self.schedule, self.total, self.steps_per_epoch, network.dtype
+        )  # fmt: skip
         body: Any = network if self.units is None else self.units.body
         self.program = Program(
             body, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=settings.clip, rates=rates,
