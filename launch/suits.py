@@ -1,4 +1,4 @@
-"""Whether layers and a loss suit the data of a run; a problem names the option that does."""
+"""Checks that layers and a loss suit the data of a run; a problem names the option that does."""
 
 from collections.abc import Sequence
 
