@@ -135,7 +135,7 @@ class WarmUp(Schedule):
 def learning_rates(
     optimizer: Optimizer, schedule: Schedule, total: int, steps_per_epoch: int, dtype: DTypeLike = np.float64
 ) -> NDArray[np.float64]:
-    """Return the learning rates of all steps, or a single one if they are equal; SpecError beyond the range of `dtype`."""
+    """Return the learning rates of all steps, or one if they are equal; SpecError beyond the range of `dtype`."""
     steps = total if not schedule.constant else 1
     need(4 * 8 * steps, f"epochs: the learning rates of {steps} steps")
     with np.errstate(all="ignore"):
