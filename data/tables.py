@@ -44,6 +44,7 @@ from .split import MOST_LABEL, Dataset, Split, check_share
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".arrow", ".feather", ".ipc")  # of names of files
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+MANY_CLASSES = 20  # above, whole numbers of which each is rare look like values
 PARTS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
 
 # Names of the columns, and a remark on them for errors -> how to read each column that is wanted: as numbers, as texts
@@ -110,6 +111,9 @@ class TableReader(Options):
             refuse_odd(table, [name for name in roles.features if name not in (self.kinds or {})])
             encoding = Encoding.fit(table, roles.features, self.missing, train)
             description = describe(table, self._shown_roles(roles), train)  # before missing numbers are filled in
+        if names is None and y.ndim == 1 and (count := len(np.unique(y))) > MANY_CLASSES and 10 * count > len(y):
+            what = f"{count} different whole numbers in {len(y)} rows"
+            notes = (f"{short(roles.labels)} has {what}, taken as classes; target='value' predicts numbers", *notes)
         whole = Split(encoding.encode(table), y, name=table.name)
         held = self._held(self.validation if fold is None else 0.0, whole, validation, encoding, names)
         tested = self._held(self.test, whole, test, encoding, names)

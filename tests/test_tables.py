@@ -255,6 +255,12 @@ def test_shares_are_disjoint(tmp_path):
     assert [len(part) for part in parts] == [10, 10, 20] and sorted(np.concatenate(parts)) == list(range(40))
 
 
+@pytest.mark.parametrize("values, rows, noted", [(21, 100, True), (21, 300, False), (20, 40, False)])
+def test_many_whole_numbers_as_classes_are_noted(tmp_path, values, rows, noted):
+    dataset = read(tmp_path, "a,y\n" + "".join(f"{i},{i % values}\n" for i in range(rows)))
+    assert any("target='value'" in note for note in dataset.notes) == noted
+
+
 def test_other_files(tmp_path):
     later = write(tmp_path, "city,y,age,id\nOslo,no,7,1\nRome,yes,,2\n", "later.tsv".replace("tsv", "csv"))
     options = {"drop": ["id", "part"], "missing": "mean"}
