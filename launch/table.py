@@ -15,14 +15,18 @@ from .suits import graph_for
 # elsewhere (He) the network fits its noise sooner. Measured: R2 on scikit-learn's diabetes 0.40 instead of 0.47.
 HIDDEN = ("dense(64, init='glorot')", "relu", "dense(64, init='glorot')", "relu")
 
+# Steps that a table trains at least: with the default of 10 epochs iris has 40, accuracy 0.90 instead of 0.95; with 450
+# R2 on diabetes falls from 0.44 to 0.28 (two seeds by five folds).
+STEPS = 150
+
 
 def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Resolved:
     """Return the config with what a table needs and the user did not choose; unchanged for other data.
 
     Without ``model.layers`` the network is `HIDDEN` and a dense layer with an output for each class or target, without
-    ``training.loss`` the loss of values is mse. With ``model.scale = "auto"`` standardize is the first layer, and
-    unstandardize the last one behind a layer with parameters whose loss is one of values, unless the layers have one
-    that is fitted to training data.
+    ``training.loss`` the loss of values is mse, and without ``training.epochs`` there are `STEPS` steps at least. With
+    ``model.scale = "auto"`` standardize is the first layer, and unstandardize the last one behind a layer with
+    parameters whose loss is one of values, unless the layers have one that is fitted to training data.
 
     Raises
     ------
@@ -36,6 +40,11 @@ def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Re
     if values and "training.loss" not in resolved.given:
         settings = replace(settings, loss=losses.create("mse"))
         training = training.model_copy(update={"loss": settings.loss.spec()})
+    if "training.epochs" not in resolved.given:
+        rows = len(dataset.train)
+        batches = -(-rows // min(settings.batch_size or rows, rows))
+        settings = replace(settings, epochs=max(settings.epochs, -(-STEPS // batches)))
+        training = training.model_copy(update={"epochs": settings.epochs})
     layers: list[Any] = list(resolved.layers)
     if "model.layers" in resolved.given:
         problems = Problems()

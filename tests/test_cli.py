@@ -126,7 +126,7 @@ def test_list_has_all_names():
         [kind, name] for kind, catalogue in KINDS.items() for name in catalogue.names()
     ]
     both = nnjit("list", "constant")  # a schedule and an initializer
-    assert "nnjit/training/schedules.py" in both and "nnjit/layers/initializers.py" in both
+    assert "training/schedules.py" in both and "layers/initializers.py" in both
     assert "did you mean losses?" in nnjit("list", "loses", status=2)
     assert "the kinds are layers, losses" in nnjit("list", "zzzz", status=2)
     assert "did you mean adam" in nnjit("list", "optimizers", "adm", status=2)
