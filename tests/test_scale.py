@@ -233,6 +233,14 @@ def test_metrics_are_in_units():
     assert net.evaluate(RAW[:50], VALUES[:50], metrics=["linf"])["linf"] == pytest.approx(error, rel=1e-4)
 
 
+def test_one_hot_targets_behind_units_are_values_in_training_and_later():
+    net = compose("standardize dense(3) unstandardize", (3,))
+    y = np.eye(3)[np.arange(60) % 3]
+    history = net.fit(RAW[:60], y, loss="mse", epochs=1)
+    assert {"rmse", "r2"} <= history.epochs[-1].keys() and "accuracy" not in history.epochs[-1]
+    assert {*net.evaluate(RAW[:60], y, loss="mse")} == {"loss", "scaled_loss", "rmse", "r2"}
+
+
 def test_epochs_in_a_row_and_one_by_one_are_the_same(monkeypatch, tmp_path):
     def outcome(short, name):
         monkeypatch.setattr(trainer, "SHORT", short)

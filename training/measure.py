@@ -34,6 +34,9 @@ def evaluate_split(net: NetworkLike, split: Split, loss: SpecLike | None = None,
     if net.trained_on is not None:
         split = net.trained_on.scaled(split)
     outputs = outputs_of(made, net.output_shape, split.y)
+    units = None if made is None else units_of(net, made)
+    if units is not None:  # one-hot rows are values too behind a layer that restores units, as in training
+        outputs = outputs._replace(kind="values")
     unclear = made is None and outputs.kind == "values"
     found = base.chosen(outputs, given or (), given is None and not unclear)
     if made is None and not found:
@@ -43,7 +46,6 @@ def evaluate_split(net: NetworkLike, split: Split, loss: SpecLike | None = None,
         raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "rmse"')
     try_metrics(found, outputs, split, net)
     names = net.trained_on.classes if net.trained_on is not None else None
-    units = None if made is None else units_of(net, made)
     return Measures(made, found, outputs, names, units=units).of(net._apply, split, net.dtype)
 
 
