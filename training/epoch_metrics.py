@@ -90,7 +90,11 @@ class EpochMetrics:
             fits = self.validation.nbytes(dtype) <= IN_MEMORY
             self.held = held = InMemory(self.validation, dtype) if fits else self.validation
             if isinstance(held, InMemory):
-                self._targets = [Targets(held.y[rows], self.outputs) for rows in parts(len(held))]
+                weights = held.weights
+                self._targets = [
+                    Targets(held.y[rows], self.outputs, None if weights is None else weights[rows])
+                    for rows in parts(len(held))
+                ]
 
     def has_turn(self, epoch: int) -> bool:
         """Return whether metrics on training data are measured at the end of an epoch."""
