@@ -111,7 +111,9 @@ class EpochMetrics:
                 Predictions(self._predict(held.x[some]), t) for some, t in zip(rows, self._targets, strict=True)
             )
             return found | self._named(self._of_validation.of_parts(predicted))
-        return found | self._named(self._of_validation.of(self._predict, self.held, self.network.dtype))
+        return found | self._named(
+            self._of_validation.of(self._predict, self.held, self.network.dtype, self.held.weights)
+        )
 
     def measure_sample(self) -> dict[str, Any]:
         """Measure metrics on the training data or on a sample, of which `metric_samples` is the size."""

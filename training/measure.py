@@ -193,14 +193,17 @@ class Measures:
         return found
 
     def of(
-        self, predict: Callable[[NDArray[Any]], NDArray[Any]], split: Split | InMemory, dtype: np.dtype
+        self,
+        predict: Callable[[NDArray[Any]], NDArray[Any]],
+        split: Split | InMemory,
+        dtype: np.dtype,
+        weights: NDArray[Any] | None = None,
     ) -> dict[str, Any]:
-        """Return the mean loss and metrics of `predict` over a split."""
-        whole = split.weights
+        """Return the mean loss and metrics of `predict` over a split; weights (N,) are factors of the losses."""
 
         def predictions(rows):
             x, target = split.take(rows, dtype)
-            return Predictions(predict(x), Targets(target, self.outputs, None if whole is None else whole[rows]))
+            return Predictions(predict(x), Targets(target, self.outputs, None if weights is None else weights[rows]))
 
         return self.of_parts(map(predictions, parts(len(split))))
 

@@ -19,7 +19,7 @@ from .losses import Loss
 
 ClassWeights: TypeAlias = Literal["balanced"] | dict[str, float]
 FORM = '"balanced", or a number from 0 on for each class, such as "yes=5,no=1"'
-SHOWN = 8  # maximum number of classes whose weights are told
+SHOWN = 8  # maximum number of classes in a line
 
 
 def create(value: Any) -> ClassWeights | None:
