@@ -10,7 +10,7 @@ in memory.
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -156,7 +156,7 @@ class Trainer:
         self._y: Any = None
         # The weights of the samples, the last arguments of `epoch`, if they have any.
         given = self.train.weights
-        self._weights = () if given is None else (given.astype(network.dtype),)
+        self._weights: tuple[Any, ...] = () if given is None else (given.astype(network.dtype),)
         self._orders = Orders(settings.seed, len(train), settings.epochs, self.batch_size < len(train))
         # Steps of the next call, seconds of a step of the latest, epochs that were run in a row, and their numbers.
         self._pace, self._step_seconds, self._in_a_row = 1, math.inf, 1
@@ -328,7 +328,8 @@ class Trainer:
         program, state, before = self.program, self.program.state, self.progress["step"]
         if self._x is None:
             x, y = self.train.take(order, self.network.dtype)
-            weights, order = [each[order] for each in self._weights], np.arange(len(order))
+            weights: Sequence[Any] = [each[order] for each in self._weights]
+            order = np.arange(len(order))
         else:
             x, y, weights = self._x, self._y, self._weights
         row = self._log.row

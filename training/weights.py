@@ -6,7 +6,6 @@ Their mean is 1, so that weights do not change the learning rate: only their rat
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -34,8 +33,10 @@ def create(value: Any) -> ClassWeights | None:
     ------
     SpecError
     """
-    if value is None or (isinstance(value, str) and value == "balanced"):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str) and value == "balanced":
+        return "balanced"
     given = value
     if isinstance(value, str):
         value = {name.strip(): _number(text) for name, _, text in (item.rpartition("=") for item in value.split(","))}
@@ -89,7 +90,8 @@ def weighted(
         raise SpecError(f"{train.name}: the weights of the training samples are all 0" if total == 0 else
                         f"{train.name}: the weights of the training samples are too large to be added")  # fmt: skip
     if classes is not None:
-        listed = [f"{_name(names, k)} {weight / total:.3g}" for k, weight in enumerate(by_class[:SHOWN])]
+        told = by_class[:SHOWN] * own.mean() / total
+        listed = [f"{_name(names, k)} {weight:.3g}" for k, weight in enumerate(told)]
         also = " and by sample" if train.weights is not None else ""
         said = f"the loss is weighted by class{also}: {', '.join(listed)}{', ...' * (len(by_class) > SHOWN)}"
     if validation is not None:
@@ -139,7 +141,7 @@ def _name(names, k):
 
 
 def _is_weight(value):
-    return isinstance(value, (Real, np.number)) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _number(text):

@@ -82,7 +82,7 @@ def train_step(plan):
 def load(plan):
     """Return the lines that copy a block's samples, targets and weights into the batch."""
     arrays = {"x": (Ref("value", 0), "INPUTS"), "targets": (Ref("target", None), "TARGETS")}
-    arrays |= {"weights": (Ref("weight", None), 1)} if plan.task.weighted else {}
+    arrays |= {"weights": (Ref("weight", None), "1")} if plan.task.weighted else {}
     return [
         f"batch_gather(s, n0, n1, {name}, order, first + n0, {width}, {plan.variables[ref]})"
         for name, (ref, width) in arrays.items()
