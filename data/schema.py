@@ -127,6 +127,11 @@ class Schema:
             return Encoding.of_numbers(self.columns)
         return self.encoding
 
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, or else of the targets; None: they have numbers."""
+        return self.classes or self.targets
+
     def after(self, former: "Schema | None") -> "Schema":
         """Return this schema for a network trained before on `former` (None: not trained)."""
         if former is None or (former.holds_bytes, former.scale) != (self.holds_bytes, self.scale):
