@@ -3,8 +3,8 @@
 A reader's option named ``path`` or ``..._path`` is a path; a run writes it to its config as an absolute path.
 """
 
-import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..registry import datasets
 from ..registry.options import SpecLike
 from .columns import Encoding
-from .files import reader_spec
+from .files import reader_spec, samples_reader
 from .frames import table
 from .holdout import divide
 from .split import Dataset, Split
@@ -79,13 +79,13 @@ def _divided(dataset, seed, fold):
     )  # fmt: skip
 
 
-def samples(path: str | os.PathLike[str], encoding: Encoding | None = None, without: str | None = None) -> Dataset:
+def samples(source: SpecLike | Path, encoding: Encoding | None = None, without: str | None = None) -> Dataset:
     """Read samples without targets from a .npz file or a table, as a `Dataset` with dummy targets.
 
     Parameters
     ----------
-    path : path
-        A table ends in .csv, .tsv, .parquet, .arrow or .feather.
+    source : path or spec
+        A file, such as "later.csv", or its reader, such as "csv(path='later.csv', separator=';')".
     encoding : Encoding or None
         How a table is encoded; None: all its columns are numbers.
     without : str or None
@@ -93,38 +93,22 @@ def samples(path: str | os.PathLike[str], encoding: Encoding | None = None, with
 
     Raises
     ------
+    UnknownName, SpecError
+        There is no such reader, or it has no such option without targets.
     DataError
         The file is missing, damaged or of another kind.
     """
-    from . import npz  # imports NumPy only when data is read
-
-    return npz.samples(path) if _suffix(path) == ".npz" else _tables(path).samples(path, encoding, without)
+    return samples_reader(source).samples(encoding, without)
 
 
-def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
+def column(source: SpecLike | Path, name: str) -> NDArray[Any]:
     """Read one column of a table as texts (N,), or an array (N,) of a .npz file, such as the ids of samples.
 
     Raises
     ------
+    UnknownName, SpecError
+        There is no such reader, or it has no such option without targets.
     DataError
         The file or the column is missing, or the file is damaged or of another kind.
     """
-    from . import npz
-
-    return npz.column(path, name) if _suffix(path) == ".npz" else _tables(path).column(path, name)
-
-
-def _suffix(path):
-    return os.path.splitext(str(path))[1].lower()
-
-
-def _tables(path):
-    """Return the file that reads a table of this name."""
-    from . import arrow_file, csv_file
-
-    suffix = _suffix(path)
-    if suffix in (".csv", ".tsv"):
-        return csv_file
-    if suffix in arrow_file.SUFFIXES:
-        return arrow_file
-    raise DataError(f"{path}: expected samples in a .npz or .csv file, or in one of .tsv, .parquet, .arrow or .feather")
+    return samples_reader(source).column(name)

@@ -9,13 +9,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .. import data
-from ..data.files import reader_spec
+from ..data.files import reader_spec, samples_reader
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
 from ..errors import DataError, UsageError
 from ..network.compose import load
 from ..network.network import Network
 from ..registry import datasets, load_plugin
+from ..registry.options import SpecLike
 from ..registry.specs import either
 from ..training import config_file
 from ..training.config import Resolved, resolve
@@ -108,14 +109,15 @@ def matched(network: Network, dataset: Dataset) -> Dataset:
 
 
 def read_samples(
-    network: Network, path: str | os.PathLike[str], carried: str | None = None
+    network: Network, source: SpecLike | Path, carried: str | None = None
 ) -> tuple[Split, NDArray[Any] | None]:
     """Return the samples of a file without targets, `matched`; a row of a table takes the network's shape.
 
     Parameters
     ----------
     network : Network
-    path : path
+    source : path, spec or reader
+        As for `data.samples`.
     carried : str or None
         A column of the table, or an array of the archive, to return as it is; it need not be a feature.
 
@@ -131,11 +133,12 @@ def read_samples(
         The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
         have the factor by which the bytes of its training were multiplied.
     """
-    known = network.trained_on or Schema()
-    values = None if carried is None else data.column(path, carried)
+    known, reader = network.trained_on or Schema(), samples_reader(source)
+    path = reader.path
+    values = None if carried is None else reader.column(carried)
     encoding, shape = known.of_columns, network.input_shape
     is_input = encoding is not None and carried in encoding.kinds
-    dataset = data.samples(path, encoding, None if is_input else carried)
+    dataset = reader.samples(encoding, None if is_input else carried)
     if dataset.train.holds_bytes and network.trained_on is None:
         raise DataError(
             f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "

@@ -159,6 +159,60 @@ def test_a_carried_column_may_be_a_feature_and_is_never_lost(kinds):
         assert saved["id"].tolist() == ["a", "b", "c"] and saved["class"].dtype.kind == "U"
 
 
+@pytest.mark.parametrize("source", ["odd.csv", "odd.dat", "-"])
+def test_a_table_in_doubt_is_read_as_its_reader_says(kinds, source):
+    """The message of doubt has the form that then works; the predictions are those of a table without doubt."""
+    rows = np.array([[1, 2], [0, -3], [7, 0.5]])
+    Path("plain.csv").write_text("u,v\n" + "".join(f"{u:g},{v:g}\n" for u, v in rows))
+    expected = nnjit("predict", "one", "--input", "plain.csv")
+    text = "u;v;a,b\n" + "".join(f"{u:g};{v:g};x,y\n" for u, v in rows)
+    if source != "-":
+        Path(source).write_text(text)
+    stdin = text if source == "-" else None
+    known = ["--id", "a,b"]
+    spec = f"csv(path={source!r})" if source.endswith(".dat") else source
+    said = nnjit("predict", "one", "--input", spec, *known, stdin=stdin, status=1)
+    assert f"--input \"csv(path={source!r}, separator=','" in said and "/tmp" not in said
+    form = said[said.index('"csv(') + 1 :].split('"')[0].replace("separator=','", "separator=';'")
+    head, columns = read_rows(nnjit("predict", "one", "--input", form, *known, stdin=stdin))
+    assert head[0] == "a,b" and columns["a,b"].tolist() == ["x,y"] * 3
+    assert [columns[name].tolist() for name in head[1:]] == [each.tolist() for each in read_rows(expected)[1].values()]
+
+
+def test_a_header_in_doubt_is_answered_by_input(kinds):
+    """Two columns whose names are numbers: the first line counts, so it may be either."""
+    Path("digits.csv").write_text("1,2,label\n" + "".join(f"{i},{-i},{'ab'[i % 2]}\n" for i in range(20)))
+    options = ["--data", "csv(path='digits.csv', label='label')", "--layers", "dense(2)", "--epochs", 1]
+    nnjit("run", *options, "--output", "counted")
+    Path("later.csv").write_text("5,6\n7,8\n")
+    said = nnjit("predict", "counted", "--input", "later.csv", status=1)
+    assert "names no columns" in said
+    Path("later.csv").write_text("3,4\n7,x\n")
+    said = nnjit("predict", "counted", "--input", "later.csv", status=1)
+    assert "--input \"csv(path='later.csv', header=True)\"" in said
+    Path("later.csv").write_text("2,1\n7,8\n")
+    nnjit("predict", "counted", "--input", "csv(path='later.csv', header=True)")
+
+
+@pytest.mark.parametrize(
+    "spec, said",
+    [
+        ("csv(path='new.csv', label='u')", "csv: label is about training; for samples without targets csv takes path"),
+        ("npz(path='x.npz', validation=0.3)", "npz: validation is about training"),
+        ("digits()", "digits does not read samples without targets"),
+        ("cvs(path='new.csv')", "did you mean csv"),
+        ("csv(path='new.csv', seperator=';')", "separator"),
+        ("new.xls", "name the reader of another, such as"),
+        ("csv(path='nwe.csv')", "did you mean new.csv"),
+    ],
+)
+def test_readers_of_input_that_cannot_be(kinds, spec, said):
+    found = nnjit(
+        "predict", "one", "--input", spec, status=1 if said.startswith(("name the", "did you mean new")) else 2
+    )
+    assert said in found and found.startswith("nnjit: ")
+
+
 def test_a_network_that_ends_in_softmax_says_probabilities_without_its_run(kinds):
     net = load("two")
     y = net.predict(np.loadtxt("t.csv", delimiter=",", skiprows=1, usecols=(0, 1), dtype=np.float32))
