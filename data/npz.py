@@ -48,7 +48,7 @@ class NPZ(Options):
         return Dataset(
             "npz", train, validation, test,
             validation_share=self.validation if validation is None else 0.0,
-            test_share=self.test if test is None else 0.0,
+            test_share=self.test,  # beside a test set it is refused
         )  # fmt: skip
 
     def samples(self, known: Encoding | None = None, without: str | None = None) -> Dataset:

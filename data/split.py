@@ -350,6 +350,18 @@ def check_share(validation: Any, name: str = "validation") -> None:
         raise SpecError(f"{name}: expected the share of samples to hold out, from 0 to below 1, got {validation}")
 
 
+def check_share_or_path(value: Any, name: str) -> None:
+    """Raise SpecError unless `value` is a share, as for `check_share`, or a path; for a reader's `validate`."""
+    if not isinstance(value, str):
+        check_share(value, name)
+        return
+    try:
+        float(value or "0")
+    except ValueError:
+        return
+    raise SpecError(f"{name}: expected a share (without quotes) or a path, got {value!r}")
+
+
 def as_samples(array: NDArray[Any]) -> NDArray[Any]:
     """Return samples in network form: (N,) gains a feature axis, bytes (N, H, W) are images and gain a channel."""
     if array.ndim == 1:
