@@ -21,7 +21,7 @@ SHOWN = 50  # rows of a table on a terminal
     "--split",
     "part",
     type=click.Choice(["validation", "train", "test"]),
-    help="Split. Default: validation, if there is one.",
+    help="Split. Default: the rows that the run held out of its data; all rows of other data.",
 )
 @click.option(
     "--input", "file", metavar="FILE",
@@ -59,8 +59,8 @@ def predict(model, data, part, file, output, top, carried, plugin):
         with _reader(file) as reader:
             split, ids = saved.read_samples(network, reader, carried)
     else:
-        dataset = saved.read_data(network, resolved, data)
-        split, ids = saved.choose(dataset, part), None
+        split, dataset, _ = saved.choose(network, resolved, data, part)
+        ids = None
     predictions = Predictions(network, resolved, dataset, top)
     head = [carried] * (ids is not None) + predictions.head
     rows = _rows(network, split, predictions, ids)

@@ -3,6 +3,7 @@
 A reader's option named ``path`` or ``..._path`` is a path; a run writes it to its config as an absolute path.
 """
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ __all__ = ["Dataset", "Split", "column", "load", "samples", "table"]
 
 
 def load(
-    spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None = None, encoding: Encoding | None = None
+    spec: SpecLike | Dataset,
+    seed: int = 0,
+    fold: tuple[int, int] | None = None,
+    encoding: Encoding | None = None,
+    whole: bool = False,
 ) -> Dataset:
     """Load the `Dataset` of a spec: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
 
@@ -39,6 +44,8 @@ def load(
         Hold the k-th of n folds out for validation, k from 1, instead of a share.
     encoding : Encoding or None
         How a table is encoded, such as that of a network's `trained_on`; None: as its training rows say.
+    whole : bool
+        Whether to hold out no share. Validation and test sets that the data itself names stay.
 
     Raises
     ------
@@ -48,15 +55,25 @@ def load(
         The files are missing, damaged or of another kind, or a plug-in's reader did not return a `Dataset`.
     """
     if isinstance(spec, Dataset):
-        return _divided(spec, seed, fold)
+        return _divided(_whole(spec) if whole else spec, seed, fold)
     reader = datasets.create(reader_spec(spec))
+    if whole:
+        reader = copy(reader)
+        for option in ("validation", "test"):
+            if isinstance(getattr(reader, option, None), float):
+                setattr(reader, option, 0.0)
     table_reader = isinstance(reader, TableReader)  # divides its rows itself: means are those of training rows
     dataset = reader.load(encoding, seed, fold) if table_reader else reader.load()
     if not isinstance(dataset, Dataset):
         raise DataError(
             f"load() of the reader {type(reader).__name__} must return a Dataset, not {type(dataset).__name__}"
         )
-    return dataset if table_reader else _divided(dataset, seed, fold)
+    return dataset if table_reader else _divided(_whole(dataset) if whole else dataset, seed, fold)
+
+
+def _whole(dataset):
+    """Return the data set without shares to hold out."""
+    return replace(dataset, validation_share=0.0, test_share=0.0)
 
 
 def _divided(dataset, seed, fold):

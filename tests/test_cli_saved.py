@@ -41,6 +41,84 @@ def test_evaluate_of_a_file_needs_data(trained):
     assert nnjit("evaluate", "missing", status=1).startswith("nnjit: missing: expected a saved network")
 
 
+@pytest.fixture
+def drawn(here):
+    """Train on a table of 40 rows, 8 of which the seed holds out; tables of 25 more, of other names and divided."""
+    rng = np.random.default_rng(3)
+
+    def write(name, count, **more):
+        x = rng.normal(size=(count, 2))
+        y = x @ [2, -1] + 0.3 * rng.normal(size=count)
+        head = ",".join(["u", "v", "y", *more])
+        rows = zip(*x.T.tolist(), y.tolist(), *more.values(), strict=True)
+        Path(name).write_text(head + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+        return x.astype(np.float32), y[:, None]
+
+    made = {"t.csv": write("t.csv", 40), "new.csv": write("new.csv", 25)}
+    write("parts.csv", 20, part=["train", "validation"] * 10)
+    spec = "csv(path='t.csv', label='y', target='value', validation=0.2)"
+    nnjit("run", "--data", spec, "--layers", "dense(1)", "--epochs", 2, "--seed", 5, "--output", "run")
+    return made, data.load(spec, 5), load("run")
+
+
+def said_by(*arguments):
+    found = dict(line.split(maxsplit=1) for line in nnjit("evaluate", *arguments).splitlines())
+    return found["samples"], float(found["loss"])
+
+
+def test_other_data_is_measured_whole_and_own_data_where_it_was_held_out(drawn):
+    """Losses against the mean squared error of the predictions, by NumPy."""
+    made, divided, net = drawn
+
+    def mse(x, y):
+        return pytest.approx(np.mean((net.predict(x.astype(np.float32)) - y) ** 2), rel=1e-4)
+
+    held = mse(divided.validation.x, divided.validation.y)
+    os.symlink("t.csv", "link.csv")
+    full = "csv(path='t.csv', label='y', target='value', validation=0.2)"
+    plain = "csv(path='t.csv', label='y', target='value')"  # whose share would be another one
+    names = [["--data", name] for name in (full, plain, "t.csv", "./t.csv", "link.csv")]
+    for own in ([], *names, ["--split", "validation"], [*names[2], "--split", "validation"]):
+        assert said_by("run", *own) == (f"8 of {Path.cwd() / 't.csv'}, held out of training", held)
+    trained = said_by("run", "--split", "train", "--data", "t.csv")
+    assert "32 of " in trained[0] and trained[0].endswith("which the network was trained on")
+    assert trained[1] == mse(divided.train.x, divided.train.y)
+    found = said_by("run", "--data", plain.replace(")", ", validation=0)"))
+    assert found == ("40 of t.csv, all rows, also those that the network was trained on", mse(*made["t.csv"]))
+    for other in ("new.csv", "csv(path='new.csv', label='y', target='value', validation=0.4)"):
+        assert said_by("run", "--data", other) == ("25 of new.csv, all rows", mse(*made["new.csv"]))
+    assert said_by("run", "--data", other, "--split", "validation")[0] == "10 of new.csv, its validation rows"
+    parts = "csv(path='parts.csv', label='y', target='value', validation='part')"
+    assert said_by("run", "--data", parts)[0] == "10 of parts.csv, its validation rows"
+    x, y = made["new.csv"]
+    np.savez("new.npz", x=x, y=y)
+    assert said_by("run", "--data", "new.npz") == ("25 of new.npz (x, y), all rows", mse(x, y))
+    _, columns = read_rows(nnjit("predict", "run", "--data", "new.csv"))
+    np.testing.assert_allclose(columns["y"].astype(float), net.predict(x)[:, 0], rtol=1e-6)
+    _, columns = read_rows(nnjit("predict", "run", "--data", "t.csv"))
+    assert len(columns["y"]) == 8
+    unknown = said_by("run/last.safetensors", "--data", full, "--loss", "mse")
+    assert unknown[0].startswith("8 of t.csv, some of which the network may have been trained on")
+
+
+@pytest.mark.parametrize("change", ["validation=0.5", "test=0.3", "label='u'", "validation='v'", "drop=['u']"])
+def test_rows_of_the_training_file_are_not_held_out_again(drawn, change):
+    name = change.partition("=")[0]
+    options = {"label": "'y'", "target": "'value'", name: change.partition("=")[2]}
+    spec = "csv(path='t.csv', " + ", ".join(f"{key}={value}" for key, value in options.items()) + ")"
+    for command in ("evaluate", "predict"):
+        said = nnjit(command, "run", "--data", spec, status=2)
+        assert "t.csv is the data that the network was trained on" in said and f"leave out {name}=" in said
+
+
+def test_a_table_named_alone_needs_a_label_by_name(drawn):
+    """The place of a column in another table may be another one, so it is asked for."""
+    spec = "csv(path='t.csv', label=-1, target='value')"
+    nnjit("run", "--data", spec, "--layers", "dense(1)", "--epochs", 1, "--output", "placed")
+    assert said_by("placed", "--data", "t.csv")[0].endswith("held out of training")
+    assert "say which column to predict" in nnjit("evaluate", "placed", "--data", "new.csv", status=1)
+
+
 def softmax(z):
     """Softmax of rows, by Python's own sums."""
     rows = []
