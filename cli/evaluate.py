@@ -13,7 +13,7 @@ from .text import aligned
     "--split",
     "part",
     type=click.Choice(["validation", "train", "test"]),
-    help="Split. Default: validation, if there is one.",
+    help="Split. Default: the rows that the run held out of its data; all rows of other data.",
 )
 @click.option("--loss", metavar="SPEC", help="Loss to measure. Default: that of the run, if MODEL is one.")
 @click.option(
@@ -23,17 +23,18 @@ from .text import aligned
 def evaluate(model, data, part, loss, metrics, plugin):
     """Measure loss and metrics of MODEL, a .safetensors file or a run directory (its best parameters)."""
     from ..errors import UsageError
-    from ..launch.saved import choose, open_saved, read_data
+    from ..launch.saved import choose, open_saved
     from ..storage.checkpoint import label
     from ..training.measure import evaluate_split
 
     network, resolved = open_saved(model, plugin)
     if data is None and resolved is None:
         raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
-    split = choose(read_data(network, resolved, data), part)
+    chosen = choose(network, resolved, data, part)
+    split = chosen.split
     loss = loss or (resolved.settings.loss if resolved else None)
     found = evaluate_split(network, split, loss, metrics or None)
-    about = [("model", label(model)), ("samples", f"{len(split)} of {split.name}")]
+    about = [("model", label(model)), ("samples", f"{len(split)} of {split.name}, {chosen.said}")]
     click.echo(aligned([*about, *_rows(found)]))
 
 

@@ -21,9 +21,12 @@ SHOWN = 50  # rows of a table on a terminal
     "--split",
     "part",
     type=click.Choice(["validation", "train", "test"]),
-    help="Split. Default: validation, if there is one.",
+    help="Split. Default: the rows that the run held out of its data; all rows of other data.",
 )
-@click.option("--input", "file", metavar="FILE", help="Samples: .npz (array x) or .csv; -, CSV on standard input.")
+@click.option(
+    "--input", "file", metavar="FILE",
+    help="Samples: .npz (array x), a table, or csv(path='FILE', separator=';'); -, CSV on standard input.",
+)  # fmt: skip
 @click.option(
     "--output", default="-", metavar="FILE",
     help="File to write, .csv, .jsonl or .npz. Default: -, a table on a terminal and CSV into a pipe.",
@@ -53,11 +56,11 @@ def predict(model, data, part, file, output, top, carried, plugin):
     network, resolved = saved.open_saved(model, plugin)
     if data is None:
         dataset = ids = None
-        with _as_file(file) as path:
-            split, ids = saved.read_samples(network, path, carried)
+        with _reader(file) as reader:
+            split, ids = saved.read_samples(network, reader, carried)
     else:
-        dataset = saved.read_data(network, resolved, data)
-        split, ids = saved.choose(dataset, part), None
+        split, dataset, _ = saved.choose(network, resolved, data, part)
+        ids = None
     predictions = Predictions(network, resolved, dataset, top)
     head = [carried] * (ids is not None) + predictions.head
     rows = _rows(network, split, predictions, ids)
@@ -74,22 +77,26 @@ def predict(model, data, part, file, output, top, carried, plugin):
 
 
 @contextmanager
-def _as_file(name):
-    """Yield the name of a file; "-" is standard input, copied to a file, which errors call by its own name."""
+def _reader(source):
+    """Yield the reader of --input; the file "-" is standard input, copied to a file, which errors call by its name."""
     import tempfile
 
+    from ..data.files import samples_reader
     from ..errors import NnjitError
 
-    if name != "-":
-        yield Path(name)
+    reader = samples_reader(source)
+    if reader.path != "-":
+        yield reader
         return
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "input.csv"
+        copy = Path(folder) / "input"
         copy.write_bytes(sys.stdin.buffer.read())
+        reader.path = str(copy)
         try:
-            yield copy
+            yield reader
         except NnjitError as error:
-            raise type(error)(str(error).replace(str(copy), "standard input")) from None
+            said = str(error).replace(repr(str(copy)), "'-'").replace(str(copy), "standard input")
+            raise type(error)(said) from None
 
 
 def _rows(network, split, predictions, ids):

@@ -3,8 +3,9 @@
 A reader's option named ``path`` or ``..._path`` is a path; a run writes it to its config as an absolute path.
 """
 
-import os
+from copy import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from ..errors import DataError
 from ..registry import datasets
 from ..registry.options import SpecLike
 from .columns import Encoding
-from .files import reader_spec
+from .files import reader_spec, samples_reader
 from .frames import table
 from .holdout import divide
 from .split import Dataset, Split
@@ -23,7 +24,11 @@ __all__ = ["Dataset", "Split", "column", "load", "samples", "table"]
 
 
 def load(
-    spec: SpecLike | Dataset, seed: int = 0, fold: tuple[int, int] | None = None, encoding: Encoding | None = None
+    spec: SpecLike | Dataset,
+    seed: int = 0,
+    fold: tuple[int, int] | None = None,
+    encoding: Encoding | None = None,
+    whole: bool = False,
 ) -> Dataset:
     """Load the `Dataset` of a spec: "digits", "idx(path='mnist')", a (name, options) pair, or a reader.
 
@@ -39,6 +44,8 @@ def load(
         Hold the k-th of n folds out for validation, k from 1, instead of a share.
     encoding : Encoding or None
         How a table is encoded, such as that of a network's `trained_on`; None: as its training rows say.
+    whole : bool
+        Whether to hold out no share. Validation and test sets that the data itself names stay.
 
     Raises
     ------
@@ -48,15 +55,25 @@ def load(
         The files are missing, damaged or of another kind, or a plug-in's reader did not return a `Dataset`.
     """
     if isinstance(spec, Dataset):
-        return _divided(spec, seed, fold)
+        return _divided(_whole(spec) if whole else spec, seed, fold)
     reader = datasets.create(reader_spec(spec))
+    if whole:
+        reader = copy(reader)
+        for option in ("validation", "test"):
+            if isinstance(getattr(reader, option, None), float):
+                setattr(reader, option, 0.0)
     table_reader = isinstance(reader, TableReader)  # divides its rows itself: means are those of training rows
     dataset = reader.load(encoding, seed, fold) if table_reader else reader.load()
     if not isinstance(dataset, Dataset):
         raise DataError(
             f"load() of the reader {type(reader).__name__} must return a Dataset, not {type(dataset).__name__}"
         )
-    return dataset if table_reader else _divided(dataset, seed, fold)
+    return dataset if table_reader else _divided(_whole(dataset) if whole else dataset, seed, fold)
+
+
+def _whole(dataset):
+    """Return the data set without shares to hold out."""
+    return replace(dataset, validation_share=0.0, test_share=0.0)
 
 
 def _divided(dataset, seed, fold):
@@ -79,13 +96,13 @@ def _divided(dataset, seed, fold):
     )  # fmt: skip
 
 
-def samples(path: str | os.PathLike[str], encoding: Encoding | None = None, without: str | None = None) -> Dataset:
+def samples(source: SpecLike | Path, encoding: Encoding | None = None, without: str | None = None) -> Dataset:
     """Read samples without targets from a .npz file or a table, as a `Dataset` with dummy targets.
 
     Parameters
     ----------
-    path : path
-        A table ends in .csv, .tsv, .parquet, .arrow or .feather.
+    source : path or spec
+        A file, such as "later.csv", or its reader, such as "csv(path='later.csv', separator=';')".
     encoding : Encoding or None
         How a table is encoded; None: all its columns are numbers.
     without : str or None
@@ -93,38 +110,22 @@ def samples(path: str | os.PathLike[str], encoding: Encoding | None = None, with
 
     Raises
     ------
+    UnknownName, SpecError
+        There is no such reader, or it has no such option without targets.
     DataError
         The file is missing, damaged or of another kind.
     """
-    from . import npz  # imports NumPy only when data is read
-
-    return npz.samples(path) if _suffix(path) == ".npz" else _tables(path).samples(path, encoding, without)
+    return samples_reader(source).samples(encoding, without)
 
 
-def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
+def column(source: SpecLike | Path, name: str) -> NDArray[Any]:
     """Read one column of a table as texts (N,), or an array (N,) of a .npz file, such as the ids of samples.
 
     Raises
     ------
+    UnknownName, SpecError
+        There is no such reader, or it has no such option without targets.
     DataError
         The file or the column is missing, or the file is damaged or of another kind.
     """
-    from . import npz
-
-    return npz.column(path, name) if _suffix(path) == ".npz" else _tables(path).column(path, name)
-
-
-def _suffix(path):
-    return os.path.splitext(str(path))[1].lower()
-
-
-def _tables(path):
-    """Return the file that reads a table of this name."""
-    from . import arrow_file, csv_file
-
-    suffix = _suffix(path)
-    if suffix in (".csv", ".tsv"):
-        return csv_file
-    if suffix in arrow_file.SUFFIXES:
-        return arrow_file
-    raise DataError(f"{path}: expected samples in a .npz or .csv file, or in one of .tsv, .parquet, .arrow or .feather")
+    return samples_reader(source).column(name)

@@ -1,6 +1,5 @@
 """Parquet and Arrow files: tables with typed columns, read by pyarrow. Kinds of columns are found as in `frames`."""
 
-import os
 from collections.abc import Collection
 from typing import Any
 
@@ -31,15 +30,14 @@ class Arrow(TableReader):
         """Read the columns that `choose` wants."""
         return _read_arrow(find(path), choose)
 
+    def samples(self, known: Encoding | None = None, without: str | None = None) -> Dataset:
+        """Read rows without labels, encoded as `known` says, or else numbers; the targets of the `Dataset` are 0."""
+        path = self.path
+        return tables.samples("arrow", path, lambda choose: _read_arrow(find(path), choose), known, without)
 
-def samples(path: str | os.PathLike[str], known: Encoding | None = None, without: str | None = None) -> Dataset:
-    """Read a Parquet or Arrow file without labels; the targets of the `Dataset` are 0."""
-    return tables.samples("arrow", path, lambda choose: _read_arrow(find(path), choose), known, without)
-
-
-def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
-    """Read one column as texts, (N,)."""
-    return tables.column(path, name, lambda choose: _read_arrow(find(path), choose))
+    def column(self, name: str) -> NDArray[Any]:
+        """Read one column as texts, (N,)."""
+        return tables.column(self.path, name, lambda choose: _read_arrow(find(self.path), choose))
 
 
 def _read_arrow(path, choose):

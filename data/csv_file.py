@@ -11,8 +11,8 @@ text. Rules:
 * The first line is a header if it has one of the names that the options give (such as the label), if it is one word,
   or if none of its cells is a number or missing and a cell below, in the first 20 rows, is a number. It is none, and
   the columns are called x1, x2, ..., if one of its cells is a number, all are of the kind of those below, and it does
-  not merely count (0, 1, 2 or 1, 2, 3). Otherwise the file is refused and `header` must say it. A table without labels
-  (`nnjit predict --input`) needs no such option: a first line without a number names its columns.
+  not merely count (0, 1, 2 or 1, 2, 3). Otherwise the file is refused and `header` must say it. In a table without
+  labels (`nnjit predict --input`) every first line without a number names the columns.
 * Each column of a header has a unique name, since columns are matched by name.
 * A cell is missing if pandas reads it as missing (`columns.MISSING`: empty, NA, N/A, NaN, nan, None, NULL, null, ...).
 * A number is a finite decimal number such as -1, 2.5, .5 or 1e-3: no underscores, no hexadecimal, no digits other than
@@ -24,11 +24,11 @@ text. Rules:
 """
 
 import csv
-import os
 import re
 from array import array
 from collections.abc import Collection
 from contextlib import suppress
+from copy import copy
 from itertools import chain, islice
 from math import isfinite
 from operator import itemgetter
@@ -73,39 +73,45 @@ class CSV(TableReader):
 
     def read(self, path: Any, choose: Choose, hints: Collection[str]) -> Table:
         """Read the columns that `choose` wants; `hints` are names that a header may hold."""
-        return read(find(path), choose, hints, self.separator, self.header)
+        return _read(self, find(path), choose, hints, "--data")
+
+    def samples(self, known: Encoding | None = None, without: str | None = None) -> Dataset:
+        """Read rows without labels, encoded as `known` says, or else numbers; the targets of the `Dataset` are 0."""
+        path, hints = self.path, () if known is None else known.kinds
+        return tables.samples(
+            "csv", path, lambda choose: _read(self, find(path), choose, hints, "--input"), known, without
+        )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Read one column as texts, (N,)."""
+        path = self.path
+        return tables.column(path, name, lambda choose: _read(self, find(path), choose, (name,), "--input"))
 
 
-def samples(path: str | os.PathLike[str], known: Encoding | None = None, without: str | None = None) -> Dataset:
-    """Read a table without labels, encoded as `known` says, or else of numbers; the targets of the `Dataset` are 0."""
-    hints = () if known is None else known.kinds
-    return tables.samples("csv", path, lambda choose: read(find(path), choose, hints, words_name=True), known, without)
+def _read(table: CSV, path: Any, choose: Choose, hints: Collection[str], option: str) -> Table:
+    """Read the columns that `choose` wants; for --input every first line without a number is a header.
 
+    `option` is the option of the command line that the table is for; messages say how it takes a reader's options.
+    """
 
-def column(path: str | os.PathLike[str], name: str) -> NDArray[Any]:
-    """Read one column as texts, (N,)."""
-    return tables.column(path, name, lambda choose: read(find(path), choose, (name,)))
+    def form(**options):
+        other = copy(table)
+        for name, value in options.items():
+            setattr(other, name, value)
+        return f'{option} "{other.spec()}"'
 
-
-def read(
-    path: Any,
-    choose: Choose,
-    hints: Collection[str],
-    separator: str | None = None,
-    header: bool | None = None,
-    words_name: bool = False,
-) -> Table:
-    """Read the columns that `choose` wants; with `words_name` every first line without a number is a header."""
     reader = None
     with reading(path), open(path, newline="", encoding="utf-8-sig") as file:
         try:
             first = list(islice(file, SAMPLE + 1))
-            separator = separator or _separator(path, first)
+            separator = table.separator or _separator(path, first, form)
             reader = csv.reader(chain(first, file), delimiter=separator, strict=True)
             sample = list(islice(((reader.line_num, cells) for cells in reader if cells), SAMPLE + 1))
             if not sample or not any(cell.strip(BLANK) for cell in sample[0][1]):
                 raise DataError(f"{path} is empty: its first line should name the columns")
-            named = _has_header(path, sample, hints, words_name) if header is None else header
+            named = table.header
+            if named is None:
+                named = _has_header(path, sample, hints, option == "--input", form)
             names = _names(path, sample[0][1]) if named else [f"x{i + 1}" for i in range(len(sample[0][1]))]
             remark = "" if named else (
                 "; its first line holds numbers and names no columns: put a line of names before it, or call the "
@@ -129,8 +135,8 @@ def read(
     return builder.table(said)
 
 
-def _separator(path, lines):
-    """Return the separator of the first rows."""
+def _separator(path, lines, form):
+    """Return the separator of the first rows; `form` says in a message how to give an option."""
     found = {}
     for separator in SEPARATORS:
         rows: list[list[str]] = []
@@ -142,7 +148,7 @@ def _separator(path, lines):
     if len(found) > 1 and len(even) != 1:
         raise DataError(
             f"{path}: its first line has {' and '.join(SEPARATORS[each] for each in found)}; say which separate the "
-            f"cells, such as separator={next(iter(found))!r}"
+            f"cells, such as {form(separator=next(iter(found)))}"
         )
     return (even if len(found) > 1 else [*found, ","])[0]
 
@@ -155,7 +161,7 @@ def _kind(cell):
     return "number" if is_number(cell) or NOT_FINITE.fullmatch(cell) else "word"
 
 
-def _has_header(path, sample, hints, words_name):
+def _has_header(path, sample, hints, words_name, form):
     """Tell whether the first row is a header, by the rule of this file."""
     cells = [cell.strip(BLANK) for cell in sample[0][1]]
     if not set(hints).isdisjoint(cells):
@@ -176,7 +182,7 @@ def _has_header(path, sample, hints, words_name):
         return False
     raise DataError(
         f"{path}: its first line, {short(cells)}, may name the columns or be data; say header=True or header=False, "
-        "or put a line of names before it"
+        f"such as {form(header=True)}, or put a line of names before it"
     )
 
 

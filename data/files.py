@@ -1,9 +1,11 @@
 """Find and open a user's files; each failure has a one-sentence error."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import DataError, SpecError
 from ..registry import datasets
@@ -13,6 +15,8 @@ from ..registry.specs import did_you_mean, quoted
 # Suffix -> the reader of a file that is named alone.
 READERS = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}
 READERS |= dict.fromkeys((".parquet", ".pq", ".arrow", ".feather", ".ipc"), "arrow")
+FORM = ("path", "separator", "header")  # options of readers that say how a file is written
+SPEC = re.compile(r"\s*[\w.-]+\s*\(.*\)\s*", re.DOTALL)
 
 
 def reader_spec(spec: SpecLike) -> SpecLike:
@@ -45,6 +49,43 @@ def reader_spec(spec: SpecLike) -> SpecLike:
     if "(" not in spec and (os.sep in spec or suffix):
         raise SpecError(f"there is no file or folder {quoted(spec)}, nor a data set of this name")
     return spec
+
+
+def samples_reader(source: SpecLike | Path) -> Any:
+    """Return the reader of samples without targets, which has `samples` and `column`.
+
+    Parameters
+    ----------
+    source : path, spec or reader
+        A file whose name says how to read it, "-" (a CSV file), or the spec of a reader.
+
+    Raises
+    ------
+    UnknownName, SpecError
+        There is no such reader, or it has no such option; or it has one that is about targets.
+    DataError
+        The name of the file does not say how to read it.
+    """
+    if isinstance(source, Path) or (isinstance(source, str) and (not SPEC.fullmatch(source) or os.path.exists(source))):
+        suffix = os.path.splitext(source)[1].lower()
+        if str(source) != "-" and suffix not in READERS:
+            raise DataError(
+                f"{source}: expected samples in a .npz or .csv file, or in one of .tsv, .parquet, .arrow or .feather; "
+                f'name the reader of another, such as "csv(path={str(source)!r})"'
+            )
+        source = READERS.get(suffix, "csv"), {"path": str(source)}
+    reader = datasets.create(source)
+    name, options = datasets.name_of(type(reader)), reader.options()
+    if not hasattr(reader, "samples") or "path" not in options:
+        raise SpecError(f"{name} does not read samples without targets; csv, arrow and npz do, and --data takes {name}")
+    usual = type(reader)(path=options["path"]).options()
+    allowed = [option for option in options if option in FORM]
+    if wrong := [option for option, value in options.items() if option not in FORM and value != usual[option]]:
+        raise SpecError(
+            f"{name}: {', '.join(wrong)} is about training; for samples without targets {name} takes "
+            f"{', '.join(allowed)}"
+        )
+    return reader
 
 
 def find(path: str | os.PathLike[str], kind: str = "file") -> Path:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..registry import Options, datasets
 from .files import find, reading, reason
-from .split import Dataset, Split, check_channels, check_share
+from .split import Dataset, Split, check_channels, check_share, check_share_or_path
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP = b"\x1f\x8b"
@@ -33,32 +33,58 @@ class IDX(Options):
     `path` is a folder with the usual file names (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-... or
     test-..., with or without .gz and further words), or the images file, with its labels in the same folder.
     Images (N, H, W) become (N, 1, H, W); bytes are scaled to 0..1. The t10k or test files are the validation set;
-    without them the share `validation` of the images is held out.
+    without them the share `validation` of the images is held out. `test` is a share of the training images, or an
+    images file or a folder; if it names the t10k or test files, they do not validate.
     """
 
     path: str
     validation: float = 0.1
+    test: float | str = 0.0
+
+    files = ("test",)  # options that may name a file
 
     def validate(self) -> None:
         check_share(self.validation)
+        check_share_or_path(self.test, "test")
 
     def load(self) -> Dataset:
         """Load the data set; DataError for a file that is missing, damaged or of another kind."""
-        path = find(self.path, "any")
+        path, chosen = find(self.path, "any"), self._test_images()
+        held = None
         if path.is_file():
-            train, test = _pair(path), None
+            images = path
         else:
-            images = _images_in(path, "train")
-            if images is None:
+            found = _images_in(path, "train")
+            if found is None:
                 raise DataError(
                     f"{path} holds no training images: a file named like train-images-idx3-ubyte or "
                     "train-images-idx3-ubyte.gz was expected"
                 )
-            test_images = _images_in(path, "t10k") or _images_in(path, "test")
-            train, test = _pair(images), None
-            if test_images not in (None, images):  # "latest-train-images" also contains the word test
-                test = _pair(test_images)
-        return Dataset("idx", train, test, validation_share=self.validation if test is None else 0.0)
+            images, held = found, _images_in(path, "t10k") or _images_in(path, "test")
+            if held == images:  # "latest-train-images" also contains the word test
+                held = None
+        if chosen is not None and chosen.samefile(images):
+            raise DataError(f"{chosen} holds the training images, so it cannot test; give another file or a share")
+        if held is not None and chosen is not None and chosen.samefile(held):
+            held = None
+        validation, test = (None if each is None else _pair(each) for each in (held, chosen))
+        return Dataset(
+            "idx", _pair(images), validation, test,
+            validation_share=self.validation if validation is None else 0.0,
+            test_share=0.0 if isinstance(self.test, str) else self.test,
+        )  # fmt: skip
+
+    def _test_images(self):
+        """Return the images file that `test` names, or None for a share."""
+        if not isinstance(self.test, str):
+            return None
+        path = find(self.test, "any")
+        if path.is_file():
+            return path
+        found = next(filter(None, (_images_in(path, word) for word in ("t10k", "test", ""))), None)
+        if found is None:
+            raise DataError(f"test: {path} holds no images: a file named like t10k-images-idx3-ubyte was expected")
+        return found
 
 
 def read_idx(path: Path) -> NDArray[Any]:
@@ -112,7 +138,7 @@ def _check_length(path, size, dtype, shape):
 def _images_in(folder, word):
     """Find the images file of `folder` whose name has `word` before 'images'; prefer a plain file to its .gz."""
     with reading(folder):
-        paths = sorted(path for path in folder.glob(f"*{word}*images*") if path.is_file())
+        paths = sorted(path for path in folder.glob(f"*{word}*images*" if word else "*images*") if path.is_file())
     paths = [path for path in paths if not (path.suffix == ".gz" and path.with_suffix("") in paths)]
     if len(paths) > 1:
         names = ", ".join(path.name for path in paths)

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import DataError, SpecError
 from ..registry import Options, datasets
 from .files import find, reading, reason
-from .split import Dataset, Split, check_share
+from .split import Dataset, Split, check_share, check_share_or_path
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 DEEP = ("F", "I")  # modes of pixels that do not fit in a byte
@@ -22,19 +22,24 @@ class Images(Options):
     Classes are the sub-folder names in alphabetical order. Images become (C, H, W), with three colours, or one with
     `gray`, rotated by their EXIF orientation and scaled to 0..1; transparency is dropped. All images must have the same
     size unless `size` = (H, W) is given, to which they are resized (bilinear). Without a validation folder the share
-    `validation` of the images is held out. Hidden files and folders, __MACOSX and files other than images are skipped;
-    images anywhere but directly in a class folder are refused. Needs pillow.
+    `validation` of the images is held out. `test` is a share of the training images, or another folder with the same
+    classes; a folder test/ beside validation/ is the test set too. Hidden files and folders, __MACOSX and files other
+    than images are skipped; images anywhere but directly in a class folder are refused. Needs pillow.
     """
 
     path: str
     size: tuple[int, int] | None = None
     gray: bool = False
     validation: float = 0.1
+    test: float | str = 0.0
+
+    files = ("test",)  # options that may name a folder
 
     def validate(self) -> None:
         if self.size is not None and min(self.size) < 1:
             raise SpecError(f"images: size: expected (height, width), both at least 1, got {self.size}")
         check_share(self.validation)
+        check_share_or_path(self.test, "test")
 
     def load(self) -> Dataset:
         """Load the data set; DataError for a folder or an image that is missing or damaged."""
@@ -48,16 +53,28 @@ class Images(Options):
                     raise DataError(f"{images[0]} lies in neither the training nor the validation folder of {folder}")
         names = _class_names(training or folder)  # a folder "train" without sub-folders is a class
         train = self._read(training or folder, names, names)
-        held = next(filter(None, (_one_of(parts, group) for group in VALIDATION)), None) if training else None
-        validation = None
-        if held is not None:
-            there = _class_names(held)
-            if odd := sorted(set(there) - set(names)):
-                raise DataError(f"{held} holds the class {odd[0]!r}, which {training} does not")
-            validation = self._read(held, names, there)
-        return Dataset(
-            "images", train, validation, class_names=names, validation_share=self.validation if held is None else 0.0
+        chosen = find(self.test, "folder") if isinstance(self.test, str) else None
+        if chosen is not None and chosen.samefile(training or folder):
+            raise DataError(f"{chosen} holds the training images, so it cannot test; give another folder or a share")
+        named = [_one_of(parts, group) for group in VALIDATION] if training else []
+        found = [path for path in named if path and not (chosen and chosen.samefile(path))]
+        held = found[0] if found else None
+        tested = chosen or (found[1] if len(found) > 1 else None)
+        validation, test = (
+            None if each is None else self._held(each, names, training or folder) for each in (held, tested)
         )
+        return Dataset(
+            "images", train, validation, test, class_names=names,
+            validation_share=self.validation if held is None else 0.0,
+            test_share=0.0 if isinstance(self.test, str) else self.test,
+        )  # fmt: skip
+
+    def _held(self, folder, names, training):
+        """Read a folder to validate or test with, whose classes are among those of training."""
+        there = _class_names(folder)
+        if odd := sorted(set(there) - set(names)):
+            raise DataError(f"{folder} holds the class {odd[0]!r}, which {training} does not")
+        return self._read(folder, names, there)
 
     def _read(self, folder, names, there):
         """Read all images in the class folders `there` as a Split; labels are positions in names."""

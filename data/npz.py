@@ -1,12 +1,14 @@
 """NPZ, NumPy's archive of named arrays. Arrays are loaded into memory without conversion; bytes stay bytes."""
 
-import os
 import zipfile
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import Options, datasets
+from .columns import Encoding
 from .files import find, reading, reason
 from .split import Dataset, Split, as_samples, as_targets, check_channels, check_share
 
@@ -48,28 +50,29 @@ class NPZ(Options):
         return Dataset(
             "npz", train, validation, test,
             validation_share=self.validation if validation is None else 0.0,
-            test_share=self.test if test is None else 0.0,
+            test_share=self.test,  # beside a test set it is refused
         )  # fmt: skip
 
+    def samples(self, known: Encoding | None = None, without: str | None = None) -> Dataset:
+        """Read samples without targets, the array x or the only array; the targets of the `Dataset` are 0.
 
-def samples(path: str | os.PathLike[str]) -> Dataset:
-    """Read samples without targets, the array x or the only array; the targets of the `Dataset` are 0."""
-    path = find(path)
-    arrays = _read_arrays(path, None)
-    name = next(iter(arrays)) if len(arrays) == 1 else "x"
-    if name not in arrays:
-        raise DataError(f"{path} holds no array x, but {_listed(arrays)}")
-    return Dataset("npz", _as_split(path, name, arrays[name], None))
+        They have no columns: `known` and `without` say nothing about them.
+        """
+        path = find(self.path)
+        arrays = _read_arrays(path, None)
+        name = next(iter(arrays)) if len(arrays) == 1 else "x"
+        if name not in arrays:
+            raise DataError(f"{path} holds no array x, but {_listed(arrays)}")
+        return Dataset("npz", _as_split(path, name, arrays[name], None))
 
-
-def column(path: str | os.PathLike[str], name: str) -> np.ndarray:
-    """Read an array of one value a sample, (N,)."""
-    path = find(path)
-    arrays = _read_arrays(path, {name})
-    found = arrays.get(name)
-    if not isinstance(found, np.ndarray) or found.ndim != 1:
-        raise DataError(f"{path} holds no array {name} of one value a sample, but {_listed(arrays)}")
-    return found
+    def column(self, name: str) -> NDArray[Any]:
+        """Read an array of one value a sample, (N,)."""
+        path = find(self.path)
+        arrays = _read_arrays(path, {name})
+        found = arrays.get(name)
+        if not isinstance(found, np.ndarray) or found.ndim != 1:
+            raise DataError(f"{path} holds no array {name} of one value a sample, but {_listed(arrays)}")
+        return found
 
 
 def _read_arrays(path, wanted):

@@ -6,8 +6,9 @@ The same rules hold for `predict`, `evaluate` and validation data:
   the table of training was (see `columns`).
 * Bytes are multiplied by the training factor, such as 1/255, if the network was trained on bytes.
 * All other numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest
-  magnitude of training. If a network trained on bytes gets other numbers, or the reverse, the largest magnitude must
-  also be at least `TOO_SMALL` times that of training (unless all numbers are 0).
+  magnitude of training. A few samples of many may be larger (`FEW`), since outliers are not other units. If a network
+  trained on bytes gets other numbers, or the reverse, the largest magnitude must also be at least `TOO_SMALL` times
+  that of training (unless all numbers are 0).
 * A network that begins with a layer that scales the samples takes raw units. Whole numbers are raw. Other numbers must
   be in the units of training, channel by channel; see `Schema._check_units`.
 """
@@ -15,6 +16,7 @@ The same rules hold for `predict`, `evaluate` and validation data:
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from .split import Dataset, Split, spread, sum_of_squares
 
 TOO_LARGE = 4.0
 TOO_SMALL = 1 / 8
+FEW = 1 / 10  # share of several samples, or one of them, that may be too large
 HUNDREDTH = 1 / 100  # of the magnitudes of training: such a channel, or all of several samples, is in other units
 ROUNDED = 1e-6  # relative error of numbers in float32, with a margin
 SEVERAL = 8  # samples whose range says something
@@ -127,6 +130,11 @@ class Schema:
             return Encoding.of_numbers(self.columns)
         return self.encoding
 
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, or else of the targets; None: they have numbers."""
+        return self.classes or self.targets
+
     def after(self, former: "Schema | None") -> "Schema":
         """Return this schema for a network trained before on `former` (None: not trained)."""
         if former is None or (former.holds_bytes, former.scale) != (self.holds_bytes, self.scale):
@@ -178,7 +186,8 @@ class Schema:
         if self.holds_bytes and split.holds_bytes:
             split = split.changed(scale=self.scale)
         if self.largest:
-            self._check(*split.magnitude(), self.holds_bytes != split.holds_bytes, split.name)
+            above = split.samples_above
+            self._check(*split.magnitude(), above, self.holds_bytes != split.holds_bytes, split.name)
         if self.ranges is not None:
             some = spread(len(split), min(len(split), SPREAD))
             self._check_units(split.converted(np.float64)[0][some], split.name)
@@ -202,7 +211,8 @@ class Schema:
             x = np.multiply(x, self.scale, dtype=dtype, casting="unsafe")
         if self.largest and x.size and x.dtype.kind in "biuf":  # other dtypes are refused later, not for their scale
             numbers = np.abs(x.astype(np.float64))
-            self._check(float(numbers.max()), (sum_of_squares(numbers.ravel()) / x.size) ** 0.5, mixed, "x")
+            mean = (sum_of_squares(numbers.ravel()) / x.size) ** 0.5
+            self._check(float(numbers.max()), mean, partial(_samples_above, numbers), mixed, "x")
             if self.ranges is not None and x.dtype.kind == "f":
                 self._check_units(x, "x")
         return x
@@ -263,10 +273,15 @@ class Schema:
         names = self.columns or ()
         return f"column {names[number]!r}" if len(names) == len(self.ranges or ()) else f"feature {number} (from 0)"
 
-    def _check(self, largest, mean, mixed, name):
+    def _check(self, largest, mean, samples_above, mixed, name):
+        """Refuse numbers that do not fit; `samples_above`, like that of `Split`, is for a mean that is too large."""
         if largest == 0 or not largest < np.inf:  # NaN and infinity are not errors of scale
             return
-        if mean > self.largest * TOO_LARGE or (mixed and largest < self.largest * TOO_SMALL):
+        too_large = mean > self.largest * TOO_LARGE
+        if too_large:
+            above, count = samples_above(self.largest * TOO_LARGE)
+            too_large = above > max(count * FEW, count > 1)
+        if too_large or (mixed and largest < self.largest * TOO_SMALL):
             factor = f"multiplied by {self.scale:.6g}" if self.scale != 1 else "as they were"
             trained = f"bytes, {factor}, up to {self.largest:.4g}" if self.holds_bytes else f"up to {self.largest:.4g}"
             remedy = "give the bytes themselves (uint8)" if self.holds_bytes else "scale them as for training"
@@ -291,6 +306,11 @@ class Schema:
             raise DataError(f"{splits[0].name}: the network was not trained on the class {_listed(unknown)}{hint}")
         places = np.array([mine.index(name) for name in names])
         return [split.changed(y=places[split.y]) for split in splits]
+
+
+def _samples_above(numbers, bound):
+    """Return how many samples, of how many, hold a number above a bound."""
+    return int((numbers.reshape(len(numbers), -1) > bound).any(axis=1).sum()), len(numbers)
 
 
 def _listed(names):

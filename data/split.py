@@ -6,7 +6,7 @@ network's dtype, batch by batch.
 
 import copy
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from numbers import Real
@@ -106,7 +106,7 @@ class Split:
         return self._stored.dtype == np.uint8
 
     def magnitude(self) -> tuple[float, float]:
-        """Return (largest magnitude, root mean square) of the stored numbers, multiplied by `scale`.
+        """Return (largest magnitude, root mean square) of the samples of this split, multiplied by `scale`.
 
         Only every k-th chunk of more than `LOOKED` numbers is read; the result is cached.
         """
@@ -115,16 +115,33 @@ class Split:
         largest, mean = self._magnitude
         return largest * self.scale, mean * self.scale
 
+    def samples_above(self, bound: float) -> tuple[int, int]:
+        """Return how many samples hold a number whose magnitude is above a bound, multiplied by `scale`; of how many.
+
+        They are those that `magnitude` reads.
+        """
+        found = count = 0
+        for chunk in self._chunks():
+            sizes = np.abs(chunk.reshape(len(chunk), -1)).max(axis=1) * abs(self.scale)
+            found, count = found + int((sizes > bound).sum()), count + len(chunk)
+        return found, count
+
     def _measured(self) -> tuple[float, float]:
-        largest, squares = 0.0, 0.0
-        step = max(1, CHUNK // max(1, self._stored[0].size))
-        count = 0
-        for start in range(0, len(self._stored), step * -(-self._stored.size // LOOKED)):
-            chunk = np.abs(np.asarray(self._stored[start : start + step], np.float64))
-            largest, count = max(largest, float(chunk.max())), count + chunk.size
+        largest, squares, count = 0.0, 0.0, 0
+        for chunk in self._chunks():
+            largest, count = max(largest, float(chunk.max()), -float(chunk.min())), count + chunk.size
             with np.errstate(over="ignore"):
                 squares += sum_of_squares(chunk.ravel())
         return largest, (squares / count) ** 0.5
+
+    def _chunks(self) -> Iterator[NDArray[np.float64]]:
+        """Yield the samples in float64, not scaled; of more than `LOOKED` numbers only every k-th chunk."""
+        stored, size = np.asarray(self._stored), self._stored[0].size
+        step = max(1, CHUNK // max(1, size))
+        rows = None if self._rows is None else np.sort(self._rows)  # a file is read in its order
+        for start in range(0, len(self), step * -(-len(self) * size // LOOKED)):
+            some = slice(start, start + step)
+            yield np.asarray(stored[some] if rows is None else stored.take(rows[some], axis=0), np.float64)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -173,7 +190,7 @@ class Split:
         """Return the samples `rows` (as for `take`) as a new Split; x is shared, not copied."""
         part, chosen = copy.copy(self), np.arange(len(self))[rows]
         part._rows = chosen if self._rows is None else self._rows[chosen]
-        part.y = self.y[chosen]
+        part.y, part._magnitude = self.y[chosen], None
         part.weights = None if self.weights is None else self.weights[chosen]
         return part
 
@@ -364,6 +381,18 @@ def check_share(validation: Any, name: str = "validation") -> None:
     number = isinstance(validation, Real) and not isinstance(validation, bool)
     if not number or not 0 <= validation < 1:
         raise SpecError(f"{name}: expected the share of samples to hold out, from 0 to below 1, got {validation}")
+
+
+def check_share_or_path(value: Any, name: str) -> None:
+    """Raise SpecError unless `value` is a share, as for `check_share`, or a path; for a reader's `validate`."""
+    if not isinstance(value, str):
+        check_share(value, name)
+        return
+    try:
+        float(value or "0")
+    except ValueError:
+        return
+    raise SpecError(f"{name}: expected a share (without quotes) or a path, got {value!r}")
 
 
 def as_samples(array: NDArray[Any]) -> NDArray[Any]:

@@ -257,11 +257,13 @@ def with_absolute_paths(reader):
     """Return a reader with absolute paths, so that a run can be resumed and evaluated from any folder.
 
     An option called `path` or ``..._path`` is a path if something is there; a plug-in's may be an address instead. So
-    is an option of a table that may name a file.
+    is an option that a reader lists in `files`, as `test`, if it names a file.
     """
     reader = copy(reader)
+    files = getattr(reader, "files", ())
     for name, value in reader.options().items():
-        if name == "path" or name.endswith("_path") or (isinstance(reader, TableReader) and is_file(value)):
+        is_path = name in files and (is_file(value) or not isinstance(reader, TableReader))
+        if name == "path" or name.endswith("_path") or is_path:
             setattr(reader, name, config_file.absolute(value) if isinstance(value, str) else value)
     return reader
 

@@ -4,24 +4,27 @@ import os
 from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from .. import data
-from ..data.files import reader_spec
+from ..data.files import reader_spec, samples_reader
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
+from ..data.tables import TableReader
 from ..errors import DataError, UsageError
 from ..network.compose import load
 from ..network.network import Network
 from ..registry import datasets, load_plugin
-from ..registry.specs import either
+from ..registry.options import SpecLike
+from ..registry.specs import either, literal
 from ..training import config_file
 from ..training.config import Resolved, resolve
 from .launch import load_data, with_absolute_paths
 
 PARTS = ("train", "validation", "test")
+HELD = ("validation", "test")  # options of readers that hold rows out
 ROWS = 4096  # samples per call of the network: bounds the memory
 
 
@@ -53,39 +56,109 @@ def open_saved(model: str | os.PathLike[str], plugins: Sequence[str] = ()) -> tu
     return network, resolve(table, source_name) if table.get("data") else None  # empty after Network.fit on arrays
 
 
-def choose(dataset: Dataset, part: str | None = None) -> Split:
-    """Return one split of a data set: "train", "validation" or "test"; None: validation, if there is one.
+class Chosen(NamedTuple):
+    """The rows to measure or to predict, the data set that has them, and the words that say which they are."""
+
+    split: Split
+    dataset: Dataset
+    said: str
+
+
+def choose(network: Network, resolved: Resolved | None, spec: str | None, part: str | None = None) -> Chosen:
+    """Return rows of the data of a spec, or of the run's own data (None), `matched` with the network.
+
+    * Of the run's own data, which a spec may name too, the rows that the run held out to validate.
+    * Of other data all rows, or those to validate if the data itself names some.
+    * A network without a run does not say which data is its own: the rows that a run with its seed would hold out.
+
+    A table that is named alone has the labels of the run's table, if these have names.
+
+    Parameters
+    ----------
+    network : Network
+    resolved : Resolved or None
+        The config of its run.
+    spec : str or None
+    part : "train", "validation", "test" or None
+        Another part: of the run's own data as the run divided it, of other data as its reader divides it.
 
     Raises
     ------
     UsageError
-        There is no such split.
+        There is no data, or no such part; or the data is the run's own, read in another way.
+    NnjitError
     """
+    reader = None if spec is None else datasets.create(reader_spec(spec))
+    encoding = (network.trained_on or Schema()).of_columns  # a table is encoded as that of training
+    if reader is None and resolved is None:
+        raise UsageError("the network does not say which data; give --data SPEC, such as --data digits")
+    if resolved is not None and (reader is None or _is_own(reader, resolved.reader)):
+        if reader is None or part is not None or not _all_asked_for(reader, resolved.reader):
+            dataset = matched(network, load_data(resolved, encoding))
+            split = _part(dataset, part)
+            words = {"train": "which the network was trained on", "test": "the run's test set"}
+            return Chosen(split, dataset, words.get(_name(dataset, split), "held out of training"))
+        said = "all rows, also those that the network was trained on"
+    elif resolved is None:
+        said = "some of which the network may have been trained on: it does not say"
+    else:
+        said = "all rows" if part is None else f"its {part} rows"
+        if isinstance(reader, TableReader) and isinstance(resolved.reader, TableReader) and reader.label is None:
+            labels = resolved.reader.label if isinstance(resolved.reader.label, tuple) else (resolved.reader.label,)
+            if all(isinstance(label, str) for label in labels):
+                reader.label, reader.target = resolved.reader.label, resolved.reader.target
+    whole = resolved is not None and part is None
+    assert reader is not None
+    dataset = matched(network, data.load(reader, network.seed, encoding=encoding, whole=whole))
+    split = _part(dataset, part)
+    if whole and split is not dataset.train:
+        said = "its validation rows"
+    return Chosen(split, dataset, said)
+
+
+def _part(dataset, part):
+    """Return one split of a data set; None: validation, if there is one. UsageError if there is no such split."""
     if part is None:
         return dataset.train if dataset.validation is None else dataset.validation
-    split: Split | None = getattr(dataset, part)
+    split = getattr(dataset, part)
     if split is None:
         there = [name for name in PARTS if getattr(dataset, name) is not None]
         raise UsageError(f"{dataset.name} has no {part} samples; choose --split {either(there)}")
     return split
 
 
-def read_data(network: Network, resolved: Resolved | None, spec: str | None) -> Dataset:
-    """Return the data set of a spec, or that of the run (None), divided as the run divides its own, and `matched`.
+def _name(dataset, split):
+    return next(part for part in PARTS if getattr(dataset, part) is split)
 
-    Without this, rows held out of a data set could be rows that the network was trained on.
 
-    Raises
-    ------
-    NnjitError
+def _is_own(reader, own):
+    """Tell whether a reader reads the data of a run; UsageError if it would divide it otherwise or read other labels.
+
+    Rows that it holds out could be rows that the network was trained on.
     """
-    reader = None if spec is None else datasets.create(reader_spec(spec))
-    encoding = (network.trained_on or Schema()).of_columns  # a table is encoded as that of training
-    if resolved is not None and (reader is None or with_absolute_paths(reader).spec() == resolved.reader.spec()):
-        return matched(network, load_data(resolved, encoding))
-    if reader is None:
-        raise UsageError("the network does not say which data; give --data SPEC, such as --data digits")
-    return matched(network, data.load(reader, network.seed, encoding=encoding))
+    if with_absolute_paths(reader).spec() == own.spec():
+        return True
+    path, trained = (getattr(each, "path", "") for each in (reader, own))
+    if not (os.path.exists(path) and os.path.exists(trained) and os.path.samefile(path, trained)):
+        return False
+    theirs, usual = own.options(), type(reader)(path=path).options()
+    changed = [
+        f"{name}={literal(value)}"
+        for name, value in with_absolute_paths(reader).options().items()
+        if name != "path" and value not in (usual[name], theirs.get(name)) and (name not in HELD or value != 0)
+    ]
+    if changed:
+        raise UsageError(
+            f"--data: {path} is the data that the network was trained on, and the run has divided it; leave out "
+            f"{', '.join(changed)} (validation=0 measures all rows)"
+        )
+    return True
+
+
+def _all_asked_for(reader, own):
+    """Tell whether a reader of a run's own data holds nothing out, while the run does."""
+    options, theirs = reader.options(), own.options()
+    return "validation" in options and options["validation"] == 0 != theirs.get("validation")
 
 
 def matched(network: Network, dataset: Dataset) -> Dataset:
@@ -108,14 +181,15 @@ def matched(network: Network, dataset: Dataset) -> Dataset:
 
 
 def read_samples(
-    network: Network, path: str | os.PathLike[str], carried: str | None = None
+    network: Network, source: SpecLike | Path, carried: str | None = None
 ) -> tuple[Split, NDArray[Any] | None]:
     """Return the samples of a file without targets, `matched`; a row of a table takes the network's shape.
 
     Parameters
     ----------
     network : Network
-    path : path
+    source : path, spec or reader
+        As for `data.samples`.
     carried : str or None
         A column of the table, or an array of the archive, to return as it is; it need not be a feature.
 
@@ -131,11 +205,12 @@ def read_samples(
         The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
         have the factor by which the bytes of its training were multiplied.
     """
-    known = network.trained_on or Schema()
-    values = None if carried is None else data.column(path, carried)
+    known, reader = network.trained_on or Schema(), samples_reader(source)
+    path = reader.path
+    values = None if carried is None else reader.column(carried)
     encoding, shape = known.of_columns, network.input_shape
     is_input = encoding is not None and carried in encoding.kinds
-    dataset = data.samples(path, encoding, None if is_input else carried)
+    dataset = reader.samples(encoding, None if is_input else carried)
     if dataset.train.holds_bytes and network.trained_on is None:
         raise DataError(
             f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "

@@ -2,12 +2,14 @@
 
     python tests/drawn_tables.py --count 300
 
-Tables have numbers, categories and gaps in drawn columns, one label or several, a drawn separator, quotes, spaces, a
-byte order mark, and sometimes no header or one odd cell. pandas.read_csv reads them, a ColumnTransformer of
-OneHotEncoder and SimpleImputer(add_indicator=True) encodes them. A table with gaps that no option allows, an odd cell
-or a column without values must be refused; any other must give the matrix, unless its separator or header is in doubt,
-which the sentence then says. The same matrix must come from the frame of pandas, and from a file with the columns in
-another order, read as the encoding says.
+Tables have numbers in many forms, categories and gaps in drawn columns and labels, one label or several in any order,
+columns to leave out, a drawn separator, quotes, spaces, empty lines, ends of lines, a byte order mark, a column that
+says train, validation or test, and sometimes no header, a separator that is none or one odd cell. pandas.read_csv reads
+them, a ColumnTransformer of OneHotEncoder and SimpleImputer(add_indicator=True) encodes them. A table with gaps that no
+option allows, an odd cell or a column without values must be refused; any other must give the matrix, unless its
+separator or header is in doubt, which the sentence then says; what it says to do must then help. The
+same matrix must come from the frame of pandas, and from a file with the columns in another order, read as the encoding
+says.
 """
 
 import argparse
@@ -28,18 +30,22 @@ WORDS = ("red", "green", "blue", "New York", "a,b", "x;y", "größe", "it's", 's
 NAMES = ("a", "b_2", "Größe", "x,y", "p;q", "it's", "two words", 'in "quotes"')
 ODD = ("spam", "1,5", "1_0", "inf", "0x1F", "12%", "--1", "1e999", "1 2")
 GAPS = ("", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "n/a", "<NA>", "#N/A")
-SPLIT = {"train": ("train", "Training", "TRAIN"), "validation": ("validation", "val", "VALID", "dev")}
+SPLIT = {
+    "train": ("train", "Training", "TRAIN"), "validation": ("validation", "val", "VALID", "dev"),
+    "test": ("test", "Test"),
+}  # fmt: skip
+FORMS = ("{:.6g}", "{:.6g}", "{:+.3e}", "{:.2E}", "{:.0f}.", "{:.17g}", "{:07.1f}")
 
 
 @st.composite
 def tables(draw):
     """Draw a table as a dict: its columns of text, and how it is written and read."""
-    rows = draw(st.integers(3, 16))
+    rows = draw(st.integers(3, 16) | st.integers(22, 28))  # the first 20 rows decide on separator and header
     names = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=5, unique=True))
     columns, kinds = {}, {}
     for name in names:
         kind = draw(st.sampled_from(["number", "number", "whole", "words", "flags", "codes"]))
-        number = st.floats(-1e6, 1e6).map(lambda x: f"{x:.6g}")
+        number = st.builds(str.format, st.sampled_from(FORMS), st.floats(-1e6, 1e6)) | st.sampled_from([".5", "-.25"])
         words = draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4, unique=True))
         cell = {
             "number": number, "whole": st.integers(-9, 99).map(str), "words": st.sampled_from(words),
@@ -60,24 +66,36 @@ def tables(draw):
     }.get(label, st.floats(-9, 9).map(lambda x: f"{x:.4g}"))  # fmt: skip
     labels = [f"y{k}" for k in range(count)]
     columns |= {name: draw(st.lists(cell, min_size=rows, max_size=rows)) for name in labels}
+    label_gaps = max(0, draw(st.integers(0, 9)) - 7)
+    for row in draw(st.lists(st.integers(0, rows - 1), min_size=label_gaps, max_size=label_gaps)):
+        columns[draw(st.sampled_from(labels))][row] = draw(st.sampled_from(GAPS))
     divided = draw(st.booleans())
     if divided:
-        parts = [draw(st.sampled_from(["train", "train", "validation"])) for _ in range(rows)]
+        tested = ["test"] * draw(st.integers(0, 1))
+        parts = [draw(st.sampled_from(["train", "train", "validation", *tested])) for _ in range(rows)]
         columns["part"] = [draw(st.sampled_from(SPLIT[part])) for part in parts]
+    if draw(st.booleans()):  # names of the rows, which are no input
+        columns["id"] = [f"row {i}" if i else draw(st.sampled_from(["", "row"])) for i in range(rows)]
+    left_out = (
+        draw(st.lists(st.sampled_from(names), unique=True, max_size=len(names) - 1)) if draw(st.booleans()) else []
+    )
     odd = draw(st.sampled_from(ODD)) if draw(st.integers(0, 7)) == 0 else None
+    kinds = {name: kind for name, kind in kinds.items() if name not in left_out}
     numbers = [name for name, kind in kinds.items() if kind == "number"]
     if odd is not None and numbers:
         columns[draw(st.sampled_from(numbers))][draw(st.integers(0, rows - 1))] = odd
     else:
         odd = None
     order = draw(st.permutations(list(columns)))
+    header = draw(st.sampled_from([True, True, False]))
     return {
-        "columns": {name: columns[name] for name in order}, "kinds": kinds, "labels": labels, "label": label,
+        "columns": {name: columns[name] for name in order}, "kinds": kinds, "label": label,
+        "labels": draw(st.permutations(labels)), "label gaps": label_gaps > 0, "named": draw(st.booleans()),
         "divided": divided, "odd": odd, "missing": draw(st.sampled_from(["refuse", "drop", "mean", "indicator"])),
-        "separator": draw(st.sampled_from(",;\t")), "say separator": draw(st.booleans()),
-        "header": draw(st.sampled_from([True, True, False])), "say header": draw(st.booleans()),
+        "separator": draw(st.sampled_from(",;\t" * 5 + "|" * header)), "say separator": draw(st.booleans()),
+        "header": header, "say header": draw(st.booleans()), "blank": draw(st.booleans()), "open": draw(st.booleans()),
         "quote": draw(st.booleans()), "spaces": draw(st.booleans()), "mark": draw(st.booleans()),
-        "end": draw(st.sampled_from(["\n", "\r\n"])), "shuffled": draw(st.permutations(list(columns))),
+        "end": draw(st.sampled_from(["\n", "\r\n", "\r"])), "shuffled": draw(st.permutations(list(columns))),
     }  # fmt: skip
 
 
@@ -89,23 +107,30 @@ def written(table, order, header=True):
     if table["spaces"] and not table["quote"]:
         odd = set(',;"\t')
         rows = [[cell if odd & set(cell) else f" {cell} " for cell in row] for row in rows]
-    csv.writer(text, delimiter=table["separator"], quoting=quoting, lineterminator=table["end"]).writerows(rows)
-    return ("\ufeff" if table["mark"] else "") + text.getvalue()
+    writer = csv.writer(text, delimiter=table["separator"], quoting=quoting, lineterminator=table["end"])
+    for i, row in enumerate(rows):
+        writer.writerow(row)
+        text.write(table["end"] * (table["blank"] and i % 3 == 1))
+    found = text.getvalue()
+    return ("\ufeff" if table["mark"] else "") + (found.removesuffix(table["end"]) if table["open"] else found)
 
 
 def options_of(table, names):
     """Return the options of the reader, for a table whose columns it calls by `names`."""
     labels = [names[name] for name in table["labels"]]
+    inputs = [names[name] for name in reversed(table["kinds"])]
+    others = [name for name in names.values() if name not in (*inputs, *labels, names.get("part"))]
+    left_out = {"features": inputs} if table["named"] else {"drop": others}
     declared = {names[name]: "category" for name, kind in table["kinds"].items() if kind == "declared"}
     return {
         "label": labels if len(labels) > 1 else labels[0],
         "target": "value" if table["label"].startswith("value") else "class", "missing": table["missing"],
         "kinds": declared or None, "validation": names["part"] if table["divided"] else 0,
-    }  # fmt: skip
+    } | left_out  # fmt: skip
 
 
 def oracle(path, table, names):
-    """Return (x, y, training rows, frame) by pandas and scikit-learn; a text if the table must be refused."""
+    """Return (x, y, part of each row, frame) by pandas and scikit-learn; a text if the table must be refused."""
     import pandas
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
@@ -114,6 +139,8 @@ def oracle(path, table, names):
 
     if table["odd"] is not None:
         return "an odd cell"
+    if table["separator"] == "|":
+        return "no separator"
     frame = pandas.read_csv(
         path, sep=table["separator"], header=0 if table["header"] else None, encoding="utf-8-sig",
         names=None if table["header"] else list(names.values()), skipinitialspace=True,
@@ -133,15 +160,19 @@ def oracle(path, table, names):
     gaps = frame[features].isna().to_numpy()
     if table["missing"] == "refuse" and gaps.any():
         return "gaps"
+    if table["missing"] != "drop" and table["label gaps"]:
+        return "gaps in a label"
     if table["missing"] == "drop":
-        frame = frame.dropna(subset=features).reset_index(drop=True)
+        frame = frame.dropna(subset=[*features, *labels]).reset_index(drop=True)
         if not len(frame):
             return "only gaps"
-    train = np.ones(len(frame), bool)
+    parts = np.array(["train"] * len(frame))
     if table["divided"]:
-        train = frame[names["part"]].str.lower().isin([part.lower() for part in SPLIT["train"]]).to_numpy()
-        if train.all() or not train.any():
+        part_of = {text.lower(): part for part, texts in SPLIT.items() for text in texts}
+        parts = frame[names["part"]].str.lower().map(part_of).to_numpy()
+        if not {"train", "validation"} <= set(parts):
             return "one part"
+    train = parts == "train"
     if frame[features][train].isna().all().any():
         return "a column without values"
     steps = []
@@ -159,7 +190,7 @@ def oracle(path, table, names):
     y = frame[labels].to_numpy()
     if table["label"] == "words":
         y = np.unique(y.astype(str), return_inverse=True)[1].ravel()
-    return np.asarray(x, float), y.ravel() if table["label"] == "numbers" else y, train, frame
+    return np.asarray(x, float), y.ravel() if table["label"] == "numbers" else y, parts, frame
 
 
 def trial(table, folder):
@@ -179,14 +210,14 @@ def trial(table, folder):
         assert "\n" not in said and len(said) < 1500 and not said.endswith("."), said
         if isinstance(expected, str):
             return f"refused: {expected}"
-        assert "separator=" in said or "header=" in said, said
+        same(answered(said, table, path, options), *expected[:3])
         return "in doubt"
     assert not isinstance(expected, str), f"must be refused: {expected}"
-    x, y, train, frame = expected
-    same(dataset, x, y, train)
+    x, y, parts, frame = expected
+    same(dataset, x, y, parts)
     options.pop("separator", None), options.pop("header", None)
     from_frame = data.table(frame, **options)
-    same(from_frame, x, y, train)
+    same(from_frame, x, y, parts)
     assert from_frame.encoding.codings == dataset.encoding.codings
     if table["header"] and table["missing"] != "drop":
         path.write_text(written(table, table["shuffled"]), encoding="utf-8", newline="")
@@ -195,10 +226,24 @@ def trial(table, folder):
     return "the same matrix"
 
 
-def same(dataset, x, y, train):
+def answered(said, table, path, options):
+    """Return the data set once all that messages of doubt ask for is said: the separator first, then the header."""
+    asked = "header" if "header=True or header=False" in said else "separator"
+    assert asked not in options and f"{asked}=" in said, said
+    options = options | {asked: table[asked]}
+    try:
+        return CSV(str(path), **options).load()
+    except NnjitError as error:
+        return answered(str(error), table, path, options)
+
+
+def same(dataset, x, y, parts):
+    """Compare inputs and targets of all splits."""
     assert len(dataset.columns) == x.shape[1] == len(set(dataset.columns))
-    for split, rows in ((dataset.train, train), (dataset.validation, ~train)):
-        if rows.any():
+    for part in SPLIT:
+        rows, split = parts == part, getattr(dataset, part)
+        assert (split is None) == (not rows.any())
+        if split is not None:
             np.testing.assert_allclose(split.x, x[rows], rtol=1e-12)
             np.testing.assert_array_equal(split.y, y[rows])
 

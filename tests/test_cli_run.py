@@ -1,6 +1,7 @@
 """`nnjit run`: the files of a run, refusals, stopping and continuing."""
 
 import ast
+import json
 import os
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from command_line import SCRIPT, SMALL, nnjit, records
 from nnjit import load
 from nnjit.storage.checkpoint import read
 from nnjit.training.config import resolve
+from PIL import Image
 
 FILES = {"config.toml", "log.jsonl", "program.py", "summary.txt", "last.safetensors", "best.safetensors"}
 FILES |= {"loss.png", "gradient_norms.png"}
@@ -252,6 +254,27 @@ def test_a_run_is_continued_and_evaluated_from_another_folder(here, monkeypatch)
     nnjit("run", "--resume", "../npz", "--epochs", 2)
     assert f"add --plugin {here / 'near.py'}" in nnjit("run", "--resume", "../near", status=2)
     nnjit("run", "--resume", "../near", "--epochs", 2, "--plugin", "../near.py")
+
+
+def test_a_test_folder_is_measured_once_and_found_from_another_folder(here, monkeypatch):
+    """Its path is absolute in the config; the figures are those of `evaluate --split test`."""
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 10), ("late", 6)):
+        for i in range(count):
+            os.makedirs(f"{name}/{'ab'[i % 2]}", exist_ok=True)
+            Image.fromarray(rng.integers(0, 120, (4, 4), np.uint8) + np.uint8(100 * (i % 2))).save(
+                f"{name}/{'ab'[i % 2]}/{i}.png"
+            )
+    data = "images(path='train', gray=True, validation=0.2, test='late')"
+    said = nnjit("run", "--data", data, "--layers", "flatten dense(2)", "--epochs", 2, "--output", "run")
+    assert "test: 6 rows of late" in said
+    tested = json.loads(Path("run/test.json").read_text())
+    assert tested["samples"] == 6 and said.count(f"(epoch 2): loss {tested['loss']:.4g}") == 1
+    os.mkdir("elsewhere")
+    monkeypatch.chdir("elsewhere")
+    found = dict(line.split(maxsplit=1) for line in nnjit("evaluate", "../run", "--split", "test").splitlines())
+    assert float(found["loss"]) == pytest.approx(tested["loss"], rel=1e-5)
+    assert float(found["accuracy"]) == pytest.approx(tested["accuracy"])
 
 
 def test_run_and_evaluate_say_which_parameters_they_measure(here):

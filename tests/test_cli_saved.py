@@ -41,6 +41,84 @@ def test_evaluate_of_a_file_needs_data(trained):
     assert nnjit("evaluate", "missing", status=1).startswith("nnjit: missing: expected a saved network")
 
 
+@pytest.fixture
+def drawn(here):
+    """Train on a table of 40 rows, 8 of which the seed holds out; tables of 25 more, of other names and divided."""
+    rng = np.random.default_rng(3)
+
+    def write(name, count, **more):
+        x = rng.normal(size=(count, 2))
+        y = x @ [2, -1] + 0.3 * rng.normal(size=count)
+        head = ",".join(["u", "v", "y", *more])
+        rows = zip(*x.T.tolist(), y.tolist(), *more.values(), strict=True)
+        Path(name).write_text(head + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+        return x.astype(np.float32), y[:, None]
+
+    made = {"t.csv": write("t.csv", 40), "new.csv": write("new.csv", 25)}
+    write("parts.csv", 20, part=["train", "validation"] * 10)
+    spec = "csv(path='t.csv', label='y', target='value', validation=0.2)"
+    nnjit("run", "--data", spec, "--layers", "dense(1)", "--epochs", 2, "--seed", 5, "--output", "run")
+    return made, data.load(spec, 5), load("run")
+
+
+def said_by(*arguments):
+    found = dict(line.split(maxsplit=1) for line in nnjit("evaluate", *arguments).splitlines())
+    return found["samples"], float(found["loss"])
+
+
+def test_other_data_is_measured_whole_and_own_data_where_it_was_held_out(drawn):
+    """Losses against the mean squared error of the predictions, by NumPy."""
+    made, divided, net = drawn
+
+    def mse(x, y):
+        return pytest.approx(np.mean((net.predict(x.astype(np.float32)) - y) ** 2), rel=1e-4)
+
+    held = mse(divided.validation.x, divided.validation.y)
+    os.symlink("t.csv", "link.csv")
+    full = "csv(path='t.csv', label='y', target='value', validation=0.2)"
+    plain = "csv(path='t.csv', label='y', target='value')"  # whose share would be another one
+    names = [["--data", name] for name in (full, plain, "t.csv", "./t.csv", "link.csv")]
+    for own in ([], *names, ["--split", "validation"], [*names[2], "--split", "validation"]):
+        assert said_by("run", *own) == (f"8 of {Path.cwd() / 't.csv'}, held out of training", held)
+    trained = said_by("run", "--split", "train", "--data", "t.csv")
+    assert "32 of " in trained[0] and trained[0].endswith("which the network was trained on")
+    assert trained[1] == mse(divided.train.x, divided.train.y)
+    found = said_by("run", "--data", plain.replace(")", ", validation=0)"))
+    assert found == ("40 of t.csv, all rows, also those that the network was trained on", mse(*made["t.csv"]))
+    for other in ("new.csv", "csv(path='new.csv', label='y', target='value', validation=0.4)"):
+        assert said_by("run", "--data", other) == ("25 of new.csv, all rows", mse(*made["new.csv"]))
+    assert said_by("run", "--data", other, "--split", "validation")[0] == "10 of new.csv, its validation rows"
+    parts = "csv(path='parts.csv', label='y', target='value', validation='part')"
+    assert said_by("run", "--data", parts)[0] == "10 of parts.csv, its validation rows"
+    x, y = made["new.csv"]
+    np.savez("new.npz", x=x, y=y)
+    assert said_by("run", "--data", "new.npz") == ("25 of new.npz (x, y), all rows", mse(x, y))
+    _, columns = read_rows(nnjit("predict", "run", "--data", "new.csv"))
+    np.testing.assert_allclose(columns["y"].astype(float), net.predict(x)[:, 0], rtol=1e-6)
+    _, columns = read_rows(nnjit("predict", "run", "--data", "t.csv"))
+    assert len(columns["y"]) == 8
+    unknown = said_by("run/last.safetensors", "--data", full, "--loss", "mse")
+    assert unknown[0].startswith("8 of t.csv, some of which the network may have been trained on")
+
+
+@pytest.mark.parametrize("change", ["validation=0.5", "test=0.3", "label='u'", "validation='v'", "drop=['u']"])
+def test_rows_of_the_training_file_are_not_held_out_again(drawn, change):
+    name = change.partition("=")[0]
+    options = {"label": "'y'", "target": "'value'", name: change.partition("=")[2]}
+    spec = "csv(path='t.csv', " + ", ".join(f"{key}={value}" for key, value in options.items()) + ")"
+    for command in ("evaluate", "predict"):
+        said = nnjit(command, "run", "--data", spec, status=2)
+        assert "t.csv is the data that the network was trained on" in said and f"leave out {name}=" in said
+
+
+def test_a_table_named_alone_needs_a_label_by_name(drawn):
+    """The place of a column in another table may be another one, so it is asked for."""
+    spec = "csv(path='t.csv', label=-1, target='value')"
+    nnjit("run", "--data", spec, "--layers", "dense(1)", "--epochs", 1, "--output", "placed")
+    assert said_by("placed", "--data", "t.csv")[0].endswith("held out of training")
+    assert "say which column to predict" in nnjit("evaluate", "placed", "--data", "new.csv", status=1)
+
+
 def softmax(z):
     """Softmax of rows, by Python's own sums."""
     rows = []
@@ -157,6 +235,60 @@ def test_a_carried_column_may_be_a_feature_and_is_never_lost(kinds):
     nnjit("predict", "one", "--input", "x.npz", "--id", "who", "--output", "p.npz")
     with np.load("p.npz") as saved:
         assert saved["id"].tolist() == ["a", "b", "c"] and saved["class"].dtype.kind == "U"
+
+
+@pytest.mark.parametrize("source", ["odd.csv", "odd.dat", "-"])
+def test_a_table_in_doubt_is_read_as_its_reader_says(kinds, source):
+    """The message of doubt has the form that then works; the predictions are those of a table without doubt."""
+    rows = np.array([[1, 2], [0, -3], [7, 0.5]])
+    Path("plain.csv").write_text("u,v\n" + "".join(f"{u:g},{v:g}\n" for u, v in rows))
+    expected = nnjit("predict", "one", "--input", "plain.csv")
+    text = "u;v;a,b\n" + "".join(f"{u:g};{v:g};x,y\n" for u, v in rows)
+    if source != "-":
+        Path(source).write_text(text)
+    stdin = text if source == "-" else None
+    known = ["--id", "a,b"]
+    spec = f"csv(path={source!r})" if source.endswith(".dat") else source
+    said = nnjit("predict", "one", "--input", spec, *known, stdin=stdin, status=1)
+    assert f"--input \"csv(path={source!r}, separator=','" in said and "/tmp" not in said
+    form = said[said.index('"csv(') + 1 :].split('"')[0].replace("separator=','", "separator=';'")
+    head, columns = read_rows(nnjit("predict", "one", "--input", form, *known, stdin=stdin))
+    assert head[0] == "a,b" and columns["a,b"].tolist() == ["x,y"] * 3
+    assert [columns[name].tolist() for name in head[1:]] == [each.tolist() for each in read_rows(expected)[1].values()]
+
+
+def test_a_header_in_doubt_is_answered_by_input(kinds):
+    """Two columns whose names are numbers: the first line counts, so it may be either."""
+    Path("digits.csv").write_text("1,2,label\n" + "".join(f"{i},{-i},{'ab'[i % 2]}\n" for i in range(20)))
+    options = ["--data", "csv(path='digits.csv', label='label')", "--layers", "dense(2)", "--epochs", 1]
+    nnjit("run", *options, "--output", "counted")
+    Path("later.csv").write_text("5,6\n7,8\n")
+    said = nnjit("predict", "counted", "--input", "later.csv", status=1)
+    assert "names no columns" in said
+    Path("later.csv").write_text("3,4\n7,x\n")
+    said = nnjit("predict", "counted", "--input", "later.csv", status=1)
+    assert "--input \"csv(path='later.csv', header=True)\"" in said
+    Path("later.csv").write_text("2,1\n7,8\n")
+    nnjit("predict", "counted", "--input", "csv(path='later.csv', header=True)")
+
+
+@pytest.mark.parametrize(
+    "spec, said",
+    [
+        ("csv(path='new.csv', label='u')", "csv: label is about training; for samples without targets csv takes path"),
+        ("npz(path='x.npz', validation=0.3)", "npz: validation is about training"),
+        ("digits()", "digits does not read samples without targets"),
+        ("cvs(path='new.csv')", "did you mean csv"),
+        ("csv(path='new.csv', seperator=';')", "separator"),
+        ("new.xls", "name the reader of another, such as"),
+        ("csv(path='nwe.csv')", "did you mean new.csv"),
+    ],
+)
+def test_readers_of_input_that_cannot_be(kinds, spec, said):
+    found = nnjit(
+        "predict", "one", "--input", spec, status=1 if said.startswith(("name the", "did you mean new")) else 2
+    )
+    assert said in found and found.startswith("nnjit: ")
 
 
 def test_a_network_that_ends_in_softmax_says_probabilities_without_its_run(kinds):

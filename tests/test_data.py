@@ -415,6 +415,74 @@ def test_images_of_several_modes_become_colours_or_gray(tmp_path):
     assert gray[0, 0, 0, 0] == round(0.299 * 200)  # ITU-R 601-2 luma
 
 
+def test_images_have_a_test_set(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = {part: rng.integers(0, 256, (4, 2, 2)) for part in ("train", "val", "test", "other")}
+    for part, pixels in parts.items():
+        folder = tmp_path / ("elsewhere" if part == "other" else "all") / part
+        write_images(folder, {f"{'ab'[i % 2]}/{i}.png": image for i, image in enumerate(pixels)})
+    all_, other = str(tmp_path / "all"), str(tmp_path / "elsewhere" / "other")
+
+    def found(**options):
+        dataset = load(("images", {"path": all_, "gray": True, **options}))
+        splits = dataset.train, dataset.validation, dataset.test
+        return [None if each is None else sorted(each.x.reshape(len(each), -1).sum(axis=1)) for each in splits], dataset
+
+    sums = {part: sorted(pixels.sum(axis=(1, 2))) for part, pixels in parts.items()}
+    assert found()[0] == [sums["train"], sums["val"], sums["test"]]
+    splits, dataset = found(test=other)
+    assert splits == [sums["train"], sums["val"], sums["other"]]
+    assert f"test: 4 rows of {other}" in dataset.notes
+    splits, dataset = found(test=str(tmp_path / "all" / "test"))
+    assert splits == [sums["train"], sums["val"], sums["test"]]
+    with pytest.raises(DataError, match="there is a test set already, and a share of 0"):
+        found(test=0.25)
+    with pytest.raises(DataError, match="holds the training images"):
+        found(test=str(tmp_path / "all" / "train"))
+    (tmp_path / "all" / "val").rename(tmp_path / "val")
+    assert found()[0] == [sums["train"], sums["test"], None]  # as ever: the only other folder validates
+    splits, dataset = found(test=str(tmp_path / "all" / "test"), validation=0.5)
+    assert splits[2] == sums["test"] and sorted(splits[0] + splits[1]) == sums["train"] and len(splits[1]) == 2
+    assert found(test=0.5)[1].notes[1].startswith("test: 2 of 4 rows")
+    write_images(tmp_path / "elsewhere" / "other", {"c/1.png": np.zeros((2, 2))})
+    with pytest.raises(DataError, match=r"other holds the class 'c', which .*train does not"):
+        found(test=other)
+
+
+def test_idx_has_a_test_set(tmp_path):
+    pictures = np.arange(6 * 4).reshape(6, 2, 2)
+    for part, rows in (("train", slice(0, 4)), ("t10k", slice(4, 6)), ("late", slice(3, 5))):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", pictures[rows])
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(6)[rows] % 2)
+
+    def found(**options):
+        dataset = load(("idx", {"path": str(tmp_path), **options}))
+        splits = dataset.train, dataset.validation, dataset.test
+        return [None if each is None else [int(x) // 4 for x in each.x[:, 0, 0, 0]] for each in splits], dataset
+
+    assert found()[0] == [[0, 1, 2, 3], [4, 5], None]
+    late = str(tmp_path / "late-images-idx3-ubyte")
+    splits, dataset = found(test=late)
+    assert splits == [[0, 1, 2, 3], [4, 5], [3, 4]] and f"test: 2 rows of {late}" in dataset.notes
+    splits, dataset = found(test=str(tmp_path / "t10k-images-idx3-ubyte"), validation=0.5)
+    assert splits[2] == [4, 5] and sorted(splits[0] + splits[1]) == [0, 1, 2, 3] and len(splits[1]) == 2
+    assert found(test=str(tmp_path), validation=0.5)[0] == splits  # the folder's own test files
+    splits, dataset = found(test=0.5)
+    assert splits[1] == [4, 5] and sorted(splits[0] + splits[2]) == [0, 1, 2, 3] and len(splits[2]) == 2
+    with pytest.raises(DataError, match="holds the training images"):
+        found(test=str(tmp_path / "train-images-idx3-ubyte"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no images"):
+        found(test=str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("reader", ["idx", "images"])
+@pytest.mark.parametrize("test", ["", "0.2", 1, -0.5, float("nan")])
+def test_a_test_set_is_a_share_or_a_path(reader, test):
+    with pytest.raises(SpecError, match="test: expected"):
+        registry.datasets.create((reader, {"path": "x", "test": test}))
+
+
 def test_a_folder_of_vehicles_may_have_a_class_called_train(tmp_path):
     write_images(tmp_path, {"train/1.png": np.zeros((2, 2)), "bus/1.png": np.zeros((2, 2))})
     assert Images(str(tmp_path), validation=0).load().class_names == ("bus", "train")

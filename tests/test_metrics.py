@@ -5,11 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from command_line import nnjit
+from command_line import nnjit, records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit import plots, registry
+from nnjit.data import load
 from nnjit.errors import NnjitError, SpecError, UnknownName, UsageError
+from nnjit.network import compose
 from nnjit.training import Metric, measure
 from nnjit.training.metrics import base
 from nnjit.training.metrics.predictions import Predictions, Targets, classes, confusion_matrix, outputs_of
@@ -476,6 +478,38 @@ def test_the_command_line(tmp_path):
     assert "did you mean accuracy" in nnjit("run", "--metrics", "acuracy", status=2)
     assert "would fit" in nnjit("run", "--metrics", "rmse", "--epochs", "1", "--output", tmp_path / "no", status=2)
     assert not (tmp_path / "no").exists()
+
+
+def test_metrics_of_each_target_have_the_names_of_the_targets(tmp_path):
+    """In the log, in `evaluate` and on the command line, also for a table whose labels come in another order."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 2))
+    y = np.stack([3 * x[:, 0] + rng.normal(size=120), 1e4 * x[:, 1]], 1)
+    table = tmp_path / "t.csv"
+    table.write_text("u,v,mass,age\n" + "".join(",".join(map(repr, row)) + "\n" for row in np.hstack([x, y]).tolist()))
+    data = f"csv(path={str(table)!r}, label=['age', 'mass'], target='value', validation=0.5)"
+    out, spec = tmp_path / "run", "r2(average='none')"
+    nnjit("run", "--data", data, "--layers", "dense(2)", "--epochs", 2, "--metrics", spec, "--output", out)
+    held = load(data).validation
+    expected = r2(held.y, compose.load(out).predict(held.x.astype(np.float32)))
+    assert abs(expected[0] - expected[1]) > 1e-3
+    best = min(records(out)[1:], key=lambda record: record.get("val_loss", math.inf))
+    for found in (best[f"val_{spec}"], compose.load(out).evaluate(held.x, held.y, "mse", [spec])[spec]):
+        assert list(found) == ["age", "mass"] and list(found.values()) == pytest.approx(expected, rel=1e-4)
+    assert list(best.get(spec, found)) == ["age", "mass"]
+    copied = tmp_path / "copy.csv"
+    copied.write_text(table.read_text())
+    swapped = data.replace("['age', 'mass']", "['mass', 'age']").replace(str(table), str(copied))
+    for spoken in (data, swapped):
+        lines = [line.split() for line in nnjit("evaluate", out, "--data", spoken, "--metrics", spec).splitlines()]
+        shown = {line[0]: float(line[1]) for line in lines[lines.index([spec]) + 1 :]}
+        if spoken is swapped:  # other data is measured whole
+            expected = r2(y[:, ::-1], compose.load(out).predict(x.astype(np.float32)))
+        assert shown == pytest.approx(dict(zip(("age", "mass"), expected, strict=True)), rel=1e-4)
+
+
+def r2(t, y):
+    return 1 - ((y - t) ** 2).sum(axis=0) / ((t - t.mean(axis=0)) ** 2).sum(axis=0)
 
 
 def test_errors_are_of_nnjit():

@@ -22,9 +22,6 @@ FILES = STRUCTURE.files()
 LATE = {
     ("check/kernels", "kernels/gpu/driver"),
     ("check/kernels", "kernels/gpu/launch"),
-    ("data/__init__", "data/arrow_file"),
-    ("data/__init__", "data/csv_file"),
-    ("data/__init__", "data/npz"),
     ("network/network", "kernels/gpu/driver"),
     ("network/network", "training/config"),
     ("program/code", "program/device"),

@@ -9,6 +9,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -335,6 +336,69 @@ def test_the_exported_library_takes_raw_units(tmp_path):
     workspace = np.zeros(1 << 16, np.uint8)
     assert library.gas_predict(*(ctypes.c_void_p(array.ctypes.data) for array in (x, y, workspace))) == 0
     assert np.allclose(y, net.predict(x), rtol=1e-6)
+
+
+class Frame(dict):
+    """The least that is a frame: columns by name, arrays with `to_numpy`."""
+
+    columns = property(list)
+
+    def __getitem__(self, name):
+        return SimpleNamespace(to_numpy=lambda: np.array(super(Frame, self).__getitem__(name)))
+
+
+@pytest.mark.skipif(not shutil.which("cc") and not shutil.which("gcc"), reason="there is no C compiler")
+def test_one_sample_by_every_way(here):
+    """A table with a category: bit for bit where the same program runs, else a few units in the last place.
+
+    CSV files and frames take the raw cells in any order of the columns; NPZ files, arrays, jitted code and the library
+    take the inputs by their names in `trained_on.columns`: raw numbers, and 1 or 0 for a category.
+    """
+    gases = np.array(["air", "He", "CO2"])[np.arange(N) % 3]
+    y = VALUES[:, 0] + 4.0 * (gases == "He")
+    names = ["temperature", "pressure", "concentration"]
+    cells = [[*map(repr, row), gas] for row, gas in zip(RAW.tolist(), gases.tolist(), strict=True)]
+    lines = [",".join([*row, repr(value)]) for row, value in zip(cells, y.tolist(), strict=True)]
+    (here / "gas.csv").write_text("\n".join([",".join([*names, "gas", "y"]), *lines]) + "\n")
+    spec = "csv(path='gas.csv', label='y', target='value')"
+    nnjit("run", "--data", spec, "--layers", "dense(8) tanh dense(1)", "--epochs", 3, "--output", "run")
+    net = load("run")
+    raw = {name: RAW[:4, k] for k, name in enumerate(names)} | {f"gas={g}": (gases[:4] == g) * 1.0 for g in set(gases)}
+    x = np.stack([raw[name] for name in net.trained_on.columns], axis=1)
+    expected = net.predict(x)
+    assert x.shape == (4, 6) and expected.dtype == np.float32 and np.ptp(expected) > 1
+
+    def predicted(*arguments, **named):
+        return np.array(nnjit("predict", "run", *arguments, **named).split()[1:], np.float32)[:, None]
+
+    turned = "\n".join([",".join([*names[::-1], "gas"]), *(",".join([*r[2::-1], r[3]]) for r in cells[:4])]) + "\n"
+    (here / "new.csv").write_text(turned)
+    np.savez("new.npz", x=x)
+    frame = Frame(gas=gases[:4], **{name: RAW[:4, k] for k, name in enumerate(names)})
+    same = {
+        "CSV": predicted("--input", "new.csv"),
+        "CSV, its reader": predicted("--input", "csv(path='new.csv', separator=',', header=True)"),
+        "standard input": predicted("--input", "-", stdin=turned),
+        "NPZ": predicted("--input", "new.npz"),
+        "the table itself": predicted("--input", "gas.csv")[:4],
+        "frame": net.predict(frame),
+        "float32": net.predict(x.astype(np.float32)),
+        "lists": net.predict(x.tolist()),
+        "file": load("run/best.safetensors").predict(x),
+    }
+    differ = [way for way, found in same.items() if not np.array_equal(found, expected)]
+    assert not differ
+    program, jitted = net.compile(loss="mse", optimizer="sgd", labels=False, batch_size=4), np.zeros_like(expected)
+    _simulated(program.predict, program.state, x.astype(np.float32), jitted)
+    library = ctypes.CDLL(str(net.export(here / "gas.so", cpu="native")))
+    exported, workspace = np.zeros_like(expected), np.zeros(1 << 16, np.uint8)
+    for sample, out in zip(x.astype(np.float32), exported, strict=True):
+        assert library.gas_predict(*(ctypes.c_void_p(array.ctypes.data) for array in (sample, out, workspace))) == 0
+    alone = np.concatenate([net.predict(sample[None]) for sample in x])
+    head, *later = turned.splitlines()
+    one_line = np.concatenate([predicted("--input", "-", stdin=f"{head}\n{line}\n") for line in later])
+    for found in (jitted, exported, alone, one_line):
+        np.testing.assert_array_max_ulp(found, expected, maxulp=4)
 
 
 # -- runs on a table ---------------------------------------------------------------------------------------------------

@@ -329,6 +329,42 @@ def test_magnitude_of_more_numbers_than_are_looked_at(monkeypatch):
     assert Split(x, np.zeros(1000, int), 0.25).magnitude() == pytest.approx(expected)
 
 
+@given(
+    rows=st.integers(2, 60), width=st.integers(1, 5), seed=st.integers(0, 99), dtype=st.sampled_from(["u1", "f4", "f8"])
+)
+def test_magnitude_is_that_of_the_rows_of_a_split(rows, width, seed, dtype):
+    """In any order of the rows, in parts of parts, and after the whole was measured."""
+    rng = np.random.default_rng(seed)
+    x = (rng.normal(size=(rows, width)) * 10 ** rng.uniform(-2, 2, (rows, 1))).astype(dtype)
+    whole = Split(x, np.zeros((rows, 1)), 0.5)
+    whole.magnitude()
+    first = rng.permutation(rows)[: rng.integers(1, rows + 1)]
+    second = rng.permutation(len(first))[: rng.integers(1, len(first) + 1)]
+    for split, chosen in ((whole.part(first), first), (whole.part(first).part(second), first[second]), (whole, ...)):
+        numbers = x[chosen].astype(float) * 0.5
+        assert split.magnitude() == pytest.approx((abs(numbers).max(), np.sqrt((numbers**2).mean())), rel=1e-12)
+        bound = abs(numbers).max() / 3
+        assert split.samples_above(bound) == ((abs(numbers).max(axis=1) > bound).sum(), len(numbers))
+
+
+def test_outliers_that_are_held_out_are_no_other_units(small):
+    """The schema knows the rows that train; a held-out row may be far away, all of them may not."""
+    x = np.random.default_rng(0).normal(size=(60, 16))
+    x[7] *= 1e9
+    split = Split(x, np.arange(60) % 2)
+    held = split.part(np.arange(5, 25))
+    small.fit(x[25:], np.arange(35) % 2, epochs=1)
+    known = small.trained_on
+    assert known.largest == pytest.approx(abs(x[25:]).max())
+    for many in (held, split.part(np.arange(6, 8))):
+        assert known.scaled(many) is many and np.isfinite(small.predict(many.x)).all()
+    for many in (split.part(np.arange(7, 8)), Split(x * 100, np.arange(60) % 2).part(np.arange(9, 60))):
+        with pytest.raises(DataError, match="those of training"):
+            known.scaled(many)
+        with pytest.raises(DataError, match="those of training"):
+            small.predict(many.x)
+
+
 def test_a_network_that_was_not_trained_takes_any_numbers(small):
     for x in (BYTES, BYTES * 1e30, BYTES > 3):
         assert np.isfinite(small.predict(x)).all()

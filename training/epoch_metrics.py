@@ -74,8 +74,8 @@ class EpochMetrics:
         measured: Any = self.metrics
         if units is not None:
             measured = {name: InUnits(metric, units) for name, metric in self.metrics.items()}
-        self._of_sample = Measures(None, measured, self.outputs, schema.classes)
-        self._of_validation = Measures(loss, measured, self.outputs, schema.classes, confusion=True)
+        self._of_sample = Measures(None, measured, self.outputs, schema.output_names)
+        self._of_validation = Measures(loss, measured, self.outputs, schema.output_names, confusion=True)
         self._targets: list[Targets] = []  # those of the validation set, if it is in memory, in parts
         self._program: Any = None
 

@@ -45,7 +45,7 @@ def evaluate_split(net: NetworkLike, split: Split, loss: SpecLike | None = None,
         )
         raise SpecError(f'there is nothing to measure{why}; give a loss, such as "mse", or metrics, such as "rmse"')
     try_metrics(found, outputs, split, net)
-    names = net.trained_on.classes if net.trained_on is not None else None
+    names = net.trained_on.output_names if net.trained_on is not None else None
     return Measures(made, found, outputs, names, units=units).of(net._apply, split, net.dtype)
 
 
