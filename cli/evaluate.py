@@ -35,6 +35,8 @@ def evaluate(model, data, part, loss, metrics, plugin):
     loss = loss or (resolved.settings.loss if resolved else None)
     found = evaluate_split(network, split, loss, metrics or None)
     about = [("model", label(model)), ("samples", f"{len(split)} of {split.name}, {chosen.said}")]
+    if loss and resolved and (resolved.settings.class_weights or getattr(resolved.reader, "weight", None)):
+        about += [("weights", "none; in training the loss had weights, so val_loss differs")]
     click.echo(aligned([*about, *_rows(found)]))
 
 

@@ -299,6 +299,7 @@ def test_a_run_on_the_command_line_says_how_it_weighs(tmp_path, monkeypatch):
     )  # fmt: skip
     for name in ("loss", "val_loss"):
         np.testing.assert_allclose(by_number.column(name), [each[name] for each in epochs], rtol=1e-6)
+    assert "weights" in nnjit("evaluate", "run")
     path.write_text(path.read_text().replace(",3\n", ",2\n"))
     assert "weights" in nnjit("run", "--resume", "run", "--epochs", "3", status=1)
 
