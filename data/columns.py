@@ -193,7 +193,7 @@ class Coding:
 
     @property
     def count(self) -> int:
-        """Number of the values of a category; missing is one if it has a meaning of its own."""
+        """Number of the values of a category, and one more if missing is a value."""
         return len(self.values) + self.indicator
 
     @property

@@ -261,18 +261,20 @@ class Schema:
         wrong = fine & (large | (small & away) | (len(channels) >= SEVERAL and small.all()))
         if wrong.any():
             first = int(wrong.argmax())
+            channel = self._channel(places[first])
             raise DataError(
-                f"{name}: {self._channel(places[first])} holds numbers up to {top[first]:.4g}, but in training they were "
-                f"from {low[first]:.4g} to {high[first]:.4g}; the network scales them itself: give them as they were in the "
+                f"{name}: {channel} holds numbers up to {top[first]:.4g}, but in training they were from "
+                f"{low[first]:.4g} to {high[first]:.4g}; the network scales them itself: give them as they were in the "
                 "training data, in the same units and not scaled"
             )
         outside = ((channels < bounds[0]) | (channels > bounds[1])) & (channels != np.rint(channels))
         if near and 2 * np.count_nonzero(outside) > channels.size:
             first = int(np.count_nonzero(outside, axis=(0, 2)).argmax())
+            channel = self._channel(places[first])
             warnings.warn(
                 f"{name}: more than half of the numbers are outside the ranges of training, such as those of "
-                f"{self._channel(places[first])}, which was from {low[first]:.4g} to {high[first]:.4g}; the network scales "
-                "them itself, so they must not be scaled before",
+                f"{channel}, which was from {low[first]:.4g} to {high[first]:.4g}; the network scales them"
+                " itself, so they must not be scaled before",
                 stacklevel=4,
             )
 
