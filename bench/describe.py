@@ -1,5 +1,7 @@
 """A description of a network in plain lists, numbers and texts, for other frameworks that do not import nnjit."""
 
+from typing import Any
+
 from ..registry import layers as catalogue
 
 
@@ -42,7 +44,7 @@ def describe(layers, shape, prefix=""):
 
 
 def _plain(shape, layer):
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in {**layer.scalars(tuple(shape)), **layer.options()}.items():
         if isinstance(value, tuple) and all(type(each) is int for each in value):
             found[name] = list(value)
