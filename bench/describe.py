@@ -1,5 +1,7 @@
 """A description of a network in plain lists, numbers and texts, for other frameworks that do not import nnjit."""
 
+from typing import Any
+
 from ..registry import layers as catalogue
 
 
@@ -17,8 +19,9 @@ def describe(layers, shape, prefix=""):
     Returns
     -------
     list of dict
-        ``name`` ("conv.1", as in parameter names), ``kind``, ``in``, ``out`` (shapes), ``options``; of windows also
-        ``kernel``, ``stride``, ``dilation``, ``padding`` (a pair a dimension); of containers ``layers``.
+        ``name`` ("conv.1", as in parameter names), ``kind``, ``in``, ``out`` (shapes), ``options`` and what else its
+        kernels bind; of windows also ``kernel``, ``stride``, ``dilation``, ``padding`` (a pair a dimension); of
+        containers ``layers``.
 
     Raises
     ------
@@ -28,7 +31,7 @@ def describe(layers, shape, prefix=""):
     for position, layer in enumerate(layers, start=1):
         kind = catalogue.name_of(type(layer))
         name, out = f"{prefix}{kind}.{position}", layer.output_shape(tuple(shape))
-        row = {"name": name, "kind": kind, "in": list(shape), "out": list(out), "options": _plain(layer.options())}
+        row = {"name": name, "kind": kind, "in": list(shape), "out": list(out), "options": _plain(shape, layer)}
         window = layer.window(tuple(shape))
         if window is not None:
             row |= {key: [*getattr(window, key)] for key in ("kernel", "stride", "dilation")}
@@ -40,5 +43,11 @@ def describe(layers, shape, prefix=""):
     return rows
 
 
-def _plain(options):
-    return {name: value for name, value in options.items() if isinstance(value, (bool, int, float, str, type(None)))}
+def _plain(shape, layer):
+    found: dict[str, Any] = {}
+    for name, value in {**layer.scalars(tuple(shape)), **layer.options()}.items():
+        if isinstance(value, tuple) and all(type(each) is int for each in value):
+            found[name] = list(value)
+        elif isinstance(value, (bool, int, float, str, type(None))):
+            found[name] = value
+    return found

@@ -77,7 +77,7 @@ def bench(network, loss, optimizer, batch_size, progress=None):
     rng = np.random.default_rng(0)
     tell("compiling")
     program = Program(network, loss, optimizer, batch_size)
-    x = rng.standard_normal((batch_size, *network.input_shape)).astype(network.dtype)
+    x = network.graph.draw(rng, batch_size).astype(network.dtype)
     if program.labels:
         target = rng.integers(0, network.output_shape[0], batch_size)
     else:

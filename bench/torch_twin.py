@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 MODES = {"edge": "replicate", "reflect": "reflect", "wrap": "circular"}  # nnjit's border -> torch's padding_mode
-PARAMETERS = {"W": "weight", "b": "bias", "gain": "weight", "offset": "bias"}
+PARAMETERS = {"W": "weight", "b": "bias", "gain": "weight", "offset": "bias", "table": "table"}
 
 
 class NoTwin(Exception):
@@ -43,7 +43,7 @@ def parameters(module, rows):
         owner = getattr(child, "twin", child)
         for ours, theirs in PARAMETERS.items():
             tensor = getattr(owner, theirs, None)
-            if isinstance(tensor, nn.Parameter) and (ours in ("W", "b")) == (not _is_norm(owner)):
+            if isinstance(tensor, nn.Parameter) and (ours in ("gain", "offset")) == _is_norm(owner):
                 found[f"{row['name']}.{ours}"] = tensor
     return found
 
@@ -71,6 +71,28 @@ class Padded(nn.Module):
     def forward(self, x):
         given = {"value": self.value} if self.mode == "constant" else {}
         return self.twin(F.pad(x, self.pads, self.mode, **given))
+
+
+class Embedding(nn.Module):
+    """F.embedding for each column of codes; the other inputs pass."""
+
+    def __init__(self, options):
+        super().__init__()
+        self.columns, self.counts, self.sizes = (options[name] for name in ("columns", "counts", "sizes"))
+        shape = (sum(self.counts), *set(self.sizes))
+        whole = [count * size for count, size in zip(self.counts, self.sizes, strict=True)]
+        self.table = nn.Parameter(torch.empty(shape if len(shape) == 2 else (sum(whole),)))
+        self.whole = whole
+
+    def forward(self, x):
+        parts, last = [], 0
+        tables = self.table.reshape(-1).split(self.whole)
+        for column, count, size, table in zip(self.columns, self.counts, self.sizes, tables, strict=True):
+            code = x[:, column]
+            rows = F.embedding(code.long(), table.reshape(count, size))
+            parts += [x[:, last:column], rows + 0 * code[:, None]]
+            last = column + 1
+        return torch.cat([*parts, x[:, last:]], 1)
 
 
 class Apply(nn.Module):
@@ -171,6 +193,7 @@ MAKERS = {
     "global_avgpool": lambda row, o: Apply(lambda x: x.flatten(2).mean(2)),
     "global_maxpool": lambda row, o: Apply(lambda x: x.flatten(2).amax(2)),
     "batchnorm": _batchnorm,
+    "embedding": lambda row, o: Embedding(o),
     "layernorm": lambda row, o: nn.LayerNorm(row["in"], eps=o["epsilon"]),
     "reshape": lambda row, o: nn.Unflatten(1, row["out"]) if len(row["in"]) == 1 else Apply(
         lambda x: x.reshape(len(x), *row["out"])

@@ -27,9 +27,13 @@ class Cost:
         Of dtype float64.
     x : ndarray (N, *input_shape)
     target : ndarray (N, *output_shape)
+    codes : ndarray of bool, like x, or None
+        Numbers of x that are codes: C does not depend on changes of them, that is, its derivative is 0.
     """
 
-    def __init__(self, network, x, target):
+    def __init__(self, network, x, target, codes=None):
+        self.fixed = np.zeros(x.size + network.theta.size, bool)
+        self.fixed[: x.size] = False if codes is None else codes.ravel()
         self.network, self.shape, self.target = network, x.shape, target
         self.start = np.concatenate([x.ravel(), network.theta])
         self.arrays = {"x": (0, x.shape)}  # name -> first coordinate, shape
@@ -38,7 +42,7 @@ class Cost:
             self.arrays[name] = (x.size + at // view.itemsize, view.shape)
 
     def __call__(self, v):
-        e = self._output(v) - self.target
+        e = self._output(np.where(self.fixed, self.start, v)) - self.target
         return 0.5 * np.sum(e * e)
 
     def gradient(self):

@@ -6,12 +6,14 @@ is saved with the network, so that a later table with the same columns, in any o
 * A number is one input, named like its column.
 * A category is one input per value, 1 for the value of the row and 0 for the others (one-hot), named ``column=value``,
   in sorted order of the values of all rows of the training file. A value that the file does not have is refused later.
+  With categories="codes" it is one input instead, the position of the value in that order, a whole number from 0, for a
+  layer `embedding`.
 * A missing number becomes the mean of the column ("mean", "indicator"); under "indicator" an input ``column missing``,
   1 where it was missing, follows, if a training row misses it. A missing value of a category becomes the most frequent
   value, the first in sorted order of several ("mean"), or one more value, ``column missing`` ("indicator"). Means and
   most frequent values are those of the training rows, never of rows held out.
 
-scikit-learn's OneHotEncoder() and SimpleImputer(add_indicator=True) give the same numbers.
+scikit-learn's OneHotEncoder(), OrdinalEncoder() and SimpleImputer(add_indicator=True) give the same numbers.
 """
 
 import re
@@ -27,6 +29,7 @@ from ..registry.specs import did_you_mean
 
 Kind: TypeAlias = Literal["number", "category"]
 Missing: TypeAlias = Literal["refuse", "drop", "mean", "indicator"]
+Categories: TypeAlias = Literal["onehot", "codes"]
 
 # The texts that pandas.read_csv reads as missing.
 MISSING = frozenset(
@@ -134,11 +137,13 @@ class Coding:
     name : str
     kind : "number" or "category"
     values : tuple of str
-        Those of a category, in the order of its inputs.
+        Those of a category, in the order of its inputs, or of its codes.
     fill : float or None
         What replaces a missing cell: a number, or the position in `values`.
     indicator : bool
         True if an input tells that the cell was missing; in a category it is one more value.
+    codes : bool
+        True if a category is one input, the position of its value, in place of one for each value.
     """
 
     name: str
@@ -146,9 +151,12 @@ class Coding:
     values: tuple[str, ...] = ()
     fill: float | None = None
     indicator: bool = False
+    codes: bool = False
 
     @classmethod
-    def fit(cls, column: Column, missing: Missing, rows: NDArray[Any], table: Table) -> "Coding":
+    def fit(
+        cls, column: Column, missing: Missing, rows: NDArray[Any], table: Table, categories: Categories = "onehot"
+    ) -> "Coding":
         """Choose the coding of a column; means and most frequent values are those of the training `rows`."""
         absent = column.missing
         if absent[rows].all():
@@ -171,20 +179,28 @@ class Coding:
         if odd := next((value for value in values if CONTROL.search(value)), None):
             where = f"{table.name}, {table.where(column.first(odd))}, column {short([column.name])}"
             raise DataError(f"{where}: {short([odd])} holds a control character")
+        codes = categories == "codes"
         if missing == "indicator":
-            return cls(column.name, "category", values, indicator=bool(absent.any()))
+            return cls(column.name, "category", values, indicator=bool(absent.any()), codes=codes)
         if missing == "mean":
             place = {value: i for i, value in enumerate(values)}
             seen = column.codes[rows]
             counts = np.zeros(len(values), int)
             for code, count in zip(*np.unique(seen[seen >= 0], return_counts=True), strict=True):
                 counts[place[column.texts[code]]] = count
-            return cls(column.name, "category", values, float(counts.argmax()))
-        return cls(column.name, "category", values)
+            return cls(column.name, "category", values, float(counts.argmax()), codes=codes)
+        return cls(column.name, "category", values, codes=codes)
+
+    @property
+    def count(self) -> int:
+        """Number of the values of a category, and one more if missing is a value."""
+        return len(self.values) + self.indicator
 
     @property
     def inputs(self) -> list[str]:
         """Names of the inputs."""
+        if self.codes:
+            return [self.name]
         names = [f"{self.name}={value}" for value in self.values] if self.kind == "category" else [self.name]
         return names + [f"{self.name} missing"] * self.indicator
 
@@ -209,6 +225,9 @@ class Coding:
         places = np.array([place.get(text, -1) for text in column.texts] + [0], np.int64)[column.codes]
         self._refuse_unseen(column, (places < 0) & ~absent, table)
         places[absent] = len(self.values) if self.indicator else int(self.fill or 0)
+        if self.codes:
+            x[:, 0] = places
+            return
         x[...] = 0
         x[np.arange(len(x)), places] = 1
 
@@ -248,7 +267,14 @@ class Encoding:
         return cls(tuple(map(Coding, names)))
 
     @classmethod
-    def fit(cls, table: Table, features: Sequence[str], missing: Missing, rows: NDArray[Any]) -> "Encoding":
+    def fit(
+        cls,
+        table: Table,
+        features: Sequence[str],
+        missing: Missing,
+        rows: NDArray[Any],
+        categories: Categories = "onehot",
+    ) -> "Encoding":
         """Choose the encoding of the columns `features` for the training `rows`.
 
         Raises
@@ -256,7 +282,7 @@ class Encoding:
         DataError
             A column has no value in these rows, or two inputs would have one name.
         """
-        codings = tuple(Coding.fit(table.columns[name], missing, rows, table) for name in features)
+        codings = tuple(Coding.fit(table.columns[name], missing, rows, table, categories) for name in features)
         found = cls(codings, missing, tuple(name for name in table.names if name not in set(features)))
         inputs = found.inputs
         if len(set(inputs)) < len(inputs):
@@ -272,10 +298,9 @@ class Encoding:
             fill, kind = each["fill"], each["kind"]
             if kind not in ("number", "category"):
                 raise ValueError(kind)
-            values = tuple(map(str, each["values"]))
-            codings.append(
-                Coding(str(each["name"]), kind, values, None if fill is None else float(fill), bool(each["indicator"]))
-            )
+            values, fill = tuple(map(str, each["values"])), None if fill is None else float(fill)
+            codes = bool(each.get("codes", False))  # missing in older files
+            codings.append(Coding(str(each["name"]), kind, values, fill, bool(each["indicator"]), codes))
         return cls(tuple(codings), table["missing"], tuple(map(str, table["others"])))
 
     def table(self) -> dict[str, Any]:
@@ -287,6 +312,17 @@ class Encoding:
     def inputs(self) -> tuple[str, ...]:
         """Names of the network's inputs."""
         return tuple(name for coding in self.codings for name in coding.inputs)
+
+    @property
+    def numbers(self) -> tuple[bool, ...]:
+        """For each input whether it is a number of the table: no value of a category, no code, no indicator."""
+        return tuple(coding.kind == "number" and k == 0 for coding in self.codings for k in range(len(coding.inputs)))
+
+    @property
+    def codes(self) -> dict[int, int]:
+        """Map the index of each input that holds the code of a category to the number of its codes."""
+        inputs = [coding for coding in self.codings for _ in coding.inputs]
+        return {i: coding.count for i, coding in enumerate(inputs) if coding.codes}
 
     @property
     def kinds(self) -> dict[str, Kind]:

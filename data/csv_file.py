@@ -59,7 +59,8 @@ class CSV(TableReader):
 
     `label` is the name of the label column, its index (0 the first, -1 the last), or a list for several targets. All
     other columns, or those of `features`, are the input, without those of `drop`: numbers, and categories as one input
-    per value (x is (N, inputs)); `kinds` overrides what is found, such as kinds={"zip": "category"}. With
+    per value (x is (N, inputs)), or with categories="codes" as one input, the position of the value, for a layer
+    `embedding`; `kinds` overrides what is found, such as kinds={"zip": "category"}. With
     target="class" labels are whole numbers from 0, or words, which become classes in alphabetical order, or several
     columns of 0 and 1; with target="value" they are real numbers to predict, y is (N, labels). Missing cells are
     refused, or treated as `missing` says. `validation` and `test` are a share of the rows, another file, or a column

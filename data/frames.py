@@ -33,6 +33,7 @@ def table(
     drop: Sequence[str] = (),
     kinds: Mapping[str, Kind] | None = None,
     missing: str = "refuse",
+    categories: str = "onehot",
     weight: str | None = None,
 ) -> Dataset:
     """Return the data set of a frame.
@@ -40,7 +41,7 @@ def table(
     Parameters
     ----------
     frame : a frame of pandas, polars or another library, with names in `columns`, and `frame[name].to_numpy()`
-    label, target, validation, test, features, drop, kinds, missing, weight : as for the reader "csv"
+    label, target, validation, test, features, drop, kinds, missing, categories, weight : as for the reader "csv"
         `validation` and `test` are a share or a column.
 
     Raises
@@ -55,7 +56,7 @@ def table(
     options: dict[str, Any] = {
         "label": label if isinstance(label, (str, int, np.integer)) else list(label),
         "target": target, "validation": validation, "test": test, "missing": missing, "drop": list(drop),
-        "weight": weight, "kinds": None if kinds is None else dict(kinds),
+        "categories": categories, "weight": weight, "kinds": None if kinds is None else dict(kinds),
         "features": None if features is None else list(features),
     }  # fmt: skip
     reader = Frame("the frame", **options)

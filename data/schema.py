@@ -10,7 +10,7 @@ The same rules hold for `predict`, `evaluate` and validation data:
   trained on bytes gets other numbers, or the reverse, the largest magnitude must also be at least `TOO_SMALL` times
   that of training (unless all numbers are 0).
 * A network that begins with a layer that scales the samples takes raw units. Whole numbers are raw. Other numbers must
-  be in the units of training, channel by channel; see `Schema._check_units`.
+  be in the units of training, channel by channel; see `Schema._check_units`. Inputs of categories have no units.
 """
 
 import warnings
@@ -75,17 +75,22 @@ class Schema:
     _bounds: Any = field(
         init=False, repr=False, compare=False
     )  # the ranges as arrays (C, 1), wider by what rounding to float32 changes
+    _with_units: Any = field(init=False, repr=False, compare=False)  # indices of channels of numbers; None: all are
 
     def __post_init__(self) -> None:
         least, most = self.largest * TOO_SMALL * self.holds_bytes, self.largest * TOO_LARGE or np.inf
-        bounds = None
+        bounds = with_units = None
         if self.ranges is not None:
             low, high = np.array(self.ranges, np.float64).T[:, :, None]
             sizes = np.maximum(abs(low), abs(high))
             bounds = low - ROUNDED * sizes, high + ROUNDED * sizes
-            least = HUNDREDTH * float(np.sqrt(np.square(sizes).mean()))
+            if self.encoding is not None and not all(self.encoding.numbers) and len(low) == len(self.encoding.numbers):
+                with_units = np.flatnonzero(self.encoding.numbers)
+                sizes = sizes[with_units]
+            least = HUNDREDTH * float(np.sqrt(np.square(sizes).sum() / max(sizes.size, 1)))
         object.__setattr__(self, "_squares", (least * least, most * most))
         object.__setattr__(self, "_bounds", bounds)
+        object.__setattr__(self, "_with_units", with_units)
 
     @classmethod
     def of(
@@ -203,8 +208,11 @@ class Schema:
             except (TypeError, ValueError):
                 return x  # not an array; the network raises the error
         if x.dtype == dtype:  # the usual case, decided in a microsecond: a root mean square in range proves the fit
-            flat, (least, most) = x.ravel(), self._squares
-            if least * x.size <= sum_of_squares(flat) <= most * x.size and self._inside(x):
+            numbers, (least, most) = x, self._squares
+            if self._with_units is not None and self._channels(x) is not None:
+                numbers = x[:, self._with_units]
+            flat = numbers.ravel()
+            if least * flat.size <= sum_of_squares(flat) <= most * flat.size and self._inside(x):
                 return x
         mixed = self.holds_bytes != (x.dtype == np.uint8)
         if self.holds_bytes and not mixed:
@@ -227,7 +235,9 @@ class Schema:
     def _channels(self, x):
         """Return samples as (N, C, positions); None if their shape is not that of training."""
         return (
-            x.reshape(len(x), len(self.ranges or ()), -1) if x.size and x.shape[1] == len(self.ranges or ()) else None
+            x.reshape(len(x), len(self.ranges or ()), -1)
+            if x.size and x.ndim > 1 and x.shape[1] == len(self.ranges or ())
+            else None
         )
 
     def _check_units(self, x, name):
@@ -235,13 +245,20 @@ class Schema:
 
         The network scales them itself. A channel is refused if it never came near 0 in training and all of its numbers
         are at most a hundredth of those of training, or if they are typically a hundred times as large; several samples
-        are refused if this hundredth holds for all channels. Whole numbers do not count. If all numbers are small,
-        and more than half are outside the ranges of training, they may be raw or not: this is a warning.
+        are refused if this hundredth holds for all channels. Whole numbers do not count, nor do
+        categories. If all numbers are small, and more than half are outside the ranges of training, they may be raw or
+        not: this is a warning.
         """
         channels = self._channels(x)
         if channels is None or not np.isfinite(channels).all():
             return
-        low, high = (bound[:, 0] for bound in self._bounds)
+        bounds, places = self._bounds, range(channels.shape[1])
+        if self._with_units is not None:
+            places = self._with_units
+            channels, bounds = channels[:, places], [bound[places] for bound in bounds]
+        if not channels.size:
+            return
+        low, high = (bound[:, 0] for bound in bounds)
         most, least = np.maximum(abs(low), abs(high)), np.minimum(abs(low), abs(high))
         sizes = np.abs(channels, dtype=np.float64)
         top = sizes.max(axis=(0, 2))
@@ -254,17 +271,19 @@ class Schema:
         wrong = fine & (large | (small & away) | (len(channels) >= SEVERAL and small.all()))
         if wrong.any():
             first = int(wrong.argmax())
+            channel = self._channel(places[first])
             raise DataError(
-                f"{name}: {self._channel(first)} holds numbers up to {top[first]:.4g}, but in training they were from "
+                f"{name}: {channel} holds numbers up to {top[first]:.4g}, but in training they were from "
                 f"{low[first]:.4g} to {high[first]:.4g}; the network scales them itself: give them as they were in the "
                 "training data, in the same units and not scaled"
             )
-        outside = ((channels < self._bounds[0]) | (channels > self._bounds[1])) & (channels != np.rint(channels))
+        outside = ((channels < bounds[0]) | (channels > bounds[1])) & (channels != np.rint(channels))
         if near and 2 * np.count_nonzero(outside) > channels.size:
             first = int(np.count_nonzero(outside, axis=(0, 2)).argmax())
+            channel = self._channel(places[first])
             warnings.warn(
                 f"{name}: more than half of the numbers are outside the ranges of training, such as those of "
-                f"{self._channel(first)}, which was from {low[first]:.4g} to {high[first]:.4g}; the network scales them"
+                f"{channel}, which was from {low[first]:.4g} to {high[first]:.4g}; the network scales them"
                 " itself, so they must not be scaled before",
                 stacklevel=4,
             )

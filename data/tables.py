@@ -7,6 +7,7 @@ Readers of files and frames derive from `TableReader`, which does all but the re
 * With target="class" one label is a class: whole numbers from 0, or words, which become classes in alphabetical order.
   Several labels are answers, each 0 or 1. With target="value" labels are real numbers.
 * `kinds` overrides the kinds of input columns, "number" or "category".
+* `categories` says what a category becomes: "onehot", an input per value, or "codes", one input (see `columns`).
 * Missing cells are refused; with missing="drop" rows that miss an input or a label are left out; with "mean" and
   "indicator" inputs are filled (see `columns`). A label is never filled: its rows are dropped or refused.
 * `validation` and `test` are each a share of the rows, the name of another file (it ends like one, see `SUFFIXES`) with
@@ -28,6 +29,7 @@ from ..registry.specs import did_you_mean
 from .columns import (
     CONTROL,
     FIRST,
+    Categories,
     Column,
     Encoding,
     Kind,
@@ -74,6 +76,7 @@ class TableReader(Options):
     drop: tuple[str, ...] = ()
     kinds: dict[str, Kind] | None = None
     missing: Missing = "refuse"
+    categories: Categories = "onehot"
     weight: str | None = None
 
     dataset_name = "table"
@@ -112,7 +115,7 @@ class TableReader(Options):
         encoding, description = known, ""
         if encoding is None:
             refuse_odd(table, [name for name in roles.features if name not in (self.kinds or {})])
-            encoding = Encoding.fit(table, roles.features, self.missing, train)
+            encoding = Encoding.fit(table, roles.features, self.missing, train, self.categories)
             description = describe(table, self._shown_roles(roles), train)  # before missing numbers are filled in
         if names is None and y.ndim == 1 and (count := len(np.unique(y))) > MANY_CLASSES and 10 * count > len(y):
             what = f"{count} different whole numbers in {len(y)} rows"

@@ -28,6 +28,10 @@ def _data(schema):
     for name, listed in (("columns", schema.columns), ("classes", schema.classes)):
         if listed is not None:
             yield f"{name:<12}{', '.join(map(str, listed))}"
+    for coding in () if schema.encoding is None else schema.encoding.codings:
+        if coding.codes:
+            values = [*coding.values, *["missing"] * coding.indicator]
+            yield f"codes       {coding.name}: {', '.join(f'{code} {value}' for code, value in enumerate(values))}"
 
 
 def header(name, cpu, program, functions, left_out):

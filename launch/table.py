@@ -8,6 +8,7 @@ from ..data.split import Dataset
 from ..registry import layers as catalogue
 from ..registry import losses
 from ..training.config import Resolved
+from ..training.fitting import unread_codes
 from ..training.spec_check import Problems
 from .suits import graph_for
 
@@ -23,10 +24,11 @@ STEPS = 150
 def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Resolved:
     """Return the config with what a table needs and the user did not choose; unchanged for other data.
 
-    Without ``model.layers`` the network is `HIDDEN` and a dense layer with an output for each class or target, without
-    ``training.loss`` the loss of values is mse, and without ``training.epochs`` there are `STEPS` steps at least. With
-    ``model.scale = "auto"`` standardize is the first layer, and unstandardize the last one behind a layer with
-    parameters whose loss is one of values, unless the layers have one that is fitted to training data.
+    Without ``model.layers`` the network is `HIDDEN` and a dense layer with an output for each class or target, behind
+    an embedding if the table has codes; without ``training.loss`` the loss of values is mse, and without
+    ``training.epochs`` there are `STEPS` steps at least. With ``model.scale = "auto"`` standardize is the first layer,
+    if the table has numbers, and unstandardize the last one behind a layer with parameters whose loss is one of values,
+    unless the layers have one that is fitted to training data.
 
     Raises
     ------
@@ -48,13 +50,18 @@ def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Re
     layers: list[Any] = list(resolved.layers)
     if "model.layers" in resolved.given:
         problems = Problems()
-        graph_for(layers, dataset, settings.loss, problems)  # before the places of layers change
+        graph = graph_for(layers, dataset, settings.loss, problems)  # before the places of layers change
+        if graph is not None and (wrong := unread_codes(graph, dataset.encoding)):
+            problems.add("model.layers", wrong)
         problems.report(source_name)
     else:
         outputs = prod(dataset.train.y.shape[1:]) if values else dataset.classes
         layers = [catalogue.create(spec) for spec in (*HIDDEN, f"dense({outputs})")]
+        if codes := {} if dataset.encoding is None else dataset.encoding.codes:
+            layers.insert(0, catalogue.create(("embedding", {"columns": [*codes], "counts": [*codes.values()]})))
     if model.scale == "auto" and not any(layer.fitted_to for layer in layers):
-        layers.insert(0, catalogue.create("standardize"))
+        if dataset.encoding is None or any(dataset.encoding.numbers):
+            layers.insert(0, catalogue.create("standardize"))
         if values and not settings.loss.classification and type(layers[-1]).gradients():
             layers.append(catalogue.create("unstandardize"))
     model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})

@@ -147,7 +147,11 @@ class Layer(Options):
         return {}
 
     def fitted(
-        self, parts: Iterable[NDArray[np.float64]], names: Callable[[int], str], dtype: np.dtype
+        self,
+        parts: Iterable[NDArray[np.float64]],
+        names: Callable[[int], str],
+        dtype: np.dtype,
+        numbers: NDArray[np.bool_],
     ) -> dict[str, NDArray[Any]]:
         """Return the values of the buffers for training data; training calls it once, if there is `fitted_to`.
 
@@ -160,6 +164,8 @@ class Layer(Options):
             ``names(2)`` is how messages call channel 2: "column 'pressure'".
         dtype : NumPy dtype
             The network's. DataError if the data is too fine or too large for it.
+        numbers : ndarray (C,), bool
+            False for channels that belong to categories, such as one-hot inputs and codes, which scales leave alone.
         """
         return {}
 
@@ -170,6 +176,14 @@ class Layer(Options):
     def from_units(self, y: NDArray[Any], buffers: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         """Return the inverse of `to_units`, for targets in units (N, ...), which training takes in that form."""
         raise NotImplementedError
+
+    def codes(self, in_shape: tuple[int, ...]) -> dict[int, int]:
+        """Map the index of each input that holds a code to the number of codes: it is a whole number from 0 to below.
+
+        The derivative with respect to a code is 0. Layers that scale the samples before this one leave codes as they
+        are, training refuses other numbers there, and `nnjit check` draws codes.
+        """
+        return {}
 
     def scratch(self, in_shape: tuple[int, ...]) -> dict[str, tuple[int | str, ...]]:
         """Map each name to the shape of an array kept from forward to backward; "N" is the number of samples."""

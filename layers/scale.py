@@ -36,12 +36,13 @@ class Scale(Layer):
     def scalars(self, in_shape):
         return {"positions": prod(in_shape[1:])}
 
-    def fitted(self, parts, names, dtype):
+    def fitted(self, parts, names, dtype, numbers):
         shift, scale, low, high = self.measure(parts)
+        shift, scale = np.where(numbers, shift, 0.0), np.where(numbers, scale, 1.0)
         with np.errstate(over="ignore"):
             spacing = np.spacing(np.maximum(abs(low), abs(high)).astype(dtype)).astype(np.float64)
         for channel, apart in enumerate(spacing):
-            if low[channel] == high[channel]:
+            if low[channel] == high[channel] or not numbers[channel]:
                 continue
             if not np.finfo(dtype).tiny <= scale[channel] <= np.finfo(dtype).max:
                 held = f"its numbers spread over {scale[channel]:.3g}, which {np.dtype(dtype)} cannot hold"
@@ -73,8 +74,9 @@ class Standardize(Scale):
     """y = (x - mean) / deviation for each channel, of the training samples. Any shape.
 
     `Network.fit` and `nnjit run` measure mean and deviation (biased, 1/N) on the training split before the first step,
-    in float64; they stay fixed, in the buffers shift and scale. A channel of one value has the deviation 1. It stands
-    first, or behind layers that only change the shape.
+    in float64; they stay fixed, in the buffers shift and scale. A channel of one value has the deviation 1. Categories
+    stay as they are, with mean 0 and deviation 1: inputs of a table that are one-hot, a code, or tell that a number was
+    missing, and inputs that `embedding` takes. It stands first, or behind layers that only change the shape.
     """
 
     fitted_to = "samples"
@@ -84,7 +86,8 @@ class Standardize(Scale):
 class MinMax(Scale):
     """y = (x - low) / (high - low) for each channel, of the training samples, which become 0 to 1. Any shape.
 
-    Fitted like standardize; low is the buffer shift, high - low the buffer scale. A channel of one value becomes 0.
+    Fitted like standardize; low is the buffer shift, high - low the buffer scale. A channel of one value becomes 0,
+    and categories stay as they are.
     """
 
     fitted_to = "samples"

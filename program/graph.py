@@ -115,6 +115,27 @@ class Graph:
                 stacklevel=2,
             )
 
+    def codes(self):
+        """Map the index of each number of the input that a layer takes as a code to the number of codes.
+
+        Before that layer only layers may stand that are fitted to the samples, which leave codes as they are, or that
+        change the shape.
+        """
+        for node in self.nodes:
+            if found := node.layer.codes(node.x.shape):
+                return found
+            scales = node.layer.fitted_to == "samples" and len(node.x.shape) == 1
+            if not (node.layer.alias or scales):
+                break
+        return {}
+
+    def draw(self, rng, samples):
+        """Draw samples (N, *shape) that the network can take: normal numbers, and codes where a layer takes them."""
+        x = rng.standard_normal((samples, *self.input.shape))
+        for index, count in self.codes().items():
+            x.reshape(samples, -1)[:, index] = rng.integers(0, count, samples)
+        return x
+
     def consumer(self, node):
         """Return the layer that reads the output of `node`, or None."""
         return next((other.layer for other in self.nodes if other.x is node.y), None)

@@ -32,6 +32,7 @@ LAYERS = {
     **_table("nnjit.layers.dropout", "dropout=Dropout"),
     **_table("nnjit.layers.normalization", "batchnorm=BatchNorm layernorm=LayerNorm"),
     **_table("nnjit.layers.residual", "residual=Residual"),
+    **_table("nnjit.layers.embedding", "embedding=Embedding"),
     **_table("nnjit.layers.scale", "standardize=Standardize minmax=MinMax unstandardize=Unstandardize"),
 }
 

@@ -5,9 +5,9 @@
 Tables have numbers in many forms, categories and gaps in drawn columns and labels, one label or several in any order,
 columns to leave out, a drawn separator, quotes, spaces, empty lines, ends of lines, a byte order mark, a column that
 says train, validation or test, and sometimes no header, a separator that is none or one odd cell. pandas.read_csv reads
-them, a ColumnTransformer of OneHotEncoder and SimpleImputer(add_indicator=True) encodes them. A table with gaps that no
-option allows, an odd cell or a column without values must be refused; any other must give the matrix, unless its
-separator or header is in doubt, which the sentence then says; what it says to do must then help. The
+them, a ColumnTransformer of OneHotEncoder (or OrdinalEncoder) and SimpleImputer(add_indicator=True) encodes them. A
+table with gaps that no option allows, an odd cell or a column without values must be refused; any other must give the
+matrix, unless its separator or header is in doubt, which the sentence then says; what it says to do must then help. The
 same matrix must come from the frame of pandas, and from a file with the columns in another order, read as the encoding
 says.
 """
@@ -95,6 +95,7 @@ def tables(draw):
         "separator": draw(st.sampled_from(",;\t" * 5 + "|" * header)), "say separator": draw(st.booleans()),
         "header": header, "say header": draw(st.booleans()), "blank": draw(st.booleans()), "open": draw(st.booleans()),
         "quote": draw(st.booleans()), "spaces": draw(st.booleans()), "mark": draw(st.booleans()),
+        "categories": draw(st.sampled_from(["onehot", "codes"])),
         "end": draw(st.sampled_from(["\n", "\r\n", "\r"])), "shuffled": draw(st.permutations(list(columns))),
     }  # fmt: skip
 
@@ -125,7 +126,8 @@ def options_of(table, names):
     return {
         "label": labels if len(labels) > 1 else labels[0],
         "target": "value" if table["label"].startswith("value") else "class", "missing": table["missing"],
-        "kinds": declared or None, "validation": names["part"] if table["divided"] else 0,
+        "kinds": declared or None, "categories": table["categories"],
+        "validation": names["part"] if table["divided"] else 0,
     } | left_out  # fmt: skip
 
 
@@ -135,7 +137,7 @@ def oracle(path, table, names):
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
     if table["odd"] is not None:
         return "an odd cell"
@@ -181,7 +183,11 @@ def oracle(path, table, names):
         if known is None:
             step = SimpleImputer(add_indicator=table["missing"] == "indicator")
         elif table["missing"] == "mean":
-            step = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(categories=[known]))
+            encoder = OneHotEncoder if table["categories"] == "onehot" else OrdinalEncoder
+            step = make_pipeline(SimpleImputer(strategy="most_frequent"), encoder(categories=[known]))
+        elif table["categories"] == "codes":  # missing is the last value
+            values = np.array([*known, *[np.nan] * bool(frame[name].isna().any())], object)
+            step = OrdinalEncoder(categories=[values], encoded_missing_value=len(known))
         else:
             absent = [np.nan] * bool(frame[name].isna().any())
             step = OneHotEncoder(categories=[np.array([*known, *absent], object)] if table["divided"] else "auto")

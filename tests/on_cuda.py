@@ -63,7 +63,7 @@ def test_every_layer_against_the_reference(name):
     for spec, shape in made[:: 3 if SIMULATED and len(made) > 4 else 1]:
         for dtype, tolerance in DTYPES[: 1 if SIMULATED and "conv" in name else 2]:
             network = compose([spec], shape, dtype=np.dtype(dtype).name, seed=3)
-            x = rng.normal(size=(2, *shape)).astype(dtype)
+            x = network.graph.draw(rng, 2).astype(dtype)
             every = Run(network, x, rng.normal(size=(2, *network.output_shape)).astype(dtype))
             for call in every.calls():
                 _examine(call, tolerance)

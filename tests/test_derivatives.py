@@ -31,7 +31,7 @@ def network(layers, shape, seed=0):
     net, rng = compose(layers, shape, dtype="float64", seed=seed), np.random.default_rng(seed)
     net.theta[:] = rng.standard_normal(net.theta.size) / 2
     net.flat_buffers[:] = rng.uniform(0.5, 1.5, net.flat_buffers.size)
-    x, dx = rng.standard_normal((2, 3, *shape))
+    x, dx = net.graph.draw(rng, 3), rng.standard_normal((3, *shape))
     return net, x, dx, rng.standard_normal((3, *net.output_shape))
 
 

@@ -28,6 +28,7 @@ NETWORKS = {
         (3, 2),
     ),
     "a residual first": ([("residual", {"layers": ["dense(4)", "elu"]}), "dense(2)"], (4,)),
+    "codes": ("standardize embedding([1, 2], [3, 4], size=[2, 1]) dense(3) tanh dense(2)", (4,)),
     "wide": ("dense(20) sigmoid layernorm dense(33) selu dense(20) softmax", (3,)),
 }
 
@@ -38,7 +39,9 @@ def made(name, dtype="float64"):
     net, rng = compose(spec, shape, dtype=dtype), np.random.default_rng(1)
     net.theta[:] = rng.normal(scale=0.5, size=net.theta.size)
     net.flat_buffers[:] = rng.uniform(0.5, 1.5, net.flat_buffers.size)
-    x, dy = (rng.normal(size=(3, *size)).astype(dtype) for size in (shape, net.output_shape))
+    for index in net.graph.codes():
+        net.buffers["standardize.1.shift"][index], net.buffers["standardize.1.scale"][index] = 0, 1
+    x, dy = net.graph.draw(rng, 3).astype(dtype), rng.normal(size=(3, *net.output_shape)).astype(dtype)
     return net, Program(net, batch_size=3, derivatives=True), x, dy
 
 

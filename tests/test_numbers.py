@@ -73,7 +73,7 @@ def test_layers(name, option):
 
             def run(value=value, made=made, shape=shape):
                 net = compose([(name, made | {option: value})], shape)
-                x = rng.normal(size=(4, *shape)).astype(np.float32)
+                x = net.graph.draw(rng, 4).astype(np.float32)
                 for training in (True, False):
                     y = net.forward(x, training=training)
                     dx = net.backward(np.ones_like(y))

@@ -4,13 +4,15 @@ A last layer that is fitted to targets is left out of the program that trains: t
 targets in its form. The network's vectors are one, so everything else contains it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.columns import Encoding, short
+from ..data.schema import Schema
 from ..data.split import Converted, Split
 from ..errors import DataError, SpecError
 from ..program.graph import Graph, Node
@@ -121,25 +123,31 @@ def units_of(network: NetworkLike, loss: Loss | None = None) -> Units | None:
     return Units(network)
 
 
-def fit_layers(network: NetworkLike, train: Split, columns: Sequence[str] | None = None) -> None:
+def fit_layers(network: NetworkLike, train: Split, schema: Schema | None = None) -> None:
     """Set the buffers of the layers that are fitted to training data, if the network was not trained before.
+
+    Inputs that are codes are checked: the training data must hold nothing else there.
 
     Parameters
     ----------
     network : Network
     train : Split
         With targets as the loss takes them.
-    columns : sequence of str or None
-        Names of the features, for errors.
+    schema : Schema or None
+        That of the training data: names of the features, for errors, and which of them are numbers.
 
     Raises
     ------
     SpecError
-        Such a layer does not stand where it sees the samples, or gives the targets.
+        Such a layer does not stand where it sees the samples, or gives the targets; or no layer takes the codes of a
+        table.
     DataError
-        The data is too fine or too large for the network's dtype.
+        The data is too fine or too large for the network's dtype, or a number is none of the codes of its input.
     """
-    nodes = network.graph.nodes
+    nodes, columns = network.graph.nodes, None if schema is None else schema.columns
+    encoding = None if schema is None else schema.encoding
+    if wrong := unread_codes(network.graph, encoding):
+        raise SpecError(f"{train.name}: {wrong}")
     for k, node in enumerate(nodes):
         aim = node.layer.fitted_to
         if aim is None:
@@ -159,13 +167,70 @@ def fit_layers(network: NetworkLike, train: Split, columns: Sequence[str] | None
         what = "target" if aim == "targets" else "feature" if len(node.x.shape) == 1 else "channel"
         try:
             found = node.layer.fitted(
-                Parts(samples if aim == "samples" else targets, node.x.shape), _namer(names, what), network.dtype
-            )
+                Parts(samples if aim == "samples" else targets, node.x.shape), _namer(names, what), network.dtype,
+                _numbers(network.graph, node, encoding),
+            )  # fmt: skip
         except DataError as error:
             raise DataError(f"{train.name}: {node.name}: {error}") from None
         for name, values in found.items():
             buffers[name][...] = values
             _attempts.setdefault(network, {})[f"{node.name}.{name}"] = buffers[name].copy()
+    if codes := network.graph.codes():
+        _check_codes(network, train, codes, _namer(columns, "feature"))
+
+
+def unread_codes(graph: Graph, encoding: Encoding | None) -> str | None:
+    """Return why the layers of a network cannot take the codes of a table, or their own; None if they can."""
+    codes = {} if encoding is None else encoding.codes
+    taken = graph.codes()
+    if wrong := [index for index, count in codes.items() if taken.get(index, 0) < count]:
+        assert encoding is not None
+        names = [encoding.inputs[index] for index in wrong]
+        layer = f"embedding(columns={list(codes)}, counts={list(codes.values())})"
+        given = [taken[index] for index in wrong if index in taken]
+        what = f"the layers have {given[0]} rows for its {codes[wrong[0]]} codes" if given else "no layer takes them"
+        return (
+            f"the column {short(names[:1])} holds codes of a category, but {what}; begin the layers with {layer}, or "
+            "read the table with categories='onehot'"
+        )
+    if not taken and (node := next((node for node in graph.nodes if node.layer.codes(node.x.shape)), None)) is not None:
+        return f"{node.name} takes codes, but layers before it change them; put it first, or behind standardize"
+    return None
+
+
+def _check_codes(network, train, codes, names):
+    """Raise DataError for a training sample with a number that is no code, SpecError for a layer that scales codes."""
+    places, counts = list(codes), np.array(list(codes.values()))
+    nodes = network.graph.nodes
+    taking = next(k for k, node in enumerate(nodes) if node.layer.codes(node.x.shape))
+    for node in nodes[:taking]:
+        found = buffers_of(network, node)
+        for name, wanted in (("shift", 0.0), ("scale", 1.0)):
+            if name in found and (wrong := np.flatnonzero(found[name][places] != wanted)).size:
+                raise SpecError(
+                    f"{node.name} scales the {names(places[wrong[0]])}, which {nodes[taking].name} takes as a code; "
+                    "there its shift must be 0 and its scale 1"
+                )
+    for part in Parts(train.converted(np.float64)[0], nodes[taking].x.shape):
+        given = part[:, places]
+        wrong = ~((given >= 0) & (given < counts) & (given == np.floor(given)))
+        if wrong.any():
+            row, k = np.argwhere(wrong)[0]
+            raise DataError(
+                f"{train.name}: the {names(places[k])} holds {given[row, k]:g}, but {nodes[taking].name} takes whole "
+                f"numbers from 0 to {counts[k] - 1} there"
+            )
+
+
+def _numbers(graph, node, encoding):
+    """Return a mask of the channels of a node that hold numbers: all but those of categories."""
+    channels = node.x.shape[0]
+    found = np.ones(channels, bool)
+    if node.layer.fitted_to == "samples" and len(node.x.shape) == 1:
+        if encoding is not None and len(encoding.numbers) == channels:
+            found[:] = encoding.numbers
+        found[list(graph.codes())] = False
+    return found
 
 
 def takes_units(network: NetworkLike) -> Node | None:

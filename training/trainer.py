@@ -108,7 +108,7 @@ class Trainer:
         self.train = targets_for(train, network, self.loss)
         self.units = units_of(network, self.loss)
         if checkpoint is None:
-            fit_layers(network, self.train, self.schema.columns)
+            fit_layers(network, self.train, self.schema)
         else:
             fill(network, checkpoint[0], "checkpoint")
         if (node := takes_units(network)) is not None and not train.holds_bytes:

@@ -1,7 +1,7 @@
 """Derivatives in forward mode of layers that are neither linear nor formulas: dy, that of y in the direction dx.
 
-x, y, dx, dy are flat for layer normalisation, else (N, C, *spatial) with three spatial dimensions; argmax is that of
-pooling.py. Parallel plan: an iteration owns a sample, or a map. Formulas are in reference/jvp.py.
+x, y, dx, dy are flat for layer normalisation and embeddings, else (N, C, *spatial) with three spatial dimensions;
+argmax is that of pooling.py. Parallel plan: an iteration owns a sample, or a map. Formulas are in reference/jvp.py.
 """
 
 from math import inf
@@ -25,6 +25,25 @@ def layernorm(x, gain, mean, inverse_deviation, dx, dy):
         shift, slope = total * share, r * (total_h * share)
         for j in range(uintp(F)):
             dy[at + j] = gain[j] * (r * (dx[at + j] - shift - (x[at + j] - m) * slope))
+
+
+@kernel
+def embedding(x, dx, dy, features, width, columns, counts, sizes):
+    """dy = dx for the inputs that are passed on, 0 for the numbers of codes; see embedding.py."""
+    for n in prange(dx.size // features):
+        at, to, column = n * features, n * width, 0
+        for k in range(len(columns)):
+            for _ in range(columns[k] - column):
+                dy[uintp(to)] = dx[uintp(at)]
+                at, to = at + 1, to + 1
+            code = x[uintp(at)]
+            row = int(code) if code >= 0.0 and code < float(counts[k]) else 0
+            for j in range(sizes[k]):
+                dy[uintp(to + j)] = 0.0 if float(row) == code else np.nan
+            at, to, column = at + 1, to + sizes[k], columns[k] + 1
+        for _ in range(features - column):
+            dy[uintp(to)] = dx[uintp(at)]
+            at, to = at + 1, to + 1
 
 
 @kernel

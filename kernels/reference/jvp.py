@@ -1,12 +1,13 @@
 """Derivatives in forward mode, in NumPy: dy, the derivative of y in the direction dx (Griewank & Walther, Evaluating
 Derivatives, 2008, chapter 3).
 
-Each is the transpose of the layer's backward_input, which gives dx from dy: see layernorm.py and pooling.py for the
-shapes and the names.
+Each is the transpose of the layer's backward_input, which gives dx from dy: see layernorm.py, embedding.py and
+pooling.py for the shapes and the names.
 """
 
 import numpy as np
 
+from .embedding import _known, _numbers, _places
 from .pooling import _first, _windows
 
 
@@ -16,6 +17,14 @@ def layernorm(x, gain, mean, inverse_deviation, dx, dy):
     h = (x - mean[:, None]) * r
     centred = t - np.mean(t, axis=1, keepdims=True) - h * np.mean(h * t, axis=1, keepdims=True)
     dy[...] = (gain * (r * centred)).ravel()
+
+
+def embedding(x, dx, dy, features, width, columns, counts, sizes):
+    """dy = dx for the inputs that are passed on, 0 for the numbers of codes; see embedding.py."""
+    x, dx, dy = x.reshape(-1, features), dx.reshape(-1, features), dy.reshape(-1, width)
+    dy[:, _numbers(width, columns, sizes)] = np.delete(dx, columns, axis=1)
+    for column, count, place in zip(columns, counts, _places(columns, sizes), strict=True):
+        dy[:, place] = np.where(_known(x[:, column], count), 0, np.nan)[:, None]
 
 
 def max_pool(argmax, dx, dy):

@@ -1,7 +1,7 @@
 """The layers of a text for one sample (sample.py): the functions of each, and their calls, forward and on the way back.
 
-Formulas are those of kernels/cpu: dense.py, softmax.py, layernorm.py, batchnorm.py, scale.py. Parameters are read from
-theta where they lie, and their gradients are added to dtheta.
+Formulas are those of kernels/cpu: dense.py, softmax.py, layernorm.py, batchnorm.py, scale.py, embedding.py. Parameters
+are read from theta where they lie, and their gradients are added to dtheta.
 """
 
 import inspect
@@ -226,6 +226,60 @@ def shift_and_scale(node):
     return [f"buffers[{at(node.buffers[key][0], 'j')}]" for key in ("shift", "scale")]
 
 
+def embedding(text, index, node):
+    """Write y = x with each code replaced by its row of the table."""
+    x, y, lines = text.value(node.x), text.array(node.y), []
+    for i, j, code in embedded(node):
+        if code is None:
+            lines.append(f"{y}[{j}] = {x}[{i}]")
+            continue
+        count, size, first = code
+        lines += row_of(x, i, count)
+        for k in range(size):
+            lines.append(f"{y}[{j + k}] = theta[{at(first + k, f'{size} * row')}] if known else np.nan")
+    text.whole(index, node, "forward", ["theta", x, y], lines, {"x": x, "y": y})
+
+
+def embedding_backward(text, index, node):
+    """Write the gradient of the rows that the codes choose, and dx: dy of what is passed on, 0 for codes."""
+    x, dy, rows, passed = text.value(node.x), text.delta(node.y), [], []
+    y = text.names[Ref("value", node.y.index)]
+    dx, guard, finish = text.contribute(node.x)
+    for i, j, code in embedded(node):
+        if code is None:
+            passed.append(f"{dx}[{i}] = {dy}[{j}]")
+            continue
+        count, size, first = code
+        rows += [*row_of(x, i, count), f"for k in range({size}):"]
+        rows += [f"    dtheta[{at(first, f'{size} * row + k')}] += {dy}[{j} + k] if known else np.nan"]
+        passed += [*row_of(x, i, count), f"{dx}[{i}] = 0.0 if known else np.nan"]
+    text.whole(index, node, "backward_table", [x, dy, "dtheta"], rows, {"x": x, "y": y, "dy": dy}, "dtheta")
+    text.whole(index, node, "backward_input", [x, dy, dx], passed, {"x": x, "dy": dy, "dx": dx}, guard)
+    finish()
+
+
+def embedded(node):
+    """Yield each number's place in x and in y, and of a code (codes, numbers of a row, the first one in theta)."""
+    layer, j, first = node.layer, 0, node.parameters["table"][0]
+    codes = dict(zip(layer.columns, zip(layer.counts, layer.sizes, strict=True), strict=True))
+    for i in range(node.x.shape[0]):
+        if i not in codes:
+            yield i, j, None
+            j += 1
+            continue
+        count, size = codes[i]
+        yield i, j, (count, size, first)
+        j, first = j + size, first + count * size
+
+
+def row_of(x, i, count):
+    """Write lines for the row that number i of x chooses, and for whether it is a code."""
+    return [
+        f"row = int({x}[{i}]) if 0.0 <= {x}[{i}] and {x}[{i}] < {count}.0 else 0",
+        f"known = float(row) == {x}[{i}]",
+    ]
+
+
 def at(offset, place):
     """Write the index of a place in a vector."""
     return f"{offset} + {place}" if offset else place
@@ -258,4 +312,5 @@ LAYERS = {
     "batchnorm": (batchnorm, batchnorm_backward),
     "scale": (scale, scale_backward),
     "unscale": (unscale, unscale_backward),
+    "embedding": (embedding, embedding_backward),
 }
