@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 from ..data.split import Dataset
+from ..layers.scale import Scale
 from ..registry import layers as catalogue
 from ..registry import losses
 from ..training.config import Resolved
@@ -26,7 +27,7 @@ def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Re
     Without ``model.layers`` the network is `HIDDEN` and a dense layer with an output for each class or target, without
     ``training.loss`` the loss of values is mse, and without ``training.epochs`` there are `STEPS` steps at least. With
     ``model.scale = "auto"`` standardize is the first layer, and unstandardize the last one behind a layer with
-    parameters whose loss is one of values, unless the layers have one that is fitted to training data.
+    parameters whose loss is one of values, unless the layers have one that scales.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Re
     else:
         outputs = prod(dataset.train.y.shape[1:]) if values else dataset.classes
         layers = [catalogue.create(spec) for spec in (*HIDDEN, f"dense({outputs})")]
-    if model.scale == "auto" and not any(layer.fitted_to for layer in layers):
+    if model.scale == "auto" and not any(layer.fitted_to or isinstance(layer, Scale) for layer in layers):
         layers.insert(0, catalogue.create("standardize"))
         if values and not settings.loss.classification and type(layers[-1]).gradients():
             layers.append(catalogue.create("unstandardize"))

@@ -52,7 +52,7 @@ def check_steps(progress: Mapping[str, Any], settings: Settings, batch_size: int
 def _check_part(part, former, now):
     """Raise DataError if a part of the data changed; `former` and `now` are fingerprints or None."""
     former, now = former or {"rows": 0}, now or {"rows": 0}
-    changed = [key for key in former if former[key] != now.get(key)]
+    changed = [key for key in former if former[key] != now.get(key) and key != "scale"]  # older versions had a scale
     if not changed:
         return
     what = {
