@@ -533,10 +533,10 @@ class Network:
 
         Notes
         -----
-        Layers that are fitted to training data (standardize, minmax, unstandardize) are fitted to x and y before the
-        first step, never to `validation`, unless the network was trained before; `initialize` undoes both. If the last
-        layer is unstandardize, loss and val_loss of the history are those before it, on targets with mean 0 and
-        deviation 1; metrics are in units.
+        Layers that are fitted to training data (standardize, minmax without a range, unstandardize) are fitted to x
+        and y before the first step, never to `validation`, unless the network was trained before; `initialize` undoes
+        both. If the last layer is unstandardize, loss and val_loss of the history are those before it, on targets with
+        mean 0 and deviation 1; metrics are in units.
 
         SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the current step: the checkpoint and the pictures
         are written if there is an `output`, and then the former handler gets the signal. So Ctrl-C raises
