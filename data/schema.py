@@ -7,8 +7,8 @@ The same rules hold for `predict`, `evaluate` and validation data:
 * Numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest magnitude of
   training.
 * A network that was trained on bytes, or begins with `minmax(low, high)`, takes raw numbers, such as pixels. Bytes are
-  raw. Of other samples the largest magnitude, of all together, must be at least `TOO_SMALL` times that of training,
-  unless all are whole and one is above 1, or all are 0. Bytes for a network that was trained on other numbers, which it
+  raw. The largest magnitude of other samples, all together, must be at least `TOO_SMALL` times that of training, unless
+  all numbers are whole and one is above 1, or all are 0. Bytes for a network that was trained on other numbers, which it
   does not scale, have the same bound.
 * A network that begins with a layer that is fitted to the samples takes raw units. Whole numbers are raw. Other numbers
   must be in the units of training, channel by channel; see `Schema._check_units`.
@@ -132,7 +132,7 @@ class Schema:
 
     @property
     def _takes_raw(self):
-        """Whether the numbers of training were raw, such as pixels."""
+        """True if the numbers of training were raw, such as pixels."""
         return self.holds_bytes or self.raw_range is not None
 
     @property

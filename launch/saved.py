@@ -12,7 +12,7 @@ from .. import data
 from ..data.files import reader_spec
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
-from ..errors import DataError, UsageError
+from ..errors import DataError, ShapeError, UsageError
 from ..network.compose import load
 from ..network.network import Network
 from ..registry import datasets, load_plugin
@@ -86,7 +86,12 @@ def read_data(network: Network, resolved: Resolved | None, spec: str | None) -> 
         return matched(network, load_data(resolved, encoding))
     if reader is None:
         raise UsageError("the network does not say which data; give --data SPEC, such as --data digits")
-    return matched(network, data.load(reader, network.seed, encoding=encoding))
+    dataset = data.load(reader, network.seed, encoding=encoding)
+    if dataset.columns is None and dataset.input_shape != network.input_shape:  # before the numbers are judged
+        raise ShapeError(
+            f"{dataset.train.name}: samples have shape {dataset.input_shape}, the network takes {network.input_shape}"
+        )
+    return matched(network, dataset)
 
 
 def matched(network: Network, dataset: Dataset) -> Dataset:
