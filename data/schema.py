@@ -8,8 +8,8 @@ The same rules hold for `predict`, `evaluate` and validation data:
   training.
 * A network that was trained on bytes, or begins with `minmax(low, high)`, takes raw numbers, such as pixels. Bytes are
   raw. The largest magnitude of other samples, all together, must be at least `TOO_SMALL` times that of training, unless
-  all numbers are whole and one is above 1, or all are 0. Bytes for a network that was trained on other numbers, which it
-  does not scale, have the same bound.
+  all numbers are whole and one is above 1, or all are 0. Bytes for a network that was trained on other numbers, and
+  does not scale them, have the same bound.
 * A network that begins with a layer that is fitted to the samples takes raw units. Whole numbers are raw. Other numbers
   must be in the units of training, channel by channel; see `Schema._check_units`.
 """
