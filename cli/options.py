@@ -14,6 +14,7 @@ PLACES = {
     "batch_size": ("training", "batch_size"),
     "seed": ("training", "seed"),
     "patience": ("training", "patience"),
+    "class_weights": ("training", "class_weights"),
     "device": ("run", "device"),
     "precision": ("run", "precision"),
     "threads": ("run", "threads"),

@@ -20,6 +20,7 @@ ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options 
 @click.option("--threads", type=int, help="Number of threads, at most those of the machine; results do not change.")
 @click.option("--seed", type=int, help="Random seed for initialization, shuffling and dropout.")
 @click.option("--patience", type=int, metavar="N", help="Stop after N epochs without a lower validation loss.")
+@click.option("--class-weights", metavar="WEIGHTS", help="Factors of the loss by class: balanced, or no=1,yes=5.")
 @click.option("--folds", type=int, metavar="N", help="Train N runs; each holds another one of N folds of the rows out.")
 @click.option("--seeds", metavar="SEEDS", help="Train a run for each seed, 0..4 or 1,5,9; with --folds for each pair.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")

@@ -33,13 +33,14 @@ def table(
     drop: Sequence[str] = (),
     kinds: Mapping[str, Kind] | None = None,
     missing: str = "refuse",
+    weight: str | None = None,
 ) -> Dataset:
     """Return the data set of a frame.
 
     Parameters
     ----------
     frame : a frame of pandas, polars or another library, with names in `columns`, and `frame[name].to_numpy()`
-    label, target, validation, test, features, drop, kinds, missing : as for the reader "csv"
+    label, target, validation, test, features, drop, kinds, missing, weight : as for the reader "csv"
         `validation` and `test` are a share or a column.
 
     Raises
@@ -54,7 +55,8 @@ def table(
     options: dict[str, Any] = {
         "label": label if isinstance(label, (str, int, np.integer)) else list(label),
         "target": target, "validation": validation, "test": test, "missing": missing, "drop": list(drop),
-        "features": None if features is None else list(features), "kinds": None if kinds is None else dict(kinds),
+        "weight": weight, "kinds": None if kinds is None else dict(kinds),
+        "features": None if features is None else list(features),
     }  # fmt: skip
     reader = Frame("the frame", **options)
     reader.frame = frame

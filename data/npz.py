@@ -21,8 +21,9 @@ class NPZ(Options):
 
     x is (N, C, *spatial) or (N, features); bytes are pixels 0..255, and bytes of shape (N, H, W) become (N, 1, H, W).
     Channels last, (N, H, W, C) with C = 1, 3 or 4, is refused. y is (N,) or (N, 1): whole numbers are labels, real
-    numbers are targets. Without validation arrays the share `validation` of the samples is held out. If there are x_val
-    and x_test, x_test is the test set; without one the share `test` of the samples is held out.
+    numbers are targets. w (or w_train, w_val, w_test) may hold the weights (N,) of the samples, factors of their
+    losses. Without validation arrays the share `validation` of the samples is held out. If there are x_val and x_test,
+    x_test is the test set; without one the share `test` of the samples is held out.
     """
 
     path: str
@@ -36,7 +37,8 @@ class NPZ(Options):
     def load(self) -> Dataset:
         """Load the data set; DataError for a file that is missing, damaged or of another kind."""
         path = find(self.path)
-        arrays = _read_arrays(path, {name for pair in (*TRAINING, VALIDATION, TEST) for name in pair})
+        pairs = (*TRAINING, VALIDATION, TEST)
+        arrays = _read_arrays(path, {name for x, y in pairs for name in (x, y, _weights_of(x))})
         train = _split(path, arrays, TRAINING)
         if train is None:
             raise DataError(f"{path} holds no arrays x and y (or x_train and y_train), but {_listed(arrays)}")
@@ -98,18 +100,23 @@ def _split(path, arrays, pairs):
         if x in arrays:
             if not isinstance(arrays[y], np.ndarray):
                 raise DataError(f"{path}: {y} must be a NumPy array, but it is a plain file in the archive")
-            return _as_split(path, f"{x}, {y}", arrays[x], arrays[y])
+            return _as_split(path, f"{x}, {y}", arrays[x], arrays[y], arrays.get(_weights_of(x)))
     return None
 
 
-def _as_split(path, names, x, y):
+def _weights_of(x):
+    """Return the name of the weights that belong to the samples of a name."""
+    return f"w{x[1:]}"
+
+
+def _as_split(path, names, x, y, weights=None):
     """Make a Split of samples and targets (None: there are no targets; they become 0)."""
     if not isinstance(x, np.ndarray):
         raise DataError(f"{path}: {names.split(',')[0]} must be a NumPy array, but it is a plain file in the archive")
     x = as_samples(x)
     check_channels(x.shape[1:], path)
     y = np.zeros((*x.shape[:1], 1)) if y is None else as_targets(y)
-    return Split(x, y, name=f"{path} ({names})")
+    return Split(x, y, name=f"{path} ({names})", weights=weights)
 
 
 def _listed(arrays):

@@ -39,15 +39,17 @@ class Split:
     y : whole numbers (N,) are labels, stored as int64; real numbers (N, ...) are targets, stored unchanged.
     name : str
         Name of this data in error messages, usually a file name.
+    weights : array (N,) or None
+        Factors of the losses of the samples, from 0 on; only their ratios count.
 
     Raises
     ------
     DataError
         No sample, different lengths, a dtype that is not numeric, NaN, infinity or a negative label (the message names
-        the first such row), masked numbers.
+        the first such row), masked numbers, a weight that is negative or not finite.
     """
 
-    def __init__(self, x: ArrayLike, y: ArrayLike, *, name: str = "the data") -> None:
+    def __init__(self, x: ArrayLike, y: ArrayLike, *, name: str = "the data", weights: ArrayLike | None = None) -> None:
         for letter, array in (("x", x), ("y", y)):
             if is_masked(array):
                 raise DataError(f"{name}: {letter} holds masked numbers; {MASKED}")
@@ -74,6 +76,7 @@ class Split:
         self._stored, self.name = x, name
         self._rows: NDArray[Any] | None = None
         self.y = y.astype(np.int64) if y.ndim == 1 else y
+        self.weights = None if weights is None else _weights(weights, len(y), name)
         self._magnitude: tuple[float, float] | None = None
 
     @property
@@ -159,6 +162,7 @@ class Split:
         part, chosen = copy.copy(self), np.arange(len(self))[rows]
         part._rows = chosen if self._rows is None else self._rows[chosen]
         part.y = self.y[chosen]
+        part.weights = None if self.weights is None else self.weights[chosen]
         return part
 
     def fingerprint(self) -> dict[str, Any]:
@@ -178,6 +182,8 @@ class Split:
             chosen = spread(len(self), count)
             parts = array[chosen if rows is None else rows[chosen]]
             found[name] = blake2b(np.ascontiguousarray(parts).tobytes(), digest_size=16).hexdigest()
+        if self.weights is not None:
+            found["weights"] = blake2b(self.weights.tobytes(), digest_size=16).hexdigest()
         return found
 
     def changed(
@@ -185,9 +191,12 @@ class Split:
         y: NDArray[Any] | None = None,
         columns: Sequence[int] | None = None,
         shape: tuple[int, ...] | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> "Split":
-        """Return a copy with other labels or targets, order of the columns of x, or shape of a sample."""
+        """Return a copy with other labels or targets, order of the columns of x, shape of a sample, or weights."""
         changed = copy.copy(self)
+        if weights is not None:
+            changed.weights = weights
         if y is not None:
             changed.y = y
         if columns is not None:
@@ -373,6 +382,24 @@ def spread(n: int, count: int) -> NDArray[np.int64]:
 def sum_of_squares(x: NDArray[Any]) -> float:
     """Return ||x||^2 of a vector, without BLAS, whose threads may deadlock after a fork."""
     return float(np.einsum("i,i", x, x))
+
+
+def _weights(weights, count, name):
+    """Return the weights of samples as an array (N,)."""
+    if is_masked(weights):
+        raise DataError(f"{name}: weights holds masked numbers; {MASKED}")
+    weights = np.asarray(weights)
+    if weights.dtype.kind not in "biuf" or weights.shape != (count,):
+        raise DataError(
+            f"{name}: expected weights ({count},) of numbers, one a sample, got {weights.dtype} {weights.shape}"
+        )
+    wrong = ~((weights >= 0) & (weights < np.inf))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{name}: weights are finite numbers from 0 on, but row {row} (counted from 0) has {weights[row]}"
+        )
+    return weights.astype(np.float64)
 
 
 def _check_labels(y, name):

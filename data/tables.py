@@ -12,6 +12,7 @@ Readers of files and frames derive from `TableReader`, which does all but the re
 * `validation` and `test` are each a share of the rows, the name of another file (it ends like one, see `SUFFIXES`) with
   the same columns, or the name of a column whose cells say which rows they are: train (or training), validation (valid,
   val, dev) or test, in upper or lower case. Shares are of all rows; the test rows are drawn first.
+* `weight` names a column of numbers from 0 on, the factors of the losses of the rows; it is no input.
 """
 
 import re
@@ -58,6 +59,7 @@ class Roles(NamedTuple):
     labels: tuple[str, ...]
     features: tuple[str, ...]
     splits: tuple[str, ...]  # columns that divide the rows
+    weights: tuple[str, ...] = ()  # the column of the weights, if there is one
 
 
 class TableReader(Options):
@@ -72,6 +74,7 @@ class TableReader(Options):
     drop: tuple[str, ...] = ()
     kinds: dict[str, Kind] | None = None
     missing: Missing = "refuse"
+    weight: str | None = None
 
     dataset_name = "table"
     files = ("validation", "test")  # options that may name a file
@@ -114,7 +117,7 @@ class TableReader(Options):
         if names is None and y.ndim == 1 and (count := len(np.unique(y))) > MANY_CLASSES and 10 * count > len(y):
             what = f"{count} different whole numbers in {len(y)} rows"
             notes = (f"{short(roles.labels)} has {what}, taken as classes; target='value' predicts numbers", *notes)
-        whole = Split(encoding.encode(table), y, name=table.name)
+        whole = Split(encoding.encode(table), y, name=table.name, weights=_weights(table, roles))
         held = self._held(self.validation if fold is None else 0.0, whole, validation, encoding, names)
         tested = self._held(self.test, whole, test, encoding, names)
         for part, option, split in (("validation", self.validation, held), ("test", self.test, tested)):
@@ -147,11 +150,12 @@ class TableReader(Options):
                 **{name: kinds.get(name) for name in roles.features},
                 **dict.fromkeys(roles.labels, label),
                 **dict.fromkeys(roles.splits, "category"),
+                **dict.fromkeys(roles.weights, "number"),
             }
 
         labels = self.label if isinstance(self.label, tuple) else (self.label,)
         divide_by = [value for value in (self.validation, self.test) if not is_file(value)]
-        named = [*labels, *divide_by, *(self.features or ()), *self.drop, *(self.kinds or ())]
+        named = [*labels, *divide_by, *(self.features or ()), *self.drop, *(self.kinds or ()), self.weight]
         hints = {name for name in named if isinstance(name, str)} | set(known.kinds if known else ())
         table = self.read(path, choose, hints)
         for name in roles.features if known is None else ():
@@ -172,15 +176,20 @@ class TableReader(Options):
             raise DataError(f"{path}: the label {short([twice])} is named twice")
         named = [str(value) for value in (self.validation, self.test) if isinstance(value, str) and not is_file(value)]
         splits = tuple(dict.fromkeys(column_of(path, names, value, remark) for value in named if divide))
+        weights = () if self.weight is None else (column_of(path, names, self.weight, remark, "weight: "),)
+        if weights and weights[0] in (*found, *splits):
+            raise DataError(f"{path}: weight: {short(weights)} is a label, or divides the rows")
         if known is not None:
-            known.match(str(path), names, (*found, *splits))
-            return Roles(found, tuple(known.kinds), splits)
+            known.match(str(path), names, (*found, *splits, *weights))
+            return Roles(found, tuple(known.kinds), splits, weights)
         for option in ("features", "drop", "kinds"):
             for name in getattr(self, option) or ():
                 column_of(path, names, name, remark, f"{option}: ")
-        taken = {*found, *splits, *self.drop}
+        taken = {*found, *splits, *weights, *self.drop}
         if self.features is not None and (wrong := [name for name in self.features if name in taken]):
-            raise DataError(f"{path}: features: {short(wrong)} is a label, divides the rows, or is in drop")
+            raise DataError(
+                f"{path}: features: {short(wrong)} is a label or the weight, divides the rows, or is in drop"
+            )
         features = tuple(name for name in names if name not in taken and name in (self.features or names))
         if not features:
             raise DataError(
@@ -191,13 +200,13 @@ class TableReader(Options):
             )
         if wrong := [name for name in self.kinds or () if name not in features]:
             raise DataError(f"{path}: kinds: {short(wrong)} is no input")
-        return Roles(found, features, splits)
+        return Roles(found, features, splits, weights)
 
     def _without_gaps(self, table, roles, known):
         """Drop the rows with missing cells, or refuse them, by the rule of `missing`."""
         rule = self.missing if known is None else known.missing
         if rule == "drop":
-            gaps = table.gaps([*roles.features, *roles.labels])
+            gaps = table.gaps([*roles.features, *roles.labels, *roles.weights])
             if gaps.all():
                 raise DataError(f"{table.name}: every row has a missing cell, so missing='drop' leaves none")
             count = int(gaps.sum())
@@ -208,6 +217,7 @@ class TableReader(Options):
         else:
             remedy = "leave such rows out with missing='drop'; a label is never filled in"
         table.refuse_missing(roles.labels, remedy)
+        table.refuse_missing(roles.weights, "a weight is never filled in; 0 leaves a row out of the loss")
         if known is None and rule == "refuse":
             table.refuse_missing(
                 roles.features,
@@ -282,7 +292,7 @@ class TableReader(Options):
         y, theirs = self._targets(table, roles.labels)
         if names is not None or theirs is not None:
             y = self._as_trained(table, y, names, theirs)
-        return Split(encoding.encode(table), y, name=table.name)
+        return Split(encoding.encode(table), y, name=table.name, weights=_weights(table, roles))
 
     def _as_trained(self, table, y, names, theirs):
         if names is None or theirs is None:
@@ -297,7 +307,13 @@ class TableReader(Options):
             **dict.fromkeys(roles.features, ""),
             **dict.fromkeys(roles.labels, label),
             **dict.fromkeys(roles.splits, "split"),
+            **dict.fromkeys(roles.weights, "weight"),
         }
+
+
+def _weights(table, roles):
+    """Return the weights of the rows, (N,); None if there are none."""
+    return table.columns[roles.weights[0]].numbers if roles.weights else None
 
 
 def samples(

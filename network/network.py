@@ -418,13 +418,16 @@ class Network:
         clip: Any = None,
         rates: ArrayLike | None = None,
         norm: float = Settings.norm,
+        weighted: bool = False,
     ) -> Program:
         """Return the training program of this network, compiled; see `Program` for the parameters.
 
         Its `state` shares theta, gradient and buffers with the network. The program is the whole network: where the
         last layer is unstandardize, the loss of `step` is that of F(x) in units, unlike that of `fit`.
         """
-        return Program(self, loss, optimizer, batch_size, labels, clip, rates, norm, derivatives=True).compile()
+        return Program(
+            self, loss, optimizer, batch_size, labels, clip, rates, norm, derivatives=True, weighted=weighted
+        ).compile()
 
     def _program(self, predict: bool, count: int) -> Program:
         """Return the compiled prediction program, or interpreted forward and backward, for at least `count` samples."""
@@ -471,7 +474,7 @@ class Network:
         clip: SpecLike | None = Settings.clip,
         epochs: int = Settings.epochs,
         batch_size: int = Settings.batch_size,
-        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        validation: tuple[ArrayLike, ...] | None = None,
         seed: int = Settings.seed,
         norm: float = Settings.norm,
         metrics: str | Iterable[SpecLike] = Settings.metrics,
@@ -480,6 +483,8 @@ class Network:
         min_delta: float = Settings.min_delta,
         callbacks: Iterable[Any] = (),
         progress: bool = False,
+        weights: ArrayLike | None = None,
+        class_weights: Any = Settings.class_weights,
     ) -> History:
         """Train on arrays.
 
@@ -492,7 +497,7 @@ class Network:
         loss, optimizer, schedule, clip : specs
         epochs, batch_size : int
             batch_size 0: the whole set, the lecture's gradient descent.
-        validation : (x, y) or None
+        validation : (x, y), (x, y, weights) or None
         seed : int
             The seed of the order of samples and of dropout.
         norm : float
@@ -517,6 +522,12 @@ class Network:
             training after that epoch. See the notes.
         progress : bool
             Show progress like `nnjit run`: a line that changes on a terminal, else a line for each epoch.
+        weights : array (N,) or None
+            Factors of the losses of the samples, from 0 on. They are divided by their mean over the training samples,
+            so only their ratios count. loss and val_loss of the history have them; metrics and `evaluate` do not.
+        class_weights : "balanced", dict or sequence, or None
+            Factors of the losses by class, such as {0: 1, 1: 5} or [1, 5], 1 for classes that are left out; also times
+            `weights`. "balanced": N / (C n) for a class with n of the N training samples, C classes in all.
 
         Returns
         -------
@@ -563,11 +574,14 @@ class Network:
         """
         settings = Settings(
             loss, optimizer, schedule, clip, epochs, batch_size, seed, norm, metrics, patience=patience,
-            min_delta=min_delta,
+            min_delta=min_delta, class_weights=class_weights,
         )  # fmt: skip
-        if not (validation is None or (isinstance(validation, (tuple, list)) and len(validation) == 2)):
-            raise SpecError(f"validation: expected a pair (x, y), got {shown(validation)}")
-        held = None if validation is None else self._split(*validation, settings.loss, "validation")
+        if not (validation is None or (isinstance(validation, (tuple, list)) and len(validation) in (2, 3))):
+            raise SpecError(f"validation: expected (x, y) or (x, y, weights), got {shown(validation)}")
+        held = None
+        if validation is not None:
+            x_held, y_held, *more = validation
+            held = self._split(x_held, y_held, settings.loss, "validation", *more)
         lines = reporter() if checked("progress", progress, bool) else nullcontext()
         with self._alone("fit"):
             if self._trainer is not None:
@@ -576,7 +590,7 @@ class Network:
                 self._trainer = threading.get_ident()
             try:
                 with lines as line:
-                    split = self._split(x, y, settings.loss)
+                    split = self._split(x, y, settings.loss, weights=weights)
                     trainer = Trainer(self, split, held, settings, line, callbacks=callbacks)
                     trainer.compile()
                     if output is None:
@@ -627,7 +641,9 @@ class Network:
         made = None if loss is None else losses.create(loss)
         return evaluate_split(self, self._split(x, y, made), made, metrics)
 
-    def _split(self, x: ArrayLike, y: ArrayLike, loss: Loss | None, name: str = "x, y") -> Split:
+    def _split(
+        self, x: ArrayLike, y: ArrayLike, loss: Loss | None, name: str = "x, y", weights: ArrayLike | None = None
+    ) -> Split:
         """Return arrays as a Split; floats (N,) are the values of one output, (N, 1)."""
         if is_masked(y):
             return Split(x, y, name=name)  # refuses it
@@ -646,7 +662,7 @@ class Network:
                 f"{name}: y is one whole number a sample, which means its class, but {losses.name_of(type(loss))} "
                 "takes values: give y.astype(float)"
             )
-        return Split(x, y, name=name)
+        return Split(x, y, name=name, weights=weights)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters, buffers and the description of the network to a safetensors file."""

@@ -33,7 +33,8 @@ class Derivatives:
 
     def __init__(self, task: Task, layout: int) -> None:
         self._codes: dict[str, Code | NnjitError] = {}
-        plain = task._replace(loss=None, loss_name="", optimizer=None, labels=False, clip=None, norm=2.0)
+        plain = task._replace(loss=None, loss_name="", optimizer=None, labels=False, weighted=False)
+        plain = plain._replace(clip=None, norm=2.0)
         tasks = {"vjp": plain._replace(backward=True), "jvp": plain._replace(backward=False)}
         if task.loss is not None:
             tasks["gradient"] = task

@@ -52,7 +52,7 @@ class DeviceRun:
         N, program, trace = self.program.batch_size, self.program, self.trace
         if program.loss is not None:
             real, whole = stand_in(1, program.dtype), stand_in(1, np.int64)
-            noted = trace.step(N, real, whole if program.labels else real, whole)
+            noted = trace.step(N, [real, whole if program.labels else real, *[real] * program.weighted], whole)
         else:
             noted = trace.traced(trace.backward(N, 0, True)) if program.backward else []
         noted += trace.traced(trace.forward(N, 0, program.loss is None and program.backward))
@@ -69,42 +69,43 @@ class DeviceRun:
         """Drop the sequences that are bound to the memory of samples."""
         self._sequences = {key: each for key, each in self._sequences.items() if key[0] != "step"}
 
-    def step(self, state, x, target):
+    def step(self, state, x, target, weight=None):
         """Take one step on one batch; return its mean loss."""
-        self._fits(state, x, target, "step", "target", self.program.batch_size)
-        return self._run(state, x, target, np.arange(len(x)))
+        arrays = self._fitting(state, "step", {"x": x, "target": target, "weight": weight})
+        return self._run(state, arrays, np.arange(len(x)))
 
-    def epoch(self, state, x, targets, order):
+    def epoch(self, state, x, targets, order, weights=None):
         """Take one step on every batch of `order`; return the mean loss, NaN if a step was not finite."""
-        self._fits(state, x, targets, "epoch", "targets")
+        arrays = self._fitting(state, "epoch", {"x": x, "targets": targets, "weights": weights})
         if not order.size:
             raise ShapeError("epoch: order must hold at least one index")
         if order.min() < 0 or order.max() >= len(x):
             raise ShapeError("epoch: order must hold indices of samples of x")
-        return self._run(state, x, targets, order)
+        return self._run(state, arrays, order)
 
-    def _run(self, state, x, targets, order):
-        """Take steps on the samples of an order; return their mean loss."""
+    def _run(self, state, arrays, order):
+        """Take steps on the samples of an order, x, targets and weights if there are; return their mean loss."""
         with translated("device cuda"):
             if not self._on_device:
                 self.arrays.load(state)
             self.arrays.reset("log", self.arrays.total)
             self.arrays.reset("counters", counters.STOP)
-            if self.samples.upload(x, targets, order, kept=self._on_device):
-                self._steps(*self.samples.resident, order.size)
+            if self.samples.upload(arrays, order, kept=self._on_device):
+                *there, numbers = self.samples.resident
+                self._steps(there, numbers, order.size)
             else:
-                for count, there in self.samples.slabs(x, targets, order):
-                    self._steps(*there, self.samples.order, count)
+                for count, there in self.samples.slabs(arrays, order):
+                    self._steps(there, self.samples.order, count)
             total = self.arrays.read(state)
             if not self._on_device:
                 self.arrays.store(state)
         return float("nan") if state.counters[counters.STOP] else total / order.size
 
-    def _steps(self, x, targets, order, count):
-        """Take steps on `count` samples of the device's x and targets in an order, without waiting for the device."""
+    def _steps(self, arrays, order, count):
+        """Take steps on `count` samples of the device's arrays in an order, without waiting for the device."""
         sizes = [min(self.program.batch_size, count - first) for first in range(0, count, self.program.batch_size)]
         make = self.trace.step
-        of = {N: self._sequence(("step", N, id(x)), lambda N=N: make(N, x, targets, order)) for N in set(sizes)}
+        of = {N: self._sequence(("step", N, id(arrays[0])), lambda N=N: make(N, arrays, order)) for N in set(sizes)}
         for sequence in of.values():
             sequence.bind()  # before the first step, so that there is no pause between steps
         self.arrays.reset("counters", self.arrays.position)
@@ -169,14 +170,23 @@ class DeviceRun:
         self.arrays.fill(slot, values)
         self._sequence(key, lambda: self.trace.traced(calls))()
 
-    def _fits(self, state, x, target, function, name, largest=None):
-        """Raise ShapeError for a state and arrays that the program does not take, as the text's functions do."""
+    def _fitting(self, state, function, arrays):
+        """Return the arrays of step or epoch, of its weights only those that the program takes.
+
+        Raise ShapeError for a state and arrays that it does not take, as the text's functions do.
+        """
         self._check(state, function)
-        net, labels = self.program.network, self.program.labels
-        shape = (len(x),) if labels else (len(x), *net.output_shape)
-        if x.shape[1:] != net.input_shape or target.shape != shape or (largest and not 1 <= len(x) <= largest):
+        net, N, weighted = self.program.network, len(arrays["x"]), self.program.weighted
+        shapes = (net.input_shape, () if self.program.labels else net.output_shape, ())[: 2 + weighted]
+        wanted = dict(zip(arrays, shapes, strict=False))
+        given = [array for array in arrays.values() if array is not None]
+        largest = self.program.batch_size if function == "step" else None
+        fits = len(given) == len(shapes) and not any(a.shape != (N, *b) for a, b in zip(given, shapes, strict=True))
+        if not fits or (largest and not 1 <= N <= largest):
             most = f", N from 1 to {largest}" if largest else ""
-            raise ShapeError(f"{function}: expected x (N, *{net.input_shape}) and {name} {('N', *shape[1:])}{most}")
+            *first, last = [f"{name} {('N', *shape)}".replace("'N'", "N") for name, shape in wanted.items()]
+            raise ShapeError(f"{function}: expected {', '.join(first)} and {last}{most}")
+        return given
 
     def _check(self, state, function):
         """Raise ShapeError for a state of another program."""

@@ -14,7 +14,7 @@ SLAB = 64 * 2**20  # bytes of samples that are copied at once
 
 
 class Samples:
-    """Inputs, targets and their order on the device.
+    """Inputs, targets, weights if samples have them, and their order on the device.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Samples:
     Attributes
     ----------
     resident : list or None
-        Inputs, targets and order of the whole set.
+        Those of the whole set, the order last.
     """
 
     def __init__(self, program, arrays, unbind):
@@ -36,20 +36,22 @@ class Samples:
     @property
     def order(self):
         """The order of a slab's samples on the device."""
-        return self._halves[2]
+        return self._halves[-1]
 
     def _rows(self):
-        """Return the numbers of a sample's input and target, and their types."""
-        target = np.dtype(np.int64 if self.program.labels else self.program.dtype)
+        """Return the numbers of a sample's input, target and weight, and their types."""
+        real = np.dtype(self.program.dtype)
         rows = self.program.plan.slot(Ref("target", None))
-        return [(self.program.input.size, np.dtype(self.program.dtype)), (rows.size, target)]
+        target = (rows.size, np.dtype(np.int64) if self.program.labels else real)
+        return [(self.program.input.size, real), target, *[(1, real)] * self.program.weighted]
 
-    def upload(self, x, targets, order, kept):
+    def upload(self, arrays, order, kept):
         """Copy the data set and the order to the device; return False if they do not fit.
 
         The samples of the same arrays are not copied again if they are `kept` from call to call.
         """
-        sizes = [len(x) * width for width, _ in self._rows()] + [max(order.size, len(x))]
+        count = len(arrays[0])
+        sizes = [count * width for width, _ in self._rows()] + [max(order.size, count)]
         if self.resident is None or any(n > there.size for n, there in zip(sizes, self.resident, strict=True)):
             if self.resident is not None:
                 self.forget()  # make room for a larger set
@@ -57,12 +59,13 @@ class Samples:
             if sum(n * kind.itemsize for n, kind in zip(sizes, kinds, strict=True)) > RESIDENT * free_memory():
                 return False
             self.resident = [cuda.device_array(n, kind) for n, kind in zip(sizes, kinds, strict=True)]
-        if not (kept and self._data is not None and self._data[0] is x and self._data[1] is targets):
-            for _ in self.slabs(x, targets):
+        same = self._data is not None and all(a is b for a, b in zip(self._data, arrays, strict=True))
+        if not (kept and same):
+            for _ in self.slabs(arrays):
                 pass  # each is copied to its place
-            self._data = (x, targets)
+            self._data = arrays
         numbers = self.arrays.host_copy(order.astype(np.int64))
-        self.resident[2][: order.size].copy_to_device(numbers, stream=self.arrays.stream)
+        self.resident[-1][: order.size].copy_to_device(numbers, stream=self.arrays.stream)
         return True
 
     def forget(self):
@@ -70,24 +73,24 @@ class Samples:
         self.unbind()
         self.resident = self._data = self._halves = self._ring = None
 
-    def slabs(self, x, targets, order=None):
+    def slabs(self, arrays, order=None):
         """Copy samples to the device, in slabs of whole batches through two pinned buffers; yield count and arrays.
 
         While the device works on one slab, the host collects the next one, which is copied on a separate stream.
-        Samples of an order go to the two halves in turn, those of a resident data set to their places. `x` and
-        `targets` are read slab by slab, so they may be larger than the memory.
+        Samples of an order go to the two halves in turn, those of a resident data set to their places. The
+        arrays are read slab by slab, so they may be larger than the memory.
         """
-        total = len(x) if order is None else order.size
-        copies, samples, buffers = self._pinned(len(x))
+        total = len(arrays[0]) if order is None else order.size
+        copies, samples, buffers = self._pinned(len(arrays[0]))
         if order is not None and self._halves is None:
             self._halves = self._two_halves(samples)
         for k, first in enumerate(range(0, total, samples)):
             count, (pinned, copied, worked) = min(samples, total - first), buffers[k % 2]
             rows = slice(first, first + count) if order is None else order[first : first + count]
-            there = self.resident[:2] if order is None else self._halves[k % 2]
+            there = self.resident[:-1] if order is None else self._halves[k % 2]
             if k > 1:
                 worked.synchronize()  # the device has finished with the former contents of these buffers
-            for source, host, (width, _), whole in zip((x, targets), pinned, self._rows(), there, strict=True):
+            for source, host, (width, _), whole in zip(arrays, pinned, self._rows(), there, strict=True):
                 host, begin = host[: count * width], first * width if order is None else 0
                 host[:] = source[rows].reshape(-1)
                 whole[begin : begin + host.size].copy_to_device(host, stream=copies)

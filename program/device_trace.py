@@ -76,13 +76,15 @@ class Trace:
         for each in filter(attrgetter("calls"), (*self.plan.backward, self.plan.gradients)):
             yield (each.name, 0, N, seed, training, *((0,) if each.split else ()))
 
-    def step(self, N, x, targets, order):
-        """Return the launches of a step on the N samples of `order` at the position in the counters."""
-        plan, program = self.plan, self.program
+    def step(self, N, arrays, order):
+        """Return the launches of a step on the N samples of `order` at the position in the counters.
+
+        `arrays` are x, the targets, and the weights if samples have them.
+        """
         gather, position = self._text["batch_gather"], DeviceScalar(f"_counters[{self.arrays.position}]")
-        target_slot = plan.slot(Ref("target", None))
+        slots = [self.program.input, *(self.plan.slot(Ref(kind, None)) for kind in ("target", "weight"))]
         self._trace = []
-        for source, slot in ((x, program.input), (targets, target_slot)):
+        for source, slot in zip(arrays, slots, strict=False):
             gather(self.arrays.state, 0, N, source, order, position, slot.size, slot)
         load = self._launches()
         compute = self.traced([*self.forward(N, SEED, True), *self.backward(N, SEED, True)])

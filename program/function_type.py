@@ -42,7 +42,8 @@ class Parameter(NamedTuple):
     shape : tuple or None
         Of an array; "N" stands for the number of samples.
     role : str
-        "state", "input", "output", "labels", "order", "jacobian", "number" or "flag" (False if it is left out).
+        "state", "input", "output", "labels", "weight", "order", "jacobian", "number" or "flag" (False if it is left
+        out).
     output : bool
         Whether the function writes the array.
     """

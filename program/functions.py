@@ -44,7 +44,8 @@ class Parameters:
         x, y = task.graph.input.shape, task.graph.output.shape
         self.labels = task.labels
         self.shapes = {"input": ("N", *x), "output": ("N", *y), "jacobian": ("N", prod(y), prod(x)), "labels": ("N",)}
-        self.shapes["order"] = ("K",)
+        self.shapes |= {"weight": ("N",), "order": ("K",)}
+        self.weighted = task.weighted
         self._real = real
         self.x = self.read("x", "input")
 
@@ -58,6 +59,11 @@ class Parameters:
         """Return an array for results."""
         kind = types.Array(self._real, len(self.shapes[role]), "C")
         return Parameter(name, kind, self.shapes[role], role, output=True)
+
+    def samples(self, target, weight, *between):
+        """Return the arrays of a training: x, the target, those `between`, and the weights if samples have them."""
+        more = [self.read(weight, "weight")] if self.weighted else []
+        return [self.x, self.target(target), *between, *more]
 
     def target(self, name):
         """Return the array of targets: labels, or values like the output."""
@@ -101,21 +107,31 @@ class Functions:
 
     def _training(self):
         self._step("train_step", {"rate": types.float64, "clip": types.float64})
-        given = [self.of.x, self.of.target("target")]
-        step = self.entry("step", given, types.float64, self.task.batch_size, self.direct("step", given, types.float64))
-        given = [self.of.x, self.of.target("targets"), self.of.read("order", "order")]
+        step = self.of.samples("target", "weight")
+        epoch = self.of.samples("targets", "weights", self.of.read("order", "order"))
         return {
-            "step": step,
-            "epoch": self.entry("epoch", given, types.float64, direct=self.direct("epoch", given, types.float64)),
+            "step": self._trains("step", step, self.task.batch_size),
+            "epoch": self._trains("epoch", epoch),
         }
+
+    def _trains(self, name, given, largest=None):
+        """Return step or epoch; those of weighted samples, which are seldom called alone, have no direct calls."""
+        direct = None
+        if self.task.weighted:
+            self.inline(f"{name}_samples")
+        else:
+            direct = self.direct(name, given, types.float64)
+        return self.entry(name, given, types.float64, largest, direct)
 
     def _step(self, name, more):
         """Bind the function that runs both passes on samples by their numbers."""
         intp, order, target = types.intp, self.of.read("order", "order").type, self.of.target("targets").type
+        weights = self.of.read("weights", "weight").type
         local = dict.fromkeys(("first", "N", "seed", "steps"), intp) | more
         local |= {"s": self.state, "x": self.of.x.type, "targets": target, "order": order}
-        self.fork(name, local)
-        self.bind(name, (self.state, self.of.x.type, target, order, intp, intp), types.float64)
+        self.fork(name, local | ({"weights": weights} if self.task.weighted else {}))
+        given = (self.state, self.of.x.type, target, order, intp, intp)
+        self.bind(name, (*given, weights) if self.task.weighted else given, types.float64)
 
     def _prediction(self):
         given = [self.of.x, self.of.written("y", "output")]
@@ -127,7 +143,8 @@ class Functions:
         self.inline("gradient_samples")
         self.bind("scale_chunk", (self.state, types.intp, types.float64))
         self.bind("update_samples", (self.state, types.float64), types.float64)
-        given, scale = [self.of.x, self.of.target("target")], Parameter("scale", types.float64, None, "number")
+        given = self.of.samples("target", "weight")
+        scale = Parameter("scale", types.float64, None, "number")
         return {
             "gradient": self.entry("gradient", given, types.float64, self.task.batch_size, text="loss_gradient"),
             "update": self.entry("update", [scale], types.float64, text="update_theta"),

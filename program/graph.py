@@ -40,8 +40,8 @@ class Node:
 class Ref:
     """An array by its role.
 
-    ("value" | "delta" | "tangent", value index), ("scratch" | "dscratch", (node index, name)), or ("target" | "loss",
-    None); the tangent of a value is its derivative in the direction of a tangent of the input. With
+    ("value" | "delta" | "tangent", value index), ("scratch" | "dscratch", (node index, name)), or ("target" | "weight"
+    | "loss", None); the tangent of a value is its derivative in the direction of a tangent of the input. With
     samples as columns there are also ("columns" | "delta columns", value index), ("gradient", (node index, name) or
     None) of a block's samples, and ("gradients", None), those of all blocks.
     """

@@ -115,7 +115,7 @@ def shape_of(graph, ref):
     """Return the shape of an array, and whether it has one row per sample."""
     if ref.kind in ("value", "delta", "tangent", *COLUMNS.values()):
         return graph.values[ref.key].shape, True
-    if ref.kind == "loss":
+    if ref.kind in ("loss", "weight"):
         return (), True
     if ref.kind == "target":
         return graph.output.shape, True
@@ -278,7 +278,11 @@ def slot_of(graph, store, found, ref):
     if root not in found.slots:
         return None
     slot: Slot = found.slots[root]
-    return slot if ref.kind in ("loss", "target") or ref == root else replace(slot, shape=shape_of(graph, ref)[0])
+    return (
+        slot
+        if ref.kind in ("loss", "target", "weight") or ref == root
+        else replace(slot, shape=shape_of(graph, ref)[0])
+    )
 
 
 def single_use(order, store, refs):

@@ -52,6 +52,8 @@ EQUATIONS = {
     "loss.cross_entropy_backward": "{dy} = softmax({y}) - t",
     "loss.cross_entropy_labels": "{loss} = -log softmax({y})[t]",
     "loss.cross_entropy_labels_backward": "{dy} = softmax({y}) - t",
+    "loss.weigh": "{loss} = {weight} {loss}, {dy} = {weight} {dy}",
+    "loss_columns.weigh": "{loss} = {weight} {loss}, {dy} = {weight} {dy}",
     "update.gradient_descent": "{theta} = {theta} - eta {gradient}",
 }
 
@@ -62,12 +64,11 @@ OWN = """
     gradients chunk_bounds chunk_norm update_chunk cost record train_step step_samples step epoch_samples epoch
     predict_samples predict forward backward update BATCH INPUTS TARGETS OUTPUTS BLOCKS SAMPLES WORKERS PARTS STEP
     SEED ROWS STOP FAULT HEAD BOUNDS FIRST LAYERS CHUNK LOSSES LOG_ROWS LOG_WIDTH SUMS LARGEST POWER SCRATCH LIGHT
-    LEARNS WHOLE
-    np inf prange range min max float fixed batch block part ValueError s x y n0 n1 N seed training first order
-    targets label total share norm row rate clip steps lo hi c k i p q w C t sums GRADIENTS TILE columns per_block
-    used last TILES ADDED NARROW_BLOCKS NARROW_SAMPLES NARROW_WORKERS loss_gradient gradient_samples
-    mean_loss update_theta update_samples scale_chunk vjp_samples vjp clear clear_samples add_gradient jvp_samples jvp
-    jacobian_samples jacobian tangents dx dy J scale KEPT BUFFERS"""
+    LEARNS WHOLE np inf prange range min max float fixed batch block part ValueError s x y n0 n1 N seed training
+    first order targets weights label total share norm row rate clip steps lo hi c k i p q w C t sums GRADIENTS TILE
+    columns per_block used last TILES ADDED NARROW_BLOCKS NARROW_SAMPLES NARROW_WORKERS loss_gradient
+    gradient_samples mean_loss update_theta update_samples scale_chunk vjp_samples vjp clear clear_samples
+    add_gradient jvp_samples jvp jacobian_samples jacobian tangents dx dy J scale KEPT BUFFERS"""
 RESERVED = {*OWN.split(), *(name.upper().replace(" ", "_") for name in FAULTS)}
 
 
@@ -102,7 +103,7 @@ def variables(graph, narrow, own, more=(), tangents=False):
         return Ref(COLUMNS[kind] if value.index in inside else kind, value.index)
 
     wanted = [(ref("value", graph.input), "a1"), (ref("delta", graph.input), "da1"), (Ref("loss", None), "C_i")]
-    wanted += [(Ref("target", None), "target"), *more]
+    wanted += [(Ref("target", None), "target"), (Ref("weight", None), "weight"), *more]
     for index, (node, (l, is_z)) in enumerate(zip(graph.nodes, numbers(graph), strict=True)):
         wanted.append((ref("value", node.y), f"z{l}" if is_z else f"a{l}"))
         wanted.append((ref("delta", node.y), f"delta{l}" if is_z else f"da{l}"))

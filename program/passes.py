@@ -5,12 +5,15 @@ A layer's kernels are bound by the names of their arguments: x, y, dx, dy, param
 
 from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
+from ..kernels.operations import columns_of, operation
 from .calls import Call, Var, numbers_of
 from .duties import check_names
 from .graph import Ref, is_alias
 from .notation import equation, identifier, known_equation
 from .slots import fixed
 from .tangents import tangent
+
+WEIGH = operation("loss.weigh", form="matrix")
 
 
 def forward(calls, task, region, with_tangents=True):
@@ -37,7 +40,7 @@ def tangents(calls, region):
 
 
 def losses(calls, task, leave):
-    """Return the calls of the loss and its gradient; those of `leave` turn the output into rows."""
+    """Return the calls of the loss, its gradient and weights; those of `leave` turn the output into rows."""
     loss, suffix = task.loss, "_labels" if task.labels else ""
     attributes, output = ("forward", "backward"), calls.graph.output
     kernels = [loss.column_kernel(each + suffix, output.shape) if calls.columns else None for each in attributes]
@@ -54,6 +57,10 @@ def losses(calls, task, leave):
     for attribute, kernel, text, number in zip(attributes, kernels, general, (1, 2), strict=True):
         name, text = f"{kind}_{attribute}", f"{known_equation(kernel, names) or text}  ({number})"
         found.append(calls.call(name, name, kernel, values, text, attribute=attribute))
+    if task.weighted:
+        values, kernel = {**values, "weight": Ref("weight", None)}, columns_of(WEIGH) if as_columns else WEIGH
+        text = known_equation(kernel, names | {"weight": calls.names[values["weight"]]})
+        found.append(calls.call("weigh", "weigh", kernel, values, text, attribute="weigh"))
     return [*found, calls.turn("delta", output, "of_rows")] if turned else found
 
 

@@ -38,6 +38,8 @@ class Task(NamedTuple):
         None: no training.
     labels : bool
         Whether targets are whole-number labels.
+    weighted : bool
+        Whether each sample has a weight, the factor of its loss.
     clip : Clip or None
     norm : float
         The p of the logged norms.
@@ -57,6 +59,7 @@ class Task(NamedTuple):
     loss_name: str = ""
     optimizer: Any = None
     labels: bool = False
+    weighted: bool = False
     clip: Any = None
     norm: float = 2.0
     largest_norm: float = 0.0
@@ -164,6 +167,7 @@ def samples(task):
     dx, dy = ((kind, index) for _, index in (x, y))
     ahead = [("batch_copy", x), ("batch_put", y), ("jacobian_repeat", y)]
     gathers = [("batch_gather", x), ("batch_gather", ("target", None))]
+    gathers += [("batch_gather", ("weight", None))] * task.weighted
     found = {
         "": [*(gathers if task.loss is not None else []), ("batch_copy", x), ("batch_put", y)],
         "gradient": gathers,
@@ -260,9 +264,10 @@ def _repeated(graph, store, forward, more):
 
 
 def _always(task, store, columns):
-    """Return the arrays that live as long as the batch: input, target, losses, output and its delta."""
+    """Return the arrays that live as long as the batch: input, target, weights, losses, output and its delta."""
     output = task.graph.output.index
-    found = {Ref("value", 0), Ref("target", None), Ref("loss", None), store.of(Ref("value", output))}
+    found = {Ref("value", 0), *(Ref(kind, None) for kind in ("target", "weight", "loss"))}
+    found.add(store.of(Ref("value", output)))
     if task.tangents:
         found |= {Ref("tangent", 0), store.of(Ref("tangent", output))}
     if task.backward and not columns:

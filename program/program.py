@@ -57,6 +57,8 @@ class Program(Code):
         Whether targets are whole-number labels (N,) or values like the output; None: labels if the loss takes them.
     clip : Clip or None
         Clipping of the gradient by its norm.
+    weighted : bool
+        Whether `step`, `epoch` and `gradient` take the weights of the samples last, (N,): factors of their losses.
     rates : array or None
         Learning rate of every step; None: the optimizer's own.
     norm : float
@@ -92,6 +94,7 @@ class Program(Code):
         norm: float = 2.0,
         backward: bool = False,
         derivatives: bool = False,
+        weighted: bool = False,
     ) -> None:
         with COMPILING:  # so that the process is not forked meanwhile
             self.network = network
@@ -100,7 +103,7 @@ class Program(Code):
             self.clip, self.norm = clip, self._norm(clip, norm)
             self.loss: Any = None
             self.optimizer: Any = None
-            self.labels, self.rates = False, np.zeros(1)
+            self.labels, self.rates, self.weighted = False, np.zeros(1), bool(weighted and loss is not None)
             if loss is not None:
                 self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
             self.backward = backward or loss is not None
@@ -109,7 +112,7 @@ class Program(Code):
             super().__init__(
                 Task(
                     network.graph, self.batch_size, self.device, self.dtype.name, self.backward, self.loss, loss_name,
-                    self.optimizer, self.labels, clip, self.norm, self.largest_norm,
+                    self.optimizer, self.labels, self.weighted, clip, self.norm, self.largest_norm,
                 ),
                 more="derivatives" if wanted else "",  # their states have more memory
             )  # fmt: skip

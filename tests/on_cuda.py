@@ -597,6 +597,25 @@ def test_a_set_larger_than_memory_is_read_slab_by_slab(free, monkeypatch):
     assert measured == 10 and trained == times * [4, 4, 4, 4, 2, 2]
 
 
+@pytest.mark.parametrize("free", [0, 10**9], ids=["streamed", "resident"])
+def test_steps_of_weighted_samples_are_those_of_the_cpu(free, monkeypatch):
+    monkeypatch.setattr(device_samples, "free_memory", lambda: free)
+    monkeypatch.setattr(device_samples, "SLAB", 1)
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(10, 3)).astype(np.float32), rng.integers(0, 2, 10), rng.random(10).astype(np.float32)
+    order, found = rng.permutation(10), {}
+    for where in ("cpu", "cuda"):
+        net = compose("dense(4) tanh dense(2)", (3,), device=where, seed=1)
+        program = Program(net, "cross_entropy", "sgd(lr=0.5)", 4, weighted=True).compile()
+        program.epoch(program.state, x, y, order, w)
+        program.step(program.state, x[:3], y[:3], w[:3])
+        found[where] = net.theta
+        for wrong in ((), (w[:2],)):
+            with pytest.raises(ShapeError, match="weight"):
+                program.step(program.state, x[:3], y[:3], *wrong)
+    np.testing.assert_allclose(found["cuda"], found["cpu"], rtol=1e-5, atol=1e-6)
+
+
 def test_a_held_state_is_copied_only_when_it_is_fetched():
     program, _, x, y = _programs("clipped", "float32")
     program.compile()

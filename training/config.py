@@ -26,7 +26,7 @@ from ..program.precision import DEVICES, PRECISIONS, unfit
 from ..program.protocols import NetworkLike
 from ..registry.specs import did_you_mean, either, quoted, shown, split
 from ..storage import toml
-from . import clip
+from . import clip, weights
 from .settings import NEEDS_PATIENCE, Settings
 from .spec_check import Problems, check, check_shapes, inside
 
@@ -96,6 +96,9 @@ class Training(_Section):
         ge=0,
         allow_inf_nan=False,
         description="a finite number from 0 on: with patience, the loss must fall by more than this",
+    )
+    class_weights: Any = Field(
+        default=Settings.class_weights, description=f"factors of the losses by class: {weights.FORM}"
     )
 
 
@@ -184,6 +187,7 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
     optimizer = check(registry.optimizers, training.optimizer, "training.optimizer", problems)
     schedule = check(registry.schedules, training.schedule, "training.schedule", problems)
     bound = _attempt(clip.create, training.clip, "training.clip", problems)
+    by_class = _attempt(weights.create, training.class_weights, "training.class_weights", problems)
     measured = [
         check(registry.metrics, spec, f"training.metrics[{i}]", problems) for i, spec in enumerate(training.metrics)
     ]
@@ -200,7 +204,7 @@ def resolve(table: dict[str, Any], source_name: str = "") -> Resolved:
         graph = check_shapes(layers, model.input_shape, loss, problems)
     problems.report(source_name)
     numbers = {key: getattr(training, key) for key in ("epochs", "batch_size", "seed", "norm", "patience", "min_delta")}
-    settings = Settings(loss, optimizer, schedule, bound, **numbers, metrics=measured)
+    settings = Settings(loss, optimizer, schedule, bound, **numbers, metrics=measured, class_weights=by_class)
     model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})
     config = config.model_copy(
         update={"model": model, "data": {"name": reader.spec()}, "training": _training(settings)}
@@ -230,7 +234,7 @@ def _training(settings):
     return Training(
         **specs, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed,  # type: ignore[arg-type]
         norm=float(settings.norm), metrics=[metric.spec() for metric in settings.metrics], patience=settings.patience,
-        min_delta=settings.min_delta,
+        min_delta=settings.min_delta, class_weights=settings.class_weights,
     )  # fmt: skip
 
 

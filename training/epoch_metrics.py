@@ -90,7 +90,11 @@ class EpochMetrics:
             fits = self.validation.nbytes(dtype) <= IN_MEMORY
             self.held = held = InMemory(self.validation, dtype) if fits else self.validation
             if isinstance(held, InMemory):
-                self._targets = [Targets(held.y[rows], self.outputs) for rows in parts(len(held))]
+                weights = held.weights
+                self._targets = [
+                    Targets(held.y[rows], self.outputs, None if weights is None else weights[rows])
+                    for rows in parts(len(held))
+                ]
 
     def has_turn(self, epoch: int) -> bool:
         """Return whether metrics on training data are measured at the end of an epoch."""
@@ -107,7 +111,9 @@ class EpochMetrics:
                 Predictions(self._predict(held.x[some]), t) for some, t in zip(rows, self._targets, strict=True)
             )
             return found | self._named(self._of_validation.of_parts(predicted))
-        return found | self._named(self._of_validation.of(self._predict, self.held, self.network.dtype))
+        return found | self._named(
+            self._of_validation.of(self._predict, self.held, self.network.dtype, self.held.weights)
+        )
 
     def measure_sample(self) -> dict[str, Any]:
         """Measure metrics on the training data or on a sample, of which `metric_samples` is the size."""

@@ -54,6 +54,7 @@ class InMemory:
 
     def __init__(self, split: Split, dtype: np.dtype) -> None:
         self.x, self.y = split.take(slice(None), dtype)
+        self.weights = split.weights
 
     def __len__(self) -> int:
         return len(self.y)
@@ -96,12 +97,14 @@ class MeanLoss:
         """Compile the kernel now; otherwise the first call does it."""
         _ = self._kernel
 
-    def __call__(self, y: NDArray[Any], target: NDArray[Any]) -> float:
-        """Return the mean over samples of outputs y (N, *shape)."""
-        return self.of_epochs(y[None], target)[0]
+    def __call__(self, y: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
+        """Return the mean over samples of outputs y (N, *shape); weights (N,) are factors of their losses."""
+        return self.of_epochs(y[None], target, weights)[0]
 
-    def of_epochs(self, outputs: NDArray[Any], target: NDArray[Any]) -> list[float]:
-        """Return the means over samples of outputs (epochs, N, *shape) for the same targets."""
+    def of_epochs(
+        self, outputs: NDArray[Any], target: NDArray[Any], weights: NDArray[Any] | None = None
+    ) -> list[float]:
+        """Return the means over samples of outputs (epochs, N, *shape) for the same targets and weights (N,)."""
         epochs, count = outputs.shape[:2]
         y = outputs.reshape(epochs * count, *outputs.shape[2:])
         if epochs > 1:
@@ -111,7 +114,8 @@ class MeanLoss:
         for name, shape in shapes.items():
             arrays[name] = arrays[name].astype(self._dtypes[name], "C", copy=False).reshape(shape)
         dispatcher(*[arrays[each.flat] if isinstance(each, Slot) else each for each in arguments], 0, 1)
-        return (np.add.reduce(arrays["loss"].reshape(epochs, count), axis=1) / count).tolist()
+        found = arrays["loss"].reshape(epochs, count)
+        return (np.add.reduce(found if weights is None else found * weights, axis=1) / count).tolist()
 
 
 class Measures:
@@ -159,7 +163,7 @@ class Measures:
         with np.errstate(all="ignore"):
             for some in predictions:
                 if with_loss and self.loss is not None:
-                    total += self.loss(some.y, some.target) * len(some.y)
+                    total += self.loss(some.y, some.target, some.targets.weights) * len(some.y)
                     count += len(some.y)
                     if self.units is not None:
                         y, target = self.units.scaled(some.y), self.units.scaled(some.target)
@@ -180,7 +184,7 @@ class Measures:
         pairs = [(outputs[:, rows], t) for rows, t in zip(parts(outputs.shape[1]), targets, strict=True)]
         found: list[dict[str, Any]] = [{} for _ in outputs]
         if self.loss is not None:  # at once: a call for each epoch would cost more than a small network's epoch
-            terms = [np.multiply(self.loss.of_epochs(y, t.target), len(t.target)) for y, t in pairs]
+            terms = [np.multiply(self.loss.of_epochs(y, t.target, t.weights), len(t.target)) for y, t in pairs]
             means = np.cumsum(terms, axis=0)[-1] / outputs.shape[1]
             found = [{"loss": loss} for loss in means.tolist()]
         predictions = zip(*(Predictions.of_epochs(y, t) for y, t in pairs), strict=True)
@@ -189,11 +193,19 @@ class Measures:
         return found
 
     def of(
-        self, predict: Callable[[NDArray[Any]], NDArray[Any]], split: Split | InMemory, dtype: np.dtype
+        self,
+        predict: Callable[[NDArray[Any]], NDArray[Any]],
+        split: Split | InMemory,
+        dtype: np.dtype,
+        weights: NDArray[Any] | None = None,
     ) -> dict[str, Any]:
-        """Return the mean loss and metrics of `predict` over a split."""
-        taken = (split.take(rows, dtype) for rows in parts(len(split)))
-        return self.of_parts(Predictions(predict(x), Targets(target, self.outputs)) for x, target in taken)
+        """Return the mean loss and metrics of `predict` over a split; weights (N,) are factors of the losses."""
+
+        def predictions(rows):
+            x, target = split.take(rows, dtype)
+            return Predictions(predict(x), Targets(target, self.outputs, None if weights is None else weights[rows]))
+
+        return self.of_parts(map(predictions, parts(len(split))))
 
     def _named(self, value):
         if isinstance(value, np.ndarray) and value.ndim:

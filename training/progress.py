@@ -94,7 +94,7 @@ class Lines:
 
     def begin(self, trainer):
         self.epochs = trainer.settings.epochs
-        self._lines += [f"{trainer.units}\n"] if trainer.units else []
+        self._lines += [f"{line}\n" for line in (trainer.units, trainer.weighting) if line]
 
     def progress(self, epoch, done, steps, loss):
         pass
@@ -163,8 +163,9 @@ class LiveLine:
 
     def begin(self, trainer):
         self.epochs = trainer.settings.epochs
-        if trainer.units:
-            self.bar.console.print(str(trainer.units), highlight=False)
+        for line in (trainer.units, trainer.weighting):
+            if line:
+                self.bar.console.print(str(line), markup=False, highlight=False)
 
     def progress(self, epoch, done, steps, loss):
         self._show(f"epoch {epoch}/{self.epochs}", done, steps, f"{done}/{steps}  loss {loss:.4g}  {self.last}")

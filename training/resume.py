@@ -52,13 +52,16 @@ def check_steps(progress: Mapping[str, Any], settings: Settings, batch_size: int
 def _check_part(part, former, now):
     """Raise DataError if a part of the data changed; `former` and `now` are fingerprints or None."""
     former, now = former or {"rows": 0}, now or {"rows": 0}
-    changed = [key for key in former if former[key] != now.get(key) and key != "scale"]  # older versions had a scale
+    changed = [
+        key for key in {**former, **now} if former.get(key) != now.get(key) and key != "scale"
+    ]  # of older versions
     if not changed:
         return
     what = {
         "rows": f"it has {now['rows']} rows, and had {former['rows']}",
         "samples": "the contents of its samples are not the same",
         "targets": "the contents of its labels or targets are not the same",
+        "weights": "the weights of its samples are not the same",
     }
     why = what.get(changed[0], f"its {changed[0]} is {now.get(changed[0])}, and was {former[changed[0]]}")
     raise DataError(f"the {part} data changed since the run began: {why}; start a new run, or bring the data back")

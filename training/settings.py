@@ -8,7 +8,7 @@ from ..errors import SpecError
 from ..program.state import MAX_SEED
 from ..registry import losses, optimizers, schedules
 from ..registry.annotations import checked
-from . import clip
+from . import clip, weights
 from .metrics import base
 
 NEEDS_PATIENCE = "it is the least improvement that patience counts; give patience too, a number of epochs"
@@ -32,6 +32,7 @@ class Settings:
     metrics: Any = ()
     patience: int | None = None
     min_delta: float = 0.0
+    class_weights: Any = None
 
     def __post_init__(self) -> None:
         self.epochs = checked("epochs", self.epochs, int, 1)
@@ -49,3 +50,4 @@ class Settings:
         self.schedule = schedules.create(self.schedule)
         self.clip = clip.create(self.clip)
         self.metrics = base.create(self.metrics)
+        self.class_weights = weights.create(self.class_weights)

@@ -128,7 +128,7 @@ class Several:
         end = time.perf_counter() + limit
         for e, order in enumerate(orders):
             row = int(counters[ROWS])
-            epoch(state, trainer._x, trainer._y, order)
+            epoch(state, trainer._x, trainer._y, order, *trainer._weights)
             if counters[STOP]:
                 self.stopped = int(counters[ROWS]) - row
                 return e
@@ -166,7 +166,7 @@ class Several:
         """Return the arguments of `run_epochs`."""
         trainer, kept = self.trainer, (self._ring, self.logs, self._thetas, self._buffers, self._moments)
         predict = self.program.predict if len(self._held) else None
-        work = self.state, trainer._x, trainer._y, orders, predict, self._held, self._outputs
+        work = self.state, trainer._x, trainer._y, trainer._weights, orders, predict, self._held, self._outputs
         return self.program.epoch, *work, *kept
 
     @once
@@ -210,14 +210,14 @@ class Several:
         return *self.after(e), [moments[k * S : (k + 1) * S] for k in range(moments.size // S)]
 
 
-def run_epochs(epoch, state, x, y, orders, predict, held, outputs, ring, logs, thetas, buffers, moments):
+def run_epochs(epoch, state, x, y, weights, orders, predict, held, outputs, ring, logs, thetas, buffers, moments):
     """Run an epoch on each order; keep its log, what it learned and, if there is `predict`, the outputs of `held`.
 
     Return the number of whole, finite epochs.
     """
     for e in range(orders.shape[0]):
         first = state.counters[ROWS] % ring.shape[0]
-        epoch(state, x, y, orders[e])
+        epoch(state, x, y, orders[e], *weights)
         if state.counters[STOP]:
             return e
         for i in range(state.theta.size):

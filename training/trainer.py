@@ -10,9 +10,10 @@ in memory.
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from .schedules import learning_rates
 from .settings import Settings
 from .several import Several
 from .signals import Listening
+from .weights import weighted
 
 PAUSE = 0.2  # seconds between two checks for signals and reports of progress
 SHORT = 0.01  # seconds; epochs shorter than this are run several in a row
@@ -69,6 +71,8 @@ class Trainer:
     ----------
     units : Units or None
         The units of the targets, if the network's last layer restores them; loss and targets are then without units.
+    weighting : str
+        How the losses of samples are weighted; "" if they are not.
 
     Raises
     ------
@@ -116,6 +120,10 @@ class Trainer:
         if validation is not None:
             self.validation = self.schema.checked(targets_for(validation, network, self.loss))
         self._fingerprints = partial(fingerprints, self.train, self.validation)  # with targets as they are
+        self.train, self.validation, self.weighting = weighted(
+            self.train, self.validation, settings.class_weights, self.loss, prod(network.output_shape),
+            self.schema.classes,
+        )  # fmt: skip
         if self.units is not None:
             self.train = self.units.split(self.train)
             self.validation = None if self.validation is None else self.units.split(self.validation)
@@ -127,7 +135,7 @@ class Trainer:
         body: Any = network if self.units is None else self.units.body
         self.program = Program(
             body, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=settings.clip, rates=rates,
-            norm=settings.norm,
+            norm=settings.norm, weighted=self.train.weights is not None,
         )  # fmt: skip
         last = len(train) % self.batch_size
         if last:
@@ -149,6 +157,9 @@ class Trainer:
         self._signal: int | None = None
         self._x: Any = None
         self._y: Any = None
+        # The weights of the samples, the last arguments of `epoch`, if they have any.
+        given = self.train.weights
+        self._weights: tuple[Any, ...] = () if given is None else (given.astype(network.dtype),)
         self._orders = Orders(settings.seed, len(train), settings.epochs, self.batch_size < len(train))
         # Steps of the next call, seconds of a step of the latest, epochs that were run in a row, and their numbers.
         self._pace, self._step_seconds, self._in_a_row = 1, math.inf, 1
@@ -320,11 +331,12 @@ class Trainer:
         program, state, before = self.program, self.program.state, self.progress["step"]
         if self._x is None:
             x, y = self.train.take(order, self.network.dtype)
+            weights: Sequence[Any] = [each[order] for each in self._weights]
             order = np.arange(len(order))
         else:
-            x, y = self._x, self._y
+            x, y, weights = self._x, self._y, self._weights
         row = self._log.row
-        program.epoch(state, x, y, order)
+        program.epoch(state, x, y, order, *weights)
         if state.counters[STOP]:
             self._diverged(epoch, before, self._log.row - row)
         self.progress["step"] += steps

@@ -13,6 +13,16 @@ from .rows import largest
 
 
 @kernel
+def weigh(weight, loss, dy):
+    """C_i = w_i C_i and its gradient, for the weight w_i of a sample (N,)."""
+    N, F = dy.shape
+    for n in prange(N):
+        loss[n] *= weight[n]
+        for j in range(F):
+            dy[n, j] *= weight[n]
+
+
+@kernel
 def quadratic(y, target, loss):
     """C_i = 1/2 ||y_i - t_i||_2^2, the lecture's (1)."""
     N, F = y.shape

@@ -25,6 +25,17 @@ def sum_of_squares(y, target, loss):
 
 
 @kernel
+def weigh(weight, loss, dy):
+    """C_i = w_i C_i and its gradient, for the weight w_i of a sample (N,)."""
+    for _ in prange(1):
+        for i in range(uintp(loss.size)):
+            loss[i] *= weight[i]
+        for j in range(uintp(dy.shape[0])):
+            for i in range(uintp(dy.shape[1])):
+                dy[j, i] *= weight[i]
+
+
+@kernel
 def quadratic(y, target, loss):
     """C_i = 1/2 ||y_i - t_i||_2^2, the lecture's (1)."""
     for _ in prange(1):

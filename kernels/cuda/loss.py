@@ -14,6 +14,17 @@ from ..cpu.loss import binary_cross_entropy, huber, lp, mae, mse, quadratic  # n
 
 
 @kernel
+def weigh(weight, loss, dy):
+    """C_i = w_i C_i and its gradient, for the weight w_i of a sample (N,)."""
+    N, F = dy.shape
+    for i in prange(N * F):
+        n, j = i // F, i % F
+        dy[n, j] *= weight[n]
+        if j == 0:
+            loss[n] *= weight[n]
+
+
+@kernel
 def quadratic_backward(y, target, dy):
     """dC_i/dy = y - t: the factor (a[L] - y) of (2)."""
     N, F = y.shape

@@ -5,6 +5,11 @@ import numpy as np
 from . import loss as rows
 
 
+def weigh(weight, loss, dy):
+    """C_i = w_i C_i and its gradient, for the weight w_i of a sample (N,)."""
+    rows.weigh(weight, loss, dy.T)
+
+
 def quadratic(y, target, loss):
     """C_i = 1/2 ||y_i - t_i||_2^2, the lecture's (1)."""
     rows.quadratic(y.T, target, loss)

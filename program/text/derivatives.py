@@ -9,7 +9,7 @@ from ..graph import Ref
 from .lines import Text
 from .loops import Lines, after, before, one_sample, run_passes
 from .refusals import guard, label_guard, state_guard
-from .training import clipping
+from .training import clipping, given, load
 
 SEED_OF_STEP = "seed = (s.counters[SEED] * 1000003 + steps) * 1009"
 
@@ -18,30 +18,25 @@ def loss_gradient(plan):
     """Return the gradient of the mean loss, and the update by a gradient."""
     N, labels, kept = plan.task.batch_size, plan.task.labels, plan.task.graph.buffer_size
     shape = () if labels else plan.task.graph.output.shape
-    batch, target = (plan.variables[ref] for ref in (Ref("value", 0), Ref("target", None)))
-    load = [
-        f"batch_gather(s, n0, n1, x, order, first + n0, INPUTS, {batch})",
-        f"batch_gather(s, n0, n1, targets, order, first + n0, TARGETS, {target})",
-    ]
+    arguments, weight = given(plan, "s, x, target", "weight"), {"weight": ()} if plan.task.weighted else {}
+    one = given(plan, "s, x, target, s.counters[HEAD : HEAD + BATCH], 0, x.shape[0]", "weight")
     keep = lambda to, at: ["for i in range(BUFFERS):", [f"{to} = {at}"]] if kept else []  # noqa: E731
     return [
-        Text("mean_loss", "s, x, targets, order, first, N", [
+        Text("mean_loss", given(plan, "s, x, targets, order, first, N"), [
             "steps = s.counters[STEP]",
             SEED_OF_STEP,
             *keep("s.arena[KEPT + i]", "s.buffers[i]"),
-            *run_passes(plan, [before(plan, load), *plan.forward, *plan.backward, plan.gradients], "True"),
+            *run_passes(plan, [before(plan, load(plan)), *plan.forward, *plan.backward, plan.gradients], "True"),
             *keep("s.buffers[i]", "s.arena[KEPT + i]"),
             f"for c in range({plan.log.chunks}):",
             ["chunk_norm(s, c, N)"],
             "return cost(s, N)",
         ], "The mean loss of the samples order[first : first + N], with its gradient; nothing else changes."),
-        Text("gradient_samples", "s, x, target", [
-            "return mean_loss(s, x, target, s.counters[HEAD : HEAD + BATCH], 0, x.shape[0])",
-        ]),
-        Text("loss_gradient", "s, x, target", [
-            *guard("gradient", plan, {"target": shape}, largest=N),
+        Text("gradient_samples", arguments, [f"return mean_loss({one})"]),
+        Text("loss_gradient", arguments, [
+            *guard("gradient", plan, {"target": shape, **weight}, largest=N),
             *(["for label in target:", label_guard("gradient", "label", plan)] if labels else []),
-            "return gradient_samples(s, x, target)",
+            f"return gradient_samples({arguments})",
         ], "The mean loss of a batch as `step` sees it; s.gradient is its gradient, theta is left alone."),
         Text("scale_chunk", "s, c, scale", [
             "lo, hi = chunk_bounds(c)",

@@ -55,8 +55,8 @@ def _table(plan):
         rows.append((node.name, str(node.y.shape), text, backward.get(index, [])))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     if plan.task.loss is not None:
-        one, delta = backward[None]
-        rows.append(("loss", "", " ".join(one.split()), [delta]))
+        one, *deltas = backward[None]
+        rows.append(("loss", "", " ".join(one.split()), deltas))
         rows.append(("update", "", plan.update_chunk[-1].equation, []))
     lines = []
     for *cells, equations in rows:

@@ -66,22 +66,32 @@ def update(plan):
 def train_step(plan):
     """Return the function of a step."""
     N = plan.task.batch_size
-    batch, target = (plan.variables[ref] for ref in (Ref("value", 0), Ref("target", None)))
-    load = [
-        f"batch_gather(s, n0, n1, x, order, first + n0, INPUTS, {batch})",
-        f"batch_gather(s, n0, n1, targets, order, first + n0, TARGETS, {target})",
-    ]
-    return Text("train_step", "s, x, targets, order, first, N", [
+    return Text("train_step", given(plan, "s, x, targets, order, first, N"), [
         *(["N = 1"] if N == 1 else []),  # a constant, so that there are no loops over the batch
         "steps = s.counters[STEP]",
         "seed = (s.counters[SEED] * 1000003 + steps) * 1009",
         "rate = s.rates[min(steps, s.rates.size - 1)]",
-        *run_passes(plan, [before(plan, load), *plan.forward, *plan.backward, plan.gradients], "True"),
+        *run_passes(plan, [before(plan, load(plan)), *plan.forward, *plan.backward, plan.gradients], "True"),
         "C = cost(s, N)",
         *_chunks(plan),
         "s.counters[STEP] = steps + 1",
         "return C",
     ], "One step of gradient descent on the samples order[first : first + N]; returns their mean loss.")  # fmt: skip
+
+
+def load(plan):
+    """Return the lines that copy a block's samples, targets and weights into the batch."""
+    arrays = {"x": (Ref("value", 0), "INPUTS"), "targets": (Ref("target", None), "TARGETS")}
+    arrays |= {"weights": (Ref("weight", None), "1")} if plan.task.weighted else {}
+    return [
+        f"batch_gather(s, n0, n1, {name}, order, first + n0, {width}, {plan.variables[ref]})"
+        for name, (ref, width) in arrays.items()
+    ]
+
+
+def given(plan, arguments, weights="weights"):
+    """Return the arguments of a function, or of a call, with the weights of the samples behind them, if there are."""
+    return f"{arguments}, {weights}" if plan.task.weighted else arguments
 
 
 def _chunks(plan):
@@ -115,19 +125,21 @@ def clipping(clip):
 
 def entries(plan):
     """Return step and epoch, without their guards and with them."""
-    N, labels = plan.task.batch_size, plan.task.labels
+    N, labels, weighted = plan.task.batch_size, plan.task.labels, plan.task.weighted
     shape = () if labels else plan.task.graph.output.shape
     step = [
-        *guard("step", plan, {"target": shape}, largest=N),
-        "return step_samples(s, x, target)",
+        *guard("step", plan, {"target": shape, **({"weight": ()} if weighted else {})}, largest=N),
+        f"return step_samples({given(plan, 's, x, target', 'weight')})",
     ]
+    one = given(plan, "s, x, target, s.counters[HEAD : HEAD + BATCH], 0, x.shape[0]", "weight")
     samples = [
         *(["for label in target:", label_guard("step", "label", plan)] if labels else []),
         "s.counters[STOP] = 0",
-        "return train_step(s, x, target, s.counters[HEAD : HEAD + BATCH], 0, x.shape[0])",
+        f"return train_step({one})",
     ]
+    arguments = given(plan, "s, x, targets, order")
     epoch = [
-        *guard("epoch", plan, {"targets": shape}),
+        *guard("epoch", plan, {"targets": shape, **({"weights": ()} if weighted else {})}),
         "if order.size == 0:",
         refuse("epoch order", "order must hold at least one index"),
         "for i in order:",
@@ -136,7 +148,7 @@ def entries(plan):
             refuse("epoch order", "order must hold indices of samples of x"),
             *label_guard("epoch", "targets[i]", plan),
         ],
-        "return epoch_samples(s, x, targets, order)",
+        f"return epoch_samples({arguments})",
     ]
     batches = [
         "s.counters[STOP] = 0",
@@ -144,17 +156,17 @@ def entries(plan):
         "for first in range(0, order.size, BATCH):",
         [
             "N = min(BATCH, order.size - first)",
-            "total += N * train_step(s, x, targets, order, first, N)",
+            f"total += N * train_step({given(plan, 's, x, targets, order, first, N')})",
             "if s.counters[STOP]:",
             ["return np.nan"],
         ],
         "return total / order.size",
     ]
     return [
-        Text("step_samples", "s, x, target", samples),
-        Text("step", "s, x, target", step,
+        Text("step_samples", given(plan, "s, x, target", "weight"), samples),
+        Text("step", given(plan, "s, x, target", "weight"), step,
              "One step on one batch; returns its mean loss, NaN where a gradient is not finite."),
-        Text("epoch_samples", "s, x, targets, order", batches),
-        Text("epoch", "s, x, targets, order", epoch,
+        Text("epoch_samples", arguments, batches),
+        Text("epoch", arguments, epoch,
              "One step on every batch of `order`; returns the mean loss. Stops where one of them is not finite."),
     ]  # fmt: skip

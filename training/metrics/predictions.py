@@ -71,10 +71,12 @@ class Targets:
     target : ndarray (N, ...)
         Like the outputs, or class numbers.
     outputs : Outputs
+    weights : ndarray (N,) or None
+        Factors of the losses of the samples. Metrics have no weights.
     """
 
-    def __init__(self, target: NDArray[Any], outputs: Outputs) -> None:
-        self.target, self.outputs = target, outputs
+    def __init__(self, target: NDArray[Any], outputs: Outputs, weights: NDArray[Any] | None = None) -> None:
+        self.target, self.outputs, self.weights = target, outputs, weights
 
     @cached_property
     def actual(self) -> NDArray[Any]:
