@@ -15,6 +15,7 @@ import torch
 from . import torch_twin
 
 TURN, COUNT = 0.02, 9
+UNLEARNED = ("flatten", "reshape", "minmax")  # first layers behind which an input needs no gradient either
 FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}  # by spatial dimensions
 
 
@@ -24,9 +25,10 @@ def answer(request):
     real = getattr(torch, request["dtype"])
     layouts = {torch.contiguous_format} | {FORMATS[n] for n in (len(request["shape"]) - 1,) if n in FORMATS}
     found = [_whole(request, real, layout) for layout in layouts]
-    layers = {}
-    for number, row in enumerate(_flat(request["rows"])):
-        layers[row["name"]] = _layer(row, request["batch"], real, first=number == 0)
+    layers, first = {}, True
+    for row in _flat(request["rows"]):
+        layers[row["name"]] = _layer(row, request["batch"], real, first)
+        first = first and row["kind"] in UNLEARNED
     return {"version": torch.__version__, "layers": layers, "step": _least(found, 0), "predict": _least(found, 1)}
 
 
@@ -43,7 +45,7 @@ def _least(found, place):
 
 
 def _layer(row, batch, real, first):
-    """Time one layer: [forward, backward], or None without a twin; the first layer's input has no gradient."""
+    """Time one layer: [forward, backward], or None without a twin; the `first` input has no gradient."""
     try:
         best = [
             _alone(torch_twin.layer(row).to(real).train(), row, batch, real, layout, first)

@@ -176,6 +176,13 @@ def _batchnorm(row, options):
     return made(row["in"][0], eps=options["epsilon"], momentum=1 - options["momentum"])
 
 
+def _minmax(row, options):
+    low, high = options["low"], options["high"]
+    if low is None:  # fitted to data
+        raise NoTwin(row["kind"])
+    return Apply(lambda x: (x - low) / (high - low))
+
+
 ACTIVATIONS = {
     "relu": lambda o: nn.ReLU(), "leaky_relu": lambda o: nn.LeakyReLU(o["alpha"]), "elu": lambda o: nn.ELU(o["alpha"]),
     "selu": lambda o: nn.SELU(), "gelu": lambda o: nn.GELU(), "silu": lambda o: nn.SiLU(),
@@ -194,6 +201,7 @@ MAKERS = {
     "global_maxpool": lambda row, o: Apply(lambda x: x.flatten(2).amax(2)),
     "batchnorm": _batchnorm,
     "embedding": lambda row, o: Embedding(o),
+    "minmax": _minmax,
     "layernorm": lambda row, o: nn.LayerNorm(row["in"], eps=o["epsilon"]),
     "reshape": lambda row, o: nn.Unflatten(1, row["out"]) if len(row["in"]) == 1 else Apply(
         lambda x: x.reshape(len(x), *row["out"])

@@ -272,11 +272,14 @@ def roofline(torch, n=2**28):
 
 def devices_agree(data, devices=("cpu", "cuda")):
     """Train with one seed on both devices; return the largest relative difference of 100 losses, and of accuracies."""
-    found, train = {}, load(data).train
-    x, y = train.take(slice(None), "float32")
+    found, dataset = {}, load(data)
+    x, y = dataset.train.take(slice(None), "float32")
+    scale = ("minmax", dict(zip(("low", "high"), dataset.raw_range, strict=True)))
     for device in devices:
         net = registry.compose(
-            ["conv(16, 3, padding='same')", "relu", "maxpool(2)", "flatten", "dense(10)"], x.shape[1:], device=device
+            [scale, "conv(16, 3, padding='same')", "relu", "maxpool(2)", "flatten", "dense(10)"],
+            x.shape[1:],
+            device=device,
         )
         epochs = max(1, round(115 * 64 / len(x)))  # more than 100 steps, and each of them logged
         history = net.fit(x, y, optimizer="adam(lr=3e-3)", epochs=epochs, batch_size=64, seed=0)

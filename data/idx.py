@@ -32,7 +32,7 @@ class IDX(Options):
 
     `path` is a folder with the usual file names (train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-... or
     test-..., with or without .gz and further words), or the images file, with its labels in the same folder.
-    Images (N, H, W) become (N, 1, H, W); bytes are scaled to 0..1. The t10k or test files are the validation set;
+    Images (N, H, W) become (N, 1, H, W); bytes are pixels 0..255. The t10k or test files are the validation set;
     without them the share `validation` of the images is held out. `test` is a share of the training images, or an
     images file or a folder; if it names the t10k or test files, they do not validate.
     """
@@ -170,4 +170,4 @@ def _pair(images):
         raise DataError(f"{images.name} holds {len(x)} images but {labels.name} holds {len(y)} labels")
     x = x[:, None] if x.ndim == 3 else x
     check_channels(x.shape[1:], images)
-    return Split(x, y, scale=1 / 255 if x.dtype == np.uint8 else 1.0, name=str(images))
+    return Split(x, y, name=str(images))

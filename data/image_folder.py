@@ -20,11 +20,11 @@ class Images(Options):
     """A folder with one sub-folder per class, or with train/ and validation/ (or val/, test/, ...) of such folders.
 
     Classes are the sub-folder names in alphabetical order. Images become (C, H, W), with three colours, or one with
-    `gray`, rotated by their EXIF orientation and scaled to 0..1; transparency is dropped. All images must have the same
-    size unless `size` = (H, W) is given, to which they are resized (bilinear). Without a validation folder the share
-    `validation` of the images is held out. `test` is a share of the training images, or another folder with the same
-    classes; a folder test/ beside validation/ is the test set too. Hidden files and folders, __MACOSX and files other
-    than images are skipped; images anywhere but directly in a class folder are refused. Needs pillow.
+    `gray`, rotated by their EXIF orientation, with pixels 0..255; transparency is dropped. All images must have the
+    same size unless `size` = (H, W) is given, to which they are resized (bilinear). Without a validation folder the
+    share `validation` of the images is held out. `test` is a share of the training images, or another folder with the
+    same classes; a folder test/ beside validation/ is the test set too. Hidden files and folders, __MACOSX and files
+    other than images are skipped; images anywhere but directly in a class folder are refused. Needs pillow.
     """
 
     path: str
@@ -99,7 +99,7 @@ class Images(Options):
                     f"size=({first.shape[1]}, {first.shape[2]}) to resize all"
                 )
             x[i] = image
-        return Split(x, np.array(labels), scale=1 / 255, name=str(folder))
+        return Split(x, np.array(labels), name=str(folder))
 
     def _decode(self, path):
         """Read one image as bytes (C, H, W)."""

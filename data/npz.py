@@ -21,11 +21,11 @@ TEST = ("x_test", "y_test")  # the validation set of an archive without x_val
 class NPZ(Options):
     """Arrays x and y (or x_train and y_train) in an NPZ file, optionally x_val and y_val (or x_test and y_test).
 
-    x is (N, C, *spatial) or (N, features); bytes are scaled to 0..1, and bytes of shape (N, H, W) become
-    (N, 1, H, W). Channels last, (N, H, W, C) with C = 1, 3 or 4, is refused. y is (N,) or (N, 1): whole numbers are
-    labels, real numbers are targets. w (or w_train, w_val, w_test) may hold the weights (N,) of the samples, factors of
-    their losses. Without validation arrays the share `validation` of the samples is held out. If there are x_val and
-    x_test, x_test is the test set; without one the share `test` of the samples is held out.
+    x is (N, C, *spatial) or (N, features); bytes are pixels 0..255, and bytes of shape (N, H, W) become (N, 1, H, W).
+    Channels last, (N, H, W, C) with C = 1, 3 or 4, is refused. y is (N,) or (N, 1): whole numbers are labels, real
+    numbers are targets. w (or w_train, w_val, w_test) may hold the weights (N,) of the samples, factors of their
+    losses. Without validation arrays the share `validation` of the samples is held out. If there are x_val and x_test,
+    x_test is the test set; without one the share `test` of the samples is held out.
     """
 
     path: str
@@ -119,7 +119,7 @@ def _as_split(path, names, x, y, weights=None):
     x = as_samples(x)
     check_channels(x.shape[1:], path)
     y = np.zeros((*x.shape[:1], 1)) if y is None else as_targets(y)
-    return Split(x, y, 1 / 255 if x.dtype == np.uint8 else 1.0, f"{path} ({names})", weights)
+    return Split(x, y, name=f"{path} ({names})", weights=weights)
 
 
 def _listed(arrays):

@@ -1,22 +1,22 @@
-"""The schema of a network's training data, stored with it, so that later data is matched by name and scale.
+"""The schema of a network's training data, stored with it, so that later data is matched by name and units.
 
 The same rules hold for `predict`, `evaluate` and validation data:
 
 * Columns and classes that have names on both sides are matched by name. A table, or a frame in memory, is encoded as
   the table of training was (see `columns`).
-* Bytes are multiplied by the training factor, such as 1/255, if the network was trained on bytes.
-* All other numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest
-  magnitude of training. A few samples of many may be larger (`FEW`), since outliers are not other units. If a network
-  trained on bytes gets other numbers, or the reverse, the largest magnitude must also be at least `TOO_SMALL` times
-  that of training (unless all numbers are 0).
-* A network that begins with a layer that scales the samples takes raw units. Whole numbers are raw. Other numbers must
-  be in the units of training, channel by channel; see `Schema._check_units`. Inputs of categories have no units.
+* Numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest magnitude of
+  training. A few samples of many may be larger (`FEW`), since outliers are not other units.
+* A network that was trained on bytes, or begins with `minmax(low, high)`, takes raw numbers, such as pixels. Bytes are
+  raw. The largest magnitude of other samples, all together, must be at least `TOO_SMALL` times that of training, unless
+  all numbers are whole and one is above 1, or all are 0. Bytes for a network that was trained on other numbers, and
+  does not scale them, have the same bound.
+* A network that begins with a layer that is fitted to the samples takes raw units. Whole numbers are raw. Other numbers
+  must be in the units of training, channel by channel; see `Schema._check_units`. Inputs of categories have no units.
 """
 
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,26 +51,26 @@ class Schema:
         Names of the classes, in the order of the network's outputs; None if they are numbers from 0.
     holds_bytes : bool
         Whether the samples were bytes.
-    scale : float
-        Factor that the samples were multiplied by.
     largest : float
-        Largest magnitude after scaling; 0 if unknown.
+        Largest magnitude; 0 if unknown.
     targets : tuple of str or None
         Names of the targets, in the order of the network's outputs; None if they are classes or have no names.
     encoding : Encoding or None
         How the columns of a table become the inputs, which `columns` names.
     ranges : tuple of (low, high) or None
-        Lowest and highest number of each channel, for a network that takes raw units and scales them itself.
+        Lowest and highest number of each channel, for a network that begins with a layer that is fitted to them.
+    raw_range : (low, high) or None
+        The range of raw numbers that the network's first layer, ``minmax(low, high)``, makes 0 to 1.
     """
 
     columns: tuple[str, ...] | None = None
     classes: tuple[str, ...] | None = None
     holds_bytes: bool = False
-    scale: float = 1.0
     largest: float = 0.0
     targets: tuple[str, ...] | None = None
     encoding: Encoding | None = None
     ranges: tuple[tuple[float, float], ...] | None = None
+    raw_range: tuple[float, float] | None = None
     _squares: tuple[float, float] = field(init=False, repr=False, compare=False)  # of numbers that fit
     _bounds: Any = field(
         init=False, repr=False, compare=False
@@ -78,7 +78,7 @@ class Schema:
     _with_units: Any = field(init=False, repr=False, compare=False)  # indices of channels of numbers; None: all are
 
     def __post_init__(self) -> None:
-        least, most = self.largest * TOO_SMALL * self.holds_bytes, self.largest * TOO_LARGE or np.inf
+        least, most = self.largest * TOO_SMALL * self._takes_raw, self.largest * TOO_LARGE or np.inf
         bounds = with_units = None
         if self.ranges is not None:
             low, high = np.array(self.ranges, np.float64).T[:, :, None]
@@ -104,7 +104,7 @@ class Schema:
         """Return the schema of a training split."""
         if classes is not None and tuple(classes) == tuple(map(str, range(len(classes)))):
             classes = None
-        return cls(columns, classes, bool(split.holds_bytes), split.scale, split.magnitude()[0], targets, encoding)
+        return cls(columns, classes, bool(split.holds_bytes), split.magnitude()[0], targets, encoding)
 
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> "Schema":
@@ -113,20 +113,33 @@ class Schema:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Schema":
-        """Read the output of `table`; ValueError or TypeError for anything else."""
+        """Read the output of `table`; ValueError or TypeError for anything else.
+
+        Older versions multiplied bytes by a factor "scale", 1 / high, outside of the network: that is the raw range
+        from 0 to high.
+        """
         columns, classes = (table[key] and tuple(map(str, table[key])) for key in ("columns", "classes"))
-        scale, largest = (float(table[key]) for key in ("scale", "largest"))
-        targets, encoding = table.get("targets"), table.get("encoding")  # missing in older files, and so may be ranges
+        holds_bytes, largest = bool(table["holds_bytes"]), float(table["largest"])
+        targets, encoding = table.get("targets"), table.get("encoding")  # missing in older files, as the next may be
         ranges = table.get("ranges") and tuple((float(low), float(high)) for low, high in table["ranges"])
+        low, high = table.get("raw_range") or (0, 0)
+        if holds_bytes and (scale := float(table.get("scale", 1))) != 1:
+            high, largest = (float(f"{number / scale:.12g}") for number in (1, largest))
         return cls(
-            columns, classes, bool(table["holds_bytes"]), scale, largest, targets and tuple(map(str, targets)),
+            columns, classes, holds_bytes, largest, targets and tuple(map(str, targets)),
             None if encoding is None else Encoding.from_table(encoding), ranges or None,
+            (float(low), float(high)) if low != high else None,
         )  # fmt: skip
 
     def table(self) -> dict[str, Any]:
         """Return the attributes, for JSON."""
         table = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
         return table | {"encoding": None if self.encoding is None else self.encoding.table()}
+
+    @property
+    def _takes_raw(self):
+        """True if the numbers of training were raw, such as pixels."""
+        return self.holds_bytes or self.raw_range is not None
 
     @property
     def of_columns(self) -> Encoding | None:
@@ -142,7 +155,7 @@ class Schema:
 
     def after(self, former: "Schema | None") -> "Schema":
         """Return this schema for a network trained before on `former` (None: not trained)."""
-        if former is None or (former.holds_bytes, former.scale) != (self.holds_bytes, self.scale):
+        if former is None or (former.holds_bytes != self.holds_bytes and self.raw_range is None):
             return self
         ranges = self.ranges
         if ranges is not None and former.ranges is not None and len(ranges) == len(former.ranges):
@@ -151,7 +164,7 @@ class Schema:
         return replace(self, largest=max(self.largest, former.largest), ranges=ranges)
 
     def matched(self, dataset: Dataset) -> Dataset:
-        """Return the `Dataset` with columns and classes in the order of training, at the scale of training.
+        """Return the `Dataset` with columns and classes in the order of training.
 
         Raises
         ------
@@ -183,26 +196,23 @@ class Schema:
                 )
             places = [targets.index(name) for name in self.targets]
             splits, targets = [split.changed(y=split.y[:, places]) for split in splits], self.targets
-        matched: dict[str, Any] = {part: self.scaled(split) for part, split in zip(parts, splits, strict=True)}
+        matched: dict[str, Any] = {part: self.checked(split) for part, split in zip(parts, splits, strict=True)}
         return replace(dataset, **matched, columns=columns, class_names=names, targets=targets)
 
-    def scaled(self, split: Split) -> Split:
-        """Return a `Split` at the scale of training; DataError if its numbers do not fit."""
-        if self.holds_bytes and split.holds_bytes:
-            split = split.changed(scale=self.scale)
+    def checked(self, split: Split) -> Split:
+        """Return the `Split`; DataError if its numbers do not fit."""
         if self.largest:
-            above = split.samples_above
-            self._check(*split.magnitude(), above, self.holds_bytes != split.holds_bytes, split.name)
+            self._check(*split.magnitude(), split, split.name)
         if self.ranges is not None:
             some = spread(len(split), min(len(split), SPREAD))
             self._check_units(split.converted(np.float64)[0][some], split.name)
         return split
 
-    def scaled_array(self, x: Any, dtype: DTypeLike) -> Any:
-        """Return the samples x at the scale of training, for a network of `dtype`; DataError if they do not fit."""
+    def checked_array(self, x: Any, dtype: DTypeLike) -> Any:
+        """Return the samples x as an array, for a network of `dtype`; DataError if their numbers do not fit."""
         if not isinstance(x, np.ndarray):
             if self.columns is not None and is_frame(x) and (encoding := self.of_columns) is not None:
-                return self.scaled_array(encoded(x, encoding), dtype)
+                return self.checked_array(encoded(x, encoding), dtype)
             try:
                 x = np.asarray(x)
             except (TypeError, ValueError):
@@ -214,13 +224,10 @@ class Schema:
             flat = numbers.ravel()
             if least * flat.size <= sum_of_squares(flat) <= most * flat.size and self._inside(x):
                 return x
-        mixed = self.holds_bytes != (x.dtype == np.uint8)
-        if self.holds_bytes and not mixed:
-            x = np.multiply(x, self.scale, dtype=dtype, casting="unsafe")
         if self.largest and x.size and x.dtype.kind in "biuf":  # other dtypes are refused later, not for their scale
             numbers = np.abs(x.astype(np.float64))
             mean = (sum_of_squares(numbers.ravel()) / x.size) ** 0.5
-            self._check(float(numbers.max()), mean, partial(_samples_above, numbers), mixed, "x")
+            self._check(float(numbers.max()), mean, x, "x")
             if self.ranges is not None and x.dtype.kind == "f":
                 self._check_units(x, "x")
         return x
@@ -292,22 +299,34 @@ class Schema:
         names = self.columns or ()
         return f"column {names[number]!r}" if len(names) == len(self.ranges or ()) else f"feature {number} (from 0)"
 
-    def _check(self, largest, mean, samples_above, mixed, name):
-        """Refuse numbers that do not fit; `samples_above`, like that of `Split`, is for a mean that is too large."""
+    def _check(self, largest, mean, samples, name, expected=""):
+        """Refuse samples, a `Split` or an array, by their largest magnitude and root mean square; see the rules above.
+
+        They are read only if these do not decide.
+        """
         if largest == 0 or not largest < np.inf:  # NaN and infinity are not errors of scale
             return
-        too_large = mean > self.largest * TOO_LARGE
-        if too_large:
-            above, count = samples_above(self.largest * TOO_LARGE)
-            too_large = above > max(count * FEW, count > 1)
-        if too_large or (mixed and largest < self.largest * TOO_SMALL):
-            factor = f"multiplied by {self.scale:.6g}" if self.scale != 1 else "as they were"
-            trained = f"bytes, {factor}, up to {self.largest:.4g}" if self.holds_bytes else f"up to {self.largest:.4g}"
+        of_bytes = samples.holds_bytes if isinstance(samples, Split) else samples.dtype == np.uint8
+        small = self._takes_raw != of_bytes and largest < self.largest * TOO_SMALL
+        if small and self._takes_raw:
+            small = largest <= 1 or not all((part == np.rint(part)).all() for part in _parts(samples))
+        if small or (mean > self.largest * TOO_LARGE and self._many_above(samples)):
+            expected = expected or f"those of training were {'bytes ' * self.holds_bytes}up to {self.largest:.4g}"
             remedy = "give the bytes themselves (uint8)" if self.holds_bytes else "scale them as for training"
+            if self.raw_range is not None:
+                low, high = self.raw_range
+                remedy = f"the network scales them itself, minmax({low:g}, {high:g}): give raw numbers, not scaled"
             raise DataError(
-                f"{name}: the numbers are up to {largest:.4g} (root mean square {mean:.4g}), but those of training "
-                f"were {trained}; {remedy}"
+                f"{name}: the numbers are up to {largest:.4g} (root mean square {mean:.4g}), but {expected}; {remedy}"
             )
+
+    def _many_above(self, samples):
+        """Tell whether more than a few of the samples hold a number that is too large."""
+        above = count = 0
+        for part in _parts(samples):
+            sizes = abs(part.reshape(len(part), -1)).max(axis=1)
+            above, count = above + int((sizes > self.largest * TOO_LARGE).sum()), count + len(part)
+        return above > max(count * FEW, count > 1)
 
     def _columns(self, dataset, columns):
         """List the position in the data of each training column."""
@@ -327,10 +346,17 @@ class Schema:
         return [split.changed(y=places[split.y]) for split in splits]
 
 
-def _samples_above(numbers, bound):
-    """Return how many samples, of how many, hold a number above a bound."""
-    return int((numbers.reshape(len(numbers), -1) > bound).any(axis=1).sum()), len(numbers)
+def _parts(samples):
+    """Return the samples of a `Split`, or of an array, in float64, in parts."""
+    return samples.chunks() if isinstance(samples, Split) else [np.asarray(samples, np.float64)]
 
 
 def _listed(names):
     return ", ".join(map(repr, names[:LISTED])) + (", ..." if len(names) > LISTED else "")
+
+
+def check_raw(split: Split, raw_range: tuple[float, float]) -> None:
+    """Raise DataError if samples to train with cannot be raw numbers of a range that the network scales itself."""
+    low, high = raw_range
+    known, expected = Schema(largest=max(abs(low), abs(high)), raw_range=raw_range), f"a range of {low:g} to {high:g}"
+    known._check(*split.magnitude(), split, split.name, f"{expected} was expected")

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import DataError, SpecError
-from ..registry.annotations import checked
 from .columns import Encoding
 from .holdout import hashed, held_out
 
+BYTES = (0.0, 255.0)  # the range of pixels
 CHUNK = 1 << 18  # numbers of a chunk that is looked at: 2 MB of float64 take half of the time per number that 8 MB do
 HASHED = 1 << 24  # bytes of samples, and of targets, that a fingerprint hashes at most
 LOOKED = 1 << 28  # numbers above which `Split.magnitude` reads only every k-th chunk
@@ -37,8 +37,6 @@ class Split:
     ----------
     x : array (N, *shape), any real dtype; a memory map is read batch by batch.
     y : whole numbers (N,) are labels, stored as int64; real numbers (N, ...) are targets, stored unchanged.
-    scale : float
-        Factor applied to x when samples are taken, 1/255 for bytes.
     name : str
         Name of this data in error messages, usually a file name.
     weights : array (N,) or None
@@ -51,16 +49,7 @@ class Split:
         the first such row), masked numbers, a weight that is negative or not finite.
     """
 
-    def __init__(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        scale: float = 1.0,
-        name: str = "the data",
-        weights: ArrayLike | None = None,
-    ) -> None:
-        if not 0 < abs(checked("scale", scale, float)) < np.inf:
-            raise SpecError(f"scale: expected a finite number other than 0, got {scale}")
+    def __init__(self, x: ArrayLike, y: ArrayLike, *, name: str = "the data", weights: ArrayLike | None = None) -> None:
         for letter, array in (("x", x), ("y", y)):
             if is_masked(array):
                 raise DataError(f"{name}: {letter} holds masked numbers; {MASKED}")
@@ -84,7 +73,7 @@ class Split:
                 raise DataError(f"{name}: row {row} of {letter} (counted from 0) holds NaN or infinity")
         if y.ndim == 1 and y.dtype.kind != "b":
             _check_labels(y, name)
-        self._stored, self.scale, self.name = x, float(scale), name
+        self._stored, self.name = x, name
         self._rows: NDArray[Any] | None = None
         self.y = y.astype(np.int64) if y.ndim == 1 else y
         self.weights = None if weights is None else _weights(weights, len(y), name)
@@ -92,7 +81,7 @@ class Split:
 
     @property
     def x(self) -> NDArray[Any]:
-        """The samples (N, *shape) as stored, not scaled; a part of a larger array is a copy, so prefer `take`."""
+        """The samples (N, *shape) as stored; a part of a larger array is a copy, so prefer `take`."""
         return self._stored if self._rows is None else self._stored[self._rows]
 
     @property
@@ -106,36 +95,24 @@ class Split:
         return self._stored.dtype == np.uint8
 
     def magnitude(self) -> tuple[float, float]:
-        """Return (largest magnitude, root mean square) of the samples of this split, multiplied by `scale`.
+        """Return (largest magnitude, root mean square) of the samples of this split.
 
         Only every k-th chunk of more than `LOOKED` numbers is read; the result is cached.
         """
         if self._magnitude is None:
             self._magnitude = self._measured()
-        largest, mean = self._magnitude
-        return largest * self.scale, mean * self.scale
-
-    def samples_above(self, bound: float) -> tuple[int, int]:
-        """Return how many samples hold a number whose magnitude is above a bound, multiplied by `scale`; of how many.
-
-        They are those that `magnitude` reads.
-        """
-        found = count = 0
-        for chunk in self._chunks():
-            sizes = np.abs(chunk.reshape(len(chunk), -1)).max(axis=1) * abs(self.scale)
-            found, count = found + int((sizes > bound).sum()), count + len(chunk)
-        return found, count
+        return self._magnitude
 
     def _measured(self) -> tuple[float, float]:
         largest, squares, count = 0.0, 0.0, 0
-        for chunk in self._chunks():
+        for chunk in self.chunks():
             largest, count = max(largest, float(chunk.max()), -float(chunk.min())), count + chunk.size
             with np.errstate(over="ignore"):
                 squares += sum_of_squares(chunk.ravel())
         return largest, (squares / count) ** 0.5
 
-    def _chunks(self) -> Iterator[NDArray[np.float64]]:
-        """Yield the samples in float64, not scaled; of more than `LOOKED` numbers only every k-th chunk."""
+    def chunks(self) -> Iterator[NDArray[np.float64]]:
+        """Yield the samples in float64; of more than `LOOKED` numbers only every k-th chunk."""
         stored, size = np.asarray(self._stored), self._stored[0].size
         step = max(1, CHUNK // max(1, size))
         rows = None if self._rows is None else np.sort(self._rows)  # a file is read in its order
@@ -156,7 +133,7 @@ class Split:
 
         Returns
         -------
-        x : (n, *shape) of `dtype`, multiplied by `scale`
+        x : (n, *shape) of `dtype`
         y : labels (n,) as int64, or targets (n, ...) of `dtype`
 
         Raises
@@ -172,7 +149,7 @@ class Split:
 
         def samples(rows):
             stored = rows if self._rows is None else self._rows[rows]
-            return _copy(self._stored, stored, dtype, self.scale)
+            return _copy(self._stored, stored, dtype)
 
         def targets(rows):
             return _copy(self.y, rows, np.int64 if self.y.ndim == 1 else dtype)
@@ -206,7 +183,6 @@ class Split:
         forms = {"sample": (self._stored, self.input_shape), "target": (self.y, self.y.shape[1:])}
         found: dict[str, Any] = {"rows": len(self)}
         found |= {f"{name} form": f"{array.dtype} {shape}" for name, (array, shape) in forms.items()}
-        found["scale"] = self.scale
         for name, array, rows in (("samples", self._stored, self._rows), ("targets", self.y, None)):
             count = min(len(self), max(1, HASHED // max(1, array[0].nbytes)))
             chosen = spread(len(self), count)
@@ -219,19 +195,16 @@ class Split:
     def changed(
         self,
         y: NDArray[Any] | None = None,
-        scale: float | None = None,
         columns: Sequence[int] | None = None,
         shape: tuple[int, ...] | None = None,
         weights: NDArray[np.float64] | None = None,
     ) -> "Split":
-        """Return a copy with other labels or targets, scale, order of the columns of x, sample shape or weights."""
+        """Return a copy with other labels or targets, order of the columns of x, shape of a sample, or weights."""
         changed = copy.copy(self)
         if weights is not None:
             changed.weights = weights
         if y is not None:
             changed.y = y
-        if scale is not None:
-            changed.scale = scale
         if columns is not None:
             changed._stored = np.asarray(self._stored)[:, columns]
         if shape is not None:
@@ -297,6 +270,9 @@ class Dataset:
         How the columns of a table became the inputs.
     description : str
         The columns of a table, shown to a person.
+    raw_range : (low, high) or None
+        The range of the samples' numbers, if it is known beforehand: 0 to 255 by default, for bytes that are not a
+        table. A run begins its network with ``minmax(low, high)`` for this range.
     """
 
     name: str
@@ -312,6 +288,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     encoding: Encoding | None = None
     description: str = ""
+    raw_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         splits = [split for split in (self.train, self.validation, self.test) if split is not None]
@@ -331,6 +308,8 @@ class Dataset:
                 f"validation and test hold out {self.validation_share + self.test_share:g} of the samples together, "
                 "and leave none to train with"
             )
+        if self.raw_range is None and self.columns is None and self.train.holds_bytes:
+            object.__setattr__(self, "raw_range", BYTES)
         if self.targets is not None and (self.train.y.ndim == 1 or self.train.y[0].size != len(self.targets)):
             raise DataError(f"{self.name}: {len(self.targets)} names for targets of shape {self.train.y.shape[1:]}")
         if self.train.y.ndim > 1:
@@ -455,10 +434,8 @@ def _check_labels(y, name):
         )
 
 
-def _copy(array, rows, dtype, scale=1.0):
+def _copy(array, rows, dtype):
     part = np.asarray(array)[rows]  # asarray: Numba accepts only a plain view of a memory map
-    if scale != 1.0:
-        return np.multiply(part, scale, dtype=dtype, order="C", casting="unsafe")
     if isinstance(rows, slice):
         return part.astype(dtype, order="C")
     return np.ascontiguousarray(part, dtype)  # a fancy index has already copied

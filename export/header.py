@@ -19,12 +19,12 @@ ARGUMENTS = {
 
 
 def _data(schema):
-    """Yield lines on the data that a network was trained on, and on its scale."""
+    """Yield lines on the data that a network was trained on, and on its numbers."""
     if schema is None:
         yield "data        not trained by nnjit"
         return
-    scaled = f"the numbers of the data times {schema.scale:.9g}, " if schema.scale != 1 else ""
-    yield f"data        {scaled}magnitudes up to {f'{schema.largest:.9g}' if schema.largest else 'an unknown number'}"
+    raw = "raw numbers, " if schema.raw_range is not None else ""
+    yield f"data        {raw}magnitudes up to {f'{schema.largest:.9g}' if schema.largest else 'an unknown number'}"
     for name, listed in (("columns", schema.columns), ("classes", schema.classes)):
         if listed is not None:
             yield f"{name:<12}{', '.join(map(str, listed))}"

@@ -30,6 +30,7 @@ from ..training.progress import reporter as new_reporter
 from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems
 from ..training.trainer import Trainer
+from .raw import for_raw
 from .suits import graph_for, loss_suits
 from .table import for_table
 
@@ -150,6 +151,11 @@ def resume(
     progress, epochs = about.get("progress"), resolved.settings.epochs
     if not progress:
         raise CheckpointError(f"{last}: holds a network, but no training that could be continued")
+    if (factor := (about.get("trained_on") or {}).get("scale", 1)) != 1:
+        raise CheckpointError(
+            f"{last}: an older nnjit trained it, which multiplied the samples by {factor:.6g} outside of the network; "
+            "it cannot be continued, so start a new run (predict and evaluate take the old one)"
+        )
     if epochs < progress["epoch"]:
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
     with (reporting or new_reporter)() as reporter:
@@ -187,7 +193,7 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
     if config.run.threads is not None:
         use_threads(config.run.threads)
     dataset = load_data(resolved)
-    resolved = for_table(resolved, dataset, source_name)
+    resolved = for_raw(for_table(resolved, dataset, source_name), dataset, source_name)
     config = resolved.config
     network = build(resolved, dataset, source_name)
     schema = Schema.of_dataset(dataset)
@@ -195,7 +201,7 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
         network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint
     )  # fmt: skip
     if dataset.test is not None:  # refused now, not after the training
-        measured, test = trainer.metrics, schema.scaled(targets_for(dataset.test, network, trainer.loss))
+        measured, test = trainer.metrics, schema.checked(targets_for(dataset.test, network, trainer.loss))
         try_metrics(measured.metrics, measured.outputs, test, network)
     model = config.model.model_copy(update={"input_shape": list(network.input_shape)})
     return Prepared(trainer, portable(resolved).model_copy(update={"model": model}), dataset)

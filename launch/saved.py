@@ -13,7 +13,7 @@ from ..data.files import reader_spec, samples_reader
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
 from ..data.tables import TableReader
-from ..errors import DataError, UsageError
+from ..errors import DataError, ShapeError, UsageError
 from ..network.compose import load
 from ..network.network import Network
 from ..registry import datasets, load_plugin
@@ -21,6 +21,7 @@ from ..registry.options import SpecLike
 from ..registry.specs import either, literal
 from ..training import config_file
 from ..training.config import Resolved, resolve
+from ..training.fitting import raw_range_of
 from .launch import load_data, with_absolute_paths
 
 PARTS = ("train", "validation", "test")
@@ -109,7 +110,12 @@ def choose(network: Network, resolved: Resolved | None, spec: str | None, part: 
                 reader.label, reader.target = resolved.reader.label, resolved.reader.target
     whole = resolved is not None and part is None
     assert reader is not None
-    dataset = matched(network, data.load(reader, network.seed, encoding=encoding, whole=whole))
+    dataset = data.load(reader, network.seed, encoding=encoding, whole=whole)
+    if dataset.columns is None and dataset.input_shape != network.input_shape:  # before the numbers are judged
+        raise ShapeError(
+            f"{dataset.train.name}: samples have shape {dataset.input_shape}, the network takes {network.input_shape}"
+        )
+    dataset = matched(network, dataset)
     split = _part(dataset, part)
     if whole and split is not dataset.train:
         said = "its validation rows"
@@ -162,12 +168,14 @@ def _all_asked_for(reader, own):
 
 
 def matched(network: Network, dataset: Dataset) -> Dataset:
-    """Return the data set with the columns, classes and scale that the network was trained on.
+    """Return the data set with the columns and classes that the network was trained on.
 
     Raises
     ------
     DataError
-        They do not fit; or the network has no names of classes, and the data has another number of them.
+        They do not fit, nor do the numbers; or the network has no names of classes, and the data has another number of
+        them; or the data has raw numbers, such as pixels, and a network that does not scale them says nothing of its
+        training.
     """
     known = network.trained_on or Schema()
     names, outputs = dataset.class_names, network.output_shape
@@ -176,6 +184,13 @@ def matched(network: Network, dataset: Dataset) -> Dataset:
         raise DataError(
             f"{dataset.train.name}: it has {len(names)} classes with names ({', '.join(names[:8])}), but the network "
             f"has {count}, whose names are not known"
+        )
+    if dataset.raw_range is not None and network.trained_on is None and raw_range_of(network) is None:
+        low, high = dataset.raw_range
+        raise DataError(
+            f"{dataset.train.name} holds raw numbers from {low:g} to {high:g}, but the saved network does not say on "
+            f"which numbers it was trained, and its first layer is not minmax({low:g}, {high:g}); give real numbers, "
+            "scaled as for training"
         )
     return known.matched(dataset)
 
@@ -202,8 +217,7 @@ def read_samples(
     Raises
     ------
     DataError
-        The file, the shape of its samples or their numbers do not fit; or it holds bytes, and the network does not
-        have the factor by which the bytes of its training were multiplied.
+        The file, the shape of its samples or their numbers do not fit.
     """
     known, reader = network.trained_on or Schema(), samples_reader(source)
     path = reader.path
@@ -211,11 +225,6 @@ def read_samples(
     encoding, shape = known.of_columns, network.input_shape
     is_input = encoding is not None and carried in encoding.kinds
     dataset = reader.samples(encoding, None if is_input else carried)
-    if dataset.train.holds_bytes and network.trained_on is None:
-        raise DataError(
-            f"{path} holds bytes, but the saved network does not say by which factor it was trained on bytes; "
-            "give real numbers, scaled as for training"
-        )
     split = matched(network, dataset).train
     if split.input_shape != shape and split.input_shape == (prod(shape),):
         split = split.changed(shape=shape)

@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 from ..data.split import Dataset
+from ..layers.scale import Scale
 from ..registry import layers as catalogue
 from ..registry import losses
 from ..training.config import Resolved
@@ -28,7 +29,7 @@ def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Re
     an embedding if the table has codes; without ``training.loss`` the loss of values is mse, and without
     ``training.epochs`` there are `STEPS` steps at least. With ``model.scale = "auto"`` standardize is the first layer,
     if the table has numbers, and unstandardize the last one behind a layer with parameters whose loss is one of values,
-    unless the layers have one that is fitted to training data.
+    unless the layers have one that scales.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Re
         layers = [catalogue.create(spec) for spec in (*HIDDEN, f"dense({outputs})")]
         if codes := {} if dataset.encoding is None else dataset.encoding.codes:
             layers.insert(0, catalogue.create(("embedding", {"columns": [*codes], "counts": [*codes.values()]})))
-    if model.scale == "auto" and not any(layer.fitted_to for layer in layers):
+    if model.scale == "auto" and not any(layer.fitted_to or isinstance(layer, Scale) for layer in layers):
         if dataset.encoding is None or any(dataset.encoding.numbers):
             layers.insert(0, catalogue.create("standardize"))
         if values and not settings.loss.classification and type(layers[-1]).gradients():

@@ -1,14 +1,15 @@
 """Scales of raw data as layers, fitted to the training data: first to its samples, last to its targets.
 
 A network that begins and ends with them takes raw units and gives raw units wherever it runs: `predict`, jitted code,
-derivatives, exported code, checkpoints. Before it is fitted such a layer is the identity.
+derivatives, exported code, checkpoints. Before it is fitted such a layer is the identity. The range of some data is
+known beforehand, such as 0 to 255 of pixels: ``minmax(0, 255)`` states it, and is not fitted.
 """
 
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, SpecError
 from ..kernels.operations import columns_of, operation
 from ..registry import register
 from .base import Layer, constant, zeros
@@ -84,13 +85,41 @@ class Standardize(Scale):
 
 @register("minmax")
 class MinMax(Scale):
-    """y = (x - low) / (high - low) for each channel, of the training samples, which become 0 to 1. Any shape.
+    """y = (x - low) / (high - low) for each channel: numbers from low to high become 0 to 1. Any shape.
 
-    Fitted like standardize; low is the buffer shift, high - low the buffer scale. A channel of one value becomes 0,
-    and categories stay as they are.
+    With the options ``low`` and ``high`` these are the same for all channels, such as ``minmax(0, 255)`` for pixels.
+    Without them they are the lowest and highest number of each channel of the training samples, fitted like
+    standardize; a channel of one value becomes 0, and categories stay as they are. low is the buffer shift, high - low
+    the buffer scale.
     """
 
-    fitted_to = "samples"
+    low: float | None = None
+    high: float | None = None
+    check_cases = [*Scale.check_cases, ("(-1, 3)", (7,)), ("(0, 4)", (3, 5, 4))]
+
+    def validate(self):
+        if self.low is None and self.high is None:
+            return
+        if self.low is None or self.high is None:
+            missing = "low" if self.low is None else "high"
+            raise SpecError(f"minmax: {missing} missing; give both ends of a range, minmax(low=0, high=255), or none")
+        if not -inf < self.low < self.high < inf:
+            raise SpecError(f"minmax: expected finite numbers low < high, got {self.low:g} and {self.high:g}")
+
+    @property
+    def fitted_to(self):  # type: ignore[override]
+        return "samples" if self.raw_range is None else None
+
+    @property
+    def raw_range(self):
+        """(low, high) if they are options; None if they are fitted."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def buffers(self, in_shape):
+        if self.raw_range is None:
+            return super().buffers(in_shape)
+        low, high = self.raw_range
+        return {"shift": constant(low, in_shape[:1]), "scale": constant(high - low, in_shape[:1])}
 
     def measure(self, parts):
         low, high, _ = _extremes_and_mean(parts)

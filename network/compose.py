@@ -7,10 +7,12 @@ from numpy.typing import DTypeLike
 
 from ..data.schema import Schema
 from ..errors import CheckpointError, NnjitError, SpecError, UnknownName
+from ..layers.scale import MinMax
 from ..registry import layers as catalogue
 from ..registry.options import SpecLike
 from ..registry.specs import split
 from ..storage.checkpoint import fill, read
+from ..training.fitting import raw_range_of
 from .network import Network
 
 
@@ -57,6 +59,8 @@ def compose(
 def load(path: str | os.PathLike[str]) -> Network:
     """Load the network saved in a file, or in a run directory (the best, else the last).
 
+    Older versions multiplied bytes by a factor, such as 1/255, outside of the network: then it begins with minmax now.
+
     Raises
     ------
     CheckpointError
@@ -83,4 +87,16 @@ def load(path: str | os.PathLike[str]) -> Network:
             network.trained_on = Schema.from_table(trained_on)
         except (KeyError, TypeError, ValueError):
             raise CheckpointError(f"{path}: what the network was trained on cannot be read") from None
+        raw_range = network.trained_on.raw_range
+        if raw_range is not None and raw_range_of(network) is None:  # of an older version, see `Schema.from_table`
+            return _scaling(network, *raw_range)
     return network
+
+
+def _scaling(network, low, high):
+    """Return a network with ``minmax(low, high)`` before the layers of another one."""
+    found = Network([MinMax(low, high), *network.layers], network.input_shape, network.dtype, seed=network.seed)
+    found.theta = network.theta
+    found.flat_buffers[found.flat_buffers.size - network.flat_buffers.size :] = network.flat_buffers
+    found.trained_on = network.trained_on
+    return found

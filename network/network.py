@@ -102,7 +102,7 @@ class Network:
     parameters, gradients, buffers : mapping
         Views by name, such as ``"conv.1.W"``.
     trained_on : Schema or None
-        Names and scale of the data of `fit`, or of the loaded run; `predict` and `evaluate` follow it.
+        Names and ranges of the data of `fit`, or of the loaded run; `predict` and `evaluate` follow it.
 
     Notes
     -----
@@ -311,15 +311,15 @@ class Network:
     def predict(self, x: ArrayLike, batch_size: int = 64) -> NDArray[Any]:
         """Return F(x) for any number of samples, by the compiled program.
 
-        A trained network takes x at the scale of training: bytes (uint8) if it was trained on bytes, which are then
-        multiplied by the same factor, and other numbers unchanged. DataError if they do not fit.
+        A trained network takes x in the units of training, unchanged. DataError if the numbers do not fit, such as
+        pixels divided by 255 for a network that was trained on raw pixels.
         """
         if self.trained_on is not None:
-            x = self.trained_on.scaled_array(x, self.dtype)
+            x = self.trained_on.checked_array(x, self.dtype)
         return self._apply(x, batch_size)
 
     def _apply(self, x: ArrayLike, batch_size: int = 64) -> NDArray[Any]:
-        """Return F(x) of samples at the scale of training."""
+        """Return F(x) of samples that were checked."""
         if type(batch_size) is not int or batch_size < 1:
             batch_size = checked("batch_size", batch_size, int, 1)
         x = self._batch(x, self.input_shape, "x")
@@ -544,10 +544,10 @@ class Network:
 
         Notes
         -----
-        Layers that are fitted to training data (standardize, minmax, unstandardize) are fitted to x and y before the
-        first step, never to `validation`, unless the network was trained before; `initialize` undoes both. If the last
-        layer is unstandardize, loss and val_loss of the history are those before it, on targets with mean 0 and
-        deviation 1; metrics are in units.
+        Layers that are fitted to training data (standardize, minmax without a range, unstandardize) are fitted to x
+        and y before the first step, never to `validation`, unless the network was trained before; `initialize` undoes
+        both. If the last layer is unstandardize, loss and val_loss of the history are those before it, on targets with
+        mean 0 and deviation 1; metrics are in units.
 
         SIGINT (Ctrl-C), SIGTERM and SIGHUP end the training after the current step: the checkpoint and the pictures
         are written if there is an `output`, and then the former handler gets the signal. So Ctrl-C raises

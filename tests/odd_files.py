@@ -299,7 +299,7 @@ def _zipped(members):
 
 
 def read_npz(path):
-    """Read (samples, targets) with NumPy's loader; scale and shape them by the documentation of `npz`."""
+    """Read (samples, targets) with NumPy's loader; shape them by the documentation of `npz`."""
     with np.load(path, allow_pickle=False) as archive:
         pair = ("x", "y") if "x" in archive else ("x_train", "y_train")
         x, y = (archive[name] for name in pair)
@@ -309,8 +309,8 @@ def read_npz(path):
 def _samples(x):
     if x.dtype.kind not in "biuf" or x.ndim == 0 or not x.size or not np.isfinite(x).all():
         raise Unreadable("no samples")
-    x, scale = x[:, None] if x.ndim == 1 or (x.ndim == 3 and x.dtype == np.uint8) else x, x.dtype == np.uint8
-    return x.astype(float) / 255 if scale else x.astype(float)
+    x = x[:, None] if x.ndim == 1 or (x.ndim == 3 and x.dtype == np.uint8) else x
+    return x.astype(float)
 
 
 def _targets(x, y):
@@ -552,7 +552,7 @@ def read_images(folder, held, options):
                 if "size" in options:
                     shown = shown.resize(options["size"][::-1], Image.Resampling.BILINEAR)
                 shown = np.atleast_3d(np.asarray(shown))
-                pixels.append(np.moveaxis(shown, 2, 0) / 255)
+                pixels.append(np.moveaxis(shown, 2, 0))
                 labels.append(names.index(name))
         return np.array(pixels), np.array(labels)
 

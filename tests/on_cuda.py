@@ -580,8 +580,9 @@ def test_streamed_data_gives_the_same_bits(monkeypatch):
 def test_a_set_larger_than_memory_is_read_slab_by_slab(free, monkeypatch):
     """Bytes are converted on the way into pinned memory, a slab of four samples at a time, stored there or not."""
     rng, read, copy = np.random.default_rng(0), [], split._copy
-    data = Split(rng.integers(0, 256, (10, 3), np.uint8), rng.integers(0, 2, 10), 1 / 255)
-    nets = {where: compose("dense(4) tanh dense(2)", (3,), device=where, seed=1) for where in ("cpu", "cuda")}
+    data = Split(rng.integers(0, 256, (10, 3), np.uint8), rng.integers(0, 2, 10))
+    layers = "minmax(0, 255) dense(4) tanh dense(2)"
+    nets = {where: compose(layers, (3,), device=where, seed=1) for where in ("cpu", "cuda")}
     trainers = {where: Trainer(net, data, None, Settings(batch_size=4, epochs=2)) for where, net in nets.items()}
     trainers["cpu"].run()
     monkeypatch.setattr(device_samples, "free_memory", lambda: free)

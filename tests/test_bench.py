@@ -169,6 +169,7 @@ TWINS = [
     (["conv_transpose(3, 3, stride=2, padding=1, output_padding=1)", "avgpool(2)", "gelu", "softmax"], (2, 4, 4)),
     (["residual(['conv(2, 3, padding=1)', 'silu'])", "global_avgpool", "layernorm(0.01)", "softplus"], (2, 4, 4)),
     (["lppool(2)", "maxpool(3, stride=2, padding=2)", "sigmoid", "reshape((2, -1))", "tanh"], (2, 6, 6)),
+    (["minmax(-1, 3)", "conv(2, 2)"], (2, 4, 4)),
     (["batchnorm", "global_maxpool", "reshape((2, 2))", "batchnorm", "identity"], (4, 3, 3)),
 ]  # fmt: skip
 

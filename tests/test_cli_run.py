@@ -27,12 +27,13 @@ def test_a_run_leaves_everything_behind(trained):
     table = tomllib.loads((trained / "config.toml").read_text())
     config = resolve(table).config
     assert config.text() == (trained / "config.toml").read_text()
-    assert config.model.input_shape == [1, 8, 8] and config.model.layers == ["flatten", "dense(units=10)"]
+    assert config.model.input_shape == [1, 8, 8]
+    assert config.model.layers == ["minmax(low=0.0, high=16.0)", "flatten", "dense(units=10)"]
     assert config.training.epochs == 2 and config.data == {"name": "digits"}
     epochs = [record for record in records(trained) if record.get("epoch_end")]
     assert [record["epoch"] for record in epochs] == [1, 2]
     ast.parse((trained / "program.py").read_text())
-    assert "dense.2" in (trained / "summary.txt").read_text()
+    assert "dense.3" in (trained / "summary.txt").read_text()
 
 
 def test_one_line_an_epoch_and_a_last_line(here):

@@ -21,7 +21,7 @@ def test_evaluate_agrees_with_numpy(trained):
     net, digits = load(trained), data.load("digits")
     for part, split in (("validation", digits.validation), ("train", digits.train)):
         x, y = split.take(slice(None), np.float64)
-        z = x.reshape(len(x), -1) @ net.parameters["dense.2.W"].T.astype(float) + net.parameters["dense.2.b"]
+        z = x.reshape(len(x), -1) / 16 @ net.parameters["dense.3.W"].T.astype(float) + net.parameters["dense.3.b"]
         shifted = z - z.max(1, keepdims=True)
         loss = float(np.mean(np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(y)), y]))
         found = dict(line.split(maxsplit=1) for line in nnjit("evaluate", trained, "--split", part).splitlines())
@@ -31,12 +31,16 @@ def test_evaluate_agrees_with_numpy(trained):
     assert nnjit("evaluate", trained) == nnjit("evaluate", trained, "--split", "validation", "--metrics", "accuracy")
 
 
-def test_evaluate_of_a_file_needs_data(trained):
+def test_evaluate_of_a_file_needs_data(trained, tmp_path):
     file = trained / "last.safetensors"
     assert "give --data SPEC" in nnjit("evaluate", file, status=2)
     assert "accuracy" in nnjit("evaluate", file, "--data", "digits")
-    assert "no validation samples" in nnjit("evaluate", file, "--data", "ten_points", "--split", "validation", status=2)
-    assert nnjit("evaluate", file, "--data", "ten_points", status=2).startswith("nnjit: ")  # of another shape
+    split = data.load("digits").validation
+    np.savez(tmp_path / "x.npz", x=split.x, y=split.y)
+    alone = f"npz({str(tmp_path / 'x.npz')!r}, validation=0)"
+    assert "no validation samples" in nnjit("evaluate", file, "--data", alone, "--split", "validation", status=2)
+    said = nnjit("evaluate", file, "--data", "ten_points", status=2)
+    assert "samples have shape (2,), the network takes (1, 8, 8)" in said
     assert "no metric is called" in nnjit("evaluate", trained, "--metrics", "acuracy", status=2)
     assert nnjit("evaluate", "missing", status=1).startswith("nnjit: missing: expected a saved network")
 

@@ -47,11 +47,11 @@ def test_digits_are_the_known_1797():
     assert digits.class_names == tuple("0123456789")
 
 
-def test_digits_are_scaled_stratified_and_hold_no_image_twice_in_both_parts():
+def test_digits_are_raw_stratified_and_hold_no_image_twice_in_both_parts():
     digits = load("digits")
     x, y = everything(digits.train, "float32")
-    assert x.dtype == np.float32 and x.min() == 0 and x.max() == 1 and y.dtype == np.int64
-    np.testing.assert_array_equal(x, digits.train.x / np.float32(16))
+    assert x.dtype == np.float32 and y.dtype == np.int64 and digits.raw_range == (x.min(), x.max()) == (0, 16)
+    np.testing.assert_array_equal(x, digits.train.x)
     share = np.bincount(digits.validation.y) / np.bincount(np.concatenate([digits.train.y, digits.validation.y]))
     assert abs(share - 360 / 1797).max() < 0.005
     assert not {image.tobytes() for image in digits.train.x} & {image.tobytes() for image in digits.validation.x}
@@ -89,16 +89,15 @@ def test_every_embedded_name_is_in_the_registry():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("stored", ["u1", "?", ">i2", "i8", ">f4", "f4", "f8"])
 @pytest.mark.parametrize("rows", [slice(1, 4), slice(None), np.array([4, 0, 0]), np.array([True, False] * 3)])
-@pytest.mark.parametrize("scale", [1.0, 0.25])
-def test_take_converts_copies_and_scales(dtype, stored, rows, scale):
+def test_take_converts_and_copies(dtype, stored, rows):
     original = (np.arange(6 * 2 * 3).reshape(6, 2, 3) % 7).astype(stored)
     targets = np.arange(6.0)[:, None]
-    split = Split(original.copy(), targets.copy(), scale)
+    split = Split(original.copy(), targets.copy())
     x, y = split.take(rows, dtype)
     for batch in (x, y):
         assert type(batch) is np.ndarray and batch.flags.c_contiguous and batch.flags.writeable
         assert batch.dtype == np.dtype(dtype)
-    np.testing.assert_array_equal(x, original.astype(dtype)[rows] * np.dtype(dtype).type(scale))
+    np.testing.assert_array_equal(x, original.astype(dtype)[rows])
     np.testing.assert_array_equal(y, targets[rows])
     x[:], y[:] = -1, -1
     np.testing.assert_array_equal(split.x, original)
@@ -177,7 +176,8 @@ def test_idx_reads_every_element_type(tmp_path, suffix, dtype):
     write_idx(tmp_path / f"train-labels-idx1{suffix}", [0, 2, 1, 2])
     dataset = IDX(str(path), validation=0).load()
     x, y = everything(dataset.train)
-    np.testing.assert_allclose(x, numbers[:, None] / (255 if dtype == "u1" else 1), rtol=1e-15)
+    np.testing.assert_array_equal(x, numbers[:, None])
+    assert dataset.raw_range == ((0, 255) if dtype == "u1" else None)
     assert y.tolist() == [0, 2, 1, 2] and dataset.classes == 3 and dataset.validation is None
 
 
@@ -218,8 +218,8 @@ def test_idx_plain_files_stay_on_disk_and_win_over_gz(tmp_path):
     assert (len(dataset.train), len(dataset.validation)) == (15, 5)
     x, y = dataset.validation.take(np.array([0, 1]), "float32")
     assert type(x) is np.ndarray
-    np.testing.assert_allclose(x, dataset.validation.x[:2] / 255, rtol=1e-6)
-    assert x.any() and y.shape == (2,)
+    np.testing.assert_array_equal(x, dataset.validation.x[:2])
+    assert x.any() and y.shape == (2,) and dataset.raw_range == (0, 255)
 
 
 def test_idx_training_images_are_not_taken_for_test_images(tmp_path):
@@ -245,7 +245,12 @@ def test_npz_own_names(tmp_path, compressed):
     (np.savez_compressed if compressed else np.savez)(tmp_path / "a.npz", x=x, y=y, x_val=x[:4], y_val=y[:4])
     dataset = NPZ(str(tmp_path / "a.npz")).load()
     np.testing.assert_array_equal(everything(dataset.train)[0], x)
-    assert dataset.classes == 3 and len(dataset.validation) == 4 and dataset.validation.y.tolist() == [0, 1, 2, 0]
+    assert (
+        dataset.raw_range is None
+        and dataset.classes == 3
+        and len(dataset.validation) == 4
+        and dataset.validation.y.tolist() == [0, 1, 2, 0]
+    )
 
 
 def test_npz_with_the_names_of_keras(tmp_path):
@@ -253,7 +258,8 @@ def test_npz_with_the_names_of_keras(tmp_path):
     np.savez(tmp_path / "mnist.npz", x_train=pictures, y_train=np.arange(6), x_test=pictures[:2], y_test=np.arange(2))
     dataset = load(f"npz(path={str(tmp_path / 'mnist.npz')!r})")
     assert dataset.input_shape == (1, 4, 5) and dataset.train.x.dtype == np.uint8 and len(dataset.validation) == 2
-    np.testing.assert_allclose(everything(dataset.train)[0][:, 0], pictures / 255, rtol=1e-15)
+    np.testing.assert_array_equal(everything(dataset.train)[0][:, 0], pictures)
+    assert dataset.raw_range == (0, 255)
 
 
 def test_npz_holds_out_a_share_and_reads_targets_and_label_columns(tmp_path):
@@ -387,7 +393,8 @@ def test_images_by_class(tmp_path):
     assert dataset.input_shape == (3, 3, 5) and dataset.train.x.dtype == np.uint8
     x, _ = everything(dataset.train)
     expected = np.array([pixels[name] for name in ("cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png")])
-    np.testing.assert_allclose(x, expected.transpose(0, 3, 1, 2) / 255, rtol=1e-15)
+    np.testing.assert_array_equal(x, expected.transpose(0, 3, 1, 2))
+    assert dataset.raw_range == (0, 255)
 
 
 @pytest.mark.parametrize("validation", ["validation", "val", "valid", "dev", "test", "Testing", "eval", "evaluation"])

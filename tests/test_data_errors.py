@@ -93,12 +93,11 @@ def test_the_first_row_that_is_not_finite_is_found_beyond_the_first_chunk(row):
 
 
 def test_a_number_too_large_for_the_dtype():
-    for scale in (1.0, 0.5):
-        for split in (Split(np.array([[1e300]]), np.zeros(1, int), scale), Split(np.eye(1), np.array([[1e300]]))):
-            assert split.take(slice(None), "float64")
-            for rows in (slice(None), np.array([0])):
-                with pytest.raises(DataError, match="too large for float32"):
-                    split.take(rows, "float32")
+    for split in (Split(np.array([[1e300]]), np.zeros(1, int)), Split(np.eye(1), np.array([[1e300]]))):
+        assert split.take(slice(None), "float64")
+        for rows in (slice(None), np.array([0])):
+            with pytest.raises(DataError, match="too large for float32"):
+                split.take(rows, "float32")
 
 
 @pytest.mark.parametrize(

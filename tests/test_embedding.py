@@ -315,12 +315,12 @@ def test_units_are_those_of_numbers():
     small = x * [1e-3, 1, 1, 1]
     for dtype in (np.float64, np.float32):
         taken = x.astype(dtype)
-        assert known.scaled_array(taken, np.dtype(dtype)) is taken
+        assert known.checked_array(taken, np.dtype(dtype)) is taken
         with pytest.raises(DataError, match="column 'x' holds numbers up to"):
-            known.scaled_array(small.astype(dtype), np.dtype(dtype))
-    assert known.scaled_array(x[:1, :2].astype(np.float32), np.dtype("float32")).shape == (1, 2)
+            known.checked_array(small.astype(dtype), np.dtype(dtype))
+    assert known.checked_array(x[:1, :2].astype(np.float32), np.dtype("float32")).shape == (1, 2)
     nothing = replace(known, encoding=Encoding((Coding("k", "category", tuple("abcd")),)), ranges=((0, 1),) * 4)
-    assert nothing.scaled_array(np.eye(4), np.dtype("float32")) is not None
+    assert nothing.checked_array(np.eye(4), np.dtype("float32")) is not None
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

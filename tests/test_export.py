@@ -114,8 +114,8 @@ def test_strides_of_a_reshaped_array(fits):
 def test_the_header_says_what_the_data_were():
     from nnjit.data.schema import Schema
 
-    data, columns, classes = _data(Schema(("a", "b"), ("no", "yes"), True, 0.0625, 1.0))
-    assert data == "data        the numbers of the data times 0.0625, magnitudes up to 1"
+    data, columns, classes = _data(Schema(("a", "b"), ("no", "yes"), True, 16.0, raw_range=(0.0, 16.0)))
+    assert data == "data        raw numbers, magnitudes up to 16"
     assert (columns, classes) == ("columns     a, b", "classes     no, yes")
 
 

@@ -18,7 +18,7 @@ NAMED = [tuple(found.split()) for found in re.findall(r"`(test_\w+\.py:\s+\w+)`"
 @pytest.fixture(scope="module")
 def sources():
     config = Config()
-    digits = registry.compose(config.model.layers, (1, 8, 8))
+    digits = registry.compose(["minmax(0, 16)", *config.model.layers], (1, 8, 8))  # as a run does
     points = registry.compose("dense(2) sigmoid dense(3) sigmoid dense(2) sigmoid", (2,), dtype="float64")
     training = config.training
     return {

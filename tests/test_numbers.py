@@ -182,7 +182,7 @@ ARGUMENTS = {
     "seed of fit": (lambda v: Settings(seed=v), [-1, 2**31, 1.5], [0, np.int64(3)]),
     "norm": (lambda v: Program(net(), "mse", "sgd", 4, norm=Settings(norm=v).norm), [0, -1], [np.float32(1)]),
     "validation": (lambda v: Split(X, Y).hold_out(v), [1, -0.1, 1.5, math.inf], [0, 0.25, np.float32(0.5)]),
-    "scale": (lambda v: Split(X, Y, scale=v), [math.inf, 0], [1, 1 / 255, np.float32(2)]),
+    "low": (lambda v: registry.create(("minmax", {"low": v, "high": 2})), [math.inf, -math.inf, 2], [0, np.float32(1)]),
     "p": (lambda v: lp_norm(X, v), [0, -1], [1, math.inf, np.float32(2)]),
 }  # fmt: skip
 MAY_BE_NONE = ("clip", "rates")

@@ -52,7 +52,7 @@ def test_an_installed_package_trains_from_a_config(installed, tmp_path):
     nnjit(tmp_path, "run", config, "--epochs", 1, "--output", "run", site=installed)
     last = records(tmp_path / "run")[-1]
     assert last["epoch"] == 1 and last["val_accuracy"] > 0.5
-    assert last["gradient_norms"]["channel_scale.1"] > 0 and last["update_ratios"]["channel_scale.1"] > 0
+    assert last["gradient_norms"]["channel_scale.2"] > 0 and last["update_ratios"]["channel_scale.2"] > 0
     said = nnjit(tmp_path, "evaluate", "run", "--data", "digits", status=1)
     assert "needs plug-in layers that are not loaded: channel_scale (from nnjit_affine)" in said
 
@@ -70,7 +70,7 @@ def test_a_file_is_a_plugin(tmp_path):
     nnjit(tmp_path, "run", *PLUGIN, "--layers", "affine flatten dense(10)", "--epochs", 1, "--output", "run")
     last = records(tmp_path / "run")[-1]
     assert last["val_accuracy"] > 0.5
-    assert last["gradient_norms"]["affine.1"] > 0 and last["update_ratios"]["affine.1"] > 0
+    assert last["gradient_norms"]["affine.2"] > 0 and last["update_ratios"]["affine.2"] > 0
     assert "affine" in nnjit(tmp_path, "run", "--layers", "affine flatten dense(10)", status=2)
 
 

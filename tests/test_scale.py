@@ -520,8 +520,8 @@ def test_raw_numbers_are_taken(x, one):
     inside = ((some >= x[:200].min(axis=0)) & (some <= x[:200].max(axis=0))).mean()
     assume(inside > 0.6)
     for part in (some, x[one : one + 1], x[:200].astype(np.float32)):
-        assert known.scaled_array(part, np.dtype(np.float32)) is part
-    known.scaled(Split(some, np.zeros(len(some), int)))
+        assert known.checked_array(part, np.dtype(np.float32)) is part
+    known.checked(Split(some, np.zeros(len(some), int)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -547,7 +547,7 @@ def answer(known, x):
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         try:
-            known.scaled_array(x, np.dtype(np.float32))
+            known.checked_array(x, np.dtype(np.float32))
         except DataError:
             return "refused"
     return "doubted" if found else "taken"
@@ -566,7 +566,7 @@ def test_the_message_names_column_range_and_remedy():
     iris = np.random.default_rng(0).normal([5.8, 3.1, 3.8, 1.2], [0.8, 0.4, 1.8, 0.8], (150, 4))
     known = schema(iris)
     with pytest.warns(UserWarning, match="not be scaled before"):
-        known.scaled_array((iris - iris.mean(axis=0)) / iris.std(axis=0), np.dtype(np.float32))
+        known.checked_array((iris - iris.mean(axis=0)) / iris.std(axis=0), np.dtype(np.float32))
     with pytest.raises(ShapeError):
         net.predict(RAW[:, :2])
 

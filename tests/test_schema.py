@@ -1,4 +1,4 @@
-"""Later data is matched with the training data: columns and classes by name, numbers by their scale."""
+"""Later data is matched with the training data: columns and classes by name, numbers by their units."""
 
 import csv
 import json
@@ -213,12 +213,12 @@ def test_every_order_of_columns_and_part_of_the_classes(columns, classes, seed):
     assert found.class_names == tuple(classes) and found.columns == tuple(columns)
 
 
-# -- scale -------------------------------------------------------------------------------------------------------------
+# -- units -------------------------------------------------------------------------------------------------------------
 
 
-def test_raw_bytes_are_predicted_at_the_scale_of_training(trained, here):
+def test_bytes_and_floats_are_raw(trained, here):
     net, split = load(trained), data.load("digits").validation
-    assert (net.trained_on.holds_bytes, net.trained_on.scale, net.trained_on.largest) == (True, 1 / 16, 1.0)
+    assert (net.trained_on.holds_bytes, net.trained_on.raw_range, net.trained_on.largest) == (True, (0, 16), 16)
     x, labels = split.take(slice(None), np.float32)
     y = net.predict(x)
     np.testing.assert_array_equal(net.predict(split.x), y)
@@ -235,23 +235,25 @@ def test_raw_bytes_are_predicted_at_the_scale_of_training(trained, here):
     ("change", "match"),
     [
         (
-            lambda x: x.astype(np.float32),
-            r"x: the numbers are up to 16 .* bytes, multiplied by 0.0625, up to 1; give the",
+            lambda x: x.astype(np.float32) / 16,
+            r"x: the numbers are up to 1 .* bytes up to 16; .* scales them itself, minmax\(0, 16\): give raw numbers",
         ),
-        (lambda x: x.astype(np.int64), "the numbers are up to 16"),
         (lambda x: x / 255, "the numbers are up to 0.0627"),
+        (lambda x: x[:1] / 16, "the numbers are up to "),
+        (lambda x: x > 8, "the numbers are up to 1"),
+        (lambda x: (x > 8).astype(int), "the numbers are up to 1"),
         (lambda x: x.astype(np.float16) * 16, "the numbers are up to 256"),
-        (lambda x: x * np.uint8(15), "the numbers are up to 15 "),  # pictures with values 0 to 255
+        (lambda x: x * np.uint8(15), "the numbers are up to 240"),  # pictures with values 0 to 255
     ],
 )
-def test_numbers_at_another_scale_are_refused(trained, here, change, match):
+def test_numbers_in_other_units_are_refused(trained, here, change, match):
     net, split = load(trained), data.load("digits").validation
     x = change(split.x)
     with pytest.raises(DataError, match=match):
         net.predict(x)
     with pytest.raises(DataError, match=match.replace("^x", "x, y").replace("x: ", "")):
-        net.evaluate(x, split.y)
-    np.savez("x.npz", x=x, y=split.y)
+        net.evaluate(x, split.y[: len(x)])
+    np.savez("x.npz", x=x, y=split.y[: len(x)])
     assert "numbers are up to" in nnjit("predict", trained, "--input", "x.npz", status=1)
     assert "numbers are up to" in nnjit("evaluate", trained, "--data", "npz('x.npz', validation=0)", status=1)
 
@@ -264,6 +266,19 @@ def small():
 def fitted(net, x, **options):
     net.fit(x, np.arange(len(x)) % 2, epochs=1, batch_size=16, **options)
     return net
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.astype(np.float32), lambda x: x.astype(np.int64), lambda x: x.astype(">f8"), lambda x: x[:1] * 0.0,
+        lambda x: x[:1] // 15, lambda x: np.minimum(x, 2.0), lambda x: x[:3] * 1.5,
+    ],
+)  # fmt: skip
+def test_raw_numbers_of_every_kind_are_taken(trained, change):
+    """Dark and black pictures too: whole numbers are raw."""
+    net, x = load(trained), change(data.load("digits").validation.x)
+    np.testing.assert_array_equal(net.predict(x), net._apply(x.astype(np.float32)))
 
 
 BYTES = np.random.default_rng(0).integers(0, 256, (32, 16)).astype(np.uint8)
@@ -282,6 +297,10 @@ BYTES = np.random.default_rng(0).integers(0, 256, (32, 16)).astype(np.uint8)
         (BYTES / 255, BYTES * 0.0, True),
         (BYTES / 255, BYTES * 1e-9, True),
         (BYTES, BYTES / 255, False),
+        (BYTES, BYTES > 127, False),
+        (BYTES, BYTES // 16, True),
+        (BYTES, (BYTES // 16).astype(float), True),
+        (BYTES, BYTES / 16.5, False),
         (BYTES, BYTES, True),
         (BYTES, BYTES.astype(np.float32), True),
         (BYTES, BYTES * 0, True),
@@ -319,14 +338,14 @@ def test_lists_are_samples(small):
 
 def test_magnitude_of_more_numbers_than_are_looked_at(monkeypatch):
     x = np.random.default_rng(0).normal(size=(1000, 8))
-    expected = abs(x).max() / 4, np.sqrt(np.square(x).mean()) / 4
-    assert Split(x, np.zeros(1000, int), 0.25).magnitude() == pytest.approx(expected)
+    expected = abs(x).max(), np.sqrt(np.square(x).mean())
+    assert Split(x, np.zeros(1000, int)).magnitude() == pytest.approx(expected)
     monkeypatch.setattr("nnjit.data.split.CHUNK", 80)
-    assert Split(x, np.zeros(1000, int), 0.25).magnitude() == pytest.approx(expected)
+    assert Split(x, np.zeros(1000, int)).magnitude() == pytest.approx(expected)
     monkeypatch.setattr("nnjit.data.split.LOOKED", 800)
     seen = x.reshape(100, 10, 8)[::10]
-    expected = abs(seen).max() / 4, np.sqrt(np.square(seen).mean()) / 4
-    assert Split(x, np.zeros(1000, int), 0.25).magnitude() == pytest.approx(expected)
+    expected = abs(seen).max(), np.sqrt(np.square(seen).mean())
+    assert Split(x, np.zeros(1000, int)).magnitude() == pytest.approx(expected)
 
 
 @given(
@@ -336,15 +355,13 @@ def test_magnitude_is_that_of_the_rows_of_a_split(rows, width, seed, dtype):
     """In any order of the rows, in parts of parts, and after the whole was measured."""
     rng = np.random.default_rng(seed)
     x = (rng.normal(size=(rows, width)) * 10 ** rng.uniform(-2, 2, (rows, 1))).astype(dtype)
-    whole = Split(x, np.zeros((rows, 1)), 0.5)
+    whole = Split(x, np.zeros((rows, 1)))
     whole.magnitude()
     first = rng.permutation(rows)[: rng.integers(1, rows + 1)]
     second = rng.permutation(len(first))[: rng.integers(1, len(first) + 1)]
     for split, chosen in ((whole.part(first), first), (whole.part(first).part(second), first[second]), (whole, ...)):
-        numbers = x[chosen].astype(float) * 0.5
+        numbers = x[chosen].astype(float)
         assert split.magnitude() == pytest.approx((abs(numbers).max(), np.sqrt((numbers**2).mean())), rel=1e-12)
-        bound = abs(numbers).max() / 3
-        assert split.samples_above(bound) == ((abs(numbers).max(axis=1) > bound).sum(), len(numbers))
 
 
 def test_outliers_that_are_held_out_are_no_other_units(small):
@@ -357,10 +374,10 @@ def test_outliers_that_are_held_out_are_no_other_units(small):
     known = small.trained_on
     assert known.largest == pytest.approx(abs(x[25:]).max())
     for many in (held, split.part(np.arange(6, 8))):
-        assert known.scaled(many) is many and np.isfinite(small.predict(many.x)).all()
+        assert known.checked(many) is many and np.isfinite(small.predict(many.x)).all()
     for many in (split.part(np.arange(7, 8)), Split(x * 100, np.arange(60) % 2).part(np.arange(9, 60))):
         with pytest.raises(DataError, match="those of training"):
-            known.scaled(many)
+            known.checked(many)
         with pytest.raises(DataError, match="those of training"):
             small.predict(many.x)
 
@@ -386,34 +403,47 @@ def test_the_largest_number_of_several_fits_counts(small):
     assert (small.trained_on.holds_bytes, small.trained_on.largest) == (True, BYTES.max())
 
 
-def test_bytes_for_a_file_that_says_nothing_of_scale(small, here):
+def test_bytes_for_a_file_that_says_nothing_of_its_training(small, here):
     small.save("net.safetensors")
-    np.savez("x.npz", x=BYTES)
-    said = nnjit("predict", "net.safetensors", "--input", "x.npz", status=1)
-    assert "holds bytes, but the saved network does not say by which factor" in said
-    np.savez("x.npz", x=BYTES / 255)
+    np.savez("x.npz", x=BYTES, y=np.zeros(32, int))
+    for arguments in (
+        ["predict", "net.safetensors", "--input", "x.npz"],
+        ["evaluate", "net.safetensors", "--data", "x.npz"],
+    ):
+        said = nnjit(*arguments, status=1)
+        assert (
+            "holds raw numbers from 0 to 255, but the saved network does not say on which numbers it was trained"
+            in said
+        )
+    np.savez("real.npz", x=BYTES / 255)
+    nnjit("predict", "net.safetensors", "--input", "real.npz")
+    registry.compose("minmax(0, 255) dense(2)", (16,)).save("net.safetensors")  # says which numbers it takes
     nnjit("predict", "net.safetensors", "--input", "x.npz")
 
 
 @settings(deadline=None)
 @given(
-    scale=st.floats(1e-3, 1e3), factor=st.floats(0.01, 100), kind=st.sampled_from(["u1", "f4", "f8", "i4"]),
-    holds_bytes=st.booleans(), count=st.integers(1, 3),
+    size=st.floats(1e-3, 1e3), factor=st.floats(0.01, 100), kind=st.sampled_from(["u1", "f4", "f8", "i4"]),
+    holds_bytes=st.booleans(), raw_range=st.sampled_from([None, (0.0, 255.0)]), count=st.integers(1, 3),
 )  # fmt: skip
-def test_arrays_and_splits_are_judged_alike(scale, factor, kind, holds_bytes, count):
-    """`scaled_array`, which takes a shortcut, agrees with `scaled` and with the stated rule."""
-    known = Schema(holds_bytes=holds_bytes, scale=1 / 255 if holds_bytes else 1.0, largest=scale)
-    x = np.random.default_rng(count).uniform(-1, 1, (count, 5)) * scale * factor
+def test_arrays_and_splits_are_judged_alike(size, factor, kind, holds_bytes, raw_range, count):
+    """`checked_array`, which takes a shortcut, agrees with `checked` and with the stated rule."""
+    known = Schema(holds_bytes=holds_bytes, largest=size, raw_range=raw_range)
+    x = np.random.default_rng(count).uniform(-1, 1, (count, 5)) * size * factor
     x = np.clip(x, 0, 255).astype(kind) if kind == "u1" else x.astype(kind)
-    taken = x * (1 / 255) if holds_bytes and kind == "u1" else x.astype(float)
-    largest, mean = abs(taken).max(), np.sqrt(np.square(taken).mean())
-    wrong = largest > 0 and (mean > 4 * scale or ((kind == "u1") != holds_bytes and largest < scale / 8))
+    numbers = x.astype(float)
+    largest, mean = abs(numbers).max(), np.sqrt(np.square(numbers).mean())
+    if holds_bytes or raw_range:  # raw numbers: bytes always, others unless they are small and not whole
+        small = kind != "u1" and (largest <= 1 or (numbers != np.round(numbers)).any())
+    else:
+        small = kind == "u1"
+    wrong = largest > 0 and (mean > 4 * size or (small and largest < size / 8))
     for call in (
-        lambda: known.scaled_array(x, np.dtype("f4")),
-        lambda: known.scaled(Split(x, np.zeros(count, int))).take(slice(None), "f4")[0],
+        lambda: known.checked_array(x, np.dtype("f4")),
+        lambda: known.checked(Split(x, np.zeros(count, int))).take(slice(None), "f4")[0],
     ):
         if wrong:
             with pytest.raises(DataError, match="the numbers are up to"):
                 call()
         else:
-            np.testing.assert_allclose(call(), taken, rtol=1e-6)
+            np.testing.assert_allclose(call(), numbers, rtol=1e-6)

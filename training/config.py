@@ -61,7 +61,7 @@ class Model(_Section):
     )
     dtype: Literal["float32", "float64"] = Field(default="float32", description='"float32" or "float64"')
     scale: Literal["auto", "off"] = Field(
-        default="auto", description='"auto", so that a table is scaled by layers of the network, or "off"'
+        default="auto", description='"auto", so that tables and pixels are scaled by layers of the network, or "off"'
     )
 
 

@@ -15,6 +15,7 @@ from ..data.columns import Encoding, short
 from ..data.schema import Schema
 from ..data.split import Converted, Split
 from ..errors import DataError, SpecError
+from ..layers.scale import MinMax
 from ..program.graph import Graph, Node
 from ..program.protocols import NetworkLike
 from ..registry import losses
@@ -237,6 +238,12 @@ def takes_units(network: NetworkLike) -> Node | None:
     """Return the node of a layer that is fitted to the samples and that the network begins with; None: it has none."""
     node = next((node for node in network.graph.nodes if not node.layer.alias), None)
     return node if node is not None and node.layer.fitted_to == "samples" else None
+
+
+def raw_range_of(network: NetworkLike) -> tuple[float, float] | None:
+    """Return (low, high) if the network begins with ``minmax(low, high)``, and so takes raw numbers of this range."""
+    node = next((node for node in network.graph.nodes if not node.layer.alias), None)
+    return node.layer.raw_range if node is not None and isinstance(node.layer, MinMax) else None
 
 
 def ranges_of(split: Split, shape: tuple[int, ...]) -> tuple[tuple[float, float], ...]:

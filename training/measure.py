@@ -15,7 +15,7 @@ from ..program.protocols import NetworkLike
 from ..program.slots import Binding, Slot, batch, sizes
 from ..registry import losses
 from ..registry.options import SpecLike
-from .fitting import Units, units_of
+from .fitting import Units, raw_range_of, units_of
 from .losses import Loss, check_labels
 from .metrics import base
 from .metrics.base import Metric
@@ -32,7 +32,7 @@ def evaluate_split(net: NetworkLike, split: Split, loss: SpecLike | None = None,
     given = None if metrics is None else base.create(metrics)
     split = targets_for(split, net, made)
     if net.trained_on is not None:
-        split = net.trained_on.scaled(split)
+        split = net.trained_on.checked(split)
     outputs = outputs_of(made, net.output_shape, split.y)
     units = None if made is None else units_of(net, made)
     if units is not None:  # one-hot rows are values too behind a layer that restores units, as in training
@@ -220,7 +220,8 @@ def parts(count: int) -> list[slice]:
 
 def targets_for(split: Split, network: NetworkLike, loss: Loss | None) -> Split:
     """Return the split with targets as the loss takes them; refuse those that do not fit network and loss."""
-    if network.layers and network.layers[0].reads_channels:
+    layers = network.layers if raw_range_of(network) is None else network.layers[1:]
+    if layers and layers[0].reads_channels:
         check_channels(split.input_shape, split.name)
     if tuple(split.input_shape) != network.input_shape:
         raise ShapeError(

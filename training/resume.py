@@ -52,7 +52,8 @@ def check_steps(progress: Mapping[str, Any], settings: Settings, batch_size: int
 def _check_part(part, former, now):
     """Raise DataError if a part of the data changed; `former` and `now` are fingerprints or None."""
     former, now = former or {"rows": 0}, now or {"rows": 0}
-    changed = [key for key in {**former, **now} if former.get(key) != now.get(key)]
+    keys = [key for key in {**former, **now} if key != "scale"]  # which older versions had
+    changed = [key for key in keys if former.get(key) != now.get(key)]
     if not changed:
         return
     what = {

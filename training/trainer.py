@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.schema import Schema
+from ..data.schema import Schema, check_raw
 from ..data.split import Split
 from ..kernels.counters import SEED, STEP, STOP
 from ..program.program import Program
@@ -31,7 +31,7 @@ from .changes import update_ratios
 from .checkpoints import Checkpoints
 from .divergence import diverged, not_finite
 from .epoch_metrics import EpochMetrics
-from .fitting import fit_layers, ranges_of, takes_units, units_of
+from .fitting import fit_layers, ranges_of, raw_range_of, takes_units, units_of
 from .history import History, judged
 from .measure import IN_MEMORY, MeanLoss, targets_for
 from .orders import Orders
@@ -60,7 +60,7 @@ class Trainer:
         Its methods are called during training: compiling(done, total), begin(trainer), progress(epoch, done, steps,
         loss), epoch(record), end(history).
     schema : Schema or None
-        Names and scale of the samples, kept with the network; None: arrays without names.
+        Names and ranges of the samples, kept with the network; None: arrays without names.
     checkpoint : (tensors, progress) or None
         A checkpoint to continue, as `storage.checkpoint.read` returns it; None: start with the network as it is, and
         fit its layers that are fitted to training data (see `fitting`).
@@ -113,9 +113,12 @@ class Trainer:
             fill(network, checkpoint[0], "checkpoint")
         if (node := takes_units(network)) is not None and not train.holds_bytes:
             self.schema = replace(self.schema, ranges=ranges_of(train, node.x.shape))
+        if (raw_range := raw_range_of(network)) is not None:
+            check_raw(train, raw_range)
+            self.schema = replace(self.schema, raw_range=raw_range)
         self.validation: Split | None = None
         if validation is not None:
-            self.validation = self.schema.scaled(targets_for(validation, network, self.loss))
+            self.validation = self.schema.checked(targets_for(validation, network, self.loss))
         self._fingerprints = partial(fingerprints, self.train, self.validation)  # with targets as they are
         self.train, self.validation, self.weighting = weighted(
             self.train, self.validation, settings.class_weights, self.loss, prod(network.output_shape),

@@ -62,10 +62,11 @@ def _samples(work, net, rng, samples):
 
 
 def _images(work, samples):
-    """Return the first images and labels of a folder in the format of MNIST."""
+    """Return the first images, scaled to 0..1, and labels of a folder in the format of MNIST."""
     train = load(("idx", {"path": work["images"]})).train
     rows = np.arange(min(samples, len(train)))
-    return train.take(rows, work["dtype"])
+    x, target = train.take(rows, work["dtype"])
+    return x / x.dtype.type(255), target
 
 
 def _feedback(work, net, rng):
