@@ -60,7 +60,7 @@ class Drawing:
 
 def loss(draw, kernel):
     N, F = draw.rng.integers(1, 4), draw.rng.choice([1, 2, 5, 17, 33])
-    given = {name: draw.extreme(N, F) for name in MATRIX} | {"loss": draw.extreme(N)}
+    given = {name: draw.extreme(N, F) for name in MATRIX} | {name: draw.extreme(N) for name in ("loss", "weight")}
     if "labels" in kernel:
         given["target"] = draw.rng.integers(-1, F + 1, N)
     elif "cross" in kernel:
