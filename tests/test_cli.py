@@ -291,7 +291,7 @@ def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
     with LiveLine() as told:
         told.compiling(3, 12)
         told.bar.refresh()
-        told.begin(SimpleNamespace(settings=SimpleNamespace(epochs=4), units=None))
+        told.begin(SimpleNamespace(settings=SimpleNamespace(epochs=4), units=None, weighting=""))
         told.progress(1, 7, 45, 0.5)
         told.bar.refresh()
         told.epoch(

@@ -385,9 +385,9 @@ def test_one_number_a_sample_that_may_mean_another_thing_is_refused(outputs, y, 
 # -- progress and the history ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrong", [0.2, (X,), (X, LABELS, 2.0), X])
+@pytest.mark.parametrize("wrong", [0.2, (X,), (X, LABELS, X, 2.0), X])
 def test_validation_data_is_a_pair(wrong):
-    with pytest.raises(SpecError, match=r"^validation: expected a pair \(x, y\), got ") as caught:
+    with pytest.raises(SpecError, match=r"^validation: expected \(x, y\) or \(x, y, weights\), got ") as caught:
         train(network(), validation=wrong)
     assert len(str(caught.value)) < 300
 
