@@ -72,6 +72,8 @@ def by_torch(net, x, dx, dy):
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(net.parameters[name]))
     running = [each for each in module.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
+    if net.buffers and not running:  # the drawn shifts and scales of minmax, which its twin does not have
+        return None
     for each, (mean, variance) in zip(running, zip(*[iter(net.buffers.values())] * 2, strict=True), strict=True):
         each.running_mean.copy_(torch.from_numpy(mean))
         each.running_var.copy_(torch.from_numpy(variance))
