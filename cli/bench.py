@@ -55,7 +55,7 @@ def _resolve(config, plugin, assignments, overrides):
     batch = settings.batch_size
     if "data" in overrides or model.input_shape is None:
         dataset = data.load(resolved.reader)
-        resolved = launch.for_raw(launch.for_table(resolved, dataset, source_name), dataset, source_name)
+        resolved = launch.complete(resolved, dataset, source_name)
         settings = resolved.settings
         network, samples = launch.build(resolved, dataset, source_name), len(dataset.train)
     else:

@@ -57,12 +57,12 @@ def load(
     if isinstance(spec, Dataset):
         return _divided(_whole(spec) if whole else spec, seed, fold)
     reader = datasets.create(reader_spec(spec))
-    if whole:
+    table_reader = isinstance(reader, TableReader)  # divides its rows itself: means are those of training rows
+    if whole and table_reader:
         reader = copy(reader)
         for option in ("validation", "test"):
-            if isinstance(getattr(reader, option, None), float):
+            if not isinstance(getattr(reader, option), str):
                 setattr(reader, option, 0.0)
-    table_reader = isinstance(reader, TableReader)  # divides its rows itself: means are those of training rows
     dataset = reader.load(encoding, seed, fold) if table_reader else reader.load()
     if not isinstance(dataset, Dataset):
         raise DataError(

@@ -30,9 +30,8 @@ from ..training.progress import reporter as new_reporter
 from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems
 from ..training.trainer import Trainer
-from .raw import for_raw
+from .defaults import complete
 from .suits import graph_for, loss_suits
-from .table import for_table
 
 
 class Prepared(NamedTuple):
@@ -193,7 +192,7 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
     if config.run.threads is not None:
         use_threads(config.run.threads)
     dataset = load_data(resolved)
-    resolved = for_raw(for_table(resolved, dataset, source_name), dataset, source_name)
+    resolved = complete(resolved, dataset, source_name)
     config = resolved.config
     network = build(resolved, dataset, source_name)
     schema = Schema.of_dataset(dataset)

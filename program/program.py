@@ -57,8 +57,6 @@ class Program(Code):
         Whether targets are whole-number labels (N,) or values like the output; None: labels if the loss takes them.
     clip : Clip or None
         Clipping of the gradient by its norm.
-    weighted : bool
-        Whether `step`, `epoch` and `gradient` take the weights of the samples last, (N,): factors of their losses.
     rates : array or None
         Learning rate of every step; None: the optimizer's own.
     norm : float
@@ -67,6 +65,8 @@ class Program(Code):
         Without a loss: the text has ``forward`` and ``backward`` for `Network`, as one block, not ``predict``.
     derivatives : bool
         Whether the state has memory for `gradient`, `update`, `vjp`, `jvp` and `jacobian`.
+    weighted : bool
+        Whether `step`, `epoch` and `gradient` take the weights of the samples last, (N,): factors of their losses.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Program(Code):
             self.clip, self.norm = clip, self._norm(clip, norm)
             self.loss: Any = None
             self.optimizer: Any = None
-            self.labels, self.rates, self.weighted = False, np.zeros(1), bool(weighted and loss is not None)
+            self.labels, self.rates, self.weighted = False, np.zeros(1), checked("weighted", weighted, bool)
             if loss is not None:
                 self._learns(losses.create(loss), optimizers.create(optimizer), labels, rates)
             self.backward = backward or loss is not None

@@ -271,15 +271,16 @@ LAYERS = ["conv(4, 3, padding='same', stride=2)", "batchnorm", "relu", "maxpool(
 
 @here_compiles
 def test_a_whole_training_step_compiles(monkeypatch):
-    """Collect the launches of a program: gather, forward, backward, norms, clipping and the update."""
+    """Collect the launches of a program: gather, forward, backward, weights, norms, clipping and the update."""
     monkeypatch.setattr(driver, "require", lambda *given: None)
     monkeypatch.setattr(device, "require", lambda: None)
     monkeypatch.setattr(device_arrays, "cuda", HostMemory)
     monkeypatch.setattr(driver.Sequence, "compile", lambda *given: None)
     network = compose(LAYERS, (2, 9, 8), device="cuda", seed=1)
-    program = Program(network, "cross_entropy", "adam", 4, clip=Clip(max=1.0, p=2.0))
+    program = Program(network, "cross_entropy", "adam", 4, clip=Clip(max=1.0, p=2.0), weighted=True)
     run = device.DeviceRun(program)
-    noted = run.trace.step(4, np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    real, whole = np.zeros(1, np.float32), np.zeros(1, np.int64)
+    noted = run.trace.step(4, [real, whole, real], whole)
     assert len(noted) > 30
     names = set()
     for each in noted:

@@ -14,6 +14,7 @@ from nnjit.data.split import Split
 from nnjit.errors import DataError, NnjitError, ShapeError, SpecError
 from nnjit.program.program import Program
 from nnjit.training import config_file, weights
+from nnjit.training.resume import check_data, fingerprints
 from nnjit.training.settings import Settings
 from numba import njit
 
@@ -333,3 +334,11 @@ def test_what_has_no_meaning_is_refused(tmp_path):
     with pytest.raises(DataError, match="missing"):
         load(f"csv({str(path)!r}, label='kind', weight='many')")
     assert Settings(class_weights="a=1, b=2.5").class_weights == {"a": 1.0, "b": 2.5}
+
+
+def test_a_run_that_had_no_weights_is_not_continued_with_some():
+    """The data of a run is known by its fingerprint, and weights are part of it."""
+    plain, more = Split(X, LABELS), Split(X, LABELS, weights=np.ones(24))
+    for before, now in ((plain, more), (more, plain)):
+        with pytest.raises(DataError, match="the weights of its samples"):
+            check_data({"data": fingerprints(before, None)}, fingerprints(now, None))

@@ -62,5 +62,5 @@ def _check_part(part, former, now):
         "targets": "the contents of its labels or targets are not the same",
         "weights": "the weights of its samples are not the same",
     }
-    why = what.get(changed[0], f"its {changed[0]} is {now.get(changed[0])}, and was {former[changed[0]]}")
+    why = what.get(changed[0], f"its {changed[0]} is {now.get(changed[0])}, and was {former.get(changed[0])}")
     raise DataError(f"the {part} data changed since the run began: {why}; start a new run, or bring the data back")

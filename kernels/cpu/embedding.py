@@ -11,6 +11,7 @@ import numpy as np
 from numba import prange, uintp
 
 from ..compiler.kernel import kernel
+from .codes import row_of
 
 
 @kernel
@@ -22,11 +23,9 @@ def forward(x, table, y, features, width, columns, counts, sizes):
             for _ in range(columns[k] - column):
                 y[uintp(to)] = x[uintp(at)]
                 at, to = at + 1, to + 1
-            code, size = x[uintp(at)], sizes[k]
-            row = int(code) if code >= 0.0 and code < float(counts[k]) else 0
-            known = float(row) == code
+            row, size = row_of(x[uintp(at)], counts[k]), sizes[k]
             for j in range(size):
-                y[uintp(to + j)] = table[uintp(first + row * size + j)] if known else np.nan
+                y[uintp(to + j)] = table[uintp(first + row * size + j)] if row >= 0 else np.nan
             at, to, first, column = at + 1, to + size, first + counts[k] * size, columns[k] + 1
         for _ in range(features - column):
             y[uintp(to)] = x[uintp(at)]
@@ -42,9 +41,7 @@ def backward_input(x, dy, dx, features, width, columns, counts, sizes):
             for _ in range(columns[k] - column):
                 dx[uintp(at)] = dy[uintp(to)]
                 at, to = at + 1, to + 1
-            code = x[uintp(at)]
-            row = int(code) if code >= 0.0 and code < float(counts[k]) else 0
-            dx[uintp(at)] = 0.0 if float(row) == code else np.nan
+            dx[uintp(at)] = 0.0 if row_of(x[uintp(at)], counts[k]) >= 0 else np.nan
             at, to, column = at + 1, to + sizes[k], columns[k] + 1
         for _ in range(features - column):
             dx[uintp(at)] = dy[uintp(to)]
@@ -63,9 +60,8 @@ def backward_table(x, dy, dtable, features, width, columns, counts, sizes):
             dtable[uintp(i)] = 0.0
         unknown = 0
         for n in range(x.size // features):
-            code = x[uintp(n * features + columns[k])]
-            row = int(code) if code >= 0.0 and code < float(count) else 0
-            if float(row) != code:
+            row = row_of(x[uintp(n * features + columns[k])], count)
+            if row < 0:
                 unknown += 1
                 continue
             for j in range(size):

@@ -10,6 +10,7 @@ import numpy as np
 from numba import prange, uintp
 
 from ..compiler.kernel import kernel
+from .codes import row_of
 
 
 @kernel
@@ -36,10 +37,9 @@ def embedding(x, dx, dy, features, width, columns, counts, sizes):
             for _ in range(columns[k] - column):
                 dy[uintp(to)] = dx[uintp(at)]
                 at, to = at + 1, to + 1
-            code = x[uintp(at)]
-            row = int(code) if code >= 0.0 and code < float(counts[k]) else 0
+            row = row_of(x[uintp(at)], counts[k])
             for j in range(sizes[k]):
-                dy[uintp(to + j)] = 0.0 if float(row) == code else np.nan
+                dy[uintp(to + j)] = 0.0 if row >= 0 else np.nan
             at, to, column = at + 1, to + sizes[k], columns[k] + 1
         for _ in range(features - column):
             dy[uintp(to)] = dx[uintp(at)]

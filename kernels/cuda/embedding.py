@@ -10,6 +10,7 @@ import numpy as np
 from numba import prange
 
 from ..compiler.kernel import kernel
+from ..cpu.codes import row_of
 
 ROWS = 512  # samples of a partial sum: the error of a sum grows with the number of its terms
 
@@ -24,9 +25,8 @@ def forward(x, table, y, features, width, columns, counts, sizes):
             if found or to < place:
                 continue
             if to < place + sizes[k]:
-                code = x[n * features + columns[k]]
-                row = int(code) if code >= 0.0 and code < float(counts[k]) else 0
-                result = table[first + row * sizes[k] + to - place] if float(row) == code else np.nan
+                row = row_of(x[n * features + columns[k]], counts[k])
+                result = table[first + row * sizes[k] + to - place] if row >= 0 else np.nan
                 found = True
             at -= sizes[k] - 1
             first += counts[k] * sizes[k]
@@ -40,9 +40,7 @@ def backward_input(x, dy, dx, features, width, columns, counts, sizes):
         n, at, to, result, found = i // features, i % features, i % features, 0.0, False
         for k in range(len(columns)):
             if columns[k] == at:
-                code = x[i]
-                row = int(code) if code >= 0.0 and code < float(counts[k]) else 0
-                result = 0.0 if float(row) == code else np.nan
+                result = 0.0 if row_of(x[i], counts[k]) >= 0 else np.nan
                 found = True
             if columns[k] < at:
                 to += sizes[k] - 1
@@ -62,9 +60,8 @@ def backward_table(x, dy, dtable, features, width, columns, counts, sizes):
         for start in range(0, x.size // features, ROWS):
             portion = 0.0
             for n in range(start, min(x.size // features, start + ROWS)):
-                code = x[n * features + columns[k]]
-                row = int(code) if code >= 0.0 and code < float(counts[k]) else 0
-                if float(row) != code:
+                row = row_of(x[n * features + columns[k]], counts[k])
+                if row < 0:
                     portion = np.nan
                 elif row == wanted:
                     portion += dy[n * width + to + j]

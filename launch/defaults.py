@@ -1,11 +1,14 @@
-"""The defaults of a run on a table: a network for its columns, a loss for its targets, and layers that scale both."""
+"""Defaults that a run takes from its data: layers, a loss and epochs for a table, and layers that scale.
+
+Layers that scale are added under ``model.scale = "auto"``, unless the layers of the config have one that does.
+"""
 
 from dataclasses import replace
 from math import prod
 from typing import Any
 
 from ..data.split import Dataset
-from ..layers.scale import Scale
+from ..layers.scale import MinMax, Scale
 from ..registry import layers as catalogue
 from ..registry import losses
 from ..training.config import Resolved
@@ -22,23 +25,34 @@ HIDDEN = ("dense(64, init='glorot')", "relu", "dense(64, init='glorot')", "relu"
 STEPS = 150
 
 
-def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Resolved:
-    """Return the config with what a table needs and the user did not choose; unchanged for other data.
+def complete(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Resolved:
+    """Return the config with what the data set needs and the user did not choose.
 
-    Without ``model.layers`` the network is `HIDDEN` and a dense layer with an output for each class or target, behind
-    an embedding if the table has codes; without ``training.loss`` the loss of values is mse, and without
-    ``training.epochs`` there are `STEPS` steps at least. With ``model.scale = "auto"`` standardize is the first layer,
-    if the table has numbers, and unstandardize the last one behind a layer with parameters whose loss is one of values,
-    unless the layers have one that scales.
+    For a table without ``model.layers`` the network is `HIDDEN` and a dense layer with an output for each class or
+    target, behind an embedding if the table has codes; without ``training.loss`` the loss of values is mse, and without
+    ``training.epochs`` there are `STEPS` steps at least. The first layer is standardize, if the table has numbers, and
+    the last one, behind a layer with parameters whose loss is one of values, is unstandardize. For other data that
+    knows the range of its numbers, such as pixels, the first layer is ``minmax(low, high)``.
 
     Raises
     ------
     SpecError
-        The layers of the config do not fit the table; the message has the path in the config.
+        The layers of the config do not fit the data; the message has the path in the config.
     """
-    if dataset.columns is None:
+    scales = any(layer.fitted_to or isinstance(layer, Scale) for layer in resolved.layers)
+    add = resolved.config.model.scale == "auto" and not scales
+    if dataset.columns is not None:
+        return _for_table(resolved, dataset, source_name, add)
+    if dataset.raw_range is None or not add:
         return resolved
-    model, training, settings = resolved.config.model, resolved.config.training, resolved.settings
+    problems = Problems()
+    graph_for(resolved.layers, dataset, resolved.settings.loss, problems)  # before the places of layers change
+    problems.report(source_name)
+    return _with_layers(resolved, [MinMax(*dataset.raw_range), *resolved.layers])
+
+
+def _for_table(resolved, dataset, source_name, add):
+    training, settings = resolved.config.training, resolved.settings
     values = dataset.train.y.ndim > 1
     if values and "training.loss" not in resolved.given:
         settings = replace(settings, loss=losses.create("mse"))
@@ -60,11 +74,16 @@ def for_table(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Re
         layers = [catalogue.create(spec) for spec in (*HIDDEN, f"dense({outputs})")]
         if codes := {} if dataset.encoding is None else dataset.encoding.codes:
             layers.insert(0, catalogue.create(("embedding", {"columns": [*codes], "counts": [*codes.values()]})))
-    if model.scale == "auto" and not any(layer.fitted_to or isinstance(layer, Scale) for layer in layers):
+    if add:
         if dataset.encoding is None or any(dataset.encoding.numbers):
             layers.insert(0, catalogue.create("standardize"))
         if values and not settings.loss.classification and type(layers[-1]).gradients():
             layers.append(catalogue.create("unstandardize"))
-    model = model.model_copy(update={"layers": [layer.spec() for layer in layers]})
-    config = resolved.config.model_copy(update={"model": model, "training": training})
-    return replace(resolved, config=config, layers=layers, graph=None, settings=settings)
+    config = resolved.config.model_copy(update={"training": training})
+    return _with_layers(replace(resolved, config=config, settings=settings), layers)
+
+
+def _with_layers(resolved, layers):
+    model = resolved.config.model.model_copy(update={"layers": [layer.spec() for layer in layers]})
+    config = resolved.config.model_copy(update={"model": model})
+    return replace(resolved, config=config, layers=layers, graph=None)
