@@ -6,5 +6,6 @@ from ..compiler.kernel import helper
 @helper
 def row_of(code, count):
     """Return the row of a code in its table; -1 if it is none of `count` codes."""
-    row = int(code) if code >= 0.0 and code < float(count) else 0
-    return row if float(row) == code else -1
+    real = type(code)  # a helper's float is float64
+    row = int(code) if code >= real(0) and code < real(count) else 0
+    return row if real(row) == code else -1
