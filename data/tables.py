@@ -160,21 +160,32 @@ class TableReader(Options):
         divide_by = [value for value in (self.validation, self.test) if not is_file(value)]
         named = [*labels, *divide_by, *(self.features or ()), *self.drop, *(self.kinds or ()), self.weight]
         hints = {name for name in named if isinstance(name, str)} | set(known.kinds if known else ())
+        if self.label is None:
+            raise DataError(self._ask_for_label(path, hints))
         table = self.read(path, choose, hints)
         for name in roles.features if known is None else ():
             if table.columns[name].codes is not None:
                 refuse_two_spellings(table, table.columns[name], table.columns[name].texts, "value")
         return self._without_gaps(table, roles, known), roles
 
+    def _ask_for_label(self, path, hints):
+        """Return a sentence that names the columns, and a label that can be predicted."""
+        names: Sequence[str] = ()
+
+        def last(found: Sequence[str], remark: str) -> Mapping[str, Kind | None]:
+            nonlocal names
+            names = found
+            return {found[-1]: None}
+
+        numbers = self.read(path, last, hints).columns[names[-1]].numbers
+        target = "" if numbers is None or not np.nan_to_num(numbers % 1).any() else ", target='value'"
+        spec = f"{self.dataset_name}(path={str(path)!r}, label={names[-1]!r}{target})"
+        return f'{path}: say which column to predict, such as --data "{spec}"; its columns are {short(names)}'
+
     def _roles(self, path, names, remark, known, divide):
-        """Return what each column is for; DataError for a name that no column has, or if there is no label."""
-        if self.label is None:
-            spec = f"{self.dataset_name}(path={str(path)!r}, label={names[-1]!r})"
-            raise DataError(
-                f'{path}: say which column to predict, such as --data "{spec}"; its columns are {short(names)}'
-            )
+        """Return what each column is for; DataError for a name that no column has."""
         labels = self.label if isinstance(self.label, tuple) else (self.label,)
-        found = tuple(column_of(path, names, label, remark) for label in labels)
+        found = tuple(column_of(path, names, label, remark) for label in labels if label is not None)
         if twice := next((name for i, name in enumerate(found) if name in found[:i]), None):
             raise DataError(f"{path}: the label {short([twice])} is named twice")
         named = [str(value) for value in (self.validation, self.test) if isinstance(value, str) and not is_file(value)]

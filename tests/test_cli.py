@@ -191,12 +191,14 @@ CLASSES = "csv(path='cls.csv', label='kind')"
 @pytest.mark.parametrize(
     "arguments, facts",
     [
-        (["--data", "reg.csv"], ["reg.csv", "'a', 'b', 'price'", "label='price'"]),
-        (["--data", "csv(path='reg.csv')"], ["reg.csv", "'a', 'b', 'price'", "label='price'"]),
+        (["reg.csv"], ["reg.csv is no config", '--data "reg.csv"']),
+        (["--data", "reg.csv"], ["reg.csv", "'a', 'b', 'price'", "label='price', target='value'"]),
+        (["--data", "csv(path='cls.csv')"], ["cls.csv", "'a', 'b', 'kind'", "label='kind')"]),
         (["--data", "csv(path='reg.csv', label='price', target='regression')"], ["data.target", "did you mean value?"]),
         (["--data", CLASSES, "--layers", "conv(8,3) relu flatten dense(2)"], ["--layers", "2 numbers", "dense(2)"]),
         (["--data", VALUES, "--layers", "dense(1)", "--loss", "cross_entropy"], ["training.loss", "--loss mse"]),
         (["--data", VALUES, "--layers", "dense(2)", "--loss", "cross_entropy"], ["training.loss", "--loss mse"]),
+        (["--data", CLASSES, "--layers", "dense(2)", "--loss", "mae"], ["loss of values", "--loss cross_entropy"]),
         (["--loss", "adam"], ["no loss", "optimizer", "--optimizer adam"]),
         (["--optimizer", "relu"], ["no optimizer", "layer", "--layers"]),
         (["--layers", "flatten dense(10) cross_entropy"], ["no layer", "loss", "--loss cross_entropy"]),
@@ -217,11 +219,10 @@ def test_a_wrong_first_try_is_answered_by_what_works(tables, arguments, facts):
 
 def test_the_commands_that_are_named_work(tables):
     """From the name of a file alone to a run, by what each answer says."""
-    said = nnjit("run", "--data", "reg.csv", status=1)
-    assert shlex.split(said.partition("such as ")[2].partition("; its")[0]) == [
-        "--data",
-        "csv(path='reg.csv', label='price')",
-    ]
+    said = nnjit("run", "reg.csv", status=2)
+    said = nnjit(*shlex.split(said.partition("train on it: nnjit ")[2]), status=1)
+    data = shlex.split(said.partition("such as ")[2].partition("; its")[0])
+    assert data == ["--data", VALUES]
     said = nnjit("run", "--data", VALUES, "--layers", "conv(8,3) flatten dense(1)", "--loss", "mse", status=2)
     layers = said.partition("which --layers ")[2].split('"')[1]
     said = nnjit("run", "--data", VALUES, "--layers", layers, "--loss", "mse", "--epochs", 1)
