@@ -3,7 +3,7 @@
 The same rules hold for `predict`, `evaluate` and validation data:
 
 * Columns and classes that have names on both sides are matched by name. A table, or a frame in memory, is encoded as
-  the table of training was (see `columns`).
+  the table of training was (see `encoding`).
 * Numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest magnitude of
   training. A few samples of many may be larger (`FEW`), since outliers are not other units.
 * A network that was trained on bytes, or begins with `minmax(low, high)`, takes raw numbers, such as pixels. Bytes are
@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike
 
 from ..errors import DataError
 from ..registry.specs import did_you_mean
-from .columns import Encoding, match_names
+from .encoding import Encoding, match_names
 from .frames import encoded, is_frame
 from .split import Dataset, Split, spread, sum_of_squares
 

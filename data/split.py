@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ..errors import DataError, SpecError
-from .columns import Encoding
+from .encoding import Encoding
 from .holdout import hashed, held_out
 
 BYTES = (0.0, 255.0)  # the range of pixels

@@ -12,7 +12,7 @@ from .. import data
 from ..data.files import reader_spec, samples_reader
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
-from ..data.tables import TableReader
+from ..data.table_reader import TableReader
 from ..errors import DataError, ShapeError, UsageError
 from ..network.compose import load
 from ..network.network import Network
