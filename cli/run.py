@@ -23,11 +23,14 @@ ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options 
 @click.option("--class-weights", metavar="WEIGHTS", help="Factors of the loss by class: balanced, or no=1,yes=5.")
 @click.option("--folds", type=int, metavar="N", help="Train N runs; each holds another one of N folds of the rows out.")
 @click.option("--seeds", metavar="SEEDS", help="Train a run for each seed, 0..4 or 1,5,9; with --folds for each pair.")
+@click.option(
+    "--workers", type=int, metavar="N", help="Train N of these runs at a time, in processes of one thread each."
+)
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
 @options.plugin
 @options.assignments
-def run(config, folds, seeds, output, resume, plugin, assignments, **options):
+def run(config, folds, seeds, workers, output, resume, plugin, assignments, **options):
     """Train a network and plot the run; without arguments, a small CNN on the bundled digits.
 
     CONFIG.toml may be - for standard input. The config is checked completely before anything is written.
@@ -36,14 +39,17 @@ def run(config, folds, seeds, output, resume, plugin, assignments, **options):
     several = {name: value for name, value in (("folds", folds), ("seeds", seeds)) if value is not None}
     if folds is not None and folds < 2:
         raise click.UsageError(f"--folds {folds}: expected 2 or more")
+    many = resume is not None and (resume / "many.toml").is_file()
+    if workers is not None and (workers < 1 or not (several or many)):
+        wrong = "expected 1 or more" if workers < 1 else "it is for several runs, of --folds or --seeds"
+        raise click.UsageError(f"--workers {workers}: {wrong}")
     if seeds is not None and "seed" in overrides:
         raise click.UsageError("--seed is the seed of one run, --seeds those of several; give one of them")
     if resume is None:
         with early(overrides.get("device", "cpu") == "cpu"):
             if several:
-                return _start_many(config, output, plugin, assignments, overrides, folds, seeds)
+                return _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers or 1)
             return _start(config, output, plugin, assignments, overrides)
-    many = (resume / "many.toml").is_file()
     refused = [name for name in overrides if many or name not in ON_RESUME]
     given = (("config", config), ("output", output), ("set", assignments), *several.items())
     refused += [name for name, value in given if value]
@@ -51,7 +57,7 @@ def run(config, folds, seeds, output, resume, plugin, assignments, **options):
         wrong = " and ".join("CONFIG.toml" if name == "config" else f"--{name.replace('_', '-')}" for name in refused)
         raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
     with early(overrides.get("device", "cpu") == "cpu"):
-        return _resume_many(resume, plugin) if many else _resume(resume, plugin, overrides)
+        return _resume_many(resume, plugin, workers or 1) if many else _resume(resume, plugin, overrides)
 
 
 def _start(config, output, plugin, assignments, overrides):
@@ -67,21 +73,21 @@ def _resume(path, plugin, overrides):
     return _conclude(launch.resume(path, plugin, **overrides))
 
 
-def _start_many(config, output, plugin, assignments, overrides, folds, seeds):
+def _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers):
     from ..launch.many import Many, read_seeds
 
     chosen = None if seeds is None else read_seeds(seeds)
     table, source_name = options.config_table(config, overrides, assignments, plugin)
-    return _train_many(Many.create(table, output, source_name, folds, chosen))
+    return _train_many(Many.create(table, output, source_name, folds, chosen), workers)
 
 
-def _resume_many(path, plugin):
+def _resume_many(path, plugin, workers):
     from ..launch.many import Many
 
-    return _train_many(Many.open(path, plugin))
+    return _train_many(Many.open(path, plugin), workers)
 
 
-def _train_many(many):
+def _train_many(many, workers):
     """Train the runs that are missing, and print a line for each and the table; return the exit status."""
     from ..launch.figures import mean_and_deviation
     from ..training.progress import Output, complain
@@ -92,13 +98,14 @@ def _train_many(many):
     print(f"{many.path}: {total} runs{ended}", file=out, flush=True)
     stopped = None
     try:
-        for row in many.train():
+        for row in many.train(workers):
             what = f"best epoch {row['epoch']}" if "epoch" in row else row["failed"]
             print(f"{row['run']} ({len(many.rows)} of {total}): {what}", file=out, flush=True)
     except KeyboardInterrupt:  # between two runs
         stopped = "SIGINT came", signal.SIGINT
-    if many.stopped is not None:
-        stopped = f"{signal.Signals(many.stopped[1]).name} stopped {many.stopped[0]}", many.stopped[1]
+    if many.signal is not None:
+        what = f"stopped {' and '.join(many.stopped)}" if many.stopped else "came"
+        stopped = f"{signal.Signals(many.signal).name} {what}", many.signal
     if many.rows:
         means, deviations = mean_and_deviation(many.rows)
         names = ["epoch", *means]

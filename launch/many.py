@@ -2,7 +2,8 @@
 
 The runs are directories of their own inside one directory, ``fold-1-seed-0`` and so on. Its file `many.toml` holds the
 config, the number of folds and the seeds, so that what was interrupted can be continued; `results.csv` and
-`results.json` hold the figures of the runs that have ended.
+`results.json` hold the figures of the runs that have ended. Runs that train at a time are jobs of joblib's processes,
+which find the compiled code in the cache.
 """
 
 import copy
@@ -12,10 +13,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import count, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, DivergenceError, NnjitError, RunExists, UsageError
 from ..program.state import MAX_SEED
@@ -24,10 +26,12 @@ from ..storage import checkpoint, toml
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
 from ..training.progress import Silent, reporter
+from ..training.signals import Listening
 from . import launch
 from .figures import best_figures, mean_and_deviation
 
 FILE = "many.toml"
+LOST = 3  # as often workers may be killed one after the other, without a run that ends
 
 
 def read_seeds(text: str) -> list[int]:
@@ -51,6 +55,29 @@ def read_seeds(text: str) -> list[int]:
     return seeds
 
 
+class Job(NamedTuple):
+    """One run of many: directory, config and its name, plug-ins to continue it, and the beginning of its row."""
+
+    path: Path
+    table: dict[str, Any]
+    source_name: str
+    plugins: tuple[str, ...]
+    row: dict[str, Any]
+
+    def train(self, reporting: Callable[[], Any]) -> dict[str, Any]:
+        """Train what is missing of the run; return its row: with figures, or "failed", or "stopped", a signal."""
+        try:
+            if (self.path / "config.toml").is_file():
+                finished = launch.resume(self.path, self.plugins, reporting=reporting)
+            else:
+                finished = launch.start(self.table, self.path, self.source_name, reporting)
+        except DivergenceError as error:
+            return {**self.row, "failed": str(error)}
+        if finished.trainer.history.interrupted is not None:
+            return {**self.row, "stopped": finished.trainer.history.interrupted}
+        return {**self.row, **best_figures(self.path)}
+
+
 class Many:
     """Runs of one config, for every fold and every seed.
 
@@ -72,8 +99,10 @@ class Many:
     ----------
     rows : list of dict
         Figures of the runs that have ended, in the order of the table: of their best epochs, and of the test set.
-    stopped : (str, int) or None
-        The run that a signal stopped, and the signal.
+    stopped : list of str
+        The runs that a signal stopped.
+    signal : int or None
+        That signal.
     """
 
     def __init__(
@@ -87,7 +116,8 @@ class Many:
     ) -> None:
         self.path, self.folds, self.seeds = Path(path), folds, seeds
         self.rows: list[dict[str, Any]] = []
-        self.stopped: tuple[str, int] | None = None
+        self.stopped: list[str] = []
+        self.signal: int | None = None
         self._table, self._plugins, self._source_name = table, plugins, source_name
         self._made: list[Path] = []  # directories that did not exist before
 
@@ -157,49 +187,97 @@ class Many:
         words = [((f"fold-{k}",) if k else ()) + ((f"seed-{seed}",) if seed is not None else ()) for k, seed in pairs]
         return {"-".join(word): pair for word, pair in zip(words, pairs, strict=True)}
 
-    def train(self) -> Iterator[dict[str, Any]]:
-        """Train what is missing, run after run; yield the row of each. Ends early with `stopped`.
+    def train(self, workers: int = 1) -> Iterator[dict[str, Any]]:
+        """Train what is missing; yield the row of each run that has ended. Ends early after a `signal`.
+
+        Parameters
+        ----------
+        workers : int
+            The number of runs at a time. More than one are processes of their own, with one thread each unless the
+            config says another number. A signal reaches them from a terminal; they stop as single runs do.
 
         Raises
         ------
         NnjitError
-            The config does not fit the data. A divergence is a row with "failed" instead.
+            The config does not fit the data; or workers are killed again and again. A divergence is a row with
+            "failed" instead.
         """
-        reporting: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
         ended = {row["run"] for row in self.rows}
-        for name, (fold, seed) in self.names.items():
-            if name in ended:
-                continue
-            row: dict[str, Any] = {"run": name, "fold": fold, "seed": seed}
-            row = {key: value for key, value in row.items() if value is not None}
-            try:
-                finished = self._one(name, fold, seed, reporting)
-            except DivergenceError as error:
-                row["failed"] = str(error)
-            except NnjitError:
-                self._remove_empty()
-                raise
-            else:
-                if finished.trainer.history.interrupted is not None:
-                    self.stopped = name, finished.trainer.history.interrupted
-                    return
-                row |= best_figures(self.path / name)
-            self.rows.append(row)
-            self.rows.sort(key=lambda one: list(self.names).index(one["run"]))
-            self._write()
-            yield row
+        jobs = {name: self._job(name, *pair) for name, pair in self.names.items() if name not in ended}
+        try:
+            for row in self._in_turn(jobs) if workers == 1 else self._at_once(jobs, workers):
+                if "stopped" in row:
+                    self.stopped.append(row["run"])
+                    self.signal = row["stopped"]
+                    continue
+                self.rows.append(row)
+                self.rows.sort(key=lambda one: list(self.names).index(one["run"]))
+                self._write()
+                yield row
+        except NnjitError:
+            self._remove_empty()
+            raise
 
-    def _one(self, name, fold, seed, reporting):
-        """Train one run, or what is missing of it."""
-        path = self.path / name
-        if (path / "config.toml").is_file():
-            return launch.resume(path, self._plugins, reporting=reporting)
+    def _job(self, name, fold, seed):
+        """Return what a process must know of a run."""
         table = copy.deepcopy(self._table)
+        row: dict[str, Any] = {"run": name}
         if fold is not None:
             config_file.assign(table, ["run", "fold"], [fold, self.folds])
+            row["fold"] = fold
         if seed is not None:
             config_file.assign(table, ["training", "seed"], seed)
-        return launch.start(table, path, self._source_name, reporting)
+            row["seed"] = seed
+        return Job(self.path.absolute() / name, table, self._source_name, tuple(self._plugins), row)
+
+    def _in_turn(self, jobs):
+        """Train in this process, run after run, until a signal comes."""
+        reporting: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
+        for job in jobs.values():
+            row = job.train(reporting)
+            yield row
+            if "stopped" in row:
+                return
+
+    def _at_once(self, jobs, workers):
+        """Train in processes. The run of a worker that was killed is continued from its last checkpoint."""
+        try:
+            from joblib import Parallel, delayed, parallel_config
+        except ImportError as error:
+            raise UsageError('--workers needs joblib: pip install "nnjit[joblib]"') from error
+        first = next(iter(jobs.values()), None)
+        if first is None:
+            return
+        launch.prepare(
+            launch.read_config(first.table, self._source_name)
+        ).trainer.compile()  # for all, and checked once
+        threads = self._table.get("run", {}).get("threads") or 1
+        lost = 0
+        with Listening(self._stop):
+            while jobs and self.signal is None:
+                with parallel_config("loky", inner_max_num_threads=threads):
+                    pool = Parallel(min(workers, len(jobs)), return_as="generator_unordered", pre_dispatch="n_jobs")
+                    rows = pool(delayed(job.train)(Silent) for job in self._until_a_signal(list(jobs.values())))
+                    try:
+                        for row in rows:
+                            del jobs[row["run"]]
+                            lost = 0
+                            yield row
+                    except BrokenProcessPool:
+                        lost += 1
+                        if lost == LOST:
+                            raise NnjitError(
+                                f"{self.path}: processes that train were killed {lost} times in a row (is there enough "
+                                f"memory for {workers} runs at a time?)"
+                            ) from None
+
+    def _stop(self, number):
+        self.signal = number
+
+    def _until_a_signal(self, jobs):
+        for job in jobs:
+            if self.signal is None:
+                yield job
 
     def _remove_empty(self):
         """Remove what was made if no run was begun in it."""

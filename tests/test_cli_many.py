@@ -5,12 +5,15 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import nnjit, records
+from command_line import SCRIPT, nnjit, records
 from nnjit import data, load
 from nnjit.errors import UsageError
 from nnjit.launch.many import read_seeds
@@ -194,3 +197,75 @@ def test_compare_of_what_is_no_run(here, trained):
     assert "not a run directory" in nnjit("compare", "missing", status=1)
     os.mkdir("empty")
     assert "holds runs" in nnjit("compare", trained, "empty", status=1)
+
+
+# -- several at a time -------------------------------------------------------------------------------------------------
+
+KILLED = """
+import multiprocessing, os, pathlib
+from nnjit.data.csv_file import CSV
+from nnjit.registry import datasets
+
+class Killed(CSV):
+    def load(self, *arguments, **options):
+        worker = multiprocessing.current_process().name.startswith("Loky")
+        if worker and len(os.listdir("MARKS")) < TIMES:
+            pathlib.Path("MARKS", str(os.getpid())).touch()
+            os.kill(os.getpid(), 9)
+        return super().load(*arguments, **options)
+
+datasets.register("killedTIMES")(Killed)
+"""
+
+
+def test_runs_at_a_time_give_the_same_table(table, here):
+    nnjit("run", *table, *LAYERS, "--seeds", "0..2", "--output", "whole")
+    said = nnjit("run", *table, *LAYERS, "--seeds", "0..2", "--workers", 2, "--output", "apart")
+    assert "3 runs" in said and "(3 of 3)" in said
+    for file in ("results.csv", "results.json", "many.toml"):
+        assert Path("apart", file).read_text() == Path("whole", file).read_text()
+    for seed in range(3):
+        a, b = (load(f"{name}/seed-{seed}/last.safetensors") for name in ("whole", "apart"))
+        np.testing.assert_array_equal(a.theta, b.theta)
+
+
+def test_the_run_of_a_killed_worker_is_done_again(table, here, monkeypatch):
+    """Kills without end are an error instead."""
+    os.mkdir("marks")
+    for times in (1, 99):
+        Path(f"killed{times}.py").write_text(KILLED.replace("TIMES", str(times)).replace("MARKS", str(here / "marks")))
+    options = [*LAYERS, "--seeds", "0,1", "--workers", 2]
+    data = [table[0], table[1].replace("csv(", "killed1(")]
+    nnjit("run", *data, *options, "--plugin", "killed1.py", "--output", "m")
+    assert len(os.listdir("marks")) >= 1 and len(json.loads(Path("m/results.json").read_text())["runs"]) == 2
+    monkeypatch.setattr("nnjit.launch.many.LOST", 1)
+    data[1] = data[1].replace("killed1(", "killed99(")
+    said = nnjit("run", *data, *options, "--plugin", "killed99.py", status=1)
+    assert "killed 1 times in a row" in said and "for 2 runs at a time" in said
+
+
+def test_ctrl_c_stops_runs_that_train_at_a_time(table, here):
+    """Each saves a checkpoint, and what was stopped goes on to the same table."""
+    more = [*table, "--layers", "dense(3)", "--seeds", "0,1", "--epochs", 3000]
+    nnjit("run", *more, "--output", "whole")
+    command = [*SCRIPT, *map(str, ("run", *more, "--workers", 2, "--output", "m"))]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while sum(file.stat().st_size > 0 for file in Path("m").glob("*/log.jsonl")) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT and "continue with nnjit run --resume m" in said
+    assert "stopped seed-0 and seed-1" in said and len(list(Path("m").glob("*/last.safetensors"))) == 2
+    nnjit("run", "--resume", "m", "--workers", 2)
+    assert Path("m/results.csv").read_text() == Path("whole/results.csv").read_text()
+
+
+def test_workers_need_joblib_and_several_runs(table, here, monkeypatch):
+    assert "expected 1 or more" in nnjit("run", *table, "--seeds", "0,1", "--workers", 0, status=2)
+    assert "--folds or --seeds" in nnjit("run", *table, "--workers", 2, status=2)
+    monkeypatch.setitem(sys.modules, "joblib", None)
+    assert 'pip install "nnjit[joblib]"' in nnjit("run", *table, *LAYERS, "--seeds", "0,1", "--workers", 2, status=2)
+    assert os.listdir() == ["t.csv"]

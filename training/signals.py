@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 
@@ -9,10 +10,15 @@ class Listening:
     """Handlers of SIGINT, SIGTERM and SIGHUP that set a flag; the first signal restores the former handlers.
 
     Python allows handlers in the main thread only. A signal that is ignored (nohup) stays ignored.
+
+    Parameters
+    ----------
+    tell : function of an int
+        Gets the number of the first signal.
     """
 
-    def __init__(self, trainer: Any) -> None:
-        self.trainer = trainer
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self.tell = tell
         self.former: dict[int, Any] = {}
 
     def __enter__(self) -> None:
@@ -24,7 +30,7 @@ class Listening:
                     self.former[number] = signal.signal(number, self.handle)
 
     def handle(self, number: int, frame: Any) -> None:
-        self.trainer._signal = number
+        self.tell(number)
         self.__exit__()
 
     def __exit__(self, *error: object) -> None:

@@ -241,7 +241,7 @@ class Trainer:
         self._checkpoints = Checkpoints(self.network, directory, self.settings.patience is not None)
         self._began = time.perf_counter() - self.progress["seconds"]
         self._report("begin", self)
-        with Listening(self), self.program.on_device():
+        with Listening(self._stop), self.program.on_device():
             try:
                 while not self._is_over() and self._signal is None:
                     self._epoch()
@@ -257,6 +257,9 @@ class Trainer:
             self._conclude()
         self._report("end", self.history)
         return self.history
+
+    def _stop(self, number):
+        self._signal = number
 
     def _is_over(self):
         """Return whether the last epoch that was counted ends the run."""
