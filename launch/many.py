@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -193,8 +194,8 @@ class Many:
         Parameters
         ----------
         workers : int
-            The number of runs at a time. More than one are processes of their own, with one thread each unless the
-            config says another number. A signal reaches them from a terminal; they stop as single runs do.
+            The number of runs at a time. More than one are processes, with one thread each unless the config says
+            another number. A signal reaches them from a terminal; they stop as single runs do.
 
         Raises
         ------
@@ -257,7 +258,7 @@ class Many:
             while jobs and self.signal is None:
                 with parallel_config("loky", inner_max_num_threads=threads):
                     pool = Parallel(min(workers, len(jobs)), return_as="generator_unordered", pre_dispatch="n_jobs")
-                    rows = pool(delayed(job.train)(Silent) for job in self._until_a_signal(list(jobs.values())))
+                    rows = pool(delayed(_apart)(job) for job in self._until_a_signal(list(jobs.values())))
                     try:
                         for row in rows:
                             del jobs[row["run"]]
@@ -300,6 +301,14 @@ class Many:
         writer.writerows([*self.rows, {"run": "mean", **means}, {"run": "standard deviation", **deviations}])
         with checkpoint.atomic(self.path / "results.csv") as file:
             file.write(text.getvalue().encode())
+
+
+def _apart(job):
+    """Train a run in a worker, which outlives Ctrl-C: a worker that dies takes the others with it."""
+    try:
+        return job.train(Silent)
+    except KeyboardInterrupt:  # before the training, or while its pictures are drawn
+        return {**job.row, "stopped": int(signal.SIGINT)}
 
 
 def _read_rows(path):
