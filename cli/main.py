@@ -40,7 +40,7 @@ SUMMARIES = {
     "init": "Write a template config, or a template for a new layer.",
     "info": "Print versions, threads, processor and cache of this installation.",
     "compile": "Compile what a run needs, for a container image or a class room.",
-    "cache": "Print the directory of compiled code, or clear it.",
+    "cache": "Print the directory of compiled code and decoded images, or clear it.",
 }
 
 COMMANDS = {
