@@ -17,13 +17,16 @@ Files of one set have one depth and, unless they are resized, one size. No conve
 files: 8 bits times 257 are 16 bits only if these fill 0 to 65535, and the 12 bits of a camera do not.
 
 Threads decode: Pillow's decoders release the GIL. Processes would start for 0.3 s each, and import the user's script a
-second time. Two threads read small PNG files, which take 0.2 ms of Python each, no faster than one.
+second time. Small files have one thread: Python's part of their decoding, 0.2 ms, holds the GIL, and several threads
+take more CPU time and no less time.
 """
 
 import os
+import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,9 +42,11 @@ from .split import DEPTHS
 
 CANNOT = "cannot be read"
 LINES = 10.0  # seconds between lines on the progress of reading, without a terminal
+EARLY = 64  # images after which a set of many sizes is refused
 LISTED = 5  # files that a message names
 MOST_THREADS = 16
-TASK = 1 << 20  # bytes of pixels that a thread decodes at once
+SMALL = 1 << 14  # bytes of a file below which one thread decodes
+TASK = 1 << 18  # bytes of files that a thread decodes in a row
 
 
 class Unreadable(Exception):
@@ -52,7 +57,7 @@ class Form(NamedTuple):
     """Shape (C, H, W) and type of the pixels of an image."""
 
     shape: tuple[int, ...]
-    dtype: str
+    dtype: np.dtype[Any]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -73,6 +78,8 @@ class Pixels(NamedTuple):
         Files that were left out, in order; the reason follows the name of the file in a sentence.
     remedy : str
         What besides leaving them out makes the set whole; "" if nothing does.
+    looked_at : int
+        How many of the files were read; fewer than all if the first `EARLY` have many sizes.
     cached : bool
         Whether they were read from the cache.
     """
@@ -81,6 +88,7 @@ class Pixels(NamedTuple):
     kept: NDArray[np.intp]
     wrong: list[tuple[int, str]]
     remedy: str
+    looked_at: int
     cached: bool = False
 
 
@@ -138,7 +146,7 @@ def _in_depth(file, gray):
 def read(paths: Sequence[str], gray: bool, size: tuple[int, int] | None, skip: bool) -> Pixels:
     """Read images of one form: that of most files. Files of another form, and what is no image, are `wrong`.
 
-    Large sets are kept in a cache; see `image_cache`.
+    Large sets are kept in a cache; see `image_cache`. Photographs of many sizes need not all be decoded to be refused.
 
     Parameters
     ----------
@@ -156,7 +164,7 @@ def read(paths: Sequence[str], gray: bool, size: tuple[int, int] | None, skip: b
     if (found := image_cache.load(key)) is not None:
         x, about = found
         wrong = [(int(i), str(why)) for i, why in about["wrong"]]
-        return Pixels(x, _without(wrong, len(paths)), wrong, about["remedy"], True)
+        return Pixels(x, _without(wrong, len(paths)), wrong, about["remedy"], len(paths), True)
     form: Form | None = None
     while True:
         store, forms, failed = _read_once(paths, gray, size, skip, form, key)
@@ -172,10 +180,10 @@ def read(paths: Sequence[str], gray: bool, size: tuple[int, int] | None, skip: b
     kept = _without(wrong, len(paths))
     if (wrong and not skip) or not len(kept):
         store.drop()
-        return Pixels(np.empty((0, 1, 1, 1), np.uint8), kept, wrong, remedy)
+        return Pixels(np.empty((0, 1, 1, 1), np.uint8), kept, wrong, remedy, len(forms) + len(failed))
     later = any(why.startswith(CANNOT) for _, why in wrong)  # such a file may be read later, as it is
     whole = not later and key == image_cache.key(paths, f"{gray} {size}")
-    return Pixels(store.finish({"wrong": wrong, "remedy": remedy}, whole), kept, wrong, remedy)
+    return Pixels(store.finish({"wrong": wrong, "remedy": remedy}, whole), kept, wrong, remedy, len(paths))
 
 
 def _without(wrong, count):
@@ -184,7 +192,9 @@ def _without(wrong, count):
 
 def _why_odd(given, usual):
     if given.dtype != usual.dtype:
-        return f"has pixels of {DEPTHS[given.dtype]}, but {DEPTHS[usual.dtype]} are expected, as most files have"
+        return (
+            f"has pixels of {DEPTHS[given.dtype.name]}, but {DEPTHS[usual.dtype.name]} are expected, as most files have"
+        )
     return f"is {given.size[0]}x{given.size[1]} (height x width), but most are {usual.size[0]}x{usual.size[1]}"
 
 
@@ -199,14 +209,16 @@ def _read_once(paths, gray, size, skip, form, key):
     """
     store, forms, failed = _Store(len(paths), form, key), {}, {}
     try:
-        with Progress("reading images", lines=LINES) as progress:
-            for i, found in enumerate(_decoded(paths, gray, size)):
+        with Progress("reading images", lines=LINES) as progress, closing(_decoded(paths, gray, size)) as images:
+            for i, found in enumerate(images):
                 if isinstance(found, Unreadable):
                     failed[i] = str(found)
                 else:
-                    forms[i] = Form(found.shape, found.dtype.name)
+                    forms[i] = Form(found.shape, found.dtype)
                     if forms[i] == (store.form or forms[i]) and (skip or not failed):
                         store.append(found, forms[i])
+                if i + 1 == EARLY and size is None and not skip and _many_sizes(forms):
+                    break
                 progress(i + 1, len(paths), *[f"{len(failed)} cannot be used"] * bool(failed))
     except BaseException:
         store.drop()
@@ -214,21 +226,25 @@ def _read_once(paths, gray, size, skip, form, key):
     return store, forms, failed
 
 
-def _decoded(paths, gray, size) -> Iterator[Any]:
+def _many_sizes(forms):
+    """Tell whether most of the images have another size than the most frequent one."""
+    counts = Counter(form.size for form in forms.values())
+    return 2 * max(counts.values(), default=0) < counts.total()
+
+
+def _decoded(paths, gray, size) -> Generator[Any, None, None]:
     """Yield the image of each file, or an `Unreadable`, in order; threads decode some ahead."""
+    size_of_file, stopped = _usual_size(paths), threading.Event()
 
     def some(part):
-        return [_decode_or_say(path, gray, size) for path in part]
+        return [_decode_or_say(path, gray, size) for path in part if not stopped.is_set()]
 
-    rest, waiting = iter(paths), deque[Future[list[Any]]]()
-    first = some(islice(rest, 1))
-    yield from first
-    number = 1 if isinstance(first[0], Unreadable) else max(1, min(32, TASK // first[0].nbytes))
+    number = max(1, min(32, TASK // max(size_of_file, 1)))
     threads = min(MOST_THREADS, _processors(), -(-len(paths) // number))
-    if threads == 1:
-        yield from (_decode_or_say(path, gray, size) for path in rest)
+    if threads == 1 or size_of_file < SMALL:
+        yield from (_decode_or_say(path, gray, size) for path in paths)
         return
-    pool = ThreadPoolExecutor(threads)
+    rest, waiting, pool = iter(paths), deque[Future[list[Any]]](), ThreadPoolExecutor(threads)
     try:
         while True:
             while len(waiting) < 3 * threads and (part := list(islice(rest, number))):
@@ -237,6 +253,7 @@ def _decoded(paths, gray, size) -> Iterator[Any]:
                 return
             yield from waiting.popleft().result()
     finally:
+        stopped.set()  # an interrupt waits for one image of each thread
         pool.shutdown(cancel_futures=True)
 
 
@@ -245,6 +262,12 @@ def _decode_or_say(path, gray, size):
         return decode(path, gray, size)
     except Unreadable as error:
         return error
+
+
+def _usual_size(paths):
+    """Return the median of the sizes, in bytes, of some of the files."""
+    some = [paths[k] for k in range(0, len(paths), -(-len(paths) // 9))]
+    return sorted(os.path.getsize(path) if os.path.exists(path) else 0 for path in some)[len(some) // 2]
 
 
 def _processors():
@@ -265,7 +288,7 @@ class _Store:
         if self._rows == 0:
             self.form = form
             if image_cache.is_large(self._count, pixels.nbytes):
-                self._file = image_cache.begin(self._key, form.shape, form.dtype, self._count)
+                self._file = image_cache.begin(self._key, form.shape, form.dtype.name, self._count)
         if self._file is not None:
             try:
                 self._file.append(pixels)

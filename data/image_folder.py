@@ -130,8 +130,9 @@ class Images(Options):
         pixels = read(paths, self.gray, self.size, self.skip)
         if pixels.wrong and (not self.skip or not len(pixels.kept)):
             remedies = [pixels.remedy] * bool(pixels.remedy) + ["skip=True leaves them out"] * (not self.skip)
+            some = "the first " * (pixels.looked_at < len(paths))
             raise DataError(
-                f"{folder}: {len(pixels.wrong)} of {len(paths)} images cannot be used: "
+                f"{folder}: {len(pixels.wrong)} of {some}{pixels.looked_at} images cannot be used: "
                 f"{_listed(pixels.wrong, paths, folder)}" + "; " * bool(remedies) + ", ".join(remedies)
             )
         return pixels
@@ -267,7 +268,9 @@ def _listed(wrong, paths, folder, some=None):
 
 
 def _passed_over(parts):
-    """List, as a note, the files that are no images by their names."""
+    """Return a note, if there are any, on the files that have no suffix of images."""
     found = [os.path.splitext(name)[1].lower() or name for part in parts for name in part.others]
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in Counter(found).most_common(LISTED))
-    return [f"not read, as no images by their names: {len(found)} files ({kinds})"] * bool(found)
+    return [f"skipped: {len(found)} file{'s' * (len(found) > 1)} without the suffix of an image ({kinds})"] * bool(
+        found
+    )

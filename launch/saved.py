@@ -270,6 +270,8 @@ def _as_trained(reader, network, resolved):
         return reader
     for name in ("size", "gray"):
         given, trained = getattr(reader, name), getattr(own, name)
+        if name == "size" and trained is None:
+            continue
         if given and given != trained:
             raise UsageError(
                 f"images: {name}={literal(given)}, but the network was trained on images with {name}="

@@ -13,6 +13,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/guarantees.md",
+    "docs/images.md",
     "docs/lecture.md",
     "docs/metrics.md",
     "docs/tables.md",

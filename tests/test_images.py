@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -17,11 +19,13 @@ import nnjit.data.image_cache as image_cache
 import nnjit.data.image_files as image_files
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from command_line import nnjit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnjit import load as load_network
 from nnjit import registry
+from nnjit.cli.main import nnjit as group
 from nnjit.data import load, samples
 from nnjit.data.image_folder import Images
 from nnjit.errors import DataError, SpecError
@@ -183,6 +187,7 @@ def test_mixed_folders_are_read_as_pillow_reads_them_or_their_faults_are_listed(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(image_files, "_processors", lambda: threads)
         patch.setattr(image_files, "TASK", 100)  # some tasks for each thread
+        patch.setattr(image_files, "SMALL", 0)
         patch.setattr(image_cache, "FEWEST", 1 if cached else 10**9)
         if wrong:
             with pytest.raises(DataError) as caught:
@@ -204,7 +209,7 @@ def test_mixed_folders_are_read_as_pillow_reads_them_or_their_faults_are_listed(
             notes = " | ".join(dataset.notes)
             assert (f"left out: {len(wrong)} of {len(paths)} images" in notes) == bool(wrong)
             assert all(path.relative_to(folder).as_posix() in notes for path in wrong[:5])
-            assert "4 files (2 .txt, 2 .npy)" in notes or "4 files (2 .npy, 2 .txt)" in notes
+            assert "skipped: 4 files without the suffix of an image (2 .npy, 2 .txt)" in notes
             assert ("decoded images" in notes) == cached
 
 
@@ -274,6 +279,17 @@ def test_the_form_of_most_files_is_kept_even_if_the_first_file_is_an_odd_one(tmp
         dataset = Images(str(tmp_path), skip=True, validation=0).load()
         assert dataset.train.x.shape == (4, 3, 4, 5)
         assert "left out: 1 of 5 images: a/0.png is 3x3 (height x width), but most are 4x5" in dataset.notes
+
+
+def test_photographs_of_many_sizes_are_refused_early(tmp_path, monkeypatch):
+    write(tmp_path, {f"a/{i:03}.png": gray_png(i, 3 + i % 7, 5) for i in range(100)})
+    decode, seen = image_files.decode, []
+    monkeypatch.setattr(image_files, "decode", lambda path, *options: seen.append(path) or decode(path, *options))
+    with pytest.raises(DataError, match=r"of the first 64 images cannot be used: a/001.png is 4x5 .*size=\(3, 5\)"):
+        Images(str(tmp_path)).load()
+    assert len(seen) == 64
+    assert len(Images(str(tmp_path), skip=True, validation=0).load().train) == 15
+    assert len(Images(str(tmp_path), size=4, validation=0).load().train) == 100
 
 
 def test_parts_of_a_set_are_one_list_of_faults_and_of_one_depth(tmp_path):
@@ -601,7 +617,7 @@ def test_images_that_cannot_be_predicted(of_bytes, later):
     write(later, {"deep.png": encoded(Image.fromarray(noise(0, dtype=np.uint16)), "png")})
     said = nnjit("predict", of_bytes, "--input", later / "deep.png", status=1)
     assert "pixels of 16 bits, but the network was trained on pixels of 8 bits a channel" in said
-    wrong = f"images(path={str(later)!r}, size=(9, 9))"
+    wrong = f"images(path={str(later)!r}, size=9)"
     assert "size=(9, 9), but the network was trained on images with size=(4, 5)" in nnjit(
         "predict", of_bytes, "--input", wrong, status=2
     )
@@ -651,3 +667,23 @@ def test_a_run_on_deep_images(tmp_path, dtype, layer):
     write(tmp_path, {"bytes.png": gray_png(0)})
     said = nnjit("predict", run, "--input", tmp_path / "bytes.png", status=1)
     assert "pixels of 8 bits a channel, but the network was trained on pixels of " in said
+
+
+def test_the_commands_and_outputs_of_the_document(here):
+    """docs/images.md, from top to bottom: each command runs, each quoted output comes, but for digits of numbers."""
+
+    def plain(text):
+        return re.sub(r"kept in [^;]+;", "kept;", re.sub(r"0\.\d+", "0.", text))
+
+    text = (Path(__file__).parents[1] / "docs" / "images.md").read_text(encoding="utf-8")
+    blocks, said = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL), ""
+    assert {"python", "sh", "text"} == {language for language, _ in blocks}
+    for language, content in blocks:
+        if language == "python":
+            exec(compile(content, "docs/images.md", "exec"), {})
+        elif language == "sh":
+            result = CliRunner().invoke(group, shlex.split(content)[1:])
+            assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+            said = plain(result.output)
+        else:
+            assert plain(content) in said
