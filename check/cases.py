@@ -9,6 +9,7 @@ import typing
 
 from ..errors import NnjitError, ShapeError, SpecError
 from ..registry import layers as catalogue
+from .places import placed
 
 BATCHES = (1, 5)  # samples; five is one more than kernels process at once
 
@@ -34,10 +35,17 @@ def cases(name):
     if found:
         return found
     spec = (name, _small_options(name, cls))
-    found = [(spec, shape) for shape in COMMON if _accepts(spec, shape)]
+    reasons: list[str] = []
+    found = [(spec, shape) for shape in COMMON if _accepts(spec, shape, reasons)]
     if not found:
-        raise ShapeError(f"{name}: takes none of the input shapes {', '.join(map(str, COMMON))}; {HINT}")
+        text = f"{name}: takes none of the input shapes {', '.join(map(str, COMMON))}"
+        raise ShapeError(f"{text}: for the last it says {reasons[-1]}; {HINT}")
     return found
+
+
+def file_of(name):
+    """Return the file of a layer's class, or None."""
+    return catalogue.find(name).file
 
 
 def _listed(name, cls):
@@ -74,17 +82,19 @@ def _takes(cls, spec, shape):
     return type(layer) is cls
 
 
-def _accepts(spec, shape):
-    """Return whether the layer takes an input shape; it refuses by ShapeError."""
+def _accepts(spec, shape, reasons):
+    """Return whether the layer takes an input shape; it refuses by ShapeError, whose text is added to the reasons."""
     try:
         layer = catalogue.create(spec)
     except NnjitError as error:
         raise SpecError(f"{error}; {HINT}") from None
     try:
         layer.output_shape(shape)
-    except ShapeError:
+    except ShapeError as error:
+        reasons.append(f"{error}{placed(error, file_of(spec[0]))}")
         return False
     except Exception as error:
-        text = f"output_shape fails on {shape} with {type(error).__name__}: {error}"
+        where = placed(error, file_of(spec[0]))
+        text = f"output_shape fails on {shape} with {type(error).__name__}: {error}{where}"
         raise ShapeError(f"{spec[0]}: {text}; raise ShapeError for what it does not take, or {HINT}") from None
     return True

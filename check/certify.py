@@ -6,14 +6,16 @@ from functools import partial
 
 import numpy as np
 
-from ..errors import NnjitError, UnknownName
+from ..errors import NnjitError, ShapeError, UnknownName
 from ..kernels.compiler.environment import need_compiler
 from ..kernels.compiler.machine_code import first_line
 from ..registry import compose
 from ..registry import layers as catalogue
-from .cases import BATCHES, cases
+from .cases import BATCHES, cases, file_of
 from .derivatives import STEPS, TOLERANCE, Cost, differences, hint, products, remainders, slopes
+from .extremes import extremes
 from .kernels import Broken, examine
+from .places import placed, written_in
 from .report import Report, Row
 from .runner import Run, same_bits
 
@@ -101,14 +103,20 @@ def _certify_case(row, spec, shape, N, last):
         case.shapes()
         case.derivatives()
         case.forward_mode()
+        if N == BATCHES[-1]:
+            extremes(case.single, case.rng, case.answer)
         if last:  # compiling costs more than all the rest
             case.program()
     except Broken as broken:
         row.answer(broken.column, place, broken.kernel, str(broken))
     except NnjitError as error:
-        row.answer("shapes", place, "", str(error))
+        text = str(error)
+        if isinstance(error, ShapeError) and (where := placed(error, file_of(row.name))):
+            text += f"{where}; give its check_cases shapes that it takes, or mend its output_shape"
+        row.answer("shapes", place, "", text)
     except Exception as error:
-        row.answer("shapes", place, "", f"fails with {type(error).__name__}: {first_line(error)}")
+        text = f"fails with {type(error).__name__}: {first_line(error)}{placed(error, file_of(row.name))}"
+        row.answer("shapes", place, "", text)
 
 
 class _Case:
@@ -172,14 +180,25 @@ class _Case:
             self.row.kinks += sum(d.verdict == "kink" for d in found)
             sentence = None
             if wrong:
-                at = f"dC/d{name.rpartition('.')[2]}[{', '.join(map(str, wrong[0].index))}]"
+                worst = max(wrong, key=lambda d: abs(d.analytic - d.numeric))
+                at = f"dC/d{name.rpartition('.')[2]}[{', '.join(map(str, worst.index))}]"
                 whole = gradient[first : first + int(np.prod(shape))].reshape(shape)
                 sentence = (
-                    f"{at} is {wrong[0].numeric:.6g} by differences, backward gives {wrong[0].analytic:.6g};"
-                    f" {len(wrong)} of {len(found)} are wrong{hint(found, whole)}"
+                    f"{at} is {worst.numeric:.6g} by differences, backward gives {worst.analytic:.6g}, the largest error;"
+                    f" {len(wrong)} of {len(found)} are wrong{hint(found, whole)}{self._writer(name)}"
                 )
             self.answer("gradient", name, sentence)
         self._taylor(cost, gradient)
+
+    def _writer(self, name):
+        """Return which kernel computes a gradient, where, and on which shapes, as the end of a sentence."""
+        owner, _, key = name.rpartition(".")
+        for call in Run(self.network, self.x, self.target).calls():
+            node = self.network.graph.nodes[call.node]
+            wanted = node.x.index == 0 and call.attribute == "backward_input" if name == "x" else node.name == owner
+            if wanted and f"d{key}" in call.outputs:
+                return f"; {call.attribute} writes it ({written_in(call.cpu, f'd{key}')}); with {call.bound()}"
+        return ""
 
     def forward_mode(self):
         """Check jvp and vjp of prediction against each other and against central differences in one direction."""

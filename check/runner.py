@@ -64,6 +64,7 @@ class Call:
 
     def __init__(self, run, call, direction):
         self.run, self.name = run, call.binding.title
+        self.node, self.attribute = call.node, call.attribute
         self.kernel, self.form = call.binding.kernel, call.binding.form
         self.by_sample = not call.split  # its arrays have a row for each sample: it may run on a block of samples
         self.values = {name: self._resolved(call.values[name]) for name in call.binding.names}
@@ -97,6 +98,11 @@ class Call:
                 value = known + value.plus if value.plus else known  # a bool stays one
             found[name] = run.real(value) if type(value) is float else value
         return found
+
+    def bound(self):
+        """Return what the arguments are: the shapes of arrays, the values of numbers."""
+        values = self.arguments().items()
+        return ", ".join(f"{k} {v.shape}" if isinstance(v, np.ndarray) else f"{k} = {v}" for k, v in values)
 
     def _view(self, slot, n0, n1):
         view = slot.of(self.run.state, 0, self.run.N)

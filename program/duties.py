@@ -6,6 +6,7 @@ kernel writes would silently hold the former contents of memory. Options must al
 
 import ast
 import copy
+import linecache
 import math
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 from ..errors import NnjitError, SpecError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import Kernel
+from ..kernels.compiler.refusals import place
+from ..kernels.operations import Operation
+from ..registry.specs import did_you_mean, shown
 
 READ_ONLY = {"shape", "size", "ndim", "dtype", "strides", "itemsize", "nbytes"}  # attributes that cannot write
 
@@ -30,8 +34,10 @@ def check_layer(node):
         raise NnjitError(f"{name}: the layer has no forward kernel")
     known = names(node)
     for attribute in ("forward", "backward_input", *type(layer).gradients()):
-        if getattr(layer, attribute) is not None:
-            check_names(name, attribute, getattr(layer, attribute), known)
+        if (kernel := getattr(layer, attribute)) is not None:
+            _check_marked(name, attribute, kernel)
+            _check_formula(name, attribute, kernel, node)
+            check_names(name, attribute, kernel, known)
     _refuse(name, "forward", layer.forward, deltas, "which only a backward kernel has")
     must_write(name, "forward", layer.forward, "y")
     if layer.backward_input is not None:
@@ -45,7 +51,7 @@ def check_layer(node):
         written = [key for key in writers if "d" + key in kernel.arguments]
         if not written:
             raise NnjitError(f"{name}: {attribute} takes no gradient of a parameter, so it would never be called; it"
-                             f" takes {', '.join(kernel.arguments)}")  # fmt: skip
+                             f" takes {', '.join(kernel.arguments)}{_at(kernel)}")  # fmt: skip
         for key in written:
             writers[key].append(attribute)
             must_write(name, attribute, kernel, "d" + key)
@@ -63,6 +69,38 @@ def check_layer(node):
                              " let one kernel write it")  # fmt: skip
 
 
+def _check_marked(owner, attribute, kernel):
+    """Raise NnjitError for a plain function, whose author forgot the decorator."""
+    if not isinstance(kernel, (Kernel, Operation)):
+        what = "is a plain function" if callable(kernel) else f"is {shown(kernel)}"
+        raise NnjitError(f"{owner}: {attribute} {what}: write @kernel above it, or @elementwise above a formula of x"
+                         f"{_at(kernel)}")  # fmt: skip
+
+
+def _check_formula(owner, attribute, kernel, node):
+    """Raise NnjitError for a formula that takes an array other than x and y."""
+    if not isinstance(kernel, Formula):
+        return
+    arrays = {key: parameter.shape for key, (_, parameter) in (*node.parameters.items(), *node.buffers.items())}
+    arrays |= node.layer.scratch(node.x.shape)
+    for name in kernel.scalars:
+        if name in arrays:
+            raise NnjitError(
+                f"{owner}: {attribute} is a formula, which takes x and options, but {name} is an array {arrays[name]}; "
+                f"write it as a @kernel with a loop, or make {name} an option of the class{_at(kernel)}"
+            )
+
+
+def _at(kernel):
+    """Return where a kernel or plain function is defined, in brackets behind a blank, or ""."""
+    code = getattr(getattr(kernel, "function", kernel), "__code__", None)
+    if code is None:  # an operation
+        return ""
+    line = next((n for n in range(code.co_firstlineno, code.co_firstlineno + 9)
+                 if linecache.getline(code.co_filename, n).lstrip().startswith("def ")), code.co_firstlineno)  # fmt: skip
+    return f" ({place(code.co_filename, line)})"
+
+
 def names(node):
     """Return all names that the kernels of a node's layer may take as arguments."""
     layer, shape = node.layer, node.x.shape
@@ -75,8 +113,10 @@ def check_names(owner, attribute, kernel, known):
     """Raise NnjitError for an argument of a kernel that is not a known name."""
     for name in kernel.arguments:
         if name not in known:
+            near = did_you_mean(name, known)
             raise NnjitError(
-                f"{owner}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}"
+                f"{owner}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}{near}"
+                f"{_at(kernel)}"
             )
 
 
@@ -123,7 +163,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
     """
     if output not in kernel.arguments:
         raise NnjitError(f"{owner}: {attribute} does not write {output}: it must be one of its arguments, which are"
-                         f" {', '.join(kernel.arguments)}")  # fmt: skip
+                         f" {', '.join(kernel.arguments)}{_at(kernel)}")  # fmt: skip
     if isinstance(kernel, Kernel) and not isinstance(kernel, Formula):
         try:
             tree = kernel.source.tree()
@@ -134,7 +174,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
         if output not in (found.names | found.added if kept else found.names):
             what = "only adds to" if output in found.added else "does not write"
             raise NnjitError(f"{owner}: {attribute} {what} {output}, which holds whatever was in memory before; set all"
-                             f" of it, {output}[...] = ...")  # fmt: skip
+                             f" of it, {output}[...] = ...{_at(kernel)}")  # fmt: skip
 
 
 class _Written(ast.NodeVisitor):
@@ -167,4 +207,4 @@ class _Written(ast.NodeVisitor):
 def _refuse(name, attribute, kernel, names, reason):
     for each in names:
         if each in kernel.arguments:
-            raise NnjitError(f"{name}: {attribute} takes {each}, {reason}")
+            raise NnjitError(f"{name}: {attribute} takes {each}, {reason}{_at(kernel)}")

@@ -125,7 +125,9 @@ def shape_of(graph, ref):
     if shape[:1] == ("N",):
         return shape[1:], True
     if not node.layer.couples_batch:
-        raise NnjitError(f"{node.name}: scratch {name!r} must begin with 'N': blocks of samples run at once")
+        begun = "begin with 'N': blocks of samples run at once"
+        instead = ("N", *shape)
+        raise NnjitError(f"{node.name}: scratch {name!r} of shape {shape} must {begun}; write {instead} in scratch()")
     return shape, False
 
 
