@@ -9,6 +9,7 @@ import typing
 
 from ..errors import NnjitError, ShapeError, SpecError
 from ..registry import layers as catalogue
+from ..registry.specs import parse
 from .places import placed
 
 BATCHES = (1, 5)  # samples; five is one more than kernels process at once
@@ -34,12 +35,35 @@ def cases(name):
         found = [case for case in found if _takes(cls, *case)]
     if found:
         return found
-    spec = (name, _small_options(name, cls))
+    spec = (name, small_options(name, cls))
     reasons: list[str] = []
     found = [(spec, shape) for shape in COMMON if _accepts(spec, shape, reasons)]
     if not found:
         text = f"{name}: takes none of the input shapes {', '.join(map(str, COMMON))}"
         raise ShapeError(f"{text}: for the last it says {reasons[-1]}; {HINT}")
+    return found
+
+
+def cases_of(text, shapes=None):
+    """Return the cases of a spec, on some shapes or on those of the class's own cases that it takes.
+
+    Raises
+    ------
+    SpecError, ShapeError
+        The spec is wrong, or the layer does not take the shapes.
+    """
+    name = parse(text).name
+    spec = text if text != name else (name, small_options(name, catalogue.get(name)))
+    layer = catalogue.create(spec)
+    if shapes is not None:
+        for shape in shapes:
+            layer.output_shape(shape)
+        return [(spec, shape) for shape in shapes]
+    reasons: list[str] = []
+    own = [shape for _, shape in _listed(name, type(layer))]
+    found = [(spec, shape) for shape in dict.fromkeys([*own, *COMMON]) if _accepts(spec, shape, reasons)]
+    if not found:
+        raise ShapeError(f"{text}: takes none of the input shapes tried; it says {reasons[-1]}; give one by --shape")
     return found
 
 
@@ -59,15 +83,15 @@ def _listed(name, cls):
         raise SpecError(f"{name}: check_cases is a list of (spec, input_shape), got {cls.check_cases!r}") from None
 
 
-def _small_options(name, cls):
-    """Choose a value for every option that has no default."""
+def small_options(name, cls, hint=HINT):
+    """Choose a value for every option that has no default; SpecError with a hint if none is known."""
     options = {}
     for option, parameter in inspect.signature(cls).parameters.items():
         if parameter.default is parameter.empty:
             kinds = typing.get_args(parameter.annotation) or (parameter.annotation,)
             known = [SMALL[kind] for kind in kinds if kind in SMALL]
             if not known:
-                raise SpecError(f"{name}: no small value of its option {option} is known; {HINT}")
+                raise SpecError(f"{name}: no small value of its option {option} is known; {hint}")
             options[option] = known[0]
     return options
 
@@ -84,6 +108,7 @@ def _takes(cls, spec, shape):
 
 def _accepts(spec, shape, reasons):
     """Return whether the layer takes an input shape; it refuses by ShapeError, whose text is added to the reasons."""
+    name = parse(spec).name
     try:
         layer = catalogue.create(spec)
     except NnjitError as error:
@@ -91,10 +116,10 @@ def _accepts(spec, shape, reasons):
     try:
         layer.output_shape(shape)
     except ShapeError as error:
-        reasons.append(f"{error}{placed(error, file_of(spec[0]))}")
+        reasons.append(f"{error}{placed(error, file_of(name))}")
         return False
     except Exception as error:
-        where = placed(error, file_of(spec[0]))
+        where = placed(error, file_of(name))
         text = f"output_shape fails on {shape} with {type(error).__name__}: {error}{where}"
-        raise ShapeError(f"{spec[0]}: {text}; raise ShapeError for what it does not take, or {HINT}") from None
+        raise ShapeError(f"{name}: {text}; raise ShapeError for what it does not take, or {HINT}") from None
     return True

@@ -1,9 +1,9 @@
 """Large and tiny numbers: a float32 kernel gives a finite number wherever the exact result is a float32 number.
 
-Forward and backward pass run twice on the same samples: by the compiled float32 kernels, and by the reference of each (a
-kernel's own plain Python function, if it has no NumPy twin) in the longest floats of NumPy. Those reach 1e4932 on most
-processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. Where even they give NaN, or more than float32
-can hold, there is no verdict. Up to `NEAR` results must also be right.
+Forward and backward pass run twice on the same samples: by the compiled float32 kernels, and by the reference of each in
+the longest floats of NumPy (a kernel without a NumPy twin is its own reference, as plain Python). Those reach 1e4932 on
+most processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. Where even they give NaN, or more than
+float32 can hold, there is no verdict. Up to `NEAR` results must also be right.
 """
 
 import linecache
@@ -24,17 +24,21 @@ RIGHT = 1e-3  # largest error there, relative to the largest exact number of the
 SAMPLES = 3
 
 # What the first number that is not finite says about a line -> the remedy.
-SOFTPLUS = "write log(1 + exp(x)) as max(x, 0) + log1p(exp(-abs(x))), and exp(x) / (1 + exp(x)) by exp(-abs(x)) likewise"
+SOFTPLUS = (
+    "write log(1 + exp(x)) as max(x, 0) + log1p(exp(-abs(x))), and exp(x) / (1 + exp(x)) by exp(-abs(x)) likewise"
+)
+EXP = "exp(x) is infinite in float32 from x = 89 on: use exp(-abs(x)), at most 1, or subtract the largest x first"
+LARGE = "a product or square overflows in float32 (3e38): divide by the largest number first, and multiply by it last"
+LOG = "log(0) is infinite: add a small number, or treat 0 apart"
+DIVISOR = "it divides by 0: add a small number to the divisor, or treat 0 apart"
+INVALID = "infinity minus infinity, 0 times infinity and 0 / 0 have no value: treat such numbers apart"
 REMEDIES = (
-    ("overflow encountered in exp", "exp(x) is infinite in float32 from x = 89 on: use exp(-abs(x)), which is at most 1, "
-     "or subtract the largest x first"),
-    ("overflow encountered in", "a product or square overflows in float32 (3e38): divide by the largest number "
-     "first, and multiply by it last"),
-    ("divide by zero encountered in log", "log(0) is infinite: add a small number, or treat 0 apart"),
-    ("divide by zero encountered", "it divides by 0: add a small number to the divisor, or treat 0 apart"),
-    ("invalid value encountered in", "infinity minus infinity, 0 times infinity and 0 / 0 have no value: treat such "
-     "numbers apart"),
-)  # fmt: skip
+    ("overflow encountered in exp", EXP),
+    ("overflow encountered in", LARGE),
+    ("divide by zero encountered in log", LOG),
+    ("divide by zero encountered", DIVISOR),
+    ("invalid value encountered in", INVALID),
+)
 
 
 class Exact(Run):
@@ -72,17 +76,21 @@ def numbers(rng, size, shape):
 
 
 def compare(calls, exact_calls, size, answer):
-    """Run calls and their exact twins side by side; the first fault ends the pass, since the rest follows from it."""
+    """Run calls and their exact twins side by side; return whether the numbers can be computed on with.
+
+    The first fault ends the pass, since the rest follows from it.
+    """
     for call, twin in zip(calls, exact_calls, strict=True):
         found, exact = call.copies(fill=0), twin.arguments()
         call.compiled()(*found.values(), 0, 1)
         if not _exactly(twin, exact):
-            return
+            return False
         sentence = _fault(call, found, exact, size)
         answer("extremes", call.name, sentence)
         call.keep(found)
-        if sentence or _beyond(exact, call.outputs):
-            return
+        if sentence or _beyond(exact, call.results):
+            return False
+    return True
 
 
 def _exactly(twin, given):
@@ -104,7 +112,7 @@ def _beyond(exact, names):
 
 def _fault(call, found, exact, size):
     """Return the first number that is not what it should be, as a sentence, or None."""
-    for name in call.outputs:
+    for name in call.results:
         wanted, came = exact[name], found[name]
         known = np.abs(wanted) <= LARGEST  # not where it is NaN
         wrong = known & ~np.isfinite(came)
@@ -122,10 +130,9 @@ def _fault(call, found, exact, size):
 def _given(call, found, at, size):
     """Return what a result was made of, as the end of a clause."""
     for name in ("x", "y", "gradient"):
-        array = found.get(name)
-        if name not in call.outputs and isinstance(array, np.ndarray) and array.ndim == len(at):
-            if all(i < n for i, n in zip(at, array.shape, strict=True)):
-                return f"for {name} = {array[at]:.7g}"
+        array = None if name in call.results else found.get(name)
+        if array is not None and array.ndim == len(at) and all(i < n for i, n in zip(at, array.shape, strict=True)):
+            return f"for {name} = {array[at]:.7g}"
     return "for numbers of mixed sizes" if size is None else f"for numbers of size {size:g}"
 
 

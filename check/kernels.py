@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DeviceError, NnjitError
 from ..kernels.compiler.machine_code import first_line
+from ..kernels.compiler.refusals import explained
 from ..kernels.operations import Operation
 from ..program.cuda_form import cuda_form
 from .places import author_line, place, placed, written_in
@@ -27,6 +28,7 @@ RACE = (
 CHANGES = "write to an output, or keep intermediate numbers in scratch()"
 UNWRITTEN = "set all of it, by loops that go from 0 to its sizes"
 DIVIDED = "each iteration must give the same numbers whichever iterations run before it"
+DEFINE = "define it in the file, or take it as an argument, which an option of the class or a name in scalars() gives"
 ALONE = (
     "samples run in blocks: compute each from its own numbers alone, with first + n as its index in the batch, or say "
     "couples_batch = True in the class if it needs the whole batch at once"
@@ -50,14 +52,16 @@ def examine(run, answer):
         A kernel cannot be run.
     """
     for call in run.calls():
-        if run.real is np.float64:
-            _record(call, answer)
-        _examine_call(call, answer)
+        examine_call(call, answer)
 
 
 def _record(call, answer):
     """Find races with the plain function; if it fails, the compiled one could destroy memory and is not run."""
     file = call.cpu.source.file
+    try:
+        call.cpu.python(np.float64)
+    except SyntaxError as error:
+        raise Broken("reference", call.name, f"{explained(call.cpu, error)}; with {call.bound()}") from None
     try:
         for sentence, line in (races(call.plain(), call.copies(fill=0)) or {None: None}).items():
             where = place(file, line) if line else None
@@ -67,12 +71,15 @@ def _record(call, answer):
         raise Broken("shapes", call.name, f"{text}; {_room(call, error, file)}; with {call.bound()}") from None
     except Exception as error:
         text = f"fails as plain Python with {type(error).__name__}: {first_line(error)}{placed(error, file)}"
-        raise Broken("shapes", call.name, f"{text}; with {call.bound()}") from None
+        remedy = f"; {DEFINE}" if isinstance(error, NameError) else ""
+        raise Broken("shapes", call.name, f"{text}{remedy}; with {call.bound()}") from None
 
 
 def told(call, sentence, where, remedy=""):
     """Complete a sentence on a kernel: where its author finds the fault, the remedy, what is bound."""
-    return "; ".join(filter(None, (f"{sentence} ({where or written_in(call.cpu, '')})", remedy, f"with {call.bound()}")))
+    return "; ".join(
+        filter(None, (f"{sentence} ({where or written_in(call.cpu, '')})", remedy, f"with {call.bound()}"))
+    )
 
 
 def _room(call, error, file):
@@ -84,7 +91,10 @@ def _room(call, error, file):
     return "let its loops end where the arrays do"
 
 
-def _examine_call(call, answer):
+def examine_call(call, answer):
+    """Check one call, as `examine` does, and store its results."""
+    if call.run.real is np.float64:
+        _record(call, answer)
     try:
         kernel = call.compiled()
     except NnjitError as error:

@@ -1,7 +1,6 @@
 """Places in an author's file: the line that raised an error, and the line that writes an array."""
 
 import ast
-import linecache
 
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.refusals import place

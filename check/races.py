@@ -14,7 +14,9 @@ import numpy as np
 from ..kernels.compiler.reached import FOREIGN
 
 # Functions of math refuse infinite results and compute in float64; NumPy's of the same name do neither.
-FUNCTIONS = {f: getattr(np, n) for n, f in vars(math).items() if callable(f) and isinstance(getattr(np, n, 0), np.ufunc)}
+FUNCTIONS = {
+    f: getattr(np, n) for n, f in vars(math).items() if callable(f) and isinstance(getattr(np, n, 0), np.ufunc)
+}
 MATH = types.SimpleNamespace(**{name: FUNCTIONS.get(f, f) if callable(f) else f for name, f in vars(math).items()})
 OUTSIDE = "the code outside of its loop"  # stands for the number of an iteration
 

@@ -76,9 +76,9 @@ class Call:
         return self.run.plan.slot(value) if isinstance(value, Ref) else value
 
     def _sort(self, direction):
-        """Find `outputs`, which it must write whole, and `inputs`, which it must not change.
+        """Find `outputs`, which it must write whole, `inputs`, which it must not change, and `results`, with buffers.
 
-        Scratch and buffers are neither, nor is an array under two names, one to read and one to write.
+        Scratch and buffers are neither of the first two, nor is an array under two names, one to read and one to write.
         """
         written = {"y"} if direction == "forward" else {"dx"}
         read = {"x", "dy"} if direction == "forward" else {"x", "y", "dy"}
@@ -86,6 +86,7 @@ class Call:
         slots = {name: v for name, v in slots.items() if list(slots.values()).count(v) == 1}
         self.outputs = [name for name, v in slots.items() if name in written or v.flat == "gradient"]
         self.inputs = [name for name, v in slots.items() if name in read or v.flat == "theta"]
+        self.results = [*self.outputs, *(name for name, v in slots.items() if v.flat == "buffers")]
 
     def arguments(self, n0=0, n1=None):
         """Map each name to a number or a view of the state: rows n0 to n1 if the array has a row for each sample."""
@@ -192,7 +193,9 @@ class Copies(Guarded):
         super().__init__()
         places = {}
         for name, value in arguments.items():
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and value.dtype.kind != "f":  # class numbers
+                value = value.copy()
+            elif isinstance(value, np.ndarray):
                 place = (value.__array_interface__["data"], value.size)
                 if place not in places or not value.size:
                     places[place] = self._copy(name, value, dtype, fill if name in outputs else None)
@@ -224,6 +227,8 @@ def same_bits(a, b):
     If Numba uses Intel's SVML, which rounds exp and similar functions differently in vectors and in a loop's remainder,
     16 units in the last place are allowed.
     """
+    if a.dtype.kind != "f":
+        return a == b
     kind = MARKS[a.dtype.type].dtype
     same = np.ascontiguousarray(a).view(kind) == np.ascontiguousarray(b).view(kind)
     if config.USING_SVML:

@@ -96,8 +96,9 @@ def _at(kernel):
     code = getattr(getattr(kernel, "function", kernel), "__code__", None)
     if code is None:  # an operation
         return ""
-    line = next((n for n in range(code.co_firstlineno, code.co_firstlineno + 9)
-                 if linecache.getline(code.co_filename, n).lstrip().startswith("def ")), code.co_firstlineno)  # fmt: skip
+    lines = range(code.co_firstlineno, code.co_firstlineno + 9)  # decorators stand first
+    defined = (n for n in lines if linecache.getline(code.co_filename, n).lstrip().startswith("def "))
+    line = next(defined, code.co_firstlineno)
     return f" ({place(code.co_filename, line)})"
 
 
@@ -145,15 +146,47 @@ def as_dtype(name, value, dtype):
 
 def check_training(loss_name, loss, optimizer):
     """Raise NnjitError unless the kernels of a loss write the loss and its gradient, and an update changes theta."""
+    check_loss(loss_name, loss)
+    check_optimizer(optimizer)
+
+
+def check_loss(name, loss):
+    """Raise NnjitError unless the kernels of a loss write the loss and its gradient, from what they can get."""
+    known = ["y", "target", "loss", "dy", *_numbers(loss)]
     for suffix in ("", "_labels"):
         for attribute, output in (("forward" + suffix, "loss"), ("backward" + suffix, "dy")):
-            if getattr(loss, attribute, None) is not None:
-                must_write(loss_name, attribute, getattr(loss, attribute), output)
-    update = optimizer.update
+            kernel = getattr(loss, attribute, None)
+            if kernel is not None:
+                _check_marked(name, attribute, kernel)
+                check_names(name, attribute, kernel, known)
+                must_write(name, attribute, kernel, output)
+            elif not suffix:
+                raise NnjitError(
+                    f"{name}: a loss has the kernels forward and backward, and this one has no {attribute}"
+                )
+    if (loss.forward_labels is None) != (loss.backward_labels is None):
+        missing = "forward_labels" if loss.forward_labels is None else "backward_labels"
+        raise NnjitError(f"{name}: it takes class numbers by two kernels, and {missing} is missing")
+
+
+def check_optimizer(optimizer):
+    """Raise NnjitError unless the update of an optimizer changes theta and takes the gradient and all moments."""
+    update = getattr(optimizer, "update", None)
+    if update is None:
+        raise NnjitError(
+            "optimizer: an optimizer has a kernel update(theta, gradient, ..., rate), and this one has none"
+        )
+    _check_marked("optimizer", "update", update)
+    known = ["theta", "gradient", *optimizer.moments, "rate", "step", *_numbers(optimizer)]
+    check_names("optimizer", "update", update, known)
     must_write("optimizer", "update", update, "theta", kept=True)
     for name in ("gradient", *optimizer.moments):
         if name not in update.arguments:
             raise NnjitError(f"optimizer: update does not take {name}; it takes {', '.join(update.arguments)}")
+
+
+def _numbers(options):
+    return [name for name, value in options.options().items() if isinstance(value, (bool, int, float))]
 
 
 def must_write(owner, attribute, kernel, output, kept=False):

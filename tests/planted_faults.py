@@ -1,4 +1,4 @@
-"""Layers of a plug-in's author, each with one fault in the line that ends with ``# fault``; `nnjit check` must name it."""
+"""Layers with one fault each, in the line that ends with ``# fault``; `nnjit check` must name it."""
 
 import numpy as np
 from nnjit.errors import ShapeError
@@ -58,9 +58,9 @@ class Centres(_Doubled):
         for j in prange(F):
             total = 0.0
             for n in range(N):
-                total += x[n, j]  # fault
+                total += x[n, j]
             for n in range(N):
-                y[n, j] = x[n, j] - total / float(N)
+                y[n, j] = x[n, j] - total / float(N)  # fault
 
     @kernel(form="matrix")
     def backward_input(dy, dx):
@@ -207,10 +207,10 @@ class Races(Layer):
 
     @kernel
     def backward_gain(x, dy, dgain):
-        for j in range(dgain.size):
-            dgain[j] = 0.0
         for n in prange(x.shape[0]):
             for j in range(x.shape[1]):
+                if n == 0:
+                    dgain[j] = 0.0
                 dgain[j] += dy[n, j] * x[n, j]  # fault
 
 
