@@ -1,8 +1,8 @@
 """Large and tiny numbers: a float32 kernel gives a finite number wherever the exact result is a float32 number.
 
-Forward and backward pass run twice on the same samples: by the compiled float32 kernels, and by the reference of each in
-the longest floats of NumPy (a kernel without a NumPy twin is its own reference, as plain Python). Those reach 1e4932 on
-most processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. Where even they give NaN, or more than
+Forward and backward pass run twice on the same samples: by the compiled float32 kernels, and by the reference of each,
+in the longest floats of NumPy (a kernel without a NumPy twin is its own, as plain Python). Those reach 1e4932 on most
+processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. Where even they give NaN, or more than
 float32 can hold, there is no verdict. Up to `NEAR` results must also be right.
 """
 
@@ -12,16 +12,17 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..kernels.operations import Operation
+from .cases import BATCHES
 from .places import author_line, place, written_in
 from .races import interpreted
 from .runner import Run
 
 LONG = np.longdouble
 LARGEST = float(np.finfo(np.float32).max)
-SIZES = (0.0, 1e-40, 1e-30, 1e-20, 1e-10, 1e2, 1e4, 1e10, 1e20, 1e30)  # 1e-40 is subnormal; 1e20 has no square
+SIZES = (0.0, 1e-40, 1e-30, 1e-20, 1e2, 1e4, 1e20, 1e30)  # 1e-40 is subnormal, 1e20 has no square
 NEAR = 1e4  # size of numbers up to which results must be right
 RIGHT = 1e-3  # largest error there, relative to the largest exact number of the array (at least 1)
-SAMPLES = 3
+SAMPLES = BATCHES[-1]
 
 # What the first number that is not finite says about a line -> the remedy.
 SOFTPLUS = (
@@ -42,11 +43,11 @@ REMEDIES = (
 
 
 class Exact(Run):
-    """A run whose arrays hold the longest floats of NumPy."""
+    """The same run with arrays in the longest floats of NumPy."""
 
-    def __init__(self, network, x, dy, training=True):
-        super().__init__(network, x, dy, training)
-        arrays = {name: getattr(self.state, name) for name in self.state._fields}
+    def __init__(self, run):
+        self.__dict__.update(vars(run))
+        arrays = {name: getattr(run.state, name) for name in run.state._fields}
         self.state = SimpleNamespace(**{
             name: array.astype(LONG) if getattr(array, "dtype", None) == np.float32 else array
             for name, array in arrays.items()
@@ -55,17 +56,17 @@ class Exact(Run):
 
 def extremes(network, rng, answer):
     """Run a float32 network of one layer on large and tiny numbers; call `answer` as `kernels.examine` does."""
-    for size in (*SIZES, None):
-        x = network.graph.draw(rng, SAMPLES)
-        codes = list(network.graph.codes())
-        drawn = numbers(rng, size, x.shape)
-        drawn.reshape(SAMPLES, -1)[:, codes] = x.reshape(SAMPLES, -1)[:, codes]
-        dy = rng.standard_normal((SAMPLES, *network.output_shape))
-        for training in (True, False):
-            kept = network.flat_buffers.copy()
-            run, exact = (kind(network, drawn, dy, training) for kind in (Run, Exact))
+    ordinary, codes = network.graph.draw(rng, SAMPLES), list(network.graph.codes())
+    dy = rng.standard_normal((SAMPLES, *network.output_shape))
+    kernels = [node.layer.forward for node in network.graph.nodes if node.layer.forward is not None]
+    for training in (True, False) if any("training" in each.arguments for each in kernels) else (True,):
+        run = Run(network, ordinary, dy, training)
+        for size in (*SIZES, None):
+            x, kept = numbers(rng, size, ordinary.shape), network.flat_buffers.copy()
+            x.reshape(SAMPLES, -1)[:, codes] = ordinary.reshape(SAMPLES, -1)[:, codes]
+            run.start(x)
             with np.errstate(all="ignore"):
-                compare(run.calls(), exact.calls(), size, answer)
+                compare(run.calls(), Exact(run).calls(), size, answer)
             network.flat_buffers[:] = kept
 
 

@@ -42,9 +42,13 @@ class Run:
         self.space = {"training": training, "seed": network.seed, "n0": 0}
         self.reference_scratch = {}  # slot -> contents written by the reference, which may differ from the CPU's
         self.cuda_scratch = {}  # slot -> contents written by CUDA
+        self._dy = dy
+        self.start(x)
+
+    def start(self, x):
+        """Begin with samples x."""
         self.state.gradient[:] = 0
         self.program.input.of(self.state, 0, self.N)[...] = x
-        self._dy = dy
 
     def calls(self):
         """Yield every call of the forward and backward pass, in order."""

@@ -51,7 +51,7 @@ def check_layer(node):
         written = [key for key in writers if "d" + key in kernel.arguments]
         if not written:
             raise NnjitError(f"{name}: {attribute} takes no gradient of a parameter, so it would never be called; it"
-                             f" takes {', '.join(kernel.arguments)}{_at(kernel)}")  # fmt: skip
+                             f" takes {', '.join(kernel.arguments)}{where(kernel)}")  # fmt: skip
         for key in written:
             writers[key].append(attribute)
             must_write(name, attribute, kernel, "d" + key)
@@ -74,7 +74,7 @@ def _check_marked(owner, attribute, kernel):
     if not isinstance(kernel, (Kernel, Operation)):
         what = "is a plain function" if callable(kernel) else f"is {shown(kernel)}"
         raise NnjitError(f"{owner}: {attribute} {what}: write @kernel above it, or @elementwise above a formula of x"
-                         f"{_at(kernel)}")  # fmt: skip
+                         f"{where(kernel)}")  # fmt: skip
 
 
 def _check_formula(owner, attribute, kernel, node):
@@ -87,11 +87,11 @@ def _check_formula(owner, attribute, kernel, node):
         if name in arrays:
             raise NnjitError(
                 f"{owner}: {attribute} is a formula, which takes x and options, but {name} is an array {arrays[name]}; "
-                f"write it as a @kernel with a loop, or make {name} an option of the class{_at(kernel)}"
+                f"write it as a @kernel with a loop, or make {name} an option of the class{where(kernel)}"
             )
 
 
-def _at(kernel):
+def where(kernel):
     """Return where a kernel or plain function is defined, in brackets behind a blank, or ""."""
     code = getattr(getattr(kernel, "function", kernel), "__code__", None)
     if code is None:  # an operation
@@ -117,7 +117,7 @@ def check_names(owner, attribute, kernel, known):
             near = did_you_mean(name, known)
             raise NnjitError(
                 f"{owner}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}{near}"
-                f"{_at(kernel)}"
+                f"{where(kernel)}"
             )
 
 
@@ -196,7 +196,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
     """
     if output not in kernel.arguments:
         raise NnjitError(f"{owner}: {attribute} does not write {output}: it must be one of its arguments, which are"
-                         f" {', '.join(kernel.arguments)}{_at(kernel)}")  # fmt: skip
+                         f" {', '.join(kernel.arguments)}{where(kernel)}")  # fmt: skip
     if isinstance(kernel, Kernel) and not isinstance(kernel, Formula):
         try:
             tree = kernel.source.tree()
@@ -207,7 +207,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
         if output not in (found.names | found.added if kept else found.names):
             what = "only adds to" if output in found.added else "does not write"
             raise NnjitError(f"{owner}: {attribute} {what} {output}, which holds whatever was in memory before; set all"
-                             f" of it, {output}[...] = ...{_at(kernel)}")  # fmt: skip
+                             f" of it, {output}[...] = ...{where(kernel)}")  # fmt: skip
 
 
 class _Written(ast.NodeVisitor):
@@ -240,4 +240,4 @@ class _Written(ast.NodeVisitor):
 def _refuse(name, attribute, kernel, names, reason):
     for each in names:
         if each in kernel.arguments:
-            raise NnjitError(f"{name}: {attribute} takes {each}, {reason}{_at(kernel)}")
+            raise NnjitError(f"{name}: {attribute} takes {each}, {reason}{where(kernel)}")

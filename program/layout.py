@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.counters import HEAD
+from .duties import where
 from .graph import COLUMNS, Ref, is_alias
 from .slots import Scratch, Slot, batch, block, columns, fixed, per_block
 
@@ -127,7 +128,8 @@ def shape_of(graph, ref):
     if not node.layer.couples_batch:
         begun = "begin with 'N': blocks of samples run at once"
         instead = ("N", *shape)
-        raise NnjitError(f"{node.name}: scratch {name!r} of shape {shape} must {begun}; write {instead} in scratch()")
+        raise NnjitError(f"{node.name}: scratch {name!r} of shape {shape} must {begun}; write {instead} in scratch()"
+                         f"{where(type(node.layer).scratch)}")  # fmt: skip
     return shape, False
 
 

@@ -79,14 +79,31 @@ class SmallScratch(_Doubled):
 
     check_cases = [("", (3,))]
 
-    def scratch(self, in_shape):
+    def scratch(self, in_shape):  # fault
         return {"kept": (in_shape[0],)}
 
     @kernel(form="flat")
     def forward(x, y, kept):
         for i in prange(x.size):
-            kept[i] = 2.0 * x[i]  # fault
+            kept[i] = 2.0 * x[i]
             y[i] = kept[i]
+
+
+@register("tight_scratch")
+class TightScratch(_Doubled):
+    """Keeps three numbers for each sample, but declares room for two."""
+
+    check_cases = [("", (3,))]
+
+    def scratch(self, in_shape):
+        return {"kept": ("N", 2)}
+
+    @kernel
+    def forward(x, y, kept):
+        for n in prange(x.shape[0]):
+            for j in range(x.shape[1]):
+                kept[n, j] = 2.0 * x[n, j]  # fault
+                y[n, j] = kept[n, j]
 
 
 @register("formula_parameter")
