@@ -40,7 +40,7 @@ SUMMARIES = {
     "init": "Write a template config, or a template for a new layer.",
     "info": "Print versions, threads, processor and cache of this installation.",
     "compile": "Compile what a run needs, for a container image or a class room.",
-    "cache": "Print the directory of compiled code, or clear it.",
+    "cache": "Print the directory of compiled code and decoded images, or clear it.",
 }
 
 COMMANDS = {
@@ -136,7 +136,7 @@ def _open_closed():
 
 
 def _fail(sentence, status=1):
-    from ..training.progress import complain
+    from ..terminal.output import complain
 
     complain(sentence)
     return status
@@ -144,7 +144,7 @@ def _fail(sentence, status=1):
 
 def _let_go(status=1):
     """Discard the buffer of standard output if it cannot be written."""
-    from ..training.progress import discard
+    from ..terminal.output import discard
 
     try:
         sys.stdout.flush()
