@@ -136,7 +136,7 @@ def _open_closed():
 
 
 def _fail(sentence, status=1):
-    from ..training.progress import complain
+    from ..terminal.output import complain
 
     complain(sentence)
     return status
@@ -144,7 +144,7 @@ def _fail(sentence, status=1):
 
 def _let_go(status=1):
     """Discard the buffer of standard output if it cannot be written."""
-    from ..training.progress import discard
+    from ..terminal.output import discard
 
     try:
         sys.stdout.flush()

@@ -84,7 +84,7 @@ def _resume_many(path, plugin):
 def _train_many(many):
     """Train the runs that are missing, and print a line for each and the table; return the exit status."""
     from ..launch.figures import mean_and_deviation
-    from ..training.progress import Output, complain
+    from ..terminal.output import Output, complain
     from .text import table
 
     total, out = len(many.names), Output()
@@ -122,7 +122,8 @@ def _number(value):
 def _conclude(finished):
     """Report where the run is, how it ended and the metrics of the last and best parameters; return the exit status."""
     from ..storage import checkpoint
-    from ..training.progress import Output, complain, figures
+    from ..terminal.output import Output, complain
+    from ..training.progress import figures
 
     trainer, path = finished.trainer, finished.directory.path
     history = trainer.history
