@@ -94,7 +94,8 @@ def _train_many(many):
     try:
         for row in many.train():
             what = f"best epoch {row['epoch']}" if "epoch" in row else row["failed"]
-            print(f"{row['run']} ({len(many.rows)} of {total}): {what}", file=out, flush=True)
+            notes = [f"note: {remark}" for remark in many.remarks]
+            print("\n".join([f"{row['run']} ({len(many.rows)} of {total}): {what}", *notes]), file=out, flush=True)
     except KeyboardInterrupt:  # between two runs
         stopped = "SIGINT came", signal.SIGINT
     if many.stopped is not None:
@@ -123,6 +124,7 @@ def _conclude(finished):
     """Report where the run is, how it ended and the metrics of the last and best parameters; return the exit status."""
     from ..storage import checkpoint
     from ..terminal.output import Output, complain
+    from ..terminal.quantities import duration
     from ..training.progress import figures
 
     trainer, path = finished.trainer, finished.directory.path
@@ -138,7 +140,7 @@ def _conclude(finished):
         progress = checkpoint.read(file)[1]["progress"]
         numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.get(progress["epoch"], {}).items())
         lines.append(f"{file}{checkpoint.when(progress)}: {numbers}")
-    print("\n".join(lines), f" in {trainer.progress['seconds']:.1f} s", file=Output(), flush=True)
+    print("\n".join(lines), f" in {duration(trainer.progress['seconds'])}", file=Output(), flush=True)
     if finished.test is not None:
         numbers = "  ".join(f"{name} {n:.4g}" for name, n in finished.test.items() if isinstance(n, float))
         print(f"test, {finished.test['model']}: {numbers}", file=Output(), flush=True)

@@ -36,6 +36,7 @@ from .history import History, judged
 from .measure import IN_MEMORY, MeanLoss, targets_for
 from .orders import Orders
 from .program_log import ProgramLog
+from .remarks import STEPS, Remarks
 from .resume import check_data, check_steps, fingerprints
 from .schedules import learning_rates
 from .settings import Settings
@@ -147,6 +148,7 @@ class Trainer:
         self.progress |= {"seconds": 0.0, "epochs": settings.epochs, "batch_size": self.batch_size}
         self._before = network.theta.copy()
         self._log = ProgramLog(self.program, self.total)
+        self._remarks = Remarks(self)
         self._resumed = checkpoint is not None
         if checkpoint is not None:
             self._continue(*checkpoint)
@@ -233,6 +235,8 @@ class Trainer:
         self._directory = directory
         if directory is not None and self._resumed:
             self.history.add(directory.rewind(self.progress["step"], self.progress["epoch"]))
+            for record in self.history.epochs:
+                self._remarks.add(record)
         self.network.trained_on = self.schema.after(self.network.trained_on)
         state = self.program.state
         state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
@@ -240,23 +244,36 @@ class Trainer:
         self._load()
         self._checkpoints = Checkpoints(self.network, directory, self.settings.patience is not None)
         self._began = time.perf_counter() - self.progress["seconds"]
+        if directory is not None:
+            self._say_that_it_runs(directory)
         self._report("begin", self)
-        with Listening(self), self.program.on_device():
-            try:
-                while not self._is_over() and self._signal is None:
-                    self._epoch()
-                self._checkpoints.write()
-            except Exception:  # a divergence, an error of a callback; a second signal ends at once
-                self._checkpoints.write()
-                raise
-            finally:
-                if directory is not None:
-                    directory.close()
-        self.history.interrupted = self._signal
-        if self._signal is None:
-            self._conclude()
+        try:
+            with Listening(self), self.program.on_device():
+                try:
+                    while not self._is_over() and self._signal is None:
+                        self._epoch()
+                    self._checkpoints.write()
+                except Exception as error:  # a divergence, an error of a callback; a second signal ends at once
+                    self._checkpoints.write()
+                    if directory is not None:
+                        directory.conclude("failed", why=str(error))
+                    raise
+            self.history.interrupted = self._signal
+            if self._signal is None:
+                self._conclude()
+            if directory is not None:
+                directory.conclude(**self.history.how_it_ended())
+        finally:
+            if directory is not None:
+                directory.close()
         self._report("end", self.history)
         return self.history
+
+    def _say_that_it_runs(self, directory):
+        """Write for `nnjit watch` what the run's own terminal knows."""
+        lines = [str(line) for line in (self.units, self.weighting) if line]
+        at_most = self.settings.patience is not None
+        directory.begin(epochs=self.settings.epochs, steps=self.steps_per_epoch, at_most=at_most, lines=lines)
 
     def _is_over(self):
         """Return whether the last epoch that was counted ends the run."""
@@ -281,6 +298,9 @@ class Trainer:
 
     def _conclude(self):
         """Note why the run ended, and with `patience` give the network the best parameters, if any had a figure."""
+        if self.history.epochs:
+            stopped = self._stopped_by is not None  # after the record was made
+            self.history.remarks = self._said() if stopped else self.history.epochs[-1].get("remarks", [])
         self.history.stopped = self._why_stopped("loss" if self.validation is None else "val_loss")
         found = self._checkpoints.best() if self.settings.patience is not None else None
         if found is not None:
@@ -383,7 +403,14 @@ class Trainer:
                 progress["to_beat"], progress["improved"] = measured, epoch
         if self._out_of_patience() and (why := self._why_stopped(judged(record))):
             record |= {"stopped": why, "restored": progress["best_epoch"]}
+        self._remarks.add(record)
+        if self._is_over() and (remarks := self._said()):
+            record["remarks"] = remarks
         return best
+
+    def _said(self):
+        """Return the remarks on the run, if it ends with the steps so far."""
+        return self._remarks.at_end(self._log.norms(max(self.steps_per_epoch, STEPS)))
 
     # -- short epochs ------------------------------------------------------------------------------------------------
 
