@@ -107,7 +107,7 @@ def _train_many(many):
         rows += [[f"mean of {count}", "", *(_number(means[name]) for name in means)]]
         rows += [["standard deviation (n - 1)", "", *(_number(deviations.get(name)) for name in means)]]
         table(["run", *names], rows)
-        print(f"{many.path / 'results.csv'}, {many.path / 'results.json'}", file=out, flush=True)
+        print(f"{many.path}: {', '.join(file.name for file in many.results())}", file=out, flush=True)
     if stopped is not None:
         way = f"nnjit run --resume {shlex.quote(str(many.path))}"
         complain(f"{stopped[0]}; {len(many.rows)} of {total} runs have ended; continue with {way}")
@@ -138,6 +138,8 @@ def _conclude(finished):
         numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.get(progress["epoch"], {}).items())
         lines.append(f"{file}{checkpoint.when(progress)}: {numbers}")
     print("\n".join(lines), f" in {trainer.progress['seconds']:.1f} s", file=Output(), flush=True)
+    if history.written:
+        print(f"{path}: {', '.join(file.name for file in history.written)}", file=Output(), flush=True)
     if finished.test is not None:
         numbers = "  ".join(f"{name} {n:.4g}" for name, n in finished.test.items() if isinstance(n, float))
         print(f"test, {finished.test['model']}: {numbers}", file=Output(), flush=True)

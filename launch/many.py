@@ -17,7 +17,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, DivergenceError, NnjitError, RunExists, UsageError
+from ..errors import CheckpointError, DataError, DivergenceError, NnjitError, RunExists, UsageError
 from ..program.state import MAX_SEED
 from ..registry.specs import quoted
 from ..storage import checkpoint, toml
@@ -200,6 +200,16 @@ class Many:
         if seed is not None:
             config_file.assign(table, ["training", "seed"], seed)
         return launch.start(table, path, self._source_name, reporting)
+
+    def results(self) -> list[Path]:
+        """Draw losses and metrics of the runs, their means and deviations; return these files and those of figures."""
+        from ..plots import draw  # for the start of processes that draw nothing
+
+        files = [self.path / "results.csv", self.path / "results.json"]
+        for name in ("loss", "metrics"):
+            with suppress(DataError):  # no run has an epoch, or a metric
+                files.append(draw([self.path], name, self.path / f"{name}.png"))
+        return files
 
     def _remove_empty(self):
         """Remove what was made if no run was begun in it."""

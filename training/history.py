@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ class History:
         The reason if patience or a callback ended it before its last epoch.
     restored : int or None
         With `patience`: the epoch whose parameters the network has, the best. None: they are those of the last step.
+    written : list of pathlib.Path
+        The predictions and pictures that were written at the end of a run with a directory.
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -34,6 +37,7 @@ class History:
     interrupted: int | None = None
     stopped: str | None = None
     restored: int | None = None
+    written: list[Path] = field(default_factory=list)
 
     def add(self, records: Iterable[dict[str, Any]]) -> None:
         for record in records:
