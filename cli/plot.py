@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-# What is drawn by default if runs belong together: pictures with one panel for all of them.
+# The pictures of runs that belong together, by default: those with a panel for all of them.
 TOGETHER = ("loss", "metrics", "learning_rate", "confusion", "residuals")
 
 

@@ -132,14 +132,12 @@ def _conclude(finished):
         complain(f"{name} stopped the run after step {step}; continue it with {way}")
         return 128 + history.interrupted
     found = {record["epoch"]: figures(record) for record in history.epochs}
-    lines = []
+    lines = [f"{path}: {', '.join(file.name for file in history.written)}"] if history.written else []
     for file in filter(Path.exists, (path / "best.safetensors", path / "last.safetensors")):
         progress = checkpoint.read(file)[1]["progress"]
         numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.get(progress["epoch"], {}).items())
         lines.append(f"{file}{checkpoint.when(progress)}: {numbers}")
     print("\n".join(lines), f" in {trainer.progress['seconds']:.1f} s", file=Output(), flush=True)
-    if history.written:
-        print(f"{path}: {', '.join(file.name for file in history.written)}", file=Output(), flush=True)
     if finished.test is not None:
         numbers = "  ".join(f"{name} {n:.4g}" for name, n in finished.test.items() if isinstance(n, float))
         print(f"test, {finished.test['model']}: {numbers}", file=Output(), flush=True)

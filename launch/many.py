@@ -17,13 +17,14 @@ from itertools import count, product
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, DataError, DivergenceError, NnjitError, RunExists, UsageError
+from ..errors import CheckpointError, DivergenceError, NnjitError, RunExists, UsageError
 from ..program.state import MAX_SEED
 from ..registry.specs import quoted
 from ..storage import checkpoint, toml
 from ..storage.run_directory import RunDirectory
 from ..training import config_file
 from ..training.progress import Silent, reporter
+from ..training.run_and_draw import draw_together
 from . import launch
 from .figures import best_figures, mean_and_deviation
 
@@ -202,14 +203,8 @@ class Many:
         return launch.start(table, path, self._source_name, reporting)
 
     def results(self) -> list[Path]:
-        """Draw losses and metrics of the runs, their means and deviations; return these files and those of figures."""
-        from ..plots import draw  # for the start of processes that draw nothing
-
-        files = [self.path / "results.csv", self.path / "results.json"]
-        for name in ("loss", "metrics"):
-            with suppress(DataError):  # no run has an epoch, or a metric
-                files.append(draw([self.path], name, self.path / f"{name}.png"))
-        return files
+        """Draw losses and metrics of the runs together; return these files and those of the figures."""
+        return [self.path / "results.csv", self.path / "results.json", *draw_together(self.path)]
 
     def _remove_empty(self):
         """Remove what was made if no run was begun in it."""

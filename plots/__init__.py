@@ -49,7 +49,7 @@ _MODULES = {
     "filters": filters,
 }
 
-# What a run draws when it ends, as far as it has the data; the others take longer than a short run.
+# The pictures that a run draws when it ends, as far as it has the data. To draw all would take longer than a short run.
 AT_THE_END = ("loss", "gradient_norms", "confusion", "labels", "residuals", "samples", "plane")
 
 

@@ -116,11 +116,11 @@ def _paint(axes, title, counts, classes):
     axes.spines[:].set_visible(False)
     label = "predicted class"
     if size <= MOST_NUMBERS:
-        font = min(10.0, 150.0 / size / max(len(str(counts.max())), 2) * 1.5)
+        number_size = min(10.0, 150.0 / size / max(len(str(counts.max())), 2) * 1.5)
         for i, j in np.ndindex(counts.shape):
             if counts[i, j]:
                 shade = "white" if share[i, j] > 0.3 else "0.15"
-                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=font, color=shade)
+                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=number_size, color=shade)
     axes.set_xlabel(label + (f"\nmost often: {_confused(counts, classes)}" if size > MOST_NUMBERS else ""), fontsize=9)
     axes.set_ylabel("true class")
     axes.set_title(title)

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import predictions
 from .run_log import PathLike, RunLog, Runs, read_all
-from .theme import PALETTE, legend, page, plain
+from .theme import PALETTE, legend, page, plain, whole_numbers
 
 NEEDS = "predictions.safetensors of a network with several labels a sample"
 MOST = 40  # most labels that are drawn: those that occur most often
@@ -52,6 +52,7 @@ def _paint(axes, run, found):
     axes.axvline(0.0, color="0.3", linewidth=0.8, gid="guide")
     axes.set_yticks(rows, labels=[names[k] for k in chosen], fontsize=8)
     axes.invert_yaxis()
+    whole_numbers(axes.xaxis)
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axes.set_xlabel("samples")
     some = f", {MOST} of {count} labels" if count > MOST else ""

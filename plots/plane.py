@@ -88,11 +88,13 @@ def _colours(count):
 
 def _values(axes, plane, points, true, low, high, name):
     """Draw contours of the prediction, and the samples in the same colours."""
+    from matplotlib.ticker import MaxNLocator
+
     cells = len(plane)
     first, second = (low[k] + (np.arange(cells) + 0.5) / cells * (high[k] - low[k]) for k in (0, 1))
     least, most = min(plane.min(), true.min()), max(plane.max(), true.max())
-    most = most if most > least else least + 1
-    levels = np.linspace(least, most, 13)
+    levels = MaxNLocator(12).tick_values(least, most if most > least else least + 1)
+    least, most = levels[0], levels[-1]
     image = axes.contourf(first, second, plane, levels=levels, cmap="viridis")
     axes.scatter(*points.T, c=true, vmin=least, vmax=most, cmap="viridis", s=14, edgecolors="white", linewidths=0.5)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02)

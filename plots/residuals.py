@@ -13,7 +13,7 @@ from .run_log import PathLike, RunLog, Runs, read_all
 from .theme import PALETTE, legend, limit, page, plain
 
 NEEDS = "predictions.safetensors of a regression"
-MOST = 6  # most targets that have panels of their own
+MOST = 6  # most targets that have panels
 
 
 def has_data(run: RunLog) -> bool:
@@ -34,7 +34,7 @@ def draw(run_dirs: Runs, output: PathLike) -> Path:
 
 def _targets(one):
     """List (title, name, true, predicted) of the targets of a run, or of a group's runs together."""
-    found = [predictions.read(run) for run in one.runs]
+    found = [each for run in one.runs if (each := predictions.read(run)) is not None]
     true, predicted = (np.concatenate([each.tensors[key] for each in found]) for key in ("true", "predicted"))
     count = true.shape[1]
     title = plain(one.runs[0].group or one.runs[0].name)

@@ -47,7 +47,7 @@ class RunLog:
 
     @property
     def loss_name(self) -> str:
-        """What the losses are, such as "cross_entropy"; "" if neither the log nor the config says it."""
+        """The kind of the losses, such as "cross_entropy"; "" if neither the log nor the config says it."""
         found = next((record["loss_name"] for record in self.epochs if isinstance(record.get("loss_name"), str)), None)
         if found is None:
             try:

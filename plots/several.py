@@ -63,7 +63,7 @@ def mean_and_deviation(
     """Return x, the mean of curves (x, y) there, and their standard deviation (divided by n - 1).
 
     x is that of the curve with the fewest points, as far as all curves reach; the others are interpolated linearly.
-    Where no curve is finite the mean is NaN; where one alone is, the deviation is 0.
+    The mean is NaN at points without a finite curve; the deviation is 0 at points with one.
     """
     x = min((x for x, _ in curves), key=len)
     x = x[(x >= max(x[0] for x, _ in curves)) & (x <= min(x[-1] for x, _ in curves))]

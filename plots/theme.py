@@ -161,7 +161,8 @@ def _place_legends(figure):
     """Place the legends after the axes have their sizes; return whether the page must be laid out again."""
     from matplotlib.transforms import ScaledTranslation
 
-    renderer, taller = figure.canvas.get_renderer(), {}
+    renderer = figure.canvas.get_renderer()
+    taller: dict[float, float] = {}  # row of axes -> height of its legends in inches
     for axes in figure.axes:
         made = axes.get_legend()
         if made is None or any(_fits(axes, made, corner, renderer) for corner in CORNERS):
@@ -195,6 +196,9 @@ def _fits(axes, made, corner, renderer):
         if line.get_gid() != "guide" and line.get_transform().transform_path(line.get_path()).intersects_bbox(
             box, False
         ):
+            return False
+    for patch in axes.patches:  # bars; a band is a guide
+        if patch.get_gid() != "band" and patch.get_window_extent(renderer).overlaps(box):
             return False
     for each in axes.collections:
         if len(offsets := each.get_offsets()) > 1:
@@ -239,7 +243,8 @@ def mark_outside(axes, curves):
     low, high = axes.get_ylim()
     entries = []
     for marker, edge, extreme, word in (("^", 0.975, max, "above"), ("v", 0.025, min, "below")):
-        count, worst, handle = 0, [], None
+        count, handle = 0, None
+        worst: list[float] = []
         for x, y, colour in curves:
             beyond = np.isfinite(y) & (y > high if word == "above" else y < low)
             if beyond.any():

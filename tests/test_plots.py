@@ -864,6 +864,8 @@ def _check_legend(axes, box, page):
     assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.width + 1 and box.y1 <= page.height + 1
     room = axes.get_window_extent()
     assert not box.overlaps(room) or (box.y0 >= room.y0 - 1 and box.y1 <= room.y1 + 1)
+    for bar in [bar for bars in axes.containers for bar in bars]:
+        assert not bar.get_window_extent().overlaps(box)
     for line in axes.get_lines():
         points = line.get_transform().transform(np.column_stack(line.get_data(orig=False)).astype(float))
         for t in np.linspace(0, 1, 21):  # and points between two of the curve

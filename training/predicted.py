@@ -131,6 +131,8 @@ def _plane(trainer, outputs):
     first, second = (low[k] + steps * (high[k] - low[k]) for k in (0, 1))
     x = np.stack(np.meshgrid(first, second), axis=-1).reshape(-1, 2).astype(dtype)
     y = np.concatenate([trainer.metrics.predict(x[rows]) for rows in parts(len(x))])
+    true: Any
+    cells: Any
     if outputs.kind == "classes":
         targets = Targets(target, outputs)
         true, cells = np.int32(targets.actual), np.int32(Predictions(y, targets).predicted)

@@ -1,5 +1,7 @@
 """A training with a run directory, its predictions, and its pictures."""
 
+from pathlib import Path
+
 from ..errors import DivergenceError
 from ..storage.run_directory import RunDirectory
 from .history import History
@@ -19,6 +21,16 @@ def run_and_draw(trainer: Trainer, directory: RunDirectory) -> History:
         history.written.append(directory.record_predictions(*found))
     _draw(directory.path, history)
     return history
+
+
+def draw_together(path: Path) -> list[Path]:
+    """Draw losses and metrics of the runs in a directory, with mean and deviation; return the files."""
+    from ..plots import picture
+    from ..plots.run_log import expand
+
+    logs = expand(path)
+    chosen = [name for name in ("loss", "metrics") if any(map(picture(name).has_data, logs))]
+    return [picture(name).draw(logs, path / f"{name}.png") for name in chosen]
 
 
 def _draw(path, history):
