@@ -108,7 +108,7 @@ def _train_many(many):
         rows += [[f"mean of {count}", "", *(_number(means[name]) for name in means)]]
         rows += [["standard deviation (n - 1)", "", *(_number(deviations.get(name)) for name in means)]]
         table(["run", *names], rows)
-        print(f"{many.path / 'results.csv'}, {many.path / 'results.json'}", file=out, flush=True)
+        print(f"{many.path}: {', '.join(file.name for file in many.results())}", file=out, flush=True)
     if stopped is not None:
         way = f"nnjit run --resume {shlex.quote(str(many.path))}"
         complain(f"{stopped[0]}; {len(many.rows)} of {total} runs have ended; continue with {way}")
@@ -135,7 +135,7 @@ def _conclude(finished):
         complain(f"{name} stopped the run after step {step}; continue it with {way}")
         return 128 + history.interrupted
     found = {record["epoch"]: figures(record) for record in history.epochs}
-    lines = []
+    lines = [f"{path}: {', '.join(file.name for file in history.written)}"] if history.written else []
     for file in filter(Path.exists, (path / "best.safetensors", path / "last.safetensors")):
         progress = checkpoint.read(file)[1]["progress"]
         numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.get(progress["epoch"], {}).items())

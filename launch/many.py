@@ -25,6 +25,7 @@ from ..storage.run_directory import RunDirectory
 from ..terminal.live import rewritable
 from ..training import config_file
 from ..training.progress import Silent, reporter
+from ..training.run_and_draw import draw_together
 from . import launch
 from .figures import best_figures, mean_and_deviation
 
@@ -206,6 +207,10 @@ class Many:
         if seed is not None:
             config_file.assign(table, ["training", "seed"], seed)
         return launch.start(table, path, self._source_name, reporting)
+
+    def results(self) -> list[Path]:
+        """Draw losses and metrics of the runs together; return these files and those of the figures."""
+        return [self.path / "results.csv", self.path / "results.json", *draw_together(self.path)]
 
     def _remove_empty(self):
         """Remove what was made if no run was begun in it."""

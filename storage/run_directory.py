@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, RunExists
@@ -141,6 +142,16 @@ class RunDirectory:
         """Write the figures of the test set, `test.json`."""
         with checkpoint.atomic(self.path / "test.json") as file:
             file.write((json.dumps(_finite(dict(figures)), indent=2) + "\n").encode())
+
+    def record_predictions(self, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Path:
+        """Write the predictions of the best parameters, `predictions.safetensors`; return its path."""
+        from safetensors.numpy import save
+
+        path = self.path / "predictions.safetensors"
+        with checkpoint.atomic(path) as file:
+            arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+            file.write(save(arrays, {"nnjit": json.dumps(about)}))
+        return path
 
     def test(self) -> dict[str, Any]:
         """Return the figures of the test set; empty if it was not measured."""

@@ -15,6 +15,7 @@ DOCUMENTS = [
     "docs/guarantees.md",
     "docs/lecture.md",
     "docs/metrics.md",
+    "docs/plots.md",
     "docs/tables.md",
 ]
 BANNED = [

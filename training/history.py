@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class History:
     remarks : list of str
         One sentence with a remedy for each reason to doubt that it learned: gradients of 0, a loss like that of a
         constant prediction, an end far above the best epoch. See `remarks`.
+    written : list of pathlib.Path
+        The predictions and pictures that were written at the end of a run with a directory.
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -40,6 +43,7 @@ class History:
     stopped: str | None = None
     restored: int | None = None
     remarks: list[str] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
 
     def add(self, records: Iterable[dict[str, Any]]) -> None:
         for record in records:

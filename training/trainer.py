@@ -24,7 +24,7 @@ from ..data.split import Split
 from ..kernels.counters import SEED, STEP, STOP
 from ..program.program import Program
 from ..program.protocols import NetworkLike
-from ..storage.checkpoint import fill
+from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
 from .callbacks import listeners, name_of, stops
 from .changes import update_ratios
@@ -74,6 +74,8 @@ class Trainer:
         The units of the targets, if the network's last layer restores them; loss and targets are then without units.
     weighting : str
         How the losses of samples are weighted; "" if they are not.
+    loss_name : str
+        What the losses of the records are, such as "mse of scaled targets".
 
     Raises
     ------
@@ -130,6 +132,9 @@ class Trainer:
             self.validation = None if self.validation is None else self.units.split(self.validation)
         self.labels = self.train.y.ndim == 1
         self.metrics = EpochMetrics(network, self.train, self.validation, settings, self.schema, self.units)
+        scaled = {"values": " of unscaled targets" if self.units is None else " of scaled targets"}
+        weights = "" if self.train.weights is None else "weighted "
+        self.loss_name = f"{weights}{self.loss.spec()}{scaled.get(self.metrics.outputs.kind, '')}"
         rates = learning_rates(
             self.optimizer, self.schedule, self.total, self.steps_per_epoch, network.dtype
         )  # fmt: skip
@@ -392,6 +397,7 @@ class Trainer:
 
     def _ended(self, record, seconds):
         """Complete the record of an epoch and count it; return whether it is the best so far."""
+        record["loss_name"] = self.loss_name
         record["seconds"] = round(seconds, 4)
         record["epoch_end"] = True
         measured, epoch, progress = record[judged(record)], record["epoch"], self.progress
@@ -411,6 +417,15 @@ class Trainer:
     def _said(self):
         """Return the remarks on the run, if it ends with the steps so far."""
         return self._remarks.at_end(self._log.norms(max(self.steps_per_epoch, STEPS)))
+
+    def best(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        """Return tensors and progress of the best epoch of a run with a directory that has ended, or of the last one.
+
+        None if no epoch has ended.
+        """
+        if self.progress["epoch"] == 0:
+            return None
+        return self._checkpoints.best() or (tensors_of(self.network), self.progress)
 
     # -- short epochs ------------------------------------------------------------------------------------------------
 
