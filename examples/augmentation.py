@@ -2,7 +2,7 @@
 
     python examples/augmentation.py augmentation.png
 
-Replace LAYERS, or the digit by a picture of yours, to see whether a class can still be told.
+Replace LAYERS, or the digit by a picture of yours, to see whether a class can still be recognized.
 """
 
 import sys
