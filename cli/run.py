@@ -18,7 +18,7 @@ ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options 
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 @click.option("--precision", metavar="NAME", help="Precision of GPU matrix products: float32, tf32 or bf16.")
 @click.option("--threads", type=int, help="Number of threads, at most those of the machine; results do not change.")
-@click.option("--seed", type=int, help="Random seed for initialization, shuffling and dropout.")
+@click.option("--seed", type=int, help="Random seed for initialization, shuffling, dropout and augmentation.")
 @click.option("--patience", type=int, metavar="N", help="Stop after N epochs without a lower validation loss.")
 @click.option("--class-weights", metavar="WEIGHTS", help="Factors of the loss by class: balanced, or no=1,yes=5.")
 @click.option("--folds", type=int, metavar="N", help="Train N runs; each holds another one of N folds of the rows out.")

@@ -12,6 +12,7 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/augmentation.md",
     "docs/guarantees.md",
     "docs/lecture.md",
     "docs/metrics.md",

@@ -1,9 +1,9 @@
-"""Augmentation: in training each sample is changed by a draw of its own; in prediction y = x.
+"""Augmentation: in training each sample is changed at random; in prediction y = x.
 
-A draw is a hash of (seed, index of the sample in the batch), as the mask of dropout.py is, and is computed again on the
-way back. Arrays are flat, samples of `maps` planes of `height` rows of `width` numbers. Parallel plan: an iteration
-owns a row of the result (noise: a number) and reads what it needs, so no two iterations write one number, and sums have
-one order. Sources are in reference/augment.py.
+The draw of a sample is a hash of (seed, index of the sample in the batch), as in dropout.py, and is computed again on
+the way back. Arrays are flat, samples of `maps` planes of `height` rows of `width` numbers (crop: volumes of `depth`
+planes). Parallel plan: an iteration owns a row of the result (noise: a number) and reads what it needs, so no two
+iterations write one number, and each sum has one order. Sources are in reference/augment.py.
 """
 
 from math import pi

@@ -1,4 +1,4 @@
-"""Augmentation, in NumPy: in training each sample is changed by a draw of its own; in prediction y = x.
+"""Augmentation, in NumPy: in training each sample is changed at random; in prediction y = x.
 
 A draw depends only on seed and index of the sample in the batch (for noise, of the number): blocks, threads, devices
 and resumed runs all draw the same, and the backward pass draws it again instead of keeping it. The generator is that of
