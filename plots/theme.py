@@ -193,9 +193,10 @@ def _fits(axes, made, corner, renderer):
         return False
     box = box.padded(4)
     for line in axes.get_lines():
-        if line.get_gid() != "guide" and line.get_transform().transform_path(line.get_path()).intersects_bbox(
-            box, False
-        ):
+        path = line.get_transform().transform_path(line.get_path())
+        # A path of one point, such as a mark, intersects nothing.
+        covered = path.intersects_bbox(box, False) or box.count_contains(path.vertices)
+        if covered and line.get_gid() != "guide":
             return False
     for patch in axes.patches:  # bars; a band is a guide
         if patch.get_gid() != "band" and patch.get_window_extent(renderer).overlaps(box):

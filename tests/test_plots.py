@@ -859,6 +859,24 @@ def test_no_legend_over_the_curves_and_nothing_off_the_page(tmp_path, figures, n
                 assert not any(a.overlaps(b) for i, a in enumerate(ticks) for b in ticks[:i])
 
 
+@pytest.mark.parametrize("step", [1, 20, 60, 100, 119])
+def test_a_legend_covers_no_mark(tmp_path, figures, step):
+    lines = records()
+    for line in lines:
+        if line["step"] == step:
+            line["loss"] *= 1e6
+            line["gradient_norm"] *= 1e6
+        if line["step"] == 121 - step:
+            line["loss"] = line["gradient_norm"] = None
+    run = write(tmp_path / "a", lines)
+    for name in ("loss", "gradient_norms"):
+        plots.draw([run], name, tmp_path / "x.png")
+        (figure,) = figures[-1:]
+        axes = figure.axes[0]
+        assert curve(axes, "above")
+        _check_legend(axes, axes.get_legend().get_window_extent(), figure.bbox)
+
+
 def _check_legend(axes, box, page):
     """Check that a legend is on the page, inside its axes or off them, and that no curve passes under it."""
     assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.width + 1 and box.y1 <= page.height + 1
