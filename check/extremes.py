@@ -8,6 +8,7 @@ processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. Where
 
 import linecache
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Exact(Run):
     def __init__(self, run):
         self.__dict__.update(vars(run))
         arrays = {name: getattr(run.state, name) for name in run.state._fields}
-        self.state = SimpleNamespace(**{
+        self.state: Any = SimpleNamespace(**{
             name: array.astype(LONG) if getattr(array, "dtype", None) == np.float32 else array
             for name, array in arrays.items()
         })  # fmt: skip
