@@ -2,8 +2,8 @@
 
 Forward and backward pass run twice on the same samples: by the compiled float32 kernels, and by the reference of each,
 in the longest floats of NumPy (a kernel without a NumPy twin is its own, as plain Python). Those reach 1e4932 on most
-processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. Where even they give NaN, or more than
-`LARGEST`, there is no verdict. For numbers up to `NEAR` results must also be right.
+processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. There is no verdict if even they give NaN, or
+more than `LARGEST`. For numbers up to `NEAR` results must also be right.
 """
 
 import linecache
@@ -25,7 +25,7 @@ NEAR = 1e4  # size of numbers up to which results must be right
 RIGHT = 1e-3  # largest error there, relative to the largest exact number of the array (at least 1)
 SAMPLES = BATCHES[-1]
 
-# What the first number that is not finite says about a line -> the remedy.
+# Remedies, by the words in which NumPy reports the first number that is not finite.
 SOFTPLUS = (
     "write log(1 + exp(x)) as max(x, 0) + log1p(exp(-abs(x))), and exp(x) / (1 + exp(x)) by exp(-abs(x)) likewise"
 )
