@@ -31,7 +31,7 @@ KINDS = (catalogue, losses, optimizers, schedules)
 
 def certify(
     names: Iterable[str] | None = None,
-    progress: Callable[[int, int, str], object] | None = None,
+    progress: Callable[[int, int, str, str], object] | None = None,
     shapes: Sequence[tuple[int, ...]] | None = None,
 ) -> Report:
     """Certify registered layers, losses, optimizers and schedules, those of installed or loaded plug-ins included.
@@ -41,7 +41,8 @@ def certify(
     names : list of str or None
         Registered names, patterns (``conv*``) or specs with options (``rbf(units=5)``); None for all.
     progress : callable or None
-        Called as ``progress(done, total, name)`` before each.
+        Called as ``progress(done, total, name, case)`` before each case, such as (7, 64, "conv(4, 3)", "on (2, 6, 6),
+        batch of 5"): 7 of 64 are certified.
     shapes : list of tuple of int, or None
         Input shapes of layers and output shapes for losses, without the batch; None: those of `Layer.check_cases`, or
         some common ones.
@@ -62,9 +63,8 @@ def certify(
     need_compiler()
     chosen, report = _chosen(names), Report()
     for done, (kind, label) in enumerate(chosen):
-        if progress is not None:
-            progress(done, len(chosen), label)
-        report.rows.append(_row(kind, label, shapes))
+        show = None if progress is None else partial(progress, done, len(chosen))
+        report.rows.append(_row(kind, label, shapes, show))
     return report
 
 
@@ -108,9 +108,11 @@ def _known():
     return f"load your own with --plugin FILE_OR_MODULE; known names are {names}"
 
 
-def _row(kind, label, shapes):
+def _row(kind, label, shapes, show):
     if kind is catalogue:
-        return certify_layer(label, shapes)
+        return certify_layer(label, shapes, show)
+    if show is not None:
+        show(label, kind.one)
     if shapes is not None and kind is not losses:
         raise SpecError(f"{label}: {kind.one} takes no shape; leave --shape out")
     try:
@@ -126,8 +128,15 @@ def _row(kind, label, shapes):
     return (certify_optimizer if kind is optimizers else certify_schedule)(label, made)
 
 
-def certify_layer(label: str, shapes: Sequence[tuple[int, ...]] | None = None) -> Row:
-    """Return the `Row` of a layer, by name or spec; an exception of any kind in its code becomes a sentence."""
+def certify_layer(
+    label: str,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    show: Callable[[str, str], object] | None = None,
+) -> Row:
+    """Return the `Row` of a layer, by name or spec; an exception of any kind in its code becomes a sentence.
+
+    `show` is called with each case before it is certified.
+    """
     row, name = Row(label), parse(label).name
     try:
         found = cases(name) if label == name and shapes is None else cases_of(label, shapes)
@@ -138,6 +147,8 @@ def certify_layer(label: str, shapes: Sequence[tuple[int, ...]] | None = None) -
         return row
     for spec, shape in found:
         for N in BATCHES:
+            if show is not None:
+                show(spec if isinstance(spec, str) else name, f"on {shape}, batch of {N}")
             _certify_case(row, spec, shape, N, last=(spec, shape, N) == (*found[-1], BATCHES[-1]))
     kinks(row)
     return row

@@ -1,6 +1,5 @@
 """`nnjit check [NAME...]`: certify layers, losses, optimizers and schedules, including plug-ins."""
 
-import sys
 from pathlib import Path
 
 import click
@@ -31,23 +30,18 @@ def check(names, plugin, shape, draw):
     """
     from ..check import certify
     from ..registry import load_plugin
+    from ..terminal.progress import Progress
 
     for each in plugin:
         load_plugin(each)
     if shape and not names:
         raise UsageError('--shape needs the NAME of what takes it, such as nnjit check "dense(5)" --shape 7')
     shapes = [options.sizes("--shape", text) for text in shape] or None
-    report = certify(list(names) or None, progress=_show if sys.stderr.isatty() else None, shapes=shapes)
+    with Progress("certifying") as progress:
+        report = certify(list(names) or None, progress, shapes)
     click.echo(report.table())
     if draw is not None:
         from ..plots import taylor
 
         click.echo(taylor.draw(report.remainders, draw))
     return int(report.failed)
-
-
-def _show(done, total, name):
-    """Write one line on a terminal, which the next call rewrites and the last call erases."""
-    click.echo(f"\r\x1b[Kcertifying {name}, {done + 1} of {total}", nl=False, err=True)
-    if done + 1 == total:
-        click.echo("\r\x1b[K", nl=False, err=True)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..registry import datasets
 from ..registry.options import SpecLike
-from .columns import Encoding
+from .encoding import Encoding
 from .files import reader_spec, samples_reader
 from .frames import table
 from .holdout import divide
 from .split import Dataset, Split
-from .tables import TableReader
+from .table_reader import TableReader
 
 __all__ = ["Dataset", "Split", "column", "load", "samples", "table"]
 

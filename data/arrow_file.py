@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import datasets
-from . import tables
-from .columns import Encoding, Table
+from . import table_reader
+from .encoding import Encoding
 from .files import find, reading, reason
 from .frames import from_columns
 from .split import Dataset
-from .tables import Choose, TableReader
+from .table import Table
+from .table_reader import Choose, TableReader
 
 SUFFIXES = (".parquet", ".pq", ".arrow", ".feather", ".ipc")
 
@@ -33,11 +34,11 @@ class Arrow(TableReader):
     def samples(self, known: Encoding | None = None, without: str | None = None) -> Dataset:
         """Read rows without labels, encoded as `known` says, or else numbers; the targets of the `Dataset` are 0."""
         path = self.path
-        return tables.samples("arrow", path, lambda choose: _read_arrow(find(path), choose), known, without)
+        return table_reader.samples("arrow", path, lambda choose: _read_arrow(find(path), choose), known, without)
 
     def column(self, name: str) -> NDArray[Any]:
         """Read one column as texts, (N,)."""
-        return tables.column(self.path, name, lambda choose: _read_arrow(find(self.path), choose))
+        return table_reader.column(self.path, name, lambda choose: _read_arrow(find(self.path), choose))
 
 
 def _read_arrow(path, choose):

@@ -29,6 +29,7 @@ from array import array
 from collections.abc import Collection
 from contextlib import suppress
 from copy import copy
+from io import TextIOWrapper
 from itertools import chain, islice
 from math import isfinite
 from operator import itemgetter
@@ -39,11 +40,14 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import datasets
-from . import tables
-from .columns import CONTROL, DATE, FIRST, MISSING, Column, Encoding, Table, short
+from ..terminal.progress import Progress, open_tracked
+from . import table_reader
+from .encoding import Encoding
 from .files import find, reading
+from .labels import NOT_FINITE, is_number
 from .split import Dataset
-from .tables import NOT_FINITE, Choose, TableReader, is_number, refuse_cells
+from .table import CONTROL, DATE, FIRST, MISSING, Column, Table, short
+from .table_reader import Choose, TableReader, refuse_cells
 
 NO_NUMBER = re.compile(r"[^0-9eE+\-. \t,]")  # characters that float() may accept but our numbers do not contain
 NUMBER_LIKE = re.compile(r"[-+$€£]?\s*(0x[0-9a-f]+|[\d_.,\s']*\d[\d_.,\s']*)\s*([%€$£]|e[-+]?\d*)?", re.IGNORECASE)
@@ -79,14 +83,14 @@ class CSV(TableReader):
     def samples(self, known: Encoding | None = None, without: str | None = None) -> Dataset:
         """Read rows without labels, encoded as `known` says, or else numbers; the targets of the `Dataset` are 0."""
         path, hints = self.path, () if known is None else known.kinds
-        return tables.samples(
+        return table_reader.samples(
             "csv", path, lambda choose: _read(self, find(path), choose, hints, "--input"), known, without
         )
 
     def column(self, name: str) -> NDArray[Any]:
         """Read one column as texts, (N,)."""
         path = self.path
-        return tables.column(path, name, lambda choose: _read(self, find(path), choose, (name,), "--input"))
+        return table_reader.column(path, name, lambda choose: _read(self, find(path), choose, (name,), "--input"))
 
 
 def _read(table: CSV, path: Any, choose: Choose, hints: Collection[str], option: str) -> Table:
@@ -102,7 +106,11 @@ def _read(table: CSV, path: Any, choose: Choose, hints: Collection[str], option:
         return f'{option} "{other.spec()}"'
 
     reader = None
-    with reading(path), open(path, newline="", encoding="utf-8-sig") as file:
+    with (
+        reading(path),
+        Progress(f"reading {path.name}", "bytes") as progress,
+        TextIOWrapper(open_tracked(path, progress), "utf-8-sig", newline="") as file,
+    ):
         try:
             first = list(islice(file, SAMPLE + 1))
             separator = table.separator or _separator(path, first, form)

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, SpecError
-from .columns import FIRST, MISSING, Column, Encoding, Kind, Table, short
+from .encoding import Encoding
 from .split import Dataset
-from .tables import Choose, TableReader, is_file, refuse_cells
+from .table import FIRST, MISSING, Column, Kind, Table, short
+from .table_reader import Choose, TableReader, is_file, refuse_cells
 
 NULLS = ("NAType", "NaTType")  # types of pandas' missing values, which have no truth value
 

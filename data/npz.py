@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import Options, datasets
-from .columns import Encoding
+from .encoding import Encoding
 from .files import find, reading, reason
 from .split import Dataset, Split, as_samples, as_targets, check_channels, check_share
 

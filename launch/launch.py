@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numba
 
 from .. import data
-from ..data.columns import Encoding
+from ..data.encoding import Encoding
 from ..data.schema import Schema
 from ..data.split import Dataset
-from ..data.tables import TableReader, is_file
+from ..data.table_reader import TableReader, is_file
 from ..errors import CheckpointError, RunExists, SpecError, UsageError
 from ..kernels.compiler.environment import start_threads
 from ..network.compose import load

@@ -28,14 +28,22 @@ def graph_for(layers: Sequence[Layer], dataset: Dataset, loss: Loss, problems: P
 
 
 def loss_suits(loss: Loss, dataset: Dataset, problems: Problems) -> bool:
-    """Tell whether the targets are of the kind that a loss takes; a loss of classes does not take any values."""
-    y = dataset.train.y
+    """Tell whether the targets are of the kind that a loss takes: classes, or values."""
+    y, name = dataset.train.y, losses.name_of(type(loss))
+    takes_labels = loss.classification or loss.forward_labels is not None or type(loss).targets is not Loss.targets
+    if y.ndim == 1 and not takes_labels:
+        numbers = "; target='value' makes them numbers to predict" if dataset.encoding is not None else ""
+        problems.add(
+            "training.loss",
+            f"{name} is a loss of values, but the targets of {dataset.train.name} are classes; --loss cross_entropy "
+            f"takes them{numbers}",
+        )
+        return False
     if y.ndim == 1 or not loss.classification:
         return True
     least, largest = float(y.min()), float(y.max())
     if least >= 0 and largest <= 1 and (loss.independent or y[0].size > 1):
         return True
-    name = losses.name_of(type(loss))
     problems.add(
         "training.loss",
         f"{name} is a loss of classes, but the targets of {dataset.train.name} are values from {least:.4g} to "

@@ -249,7 +249,7 @@ def test_a_file_that_is_not_there(tmp_path):
     (tmp_path / "digits.toml").touch()
     with pytest.raises(UsageError, match=r"did you mean digits\.toml"):
         config_file.read(tmp_path / "digit.toml")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is no config"):
         config_file.read(tmp_path)
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from layer_runner import run
 from nnjit import data, registry
 from nnjit.check import certify
-from nnjit.data.columns import Coding, Encoding
 from nnjit.data.csv_file import CSV
+from nnjit.data.encoding import Coding, Encoding
 from nnjit.data.schema import Schema
 from nnjit.data.split import Split
 from nnjit.errors import DataError, ShapeError, SpecError

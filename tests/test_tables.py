@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from command_line import nnjit, records
 from nnjit import data, load
 from nnjit.cli.main import nnjit as group
-from nnjit.data.columns import Encoding
 from nnjit.data.csv_file import CSV
+from nnjit.data.encoding import Encoding
 from nnjit.data.schema import Schema
 from nnjit.errors import DataError, NnjitError, SpecError
 
@@ -60,7 +60,7 @@ def test_drawn_tables_are_what_pandas_and_scikit_learn_make_of_them():
 
 def test_texts_that_are_missing_are_those_of_pandas():
     parsers = pytest.importorskip("pandas._libs.parsers")
-    from nnjit.data.columns import MISSING
+    from nnjit.data.table import MISSING
 
     assert set(parsers.STR_NA_VALUES) == MISSING
 

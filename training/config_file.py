@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..data.files import READERS
 from ..errors import UsageError
 from ..registry import load_plugin
 from ..registry.specs import did_you_mean, quoted, shown, split
@@ -35,6 +36,10 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
         raise UsageError(f"there is no config {name}{near}") from None
     except (OSError, ValueError) as error:  # ValueError: TOMLDecodeError, a path with NUL, a number of 5,000 digits
         why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        if (Path(path) / "config.toml").exists():
+            raise UsageError(f"{name} is a run; its config is {Path(path) / 'config.toml'}") from None
+        if Path(path).suffix.lower() in READERS or Path(path).is_dir():
+            raise UsageError(f'{name} is no config; to train on it: nnjit run --data "{name}"') from None
         raise UsageError(f"{name} cannot be read as TOML: {why}") from None
     except RecursionError:
         raise UsageError(f"{name} cannot be read as TOML: brackets lie too deep inside one another") from None

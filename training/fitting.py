@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.columns import Encoding, short
+from ..data.encoding import Encoding
 from ..data.schema import Schema
 from ..data.split import Converted, Split
+from ..data.table import short
 from ..errors import DataError, SpecError
 from ..layers.scale import MinMax
 from ..program.graph import Graph, Node

@@ -7,16 +7,15 @@ Readers of files and frames derive from `TableReader`, which does all but the re
 * With target="class" one label is a class: whole numbers from 0, or words, which become classes in alphabetical order.
   Several labels are answers, each 0 or 1. With target="value" labels are real numbers.
 * `kinds` overrides the kinds of input columns, "number" or "category".
-* `categories` says what a category becomes: "onehot", an input per value, or "codes", one input (see `columns`).
+* `categories` says what a category becomes: "onehot", an input per value, or "codes", one input (see `encoding`).
 * Missing cells are refused; with missing="drop" rows that miss an input or a label are left out; with "mean" and
-  "indicator" inputs are filled (see `columns`). A label is never filled: its rows are dropped or refused.
+  "indicator" inputs are filled (see `encoding`). A label is never filled: its rows are dropped or refused.
 * `validation` and `test` are each a share of the rows, the name of another file (it ends like one, see `SUFFIXES`) with
   the same columns, or the name of a column whose cells say which rows they are: train (or training), validation (valid,
   val, dev) or test, in upper or lower case. Shares are of all rows; the test rows are drawn first.
 * `weight` names a column of numbers from 0 on, the factors of the losses of the rows; it is no input.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -26,29 +25,14 @@ from numpy.typing import NDArray
 from ..errors import DataError, SpecError
 from ..registry import Options
 from ..registry.specs import did_you_mean
-from .columns import (
-    CONTROL,
-    FIRST,
-    Categories,
-    Column,
-    Encoding,
-    Kind,
-    Missing,
-    Table,
-    cells_are,
-    describe,
-    listed_places,
-    refuse_odd,
-    short,
-)
+from .encoding import Categories, Encoding, Missing
 from .holdout import divide
-from .split import MOST_LABEL, Dataset, Split, check_share
+from .labels import classes, is_number, parts_of, refuse_two_spellings
+from .split import Dataset, Split, check_share
+from .table import FIRST, Kind, Table, cells_are, describe, listed_places, refuse_odd, short
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq", ".arrow", ".feather", ".ipc")  # of names of files
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 MANY_CLASSES = 20  # above, whole numbers of which each is rare look like values
-PARTS = {"train": 0, "training": 0, "validation": 1, "valid": 1, "val": 1, "dev": 1, "test": 2}
 
 # Names of the columns, and a remark on them for errors -> how to read each column that is wanted: as numbers, as texts
 # ("category"), or as what it holds (None).
@@ -160,21 +144,32 @@ class TableReader(Options):
         divide_by = [value for value in (self.validation, self.test) if not is_file(value)]
         named = [*labels, *divide_by, *(self.features or ()), *self.drop, *(self.kinds or ()), self.weight]
         hints = {name for name in named if isinstance(name, str)} | set(known.kinds if known else ())
+        if self.label is None:
+            raise DataError(self._ask_for_label(path, hints))
         table = self.read(path, choose, hints)
         for name in roles.features if known is None else ():
             if table.columns[name].codes is not None:
                 refuse_two_spellings(table, table.columns[name], table.columns[name].texts, "value")
         return self._without_gaps(table, roles, known), roles
 
+    def _ask_for_label(self, path, hints):
+        """Return a sentence that names the columns, and a label that can be predicted."""
+        names: Sequence[str] = ()
+
+        def last(found: Sequence[str], remark: str) -> Mapping[str, Kind | None]:
+            nonlocal names
+            names = found
+            return {found[-1]: None}
+
+        numbers = self.read(path, last, hints).columns[names[-1]].numbers
+        target = "" if numbers is None or not np.nan_to_num(numbers % 1).any() else ", target='value'"
+        spec = f"{self.dataset_name}(path={str(path)!r}, label={names[-1]!r}{target})"
+        return f'{path}: say which column to predict, such as --data "{spec}"; its columns are {short(names)}'
+
     def _roles(self, path, names, remark, known, divide):
-        """Return what each column is for; DataError for a name that no column has, or if there is no label."""
-        if self.label is None:
-            spec = f"{self.dataset_name}(path={str(path)!r}, label={names[-1]!r})"
-            raise DataError(
-                f'{path}: say which column to predict, such as --data "{spec}"; its columns are {short(names)}'
-            )
+        """Return what each column is for; DataError for a name that no column has."""
         labels = self.label if isinstance(self.label, tuple) else (self.label,)
-        found = tuple(column_of(path, names, label, remark) for label in labels)
+        found = tuple(column_of(path, names, label, remark) for label in labels if label is not None)
         if twice := next((name for i, name in enumerate(found) if name in found[:i]), None):
             raise DataError(f"{path}: the label {short([twice])} is named twice")
         named = [str(value) for value in (self.validation, self.test) if isinstance(value, str) and not is_file(value)]
@@ -354,66 +349,6 @@ def column(path: Any, name: str, read: Callable[[Choose], Table]) -> NDArray[Any
     return np.array([*found.texts, ""], dtype=object)[found.codes]
 
 
-def parts_of(table: Table, column: Column) -> NDArray[np.int64]:
-    """Return 0 (train), 1 (validation) or 2 (test) for each row, as its cell says."""
-    assert column.codes is not None
-    parts = np.array([PARTS.get(text.lower(), -1) for text in column.texts] + [-1], np.int64)[column.codes]
-    if (parts < 0).any():
-        row, code = int((parts < 0).argmax()), int(column.codes[(parts < 0).argmax()])
-        what = short([column.texts[code]]) if code >= 0 else "nothing"
-        raise DataError(
-            f"{table.name}, {table.where(row)}, column {short([column.name])}: expected train, validation or test, got "
-            f"{what}"
-        )
-    return parts
-
-
-def classes(table: Table, column: Column) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """Return (the class of each row, the names of the classes, or None for numeric labels)."""
-    assert column.codes is not None
-
-    def where(text):
-        return table.where(column.first(text))
-
-    used = [column.texts[code] for code in np.unique(column.codes)]
-    for text in used:
-        if CONTROL.search(text):
-            raise DataError(f"{table.name}, {where(text)}: the label {short([text])} holds a control character")
-    numbers = [text for text in used if is_number(text) or NOT_FINITE.fullmatch(text)]
-    words = [text for text in used if text not in set(numbers)]
-    if numbers and words:
-        raise DataError(
-            f"{table.name}: labels are all numbers or all words, but {where(numbers[0])} has {short(numbers[:1])} and "
-            f"{where(words[0])} has {short(words[:1])}"
-        )
-    if words:
-        names = tuple(sorted(words))
-        code = {name: i for i, name in enumerate(names)}
-        return np.array([code.get(text, -1) for text in column.texts])[column.codes], names
-    for text in numbers:
-        value = float(text)
-        if not (value.is_integer() and 0 <= value <= MOST_LABEL):
-            raise DataError(
-                f"{table.name}, {where(text)}: the label {short([text])} is not a class, that is, a whole number from "
-                "0 or a word; use target='value' for a number to predict"
-            )
-    refuse_two_spellings(table, column, numbers, "label")
-    value_of = {text: int(float(text)) for text in numbers}
-    return np.array([value_of.get(text, -1) for text in column.texts])[column.codes], None
-
-
-def refuse_two_spellings(table: Table, column: Column, texts: Sequence[str], what: str) -> None:
-    """Raise DataError if two of the texts write one number, such as 1 and 01."""
-    spelled: dict[float, str] = {}
-    for text in texts:
-        if is_number(text) and (other := spelled.setdefault(float(text), text)) != text:
-            first, second = (table.where(column.first(each)).removeprefix("line ") for each in (other, text))
-            raise DataError(
-                f"{table.name}: lines {first} and {second} write one {what} in two ways, {short([other, text])}; write "
-                "numbers in one way, or classes as words"
-            )
-
-
 def column_of(path: Any, names: Sequence[str], which: str | int, remark: str = "", option: str = "") -> str:
     """Return the name of a column that is given by its name or index."""
     if isinstance(which, int) and -len(names) <= which < len(names):
@@ -429,11 +364,6 @@ def column_of(path: Any, names: Sequence[str], which: str | int, remark: str = "
 def is_file(value: float | str) -> bool:
     """Tell whether an option is the name of a file."""
     return isinstance(value, str) and value.lower().endswith(SUFFIXES)
-
-
-def is_number(text: str) -> bool:
-    """Tell whether a text is a finite decimal number."""
-    return NUMBER.fullmatch(text) is not None
 
 
 def refuse_cells(name: object, count: int, first: Sequence[tuple[str, str]], hint: str = "") -> None:
