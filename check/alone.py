@@ -1,4 +1,4 @@
-"""Kernels outside of a network: those of a loss and of an optimizer, on arrays of their own."""
+"""Kernels outside of a network: those of a loss and of an optimizer, on separate arrays."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from .runner import Call, in_form
 
 
 class Setting:
-    """What calls share: the type of their floats and the number of samples."""
+    """The type of the floats of some calls, and the number of samples."""
 
     def __init__(self, real, N=0):
         self.real, self.N = real, N

@@ -2,12 +2,13 @@
 
 Forward and backward pass run twice on the same samples: by the compiled float32 kernels, and by the reference of each,
 in the longest floats of NumPy (a kernel without a NumPy twin is its own, as plain Python). Those reach 1e4932 on most
-processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. Where even they give NaN, or more than
-float32 can hold, there is no verdict. Up to `NEAR` results must also be right.
+processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. There is no verdict if even they give NaN, or
+more than `LARGEST`. For numbers up to `NEAR` results must also be right.
 """
 
 import linecache
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,13 @@ from .races import interpreted
 from .runner import Run
 
 LONG = np.longdouble
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max) / 1024  # beyond it there is no verdict: a mean may overflow in its sum
 SIZES = (0.0, 1e-40, 1e-30, 1e-20, 1e2, 1e4, 1e20, 1e30)  # 1e-40 is subnormal, 1e20 has no square
 NEAR = 1e4  # size of numbers up to which results must be right
 RIGHT = 1e-3  # largest error there, relative to the largest exact number of the array (at least 1)
 SAMPLES = BATCHES[-1]
 
-# What the first number that is not finite says about a line -> the remedy.
+# Remedies, by the words in which NumPy reports the first number that is not finite.
 SOFTPLUS = (
     "write log(1 + exp(x)) as max(x, 0) + log1p(exp(-abs(x))), and exp(x) / (1 + exp(x)) by exp(-abs(x)) likewise"
 )
@@ -48,7 +49,7 @@ class Exact(Run):
     def __init__(self, run):
         self.__dict__.update(vars(run))
         arrays = {name: getattr(run.state, name) for name in run.state._fields}
-        self.state = SimpleNamespace(**{
+        self.state: Any = SimpleNamespace(**{
             name: array.astype(LONG) if getattr(array, "dtype", None) == np.float32 else array
             for name, array in arrays.items()
         })  # fmt: skip

@@ -20,7 +20,7 @@ from .runner import mark, same_bits, unwritten
 PARTS = 8  # parts into which a loop is divided
 # Largest difference from the reference, relative to the reference's largest number (at least 1).
 TOLERANCES = {np.float32: 1e-4, np.float64: 1e-10}
-# What an author can do.
+# Remedies for the author of a kernel.
 RACE = (
     "iterations run at once, in any order: loop with prange over the index of what is written, such as the parameter's "
     "own, and over the samples inside it"

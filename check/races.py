@@ -8,6 +8,7 @@ fault that happens on the given arrays. Every thread runs the code before and af
 import math
 import sys
 import types
+from types import FrameType
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Log:
 
     def _line(self):
         """Return the number of the line of the kernel's file that runs now, or None."""
-        frame = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(2)
         while frame is not None and frame.f_code.co_filename != self.file:
             frame = frame.f_back
         return frame and frame.f_lineno

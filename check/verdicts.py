@@ -1,4 +1,4 @@
-"""What layers, losses, optimizers and schedules have in common: verdicts on derivatives, and errors as sentences."""
+"""Verdicts on derivatives, and errors as sentences: common to layers, losses, optimizers and schedules."""
 
 from contextlib import contextmanager
 

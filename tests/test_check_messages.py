@@ -1,4 +1,4 @@
-"""What `nnjit check` says of faults in a plug-in: the author's line, the remedy, the shapes of what is bound."""
+"""Messages of `nnjit check` on faults in a plug-in: the author's line, the remedy, the shapes of what is bound."""
 
 from pathlib import Path
 

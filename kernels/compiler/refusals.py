@@ -1,4 +1,4 @@
-"""What Numba says of a kernel that does not compile, in one sentence: the author's line, the reason, the remedy."""
+"""Errors of a kernel that does not compile, in one sentence: the author's line, the reason, the remedy."""
 
 import ast
 import linecache
