@@ -31,7 +31,7 @@ ZERO_BELOW, FLAT = ("relu",), ("sigmoid", "tanh", "softmax", "elu", "selu", "gel
 
 
 class Remarks:
-    """What the remarks on a run are made of.
+    """The losses of a run's epochs, from which the remarks on it follow.
 
     Parameters
     ----------
@@ -113,11 +113,11 @@ class Remarks:
             return []  # also with a high training loss, such as that with dropout
         if min(losses) >= below * constant:
             last = losses[-1]
-            if losses[half] - last > NEAR * constant:
-                return []  # it still falls
+            if _falls(losses[half:], constant):
+                return []
             like = f"the loss of a constant prediction is {constant:.4g}, and this run ended at {last:.4g}"
             return [f"{like}: it learned nothing from its samples; {self._remedy(constant, norms)}"]
-        if held_constant is not None and held[half] - held[-1] <= NEAR * held_constant:
+        if held_constant is not None and not _falls(held[half:], held_constant):
             return [
                 f"val_loss never fell below {held_constant:.4g}, the loss of a constant prediction, while the training "
                 f"loss fell to {min(losses):.4g}: nothing that was learned holds for other samples; check that "
@@ -161,6 +161,12 @@ class Remarks:
         kept = f"; {directory.path / 'best.safetensors'} has its parameters" if directory is not None else ""
         way = "patience, more samples or a smaller network" if trained else "a smaller learning rate or patience"
         return [f"{name} ended at {last:.4g}, far above its best, {best:.4g} in epoch {epoch}: {way} helps{kept}"]
+
+
+def _falls(figures: Sequence[float], constant: float) -> bool:
+    """Return whether figures fall, by more than `NEAR` of a constant's loss, and not up and down."""
+    fall = figures[0] - figures[-1]
+    return fall > NEAR * constant and fall > 0.5 * float(np.abs(np.diff(figures)).sum())
 
 
 def _listed(names: Sequence[str]) -> str:
