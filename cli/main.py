@@ -23,10 +23,12 @@ from .plot import plot
 from .predict import predict
 from .run import run
 from .show import show
+from .watch import watch
 
 # Command -> its line in `nnjit --help`.
 SUMMARIES = {
     "run": "Train a network; without arguments, a small one on the bundled digits.",
+    "watch": "Follow a run from another terminal, as its own terminal shows it.",
     "plot": "Plot loss, metrics, gradient norms and more of one or more runs.",
     "compare": "Compare runs: what differs in their configs, and their best figures.",
     "list": "List all names that a config can use, or those of one kind, or document one.",
@@ -47,6 +49,7 @@ COMMANDS = {
     command.name: command
     for command in (
         run,
+        watch,
         plot,
         compare,
         list_names,

@@ -22,8 +22,10 @@ from ..program.state import MAX_SEED
 from ..registry.specs import quoted
 from ..storage import checkpoint, toml
 from ..storage.run_directory import RunDirectory
+from ..terminal.live import rewritable
 from ..training import config_file
 from ..training.progress import Silent, reporter
+from ..training.run_and_draw import draw_together
 from . import launch
 from .figures import best_figures, mean_and_deviation
 
@@ -74,6 +76,8 @@ class Many:
         Figures of the runs that have ended, in the order of the table: of their best epochs, and of the test set.
     stopped : (str, int) or None
         The run that a signal stopped, and the signal.
+    remarks : list of str
+        Those on the latest run (`History.remarks`), if they were not shown while it ran.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Many:
         self.path, self.folds, self.seeds = Path(path), folds, seeds
         self.rows: list[dict[str, Any]] = []
         self.stopped: tuple[str, int] | None = None
+        self.remarks: list[str] = []
         self._table, self._plugins, self._source_name = table, plugins, source_name
         self._made: list[Path] = []  # directories that did not exist before
 
@@ -165,13 +170,14 @@ class Many:
         NnjitError
             The config does not fit the data. A divergence is a row with "failed" instead.
         """
-        reporting: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
+        reporting: Callable[[], Any] = reporter if rewritable(sys.stdout) else Silent
         ended = {row["run"] for row in self.rows}
         for name, (fold, seed) in self.names.items():
             if name in ended:
                 continue
             row: dict[str, Any] = {"run": name, "fold": fold, "seed": seed}
             row = {key: value for key, value in row.items() if value is not None}
+            self.remarks = []
             try:
                 finished = self._one(name, fold, seed, reporting)
             except DivergenceError as error:
@@ -184,6 +190,7 @@ class Many:
                     self.stopped = name, finished.trainer.history.interrupted
                     return
                 row |= best_figures(self.path / name)
+                self.remarks = finished.trainer.history.remarks if reporting is Silent else []
             self.rows.append(row)
             self.rows.sort(key=lambda one: list(self.names).index(one["run"]))
             self._write()
@@ -200,6 +207,10 @@ class Many:
         if seed is not None:
             config_file.assign(table, ["training", "seed"], seed)
         return launch.start(table, path, self._source_name, reporting)
+
+    def results(self) -> list[Path]:
+        """Draw losses and metrics of the runs together; return these files and those of the figures."""
+        return [self.path / "results.csv", self.path / "results.json", *draw_together(self.path)]
 
     def _remove_empty(self):
         """Remove what was made if no run was begun in it."""

@@ -89,13 +89,18 @@ class Live:
             self._erase()
             self._put(cells)
 
+    def fitted(self, cells: Sequence[tuple[int, str]]) -> list[str]:
+        """Return the texts of the cells that fit into a line of this terminal; see `fitted`."""
+        return fitted(cells, self.width)
+
     def print(self, text: str, style: str = "") -> None:
         """Write a line that stays, above the rewritten one. A text that is wider is wrapped between words."""
         from rich.text import Text
 
+        self._console.width = self._columns()
         with self._console:
             self._erase()
-            self._console.print(Text(text, style), width=self._columns())
+            self._console.print(Text(text, style))
             if self._cells:
                 self._put(self._cells)
 
@@ -109,6 +114,7 @@ class Live:
     def _put(self, cells):
         from rich.text import Text
 
+        self._console.width = self._columns()
         text = GAP.join(fitted(cells, self.width))
         self._console.print(Text(text), end="", no_wrap=True, overflow="ignore", crop=False)
         self._drawn, self._cells = time.monotonic(), cells
