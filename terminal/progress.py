@@ -1,4 +1,4 @@
-"""How far a long work is: one line on standard error, if that is a terminal.
+"""How far a long work is: one line on standard error that is rewritten, if that is a terminal.
 
     with Progress("reading images") as progress:
         for k, path in enumerate(paths):
@@ -16,7 +16,8 @@ import threading
 import time
 from typing import Any
 
-from .live import INTERVAL, Live, is_terminal, rewritable
+from .live import GAP, INTERVAL, Live, is_terminal, rewritable
+from .output import complain
 from .quantities import duration, sizes
 
 PATIENCE = 1.0  # seconds before the line appears
@@ -31,18 +32,19 @@ class Progress:
         The work, such as "reading data.csv".
     unit : "bytes" or ""
         What is counted: bytes are shown in their units, "0.4 of 1.7 GB", other things as "12 of 64".
+    lines : float
+        Seconds between lines that stay, where standard error is no terminal; by default there are none.
     """
 
-    def __init__(self, what: str, unit: str = "") -> None:
-        self.what, self.unit = what, unit
+    def __init__(self, what: str, unit: str = "", lines: float = math.inf) -> None:
+        self.what, self.unit, self._lines = what, unit, lines
         self._lock = threading.Lock()
         self._live: Live | None = None
         self._began, self._next = 0.0, math.inf  # when the work began, and when the line may be written next
 
     def __enter__(self) -> "Progress":
-        if is_terminal(sys.stderr):
-            self._began = time.monotonic()
-            self._next = self._began + PATIENCE
+        self._began = time.monotonic()
+        self._next = self._began + (PATIENCE if is_terminal(sys.stderr) else self._lines)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -61,7 +63,9 @@ class Progress:
                 return
             if self._live is None:
                 if not rewritable(sys.stderr):
-                    self._next = math.inf
+                    self._next = now + self._lines
+                    if self._lines < math.inf:
+                        complain(GAP.join(text for _, text in self._cells(now - self._began, done, total, details)))
                     return
                 self._live = Live(sys.stderr)
             self._live.draw(self._cells(now - self._began, done, total, details))
