@@ -146,7 +146,7 @@ def _torch(network, program):
     request = {
         "rows": describe(network.layers, network.input_shape), "shape": list(network.input_shape),
         "batch": program.batch_size, "dtype": network.dtype.name, "threads": numba.get_num_threads(),
-        "loss": program.loss_name, "labels": bool(program.labels),
+        "loss": program.plan.task.loss_name, "labels": bool(program.labels),
         "rule": optimizers.name_of(type(rule)), "options": rule.options(),
     }  # fmt: skip
     command = [sys.executable, "-m", f"{__package__}.torch_child"]

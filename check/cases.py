@@ -9,6 +9,8 @@ import typing
 
 from ..errors import NnjitError, ShapeError, SpecError
 from ..registry import layers as catalogue
+from ..registry.specs import parse
+from .places import placed
 
 BATCHES = (1, 5)  # samples; five is one more than kernels process at once
 
@@ -33,11 +35,41 @@ def cases(name):
         found = [case for case in found if _takes(cls, *case)]
     if found:
         return found
-    spec = (name, _small_options(name, cls))
-    found = [(spec, shape) for shape in COMMON if _accepts(spec, shape)]
+    spec = (name, small_options(name, cls))
+    reasons: list[str] = []
+    found = [(spec, shape) for shape in COMMON if _accepts(spec, shape, reasons)]
     if not found:
-        raise ShapeError(f"{name}: takes none of the input shapes {', '.join(map(str, COMMON))}; {HINT}")
+        text = f"{name}: takes none of the input shapes {', '.join(map(str, COMMON))}"
+        raise ShapeError(f"{text}: for the last it says {reasons[-1]}; {HINT}")
     return found
+
+
+def cases_of(text, shapes=None):
+    """Return the cases of a spec, on some shapes or on those of the class's own cases that it takes.
+
+    Raises
+    ------
+    SpecError, ShapeError
+        The spec is wrong, or the layer does not take the shapes.
+    """
+    name = parse(text).name
+    spec = text if text != name else (name, small_options(name, catalogue.get(name)))
+    layer = catalogue.create(spec)
+    if shapes is not None:
+        for shape in shapes:
+            layer.output_shape(shape)
+        return [(spec, shape) for shape in shapes]
+    reasons: list[str] = []
+    own = [shape for _, shape in _listed(name, type(layer))]
+    found = [(spec, shape) for shape in dict.fromkeys([*own, *COMMON]) if _accepts(spec, shape, reasons)]
+    if not found:
+        raise ShapeError(f"{text}: takes none of the input shapes tried; it says {reasons[-1]}; give one by --shape")
+    return found
+
+
+def file_of(name):
+    """Return the file of a layer's class, or None."""
+    return catalogue.find(name).file
 
 
 def _listed(name, cls):
@@ -51,15 +83,15 @@ def _listed(name, cls):
         raise SpecError(f"{name}: check_cases is a list of (spec, input_shape), got {cls.check_cases!r}") from None
 
 
-def _small_options(name, cls):
-    """Choose a value for every option that has no default."""
+def small_options(name, cls, hint=HINT):
+    """Choose a value for every option that has no default; SpecError with a hint if none is known."""
     options = {}
     for option, parameter in inspect.signature(cls).parameters.items():
         if parameter.default is parameter.empty:
             kinds = typing.get_args(parameter.annotation) or (parameter.annotation,)
             known = [SMALL[kind] for kind in kinds if kind in SMALL]
             if not known:
-                raise SpecError(f"{name}: no small value of its option {option} is known; {HINT}")
+                raise SpecError(f"{name}: no small value of its option {option} is known; {hint}")
             options[option] = known[0]
     return options
 
@@ -74,17 +106,20 @@ def _takes(cls, spec, shape):
     return type(layer) is cls
 
 
-def _accepts(spec, shape):
-    """Return whether the layer takes an input shape; it refuses by ShapeError."""
+def _accepts(spec, shape, reasons):
+    """Return whether the layer takes an input shape; it refuses by ShapeError, whose text is added to the reasons."""
+    name = parse(spec).name
     try:
         layer = catalogue.create(spec)
     except NnjitError as error:
         raise SpecError(f"{error}; {HINT}") from None
     try:
         layer.output_shape(shape)
-    except ShapeError:
+    except ShapeError as error:
+        reasons.append(f"{error}{placed(error, file_of(name))}")
         return False
     except Exception as error:
-        text = f"output_shape fails on {shape} with {type(error).__name__}: {error}"
-        raise ShapeError(f"{spec[0]}: {text}; raise ShapeError for what it does not take, or {HINT}") from None
+        where = placed(error, file_of(name))
+        text = f"output_shape fails on {shape} with {type(error).__name__}: {error}{where}"
+        raise ShapeError(f"{name}: {text}; raise ShapeError for what it does not take, or {HINT}") from None
     return True

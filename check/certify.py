@@ -1,37 +1,51 @@
-"""Certify layers: each on its cases, with a batch of one and of five, in float32 and float64."""
+"""Certify layers, losses, optimizers and schedules: layers on their cases, with a batch of one and of five."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
 
-from ..errors import NnjitError, UnknownName
+from ..errors import NnjitError, ShapeError, SpecError, UnknownName
 from ..kernels.compiler.environment import need_compiler
 from ..kernels.compiler.machine_code import first_line
-from ..registry import compose
+from ..registry import compose, losses, optimizers, schedules
 from ..registry import layers as catalogue
-from .cases import BATCHES, cases
-from .derivatives import STEPS, TOLERANCE, Cost, differences, hint, products, remainders, slopes
+from ..registry.specs import did_you_mean, parse, quoted
+from .cases import BATCHES, cases, cases_of, file_of, small_options
+from .derivatives import TOLERANCE, Cost, differences, hint, products, remainders, slopes
+from .extremes import extremes
 from .kernels import Broken, examine
+from .losses import certify_loss
+from .optimizers import certify_optimizer
+from .places import placed
 from .report import Report, Row
 from .runner import Run, same_bits
+from .schedules import certify_schedule
+from .verdicts import gradient_sentence, kinks, taylor
 
 SEED = 7
-SLOPE = 0.1  # largest deviation of the Taylor slope from 2
 ROUNDED = 1e-5  # largest difference in float32 between two orders of a sum, of its size
-KINKS = 0.3  # largest share of derivatives that may be skipped because they lie at a kink
+KINDS = (catalogue, losses, optimizers, schedules)
 
 
-def certify(names: Iterable[str] | None = None, progress: Callable[[int, int, str], object] | None = None) -> Report:
-    """Certify registered layers, those of installed or loaded plug-ins included.
+def certify(
+    names: Iterable[str] | None = None,
+    progress: Callable[[int, int, str, str], object] | None = None,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+) -> Report:
+    """Certify registered layers, losses, optimizers and schedules, those of installed or loaded plug-ins included.
 
     Parameters
     ----------
     names : list of str or None
-        Registered names or patterns (``conv*``); None for all layers.
+        Registered names, patterns (``conv*``) or specs with options (``rbf(units=5)``); None for all.
     progress : callable or None
-        Called as ``progress(done, total, name)`` before each layer.
+        Called as ``progress(done, total, name, case)`` before each case, such as (7, 64, "conv(4, 3)", "on (2, 6, 6),
+        batch of 5"): 7 of 64 are certified.
+    shapes : list of tuple of int, or None
+        Input shapes of layers and output shapes for losses, without the batch; None: those of `Layer.check_cases`, or
+        some common ones.
 
     Returns
     -------
@@ -40,55 +54,103 @@ def certify(names: Iterable[str] | None = None, progress: Callable[[int, int, st
     Raises
     ------
     UnknownName
-        No layer has this name.
+        Nothing that can be certified has this name.
+    SpecError
+        A spec cannot be read, or an option is wrong.
     NnjitError
         Numba's compiler is switched off.
     """
     need_compiler()
     chosen, report = _chosen(names), Report()
-    for done, name in enumerate(chosen):
-        if progress is not None:
-            progress(done, len(chosen), name)
-        report.rows.append(certify_layer(name))
+    for done, (kind, label) in enumerate(chosen):
+        show = None if progress is None else partial(progress, done, len(chosen))
+        report.rows.append(_row(kind, label, shapes, show))
     return report
 
 
 def _chosen(names):
-    """Return the layers to certify, each class once even if it has aliases, and plug-ins whose import fails."""
-    found: list[str] = []
-    for name in ["*"] if names is None else names:
-        matching = catalogue.names(name) if re.search(r"[*?\[]", name) else [name]
-        if not matching:
-            raise UnknownName(f"no layer matches {name!r}; known are {', '.join(catalogue.names())}")
-        found += matching
-    chosen: dict[object, str] = {}
-    for name in dict.fromkeys(found):
-        try:
-            cls = catalogue.get(name)
-            chosen.setdefault(cls, catalogue.name_of(cls))
-        except UnknownName:
-            raise
-        except NnjitError:
-            chosen[name] = name
+    """Return (catalogue, name or spec) of what is to be certified.
+
+    Each class counts once even if it has aliases; plug-ins whose import fails are there, too.
+    """
+    chosen: dict[object, tuple] = {}
+    for text in ["*"] if names is None else names:
+        if re.fullmatch(r"[\w*?\[\]!-]*[*?\[][\w*?\[\]!-]*", text):
+            found = [(kind, name) for kind in KINDS for name in kind.names(text)]
+            if not found:
+                raise UnknownName(f"no layer, loss, optimizer or schedule matches {text!r}; {_known()}")
+        else:
+            name = parse(text).name
+            found = [(kind, text) for kind in KINDS if kind.names(name)][:1]
+            if not found:
+                near = did_you_mean(name, (each for kind in KINDS for each in kind.names()))
+                raise UnknownName(f"no layer, loss, optimizer or schedule is called {quoted(name)}{near}; {_known()}")
+        for kind, label in found:
+            spec = parse(label)
+            try:
+                cls = kind.get(spec.name)
+                if spec.args or spec.kwargs:
+                    kind.create(label)  # a wrong option is a wrong request
+                    chosen.setdefault(label, (kind, label))
+                else:
+                    chosen.setdefault(cls, (kind, kind.name_of(cls)))
+            except UnknownName:
+                raise
+            except NnjitError:
+                if spec.args or spec.kwargs:
+                    raise
+                chosen[label] = (kind, label)
     return list(chosen.values())
 
 
-def certify_layer(name: str) -> Row:
-    """Return the `Row` of one layer; an exception of any kind in the layer's code becomes a sentence."""
-    row = Row(name)
+def _known():
+    names = "; ".join(f"{kind.kind}: {', '.join(kind.names())}" for kind in KINDS)
+    return f"load your own with --plugin FILE_OR_MODULE; known names are {names}"
+
+
+def _row(kind, label, shapes, show):
+    if kind is catalogue:
+        return certify_layer(label, shapes, show)
+    if show is not None:
+        show(label, kind.one)
+    if shapes is not None and kind is not losses:
+        raise SpecError(f"{label}: {kind.one} takes no shape; leave --shape out")
     try:
-        found = cases(name)
+        hint = f'check it with a value, such as nnjit check "{label}(...)"'
+        spec = (label, small_options(label, kind.get(label), hint)) if label == parse(label).name else label
+        made = kind.create(spec)
     except NnjitError as error:
+        row = Row(label, kind.kind)
+        row.answer("shapes", "", "", str(error))
+        return row
+    if kind is losses:
+        return certify_loss(label, made, shapes)
+    return (certify_optimizer if kind is optimizers else certify_schedule)(label, made)
+
+
+def certify_layer(
+    label: str,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    show: Callable[[str, str], object] | None = None,
+) -> Row:
+    """Return the `Row` of a layer, by name or spec; an exception of any kind in its code becomes a sentence.
+
+    `show` is called with each case before it is certified.
+    """
+    row, name = Row(label), parse(label).name
+    try:
+        found = cases(name) if label == name and shapes is None else cases_of(label, shapes)
+    except NnjitError as error:
+        if shapes is not None:  # the request is wrong, not the layer
+            raise
         row.answer("shapes", "", "", str(error))
         return row
     for spec, shape in found:
         for N in BATCHES:
+            if show is not None:
+                show(spec if isinstance(spec, str) else name, f"on {shape}, batch of {N}")
             _certify_case(row, spec, shape, N, last=(spec, shape, N) == (*found[-1], BATCHES[-1]))
-    if row.kinks > KINKS * row.derivatives:
-        text = f"{row.kinks} of {row.derivatives} derivatives lie at kinks, too many for a verdict"
-        row.answer("gradient", name, "", text)
-    elif row.kinks:
-        row.notes.append(f"{name}: {row.kinks} of {row.derivatives} derivatives lie at kinks and were skipped")
+    kinks(row)
     return row
 
 
@@ -101,14 +163,20 @@ def _certify_case(row, spec, shape, N, last):
         case.shapes()
         case.derivatives()
         case.forward_mode()
+        if BATCHES[-1] == N:
+            extremes(case.single, case.rng, case.answer)
         if last:  # compiling costs more than all the rest
             case.program()
     except Broken as broken:
         row.answer(broken.column, place, broken.kernel, str(broken))
     except NnjitError as error:
-        row.answer("shapes", place, "", str(error))
+        text = str(error)
+        if isinstance(error, ShapeError) and (where := placed(error, file_of(parse(row.name).name))):
+            text += f"{where}; give its check_cases shapes that it takes, or mend its output_shape"
+        row.answer("shapes", place, "", text)
     except Exception as error:
-        row.answer("shapes", place, "", f"fails with {type(error).__name__}: {first_line(error)}")
+        text = f"fails with {type(error).__name__}: {first_line(error)}{placed(error, file_of(parse(row.name).name))}"
+        row.answer("shapes", place, "", text)
 
 
 class _Case:
@@ -170,16 +238,20 @@ class _Case:
             wrong = [d for d in found if d.verdict == "wrong"]
             self.row.derivatives += len(found)
             self.row.kinks += sum(d.verdict == "kink" for d in found)
-            sentence = None
-            if wrong:
-                at = f"dC/d{name.rpartition('.')[2]}[{', '.join(map(str, wrong[0].index))}]"
-                whole = gradient[first : first + int(np.prod(shape))].reshape(shape)
-                sentence = (
-                    f"{at} is {wrong[0].numeric:.6g} by differences, backward gives {wrong[0].analytic:.6g};"
-                    f" {len(wrong)} of {len(found)} are wrong{hint(found, whole)}"
-                )
+            whole = gradient[first : first + int(np.prod(shape))].reshape(shape)
+            sentence = gradient_sentence(name, found, hint(found, whole), *(self._writer(name) if wrong else ()))
             self.answer("gradient", name, sentence)
-        self._taylor(cost, gradient)
+        taylor(self.row, self.place, *remainders(cost, gradient, self.rng))
+
+    def _writer(self, name):
+        """Return the call that computes a gradient and the name of the array that it writes, or () for several."""
+        owner, _, key = name.rpartition(".")
+        for call in Run(self.network, self.x, self.target).calls():
+            node = self.network.graph.nodes[call.node]
+            wanted = node.x.index == 0 and call.attribute == "backward_input" if name == "x" else node.name == owner
+            if wanted and f"d{key}" in call.outputs:
+                return call, f"d{key}"
+        return ()
 
     def forward_mode(self):
         """Check jvp and vjp of prediction against each other and against central differences in one direction."""
@@ -203,15 +275,6 @@ class _Case:
         mask = np.zeros((len(self.x), *self.x.shape[1:]), bool)
         mask.reshape(len(mask), -1)[:, list(self.network.graph.codes())] = True
         return mask
-
-    def _taylor(self, cost, gradient):
-        remainder, slope = remainders(cost, gradient, self.rng)
-        far = abs(slope - 2)
-        if np.isnan(slope):
-            return
-        if not far <= abs(self.row.slope - 2):
-            self.row.steps, self.row.remainder, self.row.slope = STEPS, remainder, slope
-        self.answer("taylor", "", None if far <= SLOPE else f"the Taylor remainder falls with slope {slope:.2f}, not 2")
 
 
 def _strided(array):

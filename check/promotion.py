@@ -4,7 +4,6 @@ Numba converts an integer and a float32 to float64, and the kernel then runs at 
 """
 
 import inspect
-import linecache
 import re
 from functools import cache as memoize
 
@@ -14,6 +13,7 @@ from numba.core import ir
 
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.options import OPTIONS
+from ..kernels.compiler.refusals import place
 
 # Comparing integers as double does no harm: Numba's own reshape does it.
 DOUBLE = re.compile(r"^(?!.* = (?:uitofp|sitofp|fcmp) ).*\bdouble\b", re.MULTILINE)
@@ -37,7 +37,7 @@ def promoted(kernel, signature):
     if not any(DOUBLE.search(body) for body in _bodies(dispatcher)):
         return None
     lines = _lines(kernel, signature)
-    where = "; ".join(f"line {n}, {text!r}" for n, text in lines[:3]) or "in its result or in a function it calls"
+    where = "; ".join(lines[:3]) or "in its result or in a function it calls"
     return f"computes in float64 on float32 arrays ({where}): write float(n) where a whole number n meets a float"
 
 
@@ -54,7 +54,7 @@ def _bodies(dispatcher):
 
 
 def _lines(kernel, signature):
-    """Return (line, text) of the statements that make a float64, from inferred types: cached kernels have none."""
+    """Return the places of the statements that make a float64, from inferred types: cached kernels have none."""
     function = kernel.python(np.float32)
     dispatcher = njit(**OPTIONS)(function)
     dispatcher.compile((*signature, types.intp, types.intp))
@@ -71,4 +71,4 @@ def _lines(kernel, signature):
             constant = isinstance(getattr(statement, "value", None), (ir.Const, ir.Global, ir.FreeVar))
             if made == types.float64 and not constant:  # a constant is cast where it is used
                 found.add((statement.loc.filename, statement.loc.line))
-    return [(n, linecache.getline(file, n).strip()) for file, n in sorted(found)]
+    return [place(file, n) for file, n in sorted(found)]

@@ -5,20 +5,32 @@ no iteration may read an element that another writes. A run on threads would mis
 fault that happens on the given arrays. Every thread runs the code before and after the loop: it may write nothing.
 """
 
+import math
+import sys
 import types
+from types import FrameType
 
 import numpy as np
 
+from ..kernels.compiler.reached import FOREIGN
+
+# Functions of math refuse infinite results and compute in float64; NumPy's of the same name do neither.
+FUNCTIONS = {
+    f: getattr(np, n) for n, f in vars(math).items() if callable(f) and isinstance(getattr(np, n, 0), np.ufunc)
+}
+MATH = types.SimpleNamespace(**{name: FUNCTIONS.get(f, f) if callable(f) else f for name, f in vars(math).items()})
 OUTSIDE = "the code outside of its loop"  # stands for the number of an iteration
 
 
 class Log:
     """The iterations that wrote and read each element, by (array, element), and the conflicts found so far."""
 
-    def __init__(self):
+    def __init__(self, file=None):
+        self.file = file
         self.iteration: int | str = OUTSIDE
         self.writers, self.readers, self.later_readers = {}, {}, {}
-        self.found = {}  # array -> sentence
+        self.lines = {}  # (array, element) -> the line that took part in its conflict last
+        self.found = {}  # array -> sentence, place, line
 
     def prange(self, *bounds):
         if self.iteration is not OUTSIDE:  # an inner prange is an ordinary loop
@@ -31,28 +43,41 @@ class Log:
 
     def write(self, array, element):
         writer = self.writers.setdefault((array, element), self.iteration)
+        if self.iteration is OUTSIDE or self.readers.get((array, element), self.iteration) != self.iteration:
+            self.lines[array, element] = self._line()
         if self.iteration is OUTSIDE:
             self._note(array, element, f"{OUTSIDE}, which every thread runs, writes {{}}")
         elif writer != self.iteration:
+            self.lines[array, element] = self._line()
             self._note(array, element, f"iterations {writer} and {self.iteration} of its loop both write {{}}")
 
     def read(self, array, element):
         if self.readers.setdefault((array, element), self.iteration) != self.iteration:
             self.later_readers[array, element] = self.iteration
+        if self.writers.get((array, element), self.iteration) != self.iteration:
+            self.lines[array, element] = self._line()
+
+    def _line(self):
+        """Return the number of the line of the kernel's file that runs now, or None."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame is not None and frame.f_code.co_filename != self.file:
+            frame = frame.f_back
+        return frame and frame.f_lineno
 
     def finish(self):
-        """Return all sentences; only after the last iteration is it known who reads what another writes."""
+        """Map all sentences to lines; only after the last iteration is it known who reads what another writes."""
         for (array, element), writer in self.writers.items():
             for readers in (self.readers, self.later_readers):
                 reader = readers.get((array, element), writer)
                 if reader != writer:
                     who = reader if reader is OUTSIDE else f"iteration {reader} of its loop"
                     self._note(array, element, f"{who} reads {{}}, which iteration {writer} writes")
-        return [text.format(place) for text, place in self.found.values()]
+        return {text.format(place): line for text, place, line in self.found.values()}
 
     def _note(self, array, element, text):
         index = ", ".join(map(str, np.unravel_index(element, array.shape)))
-        self.found.setdefault(array.name, (text, f"{array.name}[{index}]"))
+        found = text, f"{array.name}[{index}]", self.lines.get((array, element))
+        self.found.setdefault(array.name, found)
 
 
 class Array:
@@ -126,15 +151,15 @@ def races(function, arguments):
 
     Returns
     -------
-    list of str
-        One sentence for each array with a race.
+    dict
+        One sentence for each array with a race -> the number of the line where it happens, or None.
 
     Raises
     ------
     IndexError
         The function reaches beyond an array.
     """
-    log, recorded, values = Log(), {}, []
+    log, recorded, values = Log(function.__code__.co_filename), {}, []
     for name, value in arguments.items():
         if isinstance(value, np.ndarray):
             memory = value.__array_interface__["data"] if value.size else name
@@ -158,14 +183,30 @@ def interpreted(function, prange, known=None):
         known[function] = types.FunctionType(
             plain.__code__, space, plain.__name__, plain.__defaults__, tuple(cells) or None
         )
-        for name, value in plain.__globals__.items():
-            if _is_compiled(value):
-                space[name] = interpreted(value, prange, known)
+        for name in _reached(plain.__code__) & space.keys():
+            space[name] = _plain_form(space[name], prange, known)
         for cell in cells:
-            if _is_compiled(cell.cell_contents):
-                cell.cell_contents = interpreted(cell.cell_contents, prange, known)
+            cell.cell_contents = _plain_form(cell.cell_contents, prange, known)
         space["prange"] = prange
     return known[function]
+
+
+def _reached(code):
+    """Return the names of globals and attributes in a function's code and in those inside it."""
+    return {*code.co_names}.union(*(_reached(each) for each in code.co_consts if isinstance(each, types.CodeType)))
+
+
+def _plain_form(value, prange, known):
+    """Return what stands for a value in plain Python: of any compiled or user's function, and of the module math."""
+    if value is math:
+        return MATH
+    if _is_compiled(value) or (isinstance(value, types.FunctionType) and _top(value) not in FOREIGN):
+        return interpreted(value, prange, known)
+    return FUNCTIONS.get(value, value) if isinstance(value, types.BuiltinFunctionType) else value
+
+
+def _top(value):
+    return (value.__module__ or "").partition(".")[0]
 
 
 def _is_compiled(value):

@@ -17,17 +17,21 @@ COLUMNS = {
     "shapes": "odd and tiny shapes, a batch of one, input that is not contiguous",
     "writes": "outputs are written whole and not added to, nothing else is changed",
     "float32": "no float64 inside a float32 kernel",
+    "extremes": "large, tiny and mixed numbers give finite results in float32 where the exact ones are",
     "races": "no iteration of a loop touches an element that another writes",
 }
 
 
 @dataclass
 class Row:
-    """The verdicts on one layer.
+    """The verdicts on one layer, loss, optimizer or schedule.
 
     Attributes
     ----------
     name : str
+        Its registered name, or its spec.
+    kind : str
+        "layer", "loss", "optimizer" or "schedule".
     failures : dict
         Column -> list of sentences.
     asked : set of str
@@ -43,6 +47,7 @@ class Row:
     """
 
     name: str
+    kind: str = "layer"
     failures: dict[str, list[str]] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
     steps: NDArray[Any] | None = None
@@ -81,7 +86,7 @@ class Row:
 
 @dataclass
 class Report:
-    """Verdicts on layers, in the order in which they were certified.
+    """Verdicts on layers, losses, optimizers and schedules, in the order in which they were certified.
 
     Attributes
     ----------
@@ -92,7 +97,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """True if any layer failed any question."""
+        """True if any of them failed any question."""
         return any(row.failed for row in self.rows)
 
     @property
@@ -110,13 +115,19 @@ class Report:
         return {r.name: (r.steps, r.remainder, r.slope) for r in self.rows if r.remainder is not None}
 
     def table(self) -> str:
-        """Return plain aligned text: one row for each layer, then the failures and notes."""
-        head = ["layer", *COLUMNS]
-        body = [[row.name, *map(row.cell, COLUMNS)] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip() for cells in [head, *body]
-        ]
+        """Return plain aligned text: a table for each kind, with a row for each name, then failures and notes."""
+        lines: list[str] = []
+        for kind in dict.fromkeys(row.kind for row in self.rows):
+            rows = [row for row in self.rows if row.kind == kind]
+            columns = [c for c in COLUMNS if kind == "layer" or any(row.verdict(c) != "-" for row in rows)]
+            head = [kind, *columns]
+            body = [[row.name, *map(row.cell, columns)] for row in rows]
+            widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+            lines += [""] if lines else []
+            lines += [
+                "  ".join(cell.ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip()
+                for cells in [head, *body]
+            ]
         if self.messages or self.notes:
             lines += ["", *self.messages, *self.notes]
         return "\n".join(lines)

@@ -42,9 +42,13 @@ class Run:
         self.space = {"training": training, "seed": network.seed, "n0": 0}
         self.reference_scratch = {}  # slot -> contents written by the reference, which may differ from the CPU's
         self.cuda_scratch = {}  # slot -> contents written by CUDA
+        self._dy = dy
+        self.start(x)
+
+    def start(self, x):
+        """Begin with samples x."""
         self.state.gradient[:] = 0
         self.program.input.of(self.state, 0, self.N)[...] = x
-        self._dy = dy
 
     def calls(self):
         """Yield every call of the forward and backward pass, in order."""
@@ -64,6 +68,7 @@ class Call:
 
     def __init__(self, run, call, direction):
         self.run, self.name = run, call.binding.title
+        self.node, self.attribute = call.node, call.attribute
         self.kernel, self.form = call.binding.kernel, call.binding.form
         self.by_sample = not call.split  # its arrays have a row for each sample: it may run on a block of samples
         self.values = {name: self._resolved(call.values[name]) for name in call.binding.names}
@@ -75,9 +80,9 @@ class Call:
         return self.run.plan.slot(value) if isinstance(value, Ref) else value
 
     def _sort(self, direction):
-        """Find `outputs`, which it must write whole, and `inputs`, which it must not change.
+        """Find `outputs`, which it must write whole, `inputs`, which it must not change, and `results`, with buffers.
 
-        Scratch and buffers are neither, nor is an array under two names, one to read and one to write.
+        Scratch and buffers are neither of the first two, nor is an array under two names, one to read and one to write.
         """
         written = {"y"} if direction == "forward" else {"dx"}
         read = {"x", "dy"} if direction == "forward" else {"x", "y", "dy"}
@@ -85,6 +90,7 @@ class Call:
         slots = {name: v for name, v in slots.items() if list(slots.values()).count(v) == 1}
         self.outputs = [name for name, v in slots.items() if name in written or v.flat == "gradient"]
         self.inputs = [name for name, v in slots.items() if name in read or v.flat == "theta"]
+        self.results = [*self.outputs, *(name for name, v in slots.items() if v.flat == "buffers")]
 
     def arguments(self, n0=0, n1=None):
         """Map each name to a number or a view of the state: rows n0 to n1 if the array has a row for each sample."""
@@ -97,6 +103,11 @@ class Call:
                 value = known + value.plus if value.plus else known  # a bool stays one
             found[name] = run.real(value) if type(value) is float else value
         return found
+
+    def bound(self):
+        """Return what the arguments are: the shapes of arrays, the values of numbers."""
+        values = self.arguments().items()
+        return ", ".join(f"{k} {v.shape}" if isinstance(v, np.ndarray) else f"{k} = {v}" for k, v in values)
 
     def _view(self, slot, n0, n1):
         view = slot.of(self.run.state, 0, self.run.N)
@@ -186,7 +197,9 @@ class Copies(Guarded):
         super().__init__()
         places = {}
         for name, value in arguments.items():
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and value.dtype.kind != "f":  # class numbers
+                value = value.copy()
+            elif isinstance(value, np.ndarray):
                 place = (value.__array_interface__["data"], value.size)
                 if place not in places or not value.size:
                     places[place] = self._copy(name, value, dtype, fill if name in outputs else None)
@@ -218,6 +231,8 @@ def same_bits(a, b):
     If Numba uses Intel's SVML, which rounds exp and similar functions differently in vectors and in a loop's remainder,
     16 units in the last place are allowed.
     """
+    if a.dtype.kind != "f":
+        return a == b
     kind = MARKS[a.dtype.type].dtype
     same = np.ascontiguousarray(a).view(kind) == np.ascontiguousarray(b).view(kind)
     if config.USING_SVML:

@@ -44,7 +44,7 @@ def _resolve(config, plugin, assignments, overrides):
     from ..network.network import Network
 
     if "input_shape" in overrides:
-        overrides["input_shape"] = _sizes(overrides["input_shape"])
+        overrides["input_shape"] = list(options.sizes("--input-shape", overrides["input_shape"]))
     table, source_name = options.config_table(config, overrides, assignments, plugin)
     resolved = launch.read_config(table, source_name)
     run, model, settings, samples = resolved.config.run, resolved.config.model, resolved.settings, None
@@ -64,17 +64,6 @@ def _resolve(config, plugin, assignments, overrides):
     if batch == 0 and samples is None:
         raise UsageError("batch_size 0 is the whole data set; name it with --data, or give a number of samples")
     return network, (settings.loss, settings.optimizer, batch or samples)
-
-
-def _sizes(text):
-    """Read "1,28,28" or "1x28x28" as a list of whole numbers."""
-    from ..errors import UsageError
-    from ..registry.specs import quoted
-
-    try:
-        return [int(size) for size in text.lower().replace("x", ",").strip("()[] ").split(",") if size.strip()]
-    except ValueError:
-        raise UsageError(f"--input-shape {quoted(text)}: expected sizes such as 1,28,28") from None
 
 
 def _print(network, found, batch):

@@ -1,4 +1,4 @@
-"""`nnjit cache`: the directory of compiled code."""
+"""`nnjit cache`: the directory of compiled code and decoded images."""
 
 import click
 
@@ -6,7 +6,7 @@ import click
 @click.group("cache", invoke_without_command=True)
 @click.pass_context
 def cache(ctx):
-    """Print the directory of compiled code. Set NNJIT_CACHE_DIR to move it."""
+    """Print the directory of compiled code and decoded images. Set NNJIT_CACHE_DIR to move it."""
     from ..kernels.compiler.directory import directory
 
     if ctx.invoked_subcommand is None:
@@ -15,7 +15,7 @@ def cache(ctx):
 
 @cache.command("clear")
 def clear():
-    """Delete all compiled code; nnjit recompiles it when needed."""
+    """Delete all compiled code and decoded images; nnjit makes them again when needed."""
     from ..kernels.compiler.directory import clear, directory
 
     click.echo(f"{directory()}: {clear() / 1e6:.1f} MB freed")

@@ -20,15 +20,16 @@ SIMD = (
 @click.command("info")
 def info():
     """Print versions, threads, threading layer, processor, CUDA devices and cache."""
-    from ..kernels.compiler.directory import directory
+    from ..kernels.compiler.directory import directory, size
 
     files = [file for file in directory().rglob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files) / 1e6
+    total, images = size(directory()) / 1e6, size(directory() / "images") / 1e6
+    parts = f", decoded images {images:.1f} MB" * (images > 0)
     facts = [
         *versions(),
         ("threads", _threads()),
         *_cuda(),
-        ("cache", f"{directory()} ({len(files)} files, {size:.1f} MB)"),
+        ("cache", f"{directory()} ({len(files)} files, {total:.1f} MB{parts})"),
     ]
     click.echo(aligned(facts))
 

@@ -23,10 +23,12 @@ from .plot import plot
 from .predict import predict
 from .run import run
 from .show import show
+from .watch import watch
 
 # Command -> its line in `nnjit --help`.
 SUMMARIES = {
     "run": "Train a network; without arguments, a small one on the bundled digits.",
+    "watch": "Follow a run from another terminal, as its own terminal shows it.",
     "plot": "Plot loss, metrics, gradient norms and more of one or more runs.",
     "compare": "Compare runs: what differs in their configs, and their best figures.",
     "list": "List all names that a config can use, or those of one kind, or document one.",
@@ -40,13 +42,14 @@ SUMMARIES = {
     "init": "Write a template config, or a template for a new layer.",
     "info": "Print versions, threads, processor and cache of this installation.",
     "compile": "Compile what a run needs, for a container image or a class room.",
-    "cache": "Print the directory of compiled code, or clear it.",
+    "cache": "Print the directory of compiled code and decoded images, or clear it.",
 }
 
 COMMANDS = {
     command.name: command
     for command in (
         run,
+        watch,
         plot,
         compare,
         list_names,
@@ -136,7 +139,7 @@ def _open_closed():
 
 
 def _fail(sentence, status=1):
-    from ..training.progress import complain
+    from ..terminal.output import complain
 
     complain(sentence)
     return status
@@ -144,7 +147,7 @@ def _fail(sentence, status=1):
 
 def _let_go(status=1):
     """Discard the buffer of standard output if it cannot be written."""
-    from ..training.progress import discard
+    from ..terminal.output import discard
 
     try:
         sys.stdout.flush()

@@ -43,6 +43,17 @@ assignments = click.option(
 )
 
 
+def sizes(option, text):
+    """Read the sizes of a shape, such as "1,28,28" or "1x28x28"; UsageError names the option."""
+    from ..errors import UsageError
+    from ..registry.specs import quoted
+
+    try:
+        return tuple(int(size) for size in text.lower().replace("x", ",").strip("()[] ").split(",") if size.strip())
+    except ValueError:
+        raise UsageError(f"{option} {quoted(text)}: expected sizes such as 1,28,28") from None
+
+
 def of_config(command):
     """Add the options of a run's config to a command; a decorator."""
     for option in reversed(CONFIG):

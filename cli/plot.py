@@ -1,8 +1,11 @@
-"""`nnjit plot RUN...`: plots from the logs of one or more runs."""
+"""`nnjit plot RUN...`: plots from the logs and predictions of one or more runs."""
 
 from pathlib import Path
 
 import click
+
+# The pictures of runs that belong together, by default: those with a panel for all of them.
+TOGETHER = ("loss", "metrics", "learning_rate", "confusion", "residuals")
 
 
 @click.command("plot")
@@ -11,9 +14,10 @@ import click
     "--what",
     multiple=True,
     metavar="PICTURE",
-    help="loss, metrics, gradient_norms, update_ratio, filters or confusion; may be repeated. "
-    "Default: all plots that the runs have data for.",
+    help="loss, metrics, learning_rate, gradient_norms, update_ratio, confusion, labels, residuals, samples, plane or "
+    "filters; may be repeated. Default: all plots that the runs have data for.",
 )
+@click.option("--layer", metavar="NAME", help="The convolution that filters shows, such as conv.3. Default: the first.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -22,32 +26,39 @@ import click
     "for several runs.",
 )
 @click.option("--format", "suffix", type=click.Choice(["png", "svg", "pdf"]), help="File format. Default: png.")
-def plot(runs, what, output, suffix):
-    """Plot the loss, metrics, gradient norms, update ratios, filters and confusion matrix of runs.
+def plot(runs, what, layer, output, suffix):
+    """Plot losses, metrics, norms by layer, filters, and what fits the task: a confusion matrix, residuals, samples.
 
-    Several runs share each plot. Prints the path of every file written.
+    Several runs share each plot. The directory that `nnjit run --seeds` or `--folds` made is drawn as the mean of its
+    runs with a band of a standard deviation. Prints the path of every file written.
     """
-    from ..errors import DataError
-    from ..plots import PICTURES, picture
-    from ..plots.run_log import read
+    from ..errors import DataError, UsageError
+    from ..plots import PICTURES, filters, picture
+    from ..plots.run_log import expand
 
-    logs = [read(run) for run in dict.fromkeys(runs)]
+    what = what or (("filters",) if layer is not None else ())
+    pictures = {picture(name).__name__.rpartition(".")[2]: picture(name) for name in what or PICTURES}
+    if layer is not None and "filters" not in pictures:
+        raise UsageError(f"--layer {layer}: only the picture filters shows one layer; add --what filters")
+    runs = list(dict.fromkeys(runs))
+    logs = [log for run in runs for log in expand(run)]
     for log in logs:
         if log.unreadable:
             click.echo(f"{log.directory}: {log.unreadable} unreadable lines of the log were skipped", err=True)
-    pictures = {name.replace("-", "_"): picture(name) for name in what or PICTURES}
     if not what:
-        pictures = {name: module for name, module in pictures.items() if any(map(module.has_data, logs))}
+        wanted = TOGETHER if any(log.group is not None for log in logs) else pictures
+        pictures = {name: pictures[name] for name in wanted if any(map(pictures[name].has_data, logs))}
     if not pictures:
-        raise DataError(f"{', '.join(str(log.directory) for log in logs)}: the log holds nothing to plot")
-    for (name, module), target in zip(pictures.items(), _targets(pictures, logs, output, suffix), strict=True):
-        click.echo(module.draw(logs, target))
+        raise DataError(f"{', '.join(map(str, runs))}: the log holds nothing to plot")
+    folder = runs[0] if len(runs) == 1 else Path()
+    for (name, module), target in zip(pictures.items(), _targets(pictures, folder, output, suffix), strict=True):
+        click.echo(filters.draw(logs, target, layer) if module is filters else module.draw(logs, target))
         for log in logs:
             if not module.has_data(log):
                 click.echo(f"{name}: {log.directory} is left out, it has no {module.NEEDS}", err=True)
 
 
-def _targets(pictures, logs, output, suffix):
+def _targets(pictures, folder, output, suffix):
     """List the file for each plot. A name with a suffix of letters is a file, unless a directory has that name."""
     from ..errors import UsageError
     from ..plots.theme import check_format
@@ -62,7 +73,7 @@ def _targets(pictures, logs, output, suffix):
             raise UsageError(f"--output {output} and --format {suffix} name different formats")
         folder, files = output.parent, [output]
     else:
-        folder = output or (logs[0].directory if len(logs) == 1 else Path())
+        folder = output or folder
         files = [folder / f"{name}.{suffix or 'png'}" for name in pictures]
     try:
         folder.mkdir(parents=True, exist_ok=True)

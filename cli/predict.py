@@ -25,7 +25,8 @@ SHOWN = 50  # rows of a table on a terminal
 )
 @click.option(
     "--input", "file", metavar="FILE",
-    help="Samples: .npz (array x), a table, or csv(path='FILE', separator=';'); -, CSV on standard input.",
+    help="Samples: .npz (array x), a table, an image or a folder of images, or csv(path='FILE', separator=';'), "
+    "images(path='DIR', skip=True); -, CSV on standard input.",
 )  # fmt: skip
 @click.option(
     "--output", default="-", metavar="FILE",
@@ -39,6 +40,7 @@ def predict(model, data, part, file, output, top, carried, plugin):
 
     For classes the columns are the name of the class (its number, if it has none), confidence, that is its probability,
     and p(NAME) of each class; for values they are the targets. Outputs whose meaning is not known are y0, y1, ...
+    Images are decoded as those of the run were; the column file names them.
     """
     if (data is None) == (file is None):
         raise click.UsageError("give either --data SPEC or --input FILE")
@@ -55,9 +57,11 @@ def predict(model, data, part, file, output, top, carried, plugin):
 
     network, resolved = saved.open_saved(model, plugin)
     if data is None:
-        dataset = ids = None
+        dataset = None
         with _reader(file) as reader:
-            split, ids = saved.read_samples(network, reader, carried)
+            split, ids, carried, notes = saved.read_samples(network, reader, carried, resolved)
+        for note in notes:
+            click.echo(note, err=True)
     else:
         split, dataset, _ = saved.choose(network, resolved, data, part)
         ids = None
@@ -144,7 +148,7 @@ def _plain(cell):
 
 
 def _write_npz(file, network, split, predictions, ids):
-    """Write y and the columns: one array each, and p of all classes."""
+    """Write y and the columns: one array each, p of all classes, and id, the carried column or the files."""
     import numpy as np
 
     from ..launch.saved import outputs

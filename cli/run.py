@@ -18,7 +18,7 @@ ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options 
 @click.option("--device", metavar="NAME", help="cpu or cuda.")
 @click.option("--precision", metavar="NAME", help="Precision of GPU matrix products: float32, tf32 or bf16.")
 @click.option("--threads", type=int, help="Number of threads, at most those of the machine; results do not change.")
-@click.option("--seed", type=int, help="Random seed for initialization, shuffling and dropout.")
+@click.option("--seed", type=int, help="Random seed for initialization, shuffling, dropout and augmentation.")
 @click.option("--patience", type=int, metavar="N", help="Stop after N epochs without a lower validation loss.")
 @click.option("--class-weights", metavar="WEIGHTS", help="Factors of the loss by class: balanced, or no=1,yes=5.")
 @click.option("--folds", type=int, metavar="N", help="Train N runs; each holds another one of N folds of the rows out.")
@@ -90,7 +90,7 @@ def _resume_many(path, plugin, workers):
 def _train_many(many, workers):
     """Train the runs that are missing, and print a line for each and the table; return the exit status."""
     from ..launch.figures import mean_and_deviation
-    from ..training.progress import Output, complain
+    from ..terminal.output import Output, complain
     from .text import table
 
     total, out = len(many.names), Output()
@@ -100,7 +100,8 @@ def _train_many(many, workers):
     try:
         for row in many.train(workers):
             what = f"best epoch {row['epoch']}" if "epoch" in row else row["failed"]
-            print(f"{row['run']} ({len(many.rows)} of {total}): {what}", file=out, flush=True)
+            notes = [f"note: {remark}" for remark in many.remarks]
+            print("\n".join([f"{row['run']} ({len(many.rows)} of {total}): {what}", *notes]), file=out, flush=True)
     except KeyboardInterrupt:  # between two runs
         stopped = "SIGINT came", signal.SIGINT
     if many.signal is not None:
@@ -114,7 +115,7 @@ def _train_many(many, workers):
         rows += [[f"mean of {count}", "", *(_number(means[name]) for name in means)]]
         rows += [["standard deviation (n - 1)", "", *(_number(deviations.get(name)) for name in means)]]
         table(["run", *names], rows)
-        print(f"{many.path / 'results.csv'}, {many.path / 'results.json'}", file=out, flush=True)
+        print(f"{many.path}: {', '.join(file.name for file in many.results())}", file=out, flush=True)
     if stopped is not None:
         way = f"nnjit run --resume {shlex.quote(str(many.path))}"
         complain(f"{stopped[0]}; {len(many.rows)} of {total} runs have ended; continue with {way}")
@@ -129,7 +130,9 @@ def _number(value):
 def _conclude(finished):
     """Report where the run is, how it ended and the metrics of the last and best parameters; return the exit status."""
     from ..storage import checkpoint
-    from ..training.progress import Output, complain, figures
+    from ..terminal.output import Output, complain
+    from ..terminal.quantities import duration
+    from ..training.progress import figures
 
     trainer, path = finished.trainer, finished.directory.path
     history = trainer.history
@@ -139,12 +142,12 @@ def _conclude(finished):
         complain(f"{name} stopped the run after step {step}; continue it with {way}")
         return 128 + history.interrupted
     found = {record["epoch"]: figures(record) for record in history.epochs}
-    lines = []
+    lines = [f"{path}: {', '.join(file.name for file in history.written)}"] if history.written else []
     for file in filter(Path.exists, (path / "best.safetensors", path / "last.safetensors")):
         progress = checkpoint.read(file)[1]["progress"]
         numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.get(progress["epoch"], {}).items())
         lines.append(f"{file}{checkpoint.when(progress)}: {numbers}")
-    print("\n".join(lines), f" in {trainer.progress['seconds']:.1f} s", file=Output(), flush=True)
+    print("\n".join(lines), f" in {duration(trainer.progress['seconds'])}", file=Output(), flush=True)
     if finished.test is not None:
         numbers = "  ".join(f"{name} {n:.4g}" for name, n in finished.test.items() if isinstance(n, float))
         print(f"test, {finished.test['model']}: {numbers}", file=Output(), flush=True)

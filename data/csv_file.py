@@ -29,6 +29,7 @@ from array import array
 from collections.abc import Collection
 from contextlib import suppress
 from copy import copy
+from io import TextIOWrapper
 from itertools import chain, islice
 from math import isfinite
 from operator import itemgetter
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import datasets
+from ..terminal.progress import Progress, open_tracked
 from . import table_reader
 from .encoding import Encoding
 from .files import find, reading
@@ -104,7 +106,11 @@ def _read(table: CSV, path: Any, choose: Choose, hints: Collection[str], option:
         return f'{option} "{other.spec()}"'
 
     reader = None
-    with reading(path), open(path, newline="", encoding="utf-8-sig") as file:
+    with (
+        reading(path),
+        Progress(f"reading {path.name}", "bytes") as progress,
+        TextIOWrapper(open_tracked(path, progress), "utf-8-sig", newline="") as file,
+    ):
         try:
             first = list(islice(file, SAMPLE + 1))
             separator = table.separator or _separator(path, first, form)

@@ -15,7 +15,12 @@ from ..registry.specs import did_you_mean, quoted
 # Suffix -> the reader of a file that is named alone.
 READERS = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}
 READERS |= dict.fromkeys((".parquet", ".pq", ".arrow", ".feather", ".ipc"), "arrow")
-FORM = ("path", "separator", "header")  # options of readers that say how a file is written
+# Names of image files, in any case.
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm",
+    ".tif", ".tiff", ".webp",
+)  # fmt: skip
+FORM = ("path", "separator", "header", "size", "gray", "skip")  # options of readers that say how files are read
 SPEC = re.compile(r"\s*[\w.-]+\s*\(.*\)\s*", re.DOTALL)
 
 
@@ -57,7 +62,7 @@ def samples_reader(source: SpecLike | Path) -> Any:
     Parameters
     ----------
     source : path, spec or reader
-        A file whose name says how to read it, "-" (a CSV file), or the spec of a reader.
+        A file whose name says how to read it, a folder of images, "-" (a CSV file), or the spec of a reader.
 
     Raises
     ------
@@ -68,16 +73,20 @@ def samples_reader(source: SpecLike | Path) -> Any:
     """
     if isinstance(source, Path) or (isinstance(source, str) and (not SPEC.fullmatch(source) or os.path.exists(source))):
         suffix = os.path.splitext(source)[1].lower()
-        if str(source) != "-" and suffix not in READERS:
+        images = suffix in SUFFIXES or os.path.isdir(source)
+        if str(source) != "-" and suffix not in READERS and not images:
             raise DataError(
-                f"{source}: expected samples in a .npz or .csv file, or in one of .tsv, .parquet, .arrow or .feather; "
-                f'name the reader of another, such as "csv(path={str(source)!r})"'
+                f"{source}: expected samples in a .npz or .csv file, in one of .tsv, .parquet, .arrow or .feather, or "
+                f"images, such as .png files or a folder; name the reader of another, such as "
+                f'"csv(path={str(source)!r})"'
             )
-        source = READERS.get(suffix, "csv"), {"path": str(source)}
+        source = "images" if images else READERS.get(suffix, "csv"), {"path": str(source)}
     reader = datasets.create(source)
     name, options = datasets.name_of(type(reader)), reader.options()
     if not hasattr(reader, "samples") or "path" not in options:
-        raise SpecError(f"{name} does not read samples without targets; csv, arrow and npz do, and --data takes {name}")
+        raise SpecError(
+            f"{name} does not read samples without targets; csv, arrow, npz and images do, and --data takes {name}"
+        )
     usual = type(reader)(path=options["path"]).options()
     allowed = [option for option in options if option in FORM]
     if wrong := [option for option, value in options.items() if option not in FORM and value != usual[option]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import Options, datasets
+from ..terminal.progress import Progress, open_tracked
 from .files import find, reading, reason
 from .split import Dataset, Split, check_channels, check_share, check_share_or_path
 
@@ -98,7 +99,11 @@ def read_idx(path: Path) -> NDArray[Any]:
             _check_length(path, size - start, dtype, shape)
             return np.memmap(path, dtype, mode="r", offset=start, shape=shape)
     try:
-        with gzip.open(path, "rb") as file:
+        with (
+            Progress(f"reading {path.name}", "bytes") as progress,
+            open_tracked(path, progress) as raw,
+            gzip.open(raw) as file,
+        ):
             dtype, shape = _read_header(file, path)
             expected, body = dtype.itemsize * math.prod(shape), bytearray()
             while len(body) <= expected and (chunk := file.read(1 << 20)):  # never trust the header with memory

@@ -6,6 +6,7 @@ The same rules hold for `predict`, `evaluate` and validation data:
   the table of training was (see `encoding`).
 * Numbers are used unchanged, and must fit: their root mean square is at most `TOO_LARGE` times the largest magnitude of
   training. A few samples of many may be larger (`FEW`), since outliers are not other units.
+* Image files must have the depth of those of training.
 * A network that was trained on bytes, or begins with `minmax(low, high)`, takes raw numbers, such as pixels. Bytes are
   raw. The largest magnitude of other samples, all together, must be at least `TOO_SMALL` times that of training, unless
   all numbers are whole and one is above 1, or all are 0. Bytes for a network that was trained on other numbers, and
@@ -26,7 +27,7 @@ from ..errors import DataError
 from ..registry.specs import did_you_mean
 from .encoding import Encoding, match_names
 from .frames import encoded, is_frame
-from .split import Dataset, Split, spread, sum_of_squares
+from .split import DEPTHS, Dataset, Split, spread, sum_of_squares
 
 TOO_LARGE = 4.0
 TOO_SMALL = 1 / 8
@@ -61,6 +62,8 @@ class Schema:
         Lowest and highest number of each channel, for a network that begins with a layer that is fitted to them.
     raw_range : (low, high) or None
         The range of raw numbers that the network's first layer, ``minmax(low, high)``, makes 0 to 1.
+    depth : str
+        The type of the pixels of the image files, such as "uint16"; "" for other samples.
     """
 
     columns: tuple[str, ...] | None = None
@@ -71,6 +74,7 @@ class Schema:
     encoding: Encoding | None = None
     ranges: tuple[tuple[float, float], ...] | None = None
     raw_range: tuple[float, float] | None = None
+    depth: str = ""
     _squares: tuple[float, float] = field(init=False, repr=False, compare=False)  # of numbers that fit
     _bounds: Any = field(
         init=False, repr=False, compare=False
@@ -109,7 +113,8 @@ class Schema:
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> "Schema":
         """Return the schema of a data set's training split."""
-        return cls.of(dataset.train, dataset.columns, dataset.class_names, dataset.targets, dataset.encoding)
+        schema = cls.of(dataset.train, dataset.columns, dataset.class_names, dataset.targets, dataset.encoding)
+        return replace(schema, depth=dataset.depth)
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Schema":
@@ -128,7 +133,7 @@ class Schema:
         return cls(
             columns, classes, holds_bytes, largest, targets and tuple(map(str, targets)),
             None if encoding is None else Encoding.from_table(encoding), ranges or None,
-            (float(low), float(high)) if low != high else None,
+            (float(low), float(high)) if low != high else None, str(table.get("depth", "")),
         )  # fmt: skip
 
     def table(self) -> dict[str, Any]:
@@ -163,15 +168,25 @@ class Schema:
             ranges = tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
         return replace(self, largest=max(self.largest, former.largest), ranges=ranges)
 
+    def check_depth(self, dataset: Dataset) -> None:
+        """Raise DataError for image files of another depth than those of training."""
+        known = self.depth or ("uint8" if self.holds_bytes else "")  # of older files
+        if known and dataset.depth and known != dataset.depth:
+            raise DataError(
+                f"{dataset.train.name} holds images with pixels of {DEPTHS[dataset.depth]}, but the network was "
+                f"trained on pixels of {DEPTHS[known]}"
+            )
+
     def matched(self, dataset: Dataset) -> Dataset:
         """Return the `Dataset` with columns and classes in the order of training.
 
         Raises
         ------
         DataError
-            Columns are missing or too many, a class is unknown (a number in a table where the network knows names), or
-            the numbers do not fit.
+            Columns are missing or too many, a class is unknown (a number in a table where the network knows names), the
+            depth of images is another one, or the numbers do not fit.
         """
+        self.check_depth(dataset)
         parts = [part for part in ("train", "validation", "test") if getattr(dataset, part) is not None]
         splits = [getattr(dataset, part) for part in parts]
         columns, names = dataset.columns, dataset.class_names

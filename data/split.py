@@ -20,6 +20,8 @@ from .encoding import Encoding
 from .holdout import hashed, held_out
 
 BYTES = (0.0, 255.0)  # the range of pixels
+# Types of the pixels of image files, in words.
+DEPTHS = {"uint8": "8 bits a channel", "uint16": "16 bits", "int32": "32-bit integers", "float32": "floats"}
 CHUNK = 1 << 18  # numbers of a chunk that is looked at: 2 MB of float64 take half of the time per number that 8 MB do
 HASHED = 1 << 24  # bytes of samples, and of targets, that a fingerprint hashes at most
 LOOKED = 1 << 28  # numbers above which `Split.magnitude` reads only every k-th chunk
@@ -273,6 +275,10 @@ class Dataset:
     raw_range : (low, high) or None
         The range of the samples' numbers, if it is known beforehand: 0 to 255 by default, for bytes that are not a
         table. A run begins its network with ``minmax(low, high)`` for this range.
+    depth : str
+        The type of the pixels of image files, such as "uint16"; "" for other samples. Networks take images of the
+        depth that they were trained on. A run begins its network with ``minmax``, fitted to the training samples, if
+        the depth has no `raw_range`.
     """
 
     name: str
@@ -289,6 +295,7 @@ class Dataset:
     encoding: Encoding | None = None
     description: str = ""
     raw_range: tuple[float, float] | None = None
+    depth: str = ""
 
     def __post_init__(self) -> None:
         splits = [split for split in (self.train, self.validation, self.test) if split is not None]

@@ -32,7 +32,8 @@ def complete(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Res
     target, behind an embedding if the table has codes; without ``training.loss`` the loss of values is mse, and without
     ``training.epochs`` there are `STEPS` steps at least. The first layer is standardize, if the table has numbers, and
     the last one, behind a layer with parameters whose loss is one of values, is unstandardize. For other data that
-    knows the range of its numbers, such as pixels, the first layer is ``minmax(low, high)``.
+    knows the range of its numbers, such as pixels, the first layer is ``minmax(low, high)``; for images of another
+    depth it is ``minmax``, fitted to the training images.
 
     Raises
     ------
@@ -43,12 +44,12 @@ def complete(resolved: Resolved, dataset: Dataset, source_name: str = "") -> Res
     add = resolved.config.model.scale == "auto" and not scales
     if dataset.columns is not None:
         return _for_table(resolved, dataset, source_name, add)
-    if dataset.raw_range is None or not add:
+    if not add or (dataset.raw_range is None and not dataset.depth):
         return resolved
     problems = Problems()
     graph_for(resolved.layers, dataset, resolved.settings.loss, problems)  # before the places of layers change
     problems.report(source_name)
-    return _with_layers(resolved, [MinMax(*dataset.raw_range), *resolved.layers])
+    return _with_layers(resolved, [MinMax(*dataset.raw_range or ()), *resolved.layers])
 
 
 def _for_table(resolved, dataset, source_name, add):

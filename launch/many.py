@@ -25,8 +25,10 @@ from ..program.state import MAX_SEED
 from ..registry.specs import quoted
 from ..storage import checkpoint, toml
 from ..storage.run_directory import RunDirectory
+from ..terminal.live import rewritable
 from ..training import config_file
 from ..training.progress import Silent, reporter
+from ..training.run_and_draw import draw_together
 from ..training.signals import Listening
 from . import launch
 from .figures import best_figures, mean_and_deviation
@@ -66,7 +68,10 @@ class Job(NamedTuple):
     row: dict[str, Any]
 
     def train(self, reporting: Callable[[], Any]) -> dict[str, Any]:
-        """Train what is missing of the run; return its row: with figures, or "failed", or "stopped", a signal."""
+        """Train what is missing of the run; return its row: with figures, or "failed", or "stopped", a signal.
+
+        Remarks that the reporter does not show are in "remarks".
+        """
         try:
             if (self.path / "config.toml").is_file():
                 finished = launch.resume(self.path, self.plugins, reporting=reporting)
@@ -76,7 +81,8 @@ class Job(NamedTuple):
             return {**self.row, "failed": str(error)}
         if finished.trainer.history.interrupted is not None:
             return {**self.row, "stopped": finished.trainer.history.interrupted}
-        return {**self.row, **best_figures(self.path)}
+        remarks = {"remarks": finished.trainer.history.remarks} if reporting is Silent else {}
+        return {**self.row, **best_figures(self.path), **remarks}
 
 
 class Many:
@@ -104,6 +110,8 @@ class Many:
         The runs that a signal stopped.
     signal : int or None
         That signal.
+    remarks : list of str
+        Those on the latest run (`History.remarks`), if they were not shown while it ran.
     """
 
     def __init__(
@@ -119,6 +127,7 @@ class Many:
         self.rows: list[dict[str, Any]] = []
         self.stopped: list[str] = []
         self.signal: int | None = None
+        self.remarks: list[str] = []
         self._table, self._plugins, self._source_name = table, plugins, source_name
         self._made: list[Path] = []  # directories that did not exist before
 
@@ -211,6 +220,7 @@ class Many:
                     self.stopped.append(row["run"])
                     self.signal = row["stopped"]
                     continue
+                self.remarks = row.pop("remarks", [])
                 self.rows.append(row)
                 self.rows.sort(key=lambda one: list(self.names).index(one["run"]))
                 self._write()
@@ -233,7 +243,7 @@ class Many:
 
     def _in_turn(self, jobs):
         """Train in this process, run after run, until a signal comes."""
-        reporting: Callable[[], Any] = reporter if sys.stdout.isatty() else Silent
+        reporting: Callable[[], Any] = reporter if rewritable(sys.stdout) else Silent
         for job in jobs.values():
             row = job.train(reporting)
             yield row
@@ -249,9 +259,8 @@ class Many:
         first = next(iter(jobs.values()), None)
         if first is None:
             return
-        launch.prepare(
-            launch.read_config(first.table, self._source_name)
-        ).trainer.compile()  # for all, and checked once
+        trainer = launch.prepare(launch.read_config(first.table, self._source_name)).trainer
+        trainer.compile()  # for all, and the config is checked once
         threads = self._table.get("run", {}).get("threads") or 1
         lost = 0
         with Listening(self._stop):
@@ -279,6 +288,10 @@ class Many:
         for job in jobs:
             if self.signal is None:
                 yield job
+
+    def results(self) -> list[Path]:
+        """Draw losses and metrics of the runs together; return these files and those of the figures."""
+        return [self.path / "results.csv", self.path / "results.json", *draw_together(self.path)]
 
     def _remove_empty(self):
         """Remove what was made if no run was begun in it."""

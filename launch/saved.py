@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from copy import copy
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import data
 from ..data.files import reader_spec, samples_reader
+from ..data.image_folder import Images
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
 from ..data.table_reader import TableReader
@@ -91,6 +93,8 @@ def choose(network: Network, resolved: Resolved | None, spec: str | None, part: 
     """
     reader = None if spec is None else datasets.create(reader_spec(spec))
     encoding = (network.trained_on or Schema()).of_columns  # a table is encoded as that of training
+    if isinstance(reader, Images) and resolved is not None and not _reads_own(reader, resolved.reader):
+        reader = _as_trained(reader, network, resolved)
     if reader is None and resolved is None:
         raise UsageError("the network does not say which data; give --data SPEC, such as --data digits")
     if resolved is not None and (reader is None or _is_own(reader, resolved.reader)):
@@ -111,6 +115,7 @@ def choose(network: Network, resolved: Resolved | None, spec: str | None, part: 
     whole = resolved is not None and part is None
     assert reader is not None
     dataset = data.load(reader, network.seed, encoding=encoding, whole=whole)
+    (network.trained_on or Schema()).check_depth(dataset)
     if dataset.columns is None and dataset.input_shape != network.input_shape:  # before the numbers are judged
         raise ShapeError(
             f"{dataset.train.name}: samples have shape {dataset.input_shape}, the network takes {network.input_shape}"
@@ -144,9 +149,9 @@ def _is_own(reader, own):
     """
     if with_absolute_paths(reader).spec() == own.spec():
         return True
-    path, trained = (getattr(each, "path", "") for each in (reader, own))
-    if not (os.path.exists(path) and os.path.exists(trained) and os.path.samefile(path, trained)):
+    if not _reads_own(reader, own):
         return False
+    path = reader.path
     theirs, usual = own.options(), type(reader)(path=path).options()
     changed = [
         f"{name}={literal(value)}"
@@ -159,6 +164,12 @@ def _is_own(reader, own):
             f"{', '.join(changed)} (validation=0 measures all rows)"
         )
     return True
+
+
+def _reads_own(reader, own):
+    """Tell whether a reader reads the file or folder of a run's data."""
+    path, trained = (getattr(each, "path", "") for each in (reader, own))
+    return os.path.exists(path) and os.path.exists(trained) and os.path.samefile(path, trained)
 
 
 def _all_asked_for(reader, own):
@@ -195,10 +206,24 @@ def matched(network: Network, dataset: Dataset) -> Dataset:
     return known.matched(dataset)
 
 
+class Samples(NamedTuple):
+    """Samples to predict, and what belongs to each of them."""
+
+    split: Split
+    names: NDArray[Any] | None  # (N,): the carried column, or the names of image files
+    head: str  # what the names are: the column, or "file"
+    notes: tuple[str, ...]  # of the reader
+
+
 def read_samples(
-    network: Network, source: SpecLike | Path, carried: str | None = None
-) -> tuple[Split, NDArray[Any] | None]:
+    network: Network,
+    source: SpecLike | Path,
+    carried: str | None = None,
+    resolved: Resolved | None = None,
+) -> Samples:
     """Return the samples of a file without targets, `matched`; a row of a table takes the network's shape.
+
+    Images are decoded as those of the run were.
 
     Parameters
     ----------
@@ -207,19 +232,21 @@ def read_samples(
         As for `data.samples`.
     carried : str or None
         A column of the table, or an array of the archive, to return as it is; it need not be a feature.
-
-    Returns
-    -------
-    split : Split
-    values : ndarray (N,) or None
-        The carried column.
+    resolved : Resolved or None
+        The config of the network's run.
 
     Raises
     ------
     DataError
         The file, the shape of its samples or their numbers do not fit.
+    UsageError
+        Images have no column to carry, or shall be read in another way than those of the run.
     """
     known, reader = network.trained_on or Schema(), samples_reader(source)
+    if isinstance(reader, Images):
+        if carried is not None:
+            raise UsageError(f"--id {carried}: images have no columns; the first column holds the names of the files")
+        return _images(network, _as_trained(reader, network, resolved))
     path = reader.path
     values = None if carried is None else reader.column(carried)
     encoding, shape = known.of_columns, network.input_shape
@@ -232,7 +259,40 @@ def read_samples(
         raise DataError(f"{path}: samples have shape {split.input_shape}, the network takes {shape}")
     if values is not None and len(values) != len(split):
         raise DataError(f"{path}: {carried} has {len(values)} values for {len(split)} samples")
-    return split, values
+    return Samples(split, values, carried or "", dataset.notes)
+
+
+def _as_trained(reader, network, resolved):
+    """Return a reader of images that decodes them as the run did, or else in as many channels as the network takes."""
+    reader, own = copy(reader), None if resolved is None else resolved.reader
+    if not isinstance(own, Images):
+        reader.gray = reader.gray or network.input_shape[:1] == (1,)
+        return reader
+    for name in ("size", "gray"):
+        given, trained = getattr(reader, name), getattr(own, name)
+        if name == "size" and trained is None:
+            continue
+        if given and given != trained:
+            raise UsageError(
+                f"images: {name}={literal(given)}, but the network was trained on images with {name}="
+                f"{literal(trained)}; leave it out"
+            )
+        setattr(reader, name, trained)
+    return reader
+
+
+def _images(network, reader):
+    """Return the images of a file or folder and the names of their files."""
+    dataset, shape = reader.samples(), network.input_shape
+    found = dataset.input_shape
+    (network.trained_on or Schema()).check_depth(dataset)
+    if found != shape:
+        resize = f"; images(path={reader.path!r}, size={shape[1:]}) resizes them" if len(shape) == 3 else ""
+        raise DataError(
+            f"{dataset.train.name}: the images have shape {found}, the network takes {shape}"
+            + resize * (found[1:] != shape[1:])
+        )
+    return Samples(matched(network, dataset).train, reader.column("file"), "file", dataset.notes)
 
 
 def outputs(network: Network, split: Split) -> Iterator[NDArray[Any]]:

@@ -255,7 +255,7 @@ class Network:
         ----------
         x : array (N, *input_shape)
         training : bool
-            Whether dropout drops and batch normalization uses the batch.
+            Whether dropout and augmentation act and batch normalization uses the batch.
 
         Returns
         -------
@@ -499,7 +499,7 @@ class Network:
             batch_size 0: the whole set, the lecture's gradient descent.
         validation : (x, y), (x, y, weights) or None
         seed : int
-            The seed of the order of samples and of dropout.
+            The seed of the order of samples, of dropout and of augmentation.
         norm : float
             The p of the logged gradient norms.
         metrics : specs, such as ["f1", "top_k(k=3)"]

@@ -5,27 +5,52 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import UnknownName
-from . import confusion, filters, gradient_norms, loss, metrics, update_ratio
+from . import (
+    confusion,
+    filters,
+    gradient_norms,
+    labels,
+    learning_rate,
+    loss,
+    metrics,
+    plane,
+    residuals,
+    samples,
+    update_ratio,
+)
 from .run_log import PathLike, Runs
 
 # Name -> description. Its module defines `draw(run_dirs, output)`, `has_data(run)` and `NEEDS`.
 PICTURES = {
-    "loss": "training and validation loss by step, the best epoch marked",
+    "loss": "training and validation loss by step and epoch, the best epoch marked",
     "metrics": "accuracy and every other metric by epoch",
+    "learning_rate": "the learning rate by step",
     "gradient_norms": "norm of the gradient before clipping, by layer and in total",
     "update_ratio": "change of each layer over an epoch, relative to its norm",
-    "filters": "the weights of the first convolution",
-    "confusion": "true against predicted classes on the validation set",
+    "confusion": "true against predicted classes",
+    "labels": "how often each of several labels is found, missed, and predicted where it is not",
+    "residuals": "predicted against true values, and residuals, for each target",
+    "samples": "images with their predictions, and the mistakes with the highest confidence",
+    "plane": "the prediction over the plane of two inputs",
+    "filters": "the weights of a convolution, the first one if none is named",
 }
 
 _MODULES = {
     "loss": loss,
     "metrics": metrics,
+    "learning_rate": learning_rate,
     "gradient_norms": gradient_norms,
     "update_ratio": update_ratio,
-    "filters": filters,
     "confusion": confusion,
+    "labels": labels,
+    "residuals": residuals,
+    "samples": samples,
+    "plane": plane,
+    "filters": filters,
 }
+
+# The pictures that a run draws when it ends, as far as it has the data. To draw all would take longer than a short run.
+AT_THE_END = ("loss", "gradient_norms", "confusion", "labels", "residuals", "samples", "plane")
 
 
 def picture(name: str) -> ModuleType:
@@ -36,7 +61,7 @@ def picture(name: str) -> ModuleType:
     UnknownName
         There is no such plot; the message lists the nearest name and all names.
     """
-    key = name.replace("-", "_")
+    key = name.strip().lower().replace("-", "_").replace(" ", "_")
     if key not in PICTURES:
         near = get_close_matches(key, PICTURES, n=1)
         guess = f"; did you mean {near[0]}?" if near else ";"

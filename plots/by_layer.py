@@ -1,17 +1,30 @@
 """One curve per layer over time: the common part of gradient_norms.png and update_ratio.png.
 
 A legend names up to ten layers; for more, a stepped colour bar names them in order, first layer on top, so that thirty
-layers stay readable. Zeros, which a logarithmic axis cannot show, are drawn as triangles on a floor below all other
-values, never dropped.
+layers stay readable. Zeros, which a logarithmic axis cannot show, are marks below all other values, in a row for each
+layer that has some, and the legend counts them. The total is a wide grey line behind the layers, so that a layer which
+makes up nearly all of it is seen on it. Raw values are faint, and only there for few layers.
 """
 
 import numpy as np
 
 from .run_log import read_all
 from .series import running_mean, thin, window_for
-from .theme import depth_colours, legend, log_scale, mark_not_finite, page, plain, whole_numbers
+from .theme import (
+    depth_colours,
+    epochs_on_top,
+    inside,
+    legend,
+    limit,
+    mark_not_finite,
+    page,
+    plain,
+    whole_numbers,
+)
 
 LEGEND_LAYERS = 10
+RAW_LAYERS = 4  # most layers whose raw values are drawn too
+ZERO_NAMES = 4  # most layers with zeros that a legend beside a colour bar names
 
 
 def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="step", before=None):
@@ -24,7 +37,7 @@ def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="s
     of : "steps" or "epochs"
         Which records to use; epochs are the fallback for a run without steps.
     total : str, optional
-        The key of a value for all layers together, drawn black.
+        The key of a value for all layers together.
     x : str
         The key of the abscissa, also its label.
     before : function (axes, run) -> legend entries, optional
@@ -37,29 +50,25 @@ def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="s
     columns = 1 if len(runs) < 4 else 2
     rows = -(-len(runs) // columns)
     # A name in the colour bar takes 0.13 inch.
-    height = min(max(4.5 if rows == 1 else 3.4, 0.13 * most + 0.9 if most > LEGEND_LAYERS else 0.22 * most + 1.2), 9.0)
-    with page(output, 8.5 * columns, height * rows) as figure:
+    height = min(max(4.2 if rows == 1 else 3.2, 0.13 * most + 0.9 if most > LEGEND_LAYERS else 0.0), 9.0)
+    with page(output, 6.4 if columns == 1 else 11.0, height * rows) as figure:
         # Subfigures give each panel the space for its own names.
         parts = figure.subfigures(rows, columns, squeeze=False).ravel()[: len(runs)]
-        positive = [y[np.isfinite(y) & (y > 0)] for group in (*map(dict.values, curves), totals) for _, y in group]
-        lowest = min((y.min() for y in positive if len(y)), default=None)
-        floor = None if lowest is None else lowest / 3
         panels = [part.add_subplot() for part in parts]
         for axes, run, layers, whole in zip(panels, runs, curves, totals, strict=True):
-            _paint(axes, layers, whole, floor, before(axes, run) if before else [])
             window = window_for(max(len(xs) for xs, _ in [*layers.values(), whole]))
             axes.set_title(plain(run.name) + (f" (running mean of {window})" if window > 1 else ""))
             axes.set_ylabel(ylabel)
             axes.set_xlabel(x)
             whole_numbers(axes.xaxis)
-            if floor is not None:
-                axes.set_yscale("log")
-        # One range for all runs. (A y axis shared between subfigures would redraw the page at each change.)
-        low, high = np.transpose([axes.get_ylim() for axes in panels])
-        for axes in panels:
-            axes.set_ylim(low.min(), high.max())
-            if floor is not None:
-                log_scale(axes)
+            _paint(axes, layers, whole, before(axes, run) if before else [])
+            if x == "step":
+                epochs_on_top(axes, run.steps_per_epoch)
+        if len({axes.get_yscale() for axes in panels}) == 1:
+            # One range for all runs. (A y axis shared between subfigures would redraw the page at each change.)
+            low, high = np.transpose([axes.get_ylim() for axes in panels])
+            for axes in panels:
+                axes.set_ylim(low.min(), high.max())
 
 
 def _curves(run, key, of, x):
@@ -75,63 +84,66 @@ def _total(run, total, of, x):
     return curve if len(curve[0]) else run.series(total, of="epochs", x=x)
 
 
-def _paint(axes, curves, total, floor, entries):
+def _paint(axes, curves, total, entries):
     """Draw the curves of one run over the guides in `entries`, and their legend or colour bar."""
     many = len(curves) > LEGEND_LAYERS
     colours = depth_colours(len(curves))
-    zero = None
+    everything = [*zip(curves.items(), colours, strict=True), *([(("total", total), "0.5")] if len(total[0]) else [])]
+    positive = [y[np.isfinite(y) & (y > 0)] for (_, (_, y)), _ in everything]
+    log = any(len(y) for y in positive)
+    # On a logarithmic axis zeros are drawn apart.
+    shown = [(x, np.where(y == 0, np.nan, y) if log else y, c) for (_, (x, y)), c in everything]
+    zeros = [name for name, (_, y) in curves.items() if log and (y == 0).any()]
+    # Single small values lie below the axis, which would else be theirs; large ones are marked if they lie above.
+    means = [running_mean(y, window_for(len(y))) for _, y, _ in shown]
+    least = (
+        min((y[np.isfinite(y) & (y > 0)].min(initial=np.inf) for y in means), default=np.inf) / 3 if log else -np.inf
+    )
+    floor = least if zeros else None
+    bounded = [(x, np.maximum(y, least), c) for x, y, c in shown]
+    outside = limit(axes, bounded, None if floor is None else floor / _row(len(zeros)) ** len(zeros), log or None)
     named = []
-    for (layer, curve), colour in zip(curves.items(), colours, strict=True):
+    for ((layer, (x, y)), colour), (_, drawn, _) in zip(everything, shown, strict=True):
         style = {"color": colour, "linewidth": 1.1 if many else 1.5}
-        # Thirty noisy curves hide each other; the raw total still shows every outlier of a layer.
-        named.append((_line(axes, curve, floor, layer, raw=not many, **style), plain(layer, 30)))
-        x, y = curve
-        if floor is not None and (y == 0).any():
+        if layer == "total" and y is total[1]:
+            style = {"color": "0.78", "linewidth": 5.0, "zorder": 1.5, "solid_capstyle": "round"}
+        raw = len(curves) <= RAW_LAYERS and layer in curves
+        line = _line(axes, x, drawn, layer, raw, **style)
+        label = plain(layer, 30)
+        if layer in zeros:
             at = x[y == 0]
-            (zero,) = axes.plot(at, np.full(len(at), floor), "v", color=colour, markersize=4, gid="zero")
-    head = []
-    if len(total[0]):
-        head.append((_line(axes, total, floor, "total", color="black", linewidth=2.4, zorder=4), "total"))
-    if zero is not None:
-        entries = [*entries, (zero, "zero (on the floor)")]
+            height = floor / _row(len(zeros)) ** zeros.index(layer)
+            axes.plot(at, np.full(len(at), height), "|", color=colour, markersize=4, gid="zero")
+            label += f" (0 at {len(at)} of {len(y)})"
+        named.append((line, label))
+    head = [named.pop()] if len(total[0]) else []
     wrong = np.unique(np.concatenate([x[~np.isfinite(y)] for x, y in [*curves.values(), total]]))
     cross = mark_not_finite(axes, wrong, "#D55E00")
-    if cross:
-        entries = [*entries, (cross, "not finite")]
+    entries = [*entries, *outside, *([(cross, "not finite")] if cross else [])]
     if many:
-        _depth_bar(axes, [label for _, label in named], colours)
-        _legend_below(axes, [*head, *entries])
+        _depth_bar(axes, [plain(name, 30) for name in curves], colours)
+        apart = [one for name, one in zip(curves, named, strict=True) if name in zeros]
+        more = [(apart[-1][0], f"and {len(apart) - ZERO_NAMES} layers more with 0")] if len(apart) > ZERO_NAMES else []
+        legend(axes, [*head, *apart[:ZERO_NAMES], *more, *entries])
     else:
         legend(axes, [*head, *named, *entries])
 
 
-def _line(axes, curve, floor, gid, raw=True, **style):
-    """Draw the running mean of a curve, and the raw values, faint, where they differ; return the line."""
-    x, y = curve
+def _row(count):
+    """Return the ratio between the rows of zeros of `count` layers: 30 of them take a decade and a half."""
+    return 1.5 if count <= 8 else 30 ** (1 / count)
+
+
+def _line(axes, x, y, gid, raw, **style):
+    """Draw the running mean of a curve, and its raw values, faint, where they differ; return the line."""
     window = window_for(len(x))
-    mean = y
-    if window > 1:
-        mean = running_mean(y, window)
-        if raw:
-            axes.plot(*thin(x, _above(y, y, floor)), color=style["color"], linewidth=0.6, alpha=0.3, gid="raw")
-    if len(x) <= 30:
-        style.update(marker="o", markersize=3.5)
-    return axes.plot(*thin(x, _above(y, mean, floor)), gid=gid, **style)[0]
-
-
-def _above(y, curve, floor):
-    """Return the curve with NaN where y is zero on a logarithmic axis; a triangle on the floor marks these points."""
-    return curve if floor is None else np.where(y == 0, np.nan, curve)
-
-
-def _legend_below(axes, entries):
-    """Draw a one-row legend half an inch below the axes, since the colour bar is on the right."""
-    from matplotlib.transforms import ScaledTranslation
-
-    if entries:
-        below = axes.transAxes + ScaledTranslation(0.0, -0.5, axes.figure.dpi_scale_trans)
-        place = {"loc": "upper left", "bbox_to_anchor": (0.0, 0.0), "bbox_transform": below}
-        axes.legend(*zip(*entries, strict=True), ncols=len(entries), **place)
+    if window > 1 and raw:
+        axes.plot(*thin(x, inside(axes, y)), color=style["color"], linewidth=0.4, alpha=0.25, zorder=1.2, gid="raw")
+    y = np.where(y <= axes.get_ylim()[1], y, np.nan)  # what is marked as above the axis is not in the mean
+    mean = np.where(np.isfinite(y), running_mean(y, window), np.nan) if window > 1 else y
+    if len(x) <= 30 and style["linewidth"] < 4:
+        style.update(marker="o", markersize=3)
+    return axes.plot(*thin(x, mean), gid=gid, **style)[0]
 
 
 def _depth_bar(axes, names, colours):

@@ -1,15 +1,16 @@
-"""filters.png: the weights W (n, m, k_1, ..., k_d) of the first convolution, from best or else last.safetensors.
+"""filters.png: the weights W (n, m, k_1, ..., k_d) of a convolution, from best or else last.safetensors.
 
 n output maps, m input maps. A filter of two dimensions is a tile; one of three or more shows its middle slice; one of
 one dimension is a line over the kernel's cells. All share one colour scale, symmetric about zero.
 """
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, UnknownName
 from .run_log import PathLike, RunLog, Runs, read_all
 from .theme import depth_colours, legend, page, plain
 
@@ -18,14 +19,19 @@ MOST_MAPS, MOST_INPUTS = 64, 8
 
 
 def has_data(run: RunLog) -> bool:
-    return first_convolution(run) is not None
+    return convolution(run) is not None
 
 
-def first_convolution(run):
-    """Return (file, name, weights) of the convolution nearest the input, or None if the run saved none.
+def convolution(run, layer=None):
+    """Return (file, name, weights) of a convolution, or None if the run saved none.
+
+    Parameters
+    ----------
+    layer : str or None
+        Its name, such as "conv.3"; None: the one nearest the input.
 
     The parameter names give the depth: `conv.1.W`, `residual.3.conv.1.W`; a convolution's W has three axes or more.
-    Raises DataError for a damaged file.
+    Raises DataError for a damaged file, UnknownName for another layer.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -35,37 +41,52 @@ def first_convolution(run):
         try:
             with safe_open(path, framework="numpy") as tensors:
                 weights = [
-                    name
+                    name.removesuffix(".W")
                     for name in tensors.keys()  # noqa: SIM118  (not a dict)
                     if name.endswith(".W") and len(tensors.get_slice(name).get_shape()) >= 3
                 ]
                 if not weights:
                     return None
-                first = min(weights, key=lambda name: [int(position) for position in re.findall(r"\.(\d+)", name)])
-                return path, first, np.asarray(tensors.get_tensor(first), dtype=np.float64)
+                weights.sort(key=lambda name: [int(position) for position in re.findall(r"\.(\d+)", name)])
+                name = weights[0] if layer is None else layer.removesuffix(".W")
+                if name not in weights:
+                    raise UnknownName(_unknown(run, name, weights))
+                return path, f"{name}.W", np.asarray(tensors.get_tensor(f"{name}.W"), dtype=np.float64)
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path}: expected saved tensors, but they cannot be read ({error})") from None
     return None
 
 
-def draw(run_dirs: Runs, output: PathLike) -> Path:
-    """Draw the weights of the first convolution, one panel per run, into the file `output`; return its path."""
+def _unknown(run, name, weights):
+    near = get_close_matches(name, weights, n=1)
+    guess = f"; did you mean {near[0]}?" if near else ";"
+    return f"{run.directory}: it has no convolution {name!r}{guess} its convolutions are {', '.join(weights)}"
+
+
+def draw(run_dirs: Runs, output: PathLike, layer: str | None = None) -> Path:
+    """Draw the weights of a convolution (None: the first), one panel per run, into the file `output`; return its path.
+
+    Raises
+    ------
+    UnknownName
+        A run has no convolution of this name.
+    """
     runs = read_all(run_dirs, has_data, NEEDS)
-    shown = [first_convolution(run) for run in runs]
+    shown = [found for run in runs if (found := convolution(run, layer))]
     heights = [_height(weights[:MOST_MAPS, :MOST_INPUTS]) for _, _, weights in shown]
-    with page(output, 8.5, sum(heights)) as figure:
+    with page(output, 6.4, sum(heights)) as figure:
         parts = figure.subfigures(len(runs), 1, squeeze=False, height_ratios=heights).ravel()
         for part, run, (path, name, weights) in zip(parts, runs, shown, strict=True):
             n, m, *kernel = weights.shape
             size = " x ".join(map(str, kernel))
-            title = f"{plain(run.name)}: {name} ({path.stem}), {n} output x {m} input maps of {size}"
+            title = f"{plain(run.name)}: {plain(name)} ({path.stem})\n{n} output x {m} input maps of {size}"
             if n > MOST_MAPS or m > MOST_INPUTS:
-                title += f"\nthe first {min(n, MOST_MAPS)} x {min(m, MOST_INPUTS)} of them"
+                title += f", the first {min(n, MOST_MAPS)} x {min(m, MOST_INPUTS)} of them"
             if len(kernel) > 2:
                 title += ", middle slice"
             if m > 1 and len(kernel) > 1:
                 title += "\neach column an output map, each row an input map"
-            part.suptitle(title, fontsize=11, x=0.02, ha="left")
+            part.suptitle(title, fontsize=10, x=0.02, ha="left")
             weights = weights[:MOST_MAPS, :MOST_INPUTS]
             if len(kernel) == 1:
                 _lines(part, weights)
@@ -78,14 +99,17 @@ def _grid(weights):
     """Return (blocks, rows, columns): output maps side by side, wrapped into blocks with one row per input map."""
     n, m = weights.shape[:2]
     rows = m if weights.ndim > 3 else 1
-    columns = min(n, int(np.ceil(np.sqrt(2 * n * rows))))
+    ideal = min(n, np.sqrt(1.6 * n * rows))
+    # The number of columns near the ideal one that leaves the fewest places of the last block blank.
+    near = range(max(1, int(0.6 * ideal)), min(n, int(1.7 * ideal)) + 1)
+    columns = min(near, key=lambda c: (-n % c, abs(np.log(c / ideal))))
     return -(-n // columns), rows, columns
 
 
 def _height(weights):
     """Height of one run's panel in inches."""
     blocks, rows, columns = _grid(weights)
-    return float(np.clip(6.8 * blocks * rows / columns + 0.25 * blocks, 2.0, 12.0)) + 0.7
+    return float(np.clip(5.0 * blocks * rows / columns + 0.22 * blocks, 1.2, 12.0)) + 0.6
 
 
 def _tiles(part, weights):
@@ -95,7 +119,7 @@ def _tiles(part, weights):
     n, m, k1, k2 = weights.shape
     blocks, rows, columns = _grid(weights)
     width = columns * (k2 + 0.5)
-    head = 0.2 * width / 6.8  # room for the numbers, in cells
+    head = 0.2 * width / 5.0  # room for the numbers, in cells
     axes = part.add_subplot()
     limit = np.abs(weights[np.isfinite(weights)]).max(initial=0.0) or 1.0
     frames = []

@@ -1,16 +1,18 @@
 """metrics.png: accuracy and every other metric by epoch, one panel per metric, training and validation.
 
-A metric of each class has a panel with a curve per class, on the validation set if there is one. Runs that are compared
-have no such panels, which would hold too many curves.
+The legend says on how many training samples a metric was measured. A metric of each class has a panel with a curve per
+class, on the validation set if there is one. Runs that are compared have no such panels, which would hold too many
+curves, and a panel each for training and validation.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from . import several
 from .run_log import PathLike, RunLog, Runs, read_all
-from .theme import PALETTE, depth_colours, legend, mark_not_finite, page, plain, run_colours, whole_numbers
+from .series import thin
+from .theme import PALETTE, depth_colours, legend, mark_not_finite, page, plain, whole_numbers
 
 NEEDS = "accuracy or another metric in the epoch lines of log.jsonl"
 
@@ -42,58 +44,81 @@ def draw(run_dirs: Runs, output: PathLike) -> Path:
     """Draw the metrics of one or more runs into the file `output`; return its path."""
     runs = read_all(run_dirs, has_data, NEEDS)
     metrics = list(dict.fromkeys(name for run in runs for name in names(run)))
-    of_classes = names(runs[0], of_classes=True) if len(runs) == 1 else []
+    if len(runs) > 1:
+        _compare(runs, metrics, output)
+        return Path(output)
+    run, of_classes = runs[0], names(runs[0], of_classes=True)
     metrics += of_classes
-    height = max(4.5 if len(metrics) == 1 else 3.2, 0.55 * len(runs) + 1.2)
-    with page(output, 8.5, height * len(metrics)) as figure:
+    with page(output, 6.4, 3.6 if len(metrics) == 1 else 2.7 * len(metrics)) as figure:
         panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False).ravel()
         for axes, metric in zip(panels, metrics, strict=True):
-            axes.set_ylabel(plain(metric if "(" in metric else metric.replace("_", " ")))
-            whole_numbers(axes.xaxis)
-            legend(axes, _paint_classes(axes, runs[0], metric) if metric in of_classes else _paint(axes, runs, metric))
+            _name_axis(axes, metric)
+            legend(axes, _paint_classes(axes, run, metric) if metric in of_classes else _paint(axes, run, metric))
         panels[-1].set_xlabel("epoch")
-        if len(runs) == 1:
-            panels[0].set_title(plain(runs[0].name))
+        panels[0].set_title(plain(run.name))
     return Path(output)
 
 
-def _paint(axes, runs, metric):
-    """Draw one metric, training solid, validation dashed; return legend entries."""
-    from matplotlib.lines import Line2D
+def _name_axis(axes, metric):
+    axes.set_ylabel(plain(metric if "(" in metric else metric.replace("_", " ")))
+    whole_numbers(axes.xaxis)
 
-    alone = len(runs) == 1
+
+def _measured_on(run):
+    """Return what metrics of training were measured on: "training, 1000 samples"."""
+    samples = run.series("metric_samples", of="epochs")[1]
+    return (
+        f"training, {samples[-1]:.0f} samples" if len(samples) and np.isfinite(samples[-1]) else "training, all samples"
+    )
+
+
+def _paint(axes, run, metric):
+    """Draw one metric of a run, training solid, validation dashed; return legend entries."""
     entries: list[tuple] = []
-    strokes: dict[str, Any] = {}
-    for run, colour in zip(runs, run_colours(len(runs)), strict=True):
-        last = []
-        for kind, key, dash in (("training", metric, "-"), ("validation", f"val_{metric}", "--")):
-            x, y = run.series(key, of="epochs", x="epoch")
-            if not len(x):
-                continue
-            shade = PALETTE[1] if alone and kind == "validation" else colour
-            size = 4 if len(x) <= 60 else 0
-            (line,) = axes.plot(x, y, dash, color=shade, marker="o", markersize=size, gid=key)
-            finite = y[np.isfinite(y)]
-            value = f"last {finite[-1]:.4g}" if len(finite) else "never finite"
-            samples = run.series("metric_samples", of="epochs")[1]
-            some = f" ({samples[-1]:.0f} samples)" if len(samples) and kind == "training" else ""
-            last.append(f"{kind}{some}, {value}")
-            strokes.setdefault(kind, line)
-            if alone:
-                entries.append((line, last[-1]))
-            cross = mark_not_finite(axes, x[~np.isfinite(y)], shade)
-            if cross:
-                strokes["not finite"] = cross
-        if last and not alone:
-            entries.append((Line2D([], [], color=colour, linewidth=4), "\n  ".join([plain(run.name), *last])))
-    if not alone:
-        for kind in ("training", "validation"):
-            if kind in strokes:
-                dash = strokes[kind].get_linestyle()
-                entries.append((Line2D([], [], color="0.35", linestyle=dash), kind))
-    if "not finite" in strokes:
-        entries.append((strokes["not finite"], "not finite"))
-    return entries
+    crosses = []
+    for kind, key, dash, shade in (
+        (_measured_on(run), metric, "-", PALETTE[0]),
+        ("validation", f"val_{metric}", "--", PALETTE[1]),
+    ):
+        x, y = run.series(key, of="epochs", x="epoch")
+        if not len(x):
+            continue
+        size = 4 if len(x) <= 60 else 0
+        (line,) = axes.plot(*thin(x, y), dash if size else "-", color=shade, marker="o", markersize=size, gid=key)
+        finite = y[np.isfinite(y)]
+        value = f"last {finite[-1]:.4g}" if len(finite) else "never finite"
+        entries.append((line, f"{kind}: {value}"))
+        crosses.append(mark_not_finite(axes, x[~np.isfinite(y)], shade))
+    found = next(filter(None, crosses), None)
+    return entries + ([(found, "not finite")] if found else [])
+
+
+def _compare(runs, metrics, output):
+    """Draw a panel for each metric on training data and on validation data, with all runs."""
+    shown = several.shown(runs)
+    on = {_measured_on(run) for run in runs}
+    training = on.pop() if len(on) == 1 else "training"
+    keys = [(metric, kind) for metric in metrics for kind in ("", "val_")]
+    keys = [(m, kind) for m, kind in keys if any(len(run.series(kind + m, of="epochs")[0]) for run in runs)]
+    with page(output, 6.4, 2.5 * len(keys) + 0.4) as figure:
+        panels = figure.subplots(len(keys), 1, sharex=True, squeeze=False).ravel()
+        for axes, (metric, kind) in zip(panels, keys, strict=True):
+            entries = []
+            for one in shown:
+                curves = [run.series(kind + metric, of="epochs", x="epoch") for run in one.runs]
+                curves = [(x, y) for x, y in curves if len(x)]
+                marker = {"marker": "o", "markersize": 2.5} if all(len(x) <= 60 for x, _ in curves) else {}
+                line = several.paint(axes, one, curves, kind + metric, **marker)
+                for x, y in curves:
+                    mark_not_finite(axes, x[~np.isfinite(y)], one.style["color"])
+                if line is not None:
+                    last = [y[np.isfinite(y)][-1] for _, y in curves if np.isfinite(y).any()]
+                    spread = f" ± {np.std(last, ddof=1):.2g}" if len(last) > 1 else ""
+                    entries.append((line, f"{one.label}: last {np.mean(last):.4g}{spread}" if last else one.label))
+            axes.set_title("validation" if kind else training)
+            _name_axis(axes, metric)
+            legend(axes, entries)
+        panels[-1].set_xlabel("epoch")
 
 
 def _paint_classes(axes, run, metric):

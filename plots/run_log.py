@@ -5,6 +5,7 @@
 
 import json
 import os
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, UnknownName
 
 LOG = "log.jsonl"
+MANY = "many.toml"  # in a directory of runs for several seeds or folds
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class RunLog:
         Records as logged, each with an integer `step` that increases from one record to the next.
     unreadable : int
         Lines in the middle of the log that are not records (an incomplete last line is not counted).
+    group : str or None
+        The name of the directory that holds the run and others, which are drawn together.
     """
 
     directory: Path
@@ -39,6 +43,26 @@ class RunLog:
     steps: list[dict[str, Any]]
     epochs: list[dict[str, Any]]
     unreadable: int = 0
+    group: str | None = None
+
+    @property
+    def loss_name(self) -> str:
+        """The kind of the losses, such as "cross_entropy"; "" if neither the log nor the config says it."""
+        found = next((record["loss_name"] for record in self.epochs if isinstance(record.get("loss_name"), str)), None)
+        if found is None:
+            try:
+                found = tomllib.loads((self.directory / "config.toml").read_text(encoding="utf-8"))["training"]["loss"]
+            except (OSError, ValueError, KeyError, TypeError):
+                found = ""
+        return str(found)
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """The number of steps of an epoch, if all epochs in the log have the same."""
+        steps, epochs = self.series("step", of="epochs", x="epoch")[::-1]
+        good = (epochs > 0) & (steps > 0)
+        each = np.unique(steps[good] / epochs[good])
+        return int(each[0]) if len(each) == 1 and each[0] >= 1 and each[0] % 1 == 0 else None
 
     def series(self, key: str, of: str = "steps", x: str = "step") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the values logged under `key`, with their abscissas.
@@ -133,13 +157,30 @@ def read(run_dir: PathLike | RunLog) -> RunLog:
     return RunLog(directory, directory.resolve().name, steps, epochs, unreadable)
 
 
+def expand(path: PathLike | RunLog) -> list[RunLog]:
+    """Read a run directory, or all runs inside the directory that `nnjit run --seeds` or `--folds` made, as a group.
+
+    Raises
+    ------
+    UnknownName, DataError
+        As `read`.
+    """
+    if isinstance(path, RunLog) or not (Path(path) / MANY).is_file():
+        return [read(path)]
+    inside = [run for run in _runs_in(Path(path)) if (run / LOG).stat().st_size]
+    if not inside:
+        raise DataError(f"{path}: none of its runs has begun yet")
+    inside.sort(key=lambda run: [int(part) if part.isdecimal() else -1 for part in run.name.split("-")])
+    return [replace(read(run), group=Path(path).resolve().name) for run in inside]
+
+
 def read_all(run_dirs: Runs, has_data: Callable[[RunLog], bool], needs: str) -> list[RunLog]:
     """Read the runs of one plot, and keep those that have its data.
 
     Runs with equal names are labelled by their paths. Raises DataError, which names the data that the plot `needs`, if
     no run has it.
     """
-    runs = [read(run_dir) for run_dir in run_dirs]
+    runs = [run for run_dir in run_dirs for run in expand(run_dir)]
     kept = [run for run in runs if has_data(run)]
     if not kept:
         listed = ", ".join(str(run.directory) for run in runs) or "no run given"

@@ -63,3 +63,35 @@ def wants_log(*curves):
     values = np.concatenate([np.asarray(y, dtype=np.float64).ravel() for y in curves] or [np.empty(0)])
     values = values[np.isfinite(values)]
     return bool(len(values) and values.min() > 0 and values.max() / 10 > values.min())
+
+
+def inner_range(*curves):
+    """Return the range (low, high) of curves without their extreme values, or None for no finite value.
+
+    A curve of 20 values or more loses 0.5 % of them at each end, one at least; all its values count if none of these
+    lies further out than the range of the others.
+    """
+    ranges = []
+    for y in curves:
+        values = np.sort(np.asarray(y, dtype=np.float64)[np.isfinite(y)])
+        if not len(values):
+            continue
+        cut = -(-len(values) // 200) if len(values) >= 20 else 0
+        low, high = values[cut], values[len(values) - 1 - cut]
+        scale = np.log if wants_log([low, high]) else lambda v: v
+        reach = scale(high) - scale(low)
+        if scale(values[-1]) - scale(high) <= reach:
+            high = values[-1]
+        if (scale is not np.log or values[0] > 0) and scale(low) - scale(values[0]) <= reach:
+            low = values[0]
+        ranges.append((low, high))
+    return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
+
+
+def padded(low, high, log):
+    """Return the limits of an axis that shows low to high with a margin."""
+    if log:
+        factor = (high / low) ** 0.05 if high > low else 1.5
+        return low / factor, high * factor
+    margin = 0.05 * (high - low) or 0.1 * abs(low) or 1.0
+    return low - margin, high + margin

@@ -44,7 +44,8 @@ def draw(remainders: Mapping[str, tuple[Any, Any, float]], output: PathLike) -> 
         for axes in panels[max(0, len(remainders) - columns) : len(remainders)]:
             axes.tick_params(labelbottom=True)
         figure.supxlabel("step h (dashed: slope 2)", fontsize=10)
-        figure.supylabel("Taylor remainder, relative", fontsize=10)
+        figure.supylabel("remainder / that of the largest step", fontsize=10)
+        figure.suptitle("Taylor remainder |C(v + h p) - C(v) - h grad C · p|", fontsize=10, x=0.01, ha="left")
     return Path(output)
 
 

@@ -1,8 +1,8 @@
 """update_ratio.png: ||theta_end - theta_start|| / ||theta_start|| of each layer over an epoch.
 
 The rule of thumb, a ratio near 1e-3, refers to a single step (Karpathy, CS231n notes, "Ratio of weights:updates"). n
-such steps move a layer by sqrt(n) * 1e-3 if their directions are independent and by n * 1e-3 if they agree; the grey
-band shows this range.
+such steps move a layer by sqrt(n) * 1e-3 if their directions are independent and by n * 1e-3 if they agree. The grey
+band shows this range for the steps of an epoch, which the picture shows; for one step an epoch it is a line.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def draw(run_dirs: Runs, output: PathLike) -> Path:
         key="update_ratios",
         of="epochs",
         x="epoch",
-        ylabel="change over the epoch / size",
+        ylabel="change over an epoch / norm",
         has_data=has_data,
         needs=NEEDS,
         before=_guides,
@@ -37,13 +37,10 @@ def draw(run_dirs: Runs, output: PathLike) -> Path:
 
 
 def _guides(axes, run):
-    line = axes.axhline(GUIDE, color="0.3", linewidth=1.0, linestyle=":", gid="guide")
-    entries = [(line, "0.001: rule of thumb, one step")]
     steps, _ = run.series("step", of="epochs")
     per_epoch = np.median(np.diff(steps, prepend=0.0))
-    if per_epoch > 1:
-        band = axes.axhspan(
-            GUIDE * np.sqrt(per_epoch), GUIDE * per_epoch, color="0.85", alpha=0.6, zorder=0, gid="band"
-        )
-        entries.append((band, f"the same over {per_epoch:.0f} steps"))
-    return entries
+    if not per_epoch > 1:
+        line = axes.axhline(GUIDE, color="0.3", linewidth=1.0, linestyle=":", gid="guide")
+        return [(line, f"rule of thumb: {GUIDE:g} (an epoch is one step)")]
+    band = axes.axhspan(GUIDE * np.sqrt(per_epoch), GUIDE * per_epoch, color="0.85", alpha=0.6, zorder=0, gid="band")
+    return [(band, f"rule of thumb: {GUIDE:g} a step, {per_epoch:.0f} steps")]

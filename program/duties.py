@@ -6,6 +6,7 @@ kernel writes would silently hold the former contents of memory. Options must al
 
 import ast
 import copy
+import linecache
 import math
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy as np
 from ..errors import NnjitError, SpecError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.compiler.kernel import Kernel
+from ..kernels.compiler.refusals import place
+from ..kernels.operations import Operation
+from ..registry.specs import did_you_mean, shown
 
 READ_ONLY = {"shape", "size", "ndim", "dtype", "strides", "itemsize", "nbytes"}  # attributes that cannot write
 
@@ -30,8 +34,10 @@ def check_layer(node):
         raise NnjitError(f"{name}: the layer has no forward kernel")
     known = names(node)
     for attribute in ("forward", "backward_input", *type(layer).gradients()):
-        if getattr(layer, attribute) is not None:
-            check_names(name, attribute, getattr(layer, attribute), known)
+        if (kernel := getattr(layer, attribute)) is not None:
+            _check_marked(name, attribute, kernel)
+            _check_formula(name, attribute, kernel, node)
+            check_names(name, attribute, kernel, known)
     _refuse(name, "forward", layer.forward, deltas, "which only a backward kernel has")
     must_write(name, "forward", layer.forward, "y")
     if layer.backward_input is not None:
@@ -45,7 +51,7 @@ def check_layer(node):
         written = [key for key in writers if "d" + key in kernel.arguments]
         if not written:
             raise NnjitError(f"{name}: {attribute} takes no gradient of a parameter, so it would never be called; it"
-                             f" takes {', '.join(kernel.arguments)}")  # fmt: skip
+                             f" takes {', '.join(kernel.arguments)}{where(kernel)}")  # fmt: skip
         for key in written:
             writers[key].append(attribute)
             must_write(name, attribute, kernel, "d" + key)
@@ -63,6 +69,39 @@ def check_layer(node):
                              " let one kernel write it")  # fmt: skip
 
 
+def _check_marked(owner, attribute, kernel):
+    """Raise NnjitError for a plain function, whose author forgot the decorator."""
+    if not isinstance(kernel, (Kernel, Operation)):
+        what = "is a plain function" if callable(kernel) else f"is {shown(kernel)}"
+        raise NnjitError(f"{owner}: {attribute} {what}: write @kernel above it, or @elementwise above a formula of x"
+                         f"{where(kernel)}")  # fmt: skip
+
+
+def _check_formula(owner, attribute, kernel, node):
+    """Raise NnjitError for a formula that takes an array other than x and y."""
+    if not isinstance(kernel, Formula):
+        return
+    arrays = {key: parameter.shape for key, (_, parameter) in (*node.parameters.items(), *node.buffers.items())}
+    arrays |= node.layer.scratch(node.x.shape)
+    for name in kernel.scalars:
+        if name in arrays:
+            raise NnjitError(
+                f"{owner}: {attribute} is a formula, which takes x and options, but {name} is an array {arrays[name]}; "
+                f"write it as a @kernel with a loop, or make {name} an option of the class{where(kernel)}"
+            )
+
+
+def where(kernel):
+    """Return where a kernel or plain function is defined, in brackets behind a blank, or ""."""
+    code = getattr(getattr(kernel, "function", kernel), "__code__", None)
+    if code is None:  # an operation
+        return ""
+    lines = range(code.co_firstlineno, code.co_firstlineno + 9)  # decorators stand first
+    defined = (n for n in lines if linecache.getline(code.co_filename, n).lstrip().startswith("def "))
+    line = next(defined, code.co_firstlineno)
+    return f" ({place(code.co_filename, line)})"
+
+
 def names(node):
     """Return all names that the kernels of a node's layer may take as arguments."""
     layer, shape = node.layer, node.x.shape
@@ -75,8 +114,10 @@ def check_names(owner, attribute, kernel, known):
     """Raise NnjitError for an argument of a kernel that is not a known name."""
     for name in kernel.arguments:
         if name not in known:
+            near = did_you_mean(name, known)
             raise NnjitError(
-                f"{owner}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}"
+                f"{owner}: {attribute} takes {name!r}, which cannot be bound; known names: {', '.join(known)}{near}"
+                f"{where(kernel)}"
             )
 
 
@@ -105,15 +146,47 @@ def as_dtype(name, value, dtype):
 
 def check_training(loss_name, loss, optimizer):
     """Raise NnjitError unless the kernels of a loss write the loss and its gradient, and an update changes theta."""
+    check_loss(loss_name, loss)
+    check_optimizer(optimizer)
+
+
+def check_loss(name, loss):
+    """Raise NnjitError unless the kernels of a loss write the loss and its gradient, from what they can get."""
+    known = ["y", "target", "loss", "dy", *_numbers(loss)]
     for suffix in ("", "_labels"):
         for attribute, output in (("forward" + suffix, "loss"), ("backward" + suffix, "dy")):
-            if getattr(loss, attribute, None) is not None:
-                must_write(loss_name, attribute, getattr(loss, attribute), output)
-    update = optimizer.update
+            kernel = getattr(loss, attribute, None)
+            if kernel is not None:
+                _check_marked(name, attribute, kernel)
+                check_names(name, attribute, kernel, known)
+                must_write(name, attribute, kernel, output)
+            elif not suffix:
+                raise NnjitError(
+                    f"{name}: a loss has the kernels forward and backward, and this one has no {attribute}"
+                )
+    if (loss.forward_labels is None) != (loss.backward_labels is None):
+        missing = "forward_labels" if loss.forward_labels is None else "backward_labels"
+        raise NnjitError(f"{name}: it takes class numbers by two kernels, and {missing} is missing")
+
+
+def check_optimizer(optimizer):
+    """Raise NnjitError unless the update of an optimizer changes theta and takes the gradient and all moments."""
+    update = getattr(optimizer, "update", None)
+    if update is None:
+        raise NnjitError(
+            "optimizer: an optimizer has a kernel update(theta, gradient, ..., rate), and this one has none"
+        )
+    _check_marked("optimizer", "update", update)
+    known = ["theta", "gradient", *optimizer.moments, "rate", "step", *_numbers(optimizer)]
+    check_names("optimizer", "update", update, known)
     must_write("optimizer", "update", update, "theta", kept=True)
     for name in ("gradient", *optimizer.moments):
         if name not in update.arguments:
             raise NnjitError(f"optimizer: update does not take {name}; it takes {', '.join(update.arguments)}")
+
+
+def _numbers(options):
+    return [name for name, value in options.options().items() if isinstance(value, (bool, int, float))]
 
 
 def must_write(owner, attribute, kernel, output, kept=False):
@@ -123,7 +196,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
     """
     if output not in kernel.arguments:
         raise NnjitError(f"{owner}: {attribute} does not write {output}: it must be one of its arguments, which are"
-                         f" {', '.join(kernel.arguments)}")  # fmt: skip
+                         f" {', '.join(kernel.arguments)}{where(kernel)}")  # fmt: skip
     if isinstance(kernel, Kernel) and not isinstance(kernel, Formula):
         try:
             tree = kernel.source.tree()
@@ -134,7 +207,7 @@ def must_write(owner, attribute, kernel, output, kept=False):
         if output not in (found.names | found.added if kept else found.names):
             what = "only adds to" if output in found.added else "does not write"
             raise NnjitError(f"{owner}: {attribute} {what} {output}, which holds whatever was in memory before; set all"
-                             f" of it, {output}[...] = ...")  # fmt: skip
+                             f" of it, {output}[...] = ...{where(kernel)}")  # fmt: skip
 
 
 class _Written(ast.NodeVisitor):
@@ -167,4 +240,4 @@ class _Written(ast.NodeVisitor):
 def _refuse(name, attribute, kernel, names, reason):
     for each in names:
         if each in kernel.arguments:
-            raise NnjitError(f"{name}: {attribute} takes {each}, {reason}")
+            raise NnjitError(f"{name}: {attribute} takes {each}, {reason}{where(kernel)}")

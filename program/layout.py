@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import NnjitError
 from ..kernels.compiler.elementwise import Formula
 from ..kernels.counters import HEAD
+from .duties import where
 from .graph import COLUMNS, Ref, is_alias
 from .slots import Scratch, Slot, batch, block, columns, fixed, per_block
 
@@ -125,7 +126,10 @@ def shape_of(graph, ref):
     if shape[:1] == ("N",):
         return shape[1:], True
     if not node.layer.couples_batch:
-        raise NnjitError(f"{node.name}: scratch {name!r} must begin with 'N': blocks of samples run at once")
+        begun = "begin with 'N': blocks of samples run at once"
+        instead = ("N", *shape)
+        raise NnjitError(f"{node.name}: scratch {name!r} of shape {shape} must {begun}; write {instead} in scratch()"
+                         f"{where(type(node.layer).scratch)}")  # fmt: skip
     return shape, False
 
 

@@ -30,6 +30,10 @@ LAYERS = {
     **_table("nnjit.layers.softmax", "softmax=Softmax"),
     **_table("nnjit.layers.reshape", "flatten=Flatten reshape=Reshape"),
     **_table("nnjit.layers.dropout", "dropout=Dropout"),
+    **_table(
+        "nnjit.layers.augment",
+        "random_flip=RandomFlip random_crop=RandomCrop random_rotation=RandomRotation noise=Noise",
+    ),
     **_table("nnjit.layers.normalization", "batchnorm=BatchNorm layernorm=LayerNorm"),
     **_table("nnjit.layers.residual", "residual=Residual"),
     **_table("nnjit.layers.embedding", "embedding=Embedding"),

@@ -238,6 +238,8 @@ def _value(node, option=""):
             return value
         case ast.Name(id="inf"):
             return math.inf
+        case ast.Name(id="true" | "false" as word):  # as in TOML
+            return word == "true"
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=operand):
             value = _value(operand, option)
             if isinstance(value, (int, float)) and not isinstance(value, bool):

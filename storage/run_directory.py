@@ -10,17 +10,26 @@ import errno
 import json
 import math
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError, RunExists
 from ..program.protocols import NetworkLike
 from . import checkpoint
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)  # errors of a rename to a name that another process took
 
@@ -134,6 +143,16 @@ class RunDirectory:
         with checkpoint.atomic(self.path / "test.json") as file:
             file.write((json.dumps(_finite(dict(figures)), indent=2) + "\n").encode())
 
+    def record_predictions(self, tensors: Mapping[str, NDArray[Any]], about: Mapping[str, Any]) -> Path:
+        """Write the predictions of the best parameters, `predictions.safetensors`; return its path."""
+        from safetensors.numpy import save
+
+        path = self.path / "predictions.safetensors"
+        with checkpoint.atomic(path) as file:
+            arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+            file.write(save(arrays, {"nnjit": json.dumps(about)}))
+        return path
+
     def test(self) -> dict[str, Any]:
         """Return the figures of the test set; empty if it was not measured."""
         try:
@@ -155,6 +174,53 @@ class RunDirectory:
             self._log = open(self.path / "log.jsonl", "a")  # noqa: SIM115 - open as long as the run
         self._log.write("".join(map(_line, records)))
         self._log.flush()
+
+    def begin(self, **about: Any) -> None:
+        """Say in `state.json` that a process trains, and hold the log until `close`, so that others can see it.
+
+        Parameters
+        ----------
+        about : what `nnjit watch` needs: "epochs", "steps" of an epoch, "at_most", "lines"
+        """
+        if self._log is None:
+            self._log = open(self.path / "log.jsonl", "a")  # noqa: SIM115 - open as long as the run
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._write_state({"state": "running", "host": platform.node(), **about})
+
+    def conclude(self, state: str, **details: Any) -> None:
+        """Say in `state.json` how the run ended: "finished", "stopped", "interrupted" or "failed", and why."""
+        about = {name: value for name, value in self.state().items() if name not in ("host", "why", "remarks")}
+        self._write_state(about | {"state": state, **details})
+
+    def _write_state(self, state):
+        with checkpoint.atomic(self.path / "state.json") as file:
+            file.write((json.dumps(state) + "\n").encode())
+
+    def state(self) -> dict[str, Any]:
+        """Return what `state.json` says of the run; empty if there is none, as in a run that has not begun."""
+        try:
+            found = json.loads((self.path / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def is_held(self) -> bool | None:
+        """Return whether a process holds the log; None if that cannot be known from here.
+
+        The system ends the hold with the process, however it ends; processes of other machines may be out of sight.
+        """
+        if fcntl is None or self.state().get("host") != platform.node():
+            return None
+        try:
+            with open(self.path / "log.jsonl", "rb") as log:
+                fcntl.flock(log, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        return False
 
     def close(self) -> None:
         if self._log is not None:

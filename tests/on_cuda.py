@@ -340,7 +340,8 @@ def test_simulated_rounding():
 
 # -- programs ----------------------------------------------------------------------------------------------------------
 
-SMALL = "conv(2, 3, padding='same') relu maxpool(2) flatten dense(4) tanh dropout(0.3) dense(3)"
+AUGMENTED = "random_crop(1) noise(0.1)"
+SMALL = f"{AUGMENTED} conv(2, 3, padding='same') relu maxpool(2) flatten dense(4) tanh dropout(0.3) dense(3)"
 BRANCHED = [
     "dense(4)",
     ("residual", {"layers": ["batchnorm", "dense(4)", "sigmoid"]}),

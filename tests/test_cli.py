@@ -16,7 +16,6 @@ from command_line import SCRIPT, nnjit
 from nnjit import errors, registry
 from nnjit.cli import main as cli
 from nnjit.registry.sources import Source
-from nnjit.training.history import History
 
 
 def test_help_imports_nothing_heavy():
@@ -53,7 +52,7 @@ def test_commands_are_the_files_of_the_folder():
 
 def test_wrong_usage_exits_with_2():
     assert 'no command is called "rnu"; did you mean run?' in nnjit("rnu", status=2)
-    assert "the commands are run, plot" in nnjit("bananas", status=2)
+    assert "the commands are run, watch, plot" in nnjit("bananas", status=2)
     assert "--layers" in nnjit("run", "--layer", "relu", status=2)
     assert "not a valid integer" in nnjit("run", "--epochs", "many", status=2)
     assert nnjit("--version").startswith("nnjit, version ")
@@ -262,65 +261,3 @@ def test_compiling_is_told_only_when_it_takes_a_while(capsys, monkeypatch):
             told.compiling(12, 12)
         time.sleep(0.1)
         assert capsys.readouterr().out == expected
-
-
-def test_lines_of_short_epochs_are_printed_together(capsys, monkeypatch):
-    """The first at once, the others when time has passed, the last at the end."""
-    from nnjit.training import progress
-
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    seen = []
-    with progress.Lines() as reporter:
-        for epoch, later in enumerate([0.0, 0.01, 0.2, 0.01], start=1):
-            now[0] += later
-            reporter.epoch({"epoch": epoch, "loss": 0.5, "seconds": 1.0})
-            seen.append(capsys.readouterr().out.count("epoch"))
-    assert seen == [1, 0, 2, 0] and capsys.readouterr().out == "epoch 4/?  loss 0.5  1.0 s\n"
-
-
-def test_the_live_line_shows_epoch_step_and_losses(monkeypatch):
-    import io
-    from types import SimpleNamespace
-
-    import rich.console
-    from nnjit.training.progress import LiveLine
-
-    screen = io.StringIO()
-    console = rich.console.Console(file=screen, force_terminal=True, width=100)
-    monkeypatch.setattr(rich.console, "Console", lambda file: console)
-    with LiveLine() as told:
-        told.compiling(3, 12)
-        told.bar.refresh()
-        told.begin(SimpleNamespace(settings=SimpleNamespace(epochs=4), units=None, weighting=""))
-        told.progress(1, 7, 45, 0.5)
-        told.bar.refresh()
-        told.epoch(
-            {
-                "epoch": 1,
-                "step": 45,
-                "seconds": 1.0,
-                "loss": 0.25,
-                "accuracy": 0.5,
-                "val_loss": 0.125,
-                "val_accuracy": 0.75,
-            }
-        )
-        told.progress(2, 8, 45, 0.0625)
-        told.end(History())
-    lines = "7/45  loss 0.5", "8/45  loss 0.0625  val_loss 0.125  val_accuracy 0.75"
-    for words in ("compiling 3/12 kernels ...", "epoch 1/4", *lines):
-        assert words in screen.getvalue()
-    assert "  accuracy" not in screen.getvalue()
-
-
-def test_the_live_line_keeps_metrics_that_are_not_measured_after_each_epoch(monkeypatch):
-    from nnjit.training.progress import LiveLine
-
-    with LiveLine() as reporter:
-        reporter.epoch({"epoch": 1, "loss": 0.25, "accuracy": 0.5, "metric_samples": 1000})
-        for epoch in (2, 3):
-            reporter.epoch({"epoch": epoch, "loss": 0.125})
-            assert reporter._now["said"] == "loss 0.125  accuracy (1000 samples) 0.5"
-        reporter.epoch({"epoch": 4, "loss": 0.125, "accuracy": 0.75, "metric_samples": 1000})
-        assert reporter._now["said"].endswith("0.75")

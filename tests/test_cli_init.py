@@ -70,4 +70,7 @@ def test_check_certifies_and_fails_by_its_exit_status(here):
         assert "FAIL" in nnjit("check", "wrong_square", "--plugin", "wrong.py", status=1)
     finally:
         registry.unregister("wrong_square")
-    assert "no layer is called" in nnjit("check", "bananas", status=2)
+    assert "schedule is called" in nnjit("check", "bananas", status=2)
+    assert "expected sizes such as" in nnjit("check", "elu", "--shape", "abc", status=2)
+    assert "needs the NAME" in nnjit("check", "--shape", "3", status=2)
+    assert "flatten  PASS" in nnjit("check", "flatten", "--shape", "2,3")

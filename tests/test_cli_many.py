@@ -38,7 +38,14 @@ def best(path):
 def test_every_pair_is_a_run_of_its_own_and_the_table_holds_their_mean(table, here):
     lines = nnjit("run", *table, *LAYERS, "--folds", 3, "--seeds", "1,4", "--output", "many").splitlines()
     names = [f"fold-{k}-seed-{seed}" for k in (1, 2, 3) for seed in (1, 4)]
-    assert {path.name for path in Path("many").iterdir()} == {*names, "many.toml", "results.csv", "results.json"}
+    assert {path.name for path in Path("many").iterdir()} == {
+        *names,
+        "many.toml",
+        "results.csv",
+        "results.json",
+        "loss.png",
+        "metrics.png",
+    }
     found = json.loads(Path("many/results.json").read_text())
     assert [row["run"] for row in found["runs"]] == names
     for row in found["runs"]:

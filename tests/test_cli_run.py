@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -19,7 +20,7 @@ from nnjit.training.config import resolve
 from PIL import Image
 
 FILES = {"config.toml", "log.jsonl", "program.py", "summary.txt", "last.safetensors", "best.safetensors"}
-FILES |= {"loss.png", "gradient_norms.png"}
+FILES |= {"state.json", "predictions.safetensors", "loss.png", "gradient_norms.png", "confusion.png", "samples.png"}
 
 
 def test_a_run_leaves_everything_behind(trained):
@@ -43,7 +44,12 @@ def test_one_line_an_epoch_and_a_last_line(here):
     record = records(here / "runs/digits-1")[-1]
     for name in ("loss", "val_loss", "val_accuracy"):
         assert f"{name} {record[name]:.4g}" in epochs[-1] and f"{name} {record[name]:.4g}" in lines[-1]
-    assert lines[-1].startswith("runs/digits-1/last.safetensors (epoch 2): ") and lines[-1].endswith(" s")
+    assert lines[-1].startswith("runs/digits-1/last.safetensors (epoch 2): ")
+    assert re.search(r"  in [\d.]+ m?s$", lines[-1])
+    (named,) = [line for line in lines if line.startswith("runs/digits-1: ")]
+    known = {"config.toml", "log.jsonl", "program.py", "summary.txt", "last.safetensors", "best.safetensors"}
+    written = {path.name for path in (here / "runs/digits-1").iterdir()} - known
+    assert set(named.removeprefix("runs/digits-1: ").split(", ")) == written
 
 
 def test_run_directories_are_named_and_never_overwritten(here):

@@ -12,9 +12,12 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
+    "docs/augmentation.md",
     "docs/guarantees.md",
+    "docs/images.md",
     "docs/lecture.md",
     "docs/metrics.md",
+    "docs/plots.md",
     "docs/tables.md",
 ]
 BANNED = [

@@ -40,6 +40,13 @@ def test_a_network_in_a_jitted_simulation(example, capsys):
     assert "5000 steps" in capsys.readouterr().out
 
 
+def test_the_picture_of_augmentation(example, tmp_path):
+    made = example("augmentation")
+    made.main(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes()[1:4] == b"PNG"
+    assert len({picture.tobytes() for picture in made.draws("noise(0.1)", np.zeros((1, 8, 8), "f"), 5)}) == 5
+
+
 @pytest.fixture
 def plugin():
     """Return a function that loads an example as a plug-in; its name is free again afterwards."""

@@ -412,7 +412,8 @@ def test_progress_says_that_patience_ended_the_training(capsys):
 
 def test_a_history_prints_three_lines(at_step, caught):
     history = train(network(), validation=(X[:9], LABELS[:9]), optimizer="sgd(lr=9)")
-    way, last, best = repr(history).splitlines()
+    way, last, best, *notes = repr(history).splitlines()
+    assert notes == [f"note: {remark}" for remark in history.remarks]
     assert way == f"4 epochs, {4 * STEPS} steps"
     record = min(history.epochs, key=lambda record: record["val_loss"])
     assert last.startswith("last: epoch 4  loss ") and f"  val_loss {history.epochs[-1]['val_loss']:.4g}" in last

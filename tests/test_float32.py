@@ -16,9 +16,22 @@ from numba.core import compiler, typed_passes
 from numba.core.registry import cpu_target
 
 FILES = ("dense", "softmax", "dropout", "batchnorm", "layernorm", "residual", "loss", "update", "norm")
-FILES += ("softmax_columns", "loss_columns")
+FILES += ("softmax_columns", "loss_columns", "augment")
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "sigmoid", "tanh")
-REALS = {"momentum", "epsilon", "rate", "delta", "p", "decay", "beta1", "beta2", "weight_decay", "factor"}
+REALS = {
+    "momentum",
+    "epsilon",
+    "rate",
+    "delta",
+    "p",
+    "decay",
+    "beta1",
+    "beta2",
+    "weight_decay",
+    "factor",
+    "degrees",
+    "deviation",
+}
 DIMENSIONS = {"batchnorm": 3, "softmax": 3, "loss": 2, "dense": 2, "softmax_columns": 2, "loss_columns": 2}
 KERNELS = [
     (file, name, kernel)
@@ -34,9 +47,11 @@ FORMULAS = [
 
 
 def argument(file, function, name):
-    if name in ("step", "seed", "first", "features"):
+    if name in ("step", "seed", "first", "features", "maps", "depth", "height", "width"):
         return types.intp
-    if name in ("training", "nesterov"):
+    if name == "pads":
+        return types.UniTuple(types.intp, 3)
+    if name in ("training", "nesterov", "horizontal", "vertical", "reflect"):
         return types.boolean
     if name in REALS:
         return types.float32

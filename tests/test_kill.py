@@ -94,7 +94,9 @@ def test_the_order_of_a_checkpoint(whole):
     assert len(last) == 1 + 2 * EPOCHS and len(best) >= 4
     events = [event.partition(" ")[0] for event in trace]
     assert events[:6] == [*SAVE, "rename", "fsync"]
-    assert events[6:] == SAVE * (len(events[6:]) // 4) and len(events) == 4 * len(last + best) + 2
+    states = saves(trace, "state.json")
+    assert len(states) == 2, "at the beginning and at the end"
+    assert events[6:] == SAVE * (len(events[6:]) // 4) and len(events) == 4 * len(last + best + states) + 2
     assert all(i + 4 in last for i in best), "the best is written before the last"
     assert set(best) <= {i - 4 for i in last[2::2]}, "at the end of an epoch"
     final = checkpoint.read(path / "last.safetensors")[1]["progress"]
@@ -126,7 +128,9 @@ def test_the_times_of_checkpoints_leave_no_trace(process, whole, tmp_path):
     assert process(tmp_path / "run", keep=1e9, trace=tmp_path / "trace") == 0
     trace = (tmp_path / "trace").read_text().splitlines()
     names = [event.split()[1] for event in trace if event.startswith("replace")]
-    assert names == ["last.safetensors", "best.safetensors", "last.safetensors"]
+    assert names == [
+        "last.safetensors", "state.json", "best.safetensors", "last.safetensors", "state.json"
+    ]  # fmt: skip
     assert kept(tmp_path / "run") == kept(whole[0])
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnjit import plots
 from nnjit.cli.plot import plot
@@ -18,10 +18,15 @@ from nnjit.plots import (
     confusion,
     filters,
     gradient_norms,
+    learning_rate,
     loss,
     metrics,
+    plane,
+    residuals,
     run_log,
+    samples,
     series,
+    several,
     theme,
     update_ratio,
 )
@@ -50,7 +55,7 @@ def records(layers=THREE, epochs=4, per=30, validation=True, seed=0):
         if step % per:
             continue
         epoch = line["epoch"]
-        end = {**line, "epoch_end": True, "accuracy": 1 - 0.5**epoch}
+        end = {**line, "epoch_end": True, "accuracy": 1 - 0.5**epoch, "loss_name": "cross_entropy"}
         end["update_ratios"] = {name: 0.01 * (i + 1) / epoch for i, name in enumerate(layers)}
         if validation:
             end["val_loss"] = 1.0 / epoch + 0.1 * max(0, epoch - 3)
@@ -262,8 +267,40 @@ def test_loss_draws_raw_smoothed_and_validation_as_logged(run, figures, tmp_path
     np.testing.assert_allclose(smooth[1][60], raw[1][58:63].mean())
     np.testing.assert_array_equal(val, log.series("val_loss", of="epochs"))
     np.testing.assert_allclose(curve(axes, "best"), [[[90], [1 / 3]]])
-    assert axes.get_yscale() == "log" and axes.get_xlabel() == "step" and axes.get_ylabel() == "loss"
-    assert labels(axes)[-1] == "best validation 0.3333\n(epoch 3)" and "training, mean of 5 steps" in labels(axes)
+    assert axes.get_yscale() == "log" and axes.get_xlabel() == "step" and axes.get_ylabel() == "loss: cross_entropy"
+    assert labels(axes)[-1] == "best: 0.3333, epoch 3" and "training, mean of 5 steps" in labels(axes)
+    (top,) = axes.child_axes  # epochs, of 30 steps
+    assert top.get_xlabel() == "epoch"
+    np.testing.assert_allclose(np.multiply(top.get_xlim(), 30), axes.get_xlim())
+
+
+def test_the_loss_is_named_by_the_log_or_else_by_the_config(tmp_path, figures):
+    lines = [line for line in records(epochs=1) if "epoch_end" not in line]
+    run = write(tmp_path / "a", lines)
+    assert run_log.read(run).loss_name == ""
+    (run / "config.toml").write_text('[training]\nloss = "huber(delta=2.0)"\n')
+    loss.draw([run], tmp_path / "l.png")
+    assert figures[0].axes[0].get_ylabel() == "loss: huber(delta=2.0)"
+    write(run, [*lines, {**lines[-1], "epoch_end": True, "loss_name": "mse of scaled targets"}])
+    assert run_log.read(run).loss_name == "mse of scaled targets"
+    (run / "config.toml").write_text("training = 3")
+    assert run_log.read(write(run, lines)).loss_name == ""
+
+
+def test_runs_of_other_losses_have_axes_apart(tmp_path, figures):
+    runs = []
+    for name in ("cross_entropy", "mse of scaled targets", "cross_entropy"):
+        lines = [{**line, "loss_name": name} if "epoch_end" in line else line for line in records()]
+        runs.append(write(tmp_path / f"run{len(runs)}", lines))
+    loss.draw(runs, tmp_path / "l.png")
+    panels = figures[0].axes
+    assert [axes.get_ylabel() for axes in panels] == [
+        *["loss: cross_entropy"] * 2,
+        *["loss: mse of scaled targets"] * 2,
+    ]
+    assert [len(curve(axes, "training")) + len(curve(axes, "validation")) for axes in panels] == [2, 2, 1, 1]
+    styles = [(line.get_color(), line.get_linestyle()) for axes in panels[::2] for line in axes.get_lines()]
+    assert len(set(styles)) == 3
 
 
 def test_loss_without_validation_has_training_only(tmp_path, figures):
@@ -279,13 +316,46 @@ def test_loss_is_linear_within_a_decade_or_with_negative_values(tmp_path, figure
         assert figures[-1].axes[0].get_yscale() == "linear"
 
 
-def test_loss_never_clips_an_outlier(tmp_path, figures):
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 119), st.floats(1e6, 1e30), st.booleans())
+def test_a_loss_outside_of_the_axis_is_marked_and_named(tmp_path, figures, step, factor, up):
     lines = records()
-    lines[50]["loss"] = 1e9
+    (record,) = [line for line in lines if line["step"] == step + 1 and "epoch_end" not in line]
+    record["loss"] *= factor if up else 1 / factor
+    loss.draw([write(tmp_path / "a", lines)], tmp_path / "loss.png")
+    axes = figures[-1].axes[0]
+    low, high = axes.get_ylim()
+    losses = np.array([line["loss"] for line in lines if "epoch_end" not in line])
+    assert not low < record["loss"] < high and ((losses > low) & (losses < high)).sum() == 119
+    ((x, y),) = curve(axes, "above" if up else "below")
+    assert list(x) == [step + 1] and (y[0] > 0.9 if up else y[0] < 0.1)
+    extreme = f"{'largest' if up else 'smallest'} {record['loss']:.3g}"
+    assert f"{'above' if up else 'below'} the axis: 1, {extreme}" in labels(axes)
+    ((_, smooth),) = curve(axes, "smooth")
+    assert np.nanmax(smooth) < high and np.nanmin(smooth) > low
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(FLOATS, max_size=60), st.lists(FLOATS, max_size=10))
+def test_the_inner_range_leaves_out_few_values_and_only_far_ones(first, second):
+    found = series.inner_range(np.array(first), np.array(second))
+    finite = [sorted(v for v in values if np.isfinite(v)) for values in (first, second)]
+    if not any(finite):
+        assert found is None
+        return
+    low, high = found
+    for values in finite:
+        beyond = [v for v in values if v < low or v > high]
+        most = -(-len(values) // 200) if len(values) >= 20 else 0
+        assert sum(v < low for v in beyond) <= most and sum(v > high for v in beyond) <= most
+    assert low in [*finite[0], *finite[1]] and high in [*finite[0], *finite[1]]
+
+
+def test_a_curve_without_far_values_is_whole(tmp_path, figures):
+    lines = [{"step": i + 1, "loss": 2.0 - 0.01 * i} for i in range(150)]
     loss.draw([write(tmp_path / "a", lines)], tmp_path / "loss.png")
     low, high = figures[0].axes[0].get_ylim()
-    losses = [line["loss"] for line in lines if "epoch_end" not in line]
-    assert low < min(losses) and high > 1e9
+    assert low < 0.51 and high > 2.0 and not curve(figures[0].axes[0], "above")
 
 
 def test_loss_marks_values_that_are_not_finite(tmp_path, figures):
@@ -317,26 +387,77 @@ def test_loss_of_epochs_only_falls_back_on_the_epoch_means(tmp_path, figures):
     np.testing.assert_array_equal(curve(figures[0].axes[0], "raw")[0][0], [30, 60, 90, 120])
 
 
-def test_loss_of_two_runs_has_one_colour_each_and_dashed_validation(run, tmp_path, figures):
+def test_loss_of_two_runs_has_a_panel_for_training_and_one_for_validation(run, tmp_path, figures):
     other = write(tmp_path / "_50$_$", records(["dense.1"], seed=1))
     loss.draw([run, other], tmp_path / "loss.png")
-    axes = figures[0].axes[0]
-    by_kind = {
-        kind: [line for line in axes.get_lines() if line.get_gid() == kind] for kind in ("raw", "smooth", "validation")
-    }
+    training, validation = figures[0].axes
     for index, directory in enumerate((run, other)):
-        colours = {kind: lines[index].get_color() for kind, lines in by_kind.items()}
-        assert set(colours.values()) == {theme.PALETTE[index]}
-        np.testing.assert_array_equal(by_kind["raw"][index].get_data(), run_log.read(directory).series("loss"))
-    assert {line.get_linestyle() for line in by_kind["validation"]} == {"--"}
-    assert {line.get_linestyle() for line in by_kind["smooth"]} == {"-"}
-    assert labels(axes)[0].startswith("digits\n") and r"_50\$_\$" in labels(axes)[1]
+        log = run_log.read(directory)
+        x, y = curve(validation, "validation")[index]
+        np.testing.assert_array_equal((x, y), log.series("val_loss", of="epochs"))
+        x, y = curve(training, "training")[index]
+        np.testing.assert_array_equal(x, log.series("loss")[0])
+        np.testing.assert_allclose(y[60], log.series("loss")[1][58:63].mean())
+        for axes, kind in ((training, "training"), (validation, "validation")):
+            lines = [line for line in axes.get_lines() if line.get_gid() == kind]
+            assert lines[index].get_color() == theme.PALETTE[index]
+    assert labels(validation)[:2] == ["digits: best 0.3333, epoch 3", r" _50\$_\$: best 0.3333, epoch 3"]
+
+
+def test_ten_runs_have_ten_styles_and_names(tmp_path, figures):
+    runs = [write(tmp_path / f"run{i}", records(epochs=2, seed=i)) for i in range(10)]
+    loss.draw(runs, tmp_path / "l.png")
+    metrics.draw(runs, tmp_path / "m.png")
+    kinds = ("training", "validation", "accuracy", "val_accuracy")
+    for axes, kind in zip(figures[0].axes + figures[1].axes, kinds, strict=True):
+        lines = [line for line in axes.get_lines() if line.get_gid() == kind]
+        assert len({(line.get_color(), line._unscaled_dash_pattern) for line in lines}) == len(lines) == 10
+    assert [text.partition(":")[0] for text in labels(figures[0].axes[1])] == [f"run{i}" for i in range(10)]
+
+
+@pytest.mark.parametrize("count", [1, 6, 10, 24, 60])
+def test_no_style_occurs_twice(count):
+    styles = {(str(style["color"]), str(style["linestyle"])) for style in theme.run_styles(count)}
+    assert len(styles) == count
+
+
+def test_a_directory_of_seeds_is_a_mean_and_a_band(tmp_path, figures):
+    folder = tmp_path / "seeds"
+    logs = [run_log.read(write(folder / f"seed-{i}", records(epochs=3, seed=i))) for i in range(3)]
+    (folder / "many.toml").write_text("[many]\nseeds = [0, 1, 2]\n")
+    alone = write(tmp_path / "alone", records(epochs=3, seed=7))
+    loss.draw([folder, alone], tmp_path / "l.png")
+    training, validation = figures[0].axes
+    ((x, mean),) = curve(training, "mean")
+    smooth = [series.running_mean(log.series("loss")[1], 5) for log in logs]
+    np.testing.assert_array_equal(x, logs[0].series("loss")[0])
+    np.testing.assert_allclose(mean, np.mean(smooth, axis=0))
+    (band,) = training.collections
+    edge = band.get_paths()[0].vertices
+    top = [edge[edge[:, 0] == step, 1].max() for step in x]
+    np.testing.assert_allclose(top, np.mean(smooth, axis=0) + np.std(smooth, axis=0, ddof=1))
+    assert len(curve(training, "run")) == 3 and len(curve(training, "training")) == 1
+    assert labels(validation)[0] == "seeds, mean of 3 runs: best 0.3333 ± 0"
+    metrics.draw([folder], tmp_path / "m.png")
+    (label,) = labels(figures[1].axes[1])
+    assert label.startswith("seeds, mean of 3 runs: last 0.825 ± ")
+    confusion.draw([folder], tmp_path / "c.png")
+    assert [text.get_text() for text in figures[2].axes[0].texts] == ["99", "6", "3", "120"]
+
+
+def test_the_mean_of_runs_reaches_as_far_as_all_of_them(tmp_path):
+    x, mean, deviation = several.mean_and_deviation(
+        [(np.array([1.0, 2, 3, 4]), np.array([1.0, 2, 3, 4])), (np.array([1.0, 3, 5]), np.array([3.0, np.nan, 7]))]
+    )
+    np.testing.assert_array_equal(x, [1, 3])
+    np.testing.assert_allclose(mean, [2, 3])
+    np.testing.assert_allclose(deviation, [np.std([1, 3], ddof=1), 0])
 
 
 def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path, figures):
     twins = [write(tmp_path / parent / "run", records(epochs=1)) for parent in ("a", "b")]
     loss.draw(twins, tmp_path / "loss.png")
-    first, second = labels(figures[0].axes[0])[:2]
+    first, second = labels(figures[0].axes[1])[:2]
     assert first != second
 
 
@@ -357,14 +478,15 @@ def test_gradient_norms_one_line_a_layer_in_depth_order_plus_the_total(tmp_path,
     assert [line.get_gid() for line in drawn] == [*layers, "total"]
     shades = [lightness(line.get_color()) for line in drawn[:-1]]
     assert shades == sorted(shades) and len(set(shades)) == len(layers) and shades[-1] < 0.75
-    assert drawn[-1].get_color() == "black"
-    assert drawn[-1].get_linewidth() > max(line.get_linewidth() for line in drawn[:-1])
+    # A layer that makes up nearly all of the total is seen on it.
+    assert drawn[-1].get_linewidth() > 2 * max(line.get_linewidth() for line in drawn[:-1])
+    assert drawn[-1].get_zorder() < min(line.get_zorder() for line in drawn[:-1])
     log = run_log.read(run)
     for name, line in zip(layers, drawn, strict=False):
         x, y = log.series(f"gradient_norms/{name}")
         np.testing.assert_array_equal(line.get_xdata(), x)
         np.testing.assert_allclose(line.get_ydata(), series.running_mean(y, 5))
-    np.testing.assert_array_equal(curve(axes, "raw")[-1], log.series("gradient_norm"))
+    assert len(curve(axes, "raw")) == (3 if len(layers) == 3 else 0)
     assert axes.get_yscale() == "log" and axes.get_xlabel() == "step" and axes.get_ylabel() == "gradient norm"
     if len(layers) == 3:
         assert labels(axes) == ["total", *layers]
@@ -374,18 +496,22 @@ def test_gradient_norms_one_line_a_layer_in_depth_order_plus_the_total(tmp_path,
         assert bar.yaxis_inverted() and labels(axes) == ["total"]
 
 
-def test_gradient_norms_shows_zeros_on_a_floor_below_everything(tmp_path, figures):
+def test_gradient_norms_marks_zeros_of_each_layer_below_everything(tmp_path, figures):
     lines = records()
     for line in lines[20:40]:
         line["gradient_norms"]["conv.3"] = 0.0
+    for line in lines[50:54]:
+        line["gradient_norms"]["dense.7"] = 0.0
     gradient_norms.draw([write(tmp_path / "a", lines)], tmp_path / "g.png")
     axes = figures[0].subfigs[0].axes[0]
-    ((x, y),) = curve(axes, "zero")
-    positive = [v for line in lines for v in line["gradient_norms"].values() if v > 0]
+    (x, y), (late_x, late_y) = curve(axes, "zero")
     assert list(x) == [line["step"] for line in lines[20:40] if "epoch_end" not in line]
-    assert (y < min(positive)).all() and axes.get_ylim()[0] < y[0]
+    assert list(late_x) == [line["step"] for line in lines[50:54] if "epoch_end" not in line]
+    assert len({*y}) == len({*late_y}) == 1 and y[0] > late_y[0] > axes.get_ylim()[0]
     ((_, drawn),) = curve(axes, "conv.3")
-    assert np.isnan(drawn[x.astype(int) - 1]).all() and "zero (on the floor)" in labels(axes)
+    means = [v for name in THREE for v in curve(axes, name)[0][1] if np.isfinite(v)]
+    assert np.isnan(drawn[x.astype(int) - 1]).all() and y[0] < min(means)
+    assert labels(axes) == ["total", "conv.1", f"conv.3 (0 at {len(x)} of 120)", f"dense.7 (0 at {len(late_x)} of 120)"]
 
 
 def test_gradient_norms_all_zero_stay_on_a_linear_axis(tmp_path, figures):
@@ -418,16 +544,26 @@ def test_gradient_norms_of_two_runs_with_different_layers(run, tmp_path, figures
 # the others
 
 
-def test_update_ratio_by_epoch_with_the_guide_and_its_reach_over_an_epoch(run, tmp_path, figures):
-    update_ratio.draw([run], tmp_path / "u.png")
+@pytest.mark.parametrize("per", [30, 1])
+def test_the_rule_of_thumb_of_update_ratio_is_that_of_an_epoch(tmp_path, figures, per):
+    update_ratio.draw([write(tmp_path / "a", records(per=per))], tmp_path / "u.png")
     axes = figures[0].subfigs[0].axes[0]
     for i, name in enumerate(THREE):
         ((x, y),) = curve(axes, name)
         np.testing.assert_allclose([x, y], [[1, 2, 3, 4], 0.01 * (i + 1) / np.arange(1, 5)])
-    assert list(curve(axes, "guide")[0][1]) == [1e-3, 1e-3] and axes.get_yscale() == "log"
-    assert axes.get_ylim()[0] < 1e-3
-    (band,) = [patch for patch in axes.patches if patch.get_gid() == "band"]
-    np.testing.assert_allclose([band.get_y(), band.get_y() + band.get_height()], [1e-3 * np.sqrt(30), 1e-3 * 30])
+    assert axes.get_yscale() == "log"
+    bands = [patch for patch in axes.patches if patch.get_gid() == "band"]
+    if per == 1:
+        assert not bands and list(curve(axes, "guide")[0][1]) == [1e-3, 1e-3]
+        return
+    ends = [bands[0].get_y(), bands[0].get_y() + bands[0].get_height()]
+    np.testing.assert_allclose(ends, [1e-3 * np.sqrt(30), 1e-3 * 30])
+    assert not curve(axes, "guide") and any("0.001 a step, 30 steps" in text for text in labels(axes))
+
+
+def test_learning_rate_by_step(run, tmp_path, figures):
+    learning_rate.draw([run], tmp_path / "lr.png")
+    np.testing.assert_array_equal(curve(figures[0].axes[0], "learning rate")[0], run_log.read(run).series("lr"))
 
 
 def test_metrics_has_a_panel_a_metric_and_both_curves(tmp_path, figures):
@@ -440,8 +576,8 @@ def test_metrics_has_a_panel_a_metric_and_both_curves(tmp_path, figures):
     assert (accuracy.get_ylabel(), mae.get_ylabel(), mae.get_xlabel()) == ("accuracy", "mae", "epoch")
     np.testing.assert_allclose(curve(accuracy, "accuracy")[0][1], [0.5, 0.75, 0.875, 0.9375])
     np.testing.assert_allclose(curve(accuracy, "val_accuracy")[0][1], [0.45, 0.7, 0.825, 0.8875])
-    assert labels(accuracy) == ["training, last 0.9375", "validation, last 0.8875"]
-    assert labels(mae) == ["validation, last 0.4"]
+    assert labels(accuracy) == ["training, all samples: last 0.9375", "validation: last 0.8875"]
+    assert labels(mae) == ["validation: last 0.4"]
 
 
 def test_metrics_of_every_third_epoch_are_one_line(tmp_path, figures):
@@ -456,7 +592,7 @@ def test_metrics_of_every_third_epoch_are_one_line(tmp_path, figures):
     assert curves["accuracy"].get_xdata().tolist() == [1, 4, 7] and np.isfinite(curves["accuracy"].get_ydata()).all()
     assert curves["val_accuracy"].get_xdata().tolist() == list(range(1, 8))
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert texts == [f"training, last {1 - 0.5**7:.4g}", f"validation, last {0.95 - 0.5**7:.4g}"]
+    assert texts == [f"training, all samples: last {1 - 0.5**7:.4g}", f"validation: last {0.95 - 0.5**7:.4g}"]
 
 
 def test_metrics_say_that_those_of_training_come_from_a_sample(tmp_path, figures):
@@ -464,10 +600,10 @@ def test_metrics_say_that_those_of_training_come_from_a_sample(tmp_path, figures
     runs = [write(tmp_path / "some", lines), write(tmp_path / "all", records())]
     metrics.draw(runs[:1], tmp_path / "m.png")
     (accuracy,) = figures[0].axes
-    assert labels(accuracy) == ["training (1000 samples), last 0.9375", "validation, last 0.8875"]
-    metrics.draw(runs, tmp_path / "m.png")
-    some, every, *_ = labels(figures[1].axes[0])
-    assert "training (1000 samples)" in some and "training, last" in every
+    assert labels(accuracy) == ["training, 1000 samples: last 0.9375", "validation: last 0.8875"]
+    metrics.draw([runs[0], write(tmp_path / "too", lines)], tmp_path / "m.png")
+    titles = [axes.get_title(loc="left") for axes in figures[1].axes]
+    assert titles == ["training, 1000 samples", "validation"]
 
 
 def test_filters_takes_the_first_convolution_by_depth_of_the_best_network(run, tmp_path, figures):
@@ -476,7 +612,7 @@ def test_filters_takes_the_first_convolution_by_depth_of_the_best_network(run, t
     late = random.normal(size=(4, 5, 3, 3)).astype(np.float32)
     save_file({"theta": w.ravel(), "conv.10.W": late, "residual.9.conv.1.W": w}, run / "best.safetensors")
     save_file({"conv.1.W": late}, run / "last.safetensors")
-    path, name, weights = filters.first_convolution(run_log.read(run))
+    path, name, weights = filters.convolution(run_log.read(run))
     assert (path.name, name) == ("best.safetensors", "residual.9.conv.1.W")
     np.testing.assert_array_equal(weights, w)
     filters.draw([run], tmp_path / "f.png")
@@ -503,6 +639,26 @@ def test_filters_of_one_dimension_are_lines_and_of_three_middle_slices(run, tmp_
     np.testing.assert_array_equal([image.get_array() for image in images], solid[:, 0, 2])
 
 
+def test_filters_of_a_layer_that_is_named(run, tmp_path):
+    late = np.random.default_rng(0).normal(size=(4, 5, 3, 3)).astype(np.float32)
+    save_file({"conv.10.W": late, "conv.2.W": late[:2], "dense.12.W": np.ones((3, 2))}, run / "best.safetensors")
+    log = run_log.read(run)
+    assert filters.convolution(log)[1] == "conv.2.W"
+    for name in ("conv.10", "conv.10.W"):
+        np.testing.assert_array_equal(filters.convolution(log, name)[2], late)
+    with pytest.raises(UnknownName, match=r"no convolution 'conv\.1'; did you mean conv\.10\?.* are conv\.2, conv\.10"):
+        filters.draw([run], tmp_path / "f.png", "conv.1")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 64), st.integers(1, 8))
+def test_filters_leave_no_blank_if_a_grid_near_the_page_has_none(n, m):
+    blocks, rows, columns = filters._grid(np.zeros((n, m, 3, 3)))
+    assert rows == m and blocks == -(-n // columns) and 1 <= columns <= n
+    if n in (4, 6, 8, 12, 16, 24, 32, 48, 64) and m == 1:
+        assert blocks * columns == n
+
+
 def test_filters_without_a_convolution_or_of_a_damaged_file(run, tmp_path):
     save_file({"dense.1.W": np.ones((3, 2))}, run / "last.safetensors")
     with pytest.raises(DataError, match=r"digits: nothing to draw, .* best\.safetensors .*weights of a convolution"):
@@ -522,7 +678,7 @@ def test_confusion_draws_counts_of_the_best_epoch_and_shares_of_the_row(run, tmp
         ((0, 1), "1"),
         ((1, 1), "40"),
     }
-    assert axes.get_title(loc="left") == "digits\nepoch 3, 96.05 % of 76 right"
+    assert axes.get_title(loc="left") == "digits: 96.05 % right\n76 validation samples, epoch 3"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
 
 
@@ -533,7 +689,148 @@ def test_confusion_refuses_what_is_no_square_table_of_counts(tmp_path, table):
         confusion.draw([run], tmp_path / "c.png")
 
 
+# what was predicted
+
+
+def predict(run, kind="classes", count=40, size=3, seed=0, **more):
+    """Save predictions as a run does at its end; return them."""
+    random = np.random.default_rng(seed)
+    if kind == "classes":
+        true, predicted = random.integers(0, size, (2, count)).astype(np.int32)
+        tensors = {"true": true, "predicted": predicted, "confidence": random.random(count).astype(np.float32)}
+    elif kind == "labels":
+        tensors = dict(zip(("true", "predicted"), random.random((2, count, size)) > 0.5, strict=True))
+    else:
+        true = random.normal(0, 100, (count, size))
+        tensors = {"true": true, "predicted": true + random.normal(0, 9, true.shape)}
+    about = {"format": 1, "kind": kind, "data": "validation", "samples": count, "epoch": 3, "confidence": "probability"}
+    about |= {"classes": None, "targets": None, "inputs": None}
+    about |= {key: more.pop(key) for key in list(more) if key in about}
+    tensors |= more
+    save_file(tensors, run / "predictions.safetensors", {"nnjit": json.dumps(about)})
+    return tensors
+
+
+def images(count=4):
+    random = np.random.default_rng(3)
+    return {
+        "x": random.random((count, 1, 8, 8)), "x_of": np.arange(count, dtype=np.int32),
+        "mistakes_x": random.random((2, 1, 8, 8)), "mistakes_of": np.array([7, 9], np.int32),
+    }  # fmt: skip
+
+
+def plane_of(kind, cells=20):
+    first = np.linspace(0, 1, cells)
+    points = np.random.default_rng(4).random((12, 2))
+    if kind == "classes":
+        over, true = np.int32(first[None, :] + first[:, None] > 1), np.int32(points.sum(axis=1) > 1)
+    else:
+        over = np.stack(np.meshgrid(first, first), axis=-1)
+        true = points.copy()
+    return {"plane": over, "points": points, "points_true": true, "low": np.zeros(2), "high": np.ones(2)}
+
+
+def test_confusion_is_counted_from_the_predictions_with_names(run, tmp_path, figures):
+    names = ["cat", "dog", "$owl$", "never"]
+    tensors = predict(run, classes=names, samples=4000)
+    counts, classes, measured = confusion.matrix(run_log.read(run))
+    expected = np.zeros((4, 4), int)
+    for i, j in zip(tensors["true"], tensors["predicted"], strict=True):
+        expected[i, j] += 1
+    np.testing.assert_array_equal(counts, expected)
+    assert measured == "40 of 4,000 validation samples, epoch 3"
+    confusion.draw([run], tmp_path / "c.png")
+    axes = figures[0].axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["cat", "dog", r"\$owl\$", "never"] == classes
+
+
+def test_confusion_of_a_hundred_classes_has_sparse_names_and_no_numbers(run, tmp_path, figures):
+    names = [f"class number {i}" for i in range(100)]
+    predict(run, count=3000, size=100, classes=names)
+    confusion.draw([run], tmp_path / "c.png")
+    axes = figures[0].axes[0]
+    figures[0].canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert not axes.texts and 10 <= len(boxes) <= confusion.MOST_NAMES
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes)) and "most often: class number" in axes.get_xlabel()
+
+
+def test_residuals_of_each_target_by_name(run, tmp_path, figures):
+    tensors = predict(run, "values", size=2, targets=["price [$]", "rent"])
+    tensors["predicted"][5, 1] = 1e6
+    predict(run, "values", size=2, targets=["price [$]", "rent"], predicted=tensors["predicted"])
+    residuals.draw([run], tmp_path / "r.png")
+    panels = np.array(figures[0].axes).reshape(2, 2)
+    for k, (name, (left, right)) in enumerate(zip((r"price [\$]", "rent"), panels, strict=True)):
+        true, predicted = tensors["true"][:, k], tensors["predicted"][:, k]
+        np.testing.assert_array_equal(curve(left, "predicted")[0], [true, predicted])
+        np.testing.assert_array_equal(curve(right, "residual")[0], [predicted, predicted - true])
+        assert left.get_xlabel() == f"true: {name}" and right.get_xlabel() == f"predicted: {name}"
+        r2 = 1 - np.square(predicted - true).sum() / np.square(true - true.mean()).sum()
+        assert f"R² {r2:.3g}" in left.get_title(loc="left")
+    assert "40 validation samples, epoch 3" in panels[0, 0].get_title(loc="left")
+    assert list(curve(panels[1, 1], "above")[0][0]) == [1e6] and not curve(panels[0, 1], "above")
+
+
+def test_samples_shows_images_with_class_and_probability_and_mistakes(run, tmp_path, figures):
+    tensors = predict(run, classes=["cat", "dog", "owl"], **images())
+    samples.draw([run], tmp_path / "s.png")
+    some, mistakes = figures[0].axes
+    shown = [np.asarray(image.get_array()) for image in some.get_images()]
+    low, high = tensors["x"].min(), tensors["x"].max()
+    np.testing.assert_allclose(shown, (tensors["x"][:, 0] - low) / (high - low))
+    for k, text in enumerate(some.texts):
+        name = ["cat", "dog", "owl"][tensors["predicted"][k]]
+        assert text.get_text().startswith(f"{name} {tensors['confidence'][k]:.2f}")
+        assert ("is " in text.get_text()) == (tensors["predicted"][k] != tensors["true"][k])
+    wrong = (tensors["predicted"] != tensors["true"]).sum()
+    assert mistakes.get_title(loc="left") == f"the 2 most confident of {wrong} mistakes" and len(mistakes.texts) == 2
+
+
+@pytest.mark.parametrize("kind", ["classes", "values"])
+def test_plane_of_two_inputs(run, tmp_path, figures, kind):
+    tensors = predict(run, kind, size=2, inputs=["length", "width"], **plane_of(kind))
+    plane.draw([run], tmp_path / "p.png")
+    axes = figures[0].axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("length", "width")
+    if kind == "values":
+        offsets = axes.collections[-1]
+        np.testing.assert_array_equal(offsets.get_offsets(), tensors["points"])
+        np.testing.assert_array_equal(offsets.get_array(), tensors["points_true"][:, 0])
+        return
+    (image,) = axes.get_images()
+    assert image.origin == "lower" and tuple(image.get_extent()) == (0, 1, 0, 1)
+    colours = np.asarray(image.get_array()).reshape(400, 3)
+    for c in (0, 1):
+        assert len(np.unique(colours[tensors["plane"].ravel() == c], axis=0)) == 1
+        drawn = curve(axes, f"class {c}")[0].T
+        np.testing.assert_array_equal(drawn, tensors["points"][tensors["points_true"] == c])
+    assert labels(axes) == ["true: 0", "true: 1"]
+
+
+def test_labels_are_counted_as_found_missed_and_not_there(run, tmp_path, figures):
+    tensors = predict(run, "labels", size=3, targets=["rain", "snow", "wind"])
+    plots.draw([run], "labels", tmp_path / "l.png")
+    axes = figures[0].axes[0]
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    found, missed, wrong = ([bar.get_width() for bar in container] for container in axes.containers)
+    for row, name in enumerate(names):
+        true, predicted = (tensors[key][:, ["rain", "snow", "wind"].index(name)] for key in ("true", "predicted"))
+        expected = [sum(true & predicted), sum(true & ~predicted), -sum(~true & predicted)]
+        assert [found[row], missed[row], wrong[row]] == expected
+
+
+@pytest.mark.parametrize("text", [b"\x10", b""])
+def test_damaged_predictions_are_refused_in_one_sentence(run, tmp_path, text):
+    (run / "predictions.safetensors").write_bytes(text)
+    with pytest.raises(DataError, match=r"predictions\.safetensors: expected saved predictions"):
+        residuals.draw([run], tmp_path / "r.png")
+
+
 # the page
+
+
+KINDS = {"labels": "labels", "residuals": "values"}
 
 
 @pytest.mark.parametrize("name", list(plots.PICTURES))
@@ -542,6 +839,8 @@ def test_no_legend_over_the_curves_and_nothing_off_the_page(tmp_path, figures, n
     runs = [write(tmp_path / f"a_rather_long_name_of_a_run_{i}", records(layers, epochs=2, seed=i)) for i in (0, 1)]
     for run in runs:
         save_file({"conv.1.W": np.random.default_rng(0).normal(size=(8, 3, 3, 3))}, run / "best.safetensors")
+        predict(run, KINDS.get(name, "classes"), **(images() if name == "samples" else {}),
+                **(plane_of("classes") if name == "plane" else {}))  # fmt: skip
     for chosen in (runs[:1], runs):
         plots.draw(chosen, name, tmp_path / "x.png")
         figure = figures.pop()
@@ -553,11 +852,44 @@ def test_no_legend_over_the_curves_and_nothing_off_the_page(tmp_path, figures, n
             tight = axes.get_tightbbox()
             assert tight.x0 >= -1 and tight.y0 >= -1 and tight.x1 <= page.width + 1 and tight.y1 <= page.height + 1
             if axes.get_legend():
-                assert not axes.get_legend().get_window_extent().overlaps(axes.get_window_extent())
+                _check_legend(axes, axes.get_legend().get_window_extent(), page)
             for axis in (axes.xaxis, axes.yaxis):
                 ticks = [t.get_window_extent() for t in axis.get_ticklabels(which="both") if t.get_text()]
                 ticks = [box for box in ticks if box.width and page.overlaps(box)]
                 assert not any(a.overlaps(b) for i, a in enumerate(ticks) for b in ticks[:i])
+
+
+@pytest.mark.parametrize("step", [1, 20, 60, 100, 119])
+def test_a_legend_covers_no_mark(tmp_path, figures, step):
+    lines = records()
+    for line in lines:
+        if line["step"] == step:
+            line["loss"] *= 1e6
+            line["gradient_norm"] *= 1e6
+        if line["step"] == 121 - step:
+            line["loss"] = line["gradient_norm"] = None
+    run = write(tmp_path / "a", lines)
+    for name in ("loss", "gradient_norms"):
+        plots.draw([run], name, tmp_path / "x.png")
+        (figure,) = figures[-1:]
+        axes = figure.axes[0]
+        assert curve(axes, "above")
+        _check_legend(axes, axes.get_legend().get_window_extent(), figure.bbox)
+
+
+def _check_legend(axes, box, page):
+    """Check that a legend is on the page, inside its axes or off them, and that no curve passes under it."""
+    assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.width + 1 and box.y1 <= page.height + 1
+    room = axes.get_window_extent()
+    assert not box.overlaps(room) or (box.y0 >= room.y0 - 1 and box.y1 <= room.y1 + 1)
+    for bar in [bar for bars in axes.containers for bar in bars]:
+        assert not bar.get_window_extent().overlaps(box)
+    for line in axes.get_lines():
+        points = line.get_transform().transform(np.column_stack(line.get_data(orig=False)).astype(float))
+        for t in np.linspace(0, 1, 21):  # and points between two of the curve
+            between = points[:-1] + t * np.diff(points, axis=0) if len(points) > 1 else points
+            inside = (between > (box.x0, box.y0)).all(axis=1) & (between < (box.x1, box.y1)).all(axis=1)
+            assert not inside.any() or line.get_gid() == "guide", line.get_gid()
 
 
 def test_thirty_names_in_the_colour_bar_do_not_touch(tmp_path, figures):
@@ -644,10 +976,33 @@ def call(*arguments):
 def test_plot_draws_all_there_is_data_for_into_the_run_and_says_where(run):
     result = call(run)
     assert result.exception is None
-    written = [run / f"{name}.png" for name in plots.PICTURES if name != "filters"]
+    names = ("loss", "metrics", "learning_rate", "gradient_norms", "update_ratio", "confusion")
+    written = [run / f"{name}.png" for name in names]
     assert result.output.split() == [str(path) for path in written]
-    assert png_size(run / "loss.png") == (1360, 720)
+    assert png_size(run / "loss.png") == (1152, 756)
     assert all(png_size(path)[0] > 900 and 10_000 < path.stat().st_size < 1_000_000 for path in written)
+
+
+def test_plot_of_a_directory_of_seeds_draws_what_shows_them_together(tmp_path):
+    folder = tmp_path / "seeds"
+    for i in range(2):
+        write(folder / f"seed-{i}", records(epochs=2, seed=i))
+    (folder / "many.toml").write_text("[many]\nseeds = [0, 1]\n")
+    (folder / "seed-2").mkdir()
+    (folder / "seed-2" / "log.jsonl").touch()  # begun, without a step
+    result = call(folder)
+    assert result.exception is None
+    assert [line.rpartition("/")[2] for line in result.output.split()] == [
+        "loss.png", "metrics.png", "learning_rate.png", "confusion.png",
+    ]  # fmt: skip
+    assert (folder / "loss.png").is_file()
+
+
+def test_plot_of_a_layer_means_filters(run, tmp_path):
+    save_file({"conv.1.W": np.ones((4, 1, 3, 3)), "conv.3.W": np.ones((4, 4, 3, 3))}, run / "best.safetensors")
+    assert call(run, "--layer", "conv.3").output.split() == [str(run / "filters.png")]
+    assert "did you mean conv.3" in str(call(run, "--layer", "conv.4").exception)
+    assert type(call(run, "--layer", "conv.3", "--what", "loss").exception) is UsageError
 
 
 def test_plot_of_several_runs_goes_to_the_current_directory(run, tmp_path, monkeypatch):
@@ -675,7 +1030,7 @@ def test_plot_into_a_new_directory_or_a_file(run, tmp_path):
     [
         (["--what", "los"], UnknownName, "unknown picture 'los'; did you mean loss"),
         (["--what", "filters"], DataError, "needs best.safetensors"),
-        (["--output", "x.png"], UsageError, "is one file for 5 pictures"),
+        (["--output", "x.png"], UsageError, "is one file for 6 pictures"),
         (["--what", "loss", "--output", "x.jpg"], UsageError, "must end in .png, .svg or .pdf, got .jpg"),
         (["--what", "loss", "--output", "x.png", "--format", "svg"], UsageError, "name different formats"),
         (["--output", "LOG"], UsageError, "cannot be made a directory"),

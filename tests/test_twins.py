@@ -48,7 +48,7 @@ for folder in ("reference", *DEVICES):
 OTHER = {file: "conv" for file in ("winograd", "conv_by_filter", "conv_depthwise")}
 OTHER |= {"pooling_pairs": "pooling", "dense_few": "dense"}
 ALGORITHMS = {file: FILES["cpu"].pop(file) for file in OTHER}
-SHARED = {"dropout", "residual", "update"}  # the CPU's kernels run on CUDA
+SHARED = {"augment", "dropout", "residual", "update"}  # the CPU's kernels run on CUDA
 # On CUDA samples are always rows, and there are no derivatives but those of training.
 KINDS = ("dense", "dropout", "layernorm", "loss", "scale", "softmax")
 CPU_ALONE = {"columns", "jacobian", "jvp", *(f"{kind}_columns" for kind in KINDS)}

@@ -19,7 +19,7 @@ APART = {"tests", "benchmarks", "examples", "docs", "tools", "build", "dist", "r
 # floor. A file that is named here is a room by itself.
 FLOORS = (
     ("errors",),
-    ("registry", "plots", "kernels/geometry", "kernels/counters", "kernels/compiler"),
+    ("registry", "terminal", "plots", "kernels/geometry", "kernels/counters", "kernels/compiler"),
     ("kernels/reference", "kernels/gpu"),
     ("kernels/cpu",),
     ("kernels/cuda",),

@@ -108,17 +108,17 @@ class EpochMetrics:
         if isinstance(self.held, InMemory):
             held, rows = self.held, parts(len(self.held))
             predicted = (
-                Predictions(self._predict(held.x[some]), t) for some, t in zip(rows, self._targets, strict=True)
+                Predictions(self.predict(held.x[some]), t) for some, t in zip(rows, self._targets, strict=True)
             )
             return found | self._named(self._of_validation.of_parts(predicted))
         return found | self._named(
-            self._of_validation.of(self._predict, self.held, self.network.dtype, self.held.weights)
+            self._of_validation.of(self.predict, self.held, self.network.dtype, self.held.weights)
         )
 
     def measure_sample(self) -> dict[str, Any]:
         """Measure metrics on the training data or on a sample, of which `metric_samples` is the size."""
         x, target = self._sampled or self.sample.take(slice(None), self.network.dtype)
-        found = self._of_sample.of_parts([Predictions(self._predict(x), Targets(target, self.outputs))])
+        found = self._of_sample.of_parts([Predictions(self.predict(x), Targets(target, self.outputs))])
         return found if self.sample is self.train else found | {"metric_samples": len(self.sample)}
 
     def measure_outputs(self, outputs: NDArray[Any]) -> list[dict[str, Any]]:
@@ -131,7 +131,8 @@ class EpochMetrics:
             found["classes"] = list(self.schema.classes)
         return {f"val_{name}": value for name, value in found.items()}
 
-    def _predict(self, x):
+    def predict(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return the program's outputs for samples x (N, *input_shape)."""
         y = np.empty((len(x), *self.network.output_shape), self.network.dtype)
         self._program.predict(self._program.state, np.ascontiguousarray(x, self.network.dtype), y)
         return y

@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from .progress import figures
 class History:
     """Records of a training; its repr is three lines: how far it went, its last figures and its best ones.
 
+    Each remark is a further line.
+
     Attributes
     ----------
     steps, epochs : list of dict
@@ -27,6 +30,11 @@ class History:
         The reason if patience or a callback ended it before its last epoch.
     restored : int or None
         With `patience`: the epoch whose parameters the network has, the best. None: they are those of the last step.
+    remarks : list of str
+        One sentence with a remedy for each reason to doubt that it learned: gradients of 0, a loss like that of a
+        constant prediction, an end far above the best epoch. See `remarks`.
+    written : list of pathlib.Path
+        The predictions and pictures that were written at the end of a run with a directory.
     """
 
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -34,6 +42,8 @@ class History:
     interrupted: int | None = None
     stopped: str | None = None
     restored: int | None = None
+    remarks: list[str] = field(default_factory=list)
+    written: list[Path] = field(default_factory=list)
 
     def add(self, records: Iterable[dict[str, Any]]) -> None:
         for record in records:
@@ -69,6 +79,15 @@ class History:
             parts.append(f"the best parameters, of epoch {self.restored}{figure}, are restored")
         return "; ".join(parts)
 
+    def how_it_ended(self) -> dict[str, Any]:
+        """Return for a run directory how the training ended: "finished", "stopped" or "interrupted", and details."""
+        how = "finished" if self.stopped is None else "stopped"
+        why = self.stopped
+        if self.interrupted is not None:
+            how, why = "interrupted", signal.Signals(self.interrupted).name
+        details = {"why": why, "restored": self.restored, "remarks": self.remarks}
+        return {"state": how} | {name: value for name, value in details.items() if value}
+
     def __repr__(self) -> str:
         finite = [record for record in self.epochs if isinstance(record.get(judged(record)), float)]
         finite = [record for record in finite if math.isfinite(record[judged(record)])]
@@ -85,7 +104,7 @@ class History:
             numbers += ", restored" if name == "best" and record and record["epoch"] == self.restored else ""
             numbers += "".join(f"  {key} {number:.4g}" for key, number in figures(record or {}).items())
             lines.append(f"{name}: {numbers}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"note: {remark}" for remark in self.remarks)])
 
 
 def judged(record: dict[str, Any]) -> str:

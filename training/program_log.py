@@ -39,6 +39,10 @@ class ProgramLog:
         """Return the rows of the latest steps."""
         return self.rows(self.row - steps, steps)
 
+    def norms(self, steps: int) -> NDArray[np.float64]:
+        """Return the gradient norms (steps, layers) of the latest steps, or of those that there are."""
+        return self.latest(min(steps, self.row, len(self.ring)))[:, 3:]
+
     def record(self, epoch: int, step: int, seconds: float, row: NDArray[np.float64]) -> dict[str, Any]:
         """Return the record of a step from its row."""
         loss, rate, total, *layers = row.tolist()

@@ -1,83 +1,80 @@
-"""Progress of a training run: one live line on a terminal, one line per epoch elsewhere.
+"""Progress of a training run: epochs have a line that stays; on a terminal a line below them is rewritten.
 
 A run calls a reporter's ``say(lines)`` with notes on its data and ``compiling(done, total)`` before training (from 0
 kernels to all). The trainer calls ``begin(trainer)``,
 ``progress(epoch, done, steps, loss)`` from time to time, ``epoch(record)`` after each epoch and ``end(history)``.
+`nnjit watch` calls ``start`` in place of ``begin``, and the others with what it reads from the log.
 A reporter is a context manager: it restores the terminal however training ends.
 """
 
-import os
+import math
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import IO, Any, cast
+from typing import Any
+
+from ..terminal.live import GAP, Live, rewritable
+from ..terminal.output import Output
+from ..terminal.quantities import duration
 
 PATIENCE = 1.0  # seconds before the line "compiling": loading kernels from disk takes less
-TOGETHER = 0.1  # seconds in which lines are collected: to print each would take a tenth of an epoch of the ten points
+LEAST, MOST = 0.5, 10.0  # seconds between the lines of two epochs, at least; an epoch that takes more has its line
+SHARE = 100  # between these two limits: this part of the time so far
+NUMBER = 7  # characters of a number such as 0.01234
+TIME = 11  # characters of a time such as 12 min 05 s
+QUICK = "epochs are quick: from here on only some have a line; the last and the best do"
 
 
-class Output:
-    """Standard output until it fails; then one message on standard error, and the run continues without it.
-
-    The reader may exit (`nnjit run | head -1`), the disk may be full, the terminal may be closed.
-    """
-
-    def __init__(self):
-        self.stream = sys.stdout
-
-    def __getattr__(self, name):
-        return getattr(self.stream, name)
-
-    def write(self, text):
-        return self._try(self.stream.write, text)
-
-    def flush(self):
-        return self._try(self.stream.flush)
-
-    def _try(self, act, *arguments):
-        try:
-            return act(*arguments)
-        except (OSError, ValueError) as error:  # ValueError: the stream is closed
-            discard(self.stream)
-            complain(f"standard output: {getattr(error, 'strerror', None) or error}; the run goes on without it")
-
-
-def discard(stream: Any) -> None:
-    """Send the buffer of a stream and all later output to the null device, since Python flushes again at exit."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def complain(sentence: object) -> None:
-    """Print a message on standard error, if it is still open."""
-    try:
-        print(f"nnjit: {sentence}", file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        discard(sys.stderr)
-
-
-def reporter() -> "Lines | LiveLine":
+def reporter() -> "Lines":
     """Return the reporter for the kind of standard output."""
-    return LiveLine() if sys.stdout.isatty() else Lines()
+    return LiveLine() if rewritable(sys.stdout) else Lines()
+
+
+def spacing(epoch: int, each: float, seconds: float) -> int:
+    """Return the number of epochs from the line of an epoch to the next line.
+
+    It is 1, 2, 5, 10, 20, 50 and so on: the first that leaves `LEAST` seconds between two lines or, if that is more, a
+    part of the time so far, up to `MOST` seconds. If epochs are very quick, the first 20 have a line, then every 10th,
+    from 200 on every 100th, and so on.
+
+    Parameters
+    ----------
+    epoch : int
+    each, seconds : float
+        The time of one epoch, and of all so far.
+    """
+    most = 10 ** (len(str(epoch // 2)) - 1)
+    wanted = min(max(LEAST, seconds / SHARE), MOST)
+    found, power = 1, 1
+    while found * each < wanted and found < most:
+        found = {power: 2 * power, 2 * power: 5 * power, 5 * power: 10 * power}[found]
+        power *= 10 if found == 10 * power else 1
+    return found
 
 
 class Lines:
-    """One plain line per epoch."""
+    """Lines for epochs, all of them or, of quick ones, some: the first, the last, the best and those of a `spacing`.
+
+    The epoch with the lowest validation loss so far, or training loss if there is none, is marked "best".
+    """
 
     def __enter__(self):
-        self.epochs, self._later, self.out = "?", None, Output()
-        self._lines, self._shown = [], 0.0  # lines to print, and the time of the latest that were
+        self.epochs, self.at_most, self._later, self.out = 0, False, None, Output()
+        self._began = time.monotonic()
+        self._lowest = math.inf  # figure of an epoch
+        self._first, self._best, self._latest = None, None, None  # records
+        self._due, self._shown, self._quick = 0, set(), False  # the next epoch with a line; those that had one
+        self._widths: dict[str, int] = {}
         return self
 
     def __exit__(self, *error):
         self._hush()
-        self._show()
+        self._rest()
 
     def say(self, lines):
-        self._lines += [f"{line}\n" for line in lines]
-        self._show()
+        for line in lines:
+            self._print(line)
 
     def compiling(self, done, total):
         if done == total:
@@ -93,97 +90,146 @@ class Lines:
             self._later.cancel()
 
     def begin(self, trainer):
-        self.epochs = trainer.settings.epochs
-        self._lines += [f"{line}\n" for line in (trainer.units, trainer.weighting) if line]
+        progress, patience = trainer.progress, trainer.settings.patience
+        self.start(trainer.settings.epochs, patience is not None, progress["seconds"], progress["best"])
+        self.say(str(line) for line in (trainer.units, trainer.weighting) if line)
+
+    def start(self, epochs, at_most=False, seconds=0.0, lowest=None):
+        """Begin the lines of a run.
+
+        Parameters
+        ----------
+        epochs : int
+        at_most : bool
+            The run may end before its last epoch, by patience.
+        seconds : float
+            How long it has run already.
+        lowest : float or None
+            The figure of its best epoch so far.
+        """
+        self.epochs, self.at_most = epochs, at_most
+        self.ran(seconds)
+        self._lowest = math.inf if lowest is None else lowest
+
+    def ran(self, seconds):
+        """Take the seconds that the run has taken up to now."""
+        self._began = time.monotonic() - seconds
 
     def progress(self, epoch, done, steps, loss):
         pass
 
     def epoch(self, record):
-        width = len(str(self.epochs))
-        numbers = "  ".join(f"{name} {number:.4g}" for name, number in figures(record).items())
-        self._lines.append(f"epoch {record['epoch']:{width}}/{self.epochs}  {numbers}  {record['seconds']:.1f} s\n")
-        if time.monotonic() - self._shown > TOGETHER:
-            self._show()
+        figure = record.get("val_loss", record.get("loss"))
+        if figure is not None and figure < self._lowest:
+            self._lowest, self._best = figure, record
+        self._latest = record
+        if record["epoch"] >= self._due:
+            self._show(record)
+            # The first epoch is apart: it may have compiled something.
+            self._first = first = self._first or record
+            seconds = record["seconds"] - first["seconds"]
+            each = seconds / max(record["epoch"] - first["epoch"], 1)
+            step = spacing(record["epoch"], each, seconds) if record is not first else 1
+            self._due = (record["epoch"] // step + 1) * step
+            if step > 1 and not self._quick and self._due < self.epochs:
+                self._quick = True
+                self._print(QUICK)
 
     def end(self, history):
-        self._lines += [f"{history.ending()}\n"] if history.ending() else []
-        self._show()
+        self._rest()
+        if history.ending():
+            self._print(history.ending())
+        for remark in history.remarks:
+            self._print(f"note: {remark}", "yellow")
 
-    def _show(self):
-        if self._lines:
-            self.out.write("".join(self._lines))
-            self.out.flush()
-        self._lines, self._shown = [], time.monotonic()
+    def _rest(self):
+        """Show the last epoch and the best one, if they had no line."""
+        for record in (self._latest, self._best):
+            if record is not None and record["epoch"] not in self._shown:
+                self._show(record)
+
+    def _show(self, record):
+        self._shown.add(record["epoch"])
+        best = record is self._best
+        self._print(GAP.join(self._fitted(self._cells(record, best))).rstrip(), "bold" if best else "")
+
+    def _cells(self, record, best):
+        """Return the (rank, text) of the cells of an epoch's line; those of a name are equally wide in all lines."""
+        numbers = figures(record)
+        judge = "val_loss" if "val_loss" in numbers else "loss"
+        for name, number in numbers.items():
+            width = max(len(f"{number:.4g}"), self._widths.get(name, NUMBER))
+            self._widths[name] = width
+        count = str(self.epochs or "?")
+        cells = [(0, f"epoch {record['epoch']:{len(count)}}/{count}"), (2, "best" if best else "    ")]
+        for k, (name, width) in enumerate(self._widths.items()):
+            rank = 1 if name == judge else 3 if name == "loss" else 4 if k < 3 else 6
+            text = f"{name} {numbers[name]:.4g}" if name in numbers else ""
+            cells.append((rank, text.ljust(len(name) + 1 + width)))
+        return [*cells, (5, duration(record["seconds"]).ljust(TIME))]
+
+    def _fitted(self, cells):
+        return [text for _, text in cells]
+
+    def _print(self, line, style=""):
+        self.out.write(f"{line}\n")
+        self.out.flush()
 
 
 class Silent(Lines):
     """Nothing while a run trains; for a run of many, which has a line when it ends."""
 
-    def say(self, lines):
-        pass
-
     def epoch(self, record):
         pass
 
+    def _print(self, line, style=""):
+        pass
 
-class LiveLine:
-    """One line that is rewritten: epoch, step, loss and the results of the last validation."""
+
+class LiveLine(Lines):
+    """On a terminal: the lines of epochs, as wide as it is, and below them one that says what goes on now."""
 
     def __enter__(self):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        class Line(Progress):
-            """A bar that takes the numbers when it is drawn: `update` would cost more than a short epoch."""
-
-            def get_renderables(bar):
-                if self._now is not None:
-                    bar.update(self.task, **self._now)
-                return super().get_renderables()
-
-        columns = TextColumn("{task.description}"), BarColumn(10), TextColumn("{task.fields[said]}")
-        self.epochs, self.last, self._now = "?", "", None
-        self.bar = Line(*columns, console=Console(file=cast(IO[str], Output())), refresh_per_second=5)
-        self.bar.start()
-        self.task = self.bar.add_task("preparing", total=None, said="")
+        super().__enter__()
+        self._live = Live(self.out)
         return self
 
     def __exit__(self, *error):
-        self.bar.stop()
-
-    def say(self, lines):
-        for line in lines:
-            self.bar.console.print(line, markup=False, highlight=False)
+        super().__exit__(*error)
+        self._live.close()
 
     def compiling(self, done, total):
-        self._show(
-            f"compiling {done}/{total} kernels ..." if done else f"compiling {total} kernels ...", done, total, ""
-        )
-
-    def begin(self, trainer):
-        self.epochs = trainer.settings.epochs
-        for line in (trainer.units, trainer.weighting):
-            if line:
-                self.bar.console.print(str(line), markup=False, highlight=False)
+        if done < total:
+            self._live.draw([(0, f"compiling {total} kernels ...")])
 
     def progress(self, epoch, done, steps, loss):
-        self._show(f"epoch {epoch}/{self.epochs}", done, steps, f"{done}/{steps}  loss {loss:.4g}  {self.last}")
-
-    def epoch(self, record):
-        found = figures(record)
-        numbers = "  ".join(f"{name} {number:.4g}" for name, number in found.items() if name != "loss")
-        self.last = numbers or self.last  # long runs measure training metrics every k-th epoch only
-        said = f"loss {found['loss']:.4g}  {self.last}" if "loss" in found else self.last
-        self._show(f"epoch {record['epoch']}/{self.epochs}", 1, 1, said)
+        if self._live.due():
+            self._live.draw(self._now(epoch, done, steps, loss))
 
     def end(self, history):
-        self.bar.stop()
-        if history.ending():
-            self.bar.console.print(history.ending(), markup=False, highlight=False, soft_wrap=True)
+        self._live.close()
+        super().end(history)
 
-    def _show(self, description, done, total, said):
-        self._now = {"description": description, "completed": done, "total": total, "said": said}
+    def _now(self, epoch, done, steps, loss):
+        """Return the (rank, text) of the cells of the line that is rewritten; `steps` 0: unknown."""
+        cells = [(0, f"epoch {epoch}/{self.epochs}")]
+        if steps != 1:
+            cells.append((4, f"step {done}/{steps}" if steps else f"step {done}"))
+        if loss is not None:
+            cells.append((2, f"loss {loss:.4g}"))
+        if self._best is not None:
+            cells.append((3, f"best {self._lowest:.4g} (epoch {self._best['epoch']})"))
+        share, seconds = (epoch - 1 + done / (steps or math.inf)) / self.epochs, time.monotonic() - self._began
+        if 0 < share < 1:
+            left = duration(seconds * (1 - share) / share)
+            cells.append((1, f"at most {left} left" if self.at_most else f"{left} left"))
+        return cells
+
+    def _fitted(self, cells):
+        return self._live.fitted(cells)
+
+    def _print(self, line, style=""):
+        self._live.print(line, style)
 
 
 def figures(record: Mapping[str, Any]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from ..data.split import Split
 from ..kernels.counters import SEED, STEP, STOP
 from ..program.program import Program
 from ..program.protocols import NetworkLike
-from ..storage.checkpoint import fill
+from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
 from .callbacks import listeners, name_of, stops
 from .changes import update_ratios
@@ -36,6 +36,7 @@ from .history import History, judged
 from .measure import IN_MEMORY, MeanLoss, targets_for
 from .orders import Orders
 from .program_log import ProgramLog
+from .remarks import STEPS, Remarks
 from .resume import check_data, check_steps, fingerprints
 from .schedules import learning_rates
 from .settings import Settings
@@ -73,6 +74,8 @@ class Trainer:
         The units of the targets, if the network's last layer restores them; loss and targets are then without units.
     weighting : str
         How the losses of samples are weighted; "" if they are not.
+    loss_name : str
+        What the losses of the records are, such as "mse of scaled targets".
 
     Raises
     ------
@@ -129,6 +132,9 @@ class Trainer:
             self.validation = None if self.validation is None else self.units.split(self.validation)
         self.labels = self.train.y.ndim == 1
         self.metrics = EpochMetrics(network, self.train, self.validation, settings, self.schema, self.units)
+        scaled = {"values": " of unscaled targets" if self.units is None else " of scaled targets"}
+        weights = "" if self.train.weights is None else "weighted "
+        self.loss_name = f"{weights}{self.loss.spec()}{scaled.get(self.metrics.outputs.kind, '')}"
         rates = learning_rates(
             self.optimizer, self.schedule, self.total, self.steps_per_epoch, network.dtype
         )  # fmt: skip
@@ -147,6 +153,7 @@ class Trainer:
         self.progress |= {"seconds": 0.0, "epochs": settings.epochs, "batch_size": self.batch_size}
         self._before = network.theta.copy()
         self._log = ProgramLog(self.program, self.total)
+        self._remarks = Remarks(self)
         self._resumed = checkpoint is not None
         if checkpoint is not None:
             self._continue(*checkpoint)
@@ -233,6 +240,8 @@ class Trainer:
         self._directory = directory
         if directory is not None and self._resumed:
             self.history.add(directory.rewind(self.progress["step"], self.progress["epoch"]))
+            for record in self.history.epochs:
+                self._remarks.add(record)
         self.network.trained_on = self.schema.after(self.network.trained_on)
         state = self.program.state
         state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
@@ -240,23 +249,36 @@ class Trainer:
         self._load()
         self._checkpoints = Checkpoints(self.network, directory, self.settings.patience is not None)
         self._began = time.perf_counter() - self.progress["seconds"]
+        if directory is not None:
+            self._say_that_it_runs(directory)
         self._report("begin", self)
-        with Listening(self._stop), self.program.on_device():
-            try:
-                while not self._is_over() and self._signal is None:
-                    self._epoch()
-                self._checkpoints.write()
-            except Exception:  # a divergence, an error of a callback; a second signal ends at once
-                self._checkpoints.write()
-                raise
-            finally:
-                if directory is not None:
-                    directory.close()
-        self.history.interrupted = self._signal
-        if self._signal is None:
-            self._conclude()
+        try:
+            with Listening(self._stop), self.program.on_device():
+                try:
+                    while not self._is_over() and self._signal is None:
+                        self._epoch()
+                    self._checkpoints.write()
+                except Exception as error:  # a divergence, an error of a callback; a second signal ends at once
+                    self._checkpoints.write()
+                    if directory is not None:
+                        directory.conclude("failed", why=str(error))
+                    raise
+            self.history.interrupted = self._signal
+            if self._signal is None:
+                self._conclude()
+            if directory is not None:
+                directory.conclude(**self.history.how_it_ended())
+        finally:
+            if directory is not None:
+                directory.close()
         self._report("end", self.history)
         return self.history
+
+    def _say_that_it_runs(self, directory):
+        """Write for `nnjit watch` what the run's own terminal knows."""
+        lines = [str(line) for line in (self.units, self.weighting) if line]
+        at_most = self.settings.patience is not None
+        directory.begin(epochs=self.settings.epochs, steps=self.steps_per_epoch, at_most=at_most, lines=lines)
 
     def _stop(self, number):
         self._signal = number
@@ -284,6 +306,9 @@ class Trainer:
 
     def _conclude(self):
         """Note why the run ended, and with `patience` give the network the best parameters, if any had a figure."""
+        if self.history.epochs:
+            stopped = self._stopped_by is not None  # after the record was made
+            self.history.remarks = self._said() if stopped else self.history.epochs[-1].get("remarks", [])
         self.history.stopped = self._why_stopped("loss" if self.validation is None else "val_loss")
         found = self._checkpoints.best() if self.settings.patience is not None else None
         if found is not None:
@@ -375,6 +400,7 @@ class Trainer:
 
     def _ended(self, record, seconds):
         """Complete the record of an epoch and count it; return whether it is the best so far."""
+        record["loss_name"] = self.loss_name
         record["seconds"] = round(seconds, 4)
         record["epoch_end"] = True
         measured, epoch, progress = record[judged(record)], record["epoch"], self.progress
@@ -386,7 +412,23 @@ class Trainer:
                 progress["to_beat"], progress["improved"] = measured, epoch
         if self._out_of_patience() and (why := self._why_stopped(judged(record))):
             record |= {"stopped": why, "restored": progress["best_epoch"]}
+        self._remarks.add(record)
+        if self._is_over() and (remarks := self._said()):
+            record["remarks"] = remarks
         return best
+
+    def _said(self):
+        """Return the remarks on the run, if it ends with the steps so far."""
+        return self._remarks.at_end(self._log.norms(max(self.steps_per_epoch, STEPS)))
+
+    def best(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        """Return tensors and progress of the best epoch of a run with a directory that has ended, or of the last one.
+
+        None if no epoch has ended.
+        """
+        if self.progress["epoch"] == 0:
+            return None
+        return self._checkpoints.best() or (tensors_of(self.network), self.progress)
 
     # -- short epochs ------------------------------------------------------------------------------------------------
 

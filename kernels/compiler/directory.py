@@ -45,11 +45,17 @@ def _remove(path, process):
 
 
 def clear() -> int:
-    """Delete every compiled file; return the number of bytes freed."""
-    folder = directory() / "compiled"
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) if folder.exists() else 0
-    shutil.rmtree(folder, ignore_errors=True)
-    return size
+    """Delete all compiled code and decoded images; return the number of bytes freed."""
+    freed = 0
+    for folder in (directory() / "compiled", directory() / "images"):
+        freed += size(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    return freed
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files in a folder; 0 if there is no such folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def writable() -> bool:

@@ -21,9 +21,10 @@ from .arithmetic import FUNCTIONS, FUNCTIONS_KEY
 from .cache import digest
 from .environment import need_compiler
 from .lock import COMPILING
-from .machine_code import compiled, first_line, full_name, loaded, on_disk, symbol
+from .machine_code import compiled, full_name, loaded, on_disk, symbol
 from .options import FAST, FLOATS, HELPER, INLINED
 from .part import PartCompiler, is_own
+from .refusals import explained
 
 
 def helper(function):
@@ -174,8 +175,7 @@ class Kernel:
             function.__qualname__ = function.__name__
             dispatcher = compiled(function, (*signature, types.intp, types.intp), **self._options)
         except (NumbaError, SyntaxError) as error:
-            name = f"{self.function.__module__}.{self.function.__qualname__}"
-            raise NnjitError(f"{name} does not compile: {first_line(error)}") from None
+            raise NnjitError(explained(self, error)) from None
         return symbol(dispatcher, (*signature, types.intp, types.intp)), dispatcher
 
     def inlined(self, signature, real, unreached=frozenset()):

@@ -65,8 +65,8 @@ def check(graph, name):
         if form(node) is None:
             raise SpecError(
                 f"device_function: {node.name} has no form for one thread; dense, formulas (activations), softmax,"
-                " layernorm, batchnorm, dropout, flatten, reshape, residual, embedding and scales (standardize, ...)"
-                ' have; a network with device="cuda" computes every layer, with all threads'
+                " layernorm, batchnorm, dropout, augmentation (noise, ...), flatten, reshape, residual, embedding and"
+                ' scales (standardize, ...) have; a network with device="cuda" computes every layer, with all threads'
             )
         if form(node) in ("softmax", "batchnorm", "scale", "unscale") and len(node.x.shape) > 1:
             raise SpecError(
@@ -99,6 +99,7 @@ def form(node):
         return "formula" if set(kernel.scalars) <= set(scalars_of(node)) else None
     known = {"dense.forward": "dense", "softmax.forward": "softmax", "layernorm.forward": "layernorm"}
     known |= {"batchnorm.forward": "batchnorm", "dropout.forward": "alias"}
+    known |= dict.fromkeys(("augment.flip", "augment.crop", "augment.rotate", "augment.noise"), "alias")
     known |= {"scale.forward": "scale", "scale.inverse": "unscale", "embedding.forward": "embedding"}
     return known.get(kernel.name) if isinstance(kernel, Operation) else None
 
