@@ -343,7 +343,7 @@ def schedule(function, **attributes):
     (lambda self, steps, total, per_epoch: 0.5, "shapes", "for 1 steps; return a number for each"),
     (lambda self, steps, total, per_epoch: steps * 0.0, "extremes", "nothing is learned"),
     (lambda self, steps, total, per_epoch: steps.nothing, "shapes", "AttributeError"),
-], ids=str)  # fmt: skip
+], ids=lambda value: value if isinstance(value, str) else "factor")  # fmt: skip
 def test_faults_of_schedules(plugged, function, column, words):
     row = plugged(schedules, schedule(function))
     assert words in row.failures[column][0] and row.kind == "schedule"
