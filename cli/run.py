@@ -105,7 +105,7 @@ def _train_many(many, workers):
     except KeyboardInterrupt:  # between two runs
         stopped = "SIGINT came", signal.SIGINT
     if many.signal is not None:
-        what = f"stopped {' and '.join(many.stopped)}" if many.stopped else "came"
+        what = f"stopped {' and '.join(sorted(many.stopped))}" if many.stopped else "came"
         stopped = f"{signal.Signals(many.signal).name} {what}", many.signal
     if many.rows:
         means, deviations = mean_and_deviation(many.rows)
