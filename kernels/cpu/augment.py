@@ -48,6 +48,24 @@ def sine(angle):
 
 
 @inlined
+def turn(bits, degrees):
+    """Return cosine and sine of an angle from -degrees to degrees."""
+    real = type(degrees)
+    half = (real(bits >> np.uint64(40)) / real(8388608) - real(1)) * degrees * real(HALF)
+    s = sine(half)
+    return real(1) - real(2) * s * s, real(2) * s * sine(real(0.5 * pi) - abs(half))
+
+
+@inlined
+def mirrored(x, y, r, bits, horizontal, vertical, height, width):
+    """Write row r of y: row r of x or, as the draw says, the row across the middle, its numbers in reverse, or both."""
+    row = r + height - 1 - 2 * (r % height) if vertical and coin(bits, 1) else r
+    reverse = horizontal and coin(bits, 0)
+    for w in range(width):
+        y[r * width + w] = x[row * width + (width - 1 - w if reverse else w)]
+
+
+@inlined
 def copied(x, y, start, width):
     """Copy a row: y = x in prediction."""
     for i in range(start, start + width):
@@ -100,11 +118,8 @@ def flip(x, y, horizontal, vertical, maps, height, width, training, seed, first)
         if not training:
             copied(x, y, r * width, width)
             continue
-        bits, h = drawn(key, first + r // (maps * height)), r % height
-        row = r + height - 1 - 2 * h if vertical and coin(bits, 1) else r
-        reverse = horizontal and coin(bits, 0)
-        for w in range(width):
-            y[r * width + w] = x[row * width + (width - 1 - w if reverse else w)]
+        bits = drawn(key, first + r // (maps * height))
+        mirrored(x, y, r, bits, horizontal, vertical, height, width)
 
 
 @kernel
@@ -115,11 +130,8 @@ def flip_backward_input(dy, dx, horizontal, vertical, maps, height, width, train
         if not training:
             copied(dy, dx, r * width, width)
             continue
-        bits, h = drawn(key, first + r // (maps * height)), r % height
-        row = r + height - 1 - 2 * h if vertical and coin(bits, 1) else r
-        reverse = horizontal and coin(bits, 0)
-        for w in range(width):
-            dx[r * width + w] = dy[row * width + (width - 1 - w if reverse else w)]
+        bits = drawn(key, first + r // (maps * height))
+        mirrored(dy, dx, r, bits, horizontal, vertical, height, width)
 
 
 @kernel
@@ -171,10 +183,7 @@ def rotate(x, y, degrees, maps, height, width, training, seed, first):
         if not training:
             copied(x, y, r * width, width)
             continue
-        h, bits = r % height, drawn(key, first + r // (maps * height))
-        half = (float(bits >> np.uint64(40)) / 8388608.0 - 1.0) * degrees * HALF
-        s = sine(half)
-        cos, sin = 1.0 - 2.0 * s * s, 2.0 * s * sine(0.5 * np.pi - abs(half))  # of the angle
+        h, (cos, sin) = r % height, turn(drawn(key, first + r // (maps * height)), degrees)
         for w in range(width):
             a, b = float(h) - middle, float(w) - centre
             p, q = middle + cos * a - sin * b, centre + sin * a + cos * b
@@ -195,10 +204,7 @@ def rotate_backward_input(dy, dx, degrees, maps, height, width, training, seed, 
         if not training:
             copied(dy, dx, r * width, width)
             continue
-        h, bits = r % height, drawn(key, first + r // (maps * height))
-        half = (float(bits >> np.uint64(40)) / 8388608.0 - 1.0) * degrees * HALF
-        s = sine(half)
-        cos, sin = 1.0 - 2.0 * s * s, 2.0 * s * sine(0.5 * np.pi - abs(half))  # of the angle
+        h, (cos, sin) = r % height, turn(drawn(key, first + r // (maps * height)), degrees)
         for w in range(width):
             a, b = float(h) - middle, float(w) - centre
             p, q = middle + cos * a + sin * b, centre - sin * a + cos * b  # where the cell goes
