@@ -6,6 +6,7 @@ from ...errors import SpecError
 from ...registry import metrics
 from ..changes import row_norms
 from .base import Averaged, Metric, fitting
+from .predictions import column_sums
 
 
 def check_shape(outputs):
@@ -33,7 +34,7 @@ class MeanAbsoluteError(Averaged):
         check_values(outputs)
 
     def part(self, predictions):
-        return np.abs(predictions.errors).sum(axis=0), len(predictions.y)
+        return column_sums(np.abs(predictions.errors)), len(predictions.y)
 
     def each(self, parts):
         return mean(parts)
