@@ -21,7 +21,7 @@ from numba import cuda
 from ..compiler.elementwise import Formula
 from .device_code import SIMULATED, DeviceScalar, Epilogue, epilogue_kernel, extent, loop_kernel, stored_by
 
-THREADS = 4 if SIMULATED else 256  # threads per block; the simulator starts a system thread for each
+THREADS = 4 if SIMULATED else 256  # threads per block; the simulator runs one after the other
 GRID = 2 if SIMULATED else 1024  # maximum number of blocks of a grid-stride loop
 PRECISION = ContextVar("precision", default="float32")  # precision of products: float32, or a form of tensor.py
 
