@@ -317,7 +317,7 @@ class _Builder:
         columns |= {each.name: each.column() for each in self.categories}
         columns = {name: columns[name] for name in self.names if name in columns}
         lines = np.frombuffer(self.lines, np.int64)
-        return Table(str(self.path), tuple(self.names), columns, len(lines), lines, said, matrix)
+        return Table(str(self.path), tuple(self.names), columns, len(lines), lines, said, matrix, "line")
 
 
 class _Category:

@@ -134,6 +134,16 @@ class Coding:
         x[...] = 0
         x[np.arange(len(x)), places] = 1
 
+    def read(self, x: NDArray[Any]) -> list[Any]:
+        """Return the cells (N,) of a column from its inputs (N, inputs): numbers, or texts; "" if one is missing.
+
+        A missing cell without an indicator is that with which it was filled.
+        """
+        if self.kind == "number":
+            return ["" if self.indicator and row[1] else _shortest(row[0]) for row in x.tolist()]
+        places = x[:, 0].astype(np.int64) if self.codes else x.argmax(axis=1)
+        return [[*self.values, ""][place] for place in places]
+
     def _refuse_unseen(self, column, wrong, table):
         if wrong.any():
             row = int(wrong.argmax())
@@ -261,6 +271,20 @@ class Encoding:
             coding.write(table.columns[coding.name], x[:, start:end], table)
             start = end
         return x
+
+    def decode(self, x: NDArray[Any]) -> dict[str, list[Any]]:
+        """Return the cells (N,) of each column from the inputs (N, inputs); see `Coding.read`."""
+        found, start = {}, 0
+        for coding in self.codings:
+            end = start + len(coding.inputs)
+            found[coding.name] = coding.read(x[:, start:end])
+            start = end
+        return found
+
+
+def _shortest(number):
+    """Return a whole number as an int, as tables write it."""
+    return int(number) if number.is_integer() and abs(number) < 1e15 else number
 
 
 def _in_matrix(table):

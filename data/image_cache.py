@@ -29,7 +29,7 @@ FEWEST = 1000  # images: fewer small ones take a fifth of a second
 LARGE = 1 << 26  # bytes
 LIMIT = 16 << 30  # bytes of all sets; the newest one may be larger
 BLOCK = 1 << 23  # bytes that are written, and hashed, at once
-FORMAT = "1"  # of these files
+FORMAT = "2"  # of these files
 LEFTOVER = 24 * 3600.0  # seconds after which the hidden file of a process that was killed is deleted
 END = 40  # bytes of the length and the hash of the note
 

@@ -6,7 +6,7 @@ The depth of a file decides the type of its pixels, which keep their own numbers
 pixels of the file            type     channels
 ============================  =======  ===================================================================
 up to 8 bits; several         uint8    three colours, or one with `gray`, as Pillow's ``convert`` makes them
-channels of 16 bits, whose
+channels of more, whose
 upper 8 bits Pillow reads
 16 bits, one channel          uint16   one
 32-bit integers               int32    one
@@ -46,6 +46,7 @@ EARLY = 64  # images after which a set of many sizes is refused
 LISTED = 5  # files that a message names
 MOST_THREADS = 16
 SMALL = 1 << 14  # bytes of a file below which one thread decodes
+HEAD = 1 << 16  # bytes in which the first marker of a JPEG 2000 file is looked for
 TASK = 1 << 18  # bytes of files that a thread decodes in a row
 
 
@@ -65,6 +66,13 @@ class Form(NamedTuple):
         return self.shape[1], self.shape[2]
 
 
+class Decoded(NamedTuple):
+    """The pixels (C, H, W) of a file, and whether it has channels of 16 bits of which only the upper 8 were read."""
+
+    pixels: NDArray[Any]
+    cut: bool
+
+
 class Pixels(NamedTuple):
     """The images of a list of files.
 
@@ -80,6 +88,8 @@ class Pixels(NamedTuple):
         What besides leaving them out makes the set whole; "" if nothing does.
     looked_at : int
         How many of the files were read; fewer than all if the first `EARLY` have many sizes.
+    cut : list of positions
+        Files that were kept, of whose 16 bits a channel the upper 8 were read.
     cached : bool
         Whether they were read from the cache.
     """
@@ -89,10 +99,11 @@ class Pixels(NamedTuple):
     wrong: list[tuple[int, str]]
     remedy: str
     looked_at: int
+    cut: Sequence[int] = ()
     cached: bool = False
 
 
-def decode(path: str | Path, gray: bool = False, size: tuple[int, int] | None = None) -> NDArray[Any]:
+def decode(path: str | Path, gray: bool = False, size: tuple[int, int] | None = None) -> Decoded:
     """Read one image as (C, H, W), turned by its EXIF orientation and resized (bilinear) to `size` = (H, W).
 
     Raises
@@ -108,6 +119,7 @@ def decode(path: str | Path, gray: bool = False, size: tuple[int, int] | None = 
         raise DataError('reading images needs pillow: pip install "nnjit[images]"') from error
     try:
         with Image.open(path) as file:
+            cut = _is_cut(file)
             ImageOps.exif_transpose(file, in_place=True)
             image, dtype = _in_depth(file, gray)
             if size is not None and image.size != size[::-1]:
@@ -122,7 +134,31 @@ def decode(path: str | Path, gray: bool = False, size: tuple[int, int] | None = 
         raise Unreadable(f"is damaged or not an image: {said}") from error
     if dtype == "float32" and not np.isfinite(pixels).all():
         raise Unreadable("holds NaN or infinity")
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return Decoded(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), cut)
+
+
+def _is_cut(file):
+    """Tell whether Pillow reads fewer bits of an opened image's channels than its file has.
+
+    Its decoder's arguments say so: the mode of the file, such as "RGB;16B", or the largest number of a PPM file.
+    """
+    if file.mode == "F" or file.mode.startswith("I"):
+        return False
+    if file.format == "JPEG2000":
+        return _bits_of_jpeg_2000(file.fp) > 8
+    arguments = file.tile[0][3] if file.tile else ()  # one text, or several things
+    mode, largest = (*arguments, "", 0)[:2] if isinstance(arguments, tuple) else (arguments, 0)
+    return ";16" in str(mode) or (file.format == "PPM" and largest > 255)
+
+
+def _bits_of_jpeg_2000(file):
+    """Return the bits of the first channel, from the marker SIZ (ISO/IEC 15444-1, A.5.1); 0 if it is not found."""
+    place = file.tell()
+    file.seek(0)
+    start = file.read(HEAD)
+    file.seek(place)
+    marker = start.find(b"\xff\x4f\xff\x51")
+    return 0 if marker < 0 or len(start) < marker + 43 else (start[marker + 42] & 0x7F) + 1
 
 
 def _in_depth(file, gray):
@@ -164,10 +200,10 @@ def read(paths: Sequence[str], gray: bool, size: tuple[int, int] | None, skip: b
     if (found := image_cache.load(key)) is not None:
         x, about = found
         wrong = [(int(i), str(why)) for i, why in about["wrong"]]
-        return Pixels(x, _without(wrong, len(paths)), wrong, about["remedy"], len(paths), True)
+        return Pixels(x, _without(wrong, len(paths)), wrong, about["remedy"], len(paths), about["cut"], True)
     form: Form | None = None
     while True:
-        store, forms, failed = _read_once(paths, gray, size, skip, form, key)
+        store, forms, failed, cut = _read_once(paths, gray, size, skip, form, key)
         usual = Counter(forms.values()).most_common(1)[0][0] if forms else None
         if usual is None or usual == store.form or not skip:
             break
@@ -181,9 +217,11 @@ def read(paths: Sequence[str], gray: bool, size: tuple[int, int] | None, skip: b
     if (wrong and not skip) or not len(kept):
         store.drop()
         return Pixels(np.empty((0, 1, 1, 1), np.uint8), kept, wrong, remedy, len(forms) + len(failed))
+    cut = sorted(set(cut).difference(i for i, _ in wrong))
     later = any(why.startswith(CANNOT) for _, why in wrong)  # such a file may be read later, as it is
     whole = not later and key == image_cache.key(paths, f"{gray} {size}")
-    return Pixels(store.finish({"wrong": wrong, "remedy": remedy}, whole), kept, wrong, remedy, len(paths))
+    about = {"wrong": wrong, "remedy": remedy, "cut": cut}
+    return Pixels(store.finish(about, whole), kept, wrong, remedy, len(paths), cut)
 
 
 def _without(wrong, count):
@@ -206,24 +244,26 @@ def _read_once(paths, gray, size, skip, form, key):
     store : _Store
     forms : dict, position -> `Form`
     failed : dict, position -> reason
+    cut : list of positions
     """
-    store, forms, failed = _Store(len(paths), form, key), {}, {}
+    store, forms, failed, cut = _Store(len(paths), form, key), {}, {}, []
     try:
         with Progress("reading images", lines=LINES) as progress, closing(_decoded(paths, gray, size)) as images:
             for i, found in enumerate(images):
                 if isinstance(found, Unreadable):
                     failed[i] = str(found)
                 else:
-                    forms[i] = Form(found.shape, found.dtype)
+                    forms[i] = Form(found.pixels.shape, found.pixels.dtype)
+                    cut += [i] * found.cut
                     if forms[i] == (store.form or forms[i]) and (skip or not failed):
-                        store.append(found, forms[i])
+                        store.append(found.pixels, forms[i])
                 if i + 1 == EARLY and size is None and not skip and _many_sizes(forms):
                     break
                 progress(i + 1, len(paths), *[f"{len(failed)} cannot be used"] * bool(failed))
     except BaseException:
         store.drop()
         raise
-    return store, forms, failed
+    return store, forms, failed, cut
 
 
 def _many_sizes(forms):

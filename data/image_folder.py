@@ -138,11 +138,17 @@ class Images(Options):
         return pixels
 
     def _notes(self, pixels, paths, folder):
-        """List what a run says of the files that were left out and of the cache."""
+        """List what a run says of the files that were left out, of bits that were not read, and of the cache."""
         notes = []
         if pixels.wrong:
             notes.append(
                 f"left out: {len(pixels.wrong)} of {len(paths)} images: {_listed(pixels.wrong, paths, folder)}"
+            )
+        if pixels.cut:
+            some = f"{len(pixels.cut)} of {len(paths)} images" if len(paths) > 1 else "an image"
+            notes.append(
+                f"colours: the file{'s' * (len(pixels.cut) > 1)} of {some} hold more than 8 bits a channel, of which "
+                f"the upper 8 are read (first: {_relative(paths[pixels.cut[0]], folder)})"
             )
         if isinstance(pixels.x, np.memmap):
             size = f"{len(pixels.x)} decoded images ({pixels.x.nbytes / 1e6:.1f} MB)"

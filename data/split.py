@@ -43,6 +43,8 @@ class Split:
         Name of this data in error messages, usually a file name.
     weights : array (N,) or None
         Factors of the losses of the samples, from 0 on; only their ratios count.
+    places : (str, array (N,)) or None
+        What counts the samples in their file, "line" or "row", and the number of each.
 
     Raises
     ------
@@ -51,7 +53,15 @@ class Split:
         the first such row), masked numbers, a weight that is negative or not finite.
     """
 
-    def __init__(self, x: ArrayLike, y: ArrayLike, *, name: str = "the data", weights: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        name: str = "the data",
+        weights: ArrayLike | None = None,
+        places: tuple[str, NDArray[Any]] | None = None,
+    ) -> None:
         for letter, array in (("x", x), ("y", y)):
             if is_masked(array):
                 raise DataError(f"{name}: {letter} holds masked numbers; {MASKED}")
@@ -75,7 +85,7 @@ class Split:
                 raise DataError(f"{name}: row {row} of {letter} (counted from 0) holds NaN or infinity")
         if y.ndim == 1 and y.dtype.kind != "b":
             _check_labels(y, name)
-        self._stored, self.name = x, name
+        self._stored, self.name, self.places = x, name, places
         self._rows: NDArray[Any] | None = None
         self.y = y.astype(np.int64) if y.ndim == 1 else y
         self.weights = None if weights is None else _weights(weights, len(y), name)
@@ -171,6 +181,7 @@ class Split:
         part._rows = chosen if self._rows is None else self._rows[chosen]
         part.y, part._magnitude = self.y[chosen], None
         part.weights = None if self.weights is None else self.weights[chosen]
+        part.places = None if self.places is None else (self.places[0], self.places[1][chosen])
         return part
 
     def fingerprint(self) -> dict[str, Any]:

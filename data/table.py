@@ -57,9 +57,10 @@ class Column:
 
 
 class Table(NamedTuple):
-    """The columns that were read, by name; `names` are those of the file, `lines` of its rows; `said` how it was read.
+    """The columns that were read, by name; `names` are those of the file, `said` is how it was read.
 
-    `matrix` (N, k) holds all numbers, column by column a view of it, if a reader has it.
+    `lines` are the numbers of the rows in the file, those of lines of a text, or else from 0 (None: they are all
+    there). `matrix` (N, k) holds all numbers, column by column a view of it, if a reader has it.
     """
 
     name: str
@@ -69,16 +70,22 @@ class Table(NamedTuple):
     lines: NDArray[np.int64] | None = None
     said: str = ""
     matrix: NDArray[np.float64] | None = None
+    counted: Literal["row", "line"] = "row"  # what `lines` are numbers of
+
+    @property
+    def places(self) -> tuple[str, NDArray[np.int64]]:
+        """What is counted in the file, "line" or "row", and the number of each row."""
+        return self.counted, np.arange(self.rows) if self.lines is None else self.lines
 
     def part(self, rows: NDArray[Any]) -> "Table":
         """Return the table of some rows."""
         columns = {name: column.part(rows) for name, column in self.columns.items()}
-        lines = None if self.lines is None else self.lines[rows]
-        return self._replace(columns=columns, rows=len(rows), lines=lines, matrix=None)
+        return self._replace(columns=columns, rows=len(rows), lines=self.places[1][rows], matrix=None)
 
     def where(self, row: int) -> str:
         """Name a row in a message."""
-        return f"row {row} (counted from 0)" if self.lines is None else f"line {self.lines[row]}"
+        number = row if self.lines is None else self.lines[row]
+        return f"line {number}" if self.counted == "line" else f"row {number} (counted from 0)"
 
     def gaps(self, names: Sequence[str]) -> NDArray[np.bool_]:
         """Tell which rows miss a cell of these columns."""

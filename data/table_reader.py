@@ -104,7 +104,7 @@ class TableReader(Options):
         if names is None and y.ndim == 1 and (count := len(np.unique(y))) > MANY_CLASSES and 10 * count > len(y):
             what = f"{count} different whole numbers in {len(y)} rows"
             notes = (f"{short(roles.labels)} has {what}, taken as classes; target='value' predicts numbers", *notes)
-        whole = Split(encoding.encode(table), y, name=table.name, weights=_weights(table, roles))
+        whole = _split(table, roles, encoding, y)
         held = self._held(self.validation if fold is None else 0.0, whole, validation, encoding, names)
         tested = self._held(self.test, whole, test, encoding, names)
         for part, option, split in (("validation", self.validation, held), ("test", self.test, tested)):
@@ -290,7 +290,7 @@ class TableReader(Options):
         y, theirs = self._targets(table, roles.labels)
         if names is not None or theirs is not None:
             y = self._as_trained(table, y, names, theirs)
-        return Split(encoding.encode(table), y, name=table.name, weights=_weights(table, roles))
+        return _split(table, roles, encoding, y)
 
     def _as_trained(self, table, y, names, theirs):
         if names is None or theirs is None:
@@ -309,9 +309,10 @@ class TableReader(Options):
         }
 
 
-def _weights(table, roles):
-    """Return the weights of the rows, (N,); None if there are none."""
-    return table.columns[roles.weights[0]].numbers if roles.weights else None
+def _split(table, roles, encoding, y):
+    """Return the samples and targets of a table, with the weights of the rows if there are some."""
+    weights = table.columns[roles.weights[0]].numbers if roles.weights else None
+    return Split(encoding.encode(table), y, name=table.name, weights=weights, places=table.places)
 
 
 def samples(

@@ -27,7 +27,7 @@ from ..storage import checkpoint, toml
 from ..storage.run_directory import RunDirectory
 from ..terminal.live import rewritable
 from ..training import config_file
-from ..training.progress import Silent, reporter
+from ..training.progress import Quiet, Silent, reporter
 from ..training.run_and_draw import draw_together
 from ..training.signals import Listening
 from . import launch
@@ -81,7 +81,7 @@ class Job(NamedTuple):
             return {**self.row, "failed": str(error)}
         if finished.trainer.history.interrupted is not None:
             return {**self.row, "stopped": finished.trainer.history.interrupted}
-        remarks = {"remarks": finished.trainer.history.remarks} if reporting is Silent else {}
+        remarks = {"remarks": finished.trainer.history.remarks} if reporting is not reporter else {}
         return {**self.row, **best_figures(self.path), **remarks}
 
 
@@ -243,7 +243,7 @@ class Many:
 
     def _in_turn(self, jobs):
         """Train in this process, run after run, until a signal comes."""
-        reporting: Callable[[], Any] = reporter if rewritable(sys.stdout) else Silent
+        reporting: Callable[[], Any] = reporter if rewritable(sys.stdout) else Quiet
         for job in jobs.values():
             row = job.train(reporting)
             yield row
@@ -259,8 +259,9 @@ class Many:
         first = next(iter(jobs.values()), None)
         if first is None:
             return
-        trainer = launch.prepare(launch.read_config(first.table, self._source_name)).trainer
-        trainer.compile()  # for all, and the config is checked once
+        with reporter() as reporting:  # for all runs at once; the config is checked, too
+            config = launch.read_config(first.table, self._source_name)
+            launch.prepare(config, self._source_name, reporting).trainer.compile()
         threads = self._table.get("run", {}).get("threads") or 1
         lost = 0
         with Listening(self._stop):

@@ -145,9 +145,10 @@ class Watch:
             reporter.ran(records[-1]["seconds"])
         latest = max((some[-1] for some in (self.history.steps, self.history.epochs) if some), key=_place, default=None)
         if latest is not None:
-            epoch, steps = latest["epoch"], self._steps
+            epoch, steps = latest["epoch"] + bool(latest.get("epoch_end")), self._steps  # an ended epoch has its line
             done = latest["step"] - (epoch - 1) * steps if steps or epoch == 1 else 0
-            reporter.progress(epoch, done, steps, latest.get("loss"))
+            if epoch <= reporter.epochs:
+                reporter.progress(epoch, done, steps, latest.get("loss"))
 
     def _configured(self):
         """Return the number of epochs of the config, for a run without a state."""

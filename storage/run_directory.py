@@ -6,14 +6,16 @@ without it is not a run. The log is appended line by line. A resumed run first c
 checkpoint, so that the two always agree.
 """
 
+import csv
 import errno
+import io
 import json
 import math
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -152,6 +154,20 @@ class RunDirectory:
             arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
             file.write(save(arrays, {"nnjit": json.dumps(about)}))
         return path
+
+    def record_mistakes(self, listed: tuple[Sequence[str], Sequence[Sequence[Any]]] | None) -> list[Path]:
+        """Write a table, (head, columns), as `mistakes.csv`; return its path. None: remove an earlier one."""
+        path = self.path / "mistakes.csv"
+        if listed is None:
+            path.unlink(missing_ok=True)  # of a run that was continued
+            return []
+        text, (head, columns) = io.StringIO(), listed
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows([str(cell) for cell in row] for row in zip(*columns, strict=True))
+        with checkpoint.atomic(path) as file:
+            file.write(text.getvalue().encode())
+        return [path]
 
     def test(self) -> dict[str, Any]:
         """Return the figures of the test set; empty if it was not measured."""

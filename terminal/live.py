@@ -93,14 +93,19 @@ class Live:
         """Return the texts of the cells that fit into a line of this terminal; see `fitted`."""
         return fitted(cells, self.width)
 
-    def print(self, text: str, style: str = "") -> None:
-        """Write a line that stays, above the rewritten one. A text that is wider is wrapped between words."""
+    def print(self, text: str, style: str = "", below: Sequence[tuple[int, str]] | None = None) -> None:
+        """Write a line that stays, above the rewritten one. A text that is wider is wrapped between words.
+
+        `below` are the new cells of the rewritten line, none if it ends; None: it stays as it was.
+        """
         from rich.text import Text
 
         self._console.width = self._columns()
         with self._console:
             self._erase()
             self._console.print(Text(text, style))
+            if below is not None:
+                self._cells = below
             if self._cells:
                 self._put(self._cells)
 

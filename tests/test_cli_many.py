@@ -97,7 +97,7 @@ def test_what_a_signal_stopped_goes_on_as_if_nothing_had_happened(table, here, m
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr("nnjit.training.progress.Silent.epoch", stop)
+        patch.setattr("nnjit.training.progress.Quiet.epoch", stop)
         said = nnjit("run", *table, *LAYERS, "--seeds", "0..2", "--output", "parts", status=128 + 15)
     assert "SIGTERM stopped seed-1; 1 of 3 runs have ended; continue with nnjit run --resume parts" in said
     assert not os.path.exists("parts/seed-2") and len(json.loads(Path("parts/results.json").read_text())["runs"]) == 1

@@ -235,6 +235,58 @@ def test_of_several_channels_of_sixteen_bits_the_upper_eight_are_read(tmp_path):
     assert (dataset.raw_range, dataset.depth) == ((0, 255), "uint8")
 
 
+def tiff16(pixels, order):
+    """Return a TIFF of 16 bits a channel from (H, W, 3 or 4), by its definition (TIFF 6.0, section 2)."""
+    height, width, channels = pixels.shape
+    numbers = pixels.astype(f"{order}u2").tobytes()
+    bits = struct.pack(f"{order}{channels}H", *[16] * channels)
+    tags = [(256, 3, width), (257, 3, height), (258, 3, 0), (259, 3, 1), (262, 3, 2), (273, 4, 0), (277, 3, channels),
+            (278, 3, height), (279, 4, len(numbers))] + [(338, 3, 2)] * (channels == 4)  # fmt: skip
+    end = 8 + 2 + 12 * len(tags) + 4
+    file = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}IH", 8, len(tags))
+    for tag, kind, value in tags:
+        count, value = (channels, end) if tag == 258 else (1, end + len(bits) if tag == 273 else value)
+        form = "H2x" if kind == 3 and count == 1 else "I"
+        file += struct.pack(f"{order}HHI{form}", tag, kind, count, value)
+    return file + struct.pack(f"{order}I", 0) + bits + numbers
+
+
+@pytest.fixture
+def many_bits():
+    """Files of colours of more than 8 bits, by their definitions, and a file of each kind with 8."""
+    colours = noise(1, channels=4, dtype=np.uint16)
+    three = colours[..., :3].astype(">u2").tobytes()
+    usual = Image.fromarray((colours[..., :3] >> 8).astype(np.uint8))
+    wave = bytearray(encoded(usual, "jpeg2000", irreversible=False))
+    for channel in range(3):  # the bits of each channel, in the marker SIZ
+        wave[wave.index(b"\xff\x4f\xff\x51") + 42 + 3 * channel] = 15
+    more = {
+        "a.png": png16(colours[..., :3]), "b.png": png16(colours), "c.png": png16(colours[..., :2]),
+        "d.ppm": b"P6 5 4 65535\n" + three, "e.ppm": b"P6 5 4 65534\n" + three, "f.tif": tiff16(colours, "<"),
+        "g.tif": tiff16(colours[..., :3], ">"), "h.jp2": bytes(wave),
+    }  # fmt: skip
+    kinds = {"png": "png", "ppm": "ppm", "tif": "tiff", "jp2": "jpeg2000", "jpg": "jpeg", "webp": "webp", "bmp": "bmp"}
+    return more, {f"usual.{suffix}": encoded(usual, kind) for suffix, kind in kinds.items()}
+
+
+def test_colours_of_more_than_eight_bits_are_named(tmp_path, many_bits, own_cache, monkeypatch):
+    """Once, with their number and the first file, also if they come from the cache; others are not named."""
+    more, usual = many_bits
+    write(tmp_path, {f"set/x/{name}": file for name, file in (more | usual).items()})
+    write(tmp_path, {f"other/x/{name}": file for name, file in usual.items()})
+    (note,) = Images(str(tmp_path / "set"), validation=0).load().notes
+    assert f"{len(more)} of {len(more) + len(usual)} images" in note and "first: x/a.png" in note and "upper 8" in note
+    assert not Images(str(tmp_path / "other"), validation=0).load().notes
+    (note,) = Images(str(tmp_path / "set/x/f.tif")).samples().notes
+    assert "8 bits" in note and "f.tif" in note
+    write(tmp_path, {"set/x/0.png": png16(noise(1, 9, 9, 3, np.uint16))})  # left out, so not among them
+    monkeypatch.setattr(image_cache, "FEWEST", 1)
+    for cached in (False, True):
+        notes = Images(str(tmp_path / "set"), validation=0, skip=True).load().notes
+        assert f"{len(more)} of" in notes[1] and "first: x/a.png" in notes[1]
+        assert ("from the cache" in notes[2]) == cached
+
+
 def test_floats_and_integers_keep_their_numbers(tmp_path):
     floats = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     integers = np.arange(20, dtype=np.int32).reshape(4, 5) * 10**8 - 10**9

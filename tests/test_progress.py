@@ -136,6 +136,16 @@ def test_a_run_of_many_says_nothing_while_it_trains(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_runs_at_the_same_time_do_not_say_that_they_compile(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    for reporter, said in ((progress.Quiet, "compiling 22 kernels ...\n"), (progress.Silent, "")):
+        with reporter() as reporting:
+            reporting.compiling(0, 22)
+            if reporting._later is not None:
+                reporting._later.join()
+        assert capsys.readouterr().out == said
+
+
 # -- on a terminal -----------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +184,30 @@ def test_no_line_of_an_epoch_wraps(terminal, width):
         assert all("left" in line and ("loss" in line or width == 40) for line in live[1:-3])
     assert ("best 0.2222 (epoch 9)" in " ".join(live)) == (width >= 80)
     assert ("step 32/97" in " ".join(live)) == (width >= 60)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_rewritten_line_is_never_that_of_an_ended_epoch(terminal, width):
+    """Below the line of an epoch comes what follows: the next epoch and the time left, or nothing after the last."""
+    terminal.resize(width)
+    seen = []
+    follow(terminal, seen.append, epochs=5)
+    screens = [epochs_of(lines) for lines in seen[1:]]
+    assert all(len(set(epochs)) == len(epochs) for epochs in screens), "no epoch is there twice"
+    after = [lines[-1] for lines in seen[4::4]]  # right after the line of an epoch
+    assert [re.match(r"epoch +(\d+)/12  ", line)[1] for line in after] == ["2", "3", "4", "5", "6"]
+    assert all("left" in line and "step" not in line and "  loss" not in line for line in after)
+
+
+def test_nothing_is_rewritten_after_the_last_epoch(terminal):
+    with progress.LiveLine() as reporter:
+        reporter.start(3)
+        for epoch in range(1, 4):
+            terminal.clock[0] += 1
+            reporter.progress(epoch, 7, 7, 0.5)
+            reporter.epoch(record(epoch))
+        assert epochs_of(terminal.lines()) == [1, 2, 3] and not terminal.text.endswith("left")
+        reporter.end(History())
 
 
 def test_time_left_is_that_of_a_steady_run(terminal):

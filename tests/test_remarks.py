@@ -172,18 +172,19 @@ def test_the_ten_points(epochs):
 FIGURES = st.floats(1e-6, 1e6)
 
 
-def remarks_of(figures, constant, held=True, patience=None, steps=50, norms=1.0):
-    """Return the remarks on a made history, whose best constant has this loss."""
-    y = np.array([[-(constant**0.5)], [constant**0.5]] * 10)  # MSE of the mean: `constant`
-    split = Split(np.zeros((20, 1)), y)
+def remarks_of(figures, constant, held=True, patience=None, steps=50, norms=1.0, targets=None):
+    """Return the remarks on a made history, whose best constant has this loss; `held` True: the same figures."""
+    y = np.array([[-(constant**0.5)], [constant**0.5]] * 10) if targets is None else targets  # MSE: `constant`
+    split, held = Split(np.zeros((len(y), 1)), y), figures if held is True else held or None
     trainer = SimpleNamespace(
-        train=split, validation=split if held else None, loss=losses.MSE(), steps_per_epoch=steps, _directory=None,
-        settings=SimpleNamespace(patience=patience), program=SimpleNamespace(layer_names=["dense.1"]),
+        train=split, validation=None if held is None else split, loss=losses.MSE(), steps_per_epoch=steps,
+        _directory=None, settings=SimpleNamespace(patience=patience),
+        program=SimpleNamespace(layer_names=["dense.1"]),
         network=SimpleNamespace(graph=SimpleNamespace(nodes=[])),
     )  # fmt: skip
     made = Remarks(trainer)
-    for figure in figures:
-        made.add({"loss": figure} | ({"val_loss": figure} if held else {}))
+    for k, figure in enumerate(figures):
+        made.add({"loss": figure} | ({"val_loss": held[k]} if held is not None else {}))
     return made.at_end(np.full((steps, 1), norms))
 
 
@@ -207,6 +208,51 @@ def test_made_histories(figures, constant, held, patience):
 def test_falling_losses_are_no_reason_for_a_remark(factor, epochs, first):
     assume(first * factor**epochs > 1e-9)
     assert remarks_of([first * factor**epoch for epoch in range(epochs)], first / 1e6) == []
+
+
+def noisy(figures, noise, seed=0):
+    """Return figures that go up and down, such as those of a training with dropout."""
+    return np.asarray(figures) * (1 + noise * np.random.default_rng(seed).normal(size=len(figures)))
+
+
+SLOW = 0.7 + 1.2 * np.exp(-np.arange(30) / 20)
+# Losses and validation losses like those of runs on bundled tables, and the word of the remark; the constant's is 0.69.
+RUNS = {
+    "learns": (np.geomspace(0.9, 0.05, 30), np.geomspace(0.8, 0.1, 30), ""),
+    "learns little": (np.linspace(0.75, 0.66, 30), np.linspace(0.72, 0.67, 30), ""),
+    "learns slowly, with dropout": (noisy(SLOW, 0.03), SLOW, ""),
+    "learns slowly, with dropout, unvalidated": (noisy(SLOW, 0.03), None, ""),
+    "is far above, and falls": (np.geomspace(90, 9, 30), None, ""),
+    "falls slowly": (np.linspace(1.4, 1.3, 10), np.linspace(1.4, 1.3, 10), ""),
+    "learns, but its training loss has dropout": (np.full(30, 0.7), np.linspace(0.7, 0.5, 30), ""),
+    "a step that ends higher": ([0.9, 0.4, 0.2, 0.1, 0.12, 0.11], [0.8, 0.4, 0.2, 0.12, 0.16, 0.15], ""),
+    "ends a little above its best": (np.geomspace(0.6, 0.01, 30), [*np.linspace(0.6, 0.05, 20), *[0.09] * 10], ""),
+    "was interrupted early": ([0.9, 0.8], [0.9, 0.8], ""),
+    "overfits": (
+        np.geomspace(0.6, 0.01, 30),
+        [*np.linspace(0.6, 0.2, 10), *np.linspace(0.2, 0.9, 20)],
+        "above its best",
+    ),
+    "rate too small": ([1.4] * 30, [1.4] * 30, "larger learning rate"),
+    "rate too large": (noisy([5.0] * 30, 0.2), noisy([5.0] * 30, 0.2, 1), "smaller learning rate"),
+    "a constant": (noisy([0.693] * 30, 0.003), noisy([0.695] * 30, 0.003), "belong together"),
+    "other samples do not follow": (np.geomspace(0.7, 0.1, 30), np.geomspace(0.7, 2, 30), "val_loss never fell"),
+    "explodes after it learned": ([0.6, 0.2, 0.1, 4.0, 7.0], [0.6, 0.2, 0.1, 4.0, 7.0], "smaller learning rate"),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_table_of_runs(name):
+    losses, held, word = RUNS[name]
+    (*found,) = remarks_of(list(losses), 0.69, None if held is None else list(held))
+    assert [word in remark for remark in found] == [True] * bool(word), found
+
+
+@pytest.mark.parametrize("target", [np.zeros(160, int), np.full((160, 1), 7.0)])
+def test_targets_that_are_all_the_same(target):
+    remark, *more = remarks_of([0.5, 0.1], 1.0, targets=target)
+    assert not more and "all 160 training samples have the same target" in remark
+    assert not remarks_of([0.5, 0.1], 1.0, targets=target[:5]), "too few"
 
 
 # -- where they are said -----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ They are those of the validation set, or without one of the training data, of `M
   samples, ``points`` (P, 2) with ``points_true``.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from .trainer import Trainer
 
 MOST = 20_000  # samples of a file
 MOST_NUMBERS = 200_000  # numbers of the predictions of values or labels
+MISTAKES = 1000  # rows of a table that are listed
 SHOWN = 12  # samples that are shown as images, and as many mistakes
 PIXELS = 1 << 20  # most numbers of these images
 CELLS = 150  # cells of the plane of two inputs along each axis
@@ -73,9 +75,7 @@ def _about(trainer, outputs, epoch):
 
 
 def _tensors(trainer, outputs):
-    split = trainer.train if trainer.validation is None else trainer.validation
-    most = MOST if outputs.kind == "classes" else max(1, min(MOST, MOST_NUMBERS // outputs.size))
-    split = split if len(split) <= most else split.part(spread(len(split), most))
+    split = _samples(trainer, outputs)
     found = [_forms(trainer, outputs, *split.take(rows, trainer.network.dtype)) for rows in parts(len(split))]
     tensors = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     shape = trainer.network.input_shape
@@ -87,6 +87,54 @@ def _tensors(trainer, outputs):
     if shape == (2,) and numbers and drawn:
         tensors |= _plane(trainer, outputs)
     return tensors
+
+
+def _samples(trainer, outputs):
+    """Return the samples whose predictions are saved, a `Split`."""
+    split = trainer.train if trainer.validation is None else trainer.validation
+    most = MOST if outputs.kind == "classes" else max(1, min(MOST, MOST_NUMBERS // outputs.size))
+    return split if len(split) <= most else split.part(spread(len(split), most))
+
+
+def mistakes(trainer: Trainer, tensors: Mapping[str, NDArray[Any]]) -> tuple[list[str], list[Sequence[Any]]] | None:
+    """Return the mistakes among the predictions of classes of a table, those with the highest confidence first.
+
+    `mistakes.csv` has these columns: the line or row in the data's file, the true and the predicted class, the
+    confidence, and the columns of the table that are inputs.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Its run has ended.
+    tensors : dict
+        The predictions of `predicted`.
+
+    Returns
+    -------
+    head : names of the columns
+    columns : their cells, `MISTAKES` rows at most
+    None if there is no mistake, or if the data is no table or has no classes.
+    """
+    outputs, schema = trainer.metrics.outputs, trainer.schema
+    split = _samples(trainer, outputs)
+    if outputs.kind != "classes" or schema.encoding is None or split.places is None:
+        return None
+    chosen = _wrong(tensors)[: max(1, min(MISTAKES, MOST_NUMBERS // len(schema.encoding.codings)))]
+    if not len(chosen):
+        return None
+    counted, numbers = split.places
+    count = 1 + max(int(tensors[name].max()) for name in ("true", "predicted"))
+    names = schema.classes or range(count)
+    cells = schema.encoding.decode(split.part(chosen).x)
+    classes = [[names[k] for k in tensors[name][chosen]] for name in ("true", "predicted")]
+    head = [counted, "true", "predicted", "confidence", *cells]
+    return head, [numbers[chosen], *classes, tensors["confidence"][chosen], *cells.values()]
+
+
+def _wrong(tensors):
+    """Return the numbers of the samples that are predicted wrongly, those with the highest confidence first."""
+    wrong = np.flatnonzero(tensors["true"] != tensors["predicted"])
+    return wrong[np.argsort(-tensors["confidence"][wrong], kind="stable")]
 
 
 def _forms(trainer, outputs, x, target):
@@ -108,14 +156,13 @@ def _forms(trainer, outputs, x, target):
 def _images(split, tensors, dtype):
     """Return some samples, and the mistakes with the highest confidence."""
     count = min(SHOWN, PIXELS // (2 * int(np.prod(split.input_shape))), len(split))
-    wrong = np.flatnonzero(tensors["true"] != tensors["predicted"])
-    mistakes = wrong[np.argsort(-tensors["confidence"][wrong], kind="stable")][:count]
+    worst = _wrong(tensors)[:count]
     if not count:
         return {}
     some = spread(len(split), count)
     found = {"x_of": np.int32(some), "x": np.float32(split.take(some, dtype)[0])}
-    if len(mistakes):
-        found |= {"mistakes_of": np.int32(mistakes), "mistakes_x": np.float32(split.take(mistakes, dtype)[0])}
+    if len(worst):
+        found |= {"mistakes_of": np.int32(worst), "mistakes_x": np.float32(split.take(worst, dtype)[0])}
     return found
 
 

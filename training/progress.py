@@ -176,13 +176,20 @@ class Lines:
         self.out.flush()
 
 
-class Silent(Lines):
-    """Nothing while a run trains; for a run of many, which has a line when it ends."""
+class Quiet(Lines):
+    """Nothing while a run trains, but that it is compiled; for a run of many, which has a line when it ends."""
 
     def epoch(self, record):
         pass
 
     def _print(self, line, style=""):
+        pass
+
+
+class Silent(Quiet):
+    """Nothing at all; for a worker, since its parent has said that it compiles."""
+
+    def compiling(self, done, total):
         pass
 
 
@@ -192,6 +199,7 @@ class LiveLine(Lines):
     def __enter__(self):
         super().__enter__()
         self._live = Live(self.out)
+        self._ended = None  # the record of an epoch, while its line is written
         return self
 
     def __exit__(self, *error):
@@ -206,6 +214,11 @@ class LiveLine(Lines):
         if self._live.due():
             self._live.draw(self._now(epoch, done, steps, loss))
 
+    def epoch(self, record):
+        self._ended = record
+        super().epoch(record)
+        self._ended = None
+
     def end(self, history):
         self._live.close()
         super().end(history)
@@ -219,7 +232,8 @@ class LiveLine(Lines):
             cells.append((2, f"loss {loss:.4g}"))
         if self._best is not None:
             cells.append((3, f"best {self._lowest:.4g} (epoch {self._best['epoch']})"))
-        share, seconds = (epoch - 1 + done / (steps or math.inf)) / self.epochs, time.monotonic() - self._began
+        share = (epoch - 1 + done / (steps or math.inf)) / (self.epochs or math.inf)
+        seconds = time.monotonic() - self._began
         if 0 < share < 1:
             left = duration(seconds * (1 - share) / share)
             cells.append((1, f"at most {left} left" if self.at_most else f"{left} left"))
@@ -229,7 +243,11 @@ class LiveLine(Lines):
         return self._live.fitted(cells)
 
     def _print(self, line, style=""):
-        self._live.print(line, style)
+        below = None
+        if self._ended is not None:  # below its line the next epoch, if there is one
+            following = self._ended["epoch"] + 1
+            below = self._now(following, 0, 1, None) if following <= self.epochs else []
+        self._live.print(line, style, below)
 
 
 def figures(record: Mapping[str, Any]) -> dict[str, float]:

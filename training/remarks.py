@@ -1,11 +1,12 @@
 """Remarks on a run that has ended: why it may not have learned, each in one sentence with a remedy.
 
-There are three, and at most one of the last two:
+At most one of these is made:
 
+* All targets are the same, of `FEW` samples or more.
 * Layers whose gradient was 0 in every step of the last epoch (and of at least `STEPS` steps).
 * A loss like that of the best constant prediction (`constant.constant_loss`), which a network reaches that ignores its
-  input: never below it by more than `NEAR` of it, and no longer falling. The validation loss alone if the training
-  loss is below it.
+  input: never below it by more than `NEAR` of it, and no longer falling; see `_falls`. With samples that are not scaled
+  also one that falls, but is `FAR` above it. The validation loss alone if the training loss is below it.
 * An end far above the best epoch: `FACTOR` times its figure or more, and a rise of `RISE` or more of the fall to it
   from the loss of a constant prediction (of the first epoch, if that is not known).
 """
@@ -22,11 +23,13 @@ from .constant import constant_loss
 STEPS = 10  # least number of steps in which a gradient was 0
 EPOCHS, ENOUGH = 3, 100  # least epochs and steps of a run whose loss is compared with that of a constant
 NEAR = 0.01  # of the loss of a constant: nearer is like it, and a fall of more in the second half still goes on
+WILD, FAR = 0.1, 10.0  # of the loss of a constant: it goes up and down by more, or is higher even while it falls
 SOLVED = 1e-3  # of the loss of a constant: below it gradients of 0 mean that nothing is left to learn
-FACTOR, RISE = 1.5, 0.05
+FACTOR, RISE = 1.5, 0.1
+POINTS, ERRORS = 5, 3.0  # a slope of fewer points, or of fewer standard errors, is noise
 VANISHED = 1e-7  # of the largest norm of a layer's gradient: the norm of another is like 0
 LARGE = 30.0  # size of samples that are not scaled
-FEW = 10  # validation samples, too few to compare with a constant
+FEW = 10  # samples, fewer of which say too little
 ZERO_BELOW, FLAT = ("relu",), ("sigmoid", "tanh", "softmax", "elu", "selu", "gelu", "silu", "softplus")
 
 
@@ -60,6 +63,9 @@ class Remarks:
         trainer, losses = self._trainer, self._losses
         if not losses or not math.isfinite(losses[-1]):
             return []
+        targets = trainer.train.y
+        if len(targets) >= FEW and (targets == targets[0]).all():
+            return [f"all {len(targets)} training samples have the same target, so there was nothing to learn but it"]
         constant = self._constant(trainer.train)
         found = []
         if len(norms) >= STEPS and losses[-1] > SOLVED * (1e-3 if constant is None else constant):
@@ -113,7 +119,8 @@ class Remarks:
             return []  # also with a high training loss, such as that with dropout
         if min(losses) >= below * constant:
             last = losses[-1]
-            if _falls(losses[half:], constant):
+            falls = _falls(losses[half:], constant) or (held_constant and _falls(held[half:], held_constant))
+            if falls and not (last > FAR * constant and self._unscaled()):
                 return []
             like = f"the loss of a constant prediction is {constant:.4g}, and this run ended at {last:.4g}"
             return [f"{like}: it learned nothing from its samples; {self._remedy(constant, norms)}"]
@@ -134,16 +141,26 @@ class Remarks:
                 f"the gradient of {first} is {means.min() / means.max():.0e} of that of {most}: fewer layers, relu, "
                 "batchnorm or residual helps"
             )
-        x, _ = trainer.train.take(slice(0, 1000), np.dtype(np.float64))
-        size = float(np.abs(x).max(initial=0))
-        if size > LARGE and not any(node.layer.fitted_to for node in trainer.network.graph.nodes):
+        if size := self._unscaled():
             return f'samples reach {size:.4g}: scale them, such as by a first layer "standardize"'
         second = losses[(len(losses) - 1) // 2 :]
-        if max(second) - min(second) > NEAR * constant:
+        if max(second) - min(second) > WILD * constant:
             return "the loss goes up and down: choose a smaller learning rate"
         if min(losses) > (1 + NEAR) * constant:
             return "the loss hardly changes: choose a larger learning rate"
-        return "check that samples and targets belong together, or choose another learning rate or more epochs"
+        ways = "choose another learning rate or more epochs"
+        if not any(node.kind in ZERO_BELOW + FLAT for node in trainer.network.graph.nodes):
+            ways = "give the network a hidden layer with an activation, such as dense(32) relu"
+        return f"check that samples and targets belong together, or {ways}"
+
+    def _unscaled(self):
+        """Return the largest magnitude of some samples, if it is large and no layer scales them, or else 0."""
+        nodes = self._trainer.network.graph.nodes
+        if not nodes or any(node.layer.fitted_to for node in nodes):
+            return 0.0
+        x, _ = self._trainer.train.take(slice(0, 1000), np.dtype(np.float64))
+        size = float(np.abs(x).max(initial=0))
+        return size if size > LARGE else 0.0
 
     def _above_the_best(self, constant):
         losses = self._losses
@@ -164,9 +181,21 @@ class Remarks:
 
 
 def _falls(figures: Sequence[float], constant: float) -> bool:
-    """Return whether figures fall, by more than `NEAR` of a constant's loss, and not up and down."""
+    """Return whether figures fall by more than `NEAR` of a constant's loss, and not by chance.
+
+    Either they hardly go up and down, or the line of least squares falls by more than its noise: with dropout a loss
+    goes up and down while it falls.
+    """
     fall = figures[0] - figures[-1]
-    return fall > NEAR * constant and fall > 0.5 * float(np.abs(np.diff(figures)).sum())
+    if fall > NEAR * constant and fall > 0.5 * float(np.abs(np.diff(figures)).sum()):
+        return True
+    if len(figures) < POINTS:
+        return False
+    t = np.arange(len(figures)) - (len(figures) - 1) / 2
+    y = np.asarray(figures) - np.mean(figures)
+    slope = float(t @ y / (t @ t))
+    error = float(np.sqrt(np.square(y - slope * t).sum() / (len(t) - 2) / (t @ t)))
+    return -slope * (len(t) - 1) > NEAR * constant and -slope > ERRORS * error
 
 
 def _listed(names: Sequence[str]) -> str:

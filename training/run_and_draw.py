@@ -5,7 +5,7 @@ from pathlib import Path
 from ..errors import DivergenceError
 from ..storage.run_directory import RunDirectory
 from .history import History
-from .predicted import predicted
+from .predicted import mistakes, predicted
 from .trainer import Trainer
 
 
@@ -19,6 +19,7 @@ def run_and_draw(trainer: Trainer, directory: RunDirectory) -> History:
     found = predicted(trainer)
     if found is not None:
         history.written.append(directory.record_predictions(*found))
+        history.written += directory.record_mistakes(mistakes(trainer, found[0]))
     _draw(directory.path, history)
     return history
 
