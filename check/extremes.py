@@ -4,11 +4,12 @@ Forward and backward pass run twice on the same samples: by the compiled float32
 in the longest floats of NumPy (a kernel without a NumPy twin is its own, as plain Python). Those reach 1e4932 on most
 processors, so exp(1e4) and the square of 1e30 are ordinary numbers there. There is no verdict if even they give NaN, or
 more than `LARGEST`. A result is wrong if it is not finite, unless another result of the same call is beyond `LARGEST`
-(then NaN is honest, and buffers may stay as they were), or if it is further from the exact one than rounding: `RIGHT`, and what small changes of the
-arguments do to the exact result.
+(then NaN is honest, and buffers may stay as they were), or if it is further from the exact one than rounding explains:
+`RIGHT`, and what small changes of the arguments do to the exact result.
 """
 
 import linecache
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -93,7 +94,7 @@ def compare(calls, exact_calls, size, answer):
         call.compiled()(*found.values(), 0, 1)
         if not _exactly(twin, exact):
             return False
-        sentence = _fault(call, found, exact, size, lambda names: _spread(twin, given, exact, names))
+        sentence = _fault(call, found, exact, size, partial(_spread, twin, given, exact))
         answer("extremes", call.name, sentence)
         call.keep(found)
         if sentence or _beyond(exact, call.results):
@@ -123,10 +124,9 @@ def _spread(twin, given, exact, names):
     rng, found = np.random.default_rng(0), {name: np.zeros(exact[name].shape) for name in names}
     for _ in range(CHANGES):
         changed = {
-            name: v * (1 + ROUNDING * rng.choice([-1, 1], v.shape)) if getattr(v, "dtype", None) == LONG else np.copy(v)
-            if isinstance(v, np.ndarray) else v
+            name: v * (1 + ROUNDING * rng.choice([-1, 1], v.shape)) if getattr(v, "dtype", None) == LONG else v
             for name, v in given.items()
-        }  # fmt: skip
+        }
         known = _exactly(twin, changed)
         for name in names:
             moved = np.abs(changed[name] - exact[name]) if known else np.inf

@@ -300,6 +300,63 @@ def test_faults_of_losses(plugged, cls, column, words):
         assert word in row.failures[column][0]
 
 
+@kernel(form="matrix")
+def loss_alone(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] *= weight[n]
+        for j in range(dy.shape[1]):
+            dy[n, j] *= 1.0
+
+
+@kernel(form="matrix")
+def of_the_first(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] *= weight[0]
+        for j in range(dy.shape[1]):
+            dy[n, j] *= weight[0]
+
+
+@kernel(form="matrix")
+def squared(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] *= weight[n] * weight[n]
+        for j in range(dy.shape[1]):
+            dy[n, j] *= weight[n] * weight[n]
+
+
+@kernel(form="matrix")
+def shifted(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] = weight[n] * loss[n] + (weight[n] - 1.0) * 1e-30
+        for j in range(dy.shape[1]):
+            dy[n, j] *= weight[n]
+
+
+@kernel(form="matrix")
+def rounded(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] *= weight[n] * (1.0 + 3e-16)
+        for j in range(dy.shape[1]):
+            dy[n, j] *= weight[n]
+
+
+@pytest.mark.parametrize(("weigh", "words"), [
+    (loss_alone, ["dy[0, 0] is", "with its weight, where", "with weights of samples dC/dy[", "backward gives"]),
+    (of_the_first, ["loss[1] is", "with weights of samples dC/dy["]),
+    (squared, ["loss[0] is", "its weight times its value; multiply the loss"]),
+    (shifted, ["loss[0] is ", "if sample 0 has the weight 0, where 0 is right"]),
+    (rounded, ["loss[0] is", "with weights of 1, where", "its value without weights"]),
+], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
+def test_faults_of_weights(plugged, monkeypatch, weigh, words):
+    """The kernel of weights is nnjit's; the faults are planted in its place, beside a right loss of a plug-in."""
+    monkeypatch.setattr("nnjit.kernels.cpu.loss.weigh", weigh)
+    row = plugged(losses, Squares)
+    assert set(row.failures) == {"gradient"}, row.failures
+    for word in words:
+        assert any(word in sentence for sentence in row.failures["gradient"]), row.failures
+    assert all("test_check_kinds.py" in sentence for sentence in row.failures["gradient"])
+
+
 class Descent(Optimizer):
     """theta <- theta - eta v, v <- g, of which those below change something."""
 

@@ -414,7 +414,11 @@ def test_layer_normalisation_of_numbers_whose_squares_overflow(file, folder, see
             kernel = operation(f"{file}.{name}")
             kernel.on(folder)(*(found[argument] for argument in kernel.arguments))
     for name, exact in zip(("y", "dx", "dgain", "doffset"), normalised(x, dy, gain, offset), strict=True):
-        got = found[name].reshape(F, N).T if "columns" in file and name in ("y", "dx") else found[name].reshape(exact.shape)
+        got = (
+            found[name].reshape(F, N).T
+            if "columns" in file and name in ("y", "dx")
+            else found[name].reshape(exact.shape)
+        )
         tolerance = (1e-5 if real is np.float32 else 1e-13) * (1 + np.sqrt(F)) * max(1, np.abs(exact).max())
         np.testing.assert_allclose(got, exact, rtol=0, atol=tolerance, err_msg=name)
 
