@@ -1,4 +1,4 @@
-"""Certify losses: their gradient by differences, and their kernels by the questions that layers are asked."""
+"""Certify losses: their gradient by differences, weights of samples, and their kernels as those of layers."""
 
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from .kernels import Broken, examine_call, told
 from .places import written_in
 from .report import Row
 from .verdicts import gradient_sentence, guarded, taylor
+from .weights import certify_weights
 
 SEED = 7
 SHAPES = [(3,), (1,), *COMMON[1:]]
@@ -59,6 +60,7 @@ def _certify(row, label, loss, name, shape, N):
         case = taken[form] = _Case(row, place, loss, f"{name}{{}}{suffix}", suffix, shape, fits)
         case.kernels()
         case.gradient()
+        case.weights()
         case.extremes()
     if not taken:
         raise refused
@@ -122,6 +124,15 @@ class _Case:
         self.answer("gradient", "y", gradient_sentence("y", found, guess, slope, "dy"))
         taylor(self.row, self.place, *remainders(cost, analytic, self.rng))
 
+    def weights(self):
+        """Check what weights of samples do to the loss and its gradient, in float64."""
+        plain = {}
+        for which, name in (("forward", "loss"), ("backward", "dy")):
+            call = self.call(which, np.float64, self.y)
+            call.compiled()(*call.arguments().values(), 0, 1)
+            plain[name] = call.given[name]
+        certify_weights(self.loss, self.y, self.target, plain, _Cost(self), self.rng, self.answer)
+
     def same_as(self, other):
         """Check that class numbers give the losses and gradients of one-hot targets; the labels are drawn alike."""
         for which, name in (("forward", "loss"), ("backward", "dy")):
@@ -154,6 +165,10 @@ class _Cost:
         self.run = self.call.compiled()
 
     def __call__(self, v):
+        return self.each(v).sum()
+
+    def each(self, v):
+        """Return the losses (N,) of outputs, a flat vector."""
         self.call.given["y"][...] = v.reshape(self.shape)
         self.run(*self.call.arguments().values(), 0, 1)
-        return self.call.given["loss"].sum()
+        return self.call.given["loss"]

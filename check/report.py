@@ -17,7 +17,7 @@ COLUMNS = {
     "shapes": "odd and tiny shapes, a batch of one, input that is not contiguous",
     "writes": "outputs are written whole and not added to, nothing else is changed",
     "float32": "no float64 inside a float32 kernel",
-    "extremes": "large, tiny and mixed numbers give finite results in float32 where the exact ones are",
+    "extremes": "large, tiny and mixed numbers give right results in float32, or NaN where there is none",
     "races": "no iteration of a loop touches an element that another writes",
 }
 

@@ -99,6 +99,17 @@ def test_stored_answers_of_pytorch(name, every):
         near(got, wanted, 1e-5, f"{layer} on {x.shape}")
 
 
+@pytest.mark.parametrize("name", ["layernorm", "batchnorm"])
+def test_normalisation_of_numbers_whose_squares_overflow(name):
+    """Layer normalisation is right, batch normalisation NaN where its running variance overflows."""
+    x = np.random.default_rng(1).normal(size=(3, 2, 5)) * np.array([1e20, 1.0])[:, None]
+    x[1] *= 1e-20 if name == "layernorm" else 1
+    with np.errstate(all="ignore"):
+        wanted, got = (run(registry.create(name), x.astype(np.float32), None, None, f) for f in ("reference", "cuda"))
+    close(got["y"], wanted["y"], 2e-5)
+    assert np.isnan(got["y"]).any() == (name == "batchnorm")
+
+
 LOSSES = ["quadratic", "mse", "mae", "huber", "lp", "binary_cross_entropy", "cross_entropy"]
 
 

@@ -100,14 +100,42 @@ class Coarse(Square):
         return 1.0
 
 
+class Deviations(Square):
+    """y = (x - m) / sqrt(v + 0.01) of a sample: 0, a plausible number, where the variance is infinite."""
+
+    @kernel(form="matrix")
+    def forward(x, y):
+        for n in prange(x.shape[0]):
+            mean, variance = 0.0, 0.0
+            for j in range(x.shape[1]):
+                mean += x[n, j] / float(x.shape[1])
+            for j in range(x.shape[1]):
+                variance += (x[n, j] - mean) ** 2 / float(x.shape[1])
+            for j in range(x.shape[1]):
+                y[n, j] = (x[n, j] - mean) / np.sqrt(variance + 0.01)
+
+
+class Wave(Square):
+    """y = sin(3.7 x): for large numbers rounding decides, so that there is no right number."""
+
+    @elementwise
+    def forward(x):
+        return np.sin(3.7 * x)
+
+    @forward.derivative
+    def backward_input(x):
+        return 3.7 * np.cos(3.7 * x)
+
+
 @pytest.mark.parametrize(("cls", "words"), [
+    (Wave, []), (Deviations, ["is 0 for x = ", "e+20, where ", "overflow encountered", "variance += "]),
     (SafeMish, []), (Square, []), (Reciprocal, []), (Coarse, ["0 is right", "(x + 1e8) - 1e8"]),
     (Softplus, ["forward: y[", "is inf for x = 100, where 100 is right", "overflow encountered in exp in",
                 "return np.log(1.0 + np.exp(x))", "max(x, 0) + log1p(exp(-abs(x)))"]),
     (Ratio, ["is nan for x = ", "e+20, where 1 is right", "invalid value", "divide by the largest number first"]),
     (Unit, ["inf for x = ", "e-", "divide by zero encountered", "y[n, j] = x[n, j] / np.sqrt(total)"]),
 ], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
-def test_results_are_finite_where_the_exact_ones_are(cls, words):
+def test_results_are_right_where_the_exact_ones_are_numbers(cls, words):
     found = []
     registry.register("planted", force=True)(cls)
     try:
@@ -270,6 +298,63 @@ def test_faults_of_losses(plugged, cls, column, words):
     assert row.kind == "loss" and (not row.failures if column is None else column in row.failures)
     for word in words:
         assert word in row.failures[column][0]
+
+
+@kernel(form="matrix")
+def loss_alone(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] *= weight[n]
+        for j in range(dy.shape[1]):
+            dy[n, j] *= 1.0
+
+
+@kernel(form="matrix")
+def of_the_first(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] *= weight[0]
+        for j in range(dy.shape[1]):
+            dy[n, j] *= weight[0]
+
+
+@kernel(form="matrix")
+def squared(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] *= weight[n] * weight[n]
+        for j in range(dy.shape[1]):
+            dy[n, j] *= weight[n] * weight[n]
+
+
+@kernel(form="matrix")
+def shifted(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] = weight[n] * loss[n] + (weight[n] - 1.0) * 1e-30
+        for j in range(dy.shape[1]):
+            dy[n, j] *= weight[n]
+
+
+@kernel(form="matrix")
+def rounded(weight, loss, dy):
+    for n in prange(loss.size):
+        loss[n] *= weight[n] * (1.0 + 3e-16)
+        for j in range(dy.shape[1]):
+            dy[n, j] *= weight[n]
+
+
+@pytest.mark.parametrize(("weigh", "words"), [
+    (loss_alone, ["dy[0, 0] is", "with its weight, where", "with weights of samples dC/dy[", "backward gives"]),
+    (of_the_first, ["loss[1] is", "with weights of samples dC/dy["]),
+    (squared, ["loss[0] is", "its weight times its value; multiply the loss"]),
+    (shifted, ["loss[0] is ", "if sample 0 has the weight 0, where 0 is right"]),
+    (rounded, ["loss[0] is", "with weights of 1, where", "its value without weights"]),
+], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
+def test_faults_of_weights(plugged, monkeypatch, weigh, words):
+    """The kernel of weights is nnjit's; the faults are planted in its place, beside a right loss of a plug-in."""
+    monkeypatch.setattr("nnjit.kernels.cpu.loss.weigh", weigh)
+    row = plugged(losses, Squares)
+    assert set(row.failures) == {"gradient"}, row.failures
+    for word in words:
+        assert any(word in sentence for sentence in row.failures["gradient"]), row.failures
+    assert all("test_check_kinds.py" in sentence for sentence in row.failures["gradient"])
 
 
 class Descent(Optimizer):

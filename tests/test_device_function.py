@@ -92,6 +92,14 @@ def test_the_text_and_the_compiled_program(name, dtype, tolerance):
     check(*functions, net, program, program.vjp, x, dy, tolerance)
 
 
+def test_layernorm_whose_squares_overflow_is_nan():
+    """In one thread there is no room for the scaled sums of the kernels."""
+    net = compose("layernorm", (3,), dtype="float32")
+    predict, y = net.compile().device_function("predict"), np.zeros(3, np.float32)
+    predict(net.theta, np.array([1e20, -1e20, 3e19], np.float32), y)
+    assert np.isnan(y).all()
+
+
 def test_derivatives_that_are_not_wanted():
     net, program, x, dy = made("every layer")
     vjp, x, dy = program.device_function("vjp"), x[0].ravel(), dy[0].ravel()

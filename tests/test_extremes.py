@@ -100,6 +100,7 @@ def batchnorm(draw, kernel):
     if kernel == "forward" and draw.rng.random() < 0.3:  # a variance that overflows
         given["x"] = draw.extreme(N, C, positions, largest=float(np.finfo(draw.real).max) / 256)
     given |= {"running_variance": np.abs(draw.extreme(C)), "inverse_deviation": draw.deviation(C)}
+    unequal(draw, given)
     return given | {"momentum": 0.9, "epsilon": 1e-5, "training": bool(draw.rng.integers(2))}
 
 
@@ -109,7 +110,14 @@ def layernorm(draw, kernel):
     if kernel == "forward" and draw.rng.random() < 0.3:
         given["x"] = draw.extreme(N * F, largest=float(np.finfo(draw.real).max) / 256)
     given |= {name: draw.moderate(F) for name in ("gain", "offset", "dgain", "doffset")}
+    unequal(draw, given)
     return given | {"inverse_deviation": draw.deviation(N), "epsilon": 1e-5}
+
+
+def unequal(draw, given):
+    """Where a gain is infinite, no two numbers are equal: rounding would decide whether x - m is 0."""
+    if np.isinf(given["gain"]).any():
+        given["x"] *= draw.rng.uniform(0.5, 1, given["x"].shape).astype(draw.real)
 
 
 def norm(draw, kernel):
@@ -372,11 +380,80 @@ def test_an_infinite_input_of_batchnorm_in_prediction_stays_in_its_place(folder)
     np.testing.assert_array_equal(dx, np.full_like(dx, 0.5))
 
 
-@pytest.mark.parametrize("spec", ["batchnorm", "layernorm"])
-def test_an_infinite_variance_gives_zero(spec):
-    network = registry.compose([spec], (4,))
-    x = np.array([[1e30, -1e30, 1e30, -1e30], [-1e30, 1e30, -1e30, 1e30]], np.float32)
-    np.testing.assert_array_equal(network.forward(x, training=True), np.zeros_like(x))
+def normalised(x, dy, gain, offset, epsilon=1e-5):
+    """Return y, dx, dgain and doffset of layer normalisation (N, F), in the longest floats of NumPy."""
+    x, dy, gain, offset = (a.astype(np.longdouble) for a in (x, dy, gain, offset))
+    r = 1 / np.sqrt(x.var(axis=1, keepdims=True) + epsilon)
+    h, g = (x - x.mean(axis=1, keepdims=True)) * r, gain * dy
+    dx = r * (g - g.mean(axis=1, keepdims=True) - h * (g * h).mean(axis=1, keepdims=True))
+    return gain * h + offset, dx, (dy * h).sum(axis=0), dy.sum(axis=0)
+
+
+LARGE = [1e18, 1.7e19, 3e19, 1e20, 1e30, 1e37, 1.7e38]  # from 1.8e19 on squares overflow in float32
+
+
+@pytest.mark.parametrize("file", ["layernorm", "layernorm_columns"])
+@pytest.mark.parametrize("folder", ["cpu", "reference"])
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.sampled_from(LARGE), real=st.sampled_from(REALS))
+def test_layer_normalisation_of_numbers_whose_squares_overflow(file, folder, seed, size, real):
+    """Samples of large and of ordinary numbers, with small ones among them."""
+    rng = np.random.default_rng(seed)
+    N, F = rng.integers(1, 8), rng.choice([1, 2, 5, 33, 300])
+    x, dy, gain, offset = (rng.uniform(-1, 1, shape) for shape in ((N, F), (N, F), F, F))
+    x *= rng.choice([1, 1, 1e-3, 1e-20], (N, F)) * rng.choice([size, size, 3.0], (N, 1))
+    x = (x if real is np.float32 else x * float(size) ** 7).astype(real)  # 1e20 becomes 1e160
+    dy, gain, offset = (a.astype(real) for a in (dy, gain, offset))
+    turn = (lambda a: a.T.copy()) if "columns" in file else (lambda a: a.ravel().copy())
+    found = {name: np.zeros_like(turn(x)) for name in ("y", "dx")} | {"x": turn(x), "dy": turn(dy), "epsilon": 1e-5}
+    found |= {"gain": gain, "offset": offset, "dgain": np.zeros_like(gain), "doffset": np.zeros_like(gain)}
+    kept = (1, N) if "columns" in file else N
+    found |= {name: np.zeros(kept, real) for name in ("mean", "inverse_deviation")}
+    with np.errstate(all="ignore"):
+        for name in ("forward", "backward_input", "backward_parameters"):
+            kernel = operation(f"{file}.{name}")
+            kernel.on(folder)(*(found[argument] for argument in kernel.arguments))
+    for name, exact in zip(("y", "dx", "dgain", "doffset"), normalised(x, dy, gain, offset), strict=True):
+        got = (
+            found[name].reshape(F, N).T
+            if "columns" in file and name in ("y", "dx")
+            else found[name].reshape(exact.shape)
+        )
+        tolerance = (1e-5 if real is np.float32 else 1e-13) * (1 + np.sqrt(F)) * max(1, np.abs(exact).max())
+        np.testing.assert_allclose(got, exact, rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("file", ["layernorm", "layernorm_columns"])
+@pytest.mark.parametrize("folder", ["cpu", "reference"])
+def test_layer_normalisation_of_a_number_that_is_not_finite_is_nan(file, folder, bad):
+    x, ones = np.array([[1.0, bad, 2.0], [1.0, 2.0, 3.0]], np.float32), np.ones(3, np.float32)
+    x, kept = (x.T.copy(), (1, 2)) if "columns" in file else (x.ravel(), 2)
+    y, *kept = np.zeros_like(x), np.zeros(kept, np.float32), np.zeros(kept, np.float32)
+    with np.errstate(all="ignore"):
+        operation(f"{file}.forward").on(folder)(x, ones, 0 * ones, y, *kept, 1e-5)
+    y = y.T if "columns" in file else y.reshape(2, 3)
+    assert np.isnan(y[0]).all() and np.isfinite(y[1]).all()
+
+
+@pytest.mark.parametrize("folder", ["cpu", "reference"])
+@pytest.mark.parametrize("x", [[1e20, -1e20, 3e19], [2e19, -2e19], [3e38, 2.9e38, 3e38]])
+def test_batch_normalisation_of_numbers_whose_squares_overflow_is_nan(folder, x):
+    """A channel whose running variance cannot be stored could not be predicted with; others are as they were."""
+    x = np.stack([np.array(x), np.arange(len(x))], axis=1)[:, :, None].astype(np.float32)
+    ones, zeros = np.ones(2, np.float32), np.zeros(2, np.float32)
+    y, mean, running = np.zeros_like(x), ones.copy(), (zeros.copy(), ones.copy())
+    with np.errstate(all="ignore"):
+        operation("batchnorm.forward").on(folder)(x, ones, zeros, y, *running, mean, ones.copy(), 0.9, 1e-5, True)
+    assert np.isnan(y[:, 0]).all() and abs(y[:, 1].mean()) < 1e-6 and y[:, 1].std() > 0.99
+    assert running[0][0] == 0 and running[1][0] == 1 and running[0][1] > 0
+
+
+def test_a_training_whose_running_variance_overflows_ends_with_a_sentence():
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32) * np.float32(1e20)
+    net = registry.compose(["batchnorm", "dense(3)"], (4,))
+    with pytest.raises(DivergenceError):
+        net.fit(x, np.arange(32) % 3, epochs=1, batch_size=16)
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, np.inf])

@@ -17,7 +17,7 @@ ROWS = 512  # samples in a partial sum: the rounding error of a sum grows with i
 def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel; in training the running statistics move.
 
-    They move if a channel has at least two numbers and all of them are finite.
+    They move if a channel has two or more numbers. A channel whose statistics overflow gives NaN and moves nothing.
     """
     N, C, positions = x.shape
     M, unbiased = float(N * positions), float(N * positions) / float(max(N * positions - 1, 1))
@@ -51,8 +51,10 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
             if N * positions > 1:
                 moved_mean = momentum * running_mean[c] + (1.0 - momentum) * m
                 moved_variance = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
-                if abs(moved_mean) < float(np.inf) and moved_variance < float(np.inf):  # else they stay
+                if abs(moved_mean) < float(np.inf) and moved_variance < float(np.inf):
                     running_mean[c], running_variance[c] = moved_mean, moved_variance
+                else:  # prediction could not be right: training must not go on with 1 / sqrt(infinity) = 0
+                    m, v = np.nan, np.nan
         mean[c] = m
         inverse_deviation[c] = 1.0 / np.sqrt(v + epsilon)
         a, b = gain[c] / np.sqrt(v + epsilon), offset[c]

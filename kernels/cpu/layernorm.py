@@ -11,6 +11,7 @@ import numpy as np
 from numba import prange, uintp
 
 from ..compiler.kernel import kernel
+from .moments import scaled_moments
 from .tile import stack_array
 
 GROUP = 4096  # numbers of x that stay in the first-level cache from the variances of some samples to their y
@@ -25,6 +26,7 @@ def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
     samples = max(1, GROUP // F)
     for group in prange((N + samples - 1) // samples):
         start, stop = uintp(group * samples), uintp(min((group + 1) * samples, N))
+        overflows = 0
         for n in range(start, stop):
             at = n * uintp(F)
             total = 0.0
@@ -36,6 +38,11 @@ def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
                 total += (x[at + j] - m) * (x[at + j] - m)
             mean[n] = m
             inverse_deviation[n] = 1.0 / np.sqrt(total * share + epsilon)
+            overflows += not total < float(np.inf)
+        if overflows > 0:  # not in the loop above: a call there, even of what seldom runs, costs up to a tenth
+            for n in range(start, stop):
+                if not inverse_deviation[n] > 0.0:
+                    mean[n], inverse_deviation[n] = scaled_moments(x[n * uintp(F) : (n + 1) * uintp(F)], epsilon)
         for n in range(start, stop):
             at, m, r = n * uintp(F), mean[n], inverse_deviation[n]
             for j in range(uintp(F)):

@@ -10,6 +10,7 @@ from numba import prange, uintp
 from ..compiler.arithmetic import add
 from ..compiler.kernel import kernel
 from .columns import MOST
+from .moments import scaled_moments
 from .tile import stack_array
 
 
@@ -29,8 +30,15 @@ def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
         for j in range(F):
             for i in range(N):
                 inverse_deviation[0, i] += (x[j, i] - mean[0, i]) * (x[j, i] - mean[0, i])
+        overflows = 0
+        for i in range(N):
+            overflows += not inverse_deviation[0, i] < float(np.inf)
         for i in range(N):
             inverse_deviation[0, i] = 1.0 / np.sqrt(inverse_deviation[0, i] * share + epsilon)
+        if overflows > 0:
+            for i in range(N):
+                if not inverse_deviation[0, i] > 0.0:
+                    mean[0, i], inverse_deviation[0, i] = scaled_moments(x[:, i], epsilon)
         for j in range(F):
             for i in range(N):
                 y[j, i] = gain[j] * ((x[j, i] - mean[0, i]) * inverse_deviation[0, i]) + offset[j]

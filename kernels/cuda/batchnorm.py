@@ -22,7 +22,7 @@ REGISTERS = 64  # registers of a thread: a multiprocessor has 65,536
 def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation, momentum, epsilon, training):
     """y = gain (x - m) / sqrt(v + epsilon) + offset for each channel.
 
-    Training updates the running statistics of the channels that have two or more numbers, all of them finite.
+    Training updates the running statistics of channels of two or more numbers; if they overflow, y is NaN.
     """
     yield launch(
         _forward, x.shape[1], WIDE, x, gain, offset, y, running_mean, running_variance, mean, inverse_deviation,
@@ -56,7 +56,8 @@ def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_d
     c, t = cuda.blockIdx.x, cuda.threadIdx.x
     N, _, positions = x.shape
     count, rows, rest = N * positions, WIDE // positions, WIDE % positions
-    m, v = running_mean[c], running_variance[c]
+    old_mean, old_variance = running_mean[c], running_variance[c]
+    m, v = old_mean, old_variance
     if training:
         part = 0.0
         n, i = t // positions, t % positions
@@ -70,11 +71,13 @@ def _forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_d
             part += (x[n, c, i] - m) * (x[n, c, i] - m)
             n, i = _next(n, i, rows, rest, positions)
         v = total(part, cells) / float(count)
-        if t == 0 and count > 1:
+        if count > 1:
             unbiased = float(count) / float(count - 1)
-            moved_mean = momentum * running_mean[c] + (1.0 - momentum) * m
-            moved_variance = momentum * running_variance[c] + (1.0 - momentum) * v * unbiased
-            if abs(moved_mean) < float(np.inf) and moved_variance < float(np.inf):
+            moved_mean = momentum * old_mean + (1.0 - momentum) * m
+            moved_variance = momentum * old_variance + (1.0 - momentum) * v * unbiased
+            if not (abs(moved_mean) < float(np.inf) and moved_variance < float(np.inf)):
+                m, v = np.nan, np.nan
+            elif t == 0:
                 running_mean[c], running_variance[c] = moved_mean, moved_variance
     if t == 0:
         mean[c] = m

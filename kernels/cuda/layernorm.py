@@ -10,6 +10,7 @@ import numpy as np
 from numba import cuda, prange
 
 from ..compiler.kernel import kernel
+from ..cpu.moments import scaled_moments
 from ..gpu.device_code import block_kernel, real
 from ..gpu.launch import THREADS, launch, launcher
 from .block import total
@@ -60,6 +61,8 @@ def _forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
     for j in range(t, F, THREADS):
         part += (x[at + j] - m) * (x[at + j] - m)
     r = 1.0 / np.sqrt(total(part, cells) / float(F) + epsilon)
+    if not r > 0.0:  # the sum or the squares overflow: each thread computes the same
+        m, r = scaled_moments(x[at : at + F], epsilon)
     for j in range(t, F, THREADS):
         y[at + j] = gain[j] * ((x[at + j] - m) * r) + offset[j]
     if t == 0:

@@ -13,19 +13,21 @@ def forward(x, gain, offset, y, running_mean, running_variance, mean, inverse_de
 
     gain, offset : (C,), learned
     running_mean, running_variance : (C,), m and v outside training; training sets them to
-        momentum * running + (1 - momentum) * batch, unless M = 1 (one number has no variance) or that is not finite
+        momentum * running + (1 - momentum) * batch, unless M = 1 (one number has no variance); where that is not
+        finite, they stay, and the channel's results are NaN
     mean, inverse_deviation : (C,), m and 1 / sqrt(v + epsilon), written for the backward pass
     """
     if training:
         M = x.size // gain.size
         mean[...] = np.mean(x, axis=(0, 2))
         variance = np.var(x, axis=(0, 2))
-        inverse_deviation[...] = 1 / np.sqrt(variance + epsilon)
         if M > 1:
             moved_mean = momentum * running_mean + (1 - momentum) * mean
             moved_variance = momentum * running_variance + (1 - momentum) * variance * (M / (M - 1))
             finite = np.isfinite(moved_mean) & np.isfinite(moved_variance)
             running_mean[finite], running_variance[finite] = moved_mean[finite], moved_variance[finite]
+            mean[~finite] = variance[~finite] = np.nan
+        inverse_deviation[...] = 1 / np.sqrt(variance + epsilon)
     else:
         mean[...] = running_mean
         inverse_deviation[...] = 1 / np.sqrt(running_variance + epsilon)

@@ -14,6 +14,8 @@ def forward(x, gain, offset, y, mean, inverse_deviation, epsilon):
     x = x.reshape(-1, gain.size)
     mean[...] = np.mean(x, axis=1)
     inverse_deviation[...] = 1 / np.sqrt(np.var(x, axis=1) + epsilon)
+    for n in np.flatnonzero(~(inverse_deviation > 0)):  # the sum or the squares overflow
+        mean[n], inverse_deviation[n] = _scaled(x[n], epsilon)
     y[...] = (gain * _normal(x, mean, inverse_deviation) + offset).ravel()
 
 
@@ -35,3 +37,12 @@ def backward_parameters(x, mean, inverse_deviation, dy, dgain, doffset):
 def _normal(x, mean, inverse_deviation):
     """Return the normalised features h (N, F)."""
     return (x.reshape(mean.size, -1) - mean[:, None]) * inverse_deviation[:, None]
+
+
+def _scaled(x, epsilon):
+    """Return the mean and 1 / sqrt(v + epsilon) of numbers (F,), as multiples of a power of two; NaN if not finite."""
+    mantissa, exponent = np.frexp(np.max(np.abs(x)))
+    if not np.isfinite(mantissa):
+        return np.nan, np.nan
+    multiples = np.ldexp(x, -exponent)
+    return np.ldexp(np.mean(multiples), exponent), 1 / np.hypot(np.ldexp(np.std(multiples), exponent), np.sqrt(epsilon))

@@ -124,7 +124,8 @@ def layernorm(text, index, node):
     share, epsilon, function = repr(1 / n), literal(scalars_of(node)["epsilon"]), text.called(index, "statistics")
     lines = ["total = 0.0", f"for k in range({n}):", f"    total += {x}[k]", f"mean = total * {share}"]
     lines += ["total = 0.0", f"for k in range({n}):", f"    total += ({x}[k] - mean) * ({x}[k] - mean)"]
-    lines += [f"{statistics}[0] = mean", f"{statistics}[1] = 1.0 / np.sqrt(total * {share} + {epsilon})"]
+    lines += [f"inverse = 1.0 / np.sqrt(total * {share} + {epsilon})", f"{statistics}[0] = mean"]
+    lines += [f"{statistics}[1] = inverse if inverse > 0.0 else np.nan"]  # 0: the squares overflow
     text.define(function, [x, statistics], "Mean and inverse deviation.", lines)
     text.add(f"{statistics} = cuda.local.array(2, real)")
     text.add(f"{function}({x}, {statistics})", "mean and inverse deviation")
