@@ -23,11 +23,13 @@ from .plot import plot
 from .predict import predict
 from .run import run
 from .show import show
+from .sweep import sweep
 from .watch import watch
 
 # Command -> its line in `nnjit --help`.
 SUMMARIES = {
     "run": "Train a network; without arguments, a small one on the bundled digits.",
+    "sweep": "Try values of options that have ranges in a config, and name the best.",
     "watch": "Follow a run from another terminal, as its own terminal shows it.",
     "plot": "Plot loss, metrics, gradient norms and more of one or more runs.",
     "compare": "Compare runs: what differs in their configs, and their best figures.",
@@ -49,6 +51,7 @@ COMMANDS = {
     command.name: command
     for command in (
         run,
+        sweep,
         watch,
         plot,
         compare,

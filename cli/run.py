@@ -40,6 +40,8 @@ def run(config, folds, seeds, workers, output, resume, plugin, assignments, **op
     if folds is not None and folds < 2:
         raise click.UsageError(f"--folds {folds}: expected 2 or more")
     many = resume is not None and (resume / "many.toml").is_file()
+    if resume is not None and (resume / "sweep.toml").is_file():
+        raise click.UsageError(f"--resume {resume}: it is a sweep; nnjit sweep --resume {resume} continues it")
     if workers is not None and (workers < 1 or not (several or many)):
         wrong = "expected 1 or more" if workers < 1 else "it is for several runs, of --folds or --seeds"
         raise click.UsageError(f"--workers {workers}: {wrong}")

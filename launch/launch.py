@@ -1,7 +1,8 @@
 """A run from its config to its pictures: the work of `nnjit run`."""
 
 import os
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from itertools import count
 from math import prod
@@ -31,6 +32,7 @@ from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems
 from ..training.trainer import Trainer
 from .defaults import complete
+from .ranges import paths_of
 from .suits import graph_for, loss_suits
 
 
@@ -55,6 +57,8 @@ def start(
     output: str | os.PathLike[str] | None = None,
     source_name: str = "",
     reporting: Callable[[], Any] | None = None,
+    callbacks: Iterable[Any] = (),
+    pictures: bool = True,
 ) -> Finished:
     """Train a new network; write nothing before everything is checked and compiled.
 
@@ -69,6 +73,9 @@ def start(
         The name of the config in errors; "" if it has none.
     reporting : function or None
         Returns the context manager that reports progress; None: the one for the kind of standard output.
+    callbacks : as in `Trainer`
+    pictures : bool
+        Draw the run when it ends.
 
     Returns
     -------
@@ -83,12 +90,12 @@ def start(
     if output is not None:
         RunDirectory(output).refuse_existing()  # `create` refuses too, but after compiling
     with (reporting or new_reporter)() as reporter:
-        trainer, config, dataset = prepare(resolved, source_name, reporter)
+        trainer, config, dataset = prepare(resolved, source_name, reporter, callbacks=callbacks)
         trainer.compile()
         text = config.text()
         directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
         reporter.say([*dataset.description.splitlines(), *dataset.notes])
-        run_and_draw(trainer, directory)
+        run_and_draw(trainer, directory, pictures)
     return Finished(trainer, directory, _test(trainer, dataset, directory))
 
 
@@ -101,6 +108,8 @@ def resume(
     precision: str | None = None,
     patience: int | None = None,
     reporting: Callable[[], Any] | None = None,
+    callbacks: Iterable[Any] = (),
+    pictures: bool = True,
 ) -> Finished:
     """Continue a run from its last checkpoint, bit for bit on the same device.
 
@@ -120,6 +129,9 @@ def resume(
         Another number of epochs without an improvement to end after.
     reporting : function or None
         Returns the context manager that reports progress; None: the one for the kind of standard output.
+    callbacks : as in `Trainer`
+    pictures : bool
+        Draw the run when it ends.
 
     Returns
     -------
@@ -158,12 +170,12 @@ def resume(
     if epochs < progress["epoch"]:
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
     with (reporting or new_reporter)() as reporter:
-        trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress))
+        trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress), callbacks)
         reporter.say([*dataset.description.splitlines(), *dataset.notes])
         trainer.compile()
         with checkpoint.atomic(source_name) as file:
             file.write(config.text().encode())
-        run_and_draw(trainer, directory)
+        run_and_draw(trainer, directory, pictures)
     return Finished(trainer, directory, _test(trainer, dataset, directory))
 
 
@@ -173,12 +185,27 @@ def name_of(resolved: Resolved, source_name: str) -> str:
 
 
 def read_config(table: dict[str, Any], source_name: str = "") -> Resolved:
-    """Import a table's plug-ins and resolve it."""
+    """Import a table's plug-ins and resolve it; refuse the config of a sweep in one sentence."""
     config_file.load_plugins(table)
-    return resolve(table, source_name)
+    try:
+        return resolve(table, source_name)
+    except SpecError as error:
+        paths = ["sweep"] * ("sweep" in table) + paths_of(table)
+        mistakes = [line.removeprefix(f"{source_name}: ").strip() for line in str(error).splitlines()]
+        if not paths or not all(line.startswith((*paths, f"{source_name} has", "the config has")) for line in mistakes):
+            raise
+        name = shlex.quote(source_name) if Path(source_name).is_file() else "CONFIG.toml"
+        what = f"{paths[-1]} is a range" if paths[-1] != "sweep" else "it has a section [sweep]"
+        raise SpecError(f"{source_name or 'the config'}: {what}, whose values nnjit sweep {name} tries") from None
 
 
-def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, checkpoint: Any = None) -> Prepared:
+def prepare(
+    resolved: Resolved,
+    source_name: str = "",
+    reporter: Any = None,
+    checkpoint: Any = None,
+    callbacks: Iterable[Any] = (),
+) -> Prepared:
     """Return a trainer, not compiled yet, the config with the data's input shape and absolute paths, and the data.
 
     Parameters
@@ -186,7 +213,7 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
     resolved : Resolved
     source_name : str
         The name of the config in errors.
-    reporter, checkpoint : as in `Trainer`
+    reporter, checkpoint, callbacks : as in `Trainer`
     """
     config = resolved.config
     if config.run.threads is not None:
@@ -197,7 +224,7 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
     network = build(resolved, dataset, source_name)
     schema = Schema.of_dataset(dataset)
     trainer = Trainer(
-        network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint
+        network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint, callbacks
     )  # fmt: skip
     if dataset.test is not None:  # refused now, not after the training
         measured, test = trainer.metrics, schema.checked(targets_for(dataset.test, network, trainer.loss))

@@ -19,6 +19,7 @@ from ..errors import DataError, UnknownName
 
 LOG = "log.jsonl"
 MANY = "many.toml"  # in a directory of runs for several seeds or folds
+SWEEP = "sweep.toml"  # in a directory of runs with different values of options
 
 
 @dataclass(frozen=True)
@@ -158,19 +159,21 @@ def read(run_dir: PathLike | RunLog) -> RunLog:
 
 
 def expand(path: PathLike | RunLog) -> list[RunLog]:
-    """Read a run directory, or all runs inside the directory that `nnjit run --seeds` or `--folds` made, as a group.
+    """Read a run directory, or the runs inside the directory of a sweep, or those of `nnjit run --seeds`, as a group.
 
     Raises
     ------
     UnknownName, DataError
         As `read`.
     """
-    if isinstance(path, RunLog) or not (Path(path) / MANY).is_file():
+    if isinstance(path, RunLog) or not any((Path(path) / file).is_file() for file in (MANY, SWEEP)):
         return [read(path)]
     inside = [run for run in _runs_in(Path(path)) if (run / LOG).stat().st_size]
     if not inside:
         raise DataError(f"{path}: none of its runs has begun yet")
     inside.sort(key=lambda run: [int(part) if part.isdecimal() else -1 for part in run.name.split("-")])
+    if (Path(path) / SWEEP).is_file():
+        return [read(run) for run in inside]
     return [replace(read(run), group=Path(path).resolve().name) for run in inside]
 
 

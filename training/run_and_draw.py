@@ -9,18 +9,23 @@ from .predicted import mistakes, predicted
 from .trainer import Trainer
 
 
-def run_and_draw(trainer: Trainer, directory: RunDirectory) -> History:
-    """Train, then save predictions and draw what fits the task into the run directory, even if training diverges."""
+def run_and_draw(trainer: Trainer, directory: RunDirectory, pictures: bool = True) -> History:
+    """Train, then save predictions and draw what fits the task into the run directory, even if training diverges.
+
+    Without `pictures` nothing is drawn; `nnjit plot` can do it later.
+    """
     try:
         history = trainer.run(directory)
     except DivergenceError:
-        _draw(directory.path, trainer.history)
+        if pictures:
+            _draw(directory.path, trainer.history)
         raise
     found = predicted(trainer)
     if found is not None:
         history.written.append(directory.record_predictions(*found))
         history.written += directory.record_mistakes(mistakes(trainer, found[0]))
-    _draw(directory.path, history)
+    if pictures:
+        _draw(directory.path, history)
     return history
 
 

@@ -1,5 +1,6 @@
 """The head of the text: a table of the layers with their equations, and how a batch is divided."""
 
+from ...registry import Spec, parse
 from ..graph import is_alias
 from ..notation import name_of
 from ..tangents import TANGENTS
@@ -17,7 +18,10 @@ def head(plan):
     how = [TITLES[task.derivative]] if task.derivative else []
     how += [f"{task.graph.size} parameters in {task.dtype}", f"batches of {task.batch_size}"]
     if task.loss is not None:
-        specs = [task.loss.spec(), task.optimizer.spec()]
+        optimizer = parse(task.optimizer.spec(), "optimizer")
+        # Without the rate, which is data: programs that differ in it have one text, and so one machine code.
+        options = {name: value for name, value in optimizer.kwargs.items() if name != "lr"}
+        specs = [task.loss.spec(), str(Spec(optimizer.name, (), options))]
         how += [spec.replace("\\", "").replace('"', "'") for spec in specs]  # no option ends the docstring
     ways = "serial" if shares.blocks == 1 else f"{shares.blocks} blocks of {shares.samples} samples"
     if narrow := shares.narrow:
