@@ -27,6 +27,7 @@ from ..training import config_file
 from ..training.config import Config, Resolved, resolve
 from ..training.measure import evaluate_split, targets_for, try_metrics
 from ..training.progress import reporter as new_reporter
+from ..training.ranks import Ranks
 from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems
 from ..training.trainer import Trainer
@@ -55,6 +56,7 @@ def start(
     output: str | os.PathLike[str] | None = None,
     source_name: str = "",
     reporting: Callable[[], Any] | None = None,
+    ranks: Ranks | None = None,
 ) -> Finished:
     """Train a new network; write nothing before everything is checked and compiled.
 
@@ -69,6 +71,8 @@ def start(
         The name of the config in errors; "" if it has none.
     reporting : function or None
         Returns the context manager that reports progress; None: the one for the kind of standard output.
+    ranks : Ranks or None
+        The processes that train together, of which this is rank 0.
 
     Returns
     -------
@@ -83,9 +87,11 @@ def start(
     if output is not None:
         RunDirectory(output).refuse_existing()  # `create` refuses too, but after compiling
     with (reporting or new_reporter)() as reporter:
-        trainer, config, dataset = prepare(resolved, source_name, reporter)
+        trainer, config, dataset = prepare(resolved, source_name, reporter, ranks=ranks)
         trainer.compile()
         text = config.text()
+        if ranks is not None:
+            trainer.recruit(text)
         directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
         reporter.say([*dataset.description.splitlines(), *dataset.notes])
         run_and_draw(trainer, directory)
@@ -101,6 +107,7 @@ def resume(
     precision: str | None = None,
     patience: int | None = None,
     reporting: Callable[[], Any] | None = None,
+    ranks: Ranks | None = None,
 ) -> Finished:
     """Continue a run from its last checkpoint, bit for bit on the same device.
 
@@ -120,6 +127,8 @@ def resume(
         Another number of epochs without an improvement to end after.
     reporting : function or None
         Returns the context manager that reports progress; None: the one for the kind of standard output.
+    ranks : Ranks or None
+        The processes that train together, of which this is rank 0.
 
     Returns
     -------
@@ -158,9 +167,11 @@ def resume(
     if epochs < progress["epoch"]:
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
     with (reporting or new_reporter)() as reporter:
-        trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress))
+        trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress), ranks)
         reporter.say([*dataset.description.splitlines(), *dataset.notes])
         trainer.compile()
+        if ranks is not None:
+            trainer.recruit(config.text())
         with checkpoint.atomic(source_name) as file:
             file.write(config.text().encode())
         run_and_draw(trainer, directory)
@@ -178,7 +189,13 @@ def read_config(table: dict[str, Any], source_name: str = "") -> Resolved:
     return resolve(table, source_name)
 
 
-def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, checkpoint: Any = None) -> Prepared:
+def prepare(
+    resolved: Resolved,
+    source_name: str = "",
+    reporter: Any = None,
+    checkpoint: Any = None,
+    ranks: Ranks | None = None,
+) -> Prepared:
     """Return a trainer, not compiled yet, the config with the data's input shape and absolute paths, and the data.
 
     Parameters
@@ -186,18 +203,21 @@ def prepare(resolved: Resolved, source_name: str = "", reporter: Any = None, che
     resolved : Resolved
     source_name : str
         The name of the config in errors.
-    reporter, checkpoint : as in `Trainer`
+    reporter, checkpoint, ranks : as in `Trainer`
     """
     config = resolved.config
-    if config.run.threads is not None:
-        use_threads(config.run.threads)
+    if ranks is not None:
+        check_ranks(resolved, ranks)
+    threads = config.run.threads if ranks is None else config.run.threads or ranks.threads
+    if threads is not None:
+        use_threads(threads)
     dataset = load_data(resolved)
     resolved = complete(resolved, dataset, source_name)
     config = resolved.config
     network = build(resolved, dataset, source_name)
     schema = Schema.of_dataset(dataset)
     trainer = Trainer(
-        network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint
+        network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint, ranks=ranks
     )  # fmt: skip
     if dataset.test is not None:  # refused now, not after the training
         measured, test = trainer.metrics, schema.checked(targets_for(dataset.test, network, trainer.loss))
@@ -290,6 +310,15 @@ def use_threads(number: int) -> None:
         raise UsageError(f"run.threads: {number} threads, but this process has {there}; NUMBA_NUM_THREADS can raise it")
     start_threads()
     numba.set_num_threads(number)
+
+
+def check_ranks(resolved: Resolved, ranks: Ranks) -> None:
+    """Raise UsageError for a config that several processes cannot train together."""
+    if resolved.config.run.device != "cpu":
+        raise UsageError(
+            f"run.device: {ranks.size} processes train together on processors only, not on "
+            f"{resolved.config.run.device}; leave it out, or start one process"
+        )
 
 
 def _record_numbered(trainer, name, config):
