@@ -99,4 +99,8 @@ def wait_for(process, fact):
 
 
 if __name__ == "__main__":  # python tests/mpi_runner.py COUNT ARGUMENTS of nnjit
-    sys.exit(subprocess.run([*launcher(), "-n", sys.argv[1], *SCRIPT, *sys.argv[2:]], env={**os.environ, **LOOPBACK}, check=False).returncode)
+    sys.exit(
+        subprocess.run(
+            [*launcher(), "-n", sys.argv[1], *SCRIPT, *sys.argv[2:]], env={**os.environ, **LOOPBACK}, check=False
+        ).returncode
+    )
