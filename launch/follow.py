@@ -48,6 +48,7 @@ def _ready(ranks, packed, forms):
     program = Program(
         body, settings.loss, settings.optimizer, job.batch_size, labels=job.labels, clip=settings.clip,
         rates=job.rates, norm=settings.norm, weighted=job.weights is not None, ranks=ranks.size,
+        global_statistics=resolved.config.run.global_statistics,
     )  # fmt: skip
     program.compile()
     shard = Shard(ranks, program, job)

@@ -207,7 +207,7 @@ def prepare(
     """
     config = resolved.config
     if ranks is not None:
-        check_ranks(resolved, ranks)
+        join_ranks(resolved, ranks)
     threads = config.run.threads if ranks is None else config.run.threads or ranks.threads
     if threads is not None:
         use_threads(threads)
@@ -312,13 +312,14 @@ def use_threads(number: int) -> None:
     numba.set_num_threads(number)
 
 
-def check_ranks(resolved: Resolved, ranks: Ranks) -> None:
-    """Raise UsageError for a config that several processes cannot train together."""
+def join_ranks(resolved: Resolved, ranks: Ranks) -> None:
+    """Take from a config what concerns ranks; raise UsageError for one that they cannot train together."""
     if resolved.config.run.device != "cpu":
         raise UsageError(
             f"run.device: {ranks.size} processes train together on processors only, not on "
             f"{resolved.config.run.device}; leave it out, or start one process"
         )
+    ranks.global_statistics = resolved.config.run.global_statistics
 
 
 def _record_numbered(trainer, name, config):

@@ -111,15 +111,15 @@ class Functions:
         intp = types.intp
         if "add_chunk" in self.space:
             self.bind("add_chunk", (self.state, intp))
-        self._step("shard_samples", dict.fromkeys(("N0", "N1"), intp), types.none, (intp, intp, intp))
+        self._step("shard_samples", dict.fromkeys(("N0", "N1", "section"), intp), types.none, (intp,) * 5)
         self.fork("shard_step", {"s": self.state, "rate": types.float64, "clip": types.float64}
                   | dict.fromkeys(("N", "steps"), intp))  # fmt: skip
         self.bind("shard_step", (self.state, intp), types.float64)
-        numbers = [Parameter(name, intp, None, "number") for name in ("first", "N0", "N1", "N")]
-        given = self.of.samples("targets", "weights", self.of.read("order", "order"), *numbers[:3])
+        numbers = [Parameter(name, intp, None, "number") for name in ("first", "N0", "N1", "N", "section")]
+        given = self.of.samples("targets", "weights", self.of.read("order", "order"), *numbers)
         return {
             "shard_gradient": self.entry("shard_gradient", given),
-            "shard_update": self.entry("shard_update", numbers[3:], types.float64),
+            "shard_update": self.entry("shard_update", numbers[3:4], types.float64),
         }
 
     def _training(self):

@@ -52,6 +52,8 @@ class Task(NamedTuple):
     ranks : int
         Processes that divide each batch among them; with more than one, the text has a step in two functions, between
         which their gradients are summed.
+    global_statistics : bool
+        Whether layers that couple a batch see all of it on every rank, and not the rank's share alone.
     """
 
     graph: Graph
@@ -69,6 +71,7 @@ class Task(NamedTuple):
     largest_norm: float = 0.0
     derivative: str = ""
     ranks: int = 1
+    global_statistics: bool = False
 
     @property
     def by_hand(self):

@@ -70,6 +70,8 @@ class Program(Code):
     ranks : int
         Processes that divide each batch among them: with more than one, there are `shard_gradient` and `shard_update`
         in place of `step` and `epoch`.
+    global_statistics : bool
+        Whether layers that couple a batch see all of it on every rank, instead of the rank's share.
 
     Attributes
     ----------
@@ -99,6 +101,7 @@ class Program(Code):
         derivatives: bool = False,
         weighted: bool = False,
         ranks: int = 1,
+        global_statistics: bool = False,
     ) -> None:
         with COMPILING:  # so that the process is not forked meanwhile
             self.network = network
@@ -117,6 +120,7 @@ class Program(Code):
                 Task(
                     network.graph, self.batch_size, self.device, self.dtype.name, self.backward, self.loss, loss_name,
                     self.optimizer, self.labels, self.weighted, clip, self.norm, self.largest_norm, ranks=ranks,
+                    global_statistics=global_statistics,
                 ),
                 more="derivatives" if wanted else "",  # their states have more memory
             )  # fmt: skip
@@ -272,7 +276,7 @@ class Program(Code):
 
     @once
     def shard_gradient(self) -> Callable[..., None]:
-        """``shard_gradient(state, x, targets, order, first, N0, N1)``: the gradient of samples N0 to N1 of a batch."""
+        """``shard_gradient(state, x, targets, order, first, N0, N1, N, section)``: that of samples N0 to N1 of N."""
         return self._trains("shard_gradient")
 
     @once

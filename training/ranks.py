@@ -74,12 +74,14 @@ class Ranks:
         The ranks of this machine.
     threads : int
         This rank's part of the processors of its machine.
+    global_statistics : bool
+        Whether layers that couple a batch see all of it on every rank; ``run.global_statistics`` of the config.
     """
 
     def __init__(self, world: Any, MPI: Any) -> None:
         self.world, self.MPI, self.rank, self.size = world, MPI, world.rank, world.size
         self.machine = world.Split_type(MPI.COMM_TYPE_SHARED, key=world.rank)
-        self._locked = False
+        self._locked, self.global_statistics = False, False
         mine = processors()
         others = [each for each in self.machine.allgather(sorted(mine)) if mine & set(each)]
         self.threads = max(1, min(len(mine) // len(others), numba.config.NUMBA_NUM_THREADS))

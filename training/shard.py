@@ -20,6 +20,7 @@ from ..kernels.counters import SEED, STEP, STOP
 from ..program.graph import Ref
 from ..program.program import Program
 from ..program.state import State
+from ..program.text.shards import exchanged
 from .orders import Orders
 from .ranks import Ranks
 
@@ -79,6 +80,8 @@ class Shard:
         if not plan.gathers:
             self._message = np.zeros(size + batch + 1, program.dtype)
             self.state = State(**{**program.state._asdict(), "gradient": self._message[:size]})
+        self._kind = ranks.MPI.FLOAT if program.dtype.itemsize == 4 else ranks.MPI.DOUBLE
+        self._exchanged = exchanged(plan)
         self._losses = self._message[-batch - 1 : -1]
         first = plan.slot(Ref("loss", None)).offset
         self._own_losses = program.state.arena[first : first + batch]
@@ -94,7 +97,7 @@ class Shard:
         self._averaged = [
             program.state.buffers[offset : offset + buffer.size]
             for node in graph.nodes
-            if node.layer.couples_batch
+            if node.layer.couples_batch and not plan.task.global_statistics
             for offset, buffer in node.buffers.values()
         ]
 
@@ -109,6 +112,11 @@ class Shard:
         size, program = self.ranks.size, self.program
         coupled = [node.name for node in program.network.graph.nodes if node.layer.couples_batch]
         first = f"{size} processes divide each batch of {program.batch_size} samples"
+        if coupled and program.plan.task.global_statistics:
+            names = ", ".join(coupled)
+            return [
+                f"{first}, and normalise all of it in {names}; results differ by rounding from those of one process"
+            ]
         if coupled:
             return [
                 f"{first}, and each normalises its share alone in {', '.join(coupled)}: statistics are those of "
@@ -125,9 +133,9 @@ class Shard:
                 world.Bcast(array)
         state.counters[SEED], state.counters[STOP] = self.job.seed, 0
 
-    def samples(self, N: int) -> tuple[int, int]:
-        """Return the places of this rank's samples in a batch of N: from the first, below the second."""
-        rank, size = self.ranks.rank, self.ranks.size
+    def samples(self, N: int, rank: int) -> tuple[int, int]:
+        """Return the places of a rank's samples in a batch of N: from the first, below the second."""
+        size = self.ranks.size
         if self._blocks is not None:
             return min(self._bounds[rank], N), min(self._bounds[rank + 1], N)
         return N * rank // size, N * (rank + 1) // size
@@ -135,22 +143,35 @@ class Shard:
     def steps(self, order: NDArray[np.intp]) -> None:
         """Take a step on each batch of the samples in an order; the stop flag ends them."""
         job, state, batch = self.job, self.state, self.program.batch_size
-        x, y, weights = job.x, job.y, () if job.weights is None else (job.weights,)
+        x, y, weights = job.x, job.y, [] if job.weights is None else [job.weights]
         with self.ranks.in_step():
             for first in range(0, len(order), batch):
                 N = min(batch, len(order) - first)
-                begin, end = self.samples(N)
-                if job.split is None:
-                    self.program.shard_gradient(state, x, y, order, first, begin, end, *weights)
-                else:
+                begin, end = self.samples(N, self.ranks.rank)
+                numbers = order, first, begin, end, N
+                some = weights
+                if job.split is not None:
                     rows = order[first + begin : first + end]
                     x, y = job.split.take(rows, self.program.dtype)
                     some = [each[rows] for each in weights]
-                    self.program.shard_gradient(state, x, y, np.arange(len(rows)), -begin, begin, end, *some)
+                    numbers = np.arange(len(rows)), -begin, begin, end, N
+                self.program.shard_gradient(state, x, y, *numbers, 0, *some)
+                for section, array in enumerate(self._exchanged, start=1):
+                    self._exchange(array, N)
+                    self.program.shard_gradient(state, x, y, *numbers, section, *some)
                 self._sum()
                 self.program.shard_update(state, N)
                 if state.counters[STOP]:
                     return
+
+    def _exchange(self, slot, N):
+        """Give every rank the rows of an array that the others have computed."""
+        MPI, world = self.ranks.MPI, self.ranks.world
+        bounds = [self.samples(N, rank) for rank in range(self.ranks.size)]
+        counts = [(end - begin) * slot.size for begin, end in bounds]
+        rows = self.state.arena[slot.offset : slot.offset + N * slot.size]
+        starts = [begin * slot.size for begin, _ in bounds]
+        world.Allgatherv(MPI.IN_PLACE, [rows, counts, starts, self._kind])
 
     def _sum(self):
         """Sum the gradient, losses and signals over the ranks."""
@@ -160,7 +181,7 @@ class Shard:
         self._own_losses[:] = self._losses
         if self._blocks is not None:
             rows, counts, starts = self._blocks
-            world.Allgatherv(MPI.IN_PLACE, [rows, counts, starts, MPI.FLOAT if rows.itemsize == 4 else MPI.DOUBLE])
+            world.Allgatherv(MPI.IN_PLACE, [rows, counts, starts, self._kind])
 
     @property
     def signals(self) -> int:

@@ -155,6 +155,7 @@ class Trainer:
         self.program = Program(
             body, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=settings.clip, rates=rates,
             norm=settings.norm, weighted=self.train.weights is not None, ranks=1 if ranks is None else ranks.size,
+            global_statistics=ranks is not None and ranks.global_statistics,
         )  # fmt: skip
         last = len(train) % self.batch_size
         if last:
