@@ -2,11 +2,15 @@
 
 import shlex
 import signal
+import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
+from ..errors import NnjitError
 from ..kernels.compiler.second import early
+from ..launch.launched import launched
 from . import options
 
 ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options that may change when a run is continued
@@ -33,9 +37,22 @@ ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options 
 def run(config, folds, seeds, workers, output, resume, plugin, assignments, **options):
     """Train a network and plot the run; without arguments, a small CNN on the bundled digits.
 
-    CONFIG.toml may be - for standard input. The config is checked completely before anything is written.
+    CONFIG.toml may be - for standard input. The config is checked completely before anything is written. Several
+    processes that mpiexec starts, as in `mpiexec -n 4 nnjit run CONFIG.toml`, train one network together (docs/mpi.md).
     """
-    overrides = {name: value for name, value in options.items() if value is not None}
+    together = launched()
+    try:
+        return _run(together, config, folds, seeds, workers, output, resume, plugin, assignments, options)
+    except (click.ClickException, NnjitError) as error:
+        if together is None or together[0] == 0:
+            raise
+        # Rank 0 meets this error, too, and says it.
+        sys.exit(error.exit_status if isinstance(error, NnjitError) else error.exit_code)
+
+
+def _run(together, config, folds, seeds, workers, output, resume, plugin, assignments, given):
+    """Do the work of the command, as one of the processes that a launcher started `together`, if it did."""
+    overrides = {name: value for name, value in given.items() if value is not None}
     several = {name: value for name, value in (("folds", folds), ("seeds", seeds)) if value is not None}
     if folds is not None and folds < 2:
         raise click.UsageError(f"--folds {folds}: expected 2 or more")
@@ -47,32 +64,54 @@ def run(config, folds, seeds, workers, output, resume, plugin, assignments, **op
         raise click.UsageError(f"--workers {workers}: {wrong}")
     if seeds is not None and "seed" in overrides:
         raise click.UsageError("--seed is the seed of one run, --seeds those of several; give one of them")
+    if together and (several or many):
+        wrong = " and ".join(f"--{name}" for name in several) or f"--resume {resume}"
+        raise click.UsageError(f"{wrong}: {together[1]} processes were started together, which train one run; start "
+                               "one process, and share the runs with --workers")  # fmt: skip
     if resume is None:
-        with early(overrides.get("device", "cpu") == "cpu"):
-            if several:
+        if several:
+            with early(overrides.get("device", "cpu") == "cpu"):
                 return _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers or 1)
-            return _start(config, output, plugin, assignments, overrides)
+        return _train(together, partial(_start, config, output, plugin, assignments, overrides))
     refused = [name for name in overrides if many or name not in ON_RESUME]
-    given = (("config", config), ("output", output), ("set", assignments), *several.items())
-    refused += [name for name, value in given if value]
+    others = (("config", config), ("output", output), ("set", assignments), *several.items())
+    refused += [name for name, value in others if value]
     if refused:
         wrong = " and ".join("CONFIG.toml" if name == "config" else f"--{name.replace('_', '-')}" for name in refused)
         raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
+    if many:
+        with early(overrides.get("device", "cpu") == "cpu"):
+            return _resume_many(resume, plugin, workers or 1)
+    return _train(together, partial(_resume, resume, plugin, overrides))
+
+
+def _train(together, work):
+    """Return the exit status of `work`: of one process, or of ranks, of which rank 0 does it and the others follow."""
+    if together is None:
+        return work()
+    from ..training.ranks import join
+
+    ranks = join(together[1])
+    if ranks.rank == 0:
+        return ranks.lead(lambda: work(ranks=ranks))
+    from ..launch.follow import follow
+
+    return follow(ranks)
+
+
+def _start(config, output, plugin, assignments, overrides, ranks=None):
+    from ..launch import launch
+
     with early(overrides.get("device", "cpu") == "cpu"):
-        return _resume_many(resume, plugin, workers or 1) if many else _resume(resume, plugin, overrides)
+        table, source_name = options.config_table(config, overrides, assignments, plugin)
+        return _conclude(launch.start(table, output, source_name, ranks=ranks))
 
 
-def _start(config, output, plugin, assignments, overrides):
+def _resume(path, plugin, overrides, ranks=None):
     from ..launch import launch
 
-    table, source_name = options.config_table(config, overrides, assignments, plugin)
-    return _conclude(launch.start(table, output, source_name))
-
-
-def _resume(path, plugin, overrides):
-    from ..launch import launch
-
-    return _conclude(launch.resume(path, plugin, **overrides))
+    with early(overrides.get("device", "cpu") == "cpu"):
+        return _conclude(launch.resume(path, plugin, **overrides, ranks=ranks))
 
 
 def _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers):

@@ -28,6 +28,7 @@ from ..training import config_file
 from ..training.config import Config, Resolved, resolve
 from ..training.measure import evaluate_split, targets_for, try_metrics
 from ..training.progress import reporter as new_reporter
+from ..training.ranks import Ranks
 from ..training.run_and_draw import run_and_draw
 from ..training.spec_check import Problems
 from ..training.trainer import Trainer
@@ -59,6 +60,7 @@ def start(
     reporting: Callable[[], Any] | None = None,
     callbacks: Iterable[Any] = (),
     pictures: bool = True,
+    ranks: Ranks | None = None,
 ) -> Finished:
     """Train a new network; write nothing before everything is checked and compiled.
 
@@ -76,6 +78,8 @@ def start(
     callbacks : as in `Trainer`
     pictures : bool
         Draw the run when it ends.
+    ranks : Ranks or None
+        The processes that train together, of which this is rank 0.
 
     Returns
     -------
@@ -90,9 +94,11 @@ def start(
     if output is not None:
         RunDirectory(output).refuse_existing()  # `create` refuses too, but after compiling
     with (reporting or new_reporter)() as reporter:
-        trainer, config, dataset = prepare(resolved, source_name, reporter, callbacks=callbacks)
+        trainer, config, dataset = prepare(resolved, source_name, reporter, callbacks=callbacks, ranks=ranks)
         trainer.compile()
         text = config.text()
+        if ranks is not None:
+            trainer.recruit(text)
         directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
         reporter.say([*dataset.description.splitlines(), *dataset.notes])
         run_and_draw(trainer, directory, pictures)
@@ -110,6 +116,7 @@ def resume(
     reporting: Callable[[], Any] | None = None,
     callbacks: Iterable[Any] = (),
     pictures: bool = True,
+    ranks: Ranks | None = None,
 ) -> Finished:
     """Continue a run from its last checkpoint, bit for bit on the same device.
 
@@ -132,6 +139,8 @@ def resume(
     callbacks : as in `Trainer`
     pictures : bool
         Draw the run when it ends.
+    ranks : Ranks or None
+        The processes that train together, of which this is rank 0.
 
     Returns
     -------
@@ -170,9 +179,11 @@ def resume(
     if epochs < progress["epoch"]:
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
     with (reporting or new_reporter)() as reporter:
-        trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress), callbacks)
+        trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress), callbacks, ranks)
         reporter.say([*dataset.description.splitlines(), *dataset.notes])
         trainer.compile()
+        if ranks is not None:
+            trainer.recruit(config.text())
         with checkpoint.atomic(source_name) as file:
             file.write(config.text().encode())
         run_and_draw(trainer, directory, pictures)
@@ -205,6 +216,7 @@ def prepare(
     reporter: Any = None,
     checkpoint: Any = None,
     callbacks: Iterable[Any] = (),
+    ranks: Ranks | None = None,
 ) -> Prepared:
     """Return a trainer, not compiled yet, the config with the data's input shape and absolute paths, and the data.
 
@@ -213,18 +225,22 @@ def prepare(
     resolved : Resolved
     source_name : str
         The name of the config in errors.
-    reporter, checkpoint, callbacks : as in `Trainer`
+    reporter, checkpoint, callbacks, ranks : as in `Trainer`
     """
     config = resolved.config
-    if config.run.threads is not None:
-        use_threads(config.run.threads)
+    if ranks is not None:
+        join_ranks(resolved, ranks)
+    threads = config.run.threads if ranks is None else config.run.threads or ranks.threads
+    if threads is not None:
+        use_threads(threads)
     dataset = load_data(resolved)
     resolved = complete(resolved, dataset, source_name)
     config = resolved.config
     network = build(resolved, dataset, source_name)
     schema = Schema.of_dataset(dataset)
     trainer = Trainer(
-        network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint, callbacks
+        network, dataset.train, dataset.validation, resolved.settings, reporter, schema, checkpoint, callbacks,
+        ranks=ranks,
     )  # fmt: skip
     if dataset.test is not None:  # refused now, not after the training
         measured, test = trainer.metrics, schema.checked(targets_for(dataset.test, network, trainer.loss))
@@ -317,6 +333,16 @@ def use_threads(number: int) -> None:
         raise UsageError(f"run.threads: {number} threads, but this process has {there}; NUMBA_NUM_THREADS can raise it")
     start_threads()
     numba.set_num_threads(number)
+
+
+def join_ranks(resolved: Resolved, ranks: Ranks) -> None:
+    """Take from a config what concerns ranks; raise UsageError for one that they cannot train together."""
+    if resolved.config.run.device != "cpu":
+        raise UsageError(
+            f"run.device: {ranks.size} processes train together on processors only, not on "
+            f"{resolved.config.run.device}; leave it out, or start one process"
+        )
+    ranks.global_statistics = resolved.config.run.global_statistics
 
 
 def _record_numbered(trainer, name, config):

@@ -102,8 +102,25 @@ class Functions:
             self.bind("update_chunk", (self.state, intp, types.float64, intp, types.float64))
         if self.task.derivative:
             return getattr(self, f"_{self.task.derivative}")()
-        trained = self._training() if self.task.loss is not None else {}
+        trained = {}
+        if self.task.loss is not None:
+            trained = self._shards() if self.task.ranks > 1 else self._training()
         return trained | self._prediction()
+
+    def _shards(self):
+        intp = types.intp
+        if "add_chunk" in self.space:
+            self.bind("add_chunk", (self.state, intp))
+        self._step("shard_samples", dict.fromkeys(("N0", "N1", "section"), intp), types.none, (intp,) * 5)
+        self.fork("shard_step", {"s": self.state, "rate": types.float64, "clip": types.float64}
+                  | dict.fromkeys(("N", "steps"), intp))  # fmt: skip
+        self.bind("shard_step", (self.state, intp), types.float64)
+        numbers = [Parameter(name, intp, None, "number") for name in ("first", "N0", "N1", "N", "section")]
+        given = self.of.samples("targets", "weights", self.of.read("order", "order"), *numbers)
+        return {
+            "shard_gradient": self.entry("shard_gradient", given),
+            "shard_update": self.entry("shard_update", numbers[3:4], types.float64),
+        }
 
     def _training(self):
         self._step("train_step", {"rate": types.float64, "clip": types.float64})
@@ -123,15 +140,15 @@ class Functions:
             direct = self.direct(name, given, types.float64)
         return self.entry(name, given, types.float64, largest, direct)
 
-    def _step(self, name, more):
+    def _step(self, name, more, result=types.float64, numbers=(types.intp, types.intp)):
         """Bind the function that runs both passes on samples by their numbers."""
         intp, order, target = types.intp, self.of.read("order", "order").type, self.of.target("targets").type
         weights = self.of.read("weights", "weight").type
         local = dict.fromkeys(("first", "N", "seed", "steps"), intp) | more
         local |= {"s": self.state, "x": self.of.x.type, "targets": target, "order": order}
         self.fork(name, local | ({"weights": weights} if self.task.weighted else {}))
-        given = (self.state, self.of.x.type, target, order, intp, intp)
-        self.bind(name, (*given, weights) if self.task.weighted else given, types.float64)
+        given = (self.state, self.of.x.type, target, order, *numbers)
+        self.bind(name, (*given, weights) if self.task.weighted else given, result)
 
     def _prediction(self):
         given = [self.of.x, self.of.written("y", "output")]

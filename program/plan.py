@@ -22,6 +22,7 @@ ENTRIES = {
     "": ("predict", "step", "epoch"), "gradient": ("gradient", "update"), "vjp": ("vjp", "clear"),
     "jvp": ("jvp",), "rows": ("jacobian",), "columns": ("jacobian",),
 }  # fmt: skip
+OF_RANKS = ("predict", "shard_gradient", "shard_update")  # the functions of a program whose batches ranks divide
 
 
 class Task(NamedTuple):
@@ -48,6 +49,11 @@ class Task(NamedTuple):
     derivative : str
         "" for prediction and training, else what the text computes: "gradient", "vjp", "jvp", or a Jacobian by "rows",
         each a vjp, or by "columns", each a jvp.
+    ranks : int
+        Processes that divide each batch among them; with more than one, the text has a step in two functions, between
+        which their gradients are summed.
+    global_statistics : bool
+        Whether layers that couple a batch see all of it on every rank, and not the rank's share alone.
     """
 
     graph: Graph
@@ -64,6 +70,8 @@ class Task(NamedTuple):
     norm: float = 2.0
     largest_norm: float = 0.0
     derivative: str = ""
+    ranks: int = 1
+    global_statistics: bool = False
 
     @property
     def by_hand(self):
@@ -149,6 +157,15 @@ class Plan(NamedTuple):
     def passes(self):
         """The functions of the passes through the network, those without calls left out."""
         return [each for each in (*self.forward, *self.tangents, *self.backward, self.gradients) if each.calls]
+
+    @property
+    def gathers(self):
+        """Tell whether ranks exchange the gradient of every block of samples, instead of the sum of their blocks.
+
+        Each then adds all of them in the order of one process, and so the bits are the same.
+        """
+        blocks, ranks = self.layout.gradients, self.task.ranks
+        return ranks > 1 and blocks is not None and self.layout.added == 0 and blocks.workers >= ranks
 
     def calls(self):
         """Return all calls in the order of the text."""

@@ -67,6 +67,11 @@ class Program(Code):
         Whether the state has memory for `gradient`, `update`, `vjp`, `jvp` and `jacobian`.
     weighted : bool
         Whether `step`, `epoch` and `gradient` take the weights of the samples last, (N,): factors of their losses.
+    ranks : int
+        Processes that divide each batch among them: with more than one, there are `shard_gradient` and `shard_update`
+        in place of `step` and `epoch`.
+    global_statistics : bool
+        Whether layers that couple a batch see all of it on every rank, instead of the rank's share.
 
     Attributes
     ----------
@@ -95,6 +100,8 @@ class Program(Code):
         backward: bool = False,
         derivatives: bool = False,
         weighted: bool = False,
+        ranks: int = 1,
+        global_statistics: bool = False,
     ) -> None:
         with COMPILING:  # so that the process is not forked meanwhile
             self.network = network
@@ -112,7 +119,8 @@ class Program(Code):
             super().__init__(
                 Task(
                     network.graph, self.batch_size, self.device, self.dtype.name, self.backward, self.loss, loss_name,
-                    self.optimizer, self.labels, self.weighted, clip, self.norm, self.largest_norm,
+                    self.optimizer, self.labels, self.weighted, clip, self.norm, self.largest_norm, ranks=ranks,
+                    global_statistics=global_statistics,
                 ),
                 more="derivatives" if wanted else "",  # their states have more memory
             )  # fmt: skip
@@ -265,6 +273,16 @@ class Program(Code):
     def epoch(self) -> Callable[..., float]:
         """``epoch(state, x, targets, order)`` takes a step on every batch of `order` and returns the mean loss."""
         return self._trains("epoch")
+
+    @once
+    def shard_gradient(self) -> Callable[..., None]:
+        """``shard_gradient(state, x, targets, order, first, N0, N1, N, section)``: that of samples N0 to N1 of N."""
+        return self._trains("shard_gradient")
+
+    @once
+    def shard_update(self) -> Callable[..., float]:
+        """``shard_update(state, N)`` updates theta by the sum of the shards' gradients; returns the mean loss."""
+        return self._trains("shard_update")
 
     @once
     def gradient(self) -> Callable[..., float]:

@@ -25,7 +25,8 @@ FAULTS = (
     "predict state", "predict arrays", "step state", "step arrays", "step labels",
     "epoch state", "epoch arrays", "epoch labels", "epoch order", "gradient state", "gradient arrays",
     "gradient labels", "update state", "clear state", "vjp state", "vjp arrays", "jvp state", "jvp arrays",
-    "jacobian state", "jacobian arrays",
+    "jacobian state", "jacobian arrays", "shard_gradient state", "shard_gradient arrays", "shard_gradient labels",
+    "shard_gradient order", "shard_update state", "shard_update samples",
 )  # fmt: skip
 # A state's number is that of its program plus what the state has: what predictions need; the gradient, too; all of it.
 LIGHT, LEARNS, WHOLE = range(3)

@@ -17,8 +17,7 @@ from screen import Terminal, shown
 RUN = SimpleNamespace(
     progress={"seconds": 0.0, "best": None},
     settings=SimpleNamespace(epochs=12, patience=None),
-    units=None,
-    weighting="",
+    lines=[],
 )
 
 
@@ -127,7 +126,7 @@ def test_remarks_follow_the_last_epoch():
 
 
 def test_a_run_of_many_says_nothing_while_it_trains(capsys):
-    weighted = SimpleNamespace(**vars(RUN) | {"units": "units: y / 2", "weighting": "the loss is weighted by class"})
+    weighted = SimpleNamespace(**vars(RUN) | {"lines": ["units: y / 2", "the loss is weighted by class"]})
     with progress.Silent() as reporter:
         reporter.begin(weighted)
         reporter.say(["validation: 3 rows"])

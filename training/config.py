@@ -103,7 +103,7 @@ class Training(_Section):
 
 
 class Run(_Section):
-    """The device, its threads, the fold that is held out, and plug-ins."""
+    """The device, its threads, the fold that is held out, what processes share, and plug-ins."""
 
     device: str = Field(default="cpu", description=either(f'"{device}"' for device in DEVICES))
     precision: str = Field(default="float32", description=either(f'"{precision}"' for precision in PRECISIONS))
@@ -113,6 +113,10 @@ class Run(_Section):
         min_length=2,
         max_length=2,
         description="a fold to hold out for validation and the number of folds, such as [1, 5]",
+    )
+    global_statistics: bool = Field(
+        default=False,
+        description="true, so that batch normalisation under mpiexec takes the statistics of the whole batch, or false",
     )
     plugins: list[str] = Field(default=[], description="a list of files or modules with layers of your own")
 

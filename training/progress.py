@@ -92,7 +92,7 @@ class Lines:
     def begin(self, trainer):
         progress, patience = trainer.progress, trainer.settings.patience
         self.start(trainer.settings.epochs, patience is not None, progress["seconds"], progress["best"])
-        self.say(str(line) for line in (trainer.units, trainer.weighting) if line)
+        self.say(trainer.lines)
 
     def start(self, epochs, at_most=False, seconds=0.0, lowest=None):
         """Begin the lines of a run.

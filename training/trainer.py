@@ -9,8 +9,9 @@ in memory.
 
 import math
 import os
+import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -21,11 +22,13 @@ from numpy.typing import NDArray
 
 from ..data.schema import Schema, check_raw
 from ..data.split import Split
+from ..errors import UsageError
 from ..kernels.counters import SEED, STEP, STOP
 from ..program.program import Program
 from ..program.protocols import NetworkLike
 from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
+from . import shared_arrays
 from .callbacks import listeners, name_of, stops
 from .changes import update_ratios
 from .checkpoints import Checkpoints
@@ -36,11 +39,13 @@ from .history import History, judged
 from .measure import IN_MEMORY, MeanLoss, targets_for
 from .orders import Orders
 from .program_log import ProgramLog
+from .ranks import Ranks
 from .remarks import STEPS, Remarks
 from .resume import check_data, check_steps, fingerprints
 from .schedules import learning_rates
 from .settings import Settings
 from .several import Several
+from .shard import Job, Shard
 from .signals import Listening
 from .weights import weighted
 
@@ -67,6 +72,8 @@ class Trainer:
         fit its layers that are fitted to training data (see `fitting`).
     callbacks : iterable
         Objects with any of these methods, or functions of an epoch's record, which may stop the run; see `Network.fit`.
+    ranks : Ranks or None
+        The processes that train together, of which this is rank 0; `recruit` brings in the others.
 
     Attributes
     ----------
@@ -97,14 +104,20 @@ class Trainer:
         schema: Schema | None = None,
         checkpoint: tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None = None,
         callbacks: Iterable[Any] = (),
+        ranks: Ranks | None = None,
     ) -> None:
-        self.network, self.settings, self.reporter = network, settings, reporter
+        self.network, self.settings, self.reporter, self.ranks = network, settings, reporter, ranks
         self._callbacks = listeners(callbacks)
         # A callback may stop the run or read the network after each epoch, so no further one may have begun.
         self._watched = any(hasattr(each, "epoch") for each in self._callbacks)
         self._stopped_by: str | None = None
         self.loss, self.optimizer, self.schedule = settings.loss, settings.optimizer, settings.schedule
         self.batch_size = min(settings.batch_size or len(train), len(train))
+        if ranks is not None and self.batch_size < ranks.size:
+            raise UsageError(
+                f"training.batch_size: {ranks.size} processes divide each batch, but it holds {self.batch_size} "
+                f"sample{'s' * (self.batch_size > 1)}; start fewer of them"
+            )
         self.steps_per_epoch = -(-len(train) // self.batch_size)
         self.total = self.steps_per_epoch * settings.epochs
         self.schema = Schema.of(train) if schema is None else schema
@@ -141,7 +154,8 @@ class Trainer:
         body: Any = network if self.units is None else self.units.body
         self.program = Program(
             body, self.loss, self.optimizer, self.batch_size, labels=self.labels, clip=settings.clip, rates=rates,
-            norm=settings.norm, weighted=self.train.weights is not None,
+            norm=settings.norm, weighted=self.train.weights is not None, ranks=1 if ranks is None else ranks.size,
+            global_statistics=ranks is not None and ranks.global_statistics,
         )  # fmt: skip
         last = len(train) % self.batch_size
         if last:
@@ -171,6 +185,13 @@ class Trainer:
         # Steps of the next call, seconds of a step of the latest, epochs that were run in a row, and their numbers.
         self._pace, self._step_seconds, self._in_a_row = 1, math.inf, 1
         self._several: Any = None
+        self._shard: Shard | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        """What a run says before its first epoch: units, weights, and how ranks divide a batch."""
+        shares = [] if self._shard is None else self._shard.lines()
+        return [*(str(line) for line in (self.units, self.weighting) if line), *shares]
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -192,6 +213,26 @@ class Trainer:
         if self._may_be_in_a_row():
             self._orders.compile()
             Several(self).compile()
+
+    def recruit(self, config: str) -> None:
+        """Have the other ranks make ready for their share of this training, whose complete config is this text.
+
+        Raises
+        ------
+        NnjitError : one of them cannot.
+        """
+        assert self.ranks is not None
+        self._load()
+        memory, weights = self._x is not None, self._weights[0] if self._weights else None
+        job = Job(
+            config, self.batch_size, len(self.train), self.settings.epochs, self.settings.seed, self.labels,
+            self.program.rates, self._x, self._y, None if memory else self.train, weights,
+        )  # fmt: skip
+        job = shared_arrays.send(self.ranks, job)
+        self._x, self._y = job.x, job.y
+        self._shard = Shard(self.ranks, self.program, job)
+        self._shard.compile()
+        self.ranks.hear_all()  # that they are ready
 
     def record(self, path: str | os.PathLike[str], config: str) -> RunDirectory:
         """Make the directory of a new run, for `run`.
@@ -246,7 +287,11 @@ class Trainer:
         state = self.program.state
         state.counters[STEP], state.counters[SEED] = self.progress["step"], self.settings.seed
         state.counters[STOP] = 0
-        self._load()
+        if self._shard is None:
+            self._load()
+        else:
+            self._shard.ranks.tell("begin")
+            self._shard.begin()
         self._checkpoints = Checkpoints(self.network, directory, self.settings.patience is not None)
         self._began = time.perf_counter() - self.progress["seconds"]
         if directory is not None:
@@ -276,7 +321,7 @@ class Trainer:
 
     def _say_that_it_runs(self, directory):
         """Write for `nnjit watch` what the run's own terminal knows."""
-        lines = [str(line) for line in (self.units, self.weighting) if line]
+        lines = self.lines
         at_most = self.settings.patience is not None
         directory.begin(epochs=self.settings.epochs, steps=self.steps_per_epoch, at_most=at_most, lines=lines)
 
@@ -357,14 +402,17 @@ class Trainer:
     def _steps(self, epoch, order, steps):
         """Take some steps with the compiled program, and log them."""
         program, state, before = self.program, self.program.state, self.progress["step"]
-        if self._x is None:
-            x, y = self.train.take(order, self.network.dtype)
-            weights: Sequence[Any] = [each[order] for each in self._weights]
-            order = np.arange(len(order))
-        else:
-            x, y, weights = self._x, self._y, self._weights
         row = self._log.row
-        program.epoch(state, x, y, order, *weights)
+        if self._shard is not None:
+            self._shard.ranks.tell("steps", epoch, self.progress["done"], steps)
+            self._shard.steps(order)
+            if self._signal is None and self._shard.signals:
+                self._signal = int(signal.SIGTERM)
+        elif self._x is None:
+            x, y = self.train.take(order, self.network.dtype)
+            program.epoch(state, x, y, np.arange(len(order)), *(each[order] for each in self._weights))
+        else:
+            program.epoch(state, self._x, self._y, order, *self._weights)
         if state.counters[STOP]:
             self._diverged(epoch, before, self._log.row - row)
         self.progress["step"] += steps
@@ -386,6 +434,9 @@ class Trainer:
     def _finish(self, epoch):
         """End an epoch: validate, log it, save."""
         step = self.progress["step"]
+        if self._shard is not None:
+            self._shard.ranks.tell("agree")
+            self._shard.agree()
         if not np.isfinite(self.network.theta).all():  # no loss of this epoch has seen it
             raise not_finite(step, epoch)
         record = self._log.record(epoch, step, self.progress["seconds"], self._log.latest(1)[0])
@@ -448,7 +499,7 @@ class Trainer:
     def _may_be_in_a_row(self):
         """Tell whether epochs run in a row if they are short."""
         fits = self._x is not None and self.network.device == "cpu" and self.steps_per_epoch <= MOST_STEPS
-        return fits and not self._watched
+        return fits and not self._watched and self.ranks is None
 
     # -- records and the end of a run --------------------------------------------------------------------------------
 

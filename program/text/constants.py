@@ -5,7 +5,7 @@ from math import inf, prod
 
 from ...kernels.counters import FAULT, HEAD, ROWS, SEED, STEP, STOP
 from ..graph import Ref
-from ..plan import ENTRIES
+from ..plan import ENTRIES, OF_RANKS
 from ..state import FAULTS
 from .lines import wrapped
 from .refusals import fault_name
@@ -40,6 +40,7 @@ def constants(plan):
     elif task.derivative == "vjp":
         places = {"STEP": STEP, "SEED": SEED, "FAULT": FAULT}
     own = ENTRIES[task.derivative] if task.loss is not None or task.derivative else ("predict",)
+    own = OF_RANKS if task.ranks > 1 else own
     faults = {fault_name(name): k for k, name in enumerate(FAULTS, start=1) if name.split()[0] in own}
     lines += [_equal(places, "places in s.counters"), "# Numbers of refused calls in s.counters[FAULT]:"]
     lines += [_equal(dict(part)) for part in (list(faults.items())[k : k + 5] for k in range(0, len(faults), 5))]

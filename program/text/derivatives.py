@@ -9,9 +9,7 @@ from ..graph import Ref
 from .lines import Text
 from .loops import Lines, after, before, one_sample, run_passes
 from .refusals import guard, label_guard, state_guard
-from .training import clipping, given, load
-
-SEED_OF_STEP = "seed = (s.counters[SEED] * 1000003 + steps) * 1009"
+from .training import RATE_OF_STEP, SEED_OF_STEP, clipping, given, load
 
 
 def loss_gradient(plan):
@@ -46,7 +44,7 @@ def loss_gradient(plan):
         Text("update_samples", "s, scale", [
             "s.counters[STOP] = 0",
             "steps = s.counters[STEP]",
-            "rate = s.rates[min(steps, s.rates.size - 1)]",
+            RATE_OF_STEP,
             f"for c in range({plan.log.chunks}):",
             ["scale_chunk(s, c, scale)"],
             "norm = record(s, np.nan, rate)",

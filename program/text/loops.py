@@ -27,15 +27,18 @@ def after(plan, body):
     return Lines(body, last.loop, last.columns)
 
 
-def run_passes(plan, lists, training):
-    """Return a body that runs `CallList`s and `Lines` in their order; those of one number share their loop."""
+def run_passes(plan, lists, training, samples=("0", "N")):
+    """Return a body that runs `CallList`s and `Lines` in their order; those of one number share their loop.
+
+    `samples` are those of the batch to run on: from the first, below the second.
+    """
     body: list = []
     for _, group in groupby(lists, attrgetter("loop")):
         first, *others = group
         if isinstance(first, CallList) and first.split:
-            body += _parts(plan, first, training) if first.calls else []
+            body += _parts(plan, first, training, samples) if first.calls else []
         else:
-            body += _blocks(plan, [first, *others], training)
+            body += _blocks(plan, [first, *others], training, samples)
     return body
 
 
@@ -50,7 +53,7 @@ def one_sample(plan):
     return body
 
 
-def _blocks(plan, lists, training):
+def _blocks(plan, lists, training, samples):
     """Return a body that runs lists on every block of samples, tile by tile where samples are columns."""
     lines: list = []
     for each in lists:
@@ -64,11 +67,13 @@ def _blocks(plan, lists, training):
     if lists[0].columns:
         division, mark = plan.shares.narrow, "NARROW_" * (plan.shares.narrow.first > 0)
         lines = [*(() if training == "False" else plan.clear), *_tiles(division, lines)]
+    low, high = samples
     if division.blocks == 1:
-        return ["n0, n1 = 0, N", *lines]
-    bounds = f"n0, n1 = {mark}SAMPLES * p, min({mark}SAMPLES * (p + 1), N)"
+        return [f"n0, n1 = {low}, {high}", *lines]
+    start = f"{mark}SAMPLES * p" if low == "0" else f"max({mark}SAMPLES * p, {low})"
+    bounds = f"n0, n1 = {start}, min({mark}SAMPLES * (p + 1), {high})"
     return [
-        f"for w in prange(min({mark}WORKERS, (N + {mark}SAMPLES - 1) // {mark}SAMPLES)):",
+        f"for w in prange(min({mark}WORKERS, ({high} + {mark}SAMPLES - 1) // {mark}SAMPLES)):",
         [f"for p in range(w, {mark}BLOCKS, {mark}WORKERS):", [bounds, "if n0 < n1:", lines]],
     ]
 
@@ -80,8 +85,9 @@ def _tiles(narrow, body):
     return ["last = n1", "for n0 in range(n0, last, TILE):", ["n1 = min(n0 + TILE, last)", *body]]
 
 
-def _parts(plan, each, training):
+def _parts(plan, each, training, samples):
     """Return a body that runs calls in parts of their own loops."""
+    given = f"s, {', '.join(samples)}, seed, {training}"
     if plan.shares.parts == 1:
-        return [f"{each.name}(s, 0, N, seed, {training}, 0)"]
-    return ["for q in prange(PARTS):", [f"{each.name}(s, 0, N, seed, {training}, q)"]]
+        return [f"{each.name}({given}, 0)"]
+    return ["for q in prange(PARTS):", [f"{each.name}({given}, q)"]]

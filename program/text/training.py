@@ -7,6 +7,9 @@ from .lines import Text
 from .loops import before, run_passes
 from .refusals import guard, label_guard, refuse
 
+SEED_OF_STEP = "seed = (s.counters[SEED] * 1000003 + steps) * 1009"
+RATE_OF_STEP = "rate = s.rates[min(steps, s.rates.size - 1)]"
+
 
 def update(plan):
     """Return the functions of a chunk of theta, of the cost and of the log."""
@@ -15,10 +18,7 @@ def update(plan):
     join = "np.maximum({0}, s.log[SUMS + c])" if p == inf else "{0} + s.log[SUMS + c]"
     losses = plan.slot(Ref("loss", None))
     bounds, parts = "lo, hi = chunk_bounds(c)", plan.layout.gradients is not None
-    samples = "NARROW_SAMPLES" if plan.shares.narrow and plan.shares.narrow.first else "SAMPLES"
-    sums: list = [f"used = (N + {samples} - 1) // {samples}", plan.mean_gradient[0]] if parts else []
-    if parts and plan.layout.added:
-        sums = ["if lo >= ADDED:", ["first = lo - ADDED", *sums]]
+    sums = [] if plan.task.ranks > 1 and not plan.gathers else sum_of_blocks(plan)
     return [
         Text("chunk_bounds", "c", [
             "k = 0",
@@ -63,20 +63,31 @@ def update(plan):
     ]  # fmt: skip
 
 
+def sum_of_blocks(plan):
+    """Return the lines that add the gradients of the blocks of samples in chunk lo to hi of theta, if there are any."""
+    if plan.layout.gradients is None:
+        return []
+    samples = "NARROW_SAMPLES" if plan.shares.narrow.first else "SAMPLES"
+    sums: list = [f"used = (N + {samples} - 1) // {samples}", plan.mean_gradient[0]]
+    return ["if lo >= ADDED:", ["first = lo - ADDED", *sums]] if plan.layout.added else sums
+
+
 def train_step(plan):
     """Return the function of a step."""
     N = plan.task.batch_size
     return Text("train_step", given(plan, "s, x, targets, order, first, N"), [
         *(["N = 1"] if N == 1 else []),  # a constant, so that there are no loops over the batch
         "steps = s.counters[STEP]",
-        "seed = (s.counters[SEED] * 1000003 + steps) * 1009",
-        "rate = s.rates[min(steps, s.rates.size - 1)]",
+        SEED_OF_STEP,
+        RATE_OF_STEP,
         *run_passes(plan, [before(plan, load(plan)), *plan.forward, *plan.backward, plan.gradients], "True"),
-        "C = cost(s, N)",
-        *_chunks(plan),
-        "s.counters[STEP] = steps + 1",
-        "return C",
+        *update_theta(plan),
     ], "One step of gradient descent on the samples order[first : first + N]; returns their mean loss.")  # fmt: skip
+
+
+def update_theta(plan):
+    """Return the lines of a step from the mean loss on, once the gradient of its samples is known."""
+    return ["C = cost(s, N)", *_chunks(plan), "s.counters[STEP] = steps + 1", "return C"]
 
 
 def load(plan):

@@ -10,6 +10,7 @@ from .head import head
 from .lines import Text, written
 from .places import options, places
 from .prediction import by_hand, predict
+from .shards import shards
 from .training import entries, train_step, update
 
 DERIVATIVES = {"gradient": loss_gradient, "vjp": vjp, "jvp": jvp, "rows": jacobian, "columns": jacobian}
@@ -26,8 +27,8 @@ def write(plan):
     elif task.by_hand:
         texts += by_hand(plan)
     else:
-        texts += [*update(plan), train_step(plan), *entries(plan)] if task.loss is not None else []
-        texts += predict(plan)
+        steps = shards(plan) if task.ranks > 1 else [train_step(plan), *entries(plan)] if task.loss is not None else []
+        texts += [*(update(plan) if task.loss is not None else []), *steps, *predict(plan)]
     lines = [*head(plan), *constants(plan)]
     for text in texts:
         lines += ["", "", *written(text, plan)]
