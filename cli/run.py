@@ -26,11 +26,12 @@ ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options 
 @click.option(
     "--workers", type=int, metavar="N", help="Train N of these runs at a time, in processes of one thread each."
 )
+@click.option("--scheduler", metavar="ADDRESS", help="Train these runs on the workers of a Dask scheduler.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
 @options.plugin
 @options.assignments
-def run(config, folds, seeds, workers, output, resume, plugin, assignments, **options):
+def run(config, folds, seeds, workers, scheduler, output, resume, plugin, assignments, **options):
     """Train a network and plot the run; without arguments, a small CNN on the bundled digits.
 
     CONFIG.toml may be - for standard input. The config is checked completely before anything is written.
@@ -40,15 +41,19 @@ def run(config, folds, seeds, workers, output, resume, plugin, assignments, **op
     if folds is not None and folds < 2:
         raise click.UsageError(f"--folds {folds}: expected 2 or more")
     many = resume is not None and (resume / "many.toml").is_file()
-    if workers is not None and (workers < 1 or not (several or many)):
-        wrong = "expected 1 or more" if workers < 1 else "it is for several runs, of --folds or --seeds"
-        raise click.UsageError(f"--workers {workers}: {wrong}")
+    for option, value in (("--workers", workers), ("--scheduler", scheduler)):
+        if value is not None and not (several or many):
+            raise click.UsageError(f"{option} {value}: it is for several runs, of --folds or --seeds")
+    if workers is not None and workers < 1:
+        raise click.UsageError(f"--workers {workers}: expected 1 or more")
+    if workers is not None and scheduler is not None:
+        raise click.UsageError("--workers are processes of this machine, --scheduler has its own; give one of them")
     if seeds is not None and "seed" in overrides:
         raise click.UsageError("--seed is the seed of one run, --seeds those of several; give one of them")
     if resume is None:
         with early(overrides.get("device", "cpu") == "cpu"):
             if several:
-                return _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers or 1)
+                return _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers or 1, scheduler)
             return _start(config, output, plugin, assignments, overrides)
     refused = [name for name in overrides if many or name not in ON_RESUME]
     given = (("config", config), ("output", output), ("set", assignments), *several.items())
@@ -57,7 +62,7 @@ def run(config, folds, seeds, workers, output, resume, plugin, assignments, **op
         wrong = " and ".join("CONFIG.toml" if name == "config" else f"--{name.replace('_', '-')}" for name in refused)
         raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
     with early(overrides.get("device", "cpu") == "cpu"):
-        return _resume_many(resume, plugin, workers or 1) if many else _resume(resume, plugin, overrides)
+        return _resume_many(resume, plugin, workers or 1, scheduler) if many else _resume(resume, plugin, overrides)
 
 
 def _start(config, output, plugin, assignments, overrides):
@@ -73,21 +78,21 @@ def _resume(path, plugin, overrides):
     return _conclude(launch.resume(path, plugin, **overrides))
 
 
-def _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers):
+def _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers, scheduler):
     from ..launch.many import Many, read_seeds
 
     chosen = None if seeds is None else read_seeds(seeds)
     table, source_name = options.config_table(config, overrides, assignments, plugin)
-    return _train_many(Many.create(table, output, source_name, folds, chosen), workers)
+    return _train_many(Many.create(table, output, source_name, folds, chosen), workers, scheduler)
 
 
-def _resume_many(path, plugin, workers):
+def _resume_many(path, plugin, workers, scheduler):
     from ..launch.many import Many
 
-    return _train_many(Many.open(path, plugin), workers)
+    return _train_many(Many.open(path, plugin), workers, scheduler)
 
 
-def _train_many(many, workers):
+def _train_many(many, workers, scheduler):
     """Train the runs that are missing, and print a line for each and the table; return the exit status."""
     from ..launch.figures import mean_and_deviation
     from ..terminal.output import Output, complain
@@ -98,7 +103,7 @@ def _train_many(many, workers):
     print(f"{many.path}: {total} runs{ended}", file=out, flush=True)
     stopped = None
     try:
-        for row in many.train(workers):
+        for row in many.train(workers, scheduler):
             what = f"best epoch {row['epoch']}" if "epoch" in row else row["failed"]
             notes = [f"note: {remark}" for remark in many.remarks]
             print("\n".join([f"{row['run']} ({len(many.rows)} of {total}): {what}", *notes]), file=out, flush=True)
