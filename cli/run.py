@@ -53,7 +53,9 @@ def run(config, folds, seeds, workers, scheduler, output, resume, plugin, assign
     if resume is None:
         with early(overrides.get("device", "cpu") == "cpu"):
             if several:
-                return _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers or 1, scheduler)
+                return _start_many(
+                    config, output, plugin, assignments, overrides, folds, seeds, workers or 1, scheduler
+                )
             return _start(config, output, plugin, assignments, overrides)
     refused = [name for name in overrides if many or name not in ON_RESUME]
     given = (("config", config), ("output", output), ("set", assignments), *several.items())
@@ -123,6 +125,7 @@ def _train_many(many, workers, scheduler):
         print(f"{many.path}: {', '.join(file.name for file in many.results())}", file=out, flush=True)
     if stopped is not None:
         way = f"nnjit run --resume {shlex.quote(str(many.path))}"
+        way += f" --scheduler {scheduler}" if scheduler else ""
         complain(f"{stopped[0]}; {len(many.rows)} of {total} runs have ended; continue with {way}")
         return 128 + stopped[1]
     return int(any("failed" in row for row in many.rows))

@@ -5,10 +5,12 @@ anything starts, and again by each run, since workers may come later. Dask does 
 another worker or on the same one once it is back.
 """
 
+import asyncio
 import logging
 import os
 import pickle
 import queue
+import re
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -23,8 +25,9 @@ from ..terminal.output import complain
 from ..training.config import Resolved
 from . import launch, remote
 
+ADDRESS = re.compile(r"((tcp|tls|wss?)://)?(\[[\da-fA-F:.%]+\]|[^\s/:\[\]]+):\d{1,5}/?")
 CONNECT = 5.0  # seconds until a scheduler that does not answer cannot be reached
-PAUSE = 0.5  # seconds between two looks at signals and workers
+PAUSE = 0.2  # seconds between two looks at signals and workers
 LOST = 3  # times that a run may lose its process before the command ends
 
 
@@ -67,28 +70,40 @@ class Cluster:
             plugins={plugin: remote.digest(plugin) for plugin in launch.portable(resolved).run.plugins},
             folder=str(self._folder),
             token=self._token,
-            files=tuple(each for each in values if isinstance(each, str) and os.path.isabs(each) and os.path.exists(each)),
+            files=tuple(
+                each for each in values if isinstance(each, str) and os.path.isabs(each) and os.path.exists(each)
+            ),
         )
 
     def _connected(self):
         """Return a client; its own messages, with tracebacks, would say the same once more."""
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        said = f"--scheduler {quoted(self._address)}"
+        if not ADDRESS.fullmatch(self._address):
+            raise UsageError(f"{said}: expected the address of a Dask scheduler, such as tcp://10.0.0.5:8786")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of other versions of Dask
-                client = self._dask.Client(self._address, timeout=CONNECT, set_as_default=False)
-        except (OSError, ValueError) as error:
-            if isinstance(error, ValueError):
-                what = "expected the address of a Dask scheduler, such as tcp://10.0.0.5:8786"
-            else:
-                what = f"there is no Dask scheduler (no answer in {CONNECT:.0f} s); is it running, and is this its address?"
-            raise UsageError(f"--scheduler {quoted(self._address)}: {what}") from None
+            kind = asyncio.run(asyncio.wait_for(self._kind(), CONNECT))
+        except (OSError, TimeoutError, OverflowError):  # OverflowError: no port has such a number
+            kind = "nothing"
+        if kind != "Scheduler":
+            found = (
+                f"a {kind.lower()} of Dask, no scheduler," if kind in ("Worker", "Nanny") else "no scheduler of Dask"
+            )
+            raise UsageError(
+                f"{said}: {found} answers there within {CONNECT:.0f} s; is one running, and is this its address?"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other versions of Dask
+            client = self._dask.Client(self._address, timeout=CONNECT, set_as_default=False)
         if not client.nthreads():
             client.close()
-            raise UsageError(
-                f"--scheduler {quoted(self._address)}: it has no workers; start some with dask worker {self._address}"
-            )
+            raise UsageError(f"{said}: it has no workers; start some with dask worker {self._address}")
         return client
+
+    async def _kind(self):
+        """Ask what listens at the address; `Client` would wait without end for a server that is not Dask's."""
+        async with self._dask.rpc(self._address) as server:
+            return str((await server.identity())["type"])
 
     def __enter__(self) -> "Cluster":
         (self._folder / self._token).touch()
@@ -113,7 +128,8 @@ class Cluster:
         wrong = {worker: self._lack(answer) for worker, answer in found.items() if answer is not None}
         if wrong:
             worker, lack = next(iter(wrong.items()))
-            others = f" (so do {len(wrong) - 1} others)" if len(wrong) > 1 else ""
+            more = len(wrong) - 1
+            others = f" (and {more} other{'s' * (more > 1)})" if more else ""
             raise UsageError(f"the worker {worker}{others} {lack}")
 
     def _ask(self, function, *arguments):
@@ -121,7 +137,7 @@ class Cluster:
         return self._client.run(function, *arguments, on_error="return")
 
     def _lack(self, answer):
-        if isinstance(answer, ImportError | AttributeError):
+        if not isinstance(answer, str) and "nnjit" in str(answer):  # Dask found no module, or no function in it
             return f"has no nnjit {self._needs.versions['nnjit']} ({answer})"
         return answer if isinstance(answer, str) else f"does not answer ({answer})"
 
@@ -191,7 +207,7 @@ class Cluster:
                 yield name, "lost", "its workers were killed"
             except self._dask.CancelledError:
                 raise self._gone() from None
-            except (ImportError, AttributeError) as error:  # a worker that came later
+            except Exception as error:  # of a worker that came later and could not read the task
                 yield name, "unfit", self._lack(error)
 
     def _gone(self):
