@@ -30,11 +30,12 @@ ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options 
 @click.option(
     "--workers", type=int, metavar="N", help="Train N of these runs at a time, in processes of one thread each."
 )
+@click.option("--scheduler", metavar="ADDRESS", help="Train these runs on the workers of a Dask scheduler.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to create.")
 @click.option("--resume", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to continue.")
 @options.plugin
 @options.assignments
-def run(config, folds, seeds, workers, output, resume, plugin, assignments, **options):
+def run(config, folds, seeds, workers, scheduler, output, resume, plugin, assignments, **options):
     """Train a network and plot the run; without arguments, a small CNN on the bundled digits.
 
     CONFIG.toml may be - for standard input. The config is checked completely before anything is written. Several
@@ -42,7 +43,7 @@ def run(config, folds, seeds, workers, output, resume, plugin, assignments, **op
     """
     together = launched()
     try:
-        return _run(together, config, folds, seeds, workers, output, resume, plugin, assignments, options)
+        return _run(together, config, folds, seeds, workers, scheduler, output, resume, plugin, assignments, options)
     except (click.ClickException, NnjitError) as error:
         if together is None or together[0] == 0:
             raise
@@ -50,7 +51,7 @@ def run(config, folds, seeds, workers, output, resume, plugin, assignments, **op
         sys.exit(error.exit_status if isinstance(error, NnjitError) else error.exit_code)
 
 
-def _run(together, config, folds, seeds, workers, output, resume, plugin, assignments, given):
+def _run(together, config, folds, seeds, workers, scheduler, output, resume, plugin, assignments, given):
     """Do the work of the command, as one of the processes that a launcher started `together`, if it did."""
     overrides = {name: value for name, value in given.items() if value is not None}
     several = {name: value for name, value in (("folds", folds), ("seeds", seeds)) if value is not None}
@@ -59,9 +60,13 @@ def _run(together, config, folds, seeds, workers, output, resume, plugin, assign
     many = resume is not None and (resume / "many.toml").is_file()
     if resume is not None and (resume / "sweep.toml").is_file():
         raise click.UsageError(f"--resume {resume}: it is a sweep; nnjit sweep --resume {resume} continues it")
-    if workers is not None and (workers < 1 or not (several or many)):
-        wrong = "expected 1 or more" if workers < 1 else "it is for several runs, of --folds or --seeds"
-        raise click.UsageError(f"--workers {workers}: {wrong}")
+    for option, value in (("--workers", workers), ("--scheduler", scheduler)):
+        if value is not None and not (several or many):
+            raise click.UsageError(f"{option} {value}: it is for several runs, of --folds or --seeds")
+    if workers is not None and workers < 1:
+        raise click.UsageError(f"--workers {workers}: expected 1 or more")
+    if workers is not None and scheduler is not None:
+        raise click.UsageError("--workers are processes of this machine, --scheduler has its own; give one of them")
     if seeds is not None and "seed" in overrides:
         raise click.UsageError("--seed is the seed of one run, --seeds those of several; give one of them")
     if together and (several or many):
@@ -71,7 +76,9 @@ def _run(together, config, folds, seeds, workers, output, resume, plugin, assign
     if resume is None:
         if several:
             with early(overrides.get("device", "cpu") == "cpu"):
-                return _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers or 1)
+                return _start_many(
+                    config, output, plugin, assignments, overrides, folds, seeds, workers or 1, scheduler
+                )
         return _train(together, partial(_start, config, output, plugin, assignments, overrides))
     refused = [name for name in overrides if many or name not in ON_RESUME]
     others = (("config", config), ("output", output), ("set", assignments), *several.items())
@@ -81,7 +88,7 @@ def _run(together, config, folds, seeds, workers, output, resume, plugin, assign
         raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
     if many:
         with early(overrides.get("device", "cpu") == "cpu"):
-            return _resume_many(resume, plugin, workers or 1)
+            return _resume_many(resume, plugin, workers or 1, scheduler)
     return _train(together, partial(_resume, resume, plugin, overrides))
 
 
@@ -114,21 +121,21 @@ def _resume(path, plugin, overrides, ranks=None):
         return _conclude(launch.resume(path, plugin, **overrides, ranks=ranks))
 
 
-def _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers):
+def _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers, scheduler):
     from ..launch.many import Many, read_seeds
 
     chosen = None if seeds is None else read_seeds(seeds)
     table, source_name = options.config_table(config, overrides, assignments, plugin)
-    return _train_many(Many.create(table, output, source_name, folds, chosen), workers)
+    return _train_many(Many.create(table, output, source_name, folds, chosen), workers, scheduler)
 
 
-def _resume_many(path, plugin, workers):
+def _resume_many(path, plugin, workers, scheduler):
     from ..launch.many import Many
 
-    return _train_many(Many.open(path, plugin), workers)
+    return _train_many(Many.open(path, plugin), workers, scheduler)
 
 
-def _train_many(many, workers):
+def _train_many(many, workers, scheduler):
     """Train the runs that are missing, and print a line for each and the table; return the exit status."""
     from ..launch.figures import mean_and_deviation
     from ..terminal.output import Output, complain
@@ -139,7 +146,7 @@ def _train_many(many, workers):
     print(f"{many.path}: {total} runs{ended}", file=out, flush=True)
     stopped = None
     try:
-        for row in many.train(workers):
+        for row in many.train(workers, scheduler):
             what = f"best epoch {row['epoch']}" if "epoch" in row else row["failed"]
             notes = [f"note: {remark}" for remark in many.remarks]
             print("\n".join([f"{row['run']} ({len(many.rows)} of {total}): {what}", *notes]), file=out, flush=True)
@@ -159,6 +166,7 @@ def _train_many(many, workers):
         print(f"{many.path}: {', '.join(file.name for file in many.results())}", file=out, flush=True)
     if stopped is not None:
         way = f"nnjit run --resume {shlex.quote(str(many.path))}"
+        way += f" --scheduler {scheduler}" if scheduler else ""
         complain(f"{stopped[0]}; {len(many.rows)} of {total} runs have ended; continue with {way}")
         return 128 + stopped[1]
     return int(any("failed" in row for row in many.rows))

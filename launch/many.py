@@ -84,6 +84,13 @@ class Job(NamedTuple):
         remarks = {"remarks": finished.trainer.history.remarks} if reporting is not reporter else {}
         return {**self.row, **best_figures(self.path), **remarks}
 
+    def train_apart(self) -> dict[str, Any]:
+        """Train in a worker, which outlives Ctrl-C: a worker that dies takes the others with it."""
+        try:
+            return self.train(Silent)
+        except KeyboardInterrupt:  # before the training, or while its pictures are drawn
+            return {**self.row, "stopped": int(signal.SIGINT)}
+
 
 class Many:
     """Runs of one config, for every fold and every seed.
@@ -197,7 +204,7 @@ class Many:
         words = [((f"fold-{k}",) if k else ()) + ((f"seed-{seed}",) if seed is not None else ()) for k, seed in pairs]
         return {"-".join(word): pair for word, pair in zip(words, pairs, strict=True)}
 
-    def train(self, workers: int = 1) -> Iterator[dict[str, Any]]:
+    def train(self, workers: int = 1, scheduler: str | None = None) -> Iterator[dict[str, Any]]:
         """Train what is missing; yield the row of each run that has ended. Ends early after a `signal`.
 
         Parameters
@@ -205,17 +212,19 @@ class Many:
         workers : int
             The number of runs at a time. More than one are processes, with one thread each unless the config says
             another number. A signal reaches them from a terminal; they stop as single runs do.
+        scheduler : str or None
+            The address of a Dask scheduler, whose workers train instead, each as many runs at a time as it has threads.
 
         Raises
         ------
         NnjitError
-            The config does not fit the data; or workers are killed again and again. A divergence is a row with
-            "failed" instead.
+            The config does not fit the data; workers are killed again and again; or those of a scheduler do not have
+            what the runs need. A divergence is a row with "failed" instead.
         """
         ended = {row["run"] for row in self.rows}
         jobs = {name: self._job(name, *pair) for name, pair in self.names.items() if name not in ended}
         try:
-            for row in self._in_turn(jobs) if workers == 1 else self._at_once(jobs, workers):
+            for row in self._trained(jobs, workers, scheduler):
                 if "stopped" in row:
                     self.stopped.append(row["run"])
                     self.signal = row["stopped"]
@@ -241,6 +250,11 @@ class Many:
             row["seed"] = seed
         return Job(self.path.absolute() / name, table, self._source_name, tuple(self._plugins), row)
 
+    def _trained(self, jobs, workers, scheduler):
+        if scheduler is not None:
+            return self._on_cluster(jobs, scheduler)
+        return self._in_turn(jobs) if workers == 1 else self._at_once(jobs, workers)
+
     def _in_turn(self, jobs):
         """Train in this process, run after run, until a signal comes."""
         reporting: Callable[[], Any] = reporter if rewritable(sys.stdout) else Quiet
@@ -256,19 +270,16 @@ class Many:
             from joblib import Parallel, delayed, parallel_config
         except ImportError as error:
             raise UsageError('--workers needs joblib: pip install "nnjit[joblib]"') from error
-        first = next(iter(jobs.values()), None)
-        if first is None:
+        if not jobs:
             return
-        with reporter() as reporting:  # for all runs at once; the config is checked, too
-            config = launch.read_config(first.table, self._source_name)
-            launch.prepare(config, self._source_name, reporting).trainer.compile()
-        threads = self._table.get("run", {}).get("threads") or 1
+        self._compile(jobs)
+        threads = self._threads or 1
         lost = 0
         with Listening(self._stop):
             while jobs and self.signal is None:
                 with parallel_config("loky", inner_max_num_threads=threads):
                     pool = Parallel(min(workers, len(jobs)), return_as="generator_unordered", pre_dispatch="n_jobs")
-                    rows = pool(delayed(_apart)(job) for job in self._until_a_signal(list(jobs.values())))
+                    rows = pool(delayed(Job.train_apart)(job) for job in self._until_a_signal(list(jobs.values())))
                     try:
                         for row in rows:
                             del jobs[row["run"]]
@@ -281,6 +292,31 @@ class Many:
                                 f"{self.path}: processes that train were killed {lost} times in a row (is there enough "
                                 f"memory for {workers} runs at a time?)"
                             ) from None
+
+    def _on_cluster(self, jobs, address):
+        """Train on the workers of a scheduler, after each of them was checked."""
+        from .cluster import Cluster
+
+        if not jobs:
+            return
+        resolved = launch.read_config(next(iter(jobs.values())).table, self._source_name)
+        with Cluster(address, self.path.absolute(), resolved) as cluster:
+            cluster.check()
+            self._compile(jobs)
+            with Listening(self._stop):
+                yield from cluster.train(jobs, self._threads, lambda: self.signal)
+
+    @property
+    def _threads(self):
+        """The number of threads of a run that the config says, or None."""
+        return self._table.get("run", {}).get("threads")
+
+    def _compile(self, jobs):
+        """Compile for all runs, by which the config is checked once."""
+        first = next(iter(jobs.values()))
+        with reporter() as reporting:
+            config = launch.read_config(first.table, self._source_name)
+            launch.prepare(config, self._source_name, reporting).trainer.compile()
 
     def _stop(self, number):
         self.signal = number
@@ -315,14 +351,6 @@ class Many:
         writer.writerows([*self.rows, {"run": "mean", **means}, {"run": "standard deviation", **deviations}])
         with checkpoint.atomic(self.path / "results.csv") as file:
             file.write(text.getvalue().encode())
-
-
-def _apart(job):
-    """Train a run in a worker, which outlives Ctrl-C: a worker that dies takes the others with it."""
-    try:
-        return job.train(Silent)
-    except KeyboardInterrupt:  # before the training, or while its pictures are drawn
-        return {**job.row, "stopped": int(signal.SIGINT)}
 
 
 def _read_rows(path):

@@ -185,6 +185,11 @@ class Catalogue:
                 reasons[name] = f"declared by {' and by '.join(map(str, candidates))}"
         return {**reasons, **self._failed}
 
+    def distributions(self) -> set[str]:
+        """Return the installed plug-ins whose classes are in use."""
+        classes, declared = self._classes.items(), self._declared()
+        return {source.plugin for name, cls in classes for source in declared.get(name, []) if source.names(cls)}
+
     def _declared(self):
         return sources.entry_points(self.group)[0]
 

@@ -227,7 +227,7 @@ class RunDirectory:
 
         The system ends the hold with the process, however it ends; processes of other machines may be out of sight.
         """
-        if fcntl is None or self.state().get("host") != platform.node():
+        if fcntl is None:
             return None
         try:
             with open(self.path / "log.jsonl", "rb") as log:
@@ -236,7 +236,7 @@ class RunDirectory:
             return True
         except OSError:
             return None
-        return False
+        return False if self.state().get("host") == platform.node() else None
 
     def close(self) -> None:
         if self._log is not None:
