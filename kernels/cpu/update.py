@@ -52,8 +52,7 @@ def adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2,
         s = flush(beta2 * second_moment[i] + (1.0 - beta2) * g * g)
         first_moment[i] = m
         second_moment[i] = s
-        # 0 s is NaN where the square of weight_decay theta overflows: no step in silence, for ever
-        theta[i] = flush(theta[i] - eta * m / (np.sqrt(s) * root + epsilon) + 0.0 * s)
+        theta[i] = flush(theta[i] - eta * m / (np.sqrt(s) * root + epsilon))
 
 
 @kernel

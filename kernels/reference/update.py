@@ -44,7 +44,6 @@ def adam(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2,
     """
     g = _decayed(theta, gradient, weight_decay)
     _adam(theta, g, first_moment, second_moment, rate, step, beta1, beta2, epsilon, 1)
-    theta += 0 * second_moment  # NaN where the square of weight_decay theta overflows
 
 
 def adamw(theta, gradient, first_moment, second_moment, rate, step, beta1, beta2, epsilon, weight_decay):
