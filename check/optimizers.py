@@ -24,6 +24,7 @@ def certify_optimizer(label: str, optimizer: Any) -> Row:
     with guarded(row, label, catalogue, optimizer):
         check_optimizer(optimizer)
         check_rounded(label, optimizer, np.dtype(np.float32))
+        optimizer.check_dtype(np.dtype(np.float32))
         for count in COUNTS:
             for real in (np.float64, np.float32):
                 place = f"{label} of {count} numbers, {np.dtype(real)}"
@@ -72,5 +73,13 @@ def _extremes(row, label, optimizer):
             call = _call(optimizer, np.float32, theta, gradient, moments, step)
             with np.errstate(all="ignore"):
                 going = compare([call], [call.exact()], size, lambda *answer: row.answer(answer[0], label, *answer[1:]))
+            lost = [name for name in optimizer.moments if not np.isfinite(call.given[name]).all()]
+            if lost and step == 1 and not optimizer.squares:
+                sentence = (
+                    f"{lost[0]} overflows for a gradient of size {size or 'mixed'}, and theta would stay for ever"
+                )
+                remedy = "say squares = True in the class, so that such a gradient stops the training"
+                sentence = told(call, sentence, written_in(call.cpu, lost[0]), remedy)
+                row.answer("extremes", label, "update", sentence)
             if not going:
                 break

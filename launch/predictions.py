@@ -58,6 +58,7 @@ class Predictions:
         count = 2 if self._shape == (1,) else self._shape[0]
         if self._names is None or len(self._names) != count:
             self._names = range(count)
+        self._none = "" if isinstance(self._names[0], str) else -1  # in place of a class, where outputs are NaN
         self._top = self._checked(top, count)
         targets = known.targets if known is not None and known.targets is not None else ()
         values = list(targets) if len(targets) == self._size else None
@@ -102,17 +103,18 @@ class Predictions:
     def columns(self, y: NDArray[Any]) -> list[Sequence[Any]]:
         """Return the columns, in the order of `head`, for outputs y (N, *output_shape)."""
         flat = y.reshape(len(y), -1)
-        names = np.array(self._names, dtype=object)
-        p = self.probabilities(y)
+        names = np.array([*self._names, self._none], dtype=object)
+        p, lost = self.probabilities(y), np.isnan(flat).any(axis=1)
         found: list[Any] = []
         if self._top and p is not None:
             scores = np.concatenate([-flat, flat], axis=1) if self._shape == (1,) else flat  # equal p may differ here
             for column in np.argsort(-scores, axis=1, kind="stable")[:, : self._top].T:
-                found += [names[column], np.take_along_axis(p, column[:, None], axis=1)[:, 0]]
+                confidence = np.take_along_axis(p, column[:, None], axis=1)[:, 0]
+                found += [names[np.where(lost, -1, column)], np.where(lost, np.nan, confidence)]
             return found
         if self._classes:
             chosen = classes(y)
-            found.append(names[chosen])
+            found.append(names[np.where(lost.reshape(-1, *[1] * (chosen.ndim - 1)), -1, chosen)])
             if p is not None:
                 found.append(np.take_along_axis(p, chosen[:, None], axis=1)[:, 0])
         return [*found, *(flat if p is None else p).T]

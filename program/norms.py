@@ -5,6 +5,9 @@ import numpy as np
 from ..errors import SpecError
 from ..registry.annotations import checked
 
+HIGHEST = 8  # largest finite p of a gradient's norm: |g|^p of every float32 number g is a float64 number
+WHY = "powers of ordinary gradients would be 0 or infinite in float64"
+
 
 def lp_norm(x, p=2.0):
     """Return ||x||_p = (sum |x_i|^p)^(1/p) for 1 <= p <= inf, or the metric sum |x_i|^p for 0 < p < 1.

@@ -30,7 +30,7 @@ from .cuda_form import cuda_form
 from .derivatives import Derivatives
 from .duties import as_dtype, check_rounded, check_training
 from .memory import aligned, need
-from .norms import check_p
+from .norms import HIGHEST, WHY, check_p
 from .plan import Task
 from .protocols import ClipLike, NetworkLike
 from .state import LEARNS, LIGHT, WHOLE, State
@@ -146,6 +146,7 @@ class Program(Code):
         check_training(loss_name, loss, optimizer)
         check_rounded(loss_name, loss, self.dtype)
         check_rounded("optimizer", optimizer, self.dtype)
+        optimizer.check_dtype(self.dtype)
         self.loss, self.optimizer = loss, optimizer
         self.rates = self._rates(optimizer.lr if rates is None else rates)
 
@@ -158,6 +159,8 @@ class Program(Code):
             norm = clip.p
         norm = checked("norm", norm, float)
         check_p(norm, "norm")
+        if HIGHEST < norm < np.inf:
+            raise SpecError(f"norm: p must be at most {HIGHEST}, or inf, got {norm:g}: {WHY}")
         return norm if norm == np.inf else as_dtype("norm", norm, self.dtype)
 
     def _rates(self, rates):

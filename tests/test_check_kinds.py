@@ -386,6 +386,14 @@ class Normalized(Descent):
             theta[i] -= rate * gradient[i] / np.sqrt(v[i])
 
 
+class Squared(Descent):
+    @kernel(form="flat")
+    def update(theta, gradient, v, rate):
+        for i in prange(theta.size):
+            v[i] += gradient[i] * gradient[i]
+            theta[i] -= rate * gradient[i] / (np.sqrt(v[i]) + 1e-8)
+
+
 class Spoils(Descent):
     @kernel(form="flat")
     def update(theta, gradient, v, rate):
@@ -407,6 +415,7 @@ class Unknown(Descent):
     (Descent, None, []),
     (Ascent, "gradient", ["does not go down the gradient", "theta[i] += rate * v[i]", "theta (1,)"]),
     (Normalized, "extremes", ["inf for gradient = ", "divide by zero", "np.sqrt(v[i])"]),
+    (Squared, "extremes", ["v overflows for a gradient of size 1e+20", "say squares = True", "v[i] += gradient[i]"]),
     (Spoils, "writes", ["changes gradient[0], which it may only read", "gradient[i] = 0.0"]),
     (Unknown, "shapes", ["takes 'rat'", "did you mean rate"]),
 ], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip

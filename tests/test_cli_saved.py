@@ -138,6 +138,14 @@ def read_rows(text):
     return head, dict(zip(head, np.array(rows).T, strict=True))
 
 
+@pytest.mark.parametrize("top", [None, 2])
+def test_outputs_that_are_nan_have_no_class(top):
+    net = registry.compose(["dense(3)", "softmax"], (2,))
+    y = np.array([[0.2, 0.5, 0.3], [np.nan, 0.5, 0.3], [0.6, 0.3, 0.1]])
+    first, confidence, *_ = Predictions(net, None, top=top).columns(y)
+    assert list(first) == [1, -1, 0] and list(confidence) == [0.5, pytest.approx(np.nan, nan_ok=True), 0.6]
+
+
 def test_predictions_are_those_of_the_network(trained, here):
     net = load(trained)
     x, _ = data.load("digits").validation.take(slice(None), np.float32)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nnjit import registry
-from nnjit.errors import DivergenceError
+from nnjit.errors import DivergenceError, SpecError
 from nnjit.kernels.compiler.kernel import Kernel, kernel
 from nnjit.kernels.compiler.subnormal import exp, flush
 from nnjit.kernels.counters import STEP, STOP
@@ -480,6 +480,46 @@ def test_a_gradient_whose_square_overflows(optimizer, size):
             assert np.isfinite(state.moments).all() and np.isfinite(state.theta).all()
             change = np.sqrt(10) if optimizer == "rmsprop" else 1
             np.testing.assert_allclose(state.theta[0], 0.1 * change, rtol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), real=st.sampled_from(REALS), size=st.floats(-30, 15), smallest=st.booleans(),
+    spec=st.sampled_from(["adam", "adamw(weight_decay=0.1)", "adam(beta2=0.9)", "rmsprop", "adam(weight_decay=0.01)"]),
+)  # fmt: skip
+def test_steps_of_any_gradient_against_the_longest_floats(seed, real, size, smallest, spec):
+    """With the smallest epsilon that is allowed, too: squares that vanish are hidden by it."""
+    rng, made = np.random.default_rng(seed), registry.optimizers.create(spec)
+    if smallest:
+        made.epsilon = float(np.finfo(real).tiny)
+        with pytest.raises(SpecError, match=r"epsilon must be at least \S+ in") as refused:
+            made.check_dtype(np.dtype(real))
+        made.epsilon = 1.01 * float(str(refused.value).partition("at least ")[2].partition(" ")[0])
+    made.check_dtype(np.dtype(real))
+    scale = 10.0 ** (size if real is np.float32 else 8 * size)
+    given = {"theta": rng.normal(size=5), **{name: np.zeros(5) for name in made.moments}} | made.options()
+    given = {
+        name: real(value) if type(value) is not np.ndarray else value.astype(real) for name, value in given.items()
+    }
+    exact = {name: value.astype(np.longdouble) if type(value) is np.ndarray else value for name, value in given.items()}
+    for step in range(1, 4):
+        more = {"gradient": (scale * rng.uniform(0.5, 1, 5) * rng.choice([-1, 1], 5)).astype(real), "rate": real(0.1)}
+        arguments = {**given, **more, "step": step}
+        made.update.on("cpu")(*(arguments[name] for name in made.update.arguments))
+        arguments = {**exact, "gradient": more["gradient"].astype(np.longdouble), "rate": real(0.1), "step": step}
+        with np.errstate(all="ignore"):
+            made.update.on("reference")(*(arguments[name] for name in made.update.arguments))
+        np.testing.assert_allclose(given["theta"], exact["theta"], rtol=1e-5, atol=0.1 * step * 0.02)
+
+
+@pytest.mark.parametrize("p", [8.5, 20, 1e3])
+def test_a_norm_whose_powers_vanish_is_refused(p):
+    """The norm of a gradient of 1e-4 was 0 for p = 100."""
+    network = registry.compose(["dense(1)"], (1,))
+    with pytest.raises(SpecError, match="at most 8, or inf"):
+        network.compile(loss="mse", optimizer="sgd", norm=p)
+    with pytest.raises(SpecError, match="from 1 to 8, or inf"):
+        Clip(max=1.0, p=p)
 
 
 def test_fit_says_that_squares_overflow():

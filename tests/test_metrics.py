@@ -2,6 +2,7 @@
 
 import json
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -283,6 +284,42 @@ def test_undefined_values_are_nan():
     agree(measured("recall" + EACH, [[1.0, 0, 0], [0, 1, 0]], [0, 0], "cross_entropy"), [0.5, 0, NAN])
     assert math.isnan(measured("auc", [[NAN, 0.0], [0, 1]], [0, 1], "cross_entropy"))
     assert measured("top_k(1)", [[NAN, 0.0], [NAN, 1]], [0, 1], "cross_entropy") == 0
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("accuracy", 1 / 3), ("top_k(k=1)", 1 / 3), ("balanced_accuracy", 1 / 4), ("precision", 1 / 2), ("recall", 1 / 4),
+    ("f1", 1 / 3),
+])  # fmt: skip
+def test_outputs_that_are_nan_are_no_class(name, expected):
+    """argmax takes the first NaN, so that a network of NaN would be right wherever the class is 0."""
+    y, labels = np.array([[NAN, NAN, NAN], [3.0, NAN, 1.0], [0.0, 2.0, 1.0]]), [0, 1, 1]
+    assert measured(name, y, labels, "cross_entropy", [1]) == pytest.approx(expected)
+
+
+def test_labels_and_values_that_are_nan():
+    y, t = np.array([[NAN, 1.0], [-1.0, NAN], [1.0, 2.0]]), np.array([[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]])
+    assert measured("accuracy", y, t, "binary_cross_entropy", [2]) == pytest.approx(4 / 6)
+    assert measured("recall", y, t, "binary_cross_entropy", [2]) == 1
+    for name in ("mae", "rmse", "r2"):  # the mean over outputs is not that of the other outputs
+        assert math.isnan(measured(name, [[NAN, 1.0], [2.0, 3.0]], np.array([[0.0, 1.0], [1.0, 0.0]]), "mse", [1]))
+    assert math.isnan(measured("auc", y, t, "binary_cross_entropy", [2]))
+
+
+@pytest.mark.parametrize("size", [1e-170, 1e-150, 1e100, 1e153, 1e160])
+def test_squares_that_overflow_or_vanish(size):
+    """Against fractions: right, or NaN or infinite; never a perfect prediction."""
+    rng = np.random.default_rng(0)
+    t, y = size * rng.normal(size=(9, 1)), 1e-3 * size * rng.normal(size=(9, 1))
+    y += t
+    target, errors = [Fraction(float(v)) for v in t[:, 0]], [Fraction(float(e)) for e in (y - t)[:, 0]]
+    squares, center = sum(e * e for e in errors), sum(target) / 9
+    r2 = float(1 - squares / sum((v - center) ** 2 for v in target))
+    scale = Fraction(size)
+    rmse = math.sqrt(float(squares / 9 / scale**2)) * size
+    for name, exact in (("rmse", rmse), ("r2", r2)):
+        found = measured(name, y, t, "mse", [1])
+        assert not math.isfinite(found) or found == pytest.approx(exact, rel=1e-9)
+        assert math.isfinite(found) or not 1e-130 < size < 1e150
 
 
 def test_large_offsets_leave_r2_right():

@@ -3,6 +3,7 @@
 import math
 
 from ..errors import SpecError
+from ..program.norms import HIGHEST, WHY
 from ..registry import Options, parse
 from ..registry.options import SpecLike
 
@@ -16,8 +17,8 @@ class Clip(Options):
     def validate(self) -> None:
         if not 0 < self.max < math.inf:
             raise SpecError(f"clip: max must be a finite number above 0, got {self.max}")
-        if not self.p >= 1:
-            raise SpecError(f"clip: p must be at least 1 (inf included), got {self.p}")
+        if not 1 <= self.p <= HIGHEST and self.p != math.inf:
+            raise SpecError(f"clip: p must be from 1 to {HIGHEST}, or inf, got {self.p}: {WHY}")
 
     def spec(self) -> str:
         """Return the spec of an equal clip, with both options."""

@@ -8,10 +8,14 @@ the options. The kernel passes numbers through `flush` (kernels/compiler/subnorm
 import math
 from typing import ClassVar
 
+import numpy as np
+
 from ..errors import SpecError
 from ..kernels.compiler.kernel import Kernel
 from ..kernels.operations import Operation, operation
 from ..registry import Options, optimizers
+
+HIDDEN = 100  # epsilon is that many times what is lost, so that a step is right to 1 %
 
 
 class Optimizer(Options):
@@ -28,6 +32,9 @@ class Optimizer(Options):
 
     def validate(self) -> None:
         _within(self, "lr", self.lr, 0, math.inf)
+
+    def check_dtype(self, dtype: np.dtype) -> None:
+        """Raise SpecError for options with which rounding in a network's dtype would spoil the update."""
 
 
 @optimizers.register("sgd")
@@ -76,6 +83,9 @@ class RMSProp(Optimizer):
         _within(self, "decay", self.decay, 0, 1)
         _positive(self, "epsilon", self.epsilon)
 
+    def check_dtype(self, dtype):
+        _above_roots(self, self.epsilon, dtype, 1.0)
+
 
 @optimizers.register("adam")
 class Adam(Optimizer):
@@ -101,6 +111,9 @@ class Adam(Optimizer):
         _positive(self, "epsilon", self.epsilon)
         _within(self, "weight_decay", self.weight_decay, 0, math.inf)
 
+    def check_dtype(self, dtype):
+        _above_roots(self, self.epsilon, dtype, math.sqrt(1 - self.beta2))
+
 
 @optimizers.register("adamw")
 class AdamW(Adam):
@@ -121,6 +134,19 @@ def _within(optimizer, option, value, low, high):
 def _positive(optimizer, option, value):
     if not 0 < value < math.inf:
         raise SpecError(f"{_name(optimizer)}: {option} must be a finite number above 0, got {value}")
+
+
+def _above_roots(optimizer, epsilon, dtype, factor):
+    """Check that epsilon hides what is lost of small gradients: squares below the smallest number become 0.
+
+    ``factor`` times the corrected root of a moment is the root of the moment.
+    """
+    least = HIDDEN * math.sqrt(np.finfo(dtype).tiny) / factor
+    if epsilon < least:
+        raise SpecError(
+            f"{_name(optimizer)}: epsilon must be at least {least:.2g} in {dtype}, got {epsilon:g}: squares of small "
+            "gradients become 0 there, and the step would be too long"
+        )
 
 
 def _name(optimizer):

@@ -71,7 +71,11 @@ class Averaged(Metric):
 
     def value(self, parts: Sequence[Any]) -> float | NDArray[np.float64]:
         each = self.each(parts)
-        return each if self.average == "none" else mean_of_defined(each)
+        return each if self.average == "none" else mean_of_defined(each) if self.known(parts) else math.nan
+
+    def known(self, parts: Sequence[Any]) -> bool:
+        """Return False if a NaN of `each` comes from outputs that are NaN: then the mean is NaN, too."""
+        return True
 
 
 def mean_of_defined(each: NDArray[np.float64]) -> float:

@@ -148,6 +148,9 @@ class AUC(Averaged):
         scores, has = (np.concatenate(each) for each in zip(*parts, strict=True))
         return np.array([area(*column) for column in zip(scores.T, has.T, strict=True)])
 
+    def known(self, parts):
+        return not any(np.isnan(scores).any() for scores, _ in parts)
+
 
 @metrics.register("log_loss")
 class LogLoss(Metric):

@@ -39,6 +39,9 @@ class MeanAbsoluteError(Averaged):
     def each(self, parts):
         return mean(parts)
 
+    def known(self, parts):
+        return not np.isnan(mean(parts)).any()
+
 
 @metrics.register("rmse")
 class RootMeanSquaredError(Averaged):
@@ -53,12 +56,16 @@ class RootMeanSquaredError(Averaged):
     def each(self, parts):
         return np.sqrt(mean(parts))
 
+    def known(self, parts):
+        return not np.isnan(mean(parts)).any()
+
 
 @metrics.register("r2")
 class R2(Averaged):
     """Coefficient of determination, 1 - sum (y - t)^2 / sum (t - mean t)^2; the mean over the outputs.
 
-    1 is a perfect prediction, 0 that of the mean. For a constant target it is not defined.
+    1 is a perfect prediction, 0 that of the mean. For a constant target it is not defined; it is -inf if squares
+    overflow float64.
     """
 
     def check(self, outputs):
@@ -75,7 +82,10 @@ class R2(Averaged):
             shift = (count * difference).sum(axis=0) / count.sum()
             variation = np.nansum(variation, axis=0) + (count * (difference - shift) ** 2).sum(axis=0)
             variation, squares = np.where(variation > 0, variation, np.nan), squares.sum(axis=0)
-        return 1 - squares / variation
+        return np.where(variation < np.inf, 1 - squares / variation, np.where(variation == np.inf, -np.inf, np.nan))
+
+    def known(self, parts):
+        return not any(np.isnan(squares).any() for *_, squares in parts)
 
 
 @metrics.register("max_error")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..losses import Loss
 
 LOOKED = 100  # targets that are looked at first: they tell values from one-hot rows
+LEAST = 1e-280  # a smaller sum of squares may have lost terms, which float64 rounds to 0
 
 
 class Outputs(NamedTuple):
@@ -103,13 +104,16 @@ class Targets:
 
     @cached_property
     def variation(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean (K,) of the targets, and sum (K,) of (t - mean t)^2; NaN in its place for constant targets."""
+        """Mean (K,) of the targets, and sum (K,) of (t - mean t)^2; NaN in its place for constant targets.
+
+        It is infinite where squares overflow.
+        """
         t = self.target.reshape(len(self.target), -1)
         first = t[0].astype(np.float64)
         difference = np.subtract(t, first, dtype=np.float64)
         shift = difference.sum(axis=0) / len(t)
         total = np.square(difference).sum(axis=0) - len(t) * shift * shift  # exactly 0 if all differences are
-        return first + shift, np.where(total > 0, total, np.nan)
+        return first + shift, np.where(total > LEAST, total, np.where(np.isfinite(total), np.nan, np.inf))
 
 
 class Predictions:
@@ -151,19 +155,25 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> NDArray[Any]:
-        """Predicted class numbers (M,); of labels: bool (N, K)."""
+        """Predicted class numbers (M,); of labels: bool (N, K). -1, which is never right, where an output is NaN."""
         if self.outputs.kind == "labels":
-            return self.y.reshape(len(self.y), -1) > 0
-        return classes(self.y).ravel()
+            y = self.y.reshape(len(self.y), -1)
+            found, best = y > 0, y
+        else:
+            found, best = classes(self.y), self.y.max(axis=1)  # NaN if any of a sample's is
+        unknown = np.isnan(best)
+        found = np.where(unknown, -1, found) if unknown.any() else found
+        return found if self.outputs.kind == "labels" else found.ravel()
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """How often each class (or label) is predicted and right, is predicted, and occurs: (3, classes)."""
         predicted, actual, count = self.predicted, self.actual, self.outputs.size
         if self.outputs.kind == "labels":
-            return np.array([(predicted & actual).sum(axis=0), predicted.sum(axis=0), actual.sum(axis=0)])
-        right = actual[predicted == actual]
-        return np.array([np.bincount(each, minlength=count) for each in (right, predicted, actual)])
+            yes = predicted > 0
+            return np.array([(yes & actual).sum(axis=0), yes.sum(axis=0), actual.sum(axis=0)])
+        right, known = actual[predicted == actual], predicted[predicted >= 0]
+        return np.array([np.bincount(each, minlength=count) for each in (right, known, actual)])
 
     @cached_property
     def scores(self) -> NDArray[np.float64]:
@@ -186,7 +196,7 @@ class Predictions:
 
     @cached_property
     def squares(self) -> NDArray[np.float64]:
-        """Sums (K,) of the squares of the errors."""
+        """Sums (K,) of the squares of the errors; NaN where they are too small for float64."""
         return _squares(self.y[None], self.target)[0]
 
 
@@ -202,16 +212,23 @@ def classes(y: ArrayLike) -> NDArray[np.int64]:
 
 
 def confusion_matrix(predictions: Predictions) -> NDArray[np.int64]:
-    """Count how often class i (row) was predicted as class j (column); the matrices of several parts add up."""
-    count = predictions.outputs.size
-    places = predictions.actual * count + predictions.predicted
+    """Count how often class i (row) was predicted as class j (column); the matrices of several parts add up.
+
+    Samples with an output that is NaN are left out.
+    """
+    count, known = predictions.outputs.size, predictions.predicted >= 0
+    places = predictions.actual[known] * count + predictions.predicted[known]
     return np.bincount(places, minlength=count * count).reshape(count, count)
 
 
 def _squares(outputs, target):
     """Return sums (epochs, K) of squared errors of outputs (epochs, N, *shape)."""
     errors = np.subtract(outputs, target, dtype=np.float64).reshape(*outputs.shape[:2], -1)
-    return column_sums(np.square(errors, out=errors))
+    squares = column_sums(np.square(errors, out=errors))
+    if (squares <= LEAST).any():
+        errors = np.subtract(outputs, target, dtype=np.float64).reshape(*outputs.shape[:2], -1)
+        squares = np.where((squares <= LEAST) & (errors != 0).any(axis=1), np.nan, squares)
+    return squares
 
 
 def column_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
