@@ -205,6 +205,7 @@ def prepare(
     reporter: Any = None,
     checkpoint: Any = None,
     callbacks: Iterable[Any] = (),
+    dataset: Dataset | None = None,
 ) -> Prepared:
     """Return a trainer, not compiled yet, the config with the data's input shape and absolute paths, and the data.
 
@@ -214,11 +215,13 @@ def prepare(
     source_name : str
         The name of the config in errors.
     reporter, checkpoint, callbacks : as in `Trainer`
+    dataset : Dataset or None
+        The data, if they are loaded already.
     """
     config = resolved.config
     if config.run.threads is not None:
         use_threads(config.run.threads)
-    dataset = load_data(resolved)
+    dataset = load_data(resolved) if dataset is None else dataset
     resolved = complete(resolved, dataset, source_name)
     config = resolved.config
     network = build(resolved, dataset, source_name)

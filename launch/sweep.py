@@ -36,7 +36,6 @@ from ..training.progress import Silent, reporter
 from ..training.signals import Listening
 from ..training.spec_check import Problems, inside
 from . import launch
-from .defaults import complete
 from .figures import best_figures
 from .ranges import FORM, Range, filled, find, label, opened
 from .study import FILE as STUDY
@@ -546,8 +545,7 @@ def _check_with_data(tree, ranges, source_name):
         for what, value in each.ends():
             one = resolve(filled(tree, {**first, each.place: value}), source_name)
             try:
-                dataset = launch.load_data(one) if each.place[0] == "data" else prepared.dataset
-                launch.build(complete(one, dataset, source_name), dataset, source_name)
+                launch.prepare(one, source_name, dataset=None if each.place[0] == "data" else prepared.dataset)
             except (SpecError, ShapeError) as error:
                 problems.add(each.path, f"{what}: {str(error).removeprefix(f'{source_name}: ')}")
     problems.report(source_name)
