@@ -124,7 +124,7 @@ class Judge:
         self.follow(trainer.settings.epochs, trainer.history.epochs)
 
     def follow(self, epochs: int, records: Sequence[Mapping[str, Any]]) -> None:
-        """Take the records of the epochs so far, of so many in all."""
+        """Take the number of epochs in all, and the records of those so far."""
         optuna = import_optuna()
         self._epochs, self._every = epochs, max(1, epochs // COMPARED)
         pruner = optuna.pruners.MedianPruner(FIRST, n_warmup_steps=epochs // WARM_UP)
