@@ -217,6 +217,7 @@ def prepare(
     checkpoint: Any = None,
     callbacks: Iterable[Any] = (),
     ranks: Ranks | None = None,
+    dataset: Dataset | None = None,
 ) -> Prepared:
     """Return a trainer, not compiled yet, the config with the data's input shape and absolute paths, and the data.
 
@@ -226,6 +227,8 @@ def prepare(
     source_name : str
         The name of the config in errors.
     reporter, checkpoint, callbacks, ranks : as in `Trainer`
+    dataset : Dataset or None
+        The data, if they are loaded already.
     """
     config = resolved.config
     if ranks is not None:
@@ -233,7 +236,7 @@ def prepare(
     threads = config.run.threads if ranks is None else config.run.threads or ranks.threads
     if threads is not None:
         use_threads(threads)
-    dataset = load_data(resolved)
+    dataset = load_data(resolved) if dataset is None else dataset
     resolved = complete(resolved, dataset, source_name)
     config = resolved.config
     network = build(resolved, dataset, source_name)

@@ -83,6 +83,13 @@ class Range(NamedTuple):
             return math.inf
         return math.floor((self.high - self.low) / (self.step or 1) + 1e-9) + 1
 
+    def marks(self) -> list[Any]:
+        """Return the choices as the study holds them: as they are if all are numbers, texts or truth values."""
+        choices = self.choices or []
+        kinds = {type(choice) for choice in choices}
+        simple = len(kinds) == 1 and kinds <= {bool, int, float, str}
+        return choices if simple else [label(choice) for choice in choices]
+
     def values(self) -> list[Any]:
         """List all values, for a finite `size`."""
         if self.choices is not None:
@@ -91,7 +98,7 @@ class Range(NamedTuple):
 
 
 def label(choice: Any) -> str:
-    """Return the text of a choice, for tables and for the study, which holds numbers and texts only."""
+    """Return the text of a choice."""
     return choice if isinstance(choice, str) else toml.value(choice)
 
 

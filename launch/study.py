@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError, UsageError
-from .ranges import Range, label
+from .ranges import Range
 
 FILE = "study.db"
 NAME = "nnjit"  # of the study in the file
@@ -102,13 +102,12 @@ class Study:
 
     def try_all(self) -> None:
         """Give the trials all combinations of the values, each once, in an order that the seed determines."""
-        combinations = list(product(*(each.values() for each in self._ranges)))
+        values = [each.values() if each.choices is None else each.marks() for each in self._ranges]
+        combinations = list(product(*values))
         random.Random(self._seed).shuffle(combinations)
         with self._reading():
-            for values in combinations:
-                pairs = zip(self._ranges, values, strict=True)
-                labels = {each.name: value if each.choices is None else label(value) for each, value in pairs}
-                self._study.enqueue_trial(labels)
+            for one in combinations:
+                self._study.enqueue_trial({each.name: mark for each, mark in zip(self._ranges, one, strict=True)})
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """Begin a trial; return its number, from 0, and the value of each range by its path."""
@@ -139,8 +138,8 @@ class Study:
 
     def _value(self, trial, each):
         if each.choices is not None:
-            labels = [label(choice) for choice in each.choices]
-            return each.choices[labels.index(trial.suggest_categorical(each.name, labels))]
+            marks = each.marks()
+            return each.choices[marks.index(trial.suggest_categorical(each.name, marks))]
         if each.whole:
             return trial.suggest_int(each.name, each.low, each.high, step=each.step or 1, log=each.log)
         return trial.suggest_float(each.name, each.low, each.high, step=each.step, log=each.log)

@@ -36,7 +36,6 @@ from ..training.progress import Silent, reporter
 from ..training.signals import Listening
 from ..training.spec_check import Problems, inside
 from . import launch
-from .defaults import complete
 from .figures import best_figures
 from .ranges import FORM, Range, filled, find, label, opened
 from .study import FILE as STUDY
@@ -125,7 +124,7 @@ class Judge:
         self.follow(trainer.settings.epochs, trainer.history.epochs)
 
     def follow(self, epochs: int, records: Sequence[Mapping[str, Any]]) -> None:
-        """Take the records of the epochs so far, of so many in all."""
+        """Take the number of epochs in all, and the records of those so far."""
         optuna = import_optuna()
         self._epochs, self._every = epochs, max(1, epochs // COMPARED)
         pruner = optuna.pruners.MedianPruner(FIRST, n_warmup_steps=epochs // WARM_UP)
@@ -546,8 +545,7 @@ def _check_with_data(tree, ranges, source_name):
         for what, value in each.ends():
             one = resolve(filled(tree, {**first, each.place: value}), source_name)
             try:
-                dataset = launch.load_data(one) if each.place[0] == "data" else prepared.dataset
-                launch.build(complete(one, dataset, source_name), dataset, source_name)
+                launch.prepare(one, source_name, dataset=None if each.place[0] == "data" else prepared.dataset)
             except (SpecError, ShapeError) as error:
                 problems.add(each.path, f"{what}: {str(error).removeprefix(f'{source_name}: ')}")
     problems.report(source_name)

@@ -117,7 +117,8 @@ def run(path, resume=False, step=None, moment=None, trace=None, keep=0):
     With `keep` = 0 seconds there is a checkpoint after each call of the compiled epoch: after the first step of an
     epoch and at its end, or with `step` after each step.
     """
-    launch.run_and_draw = trainer.Trainer.run  # pictures take longer than all the rest
+    # Pictures take longer than all the rest.
+    launch.run_and_draw = lambda trainer, directory, pictures: trainer.run(directory)
     launch.new_reporter = lambda: Killer(step)
     checkpoints.KEEP = keep
     trainer.PAUSE = 1e9 if step is None else 0  # calls of 1 and 11 steps, or of one, each followed by the reporter
