@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import datasets
+from ..terminal.progress import Progress, open_tracked
 from . import table_reader
 from .encoding import Encoding
 from .files import find, reading, reason
@@ -43,16 +44,35 @@ class Arrow(TableReader):
 
 def _read_arrow(path, choose):
     try:
-        from pyarrow import feather, parquet
+        from pyarrow import concat_tables, feather, parquet
     except ImportError as error:
         raise DataError(f'{path} needs pyarrow: pip install "nnjit[arrow]"') from error
-    read = parquet.read_table if str(path).lower().endswith((".parquet", ".pq")) else feather.read_table
     with reading(path), open(path, "rb"):
         pass
     try:
-        found = read(str(path), memory_map=False)
+        if path.suffix.lower() in (".parquet", ".pq"):
+            with Progress(f"reading {path.name}") as progress, parquet.ParquetFile(path) as file:
+                found = concat_tables(_row_groups(file, progress)) if file.num_row_groups else file.read()
+        else:
+            with Progress(f"reading {path.name}", "bytes") as progress, open_tracked(path, progress) as file:
+                found = feather.read_table(file)
     except MemoryError as error:
         raise DataError(f"{path} does not fit into memory: {reason(error)}") from error
     except Exception as error:  # a damaged file may fail anywhere in pyarrow
         raise DataError(f"{path} cannot be read as a table: {reason(error)}") from error
-    return from_columns(str(path), found.column_names, lambda name: found.column(name).to_numpy(), choose)
+    with Progress(f"converting the columns of {path.name}") as progress:  # texts take longer than their reading
+
+        def get(name):
+            progress(found.column_names.index(name), found.num_columns)
+            return found.column(name).to_numpy()
+
+        return from_columns(str(path), found.column_names, get, choose)
+
+
+def _row_groups(file, progress):
+    """Yield the row groups of a Parquet file."""
+    done = 0
+    for k in range(file.num_row_groups):
+        yield (group := file.read_row_group(k))
+        done += len(group)
+        progress(done, file.metadata.num_rows)

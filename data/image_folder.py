@@ -129,6 +129,8 @@ class Images(Options):
         assert not isinstance(self.size, int)
         pixels = read(paths, self.gray, self.size, self.skip)
         if pixels.wrong and (not self.skip or not len(pixels.kept)):
+            if len(paths) == 1:
+                raise DataError(f"{_shown(paths[0], '')} {pixels.wrong[0][1]}")
             remedies = [pixels.remedy] * bool(pixels.remedy) + ["skip=True leaves them out"] * (not self.skip)
             some = "the first " * (pixels.looked_at < len(paths))
             raise DataError(
@@ -145,10 +147,9 @@ class Images(Options):
                 f"left out: {len(pixels.wrong)} of {len(paths)} images: {_listed(pixels.wrong, paths, folder)}"
             )
         if pixels.cut:
-            some = f"{len(pixels.cut)} of {len(paths)} images" if len(paths) > 1 else "an image"
             notes.append(
-                f"colours: the file{'s' * (len(pixels.cut) > 1)} of {some} hold more than 8 bits a channel, of which "
-                f"the upper 8 are read (first: {_relative(paths[pixels.cut[0]], folder)})"
+                f"colours: of {len(pixels.cut)} of {len(paths)} images the upper 8 bits a channel are read, since "
+                f"Pillow reads no more; the files have more bits (first: {_shown(paths[pixels.cut[0]], folder)})"
             )
         if isinstance(pixels.x, np.memmap):
             size = f"{len(pixels.x)} decoded images ({pixels.x.nbytes / 1e6:.1f} MB)"
@@ -266,10 +267,16 @@ def _relative(path, folder):
     return path.removeprefix(start).replace(os.sep, "/") if path.startswith(start) else path
 
 
+def _shown(path, folder):
+    """Return the name of a file for a message, quoted if it would break a line."""
+    name = _relative(path, folder) if folder else path
+    return name if name.isprintable() else repr(name)
+
+
 def _listed(wrong, paths, folder, some=None):
     """Format the first files that cannot be used, each with its reason; `some`: positions of the files to name."""
     chosen = [each for each in wrong if some is None or each[0] in some]
-    said = [f"{_relative(paths[i], folder)} {why}" for i, why in chosen[:LISTED]]
+    said = [f"{_shown(paths[i], folder)} {why}" for i, why in chosen[:LISTED]]
     return ", ".join(said) + f", and {len(chosen) - LISTED} more" * (len(chosen) > LISTED)
 
 

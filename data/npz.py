@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..registry import Options, datasets
+from ..terminal.progress import Progress, open_tracked
 from .encoding import Encoding
 from .files import find, reading, reason
 from .split import Dataset, Split, as_samples, as_targets, check_channels, check_share
@@ -84,7 +85,11 @@ def _read_arrays(path, wanted):
         if not zipfile.is_zipfile(file):
             raise DataError(f"{path} is not an NPZ file: it is not a zip archive, or it is cut short")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with (
+            Progress(f"reading {path.name}", "bytes") as progress,
+            open_tracked(path, progress) as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
             return {name: archive[name] if wanted is None or name in wanted else None for name in archive.files}
     except MemoryError as error:
         raise DataError(f"{path} does not fit into memory: {reason(error)}") from error

@@ -21,6 +21,7 @@ from .output import complain
 from .quantities import duration, sizes
 
 PATIENCE = 1.0  # seconds before the line appears
+BUFFER = 1 << 16  # bytes that are read at once, at least
 
 
 class Progress:
@@ -87,7 +88,7 @@ class Progress:
 def open_tracked(path: Any, progress: Progress) -> io.BufferedReader:
     """Open a file to read bytes, and say with a `Progress` of unit "bytes" how much of it was read."""
     raw = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with what is returned
-    return io.BufferedReader(_Tracked(raw, progress))
+    return io.BufferedReader(_Tracked(raw, progress), BUFFER)
 
 
 class _Tracked(io.RawIOBase):
@@ -97,6 +98,16 @@ class _Tracked(io.RawIOBase):
 
     def readable(self):
         return True
+
+    def seekable(self):
+        return self._raw.seekable()
+
+    def seek(self, place, whence=io.SEEK_SET):
+        self._done = self._raw.seek(place, whence)  # the directory of an archive is read first, at its end
+        return self._done
+
+    def tell(self):
+        return self._raw.tell()
 
     def readinto(self, buffer):
         count = self._raw.readinto(buffer)

@@ -269,6 +269,18 @@ def many_bits():
     return more, {f"usual.{suffix}": encoded(usual, kind) for suffix, kind in kinds.items()}
 
 
+def test_names_of_several_lines_and_one_file(tmp_path):
+    """A message stays one line; of a single file it speaks as of one."""
+    write(tmp_path, {"a/0.png": gray_png(0), "a/x\ny.png": b"no image", "b/0.png": gray_png(1)})
+    for act in (Images(str(tmp_path), validation=0).load, Images(str(tmp_path)).samples):
+        with pytest.raises(DataError, match=r"1 of 3 images cannot be used: 'a/x\\ny.png' is damaged") as caught:
+            act()
+        assert "\n" not in str(caught.value)
+    write(tmp_path, {"c/x.png": gray_png(0)[:50]})
+    with pytest.raises(DataError, match=r"^[^ ]*c/x.png is damaged or not an image: [^;]*$"):
+        Images(str(tmp_path / "c/x.png")).samples()
+
+
 def test_colours_of_more_than_eight_bits_are_named(tmp_path, many_bits, own_cache, monkeypatch):
     """Once, with their number and the first file, also if they come from the cache; others are not named."""
     more, usual = many_bits
@@ -278,7 +290,7 @@ def test_colours_of_more_than_eight_bits_are_named(tmp_path, many_bits, own_cach
     assert f"{len(more)} of {len(more) + len(usual)} images" in note and "first: x/a.png" in note and "upper 8" in note
     assert not Images(str(tmp_path / "other"), validation=0).load().notes
     (note,) = Images(str(tmp_path / "set/x/f.tif")).samples().notes
-    assert "8 bits" in note and "f.tif" in note
+    assert "1 of 1 images" in note and "8 bits" in note and "f.tif" in note
     write(tmp_path, {"set/x/0.png": png16(noise(1, 9, 9, 3, np.uint16))})  # left out, so not among them
     monkeypatch.setattr(image_cache, "FEWEST", 1)
     for cached in (False, True):

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from command_line import nnjit
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from nnjit.data.csv_file import CSV
 from nnjit.training.predicted import mistakes
 
+pd = pytest.importorskip("pandas")
 HEAT = ["gas", "wood", "district"]
 
 

@@ -227,6 +227,7 @@ RUNS = {
     "learns, but its training loss has dropout": (np.full(30, 0.7), np.linspace(0.7, 0.5, 30), ""),
     "a step that ends higher": ([0.9, 0.4, 0.2, 0.1, 0.12, 0.11], [0.8, 0.4, 0.2, 0.12, 0.16, 0.15], ""),
     "ends a little above its best": (np.geomspace(0.6, 0.01, 30), [*np.linspace(0.6, 0.05, 20), *[0.09] * 10], ""),
+    "ends high by chance": (np.geomspace(0.6, 0.2, 10), [*np.geomspace(0.6, 0.22, 9), 0.38], ""),
     "was interrupted early": ([0.9, 0.8], [0.9, 0.8], ""),
     "overfits": (
         np.geomspace(0.6, 0.01, 30),

@@ -366,6 +366,30 @@ def test_parquet_and_arrow(tmp_path, suffix):
         data.load(spec)
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_row_groups_are_one_table(tmp_path, suffix):
+    """Columns of all kinds, whose dictionaries and gaps differ from group to group, are those of pandas' frame."""
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "number": rng.normal(size=40), "whole": rng.integers(0, 9, 40), "small": rng.integers(0, 9, 40).astype("u1"),
+        "gaps": np.where(rng.random(40) < 0.4, np.nan, rng.normal(size=40)), "yes": rng.random(40) < 0.5,
+        "text": rng.choice(["a", "b", None], 40), "kind": pd.Categorical(np.repeat(["u", "v", "w", "x"], 10)),
+        "label": rng.choice(["p", "q"], 40),
+    })  # fmt: skip
+    path = tmp_path / f"table.{suffix}"
+    if suffix == "parquet":
+        frame.to_parquet(path, row_group_size=7)
+    else:
+        frame.to_feather(path, chunksize=7)
+    found = data.load(f"arrow({str(path)!r}, label='label', missing='indicator', validation=0)")
+    expected = data.table(frame, "label", missing="indicator", validation=0)
+    assert found.columns == expected.columns and found.class_names == expected.class_names
+    np.testing.assert_array_equal(found.train.x, expected.train.x)
+    np.testing.assert_array_equal(found.train.y, expected.train.y)
+
+
 def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     path = write(tmp_path, "x", "table.parquet")

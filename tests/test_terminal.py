@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nnjit.data.arrow_file import Arrow
 from nnjit.data.csv_file import CSV
 from nnjit.data.idx import read_idx
+from nnjit.data.npz import NPZ
 from nnjit.terminal import progress
 from nnjit.terminal.live import fitted
 from nnjit.terminal.progress import Progress, open_tracked
@@ -144,6 +146,35 @@ def test_reading_a_table_and_packed_images(terminal, monkeypatch, tmp_path):
     np.testing.assert_array_equal(read_idx(packed), pixels)
     assert "reading table.csv" in terminal.text and "reading images.gz" in terminal.text
     assert terminal.text.count("100%") >= 2 and terminal.lines() == []
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather", "npz"])
+def test_long_reads_of_archives_and_typed_tables_say_how_far_they_are(terminal, monkeypatch, tmp_path, suffix):
+    """By row groups, or by bytes; a reading that takes less than `PATIENCE` says nothing."""
+    path, numbers = str(tmp_path / f"table.{suffix}"), np.random.default_rng(0).random((20_000, 3))
+    if suffix == "npz":
+        np.savez_compressed(path, x=numbers[:, :2], y=numbers[:, 2:])
+        reader = NPZ(path, validation=0)
+    else:
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import feather, parquet
+
+        table = pa.table(dict(zip("aby", numbers.T, strict=True)))
+        if suffix == "parquet":
+            parquet.write_table(table, path, row_group_size=3000)
+        else:
+            feather.write_feather(table, path, chunksize=3000)
+        reader = Arrow(path, label="y", target="value", validation=0)
+    reader.load()
+    assert terminal.text == ""
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    read = reader.load().train
+    np.testing.assert_array_equal(np.column_stack([read.x, read.y]), numbers)
+    shares = [int(share) for share in re.findall(rf"reading table.{suffix}  (\d+)%", terminal.text)]
+    assert len(set(shares)) > 5 and 90 < shares[-1] <= max(shares) <= 100 and terminal.lines() == []
+    assert shares[-5:] == sorted(shares[-5:]), "after what is at the end of the file and read first"
+    assert (f"{len(numbers)} of {len(numbers)}" in terminal.text) == (suffix == "parquet")
 
 
 def test_a_tracked_file_without_a_size(tmp_path):

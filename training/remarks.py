@@ -8,7 +8,8 @@ At most one of these is made:
   input: never below it by more than `NEAR` of it, and no longer falling; see `_falls`. With samples that are not scaled
   also one that falls, but is `FAR` above it. The validation loss alone if the training loss is below it.
 * An end far above the best epoch: `FACTOR` times its figure or more, and a rise of `RISE` or more of the fall to it
-  from the loss of a constant prediction (of the first epoch, if that is not known).
+  from the loss of a constant prediction (of the first epoch, if that is not known). Either the last `LAST` epochs are,
+  or the last one is by much more: a loss that goes up and down may end high by chance.
 """
 
 import math
@@ -25,7 +26,8 @@ EPOCHS, ENOUGH = 3, 100  # least epochs and steps of a run whose loss is compare
 NEAR = 0.01  # of the loss of a constant: nearer is like it, and a fall of more in the second half still goes on
 WILD, FAR = 0.1, 10.0  # of the loss of a constant: it goes up and down by more, or is higher even while it falls
 SOLVED = 1e-3  # of the loss of a constant: below it gradients of 0 mean that nothing is left to learn
-FACTOR, RISE = 1.5, 0.1
+FACTOR, RISE, LAST = 1.5, 0.1, 3
+MUCH = 3.0  # times these two
 POINTS, ERRORS = 5, 3.0  # a slope of fewer points, or of fewer standard errors, is noise
 VANISHED = 1e-7  # of the largest norm of a layer's gradient: the norm of another is like 0
 LARGE = 30.0  # size of samples that are not scaled
@@ -170,7 +172,11 @@ class Remarks:
             return []
         best = min((figure for figure in figures if math.isfinite(figure)), default=math.nan)
         start, last = figures[0] if constant is None else constant, figures[-1]
-        if not (best > 0 and last >= FACTOR * best and last - best >= RISE * (start - best)):
+
+        def is_far(figure, factor=1.0):
+            return figure >= factor * FACTOR * best and figure - best >= factor * RISE * (start - best)
+
+        if not (best > 0 and (is_far(last, MUCH) or all(map(is_far, figures[-LAST:])))):
             return []
         trained = losses[-1] < FACTOR * min(losses) and (constant is None or losses[-1] < constant)
         epoch = figures.index(best) + 1
