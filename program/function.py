@@ -14,7 +14,7 @@ allocated and returned.
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -24,7 +24,7 @@ from numba.core.typing.typeof import Purpose
 from numba.extending import typeof_impl
 from numba.np.numpy_support import as_dtype
 
-from ..errors import ShapeError
+from ..errors import ShapeError, UsageError
 from ..kernels.compiler.lock import once
 from ..kernels.compiler.machine_code import compiled
 from ..kernels.counters import FAULT
@@ -83,6 +83,12 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<{self}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            f"{self} is compiled code, which stays in its process: pickle or copy the program or the network instead,"
+            f" and take its {self.name} there"
+        )
 
     @once
     def dispatcher(self):

@@ -133,6 +133,20 @@ class Program(Code):
             self._device_functions: dict[str, DeviceFunction] = {}
             self.last_pass: weakref.ref | None = None  # the arena of the forward pass that is in the memory of a GPU
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Describe a copy, for pickle and `copy`: the network, the options, and the numbers of the state."""
+        self.download()
+        learns = self.loss is not None
+        options = (self.loss, self.optimizer, self.batch_size, self.labels if learns else None, self.clip)
+        options += (self.rates if learns else None, self.norm, self.backward and not learns)
+        options += (self.derivatives is not None, self.weighted)
+        numbers = {name: getattr(self.state, name) for name in ("moments", "counters", "log")}
+        return type(self), (self.network, *options), numbers
+
+    def __setstate__(self, numbers: dict[str, Any]) -> None:
+        for name, values in numbers.items():
+            getattr(self.state, name)[...] = values
+
     def _learns(self, loss, optimizer, labels, rates):
         loss.validate_shape(self.network.output_shape)
         can = loss.forward_labels is not None

@@ -10,6 +10,7 @@
     Affine(2), Affine(start=2.0), registry.create("affine(start=2)")
 """
 
+import copyreg
 import dataclasses
 import sys
 import typing
@@ -19,7 +20,7 @@ from typing import Any, TypeAlias, Union
 
 from ..errors import NnjitError, SpecError
 from .annotations import AnnotationError, coerce, describe
-from .sources import NAMES
+from .sources import NAMES, Source, place_of
 from .specs import Spec, did_you_mean, literal, quoted, shown
 
 # The forms of a spec that `create` takes: text, a (name, options) pair, a table, a Spec or an instance.
@@ -83,6 +84,14 @@ class Options:
             if text != _default_text(cls, field):
                 parts.append(f"{name}={text}")
         return f"{_name(cls)}({', '.join(parts)})" if parts else _name(cls)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Let pickle name the file of a plug-in's class or a script's, which another process can import by no name."""
+        reduced, place = super().__reduce_ex__(protocol), place_of(type(self))
+        standard = getattr(copyreg, "__newobj__")  # noqa: B009 - type checkers do not know it
+        if place is None or reduced[0] is not standard or reduced[1] != (type(self),):
+            return reduced
+        return (Source("nnjit.registry.plugins:instance").load(), place, *reduced[2:])
 
     def __repr__(self) -> str:
         try:

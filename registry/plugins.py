@@ -3,15 +3,17 @@
 import os
 import re
 import sys
+from functools import reduce
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from zlib import crc32
 
 from ..errors import NnjitError, UsageError
 from .catalogue import restored_on_error
-from .sources import PLUGINS, reason
+from .sources import FILE_PREFIX, PLUGINS, file_of, reason
 from .specs import shown
 
 
@@ -37,6 +39,40 @@ def load_plugin(file_or_module: str | os.PathLike[str]) -> ModuleType:
     return module
 
 
+def instance(file: str, name: str) -> Any:
+    """Return an empty instance of a class of a plug-in file or a script, for pickle.
+
+    Parameters
+    ----------
+    file : str
+        Its path, which is imported if it is not there yet; "" for a class that was defined at a prompt.
+    name : str
+        The qualified name of the class.
+
+    Raises
+    ------
+    UsageError
+        There is no such file here, or no such class in it.
+    """
+    main = sys.modules.get("__main__")
+    try:
+        if file == file_of(main):
+            cls = reduce(getattr, name.split("."), main)
+            return cls.__new__(cls)
+    except AttributeError:  # a process of a pool, which runs another main module
+        pass
+    if not file:
+        raise UsageError(
+            f"{name} was defined at a prompt or in a notebook, which other processes cannot import; move it into a file"
+            " and import it from there"
+        )
+    try:
+        cls = reduce(getattr, name.split("."), load_plugin(file))
+    except AttributeError:
+        raise UsageError(f"plug-in {_path(file)}: has no class {name}, of which an instance was pickled") from None
+    return cls.__new__(cls)
+
+
 def _import_file(given):
     path = Path(given).expanduser()
     if "\0" in given or not path.is_file():
@@ -45,7 +81,7 @@ def _import_file(given):
     if path.suffix != ".py":
         raise UsageError("a plug-in file ends in .py")
     path = path.resolve()
-    name = "nnjit_plugin_" + re.sub(r"\W", "_", path.stem)  # a prefix that no other module has
+    name = FILE_PREFIX + re.sub(r"\W", "_", path.stem)
     held = sys.modules.get(name)
     if held is not None and held.__file__ != str(path):  # the same file name in two folders
         name += f"_{crc32(os.fsencode(path)):08x}"

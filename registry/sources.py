@@ -18,6 +18,8 @@ NAMES: WeakKeyDictionary[type, dict] = WeakKeyDictionary()
 
 LASTING = 50_000  # objects made at a stretch: those of Numba, when the first functions compile or load
 
+FILE_PREFIX = "nnjit_plugin_"  # of the modules of plug-in files, which no other module has
+
 # Module name -> the --plugin value that loaded it (FILE_OR_MODULE).
 PLUGINS: dict[str, str] = {}
 
@@ -144,6 +146,29 @@ def given_by_user(cls: type) -> str | None:
     return next((PLUGINS[name] for i in range(len(parts), 0, -1) if (name := ".".join(parts[:i])) in PLUGINS), None)
 
 
+def place_of(cls: type) -> tuple[str, str] | None:
+    """Return the file and the name by which another process finds a class that it cannot import by its module.
+
+    The file of a class that was defined at a prompt is "". None for classes of modules, and for those that their
+    module does not have under their name (local classes, those of a notebook cell that ran again).
+    """
+    module = sys.modules.get(cls.__module__)
+    if module is None or not (cls.__module__ == "__main__" or cls.__module__.startswith(FILE_PREFIX)):
+        return None
+    try:
+        if reduce(getattr, cls.__qualname__.split("."), module) is not cls:
+            return None
+    except AttributeError:
+        return None
+    return file_of(module), cls.__qualname__
+
+
+def file_of(module: object) -> str:
+    """Return the absolute path of a module's file; "" if it has none."""
+    file = getattr(module, "__file__", None)
+    return str(Path(file).resolve()) if file else ""
+
+
 def reason(error: BaseException) -> str:
     """Format in one line why an import failed and where: the plug-in's last line in the traceback."""
     if isinstance(error, NnjitError):
@@ -170,5 +195,4 @@ def _top(module):
 
 
 def _file(cls):
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    return str(Path(file).resolve()) if file else None
+    return file_of(sys.modules.get(cls.__module__)) or None

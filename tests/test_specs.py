@@ -1,7 +1,9 @@
 """Specs are read as data, options are validated by type, and a written spec reads back as the same spec."""
 
 import ast
+import copy
 import math
+import pickle
 import textwrap
 from dataclasses import field
 from typing import Any, ClassVar, Literal
@@ -382,3 +384,10 @@ def test_a_spec_makes_an_equal_instance(sample):
     assert again.spec() == sample.spec()
     table = things.create({"thing": "sample", **sample.options()})
     assert table.spec() == sample.spec()
+
+
+@given(samples)
+def test_pickle_and_copies_keep_specs_and_options(sample):
+    for each in (copy.copy(sample), copy.deepcopy(sample), pickle.loads(pickle.dumps(sample))):
+        assert type(each) is type(sample) and repr(each.options()) == repr(sample.options())
+    assert str(pickle.loads(pickle.dumps(parse(sample.spec())))) == sample.spec()
