@@ -10,7 +10,7 @@ with one share of the batch, and the size of the message:
     speed-up = t(1) / t(R)
 
 The third term is that of a ring or of Rabenseifner's algorithm (R. Thakur, R. Rabenseifner, W. Gropp, Optimization of
-collective communication operations in MPICH, 2005, doi:10.1177/1094342005051521). Where blocks of samples are gathered
+collective communication operations in MPICH, 2005, doi:10.1177/1094342005051521). If blocks of samples are gathered
 (docs/mpi.md), it is (R - 1) / R * blocks * bytes / bandwidth. Latencies are assumptions, see `NETS`; machines are like
 this one, with as many threads each as a rank has here.
 """
