@@ -1,4 +1,4 @@
-"""Whether a launcher such as mpiexec started several of this process."""
+"""The number of a process among those that a launcher such as mpiexec started together."""
 
 import os
 

@@ -2,17 +2,23 @@
 
 import io
 import os
+import re
+import shlex
 import signal
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import mpi_runner
 import numpy as np
 import pytest
-from command_line import nnjit, records
+from command_line import SCRIPT, nnjit, records
 from nnjit.storage import checkpoint
 from nnjit.storage.run_directory import RunDirectory
 from nnjit.training import shared_arrays
 
+ROOT = Path(__file__).resolve().parent.parent
 needs_mpi = pytest.mark.skipif(mpi_runner.launcher() is None, reason="needs mpiexec and mpi4py")
 
 # A narrow network whose batch has seven blocks of samples, with a mask that is keyed by the places of a batch.
@@ -242,3 +248,47 @@ def test_arrays_of_mapped_files_are_sent_as_places_in_them(tmp_path):
     found = shared_arrays._Unpickler(buffer, pickler.arrays).load()
     assert isinstance(found["mapped"], np.memmap) and np.array_equal(found["mapped"], numbers)
     assert found["in memory"] is found["twice"] is numbers and np.array_equal(found["small"], numbers[0, 0])
+
+
+GUIDE = ROOT / "docs" / "mpi.md"
+
+
+@needs_mpi
+@pytest.mark.skipif(not GUIDE.is_file(), reason="an installation without the checkout's documents")
+def test_the_commands_of_the_guide(here):
+    text = GUIDE.read_text(encoding="utf-8")
+    (config,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (here / "config.toml").write_text(config)
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    for line in commands:
+        words = shlex.split(line)
+        if words[:2] == ["mpiexec", "-n"] and words[3] == "nnjit":
+            status, out, err = mpi_runner.run(int(words[2]), *words[4:], cwd=here)
+            assert (status, err) == (0, ""), line
+        elif words[:2] == ["mpiexec", "-n"]:
+            script = [sys.executable, str(ROOT / words[4])]
+            status, out, err = mpi_runner.run(2, "--steps", 2, "--only", "MLP", cwd=here, script=script)
+            assert (status, err) == (0, "") and "| MLP, 128 |" in out, line
+        elif words[0] == "nnjit":
+            nnjit(*words[1:])
+        else:
+            assert words[0] in ("pip", "export"), line
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["mpi"] == ["mpi4py>=4"]
+    assert f"export {' '.join(f'{name}={value}' for name, value in mpi_runner.LOOPBACK.items())}" in commands
+    assert log(here / "together")[-1]["epoch"] == 7
+
+
+@needs_mpi
+@pytest.mark.skipif(not GUIDE.is_file(), reason="an installation without the checkout's examples")
+def test_the_script_for_slurm_starts_a_run_and_continues_it(here, config):
+    config(NARROW)
+    for name, words in {"srun": [*mpi_runner.launcher(), "-n", "2"], "nnjit": SCRIPT}.items():
+        (here / name).write_text(f'#!/bin/sh\nexec {shlex.join(map(str, words))} "$@"\n')
+        (here / name).chmod(0o755)
+    given = {**os.environ, **mpi_runner.LOOPBACK, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}"}
+    for _ in range(2):
+        command = ["bash", str(ROOT / "examples" / "slurm.sh"), "config.toml"]
+        done = subprocess.run(command, env=given, capture_output=True, text=True, timeout=mpi_runner.LIMIT, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "runs/config-slurm/last.safetensors (epoch 3)" in done.stdout

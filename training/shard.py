@@ -26,7 +26,7 @@ from .ranks import Ranks
 
 
 class Job(NamedTuple):
-    """What a rank must know of a training.
+    """The part of a training that other ranks must know.
 
     Parameters
     ----------

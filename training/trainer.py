@@ -189,7 +189,7 @@ class Trainer:
 
     @property
     def lines(self) -> list[str]:
-        """What a run says before its first epoch: units, weights, and how ranks divide a batch."""
+        """The lines that a run says before its first epoch: units, weights, and how ranks divide a batch."""
         shares = [] if self._shard is None else self._shard.lines()
         return [*(str(line) for line in (self.units, self.weighting) if line), *shares]
 
