@@ -47,13 +47,17 @@ def sweep(config, trials, workers, output, resume, plugin, assignments, **overri
         from ..launch.sweep import Sweep
 
         if resume is not None:
-            return _train(Sweep.open(resume, plugin, trials), workers)
+            more = "" if trials is None else f" --trials {trials}"  # sweep.toml keeps its own number
+            return _train(Sweep.open(resume, plugin, trials), workers, more)
         table, source_name = options.config_table(config, overrides, assignments, plugin)
         return _train(Sweep.create(table, output, source_name, trials), workers)
 
 
-def _train(sweep, workers):
-    """Train the trials that are missing, print a line for each, the table and the best; return the exit status."""
+def _train(sweep, workers, more=""):
+    """Train the trials that are missing, print a line for each, the table and the best; return the exit status.
+
+    `more` are options of the command that continues the sweep.
+    """
     from ..terminal.output import Output, complain
 
     total, metric, out = sweep.search.trials, sweep.search.metric, Output()
@@ -75,7 +79,7 @@ def _train(sweep, workers):
     if sweep.rows:
         _conclude(sweep, out)
     if stopped is not None:
-        way = f"nnjit sweep --resume {shlex.quote(str(sweep.path))}"
+        way = f"nnjit sweep --resume {shlex.quote(str(sweep.path))}{more}"
         complain(f"{stopped[0]}; {len(sweep.rows)} of {total} trials have ended; continue with {way}")
         return 128 + stopped[1]
     if sweep.best is None:

@@ -328,6 +328,7 @@ class Sweep:
             count = math.prod(each.size() for each in ranges)
             sweep.search.trials = count if search.trials == count < trials else trials
         sweep.rows, sweep._unfinished = sweep._study.rows(), sweep._study.unfinished()
+        search.trials = max(search.trials, len(sweep.rows) + len(sweep._unfinished))  # of an earlier --trials
         return sweep
 
     def _open_study(self, new):

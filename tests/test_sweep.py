@@ -281,6 +281,7 @@ def test_trials_are_runs_and_the_best_is_that_of_their_logs(table, here):
     assert "--epochs cannot be given" in nnjit("sweep", "--resume", "s", "--epochs", 3, status=2)
     before = Path("s/results.csv").read_text()
     assert "7 of them ended already" in nnjit("sweep", "--resume", "s")
+    assert "7 trials" in nnjit("sweep", "--resume", "s", "--trials", 3)
     assert Path("s/results.csv").read_text() == before
     text = Path("s/sweep.toml").read_text()
     Path("s/sweep.toml").write_text(text.replace("0.1", "0.2"))
