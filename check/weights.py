@@ -73,7 +73,7 @@ def certify_weights(loss, y, target, plain, cost, rng, answer):
         questions = [
             ("with its weight", found[name], right, CLOSE, f"its weight times its value; {remedy}"),
             ("with weights of 1", ones[name], before, 0, "its value without weights"),
-            (f"with weights {SCALE:g} times as large", many[name], SCALE * found[name], 0, "so many times its value"),
+            (f"with weights {SCALE:g} times as large", many[name], SCALE * found[name], 0, "its value times that"),
         ]
         for sample in sorted({0, len(y) - 1}):
             without = np.where(np.arange(len(y)) == sample, 0, weights)

@@ -103,7 +103,8 @@ class Predictions:
     def columns(self, y: NDArray[Any]) -> list[Sequence[Any]]:
         """Return the columns, in the order of `head`, for outputs y (N, *output_shape)."""
         flat = y.reshape(len(y), -1)
-        names = np.array([*self._names, self._none], dtype=object)
+        assert self._names is not None
+        names: NDArray[Any] = np.array([*self._names, self._none], dtype=object)
         p, lost = self.probabilities(y), np.isnan(flat).any(axis=1)
         found: list[Any] = []
         if self._top and p is not None:

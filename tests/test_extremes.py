@@ -115,7 +115,7 @@ def layernorm(draw, kernel):
 
 
 def unequal(draw, given):
-    """Where a gain is infinite, no two numbers are equal: rounding would decide whether x - m is 0."""
+    """Make numbers unequal if a gain is infinite: rounding would decide whether x - m is 0."""
     if np.isinf(given["gain"]).any():
         given["x"] *= draw.rng.uniform(0.5, 1, given["x"].shape).astype(draw.real)
 

@@ -158,7 +158,8 @@ class Predictions:
         """Predicted class numbers (M,); of labels: bool (N, K). -1, which is never right, where an output is NaN."""
         if self.outputs.kind == "labels":
             y = self.y.reshape(len(self.y), -1)
-            found, best = y > 0, y
+            found: NDArray[Any] = y > 0
+            best = y
         else:
             found, best = classes(self.y), self.y.max(axis=1)  # NaN if any of a sample's is
         unknown = np.isnan(best)
