@@ -4,9 +4,6 @@ from pathlib import Path
 
 import click
 
-# The pictures of runs that belong together, by default: those with a panel for all of them.
-TOGETHER = ("loss", "metrics", "learning_rate", "confusion", "residuals")
-
 
 @click.command("plot")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
@@ -33,7 +30,7 @@ def plot(runs, what, layer, output, suffix):
     runs with a band of a standard deviation. Prints the path of every file written.
     """
     from ..errors import DataError, UsageError
-    from ..plots import PICTURES, filters, picture
+    from ..plots import PICTURES, TOGETHER, filters, picture
     from ..plots.run_log import expand
 
     what = what or (("filters",) if layer is not None else ())

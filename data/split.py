@@ -44,7 +44,7 @@ class Split:
     weights : array (N,) or None
         Factors of the losses of the samples, from 0 on; only their ratios count.
     places : (str, array (N,)) or None
-        What counts the samples in their file, "line" or "row", and the number of each.
+        The word "line" or "row" for the samples in their file, and the number of each.
 
     Raises
     ------

@@ -74,7 +74,7 @@ class Table(NamedTuple):
 
     @property
     def places(self) -> tuple[str, NDArray[np.int64]]:
-        """What is counted in the file, "line" or "row", and the number of each row."""
+        """The word "line" or "row" for the rows of the file, and the number of each row."""
         return self.counted, np.arange(self.rows) if self.lines is None else self.lines
 
     def part(self, rows: NDArray[Any]) -> "Table":

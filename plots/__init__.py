@@ -20,22 +20,8 @@ from . import (
 )
 from .run_log import PathLike, Runs
 
-# Name -> description. Its module defines `draw(run_dirs, output)`, `has_data(run)` and `NEEDS`.
+# Each module defines `draw(run_dirs, output)`, `has_data(run)` and `NEEDS`; docs/plots.md says what it shows.
 PICTURES = {
-    "loss": "training and validation loss by step and epoch, the best epoch marked",
-    "metrics": "accuracy and every other metric by epoch",
-    "learning_rate": "the learning rate by step",
-    "gradient_norms": "norm of the gradient before clipping, by layer and in total",
-    "update_ratio": "change of each layer over an epoch, relative to its norm",
-    "confusion": "true against predicted classes",
-    "labels": "how often each of several labels is found, missed, and predicted where it is not",
-    "residuals": "predicted against true values, and residuals, for each target",
-    "samples": "images with their predictions, and the mistakes with the highest confidence",
-    "plane": "the prediction over the plane of two inputs",
-    "filters": "the weights of a convolution, the first one if none is named",
-}
-
-_MODULES = {
     "loss": loss,
     "metrics": metrics,
     "learning_rate": learning_rate,
@@ -52,6 +38,9 @@ _MODULES = {
 # The pictures that a run draws when it ends, as far as it has the data. To draw all would take longer than a short run.
 AT_THE_END = ("loss", "gradient_norms", "confusion", "labels", "residuals", "samples", "plane")
 
+# The pictures of runs that belong together, such as those of several seeds: those with a panel for all of them.
+TOGETHER = ("loss", "metrics", "learning_rate", "confusion", "residuals")
+
 
 def picture(name: str) -> ModuleType:
     """Return the module that draws the plot `name`; hyphens may replace underscores.
@@ -66,7 +55,7 @@ def picture(name: str) -> ModuleType:
         near = get_close_matches(key, PICTURES, n=1)
         guess = f"; did you mean {near[0]}?" if near else ";"
         raise UnknownName(f"unknown picture {name!r}{guess} the pictures are {', '.join(PICTURES)}")
-    return _MODULES[key]
+    return PICTURES[key]
 
 
 def draw(run_dirs: Runs, name: str, output: PathLike) -> Path:

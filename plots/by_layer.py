@@ -16,6 +16,7 @@ from .theme import (
     inside,
     legend,
     limit,
+    log_scale,
     mark_not_finite,
     page,
     plain,
@@ -69,6 +70,8 @@ def draw(run_dirs, output, *, key, of, has_data, needs, ylabel, total=None, x="s
             low, high = np.transpose([axes.get_ylim() for axes in panels])
             for axes in panels:
                 axes.set_ylim(low.min(), high.max())
+                if axes.get_yscale() == "log":
+                    log_scale(axes)  # ticks for the common range
 
 
 def _curves(run, key, of, x):

@@ -541,6 +541,18 @@ def test_gradient_norms_of_two_runs_with_different_layers(run, tmp_path, figures
     assert [axes.get_title(loc="left").split(" ")[0] for axes in (first, second)] == ["digits", "deep"]
 
 
+def test_a_common_range_has_common_ticks(run, tmp_path, figures):
+    """A run of few decades beside one of many: labels of both are as far apart."""
+    lines = records(seed=2)
+    for line in lines:
+        for name in line.get("gradient_norms", {}):
+            line["gradient_norms"][name] *= 10.0 ** (-line["step"] / 20)
+    gradient_norms.draw([run, write(tmp_path / "small", lines)], tmp_path / "g.png")
+    first, second = (part.axes[0] for part in figures[0].subfigs)
+    ticks, other = ([float(y) for y in axes.get_yticks()] for axes in (first, second))
+    assert ticks == other and len(ticks) < 15
+
+
 # the others
 
 
