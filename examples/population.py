@@ -3,7 +3,7 @@
 An evolution strategy (Salimans et al. 2017, arXiv:1703.03864) trains a policy for the cart-pole of
 examples/rollouts.py: vectors of parameters are drawn around the present one, each plays some episodes, and the present
 one moves towards those whose episodes were long. `evaluate` plays episodes in a compiled loop and runs in other
-processes, which any executor of `concurrent.futures` starts; a client of Dask has one too. What travels is the network
+processes, which any executor of `concurrent.futures` starts; a client of Dask has one too. Tasks carry the network
 (its description and parameters), some vectors and the keys of their random numbers; the other process takes compiled
 code from the cache. The lengths depend neither on the executor nor on how many tasks there are.
 

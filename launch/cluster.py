@@ -86,7 +86,9 @@ class Cluster:
         except (OSError, TimeoutError, OverflowError):  # OverflowError: no port has such a number
             kind = "nothing"
         if kind != "Scheduler":
-            found = f"a {kind.lower()} of Dask, no scheduler," if kind in ("Worker", "Nanny") else "no scheduler of Dask"
+            found = (
+                f"a {kind.lower()} of Dask, no scheduler," if kind in ("Worker", "Nanny") else "no scheduler of Dask"
+            )
             raise UsageError(
                 f"{said}: {found} answers there within {CONNECT:.0f} s; is one running, and is this its address?"
             )

@@ -1,4 +1,4 @@
-"""A run on a worker of a Dask cluster, in a process of its own: ``python -m nnjit.launch.remote``.
+"""A run on a worker of a Dask cluster, in a separate process: ``python -m nnjit.launch.remote``.
 
 The process makes a run independent of the worker, which may have several threads and lives long: the run can be
 stopped after a step, has its own number of threads, imports plug-ins as they are now, and takes no other run with it
@@ -33,7 +33,7 @@ _stopped: dict[str, int] = {}  # the commands whose runs shall stop, and the sig
 
 
 class Needs(NamedTuple):
-    """What a worker must have to train the runs of a command.
+    """Requirements for a worker that trains the runs of a command.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def train(work: bytes, needs: Needs, threads: int | None, key: str) -> tuple[str
 
 
 def _given_up(worker, key):
-    """Tell whether nobody waits for the task: the command has ended, or the worker is about to."""
+    """Tell whether the task's result is no longer wanted: the command has ended, or the worker is about to."""
     from distributed.core import Status
 
     task = worker.state.tasks.get(key)

@@ -137,11 +137,11 @@ class Program(Code):
         """Describe a copy, for pickle and `copy`: the network, the options, and the numbers of the state."""
         self.download()
         learns = self.loss is not None
-        options = (self.loss, self.optimizer, self.batch_size, self.labels if learns else None, self.clip)
-        options += (self.rates if learns else None, self.norm, self.backward and not learns)
-        options += (self.derivatives is not None, self.weighted)
+        labels, rates = (self.labels, self.rates) if learns else (None, None)
+        backward, derivatives = self.backward and not learns, self.derivatives is not None
+        options = self.loss, self.optimizer, self.batch_size, labels, self.clip, rates, self.norm, backward, derivatives
         numbers = {name: getattr(self.state, name) for name in ("moments", "counters", "log")}
-        return type(self), (self.network, *options), numbers
+        return type(self), (self.network, *options, self.weighted), numbers
 
     def __setstate__(self, numbers: dict[str, Any]) -> None:
         for name, values in numbers.items():

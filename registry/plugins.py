@@ -54,7 +54,7 @@ def instance(file: str, name: str) -> Any:
     UsageError
         There is no such file here, or no such class in it.
     """
-    main = sys.modules.get("__main__")
+    main: Any = sys.modules.get("__main__")
     try:
         if file == file_of(main):
             cls = reduce(getattr, name.split("."), main)
@@ -66,8 +66,9 @@ def instance(file: str, name: str) -> Any:
             f"{name} was defined at a prompt or in a notebook, which other processes cannot import; move it into a file"
             " and import it from there"
         )
+    module: Any = load_plugin(file)
     try:
-        cls = reduce(getattr, name.split("."), load_plugin(file))
+        cls = reduce(getattr, name.split("."), module)
     except AttributeError:
         raise UsageError(f"plug-in {_path(file)}: has no class {name}, of which an instance was pickled") from None
     return cls.__new__(cls)

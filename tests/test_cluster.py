@@ -258,11 +258,32 @@ def test_a_digest_is_that_of_the_whole_package(tmp_path, monkeypatch):
     assert remote.digest("petals_of_another") == remote.digest(str(tmp_path / "missing.py")) == ""
 
 
-def test_the_commands_of_the_page():
-    """docs/scale.md starts scheduler and workers with options that Dask has."""
-    text = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
-    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("dask ")]
-    assert {command[1] for command in commands} == {"scheduler", "worker"}
-    for _, which, *given in commands:
-        said = subprocess.run([sys.executable, "-m", "dask", which, "--help"], capture_output=True, text=True).stdout
-        assert all(option in said for option in given if option.startswith("--"))
+def test_the_commands_of_the_page(here, cluster):
+    """docs/scale.md, from top to bottom: each command runs, with the scheduler of this test."""
+    root = Path(__file__).parents[1]
+    text = (root / "docs" / "scale.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)
+    commands = [line for language, content in blocks if language == "sh" for line in content.splitlines()]
+    started = [shlex.split(line) for _, content in blocks for line in content.splitlines() if line.startswith("dask ")]
+    assert {command[1] for command in started} == {"scheduler", "worker"}
+    assert all({"--host", "--dashboard-address"} <= set(command) for command in started)
+    figures = []
+    for line in commands:
+        program, *arguments = shlex.split(line.replace("tcp://127.0.0.1:8786", cluster))
+        if program == "nnjit":
+            nnjit(*arguments)
+        elif arguments[0].startswith("examples/"):
+            said = python(str(root / arguments[0]), *arguments[1:])
+            figures.append(re.findall(r"turn \d+: ([\d.]+) steps", said))
+    assert len(figures) == 2 and figures[0] == figures[1] and len(figures[0]) == 2
+    for language, content in blocks:
+        if language == "python":
+            exec(compile(content, "docs/scale.md", "exec"), {})
+    same("seeds", "far", range(4))
+    assert text.count("\n## ") == 4
+
+
+def python(*arguments):
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=10 * PATIENCE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout

@@ -18,6 +18,7 @@ DOCUMENTS = [
     "docs/lecture.md",
     "docs/metrics.md",
     "docs/plots.md",
+    "docs/scale.md",
     "docs/sweep.md",
     "docs/tables.md",
 ]

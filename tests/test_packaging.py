@@ -22,6 +22,8 @@ FILES = STRUCTURE.files()
 LATE = {
     ("check/kernels", "kernels/gpu/driver"),
     ("check/kernels", "kernels/gpu/launch"),
+    ("launch/many", "launch/cluster"),
+    ("launch/remote", "storage/run_directory"),
     ("network/network", "kernels/gpu/driver"),
     ("network/network", "training/config"),
     ("program/code", "program/device"),

@@ -121,7 +121,7 @@ def test_local_classes_are_copied():
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
 def test_a_program_goes_on_with_the_same_bits(how):
-    """A copy has moments and counters, and a network of its own; both continue as one program would."""
+    """A copy has its own network, moments and counters; both continue as one program would."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(4, 8, 3)).astype("f"), rng.integers(0, 2, (4, 8))
 
