@@ -23,8 +23,9 @@ def follow(ranks: Ranks) -> int:
         return details[0]
     try:
         shard = _ready(ranks, *details)
-    except (NnjitError, OSError, MemoryError) as error:
-        ranks.answer(str(error))
+    except Exception as error:  # rank 0 says it
+        known = isinstance(error, (NnjitError, OSError, MemoryError))
+        ranks.answer(str(error) if known else f"{type(error).__name__}: {error}")
         return ranks.hear()[1]
     ranks.answer()
     try:
