@@ -17,6 +17,7 @@ DOCUMENTS = [
     "docs/images.md",
     "docs/lecture.md",
     "docs/metrics.md",
+    "docs/mpi.md",
     "docs/plots.md",
     "docs/scale.md",
     "docs/sweep.md",
