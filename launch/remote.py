@@ -58,8 +58,8 @@ class Needs(NamedTuple):
 
 def versions(*distributions: str) -> dict[str, str]:
     """Return the versions of nnjit, of what determines its numbers, and of other distributions; "" if one is absent."""
-    found = {"nnjit": __version__}
-    for name in ("numba", "numpy", *distributions):
+    found = {"nnjit": __version__}  # of the code that runs; an installed one may be another
+    for name in {"numba", "numpy", *distributions} - {"nnjit"}:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

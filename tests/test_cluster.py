@@ -235,13 +235,21 @@ def test_a_scheduler_without_workers_and_a_worker_without_nnjit(table, here, tmp
         options = [*table, *LAYERS, "--seeds", "0,1", "--scheduler", address]
         assert f"it has no workers; start some with dask worker {address}" in nnjit("run", *options, status=2)
         (dask.folder / "nnjit").mkdir()
-        (dask.folder / "nnjit" / "__init__.py").write_text('__version__ = "0.0.1"\n')
+        (dask.folder / "nnjit" / "__init__.py").write_text('import sys\nsys.modules["nnjit.launch"] = None\n')
         dask.worker(address, PYTHONPATH=str(dask.folder))
         said = nnjit("run", *options, status=2)
-        assert "has no nnjit 0.1.0" in said and "127.0.0.1" in said
+        assert re.search(r"worker tcp://127.0.0.1:\d+ has no nnjit 0.1.0", said)
         assert os.listdir() == ["t.csv"]
     finally:
         dask.end()
+
+
+def test_the_version_is_that_of_the_code_that_runs(monkeypatch):
+    """An installed nnjit may be another one than that on the path."""
+    monkeypatch.setattr(remote, "__version__", "9.9")
+    assert remote.versions("nnjit")["nnjit"] == "9.9"
+    needs = remote.Needs({"nnjit": "0.1.0"}, {}, "", "")
+    assert remote.missing(needs) == "has nnjit 9.9, the command 0.1.0"
 
 
 def test_a_digest_is_that_of_the_whole_package(tmp_path, monkeypatch):
