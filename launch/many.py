@@ -70,13 +70,14 @@ class Job(NamedTuple):
     def train(self, reporting: Callable[[], Any]) -> dict[str, Any]:
         """Train what is missing of the run; return its row: with figures, or "failed", or "stopped", a signal.
 
-        Remarks that the reporter does not show are in "remarks".
+        Remarks that the reporter does not show are in "remarks". Its pictures would take as long as a short training:
+        `nnjit plot` draws them.
         """
         try:
             if (self.path / "config.toml").is_file():
-                finished = launch.resume(self.path, self.plugins, reporting=reporting)
+                finished = launch.resume(self.path, self.plugins, reporting=reporting, pictures=False)
             else:
-                finished = launch.start(self.table, self.path, self.source_name, reporting)
+                finished = launch.start(self.table, self.path, self.source_name, reporting, pictures=False)
         except DivergenceError as error:
             return {**self.row, "failed": str(error)}
         if finished.trainer.history.interrupted is not None:
@@ -88,7 +89,7 @@ class Job(NamedTuple):
         """Train in a worker, which outlives Ctrl-C: a worker that dies takes the others with it."""
         try:
             return self.train(Silent)
-        except KeyboardInterrupt:  # before the training, or while its pictures are drawn
+        except KeyboardInterrupt:  # before the training, or while predictions are written
             return {**self.row, "stopped": int(signal.SIGINT)}
 
 
