@@ -1,5 +1,7 @@
 """Figures of runs on disk: those of the best epoch, and what differs in their configs."""
 
+import csv
+import io
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -88,3 +90,13 @@ def runs_in(path: str | os.PathLike[str]) -> list[Path]:
 def _numbers(path):
     """Sort fold-10 after fold-9."""
     return [int(word) if word.isdecimal() else -1 for word in path.name.split("-")], path.name
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, with a column for each name that one of them has."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with checkpoint.atomic(path) as file:
+        file.write(text.getvalue().encode())

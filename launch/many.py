@@ -7,23 +7,20 @@ which find the compiled code in the cache.
 """
 
 import copy
-import csv
-import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from itertools import count, product
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import CheckpointError, DivergenceError, NnjitError, RunExists, UsageError
 from ..program.state import MAX_SEED
 from ..registry.specs import quoted
-from ..storage import checkpoint, toml
+from ..storage import checkpoint, folders, toml
 from ..storage.run_directory import RunDirectory
 from ..terminal.live import rewritable
 from ..training import config_file
@@ -31,7 +28,7 @@ from ..training.progress import Quiet, Silent, reporter
 from ..training.run_and_draw import draw_together
 from ..training.signals import Listening
 from . import launch
-from .figures import best_figures, mean_and_deviation
+from .figures import best_figures, mean_and_deviation, write_table
 
 FILE = "many.toml"
 LOST = 3  # as often workers may be killed one after the other, without a run that ends
@@ -137,7 +134,7 @@ class Many:
         self.signal: int | None = None
         self.remarks: list[str] = []
         self._table, self._plugins, self._source_name = table, plugins, source_name
-        self._made: list[Path] = []  # directories that did not exist before
+        self._made: list[Path] | None = None  # folders that did not exist before a new one, see `folders.remove_empty`
 
     @classmethod
     def create(
@@ -167,9 +164,9 @@ class Many:
             if (Path(output) / FILE).is_file():
                 raise RunExists(f"{output}: exists already; continue it with --resume {output}, or choose another name")
             RunDirectory(output).refuse_existing()
-            path, made = Path(output), _make(Path(output), exist_ok=True)
+            path, made = Path(output), folders.make(Path(output), exist_ok=True)
         else:
-            path, made = _numbered(launch.name_of(resolved, source_name))
+            path, made = folders.numbered(launch.name_of(resolved, source_name))
         text = {key: value for key, value in (("folds", folds), ("seeds", seeds)) if value is not None}
         with checkpoint.atomic(path / FILE) as file:
             file.write(toml.write({"many": text, **table}).encode())
@@ -236,7 +233,7 @@ class Many:
                 self._write()
                 yield row
         except NnjitError:
-            self._remove_empty()
+            folders.remove_empty(self.path, (FILE,), self._made)
             raise
 
     def _job(self, name, fold, seed):
@@ -331,13 +328,6 @@ class Many:
         """Draw losses and metrics of the runs together; return these files and those of the figures."""
         return [self.path / "results.csv", self.path / "results.json", *draw_together(self.path)]
 
-    def _remove_empty(self):
-        """Remove what was made if no run was begun in it."""
-        if [file.name for file in self.path.iterdir()] == [FILE]:
-            (self.path / FILE).unlink()
-            for folder in self._made:
-                folder.rmdir()
-
     def _write(self):
         """Write the figures of the runs that have ended."""
         means, deviations = mean_and_deviation(self.rows)
@@ -345,13 +335,8 @@ class Many:
         found = {"runs": self.rows, "mean": means, "standard deviation": deviations, **about}
         with checkpoint.atomic(self.path / "results.json") as file:
             file.write((json.dumps(found, indent=2) + "\n").encode())
-        columns = dict.fromkeys(name for row in self.rows for name in row)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*self.rows, {"run": "mean", **means}, {"run": "standard deviation", **deviations}])
-        with checkpoint.atomic(self.path / "results.csv") as file:
-            file.write(text.getvalue().encode())
+        rows = [*self.rows, {"run": "mean", **means}, {"run": "standard deviation", **deviations}]
+        write_table(self.path / "results.csv", rows)
 
 
 def _read_rows(path):
@@ -361,18 +346,3 @@ def _read_rows(path):
     except (OSError, ValueError, KeyError, TypeError):
         return []
     return [row for row in rows if isinstance(row, dict)]
-
-
-def _numbered(name):
-    """Make the first of runs/<name>-1, -2, ... that does not exist; return it and the directories that were made."""
-    for k in count(1):
-        path = Path("runs") / f"{name}-{k}"
-        with suppress(FileExistsError):
-            return path, _make(path)
-
-
-def _make(path, exist_ok=False):
-    """Make a directory and those above it; return the new ones, the innermost first."""
-    made = [each for each in (path, *path.parents) if not each.exists()]
-    path.mkdir(parents=True, exist_ok=exist_ok)
-    return made

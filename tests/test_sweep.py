@@ -25,7 +25,7 @@ from nnjit import load
 from nnjit.errors import CheckpointError, SpecError
 from nnjit.launch.ranges import Range, filled, find, opened
 from nnjit.launch.study import Study
-from nnjit.launch.sweep import Judge
+from nnjit.launch.trial import Judge
 from nnjit.training.config import resolve
 
 DOC = (Path(__file__).parents[1] / "docs" / "sweep.md").read_text()
