@@ -180,7 +180,7 @@ def test_refused_calls_raise_in_compiled_code_and_leave_no_stale_result(program,
         np.testing.assert_array_equal(state.theta, theta)
         seen.add(FAULTS[abs(state.counters[FAULT]) - 1])
         clear(state)
-    assert seen == set(FAULTS)
+    assert seen == {each for each in FAULTS if not each.startswith("shard_")}, "those are nnjit's calls on ranks"
 
 
 def test_refused_calls_from_python_say_what_came(program, classifier):

@@ -52,7 +52,7 @@ def test_commands_are_the_files_of_the_folder():
 
 def test_wrong_usage_exits_with_2():
     assert 'no command is called "rnu"; did you mean run?' in nnjit("rnu", status=2)
-    assert "the commands are run, watch, plot" in nnjit("bananas", status=2)
+    assert "the commands are run, sweep, watch, plot" in nnjit("bananas", status=2)
     assert "--layers" in nnjit("run", "--layer", "relu", status=2)
     assert "not a valid integer" in nnjit("run", "--epochs", "many", status=2)
     assert nnjit("--version").startswith("nnjit, version ")

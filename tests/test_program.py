@@ -845,7 +845,7 @@ def test_programs_that_cannot_be(layers, options, error, words):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd(lr=0.1)", "adam(lr=0.1)"])
-@pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 1e3, 2.0**70, np.inf])
+@pytest.mark.parametrize("p", [0.5, 1.0, 2.0, 8.0, np.inf])
 def test_a_norm_of_any_p_has_a_finite_limit(optimizer, p):
     source = Program(compose(["dense(2)"], (3,)), "mse", optimizer, norm=p).source
     (limits,) = [line for line in source.splitlines() if line.startswith("LARGEST, POWER = ")]

@@ -477,6 +477,8 @@ def test_the_commands_and_outputs_of_the_document(here):
             pytest.importorskip("pandas")
         if language == "python":
             exec(compile(content, "docs/tables.md", "exec"), {})
+        elif language == "csv" and content.startswith("line,"):
+            continue  # mistakes.csv of a run with classes: tests/test_mistakes.py
         elif language == "csv":
             write(here, content, "later.csv")
             write(here, content.replace("gas", "oil"), "wrong.csv")
