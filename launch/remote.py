@@ -7,7 +7,6 @@ if it crashes. It ends at once if its worker does, so that two processes never t
 Workers import this file, and with it neither Numba nor Dask beyond what they have.
 """
 
-import hashlib
 import os
 import pickle
 import signal
@@ -17,12 +16,13 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
 from ..errors import NnjitError
+from ..registry.sources import digest
 
 MODULE = "nnjit.launch.remote"
 PAUSE = 0.1  # seconds between two looks at a process
@@ -65,25 +65,6 @@ def versions(*distributions: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = ""
     return found
-
-
-def digest(plugin: str) -> str:
-    """Hash the source of a plug-in, a file or all of the package that holds a module; "" if there is none."""
-    if plugin.endswith(".py"):
-        place = Path(plugin)
-        files = [place] if place.is_file() else []
-    else:
-        with suppress(ValueError):  # a module without a spec, such as __main__
-            spec = util.find_spec(plugin.partition(".")[0])
-        if spec is None:
-            return ""
-        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-        place = folders[0] if folders else Path(spec.origin or "")
-        files = sorted(file for folder in folders for file in folder.rglob("*.py")) or [place] * place.is_file()
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(f"{file.relative_to(place)}\0".encode() + file.read_bytes() + b"\0")
-    return whole.hexdigest()[:16] if files else ""
 
 
 def missing(needs: Needs) -> str | None:

@@ -3,10 +3,12 @@
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, reduce
+from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -167,6 +169,26 @@ def file_of(module: object) -> str:
     """Return the absolute path of a module's file; "" if it has none."""
     file = getattr(module, "__file__", None)
     return str(Path(file).resolve()) if file else ""
+
+
+def digest(plugin: str) -> str:
+    """Hash the source of a plug-in, a file or all of the package that holds a module; "" if there is none."""
+    if plugin.endswith(".py"):
+        place = Path(plugin)
+        files = [place] if place.is_file() else []
+    else:
+        spec = None
+        with suppress(ValueError):  # a module without a spec, such as __main__
+            spec = find_spec(plugin.partition(".")[0])
+        if spec is None:
+            return ""
+        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+        place = folders[0] if folders else Path(spec.origin or "")
+        files = sorted(file for folder in folders for file in folder.rglob("*.py")) or [place] * place.is_file()
+    whole = sha256()
+    for file in files:
+        whole.update(f"{file.relative_to(place)}\0".encode() + file.read_bytes() + b"\0")
+    return whole.hexdigest()[:16] if files else ""
 
 
 def reason(error: BaseException) -> str:

@@ -263,6 +263,8 @@ def test_a_digest_is_that_of_the_whole_package(tmp_path, monkeypatch):
     assert found[0] == found[1] and found[2] == found[3] != found[0] and all(found)
     (tmp_path / "petals" / "layer.py").write_text("x = 2\n")
     assert remote.digest("petals") != found[0]
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    assert remote.digest("__main__") == ""
     assert remote.digest("petals_of_another") == remote.digest(str(tmp_path / "missing.py")) == ""
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import NnjitError, UsageError
-from ..registry.sources import PLUGINS
+from ..registry.sources import PLUGINS, digest
 from ..terminal.output import complain
 
 APART = {"tests", "benchmarks", "examples", "tools"}  # folders of a checkout that no run imports
@@ -162,10 +162,8 @@ def versions() -> dict[str, str]:
             code.update(file.read_bytes())
     found = {"nnjit": f"{__version__} (code {code.hexdigest()})", "numba": numba.__version__, "numpy": np.__version__}
     found["Python"] = platform.python_version()
-    for name, given in PLUGINS.items():
-        place = Path(getattr(sys.modules.get(name), "__file__", None) or "")
-        text = place.read_bytes() if place.is_file() else b""
-        found[f"the plug-in {Path(given).name}"] = f"(code {blake2b(text, digest_size=4).hexdigest()})"
+    for given in PLUGINS.values():
+        found[f"the plug-in {Path(given).name}"] = f"(code {digest(given)})"
     for group in metadata.entry_points().groups:
         for point in metadata.entry_points(group=group) if group.startswith("nnjit.") else ():
             if point.dist is not None:
