@@ -85,8 +85,9 @@ def train(peer, work):
         net = registry.compose(work["layers"], tuple(work["shape"]))
         program = net.compile(work["loss"], work["optimizer"], batch_size=work["batch"])
         order = np.arange(samples)
-        promised = program.memory()
-        state = {"promised": sum(promised.values()), "allocated": sum(a.nbytes for a in program.state)}
+        arrays = [each for each in program.state if isinstance(each, np.ndarray)]
+        allocated = sum(array.nbytes for array in arrays)
+        state = {"promised": sum(program.memory().values()), "allocated": allocated}
         steps = lambda: program.epoch(program.state, x, target, order)  # noqa: E731
     else:
         steps = _torch(work, x, target)

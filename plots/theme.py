@@ -90,7 +90,7 @@ def page(output, width=6.4, height=4.2):
         engine.execute(figure)  # once: to save a figure that has an engine lays it out twice
         if _place_legends(figure):
             engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # with "none", savefig would draw twice
         _write(figure, target, suffix)
 
 

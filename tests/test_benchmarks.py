@@ -19,6 +19,7 @@ if ROOT.is_dir():
     import compare
     import held
     import measure
+    import memory
     import narrow
     import report
     import sweep
@@ -387,6 +388,13 @@ def test_start_up_is_asked_in_seconds():
         found = row(3.0, {"torch": 0.1}, seconds)
         found["work"]["kind"] = "startup"
         assert report.reached(found) is verdict
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of resident memory")
+def test_the_memory_of_a_state_is_what_the_program_states():
+    work = {"layers": ["dense(10)"], "shape": [2], "batch": 2, "loss": "cross_entropy", "optimizer": "sgd(lr=0.1)"}
+    found = memory.train("nnjit", work)
+    assert found["promised"] == found["allocated"] > 0 and found["growth"] >= 0
 
 
 def test_shares_are_of_the_ceiling_for_as_many_threads():
