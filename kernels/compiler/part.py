@@ -3,17 +3,19 @@
 Numba optimises every function and makes its machine code, also where callers inline it. Functions that only compiled
 functions call stay LLVM code for linking, so the callers' optimisation is the only one: an empty cache is filled in
 three quarters of the time. nnjit's own functions skip passes for Python that they do not contain (`UNNEEDED`), 7 % of
-the rest.
+the rest. Functions of all these compilers lack Numba's annotation, a text with the types of all variables: it would be
+written into every file of the cache, and nothing here reads it.
 """
 
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager
-from numba.core.typed_passes import InlineOverloads, NopythonRewrites
+from numba.core.typed_passes import AnnotateTypes, InlineOverloads, NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 
 # Passes for inner functions and comprehensions, for callees that Numba inlines itself, for expressions of whole arrays.
 UNNEEDED = (InlineClosureLikes, InlineOverloads, NopythonRewrites)
+UNREAD = (AnnotateTypes,)
 
 
 def is_own(function):
@@ -24,10 +26,9 @@ def is_own(function):
 def pipeline(state, short):
     """Return Numba's passes in nopython mode, a `short` list without those that nnjit's functions do not need."""
     made = DefaultPassBuilder.define_nopython_pipeline(state)
-    if not short:
-        return made
+    left_out = UNREAD + UNNEEDED * short
     manager = PassManager(made.pipeline_name)
-    manager.passes = [each for each in made.passes if each[0] not in UNNEEDED]
+    manager.passes = [each for each in made.passes if each[0] not in left_out]
     manager.finalize()
     return manager
 
