@@ -23,6 +23,8 @@ from nnjit.registry import compose
 from numba import cfunc, njit, prange, types
 from numba.core.errors import TypingError
 
+pytestmark = pytest.mark.usefixtures("linked")  # test_few.py: direct calls of inlined programs
+
 
 def program_of(layers=("dense(3)", "tanh", "dense(2)"), shape=(2,), dtype="float64", batch_size=4, loss="mse"):
     return compose(list(layers), shape, dtype=dtype).compile(loss, "sgd(lr=0.1)", batch_size=batch_size)

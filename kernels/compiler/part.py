@@ -7,6 +7,7 @@ the rest. Functions of all these compilers lack Numba's annotation, a text with 
 written into every file of the cache, and nothing here reads it.
 """
 
+import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager
@@ -44,7 +45,7 @@ class PartCompiler(CompilerBase):
     """Numba's compiler, with a library that keeps LLVM code only."""
 
     def define_pipelines(self):
-        self.state.library = _Part(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        self.state.library = Part(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         return [pipeline(self.state, short=is_own(self.state.func_id.func))]
 
 
@@ -63,10 +64,21 @@ class _NoEngine:
         """Do nothing: only machine code has an environment."""
 
 
-class _Part(JITCodeLibrary):
+class Part(JITCodeLibrary):
     """The LLVM code of a function, to be linked into its callers."""
 
     codegen = _NoEngine
+
+    @classmethod
+    def loaded(cls, codegen, name, code):
+        """Return the library of code from the disk."""
+        made = cls(codegen, name)
+        made._final_module, made._finalized = llvm.parse_bitcode(code), True
+        return made
+
+    def serialize_using_object_code(self):
+        """Return what the cache keeps: LLVM code, since there is no machine code."""
+        return self.serialize_using_bitcode()
 
     def _optimize_final_module(self):
         """Do nothing: the callers are optimised."""
@@ -80,10 +92,11 @@ class _Part(JITCodeLibrary):
         return 0
 
 
-class _Object(_Part):
+class _Object(Part):
     """The machine code of a function, not loaded."""
 
     _optimize_final_module = JITCodeLibrary._optimize_final_module
+    serialize_using_object_code = JITCodeLibrary.serialize_using_object_code
 
     def _finalize_final_module(self):
         self._finalize_dynamic_globals()
