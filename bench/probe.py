@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit, typeof
 from numba import prange as numba_prange
 
-from ..kernels.compiler.options import OPTIONS
+from ..kernels.compiler.options import HELPER, NO_WRAPPERS, OPTIONS
 from ..kernels.counters import HEAD, STEP, STOP
 from ..kernels.operations import Operation
 from ..program.assemble import _bound
@@ -93,12 +93,12 @@ class Probe:
             program.source = former
         space["prange"] = numba_prange
         parallel = plan.shares.blocks > 1 or plan.shares.parts > 1
-        for name in self.functions:
-            options = {"parallel": parallel and name == ROOT}
-            space[name] = njit(**{**OPTIONS, **options})(space[name])
+        for name in self.functions:  # none is called from Python
+            options = {**OPTIONS, **NO_WRAPPERS, "parallel": True} if parallel and name == ROOT else HELPER
+            space[name] = njit(**options)(space[name])
         train_step = space[ROOT]
 
-        @njit
+        @njit(no_cfunc_wrapper=True)
         def repeat(s, x, targets, order, N, first, last, times):
             for _ in range(times):
                 train_step(s, x, targets, order, 0, N, first, last)

@@ -1,9 +1,10 @@
 """The child process of an export: `python -m nnjit.export.worker TASK`, TASK a table in JSON.
 
-Every function is compiled for the processor that the environment names. Their LLVM code is linked into one module, in
+Every function is compiled to LLVM code for the processor that the environment names. It is linked into one module, in
 which only the entries for C can be seen, and machine code without fixed addresses is made of it.
 """
 
+import ctypes
 import json
 import re
 import sys
@@ -31,12 +32,13 @@ def main(task):
         load_plugin(plugin)
     network = load(task["model"])
     machine_code.recorded = {}
+    without_machine_code()
     program = Program(network, batch_size=1, derivatives=True)
     functions, left_out = {}, {}
     for name in ("predict", "vjp"):
         try:
             functions[name] = program.c_function(name)
-            _ = functions[name].address
+            _ = functions[name].code
         except (NnjitError, AttributeError) as error:
             if name == "predict":
                 raise
@@ -51,6 +53,14 @@ def main(task):
         raise NnjitError(f"the code needs functions beyond the C library: {', '.join(unknown)}")
     Path(task["object"]).write_bytes(machine().emit_object(module))
     Path(task["header"]).write_text(header(task["name"], task["cpu"], program, functions, left_out), encoding="utf-8")
+
+
+def without_machine_code():
+    """Stop Numba's engine from making machine code of each function: nothing runs here."""
+    cpu_target.target_context.refresh()
+    engine, nothing = cpu_target.target_context.codegen()._engine, ctypes.c_int64()
+    engine.finalize_object = lambda: None
+    engine.get_function_address = engine.get_global_value_address = lambda name: ctypes.addressof(nothing)
 
 
 def machine():

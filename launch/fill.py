@@ -64,10 +64,10 @@ def fill(table: dict[str, Any], source_name: str = "") -> Filled:
         trainer.compile_all()
         applied = Program(network, batch_size=64)  # `evaluate` and `predict` apply a saved network so
         functions: list[Any] = [trainer.program.predict, trainer.program.epoch, applied.predict]
-        _ = functions[-1].dispatcher
+        _ = functions[-1].run
         reporter.compiling(count, count)
     new = {path: size for path, size in _files().items() if path not in before}
-    unstored = any(cache.UNCACHED in function.dispatcher.py_func.__name__ for function in functions)
+    unstored = any(cache.UNCACHED in function.function.__name__ for function in functions)
     summary = f"{network.graph.size} parameters in {network.dtype}, batches of {trainer.batch_size}"
     return Filled(directory(), _functions(new), sum(new.values()), _functions(before), unstored, summary)
 

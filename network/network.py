@@ -326,14 +326,16 @@ class Network:
         if len(x) * self._outputs > MANY:
             need(len(x) * self._outputs * self.dtype.itemsize, f"x: the outputs of {len(x)} samples")
         y = np.empty((len(x), *self.output_shape), self.dtype)
+        if not len(x):
+            return y
         program = self._program(True, batch_size)
         arena = self._arenas.take(program)
         if self.flat_buffers.size:
             with self._copying:
                 arena.state.buffers[:] = self.flat_buffers
-        # The arrays fit, so the compiled code is called without checks.
+        # The arrays fit, so the compiled code is called as it is.
         function = program.predict
-        run = function.dispatcher if isinstance(function, Function) else partial(self._in_turn, function)
+        run = function.run if isinstance(function, Function) else partial(self._in_turn, function)
         if program.batch_size == batch_size or len(x) <= batch_size:
             run(arena.state, x, y)
         else:  # the program would divide the samples into batches of its own size

@@ -14,6 +14,7 @@ allocated and returned.
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import llvmlite.binding as llvm
@@ -28,9 +29,13 @@ from ..errors import ShapeError, UsageError
 from ..kernels.compiler.lock import once
 from ..kernels.compiler.machine_code import compiled
 from ..kernels.counters import FAULT
+from ..registry.sources import uncollected
+from .from_python import Misfit, caller
 from .function_type import CALLED, FunctionType, Parameter, type_of
 from .overlap import shared
 from .state import FAULTS, LEAST, READ_ONLY, WHOLE, WRONG_STATE, State
+
+REFUSALS = (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, NumbaError)
 
 
 class Function:
@@ -92,9 +97,20 @@ class Function:
 
     @once
     def dispatcher(self):
-        if self.direct is not None:
-            self.direct()  # the code calls its symbol
-        return compiled(self.function, tuple(p.type for p in self.parameters), no_cfunc_wrapper=True)
+        """Return the program's own compiled function, whose guard refuses what does not fit."""
+        with uncollected():
+            if self.direct is not None:
+                self.direct()  # the code calls its symbol
+            return compiled(self.function, tuple(p.type for p in self.parameters), no_cfunc_wrapper=True)
+
+    @once
+    def run(self):
+        """Return what calls it from Python; it raises `Misfit` for what the program's own function must refuse."""
+        if self.direct is None:
+            return self.dispatcher
+        with uncollected():
+            dispatcher, self._memory = caller(self)
+        return partial(dispatcher, self._memory.ctypes.data)
 
     @once
     def numbers(self):
@@ -110,14 +126,24 @@ class Function:
                 self._report(arguments[0])
             if len(arguments) != len(self.parameters) or (self._rank and arguments[1].ndim != self._rank):
                 return self._completed(*arguments)
-            return self.dispatcher(*arguments)
+            return self.run(*arguments)
+        except Misfit:
+            pass
         except ShapeError:
             raise
-        except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, NumbaError) as error:
-            if arguments and type(arguments[0]) is State:
-                arguments[0].counters[FAULT] = 0  # this exception reports it
-            wrong = self._wrong(arguments)
-            raise ShapeError(f"{self.name}: {wrong}" if wrong else str(error)) from None
+        except REFUSALS as error:
+            raise self._refused(arguments, error) from None
+        try:
+            return self.dispatcher(*arguments)
+        except REFUSALS as error:
+            raise self._refused(arguments, error) from None
+
+    def _refused(self, arguments, error):
+        """Return the error that says why arguments from Python were refused."""
+        if arguments and type(arguments[0]) is State:
+            arguments[0].counters[FAULT] = 0  # this exception reports it
+        wrong = self._wrong(arguments)
+        return ShapeError(f"{self.name}: {wrong}" if wrong else str(error))
 
     def _completed(self, *arguments):
         """Call with arguments that lack the axis of the samples, the outputs or the flag."""

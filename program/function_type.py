@@ -250,9 +250,9 @@ def _call(context, builder, sig, args):
     if kind.direct is None:
         call_whole()
     else:
-        with builder.if_else(_fits(context, builder, kind, function, values), likely=True) as (direct, whole):
+        with builder.if_else(emit_fits(context, builder, kind, function, values), likely=True) as (direct, whole):
             with direct:
-                status, found = _direct_call(context, builder, kind, function, values)
+                status, found = emit_call(context, builder, kind, function, values)
                 builder.store(_checked(context, builder, kind, status, found, values[0], made), result)
             with whole:  # refuses the arguments
                 call_whole()
@@ -325,7 +325,7 @@ def _with_samples(context, builder, kind, array, value):
     return whole
 
 
-def _direct_call(context, builder, kind, function, values):
+def emit_call(context, builder, kind, function, values):
     """Emit a direct call; return its status and result."""
     signature = signature_of(kind.direct, kind.parameters)
     llvm_type = entry_type(context, kind.direct, kind.result, signature)
@@ -341,9 +341,9 @@ def _direct_call(context, builder, kind, function, values):
     return status, context.get_dummy_value()
 
 
-def _fits(context, builder, kind, function, values):
-    """Tell whether the state and the arrays fit, as the text's guard does."""
-    state, *arrays = values
+def emit_fits(context, builder, kind, function, values):
+    """Tell whether the state and the arrays of samples fit, as the text's guard does, and there are samples."""
+    state, *arrays = values[:3]
     layout = cgutils.create_struct_proxy(kind.parameters[0])(context, builder, state).layout
     (N, *x), (M, *other) = (cgutils.unpack_tuple(builder, builder.extract_value(array, 5)) for array in arrays)
     inputs, outputs = (cgutils.unpack_tuple(builder, shape) for shape in (function.input_shape, function.output_shape))

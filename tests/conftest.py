@@ -29,8 +29,17 @@ def trained(tmp_path_factory):
     from command_line import SMALL, nnjit
 
     path = tmp_path_factory.mktemp("trained") / "run"
-    nnjit("run", *SMALL, "--output", path)
+    nnjit("run", *SMALL, "--output", path, pictures=True)
     return path
+
+
+@pytest.fixture(scope="module")
+def linked():
+    """Call kernels of small networks by symbol: inlined, each network has all of them compiled once more."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("INLINE", "FEW_INLINE", "FEW_PASSED"):
+            patch.setattr(f"nnjit.program.schedule.{name}", 0)
+        yield
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import sysconfig
 import time
 from pathlib import Path
 
-from command_line import SCRIPT
+from command_line import SCRIPT, UNDRAWN
 
 LOOPBACK = {"HYDRA_IFACE": "lo", "FI_TCP_IFACE": "lo", "UCX_NET_DEVICES": "lo"}
 ALONE = ["unshare", "--net", "--map-root-user", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
@@ -44,7 +44,7 @@ def tells_of_kills():
     return "hydra" in launcher()[-1]
 
 
-def start(count, *arguments, cwd, script=SCRIPT, **environment):
+def start(count, *arguments, cwd, script=UNDRAWN, **environment):
     """Start nnjit on ranks; return the process of the launcher."""
     command = [*launcher(), "-n", str(count), *script, *map(str, arguments)]
     given = {**os.environ, **LOOPBACK, **environment}

@@ -228,7 +228,8 @@ def test_c_trains_as_the_reference(tmp_path, brief):
     common = {"loss": "quadratic", "optimizer": "sgd(lr=0.05)", "peers": ("c",), "batches": 30}
     found = bench(tmp_path, Work("step", "test", "train", **TINY, **common), "c")
     assert found["peers"]["c"]["difference"] < 1e-4 and found["peers"]["c"]["units"] == 30
-    found = bench(tmp_path, Work("step", "test", "train", **TINY, **common | {"optimizer": "adam"}), "c")
+    one = TINY | {"layers": ("dense(2)",)}
+    found = bench(tmp_path, Work("step", "test", "train", **one, **common | {"optimizer": "adam"}), "c")
     assert found["peers"]["c"] == {
         "error": "not available: trains by plain gradient descent on the quadratic loss only"
     }

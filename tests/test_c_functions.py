@@ -5,6 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 from nnjit.errors import SpecError
+from nnjit.program import schedule
 from nnjit.program.c_functions import NOT_FINITE, WRONG_COUNT, WRONG_LABEL, WRONG_STATE
 from nnjit.registry import compose
 from numba import carray, cfunc, types
@@ -19,7 +20,12 @@ def at(array):
 @pytest.fixture(scope="module", params=["float32", "float64"])
 def program(request):
     net = compose(["dense(5)", "tanh", "dense(2)"], (3,), dtype=request.param)
-    return net.compile("mse", "sgd(lr=0.1)", batch_size=4)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("INLINE", "FEW_INLINE", "FEW_PASSED") if request.param == "float32" else ():
+            patch.setattr(schedule, name, 0)
+        program = net.compile("mse", "sgd(lr=0.1)", batch_size=4)
+    assert program.plan.shares.inline == (request.param == "float64")  # and called by symbol in float32
+    return program
 
 
 @pytest.fixture

@@ -451,6 +451,23 @@ def test_a_program_is_kept_under_the_hash_of_its_kernels(module, monkeypatch, in
     assert len(texts) == 1 and len(set(keys)) == 2 and keys == list(kept)
 
 
+def test_kernels_that_are_inlined_are_on_disk_too(fresh):
+    """Another small network links their LLVM code, and is as right as one that compiled it."""
+    from nnjit.kernels.compiler import kernel
+
+    def predicted(units):
+        kernel._inlined.__wrapped__.cache_clear()  # as in another process
+        net, x = compose(f"dense({units}) tanh", (3,), dtype="float64", seed=1), np.arange(6.0).reshape(2, 3)
+        program = net.compile(None, batch_size=2)
+        W, b = net.parameters.values()
+        assert program.plan.shares.inline
+        np.testing.assert_allclose(program.predict(program.state, x), np.tanh(x @ W.T + b), rtol=1e-12)
+        return {file: file.stat().st_mtime_ns for file in stored(fresh, ".nbc") if file.name.startswith("part_")}
+
+    first = predicted(4)
+    assert len(first) >= 4 and predicted(5) == first, "compiled again"
+
+
 def test_processes_that_start_at_once(tmp_path):
     """Four processes with an empty cache and the same kernels all succeed, with the same bits."""
     code = (

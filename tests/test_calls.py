@@ -23,6 +23,8 @@ from nnjit.registry import compose
 from numba import cfunc, njit, prange, types
 from numba.core.errors import TypingError
 
+pytestmark = pytest.mark.usefixtures("linked")  # test_few.py: direct calls of inlined programs
+
 
 def program_of(layers=("dense(3)", "tanh", "dense(2)"), shape=(2,), dtype="float64", batch_size=4, loss="mse"):
     return compose(list(layers), shape, dtype=dtype).compile(loss, "sgd(lr=0.1)", batch_size=batch_size)
@@ -256,6 +258,22 @@ def test_a_helper_called_from_a_parallel_loop_cannot_know():
     """If Numba cannot raise, the output is NaN, the state holds the note, and Numba reports what it can."""
     ran = subprocess.run([sys.executable, "-c", HELPER], capture_output=True, text=True, timeout=120)
     assert "True -2" in ran.stdout, (ran.returncode, ran.stdout, ran.stderr)
+
+
+def test_calls_from_python_share_a_compiled_function():
+    """Programs of other sizes take that of their types; the program's own refuses, or gets no samples."""
+    one, two = program_of(batch_size=6), program_of(("dense(5)",), (3,), batch_size=7)
+    for made, (x, y) in ((one, arrays()), (two, arrays(5, 3, 5))):
+        state, order = made.new_state(), np.arange(len(x))
+        made.predict(state, x, y)
+        np.testing.assert_allclose(y, made.network.forward(x))
+        assert made.epoch(state, x, y, order) == pytest.approx(made.step(made.new_state(), x, y))
+    for name in ("predict", "step", "epoch"):
+        first, second = getattr(one, name), getattr(two, name)
+        assert first.run.func is second.run.func and not {"dispatcher"} & {*vars(first), *vars(second)}, name
+    with pytest.raises(ShapeError, match="indices of samples of x"):
+        two.epoch(state, x, y, order + 1)
+    assert one.predict(one.state, *arrays(0)) is None and "dispatcher" in vars(one.predict)
 
 
 def test_a_state_fits_an_independent_network_of_the_same_layout(program):

@@ -36,7 +36,8 @@ def best(path):
 
 
 def test_every_pair_is_a_run_of_its_own_and_the_table_holds_their_mean(table, here):
-    lines = nnjit("run", *table, *LAYERS, "--folds", 3, "--seeds", "1,4", "--output", "many").splitlines()
+    lines = nnjit("run", *table, *LAYERS, "--folds", 3, "--seeds", "1,4", "--output", "many", pictures=True)
+    lines = lines.splitlines()
     names = [f"fold-{k}-seed-{seed}" for k in (1, 2, 3) for seed in (1, 4)]
     assert {path.name for path in Path("many").iterdir()} == {
         *names,
@@ -67,7 +68,8 @@ def test_every_pair_is_a_run_of_its_own_and_the_table_holds_their_mean(table, he
         rows = list(csv.DictReader(file))
     assert [float(row["val_loss"]) for row in rows[:6]] == [row["val_loss"] for row in found["runs"]]
     assert [row["run"] for row in rows[6:]] == ["mean", "standard deviation"]
-    nnjit("run", *table, *LAYERS, "--seed", 4, "--set", "run.fold=[2, 3]", "--output", "one")
+    nnjit("run", *table, *LAYERS, "--seed", 4, "--set", "run.fold=[2, 3]", "--output", "one", pictures=True)
+    assert {path.stem for path in Path("one").glob("*.png")} == {"loss", "gradient_norms", "plane"}  # two inputs
     np.testing.assert_array_equal(load("one/last.safetensors").theta, load("many/fold-2-seed-4/last.safetensors").theta)
 
 

@@ -279,7 +279,7 @@ def test_the_commands_of_the_page(here, cluster):
     assert all({"--host", "--dashboard-address"} <= set(command) for command in started)
     figures = []
     for line in commands:
-        program, *arguments = shlex.split(line.replace("tcp://127.0.0.1:8786", cluster))
+        program, *arguments = shlex.split(line.replace("tcp://127.0.0.1:8786", cluster).replace("0..3", "0..1"))
         if program == "nnjit":
             nnjit(*arguments)
         elif arguments[0].startswith("examples/"):
@@ -289,7 +289,7 @@ def test_the_commands_of_the_page(here, cluster):
     for language, content in blocks:
         if language == "python":
             exec(compile(content, "docs/scale.md", "exec"), {})
-    same("seeds", "far", range(4))
+    same("seeds", "far", range(2))
     assert text.count("\n## ") == 4
 
 

@@ -332,7 +332,7 @@ from code_of_user import everything
 
 digest, rng = hashlib.sha256(), np.random.default_rng(0)
 for layers, shape in ((["dense(5)", "tanh", "dense(2)"], (4,)),
-                      (["conv(3, 3)", "batchnorm", "relu", "dropout(0.3)", "flatten", "dense(2)"], (1, 6, 6))):
+                      (["conv(3, 3)", "batchnorm", "relu", "dropout(0.3)", "flatten", "dense(2)"], (1, 12, 12))):
     program = compose(layers, shape, dtype="float64", seed=1).compile("mse", "adam", batch_size=3)
     names = ("predict", "vjp", "jvp", "jacobian", "gradient", "update", "step")
     functions = [getattr(program, name) for name in names]

@@ -19,6 +19,8 @@ from nnjit.kernels.operations import operation
 from nnjit.training.clip import Clip
 from numba import prange
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 REALS = [np.float32, np.float64]
 MATRIX = ("y", "target", "dy")
 

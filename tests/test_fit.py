@@ -22,6 +22,8 @@ from nnjit.training import checkpoints, epoch_metrics, run_and_draw, trainer
 from nnjit.training.history import History
 from nnjit.training.progress import figures
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 4)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)

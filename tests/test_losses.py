@@ -13,6 +13,8 @@ from nnjit.training.losses import Loss
 from nnjit.training.measure import MeanLoss
 from numba import prange
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 VECTORS = np.load(Path(__file__).parent / "vectors" / "training.npz")
 SPECS = {
     "quadratic": "quadratic", "mse": "mse", "mae": "mae", "huber": "huber(0.7)", "lp_half": "lp(0.5)", "lp_1": "lp(1)",

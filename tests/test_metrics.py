@@ -17,6 +17,8 @@ from nnjit.training import Metric, measure
 from nnjit.training.metrics import base
 from nnjit.training.metrics.predictions import Predictions, Targets, classes, confusion_matrix, outputs_of
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 NAN = math.nan
 EACH = "(average='none')"
 

@@ -13,6 +13,8 @@ from nnjit.data.csv_file import CSV
 from nnjit.training.predicted import mistakes
 
 pd = pytest.importorskip("pandas")
+
+pytestmark = pytest.mark.usefixtures("linked")
 HEAT = ["gas", "wood", "district"]
 
 

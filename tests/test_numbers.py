@@ -22,6 +22,8 @@ from nnjit.training import clip
 from nnjit.training.schedules import Schedule
 from nnjit.training.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 NEVER = [math.nan, True, "3", None, 1j, [1], {}, (), object()]  # for any option
 ODD = [math.nan, math.inf, -math.inf, -1, 0, 1e400, True, "3", 2**31, 2**63 - 1, 2**64, 10**30, 10**400, 1e-50, -1e-50,
        1e300, 0.99999999999, 1 + 1e-12, 1.5, np.float32(0.5), np.int64(2), np.bool_(True)]  # fmt: skip

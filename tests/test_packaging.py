@@ -7,6 +7,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,7 @@ def test_imported_names_exist():
                     )
 
 
+@cache
 def defined(module):
     """Names that a module defines."""
     found = set()

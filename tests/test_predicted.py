@@ -11,6 +11,8 @@ from nnjit.training import predicted, run_and_draw
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):

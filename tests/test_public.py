@@ -124,11 +124,11 @@ def test_the_package_says_that_it_is_typed():
 
 def test_imports_for_type_checkers():
     """These imports never run, and each names what the same file loads at its first use."""
-    found = set()
-    for name, tree in STRUCTURE.files().items():
+    found, every = set(), STRUCTURE.files()
+    for name, tree in every.items():
         blocks = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
         for block in blocks:
-            files = STRUCTURE.files() | {name: ast.Module(block.body, [])}
+            files = every | {name: ast.Module(block.body, [])}
             found |= {(name, other) for other in STRUCTURE.imports(files, name)}
     assert found == FOR_TYPES
 

@@ -17,6 +17,8 @@ from nnjit.training.program_log import ProgramLog
 from nnjit.training.remarks import EPOCHS, Remarks
 from scipy.optimize import minimize
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(160, 4)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)

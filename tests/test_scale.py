@@ -30,6 +30,8 @@ from nnjit.training.fitting import fit_layers, ranges_of
 from nnjit.training.settings import Settings
 from nnjit.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 RNG = np.random.default_rng(5)
 N = 300
 RAW = np.stack([300 + 20 * RNG.normal(size=N), 1e5 + 1e4 * RNG.normal(size=N), 1e-6 * np.exp(RNG.normal(size=N))], 1)
@@ -414,7 +416,17 @@ def gas(tmp_path_factory):
 
 
 def test_a_run_on_a_table_needs_no_options(gas, here):
-    told = nnjit("run", "--data", f"csv(path='{gas}', label='y', target='value')", "--epochs", "40", "--output", "run")
+    told = nnjit(
+        "run",
+        "--data",
+        f"csv(path='{gas}', label='y', target='value')",
+        "--epochs",
+        "40",
+        "--output",
+        "run",
+        pictures=True,
+    )
+    assert {path.stem for path in (here / "run").glob("*.png")} == {"loss", "gradient_norms", "residuals"}
     deviation = data.load(f"csv(path='{gas}', label='y', target='value')").train.y.std()
     assert f"loss in units of the target's deviation, {deviation:.4g}" in told
     net = load("run")

@@ -18,6 +18,8 @@ from nnjit.plots.run_log import read
 from nnjit.storage import checkpoint
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 KINDS = ("cat", "cow", "dog")
 
 

@@ -19,6 +19,8 @@ from nnjit.training.config import resolve
 from nnjit.training.settings import Settings
 from nnjit.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("linked")
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 4)).astype(np.float32)
 LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)

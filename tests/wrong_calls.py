@@ -2,7 +2,7 @@
 
     python tests/wrong_calls.py --count 10000 --seed 1
 
-Every call is drawn from (seed, number), so ``--first NUMBER --count 1`` repeats one that fails. Children make 150 calls
+Every call is drawn from (seed, number), so ``--first NUMBER --count 1`` repeats one that fails. Children make 300 calls
 each; if a child dies, its last call is made again alone. A call must end in one sentence (an NnjitError, an error of
 the program's text, or a typing error that says what a function takes), or be right after all: its result is then
 compared with NumPy's. A refused call leaves NaN in its output, and the next right call with the same state must give
@@ -24,7 +24,7 @@ import numpy as np
 from numba import njit, prange
 from numba.core.errors import TypingError
 
-A_CHILD = 150  # calls of a child
+A_CHILD = 300  # calls of a child
 SECONDS = 600  # seconds that a child may take
 SENTINEL = 7.0  # value of an output before the call
 

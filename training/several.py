@@ -65,6 +65,9 @@ class Several:
     def compile(self) -> None:
         """Compile what runs a row; otherwise its first call does it."""
         if self.in_one_call and self.most > 1:
+            functions: list[Any] = [self.program.epoch, *([self.program.predict] if len(self._held) else [])]
+            for function in functions:
+                _ = function.dispatcher
             _ = self._driver
 
     def train(self, epochs: int, limit: float) -> float:

@@ -207,7 +207,7 @@ class Trainer:
         self.compile()
         functions: list[Any] = [self.program.predict, self.program.epoch]
         for function in functions:
-            _ = function.dispatcher
+            _ = function.run
         MeanLoss(self.loss, self.network.output_shape, self.train.y.shape[1:]).compile()
         self._load()
         if self._may_be_in_a_row():

@@ -14,13 +14,16 @@ import pickle
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from types import FunctionType
 
 import llvmlite.binding as llvm
 import numba
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.compiler import CompileResult
 from numba.core.registry import cpu_target
 
 from .directory import directory, warn
+from .part import Part
 
 # Part of the key of an object without a textual form; unique to this process.
 UNCACHED = f"uncached_{secrets.token_hex(8)}_"
@@ -164,3 +167,40 @@ class StoreOnly(DiskCache):
 
     def load_overload(self, sig, target_context):
         return None
+
+
+class PartCache:
+    """A cache of LLVM code that is linked into callers, with a file for each signature.
+
+    Numba tells helpers of equal names apart by numbers of this process. So all functions but the one that is called are
+    internal to the code, whether it was compiled or loaded.
+    """
+
+    def __init__(self, py_func):
+        self._function = py_func
+
+    def _of(self, sig):
+        function = FunctionType(self._function.__code__, {})
+        function.__name__ = f"part_{self._function.__name__}_{digest(sig)}"
+        return DiskCache(function)
+
+    def load_overload(self, sig, target_context):
+        of = self._of(sig)
+        return of._loaded(_part, of, sig, target_context)
+
+    def save_overload(self, sig, data):
+        for function in data.library._final_module.functions:
+            if not function.is_declaration and function.name != data.fndesc.llvm_func_name:
+                function.linkage = "internal"
+        self._of(sig).save_overload(sig, data)
+
+
+def _part(cache, sig, context):
+    found = cache._cache_file.load(cache._index_key(sig, context.codegen()))
+    if found is None:
+        return None
+    (name, _, code), about, environment, signature, *_ = found
+    library = Part.loaded(context.codegen(), name, code)
+    named = {"library": library, "fndesc": about, "environment": environment, "signature": signature}
+    named |= {"entry_point": context.get_executable(library, about, environment), "objectmode": False}
+    return CompileResult(**{name: named.get(name) for name in CompileResult._fields})

@@ -9,9 +9,10 @@ import re
 
 import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase
 
 from .masks import promoted, written_out
+from .part import pipeline
 
 # A mark of `loops` on formulas, under which a loop of vectors would stay a loop, and what takes its place.
 KEEP, VECTORIZED = '!"llvm.loop.unroll.disable"', '!"nnjit.vectorized"'
@@ -26,7 +27,7 @@ class ConstantCompiler(CompilerBase):
     def define_pipelines(self):
         self.state.library = _Late(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         self.state.library.enable_object_caching()
-        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+        return [pipeline(self.state, short=False)]
 
 
 class _Late(JITCodeLibrary):

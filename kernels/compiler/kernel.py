@@ -16,9 +16,9 @@ from numba.core.compiler import Compiler
 from numba.core.errors import NumbaError
 
 from ...errors import NnjitError, SpecError
-from . import functions, linked, reached, source
+from . import functions, linked, machine_code, reached, source
 from .arithmetic import FUNCTIONS, FUNCTIONS_KEY
-from .cache import digest
+from .cache import UNCACHED, PartCache, digest
 from .environment import need_compiler
 from .lock import COMPILING
 from .machine_code import compiled, full_name, loaded, on_disk, symbol
@@ -181,6 +181,10 @@ class Kernel:
     def inlined(self, signature, real, unreached=frozenset()):
         """Return the kernel as a dispatcher that is inlined into the caller (for tiny networks)."""
         need_compiler()
+        if self._called is None:
+            self._called = source.Source(self.function).told()[1]
+        for function in self._called:  # code from the disk calls their symbols
+            function.register(real)
         self.provide(real, unreached)
         if not self.function.__module__.startswith("nnjit."):
             self.compile(signature, real)  # so that errors name the kernel, not its caller
@@ -198,7 +202,11 @@ class Kernel:
 @COMPILING
 @memoize
 def _inlined(kernel, real):
-    return njit(**{**INLINED, "pipeline_class": kernel.compilers[1]})(kernel.python(real))
+    function = kernel.python(real)
+    made = njit(**{**INLINED, "pipeline_class": kernel.compilers[1]})(function)
+    if is_own(kernel.function) and UNCACHED not in function.__name__ and machine_code.recorded is None:
+        made._cache = PartCache(function)
+    return made
 
 
 def kernel(function=None, *, form=None):

@@ -10,7 +10,7 @@ import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
 
-from .part import PartCompiler, _Part, is_own, pipeline
+from .part import Part, PartCompiler, is_own, pipeline
 
 LABEL = re.compile(r'"?([^"\s]+)"?:')
 TARGET = re.compile(r'label %"?([^",\s]+)"?')
@@ -49,7 +49,7 @@ class _Loops(_Marking, JITCodeLibrary):
     pass
 
 
-class _LoopsPart(_Marking, _Part):
+class _LoopsPart(_Marking, Part):
     pass
 
 

@@ -37,7 +37,7 @@ def compiled(function, signature, **options):
     function.__name__, options = _completed(function.__name__, is_own(function), options)
     function.__module__ = __name__  # Numba imports it when loading the code; a plug-in's module may be renamed by then
     dispatcher = njit(**options)(function)
-    if UNCACHED not in function.__name__:
+    if UNCACHED not in function.__name__ and recorded is None:
         stored = StoreOnly if options.get("pipeline_class") is ObjectCompiler else DiskCache
         dispatcher._cache = stored(function)
     compiling.append(function)

@@ -3,17 +3,20 @@
 Numba optimises every function and makes its machine code, also where callers inline it. Functions that only compiled
 functions call stay LLVM code for linking, so the callers' optimisation is the only one: an empty cache is filled in
 three quarters of the time. nnjit's own functions skip passes for Python that they do not contain (`UNNEEDED`), 7 % of
-the rest.
+the rest. Functions of all these compilers lack Numba's annotation, a text with the types of all variables: it would be
+written into every file of the cache, and nothing here reads it.
 """
 
+import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager
-from numba.core.typed_passes import InlineOverloads, NopythonRewrites
+from numba.core.typed_passes import AnnotateTypes, InlineOverloads, NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 
 # Passes for inner functions and comprehensions, for callees that Numba inlines itself, for expressions of whole arrays.
 UNNEEDED = (InlineClosureLikes, InlineOverloads, NopythonRewrites)
+UNREAD = (AnnotateTypes,)
 
 
 def is_own(function):
@@ -24,10 +27,9 @@ def is_own(function):
 def pipeline(state, short):
     """Return Numba's passes in nopython mode, a `short` list without those that nnjit's functions do not need."""
     made = DefaultPassBuilder.define_nopython_pipeline(state)
-    if not short:
-        return made
+    left_out = UNREAD + UNNEEDED * short
     manager = PassManager(made.pipeline_name)
-    manager.passes = [each for each in made.passes if each[0] not in UNNEEDED]
+    manager.passes = [each for each in made.passes if each[0] not in left_out]
     manager.finalize()
     return manager
 
@@ -43,7 +45,7 @@ class PartCompiler(CompilerBase):
     """Numba's compiler, with a library that keeps LLVM code only."""
 
     def define_pipelines(self):
-        self.state.library = _Part(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
+        self.state.library = Part(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         return [pipeline(self.state, short=is_own(self.state.func_id.func))]
 
 
@@ -62,10 +64,21 @@ class _NoEngine:
         """Do nothing: only machine code has an environment."""
 
 
-class _Part(JITCodeLibrary):
+class Part(JITCodeLibrary):
     """The LLVM code of a function, to be linked into its callers."""
 
     codegen = _NoEngine
+
+    @classmethod
+    def loaded(cls, codegen, name, code):
+        """Return the library of code from the disk."""
+        made = cls(codegen, name)
+        made._final_module, made._finalized = llvm.parse_bitcode(code), True
+        return made
+
+    def serialize_using_object_code(self):
+        """Return what the cache keeps: LLVM code, since there is no machine code."""
+        return self.serialize_using_bitcode()
 
     def _optimize_final_module(self):
         """Do nothing: the callers are optimised."""
@@ -79,10 +92,11 @@ class _Part(JITCodeLibrary):
         return 0
 
 
-class _Object(_Part):
+class _Object(Part):
     """The machine code of a function, not loaded."""
 
     _optimize_final_module = JITCodeLibrary._optimize_final_module
+    serialize_using_object_code = JITCodeLibrary.serialize_using_object_code
 
     def _finalize_final_module(self):
         self._finalize_dynamic_globals()
