@@ -39,7 +39,7 @@ def test_evaluate_of_a_file_needs_data(trained, tmp_path):
     np.savez(tmp_path / "x.npz", x=split.x, y=split.y)
     alone = f"npz({str(tmp_path / 'x.npz')!r}, validation=0)"
     assert "no validation samples" in nnjit("evaluate", file, "--data", alone, "--split", "validation", status=2)
-    said = nnjit("evaluate", file, "--data", "ten_points", status=2)
+    said = nnjit("evaluate", file, "--data", "ten_points", status=1)
     assert "samples have shape (2,), the network takes (1, 8, 8)" in said
     assert "no metric is called" in nnjit("evaluate", trained, "--metrics", "acuracy", status=2)
     assert nnjit("evaluate", "missing", status=1).startswith("nnjit: missing: expected a saved network")
