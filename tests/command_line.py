@@ -10,12 +10,12 @@ SMALL = ["--layers", "flatten dense(10)", "--epochs", "2"]
 SCRIPT = [sys.executable, "-c", "from nnjit.cli.main import main; main()"]
 
 
-def nnjit(*arguments, status=0, stdin=None):
-    """Call the command line and return its output; the exit status must be this one, without a traceback."""
+def nnjit(*arguments, status=0, stdin=None, stream="output"):
+    """Call the command line and return its output, or one stream; the exit status must be this one, no traceback."""
     result = CliRunner().invoke(group, list(map(str, arguments)), input=stdin)
     assert result.exception is None or type(result.exception) is SystemExit, result.exception
     assert result.exit_code == status, result.output
-    return result.output
+    return getattr(result, stream)
 
 
 def records(path):
