@@ -3,7 +3,7 @@
 import click
 
 from . import options
-from .text import aligned
+from .text import aligned, notes
 
 
 @click.command("evaluate")
@@ -31,6 +31,7 @@ def evaluate(model, data, part, loss, metrics, plugin):
     if data is None and resolved is None:
         raise UsageError(f"{model} does not say which data; give --data SPEC, such as --data digits")
     chosen = choose(network, resolved, data, part)
+    notes(chosen.dataset.notes)
     split = chosen.split
     loss = loss or (resolved.settings.loss if resolved else None)
     found = evaluate_split(network, split, loss, metrics or None)

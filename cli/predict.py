@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from . import options
+from .text import notes
 
 SUFFIXES = (".csv", ".jsonl", ".npz")
 SHOWN = 50  # rows of a table on a terminal
@@ -59,12 +60,11 @@ def predict(model, data, part, file, output, top, carried, plugin):
     if data is None:
         dataset = None
         with _reader(file) as reader:
-            split, ids, carried, notes = saved.read_samples(network, reader, carried, resolved)
-        for note in notes:
-            click.echo(note, err=True)
+            split, ids, carried, said = saved.read_samples(network, reader, carried, resolved)
     else:
         split, dataset, _ = saved.choose(network, resolved, data, part)
-        ids = None
+        ids, said = None, dataset.notes
+    notes(said)
     predictions = Predictions(network, resolved, dataset, top)
     head = [carried] * (ids is not None) + predictions.head
     rows = _rows(network, split, predictions, ids)

@@ -11,7 +11,7 @@ import click
 from ..errors import NnjitError
 from ..kernels.compiler.second import early
 from ..launch.launched import launched
-from . import options
+from . import many_runs, options
 
 ON_RESUME = ("epochs", "patience", "threads", "device", "precision")  # options that may change when a run is continued
 
@@ -76,9 +76,8 @@ def _run(together, config, folds, seeds, workers, scheduler, output, resume, plu
     if resume is None:
         if several:
             with early(overrides.get("device", "cpu") == "cpu"):
-                return _start_many(
-                    config, output, plugin, assignments, overrides, folds, seeds, workers or 1, scheduler
-                )
+                table, name = options.config_table(config, overrides, assignments, plugin)
+                return many_runs.start(table, output, name, folds, seeds, workers or 1, scheduler)
         return _train(together, partial(_start, config, output, plugin, assignments, overrides))
     refused = [name for name in overrides if many or name not in ON_RESUME]
     others = (("config", config), ("output", output), ("set", assignments), *several.items())
@@ -88,7 +87,7 @@ def _run(together, config, folds, seeds, workers, scheduler, output, resume, plu
         raise click.UsageError(f"--resume continues the run as it was: {wrong} cannot be given with it")
     if many:
         with early(overrides.get("device", "cpu") == "cpu"):
-            return _resume_many(resume, plugin, workers or 1, scheduler)
+            return many_runs.resume(resume, plugin, workers or 1, scheduler)
     return _train(together, partial(_resume, resume, plugin, overrides))
 
 
@@ -119,61 +118,6 @@ def _resume(path, plugin, overrides, ranks=None):
 
     with early(overrides.get("device", "cpu") == "cpu"):
         return _conclude(launch.resume(path, plugin, **overrides, ranks=ranks))
-
-
-def _start_many(config, output, plugin, assignments, overrides, folds, seeds, workers, scheduler):
-    from ..launch.many import Many, read_seeds
-
-    chosen = None if seeds is None else read_seeds(seeds)
-    table, source_name = options.config_table(config, overrides, assignments, plugin)
-    return _train_many(Many.create(table, output, source_name, folds, chosen), workers, scheduler)
-
-
-def _resume_many(path, plugin, workers, scheduler):
-    from ..launch.many import Many
-
-    return _train_many(Many.open(path, plugin), workers, scheduler)
-
-
-def _train_many(many, workers, scheduler):
-    """Train the runs that are missing, and print a line for each and the table; return the exit status."""
-    from ..launch.figures import mean_and_deviation
-    from ..terminal.output import Output, complain
-    from .text import table
-
-    total, out = len(many.names), Output()
-    ended = f", {len(many.rows)} of them ended already" if many.rows else ""
-    print(f"{many.path}: {total} runs{ended}", file=out, flush=True)
-    stopped = None
-    try:
-        for row in many.train(workers, scheduler):
-            what = f"best epoch {row['epoch']}" if "epoch" in row else row["failed"]
-            notes = [f"note: {remark}" for remark in many.remarks]
-            print("\n".join([f"{row['run']} ({len(many.rows)} of {total}): {what}", *notes]), file=out, flush=True)
-    except KeyboardInterrupt:  # between two runs
-        stopped = "SIGINT came", signal.SIGINT
-    if many.signal is not None:
-        what = f"stopped {' and '.join(sorted(many.stopped))}" if many.stopped else "came"
-        stopped = f"{signal.Signals(many.signal).name} {what}", many.signal
-    if many.rows:
-        means, deviations = mean_and_deviation(many.rows)
-        names = ["epoch", *means]
-        rows = [[row["run"], *(_number(row.get(name)) for name in names)] for row in many.rows]
-        count = sum("failed" not in row for row in many.rows)
-        rows += [[f"mean of {count}", "", *(_number(means[name]) for name in means)]]
-        rows += [["standard deviation (n - 1)", "", *(_number(deviations.get(name)) for name in means)]]
-        table(["run", *names], rows)
-        print(f"{many.path}: {', '.join(file.name for file in many.results())}", file=out, flush=True)
-    if stopped is not None:
-        way = f"nnjit run --resume {shlex.quote(str(many.path))}"
-        way += f" --scheduler {scheduler}" if scheduler else ""
-        complain(f"{stopped[0]}; {len(many.rows)} of {total} runs have ended; continue with {way}")
-        return 128 + stopped[1]
-    return int(any("failed" in row for row in many.rows))
-
-
-def _number(value):
-    return "-" if value is None else f"{value:.4g}"
 
 
 def _conclude(finished):

@@ -1,13 +1,14 @@
 """`nnjit sweep [CONFIG.toml]`: try values of options that have ranges."""
 
 import shlex
-import signal
+from functools import partial
 from pathlib import Path
 
 import click
 
 from ..kernels.compiler.second import early
 from . import options
+from .trainings import follow
 
 SHOWN = 10  # trials of the table at the end
 
@@ -58,33 +59,22 @@ def _train(sweep, workers, more=""):
 
     `more` are options of the command that continues the sweep.
     """
-    from ..terminal.output import Output, complain
+    from ..terminal.output import complain
 
-    total, metric, out = sweep.search.trials, sweep.search.metric, Output()
-    ended = f", {len(sweep.rows)} of them ended already" if sweep.rows else ""
     better = "lower" if sweep.search.direction == "minimize" else "higher"
     names = ", ".join(each.name for each in sweep.ranges)
-    print(f"{sweep.path}: {total} trials of {names}{ended}; a {better} {metric} is better", file=out, flush=True)
-    stopped = None
-    try:
-        for row in sweep.train(workers):
-            notes = [f"note: {remark}" for remark in sweep.remarks]
-            line = f"trial-{row['trial']} ({len(sweep.rows)} of {total}), {_values(sweep, row)}: {_ended(row, metric)}"
-            print("\n".join([line, *notes]), file=out, flush=True)
-    except KeyboardInterrupt:  # between two trials
-        stopped = "SIGINT came", signal.SIGINT
-    if sweep.signal is not None:
-        what = f"stopped {' and '.join(sorted(sweep.stopped))}" if sweep.stopped else "came"
-        stopped = f"{signal.Signals(sweep.signal).name} {what}", sweep.signal
-    if sweep.rows:
-        _conclude(sweep, out)
-    if stopped is not None:
-        way = f"nnjit sweep --resume {shlex.quote(str(sweep.path))}{more}"
-        complain(f"{stopped[0]}; {len(sweep.rows)} of {total} trials have ended; continue with {way}")
-        return 128 + stopped[1]
-    if sweep.best is None:
+    head = f"{sweep.total} trials of {names}; a {better} {sweep.search.metric} is better"
+    way = f"nnjit sweep --resume {shlex.quote(str(sweep.path))}{more}"
+    status = follow(sweep, sweep.train(workers), head, partial(_line, sweep), partial(_conclude, sweep), way)
+    if status is None and sweep.best is None:
         complain(f"{sweep.path}: no trial has ended well; results.csv says why")
-    return int(sweep.best is None)
+    return int(sweep.best is None) if status is None else status
+
+
+def _line(sweep, row):
+    """Return the line of a trial that has ended."""
+    number = f"trial-{row['trial']} ({len(sweep.rows)} of {sweep.total})"
+    return f"{number}, {_values(sweep, row)}: {_ended(row, sweep.search.metric)}"
 
 
 def _conclude(sweep, out):

@@ -31,3 +31,9 @@ def _literal(cell):
     from rich.text import Text
 
     return Text(cell)  # "[1, 8, 8]" is not markup
+
+
+def notes(dataset_notes):
+    """Print the notes of a reader of data on standard error, so that they are no part of a table or of CSV."""
+    for note in dataset_notes:
+        click.echo(note, err=True)

@@ -183,10 +183,9 @@ class Schema:
         Raises
         ------
         DataError
-            Columns are missing or too many, a class is unknown (a number in a table where the network knows names), the
-            depth of images is another one, or the numbers do not fit.
+            Columns are missing or too many, a class is unknown (a number in a table where the network knows names), or
+            the numbers do not fit.
         """
-        self.check_depth(dataset)
         parts = [part for part in ("train", "validation", "test") if getattr(dataset, part) is not None]
         splits = [getattr(dataset, part) for part in parts]
         columns, names = dataset.columns, dataset.class_names

@@ -75,4 +75,4 @@ def _train(ranks, shard):
                     epoch, order = number, orders.one(number)
                 shard.steps(order[done * shard.job.batch_size : (done + steps) * shard.job.batch_size])
             else:
-                {"begin": shard.begin, "agree": shard.agree}[word]()
+                {"begin": shard.begin, "agree": shard.agree, "gather": shard.gather, "scatter": shard.scatter}[word]()

@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import CheckpointError, DivergenceError, NnjitError, RunExists, UsageError
+from ..errors import CheckpointError, DivergenceError, RunExists, UsageError
 from ..program.state import MAX_SEED
 from ..registry.specs import quoted
 from ..storage import checkpoint, folders, toml
@@ -29,9 +29,9 @@ from ..training.run_and_draw import draw_together
 from ..training.signals import Listening
 from . import launch
 from .figures import best_figures, mean_and_deviation, write_table
+from .trainings import Trainings
 
 FILE = "many.toml"
-LOST = 3  # as often workers may be killed one after the other, without a run that ends
 
 
 def read_seeds(text: str) -> list[int]:
@@ -90,8 +90,8 @@ class Job(NamedTuple):
             return {**self.row, "stopped": int(signal.SIGINT)}
 
 
-class Many:
-    """Runs of one config, for every fold and every seed.
+class Many(Trainings):
+    """Runs of one config, for every fold and every seed; rows hold figures of their best epochs, and of the test set.
 
     Parameters
     ----------
@@ -106,18 +106,9 @@ class Many:
         The values of --plugin, to continue runs.
     source_name : str
         The name of the config in errors.
-
-    Attributes
-    ----------
-    rows : list of dict
-        Figures of the runs that have ended, in the order of the table: of their best epochs, and of the test set.
-    stopped : list of str
-        The runs that a signal stopped.
-    signal : int or None
-        That signal.
-    remarks : list of str
-        Those on the latest run (`History.remarks`), if they were not shown while it ran.
     """
+
+    what, files = "runs", (FILE,)
 
     def __init__(
         self,
@@ -128,13 +119,8 @@ class Many:
         plugins: Sequence[str] = (),
         source_name: str = "",
     ) -> None:
-        self.path, self.folds, self.seeds = Path(path), folds, seeds
-        self.rows: list[dict[str, Any]] = []
-        self.stopped: list[str] = []
-        self.signal: int | None = None
-        self.remarks: list[str] = []
-        self._table, self._plugins, self._source_name = table, plugins, source_name
-        self._made: list[Path] | None = None  # folders that did not exist before a new one, see `folders.remove_empty`
+        super().__init__(path, plugins, source_name)
+        self.folds, self.seeds, self._table = folds, seeds, table
 
     @classmethod
     def create(
@@ -221,20 +207,17 @@ class Many:
         """
         ended = {row["run"] for row in self.rows}
         jobs = {name: self._job(name, *pair) for name, pair in self.names.items() if name not in ended}
-        try:
-            for row in self._trained(jobs, workers, scheduler):
-                if "stopped" in row:
-                    self.stopped.append(row["run"])
-                    self.signal = row["stopped"]
-                    continue
-                self.remarks = row.pop("remarks", [])
-                self.rows.append(row)
-                self.rows.sort(key=lambda one: list(self.names).index(one["run"]))
-                self._write()
-                yield row
-        except NnjitError:
-            folders.remove_empty(self.path, (FILE,), self._made)
-            raise
+        return self._gathered(self._trained(jobs, workers, scheduler))
+
+    @property
+    def total(self) -> int:
+        return len(self.names)
+
+    def _name(self, row):
+        return row["run"]
+
+    def _place(self, row):
+        return list(self.names).index(row["run"])
 
     def _job(self, name, fold, seed):
         """Return what a process must know of a run."""
@@ -285,11 +268,7 @@ class Many:
                             yield row
                     except BrokenProcessPool:
                         lost += 1
-                        if lost == LOST:
-                            raise NnjitError(
-                                f"{self.path}: processes that train were killed {lost} times in a row (is there enough "
-                                f"memory for {workers} runs at a time?)"
-                            ) from None
+                        self._lost(lost, workers)
 
     def _on_cluster(self, jobs, address):
         """Train on the workers of a scheduler, after each of them was checked."""

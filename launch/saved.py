@@ -15,7 +15,7 @@ from ..data.image_folder import Images
 from ..data.schema import Schema
 from ..data.split import Dataset, Split
 from ..data.table_reader import TableReader
-from ..errors import DataError, ShapeError, UsageError
+from ..errors import DataError, UsageError
 from ..network.compose import load
 from ..network.network import Network
 from ..registry import datasets, load_plugin
@@ -115,11 +115,6 @@ def choose(network: Network, resolved: Resolved | None, spec: str | None, part: 
     whole = resolved is not None and part is None
     assert reader is not None
     dataset = data.load(reader, network.seed, encoding=encoding, whole=whole)
-    (network.trained_on or Schema()).check_depth(dataset)
-    if dataset.columns is None and dataset.input_shape != network.input_shape:  # before the numbers are judged
-        raise ShapeError(
-            f"{dataset.train.name}: samples have shape {dataset.input_shape}, the network takes {network.input_shape}"
-        )
     dataset = matched(network, dataset)
     split = _part(dataset, part)
     if whole and split is not dataset.train:
@@ -178,28 +173,35 @@ def _all_asked_for(reader, own):
     return "validation" in options and options["validation"] == 0 != theirs.get("validation")
 
 
-def matched(network: Network, dataset: Dataset) -> Dataset:
-    """Return the data set with the columns and classes that the network was trained on.
+def matched(network: Network, dataset: Dataset, flat: bool = False) -> Dataset:
+    """Return the data set with the columns and classes that the network was trained on; `flat` samples may be rows.
 
     Raises
     ------
     DataError
-        They do not fit, nor do the numbers; or the network has no names of classes, and the data has another number of
-        them; or the data has raw numbers, such as pixels, and a network that does not scale them says nothing of its
-        training.
+        They do not fit, nor do the numbers; or samples that are no rows of a table have another shape than the network
+        takes; or the network has no names of classes, and the data has another number of them; or the data has raw
+        numbers, such as pixels, and a network that does not scale them says nothing of its training.
     """
-    known = network.trained_on or Schema()
+    known, name = network.trained_on or Schema(), dataset.train.name
+    known.check_depth(dataset)
+    found, shape = dataset.input_shape, network.input_shape
+    if dataset.columns is None and found != shape and not (flat and found == (prod(shape),)):
+        resize = (
+            f"; images(path=..., size={shape[1:]}) resizes them" if dataset.depth and found[1:] != shape[1:] else ""
+        )
+        raise DataError(f"{name}: samples have shape {found}, the network takes {shape}{resize}")
     names, outputs = dataset.class_names, network.output_shape
     count = 2 if outputs == (1,) else outputs[0]
     if known.classes is None and names is not None and len(names) != count and not _counted(names):
         raise DataError(
-            f"{dataset.train.name}: it has {len(names)} classes with names ({', '.join(names[:8])}), but the network "
+            f"{name}: it has {len(names)} classes with names ({', '.join(names[:8])}), but the network "
             f"has {count}, whose names are not known"
         )
     if dataset.raw_range is not None and network.trained_on is None and raw_range_of(network) is None:
         low, high = dataset.raw_range
         raise DataError(
-            f"{dataset.train.name} holds raw numbers from {low:g} to {high:g}, but the saved network does not say on "
+            f"{name} holds raw numbers from {low:g} to {high:g}, but the saved network does not say on "
             f"which numbers it was trained, and its first layer is not minmax({low:g}, {high:g}); give real numbers, "
             "scaled as for training"
         )
@@ -252,10 +254,10 @@ def read_samples(
     encoding, shape = known.of_columns, network.input_shape
     is_input = encoding is not None and carried in encoding.kinds
     dataset = reader.samples(encoding, None if is_input else carried)
-    split = matched(network, dataset).train
+    split = matched(network, dataset, flat=True).train
     if split.input_shape != shape and split.input_shape == (prod(shape),):
         split = split.changed(shape=shape)
-    if split.input_shape != shape:
+    if split.input_shape != shape:  # rows of a table
         raise DataError(f"{path}: samples have shape {split.input_shape}, the network takes {shape}")
     if values is not None and len(values) != len(split):
         raise DataError(f"{path}: {carried} has {len(values)} values for {len(split)} samples")
@@ -283,15 +285,7 @@ def _as_trained(reader, network, resolved):
 
 def _images(network, reader):
     """Return the images of a file or folder and the names of their files."""
-    dataset, shape = reader.samples(), network.input_shape
-    found = dataset.input_shape
-    (network.trained_on or Schema()).check_depth(dataset)
-    if found != shape:
-        resize = f"; images(path={reader.path!r}, size={shape[1:]}) resizes them" if len(shape) == 3 else ""
-        raise DataError(
-            f"{dataset.train.name}: the images have shape {found}, the network takes {shape}"
-            + resize * (found[1:] != shape[1:])
-        )
+    dataset = reader.samples()
     return Samples(matched(network, dataset).train, reader.column("file"), "file", dataset.notes)
 
 

@@ -10,13 +10,13 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, NnjitError, RunExists, UsageError
+from ..errors import CheckpointError, RunExists, UsageError
 from ..kernels.compiler.cache import digest
 from ..storage import checkpoint, folders, toml
 from ..storage.run_directory import RunDirectory
@@ -30,6 +30,7 @@ from .ranges import FORM, Range, filled, label, opened
 from .search import Search, check_with_data, completed, find_ranges, portable, read_search, refuse_other_rows
 from .study import FILE as STUDY
 from .study import Study, import_optuna
+from .trainings import Trainings
 from .trial import Judge, Trial, begin_worker, train_apart
 
 fcntl: Any
@@ -39,11 +40,13 @@ except ImportError:  # Windows
     fcntl = None
 
 FILE = "sweep.toml"
-LOST = 3  # as often workers may be killed one after the other, without a trial that ends
 
 
-class Sweep:
+class Sweep(Trainings):
     """Trials of a config with ranges.
+
+    Rows have "trial", "state" (complete, pruned or failed), "values" by the path of their range, "figures" of the best
+    epoch, "why", and "same as", an earlier trial with the same values.
 
     Parameters
     ----------
@@ -57,19 +60,9 @@ class Sweep:
         The values of --plugin, to continue trials.
     source_name : str
         The name of the config in errors.
-
-    Attributes
-    ----------
-    rows : list of dict
-        The trials that have ended, in their order: "trial", "state" (complete, pruned or failed), "values" by the path
-        of their range, "figures" of the best epoch, "why", and "same as", an earlier trial with the same values.
-    stopped : list of str
-        The trials that a signal stopped.
-    signal : int or None
-        That signal.
-    remarks : list of str
-        Those on the latest trial (`History.remarks`), if they were not shown while it ran.
     """
+
+    what, files = "trials", (FILE, STUDY)
 
     def __init__(
         self,
@@ -80,15 +73,11 @@ class Sweep:
         plugins: Sequence[str] = (),
         source_name: str = "",
     ) -> None:
-        self.path, self.ranges, self.search = Path(path), ranges, search
-        self.rows: list[dict[str, Any]] = []
-        self.stopped: list[str] = []
-        self.signal: int | None = None
-        self.remarks: list[str] = []
-        self._tree, self._plugins, self._source_name = tree, plugins, source_name
-        self._made: list[Path] | None = None  # folders that did not exist before a new one, see `folders.remove_empty`
-        self._unfinished: list[tuple[int, dict[str, Any]]] = []
+        super().__init__(path, plugins, source_name)
+        self.ranges, self.search, self._tree = ranges, search, tree
+        self._unfinished: list[tuple[int, dict[str, Any]]] = []  # trials to continue: number and values
         self._begun = 0  # trials
+        self._others: set[Any] = set()  # child processes that are no workers
         self._study: Study  # by `create` and `open`
 
     @classmethod
@@ -209,22 +198,21 @@ class Sweep:
             again. A trial that diverges is a row with the state "failed" instead.
         """
         with self._held():
-            try:
-                for row in self._in_turn() if workers == 1 else self._at_once(workers):
-                    if "stopped" in row:
-                        self.stopped.append(f"trial-{row['trial']}")
-                        self.signal = row["stopped"]
-                        continue
-                    self.remarks = row.pop("remarks", [])
-                    if "same as" not in row:
-                        self._tell(row)
-                    self.rows.append(row)
-                    self.rows.sort(key=lambda one: one["trial"])
-                    self._write()
-                    yield row
-            except NnjitError:
-                folders.remove_empty(self.path, (FILE, STUDY), self._made)
-                raise
+            yield from self._gathered(self._in_turn() if workers == 1 else self._at_once(workers))
+
+    @property
+    def total(self) -> int:
+        return self.search.trials
+
+    def _name(self, row):
+        return f"trial-{row['trial']}"
+
+    def _place(self, row):
+        return row["trial"]
+
+    def _count(self, row):
+        if "same as" not in row:
+            self._tell(row)
 
     def _tell(self, row):
         """End a trial in the study; one without a finite figure has failed."""
@@ -271,53 +259,64 @@ class Sweep:
                 return
 
     def _at_once(self, workers):
-        """Train in processes. The trial of a worker that was killed is continued from its last checkpoint."""
-        run = self._tree.get("run", {})
-        threads = run.get("threads") if isinstance(run.get("threads"), int) else 1
+        """Train in processes. The trials of workers that were killed are continued from their last checkpoints."""
         self._begun = len(self.rows) + len(self._unfinished)
-        lost, over = 0, False
+        self._others = set(multiprocessing.active_children())
+        lost, killed = 0, True
         with Listening(self._stop):
-            while self.signal is None and not over:
-                running: dict[Any, Trial] = {}
-                context = multiprocessing.get_context("spawn")
-                with ProcessPoolExecutor(workers, context, begin_worker, (threads,)) as pool:
-                    while self.signal is None or running:
-                        while self.signal is None and len(running) < workers and not over:
-                            job = self._next()
-                            over = job is None
-                            if isinstance(job, Trial):
-                                running[pool.submit(train_apart, job)] = job
-                            elif job is not None:
-                                yield job
-                        if not running:
-                            break
-                        broken = False
-                        for ended in wait(running, return_when=FIRST_COMPLETED).done:
-                            try:
-                                row = ended.result()
-                            except BrokenProcessPool:
-                                broken = True
-                                continue
-                            del running[ended]
-                            lost = 0
-                            yield row
-                        if broken:
-                            break
-                if running:  # workers were killed
-                    lost, over = lost + 1, False
-                    self._unfinished = [(job.row["trial"], job.row["values"]) for job in running.values()]
-                    if lost == LOST and self.signal is None:
-                        raise NnjitError(
-                            f"{self.path}: processes that train were killed {lost} times in a row (is there enough "
-                            f"memory for {workers} trials at a time?)"
-                        )
+            while killed and self.signal is None:
+                training: dict[int, Trial] = {}
+                killed = False
+                try:
+                    for row in self._in_workers(workers, training):
+                        lost = 0
+                        yield row
+                except BrokenProcessPool:
+                    killed, lost = True, lost + 1
+                    again = [(number, trial.row["values"]) for number, trial in sorted(training.items())]
+                    self._unfinished = [*again, *self._unfinished]
+                    self._lost(lost, workers)
+
+    def _in_workers(self, workers, training):
+        """Yield the rows of trials that worker processes train; `training` has those that have not ended.
+
+        Raises BrokenProcessPool if a worker was killed.
+        """
+        given = self._tree.get("run", {}).get("threads")
+        threads = given if isinstance(given, int) else 1
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker, (threads,))
+        futures: set[Future[dict[str, Any]]] = set()
+        try:
+            while True:
+                while self.signal is None and len(futures) < workers and (job := self._next()) is not None:
+                    if isinstance(job, Trial):
+                        training[job.row["trial"]] = job
+                        futures.add(pool.submit(train_apart, job))
+                    else:
+                        yield job
+                if not futures:
+                    return
+                ended, futures = wait(futures, return_when=FIRST_COMPLETED)
+                for each in ended:
+                    row = each.result()
+                    del training[row["trial"]]
+                    yield row
+        finally:
+            # A pool that lost a worker waits for the others, of which one without work does not end by SIGTERM.
+            for child in self._children():
+                child.kill()
+            pool.shutdown()
+
+    def _children(self):
+        """Return the worker processes."""
+        return [child for child in multiprocessing.active_children() if child not in self._others]
 
     def _stop(self, number):
         """Take a signal, and give it to the workers, which do not get it from the terminal."""
         self.signal = number
-        for child in multiprocessing.active_children():
+        for child in self._children():
             with suppress(OSError):
-                os.kill(child.pid or os.getpid(), number)
+                os.kill(child.pid, number)
 
     def results(self) -> list[Path]:
         """Draw the study; return the pictures and the file of the figures."""

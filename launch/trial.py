@@ -40,9 +40,9 @@ class Judge:
         Figures of this trial by epoch.
     pruned : int or None
         The epoch after which it was stopped.
+    why : str
+        The reason, for `state.json`; "" while there is none.
     """
-
-    __name__ = "pruning"  # History.stopped: the callback pruning returned True
 
     def __init__(self, metric: str, direction: str, others: Sequence[Mapping[int, float]]) -> None:
         self.metric, self.direction, self.others = metric, direction, others
@@ -74,6 +74,15 @@ class Judge:
         if epoch < self._epochs and self._trial.should_prune():
             self.pruned = epoch
         return self.pruned is not None
+
+    @property
+    def why(self) -> str:
+        if self.pruned is None:
+            return ""
+        return (
+            f"pruned after epoch {self.pruned} of {self._epochs}, where its best {self.metric} so far was worse than "
+            "the median of the trials before"
+        )
 
 
 class Trial(NamedTuple):

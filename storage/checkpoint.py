@@ -1,9 +1,10 @@
 """Networks on disk: safetensors files, written so that a crash at any moment leaves the old file or the new one.
 
-Tensors: every parameter by its name, buffers as ``buffer:<name>``, moments of the update rule as ``moment:<k>``, and
-within an epoch theta at its beginning as ``epoch:theta``. The metadata entry ``nnjit`` is JSON: the description that
-composes the network, its plug-ins, the schema of its training data (see `data.schema`; missing in older files), and the
-progress of training.
+Tensors: every parameter by its name, buffers as ``buffer:<name>``, moments of the update rule as ``moment:<k>``. Within
+an epoch there is also theta at its beginning, ``epoch:theta``, and, of ranks that normalise their shares alone, the
+statistics of each as a row of ``ranks:statistics``. The metadata entry ``nnjit`` is JSON: the description that composes
+the network, its plug-ins, the schema of its training data (see `data.schema`; missing in older files), and the progress
+of training.
 """
 
 import json

@@ -13,8 +13,8 @@ SCRIPT = [sys.executable, "-c", "from nnjit.cli.main import main; main()"]
 UNDRAWN = [*SCRIPT[:2], f"from nnjit.training import run_and_draw as r; r._draw = lambda *_: None; {SCRIPT[2]}"]
 
 
-def nnjit(*arguments, status=0, stdin=None, pictures=False):
-    """Call the command line and return its output; the exit status must be this one, without a traceback.
+def nnjit(*arguments, status=0, stdin=None, pictures=False, stream="output"):
+    """Call the command line and return its output, or one stream; the exit status must be this one, no traceback.
 
     Runs draw only if `pictures` are asked for: to draw takes as long as the rest of a small run.
     """
@@ -25,7 +25,7 @@ def nnjit(*arguments, status=0, stdin=None, pictures=False):
         result = CliRunner().invoke(group, list(map(str, arguments)), input=stdin)
     assert result.exception is None or type(result.exception) is SystemExit, result.exception
     assert result.exit_code == status, result.output
-    return result.output
+    return getattr(result, stream)
 
 
 def records(path):

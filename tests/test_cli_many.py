@@ -105,7 +105,7 @@ def test_what_a_signal_stopped_goes_on_as_if_nothing_had_happened(table, here, m
     assert not os.path.exists("parts/seed-2") and len(json.loads(Path("parts/results.json").read_text())["runs"]) == 1
     os.mkdir("elsewhere")
     monkeypatch.chdir("elsewhere")
-    assert "3 runs, 1 of them ended already" in nnjit("run", "--resume", "../parts")
+    assert "3 runs; 1 of them ended already" in nnjit("run", "--resume", "../parts")
     monkeypatch.chdir(here)
     for file in ("results.csv", "results.json"):
         assert Path("parts", file).read_text() == Path("whole", file).read_text()
@@ -247,7 +247,7 @@ def test_the_run_of_a_killed_worker_is_done_again(table, here, monkeypatch):
     data = [table[0], table[1].replace("csv(", "killed1(")]
     nnjit("run", *data, *options, "--plugin", "killed1.py", "--output", "m")
     assert len(os.listdir("marks")) >= 1 and len(json.loads(Path("m/results.json").read_text())["runs"]) == 2
-    monkeypatch.setattr("nnjit.launch.many.LOST", 1)
+    monkeypatch.setattr("nnjit.launch.trainings.LOST", 1)
     data[1] = data[1].replace("killed1(", "killed99(")
     said = nnjit("run", *data, *options, "--plugin", "killed99.py", status=1)
     assert "killed 1 times in a row" in said and "for 2 runs at a time" in said

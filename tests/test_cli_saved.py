@@ -39,7 +39,7 @@ def test_evaluate_of_a_file_needs_data(trained, tmp_path):
     np.savez(tmp_path / "x.npz", x=split.x, y=split.y)
     alone = f"npz({str(tmp_path / 'x.npz')!r}, validation=0)"
     assert "no validation samples" in nnjit("evaluate", file, "--data", alone, "--split", "validation", status=2)
-    said = nnjit("evaluate", file, "--data", "ten_points", status=2)
+    said = nnjit("evaluate", file, "--data", "ten_points", status=1)
     assert "samples have shape (2,), the network takes (1, 8, 8)" in said
     assert "no metric is called" in nnjit("evaluate", trained, "--metrics", "acuracy", status=2)
     assert nnjit("evaluate", "missing", status=1).startswith("nnjit: missing: expected a saved network")
@@ -99,7 +99,7 @@ def test_other_data_is_measured_whole_and_own_data_where_it_was_held_out(drawn):
     assert said_by("run", "--data", "new.npz") == ("25 of new.npz (x, y), all rows", mse(x, y))
     _, columns = read_rows(nnjit("predict", "run", "--data", "new.csv"))
     np.testing.assert_allclose(columns["y"].astype(float), net.predict(x)[:, 0], rtol=1e-6)
-    _, columns = read_rows(nnjit("predict", "run", "--data", "t.csv"))
+    _, columns = read_rows(nnjit("predict", "run", "--data", "t.csv", stream="stdout"))
     assert len(columns["y"]) == 8
     unknown = said_by("run/last.safetensors", "--data", full, "--loss", "mse")
     assert unknown[0].startswith("8 of t.csv, some of which the network may have been trained on")
@@ -150,7 +150,7 @@ def test_predictions_are_those_of_the_network(trained, here):
     net = load(trained)
     x, _ = data.load("digits").validation.take(slice(None), np.float32)
     y = net.predict(x)
-    shown = nnjit("predict", trained, "--data", "digits")
+    shown = nnjit("predict", trained, "--data", "digits", stream="stdout")
     nnjit("predict", trained, "--data", "digits", "--output", "y.csv")
     assert Path("y.csv").read_text() == shown
     head, columns = read_rows(shown)
@@ -185,7 +185,7 @@ def test_predictions_are_those_of_the_network(trained, here):
 
 def test_the_most_probable_classes(trained):
     y = load(trained).predict(data.load("digits").validation.take(slice(None), np.float32)[0])
-    head, columns = read_rows(nnjit("predict", trained, "--data", "digits", "--top", 3))
+    head, columns = read_rows(nnjit("predict", trained, "--data", "digits", "--top", 3, stream="stdout"))
     assert head == ["class", "confidence", "class 2", "confidence 2", "class 3", "confidence 3"]
     order = np.argsort(-y, axis=1)
     for k, (name, confidence) in enumerate((head[:2], head[2:4], head[4:])):
@@ -365,7 +365,7 @@ def test_values_have_the_names_of_their_targets(here):
     )
     options = ["--data", "two_targets", "--plugin", "reader.py"]
     nnjit("run", *options, "--layers", "dense(2)", "--loss", "mse", "--epochs", 1, "--output", "run")
-    head, columns = read_rows(nnjit("predict", "run", *options, "--split", "train"))
+    head, columns = read_rows(nnjit("predict", "run", *options, "--split", "train", stream="stdout"))
     assert head == ["mass", "age"] and len(columns["mass"]) == 16
     net = load("run")
     assert net.trained_on.targets == ("mass", "age")

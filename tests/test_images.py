@@ -696,6 +696,11 @@ def test_another_folder_is_evaluated_as_the_run_read_its_own(of_bytes, tmp_path)
     p = expected(of_bytes, paths, **SET)
     found = dict(line.split(maxsplit=1) for line in said.splitlines())
     assert float(found["loss"]) == pytest.approx(-np.log(p[[0, 1, 2], [0, 0, 1]]).mean(), rel=1e-4)
+    write(tmp_path / "new", {"cat/empty.png": b""})
+    for command in ("evaluate", "predict"):  # the notes of the reader are no part of what a pipe gets
+        arguments = (command, of_bytes, "--data", f"images(path={str(tmp_path / 'new')!r}, skip=true)")
+        assert "left out: 1 of 4 images: cat/empty.png is" in nnjit(*arguments, stream="stderr")
+        assert "left out" not in nnjit(*arguments, stream="stdout")
 
 
 def test_a_saved_network_predicts_images_of_its_size(of_bytes, tmp_path):

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import mpi_runner
 import numpy as np
 import pytest
 from command_line import SCRIPT, nnjit, records
+from nnjit.launch import launch
 from nnjit.storage import checkpoint
 from nnjit.storage.run_directory import RunDirectory
 from nnjit.training import shared_arrays
+from nnjit.training.config import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_mpi = pytest.mark.skipif(mpi_runner.launcher() is None, reason="needs mpiexec and mpi4py")
@@ -126,6 +129,40 @@ def test_batch_normalisation_sees_the_whole_batch_if_the_config_says_so(here, co
     assert (status, err) == (0, "") and "statistics are those of 33 samples" in out.replace("\n", " ")
     with pytest.raises(AssertionError):
         assert_close(log(here / "one"), log(here / "shares"))
+
+
+@needs_mpi
+def test_statistics_of_shares_go_on_within_an_epoch(here, config):
+    """A checkpoint within an epoch has those of each rank; another number of ranks goes on with their mean."""
+    given = config(NORMALISED)
+    stopping = (
+        "import signal; from nnjit.kernels.counters import STEP; from nnjit.training import shard, trainer\n"
+        "from nnjit.cli.main import main\n"
+        "steps, trainer.PAUSE = shard.Shard.steps, 0\n"
+        "def stop(self, order):\n"
+        "    steps(self, order)\n"
+        "    if self.ranks.rank == 0 and self.state.counters[STEP] == 20: signal.raise_signal(signal.SIGTERM)\n"
+        "shard.Shard.steps = stop\n"
+        "main()"
+    )
+    script = [sys.executable, "-c", stopping]
+    status, _, err = mpi_runner.run(2, "run", given, "--output", "run", cwd=here, script=script)
+    assert status == 128 + signal.SIGTERM and "after step 20" in err
+    tensors, about = checkpoint.read(here / "run" / "last.safetensors")
+    rows = tensors["ranks:statistics"]
+    assert len(rows) == 2 and not np.array_equal(*rows) and about["progress"]["done"] == 5
+    shutil.copytree(here / "run", here / "other")
+    resolved = resolve(tomllib.loads(given.read_text()), "")
+    network = launch.prepare(resolved, checkpoint=(tensors, about["progress"])).trainer.network
+    own = np.concatenate([array.ravel() for name, array in network.buffers.items() if name.startswith("batchnorm")])
+    np.testing.assert_allclose(own, rows.mean(axis=0), rtol=1e-6)
+    assert mpi_runner.run(2, "run", "--resume", "run", cwd=here)[::2] == (0, "")
+    assert mpi_runner.run(2, "run", given, "--output", "whole", cwd=here)[::2] == (0, "")
+    (found, _), (whole, _) = (checkpoint.read(here / name / "last.safetensors") for name in ("run", "whole"))
+    assert found.keys() == whole.keys() and "ranks:statistics" not in found
+    for name, array in whole.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert mpi_runner.run(3, "run", "--resume", "other", cwd=here)[::2] == (0, "")
 
 
 LONG = ("--epochs", "100000", "--set", "training.patience=100000")

@@ -118,7 +118,7 @@ def test_two_classes_with_names_and_one_output(tmp_path, here):
     nnjit("run", "--data", spec, *layers, "--output", "run")
     last = records(here / "run")[-1]
     assert last["val_classes"] == ["no", "yes"] and np.shape(last["val_confusion"]) == (2, 2)
-    head, *rows = csv.reader(nnjit("predict", "run", "--data", spec, "--split", "train").splitlines())
+    head, *rows = csv.reader(nnjit("predict", "run", "--data", spec, "--split", "train", stream="stdout").splitlines())
     assert head == ["class", "confidence", "p(no)", "p(yes)"]
     assert all((row[0] == "yes") == (float(row[3]) > 0.5) for row in rows)
     held = data.load(spec).train
@@ -230,7 +230,7 @@ def test_bytes_and_floats_are_raw(trained, here):
     with np.load("y.npz") as saved:
         np.testing.assert_array_equal(saved["y"], y)
     found = nnjit("evaluate", trained, "--data", "npz('bytes.npz', validation=0)")
-    assert found.splitlines()[2:] == nnjit("evaluate", trained).splitlines()[2:]
+    assert found.splitlines()[2:] == nnjit("evaluate", trained, stream="stdout").splitlines()[2:]
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,10 @@ def test_trials_are_runs_and_the_best_is_that_of_their_logs(table, here):
         config = tomllib.loads((path / "config.toml").read_text())
         assert config["training"]["optimizer"] == f"adam(lr={float(row['training.optimizer.lr'])!r})"
         assert os.path.isabs(re.search(r"path='([^']*)'", config["data"]["name"])[1])
+        state = json.loads((path / "state.json").read_text())
+        if row["state"] == "pruned":
+            assert state["why"].startswith(f"pruned {row['why']} of 4, where its best val_loss so far was worse")
+        assert state["state"] == {"complete": "finished", "pruned": "stopped"}[row["state"]]
     assert {row["state"] for row in rows} <= {"complete", "pruned"} and len(complete) >= 5
     best = min(complete, key=lambda row: float(row["val_loss"]))
     path = f"s/trial-{best['trial']}"
@@ -365,6 +369,104 @@ def test_ctrl_c_stops_trials_that_train_at_a_time(table, here):
     assert "SIGINT stopped trial-0 and trial-1; 0 of 2 trials have ended" in said and "Traceback" not in said
     for k in range(2):
         assert json.loads(Path("s", f"trial-{k}", "state.json").read_text())["state"] == "interrupted"
+
+
+# A metric of workers that kills a process in the middle of a trial, as often as KILLS says: each time when the trial is
+# `of` (None: any), after `ended` others; `whom` is the worker or the first process. A checkpoint follows each epoch.
+KILLING = """
+import multiprocessing, os, signal, time
+from pathlib import Path
+from nnjit.registry import metrics
+from nnjit.training import checkpoints
+from nnjit.training.metrics.of_classes import Accuracy
+
+checkpoints.KEEP = 0
+HERE = Path(__file__).parent
+
+def trained():
+    for file in Path("/proc/self/fd").iterdir():
+        if file.exists() and (found := file.resolve()).name == "log.jsonl":
+            return found.parent.name
+
+def ended():
+    return sum('"finished"' in state.read_text() for state in HERE.glob("*/trial-*/state.json"))
+
+@metrics.register("NAME")
+class Killing(Accuracy):
+    count = 0
+
+    def part(self, predictions):
+        worker = multiprocessing.current_process().name.startswith("Spawn")
+        if worker and (name := trained()):
+            self.count += 1
+            kills, marks = eval((HERE / "KILLS").read_text()), len(list(HERE.glob("mark-*")))
+            if self.count == 3 and marks < len(kills) and kills[marks][0] in (None, name):
+                while ended() < kills[marks][1]:
+                    time.sleep(0.01)
+                (HERE / f"mark-{marks}").write_text(str(os.getpid()))
+                os.kill(os.getppid() if kills[marks][2] == "first" else os.getpid(), signal.SIGKILL)
+                signal.pause()
+        return super().part(predictions)
+"""
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs SIGKILL and /proc")
+
+
+def runs_on(number):
+    """Tell whether a process, which may be a zombie, has not ended."""
+    try:
+        return Path("/proc", str(number), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def killing(table, here):
+    """Return the options of a sweep of three trials, each of whose combinations is tried once."""
+    name = f"killing_{here.name}"  # a name is registered once
+    Path("killing.py").write_text(KILLING.replace("NAME", name))
+    Path("KILLS").write_text("[]")
+    choices = "training.optimizer={choices = ['adam(lr=0.01)', 'adam(lr=0.003)', 'sgd(lr=0.1)']}"
+    more = ["--set", "sweep.prune=false", "--plugin", "killing.py", "--metrics", name, "--epochs", "6"]
+    return [*table[:-1], choices, *more]
+
+
+def same(a, b):
+    """Check that two sweeps have the same table and parameters."""
+    assert Path(a, "results.csv").read_text() == Path(b, "results.csv").read_text()
+    for k in range(3):
+        one, other = (load(f"{name}/trial-{k}/last.safetensors") for name in (a, b))
+        np.testing.assert_array_equal(one.theta, other.theta)
+
+
+@needs_proc
+def test_the_trial_of_a_killed_worker_goes_on(killing, here):
+    """Two kills one after the other, then one while the other worker has no trial any more."""
+    nnjit("sweep", *killing, "--output", "whole")
+    Path("KILLS").write_text("[('trial-0', 0, 'self'), ('trial-0', 0, 'self'), ('trial-2', 2, 'self')]")
+    said = nnjit("sweep", *killing, "--workers", 2, "--output", "s")
+    assert said.count("a process that trains was killed; the trials that had begun go on") == 3
+    assert "(3 of 3)" in said and "3 complete" in said and "Traceback" not in said
+    same("s", "whole")
+
+
+@needs_proc
+def test_a_sweep_whose_processes_were_all_killed_goes_on(killing, here, monkeypatch):
+    """Kills in a row end it with a sentence; so does one of the first process, whose workers end; then it resumes."""
+    nnjit("sweep", *killing, "--output", "whole")
+    monkeypatch.setattr("nnjit.launch.trainings.LOST", 1)
+    Path("KILLS").write_text("[(None, 0, 'self')]")
+    said = nnjit("sweep", *killing, "--workers", 2, "--output", "s", status=1)
+    assert "processes that train were killed 1 times in a row" in said and "2 trials at a time" in said
+    Path("KILLS").write_text("[(None, 0, 'self'), (None, 0, 'first')]")  # not before: the first process was this one
+    resume = ["sweep", "--resume", "s", "--plugin", "killing.py"]
+    first = subprocess.run([*SCRIPT, *resume, "--workers", "2"], capture_output=True, text=True, check=False)
+    assert first.returncode == -signal.SIGKILL and "of 3)" not in first.stdout
+    worker, until = Path("mark-1").read_text(), time.monotonic() + 60
+    while runs_on(worker):
+        assert time.monotonic() < until, "the worker outlives the first process"
+        time.sleep(0.05)
+    assert "3 complete" in nnjit(*resume)
+    same("s", "whole")
 
 
 @pytest.mark.parametrize(

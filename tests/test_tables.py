@@ -441,7 +441,8 @@ def test_raw_tables_for_a_saved_network(tmp_path, here):
     accuracy = float(re.search(r"accuracy +(\S+)", told).group(1))
     right = np.array(["no", "yes"])[expected.argmax(1)] == np.array(y)
     assert accuracy == pytest.approx(right.mean(), abs=1e-6)
-    assert nnjit("evaluate", "run").splitlines()[1].endswith(f"18 of {here / 'train.csv'}, held out of training")
+    own = nnjit("evaluate", "run", stream="stdout").splitlines()[1]
+    assert own.endswith(f"18 of {here / 'train.csv'}, held out of training")
     for match, text in (
         ("line 2, column 'city': the training data has no value 'Bern'", "city,x\nBern,1\n"),
         ("missing: 'city'", "x\n1\n"),

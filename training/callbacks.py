@@ -48,3 +48,9 @@ def stops(answer: Any) -> bool:
 def name_of(callback: Any) -> str:
     """Return the name of a callback for a sentence: that of its function, or of its class."""
     return getattr(callback, "__name__", type(callback).__name__)
+
+
+def why_stopped(callback: Any) -> str:
+    """Say why a callback ended the training: its attribute ``why`` if that is a text, else that it returned True."""
+    why = getattr(callback, "why", None)
+    return why if isinstance(why, str) and why else f"the callback {name_of(callback)} returned True"

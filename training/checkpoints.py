@@ -47,6 +47,7 @@ class Checkpoints:
         moments: Sequence[NDArray[Any]],
         best: bool = False,
         epoch_start: NDArray[Any] | None = None,
+        statistics: NDArray[Any] | None = None,
     ) -> None:
         """Write the network's state if it is due or within an epoch; else keep a copy until it is due.
 
@@ -57,13 +58,16 @@ class Checkpoints:
         best : bool
             The state is the best so far.
         epoch_start : theta at the start of an epoch that has not ended
+        statistics : those of batches of each rank, if they differ; see `Shard.gather`
         """
         now = epoch_start is not None or self.due()
         keep = (lambda arrays: arrays) if now else (lambda arrays: {name: a.copy() for name, a in arrays.items()})
         if best and self.keeps("best"):
             self._unwritten["best"] = keep(tensors_of(self.network)), dict(progress)
         if self.keeps("last"):
-            self._unwritten["last"] = keep(tensors_of(self.network, moments, epoch_start)), dict(progress)
+            tensors = tensors_of(self.network, moments, epoch_start)
+            tensors |= {} if statistics is None else {"ranks:statistics": statistics}
+            self._unwritten["last"] = keep(tensors), dict(progress)
         if now:
             self.write()
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..data.split import Split
 from ..errors import NnjitError
 from ..kernels.counters import SEED, STEP, STOP
-from ..program.graph import Ref
+from ..program.graph import Graph, Ref
 from ..program.program import Program
 from ..program.state import State
 from ..program.text.shards import exchanged
@@ -93,13 +93,8 @@ class Shard:
             counts = [(end - begin) * blocks.size for begin, end in pairwise(bounds)]
             self._blocks = [rows, counts, [begin * blocks.size for begin in bounds[:-1]]]
             self._bounds = [begin * blocks.samples for begin in bounds]
-        graph = program.network.graph
-        self._averaged = [
-            program.state.buffers[offset : offset + buffer.size]
-            for node in graph.nodes
-            if node.layer.couples_batch and not plan.task.global_statistics
-            for offset, buffer in node.buffers.values()
-        ]
+        local = not plan.task.global_statistics
+        self._averaged = statistics_of(program.network.graph, program.state.buffers) if local else []
 
     def compile(self) -> None:
         """Compile what the steps call."""
@@ -132,6 +127,23 @@ class Shard:
             for array in (state.theta, state.buffers, state.moments, state.counters[STEP : STEP + 1]):
                 world.Bcast(array)
         state.counters[SEED], state.counters[STOP] = self.job.seed, 0
+
+    def gather(self) -> NDArray[Any] | None:
+        """Return on rank 0 the statistics of every rank, a row each: they differ within an epoch. None if none do."""
+        if not self._averaged:
+            return None
+        own = np.concatenate(self._averaged)
+        rows = np.empty((self.ranks.size, own.size), own.dtype) if self.ranks.rank == 0 else None
+        with self.ranks.in_step():
+            self.ranks.world.Gather(own, rows)
+        return rows
+
+    def scatter(self, rows: NDArray[Any] | None = None) -> None:
+        """Give each rank its row of the statistics, which rank 0 has from `gather`."""
+        own = np.empty(sum(buffer.size for buffer in self._averaged), self.program.dtype)
+        with self.ranks.in_step():
+            self.ranks.world.Scatter(rows, own)
+        fill_statistics(self._averaged, own)
 
     def samples(self, N: int, rank: int) -> tuple[int, int]:
         """Return the places of a rank's samples in a batch of N: from the first, below the second."""
@@ -203,3 +215,21 @@ class Shard:
                     "the ranks have different parameters after the same steps, so their processors or libraries "
                     "compute differently; run on machines of one kind"
                 )
+
+
+def statistics_of(graph: Graph, buffers: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the statistics of batches that layers keep, such as running means: views of the flat buffers."""
+    return [
+        buffers[offset : offset + buffer.size]
+        for node in graph.nodes
+        if node.layer.couples_batch
+        for offset, buffer in node.buffers.values()
+    ]
+
+
+def fill_statistics(statistics: list[NDArray[Any]], row: NDArray[Any]) -> None:
+    """Set the statistics of batches to those of a row of `Shard.gather`."""
+    first = 0
+    for array in statistics:
+        array[:] = row[first : first + array.size]
+        first += array.size

@@ -29,7 +29,7 @@ from ..program.protocols import NetworkLike
 from ..storage.checkpoint import fill, tensors_of
 from ..storage.run_directory import RunDirectory
 from . import shared_arrays
-from .callbacks import listeners, name_of, stops
+from .callbacks import listeners, stops, why_stopped
 from .changes import update_ratios
 from .checkpoints import Checkpoints
 from .divergence import diverged, not_finite
@@ -45,7 +45,7 @@ from .resume import check_data, check_steps, fingerprints
 from .schedules import learning_rates
 from .settings import Settings
 from .several import Several
-from .shard import Job, Shard
+from .shard import Job, Shard, fill_statistics, statistics_of
 from .signals import Listening
 from .weights import weighted
 
@@ -168,6 +168,7 @@ class Trainer:
         self._before = network.theta.copy()
         self._log = ProgramLog(self.program, self.total)
         self._remarks = Remarks(self)
+        self._statistics: NDArray[Any] | None = None  # of batches, of each rank, if the checkpoint is within an epoch
         self._resumed = checkpoint is not None
         if checkpoint is not None:
             self._continue(*checkpoint)
@@ -255,6 +256,11 @@ class Trainer:
         for k, moment in enumerate(self._moments()):
             moment[:] = tensors.get(f"moment:{k}", 0)
         self._before = tensors.get("epoch:theta", self.network.theta).copy()
+        if (rows := tensors.get("ranks:statistics")) is not None:
+            if self.ranks is not None and self.ranks.size == len(rows):
+                self._statistics = rows
+            else:  # of a run of another number of ranks: as these would average them at the end of the epoch
+                fill_statistics(statistics_of(self.network.graph, self.network.flat_buffers), rows.mean(0, np.float64))
 
     def run(self, directory: RunDirectory | None = None) -> History:
         """Train to the last epoch, or until patience, a callback or a signal ends it; log and save into a directory.
@@ -292,6 +298,9 @@ class Trainer:
         else:
             self._shard.ranks.tell("begin")
             self._shard.begin()
+            if self._statistics is not None:
+                self._shard.ranks.tell("scatter")
+                self._shard.scatter(self._statistics)
         self._checkpoints = Checkpoints(self.network, directory, self.settings.patience is not None)
         self._began = time.perf_counter() - self.progress["seconds"]
         if directory is not None:
@@ -342,7 +351,7 @@ class Trainer:
         if self.progress["epoch"] == self.settings.epochs:
             return None
         if self._stopped_by is not None:
-            return f"the callback {self._stopped_by} returned True"
+            return self._stopped_by
         if not self._out_of_patience():
             return None
         patience, least = self.settings.patience, self.settings.min_delta
@@ -515,8 +524,11 @@ class Trainer:
         return [self.program.state.moments[k * S : (k + 1) * S] for k in range(len(self.optimizer.moments))]
 
     def _save(self, best=False):
-        within = self.progress["done"] > 0
-        self._checkpoints.save(self.progress, self._moments(), best, self._before if within else None)
+        within, statistics = self.progress["done"] > 0, None
+        if within and self._shard is not None:
+            self._shard.ranks.tell("gather")
+            statistics = self._shard.gather()
+        self._checkpoints.save(self.progress, self._moments(), best, self._before if within else None, statistics)
 
     def _add(self, records):
         """Add records to the history and the log."""
@@ -531,4 +543,4 @@ class Trainer:
         for each in self._callbacks:
             method = getattr(each, what, None)
             if method is not None and stops(method(*details)) and what == "epoch":
-                self._stopped_by = name_of(each)
+                self._stopped_by = why_stopped(each)
