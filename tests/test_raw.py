@@ -20,8 +20,6 @@ from nnjit.storage.run_directory import RunDirectory
 from nnjit.training import config_file
 from safetensors.numpy import save_file
 
-pytestmark = pytest.mark.usefixtures("linked")
-
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, (40, 1, 8, 8), np.uint8)
 LABELS = np.arange(40) % 3

@@ -30,8 +30,6 @@ from nnjit.training.fitting import fit_layers, ranges_of
 from nnjit.training.settings import Settings
 from nnjit.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("linked")
-
 RNG = np.random.default_rng(5)
 N = 300
 RAW = np.stack([300 + 20 * RNG.normal(size=N), 1e5 + 1e4 * RNG.normal(size=N), 1e-6 * np.exp(RNG.normal(size=N))], 1)

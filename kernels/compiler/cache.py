@@ -189,9 +189,7 @@ class PartCache:
         return of._loaded(_part, of, sig, target_context)
 
     def save_overload(self, sig, data):
-        for function in data.library._final_module.functions:
-            if not function.is_declaration and function.name != data.fndesc.llvm_func_name:
-                function.linkage = "internal"
+        data.library.hide_all_but(data.fndesc.llvm_func_name)
         self._of(sig).save_overload(sig, data)
 
 

@@ -76,6 +76,12 @@ class Part(JITCodeLibrary):
         made._final_module, made._finalized = llvm.parse_bitcode(code), True
         return made
 
+    def hide_all_but(self, name):
+        """Make all functions but one internal: two processes number helpers of equal names differently."""
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.name != name:
+                function.linkage = "internal"
+
     def serialize_using_object_code(self):
         """Return what the cache keeps: LLVM code, since there is no machine code."""
         return self.serialize_using_bitcode()
