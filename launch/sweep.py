@@ -302,7 +302,7 @@ class Sweep(Trainings):
                     del training[row["trial"]]
                     yield row
         finally:
-            # A pool that lost a worker waits for the others, of which one without work does not end by SIGTERM.
+            # A worker that was killed while it waited for a trial leaves a lock, for which others may wait for ever.
             for child in self._children():
                 child.kill()
             pool.shutdown()

@@ -371,10 +371,12 @@ def test_ctrl_c_stops_trials_that_train_at_a_time(table, here):
         assert json.loads(Path("s", f"trial-{k}", "state.json").read_text())["state"] == "interrupted"
 
 
-# A metric of workers that kills a process in the middle of a trial, as often as KILLS says: each time when the trial is
-# `of` (None: any), after `ended` others; `whom` is the worker or the first process. A checkpoint follows each epoch.
+# A metric of workers that kills a process in the middle of a trial, as often as KILLS says, each time: the trial's name
+# (None: any), the number of others that have ended before, and whom: its own process, the first one, or another worker.
+# A checkpoint follows each epoch.
 KILLING = """
 import multiprocessing, os, signal, time
+from contextlib import suppress
 from pathlib import Path
 from nnjit.registry import metrics
 from nnjit.training import checkpoints
@@ -389,7 +391,8 @@ def trained():
             return found.parent.name
 
 def ended():
-    return sum('"finished"' in state.read_text() for state in HERE.glob("*/trial-*/state.json"))
+    table = HERE / "s" / "results.csv"
+    return table.is_file() and table.read_text().count("\\n") - 1
 
 @metrics.register("NAME")
 class Killing(Accuracy):
@@ -399,12 +402,17 @@ class Killing(Accuracy):
         worker = multiprocessing.current_process().name.startswith("Spawn")
         if worker and (name := trained()):
             self.count += 1
+            (HERE / f"worker-{os.getpid()}").touch()
             kills, marks = eval((HERE / "KILLS").read_text()), len(list(HERE.glob("mark-*")))
             if self.count == 3 and marks < len(kills) and kills[marks][0] in (None, name):
                 while ended() < kills[marks][1]:
                     time.sleep(0.01)
                 (HERE / f"mark-{marks}").write_text(str(os.getpid()))
-                os.kill(os.getppid() if kills[marks][2] == "first" else os.getpid(), signal.SIGKILL)
+                others = {int(file.name.partition("-")[2]) for file in HERE.glob("worker-*")} - {os.getpid()}
+                whom = {"self": [os.getpid()], "first": [os.getppid()], "other": others}[kills[marks][2]]
+                for number in whom:
+                    with suppress(ProcessLookupError):  # one that was killed before
+                        os.kill(number, signal.SIGKILL)
                 signal.pause()
         return super().part(predictions)
 """
@@ -440,9 +448,9 @@ def same(a, b):
 
 @needs_proc
 def test_the_trial_of_a_killed_worker_goes_on(killing, here):
-    """Two kills one after the other, then one while the other worker has no trial any more."""
+    """Two kills one after the other; then one of a worker that has no trial any more, and so holds a lock."""
     nnjit("sweep", *killing, "--output", "whole")
-    Path("KILLS").write_text("[('trial-0', 0, 'self'), ('trial-0', 0, 'self'), ('trial-2', 2, 'self')]")
+    Path("KILLS").write_text("[('trial-0', 0, 'self'), ('trial-0', 0, 'self'), ('trial-2', 2, 'other')]")
     said = nnjit("sweep", *killing, "--workers", 2, "--output", "s")
     assert said.count("a process that trains was killed; the trials that had begun go on") == 3
     assert "(3 of 3)" in said and "3 complete" in said and "Traceback" not in said
