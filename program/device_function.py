@@ -75,7 +75,7 @@ class DeviceFunction:
                     raise ShapeError(f"{self.name}: {name}: expected {np.dtype(self._real)} {(size,)}, got {kind}")
 
         space = {"each": each, "expect": expect, "real": self._real, "_real": self._real, "_exp": exp, "flush": flush}
-        space |= {"cuda": PLAIN, "np": np}
+        space |= {"cuda": PLAIN, "np": np, "in_memory": in_memory}
         for name, formula in self._formulas:
             definition, namespace = formula.scalar(self._real, ("exp",))
             namespace = {**namespace, "_real": self._real, "_exp": exp}
@@ -103,6 +103,10 @@ def each(count, function, *arguments):
     """Call function(j, *arguments) for j from 0 to count - 1; in a kernel the calls are inlined (gpu/thread.py)."""
     for j in range(count):
         function(j, *arguments)
+
+
+def in_memory(*arrays):
+    """Do nothing; in a kernel the compiler then reads these arrays again after each fence (gpu/thread.py)."""
 
 
 # The names of numba.cuda that the text uses, in plain Python.

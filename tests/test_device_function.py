@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nnjit import registry
 from nnjit.errors import ShapeError, SpecError
 from nnjit.layers import Layer, elementwise, kernel
@@ -30,6 +32,7 @@ NETWORKS = {
     "a residual first": ([("residual", {"layers": ["dense(4)", "elu"]}), "dense(2)"], (4,)),
     "codes": ("standardize embedding([1, 2], [3, 4], size=[2, 1]) dense(3) tanh dense(2)", (4,)),
     "wide": ("dense(20) sigmoid layernorm dense(33) selu dense(20) softmax", (3,)),
+    "17-17-17": ("dense(17) tanh dense(17) gelu dense(1)", (2,)),
 }
 
 
@@ -85,6 +88,38 @@ def test_the_text_in_python(name, dtype, tolerance):
     check(*functions, net, program, reference(program), x, dy, tolerance)
 
 
+@st.composite
+def wide_networks(draw):
+    """Draw the layers of a deep network that is too wide for registers, so that its text shares arrays of memory."""
+    kinds = ["tanh", "relu", "gelu", "silu", "softplus", "layernorm", "batchnorm", "softmax", "identity"]
+    layers = [f"dense({draw(st.integers(17, 24))})"]
+    for _ in range(draw(st.integers(1, 5))):
+        some = draw(st.lists(st.sampled_from(kinds), max_size=3))
+        match draw(st.integers(0, 3)):
+            case 0:
+                layers += [*some, f"dense({draw(st.integers(1, 24))})"]
+            case 1:
+                layers += some
+            case 2:
+                layers.append(("residual", {"layers": some or ["identity"]}))
+            case 3:
+                layers.append(("residual", {"layers": [*some, ("residual", {"layers": ["silu", *some[:1]]})]}))
+    return layers
+
+
+@settings(max_examples=20, deadline=None)
+@given(wide_networks(), st.integers(1, 24))
+def test_arrays_share_memory(layers, inputs):
+    """An array never takes the memory of one that is read later."""
+    net, rng = compose(layers, (inputs,), dtype="float64"), np.random.default_rng(1)
+    net.theta[:] = rng.normal(scale=0.5, size=net.theta.size)
+    net.flat_buffers[:] = rng.uniform(0.5, 1.5, net.flat_buffers.size)
+    program = Program(net, batch_size=1, derivatives=True)
+    functions = [program.device_function(each) for each in ("predict", "vjp")]
+    x, dy = rng.normal(size=(1, inputs)), rng.normal(size=(1, *net.output_shape))
+    check(*functions, net, program, reference(program), x, dy, 1e-11)
+
+
 @pytest.mark.parametrize("name, dtype, tolerance", [("2-16-16-1", "float32", 1e-6), ("4-8-3", "float64", 1e-15)])
 def test_the_text_and_the_compiled_program(name, dtype, tolerance):
     net, program, x, dy = made(name, dtype)
@@ -138,7 +173,11 @@ def test_the_text_can_be_read():
     wide = planned(compose("dense(17) tanh dense(3)", (2,))).device_function("predict").source
     assert "for j in range(17):\n        dense2_forward(j, theta, a1, z2)" in wide and "each(" not in wide
     deep = planned(compose(["dense(16)", "tanh"] * 9, (16,)))  # more numbers than registers
-    assert "each(" not in deep.device_function("vjp").source
+    text = deep.device_function("vjp").source
+    assert "each(" not in text
+    assert re.search(r"a2 = z2 +# z2 is not read again\n", text)
+    assert re.search(r"in_memory\(a1, a2, .*\n    cuda.threadfence_block\(\)", text)
+    assert text.count("local.array(16") == 11  # x, nine activations and one gradient at a time
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
@@ -281,13 +320,14 @@ def codes(spec, shape, generation, monkeypatch):
     """Yield (name, PTX) of the kernels of a network in float32."""
     from numba.cuda import types
 
-    if (spec, generation) not in compiled:
+    key = str(spec), generation
+    if key not in compiled:
         net = compose(spec, shape)
         program = planned(net)
         vector, rows = (types.Array(types.float32, rank, "C") for rank in (1, 2))
         both = [program.device_function(name) for name in ("predict", "vjp")]
         made = kernels(*both, net.output_shape[0], np.float32)
-        compiled[spec, generation] = {
+        compiled[key] = {
             name: ptx(made[name], signature, generation, monkeypatch)
             for name, signature in (
                 ("predictions", (vector, rows, rows)),
@@ -295,18 +335,26 @@ def codes(spec, shape, generation, monkeypatch):
                 ("steps", (vector, rows, rows, types.int64)),
             )
         }
-    return compiled[spec, generation].items()
+    return compiled[key].items()
 
 
 SMALL = [("dense(16) tanh dense(16) tanh dense(1)", (2,)), ("dense(8) relu dense(3) softmax", (4,))]
 WIDE = [("dense(32) tanh dense(32) tanh dense(2)", (4,)), ("dense(32) layernorm gelu dense(32)", (32,))]
-NAMED = dict(zip(["2-16-16-1", "4-8-3", "4-32-32-2", "32-32-32"], [*SMALL, *WIDE], strict=True))
+# Networks whose layers' numbers together would take more than the 255 registers, unless a layer reads them again: with
+# an activation that keeps x and y, with residuals, and 64 wide.
+DEEP = [
+    (["dense(20)", "silu"] * 5, (20,)),
+    ([("residual", {"layers": ["dense(32)", "layernorm", "gelu"]})] * 3, (32,)),
+    ("dense(64) tanh dense(64) tanh dense(64)", (64,)),
+]
+NAMES = ["2-16-16-1", "4-8-3", "4-32-32-2", "32-32-32", "20 deep", "residuals", "64-64-64-64"]
+NAMED = dict(zip(NAMES, [*SMALL, *WIDE, *DEEP], strict=True))
 every = pytest.mark.parametrize(
     "spec, shape, generation",
     [
         pytest.param(*network, generation, id=f"{name}-sm_{generation[0]}{generation[1]}")
         for name, network in NAMED.items()
-        for generation in (GENERATIONS if network in SMALL else GENERATIONS[::2])
+        for generation in (GENERATIONS if network in SMALL else GENERATIONS[::2] if network in WIDE else [(8, 0)])
     ],
 )
 
@@ -321,7 +369,7 @@ def test_float32_stays_float32(spec, shape, generation, monkeypatch):
 @here_compiles
 @every
 def test_registers(spec, shape, generation, monkeypatch):
-    """Up to 16 wide a thread's numbers are in registers, also in a loop over steps; up to 32 nothing is spilled."""
+    """Up to 16 wide a thread's numbers are in registers, also in a loop over steps; wider ones spill nothing."""
     for name, code in codes(spec, shape, generation, monkeypatch):
         said = said_of(code, generation)
         assert "0 bytes spill stores, 0 bytes spill loads" in said, (name, said)
@@ -372,13 +420,14 @@ def test_wrong_arrays_are_refused_by_a_sentence(wrong, message, monkeypatch):
 
 
 @here_compiles
-def test_compiled_for_the_cpu():
+@pytest.mark.parametrize("name", ["4-8-3", "17-17-17"])
+def test_compiled_for_the_cpu(name):
     """The same text as jitted functions, `each` compiled by the code of kernels, computes what it says."""
     from nnjit.kernels.compiler import source
     from nnjit.kernels.gpu import thread
     from numba.extending import intrinsic
 
-    net, program, x, dy = made("4-8-3")
+    net, program, x, dy = made(name)
     found = {}
     for what in ("predict", "vjp"):
         function = program.device_function(what)
@@ -386,7 +435,7 @@ def test_compiled_for_the_cpu():
         for called, formula in function._formulas:
             definition, namespace = formula.scalar(np.float64)
             space[called] = njit(source.build(definition, called, "", namespace))
-        text = re.sub(r".*(expect|threadfence_block)\(.*", "", function.source)
+        text = re.sub(r".*(expect|threadfence_block|in_memory)\(.*", "", function.source)
         text = text.replace("cuda.local.array", "np.empty").replace("\ndef ", "\n@njit\ndef ")
         exec(text, space)
         found[what] = space[what]

@@ -7,6 +7,7 @@ numbers stay in registers; a loop would leave them in the thread's memory.
 
 from functools import cache as memoize
 
+from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
@@ -29,6 +30,24 @@ def each(typing, count, function, *arguments):
         return context.get_dummy_value()
 
     return types.void(count, function, types.StarArgTuple(arguments)), generate
+
+
+@intrinsic
+def in_memory(typing, *arrays):
+    """Do nothing, but let the compiler assume that arrays of the thread can change at each fence from here on.
+
+    Without it, LLVM keeps numbers that it has once read from them in registers, over fences and over all layers. The
+    statement has no instruction: LLVM must assume that it stores the addresses where others find them.
+    """
+
+    def generate(context, builder, signature, values):
+        given = [builder.extract_value(values[0], k) for k in range(len(arrays))]
+        data = [context.make_array(t)(context, builder, v).data for t, v in zip(arrays, given, strict=True)]
+        function = ir.FunctionType(ir.VoidType(), [pointer.type for pointer in data])
+        builder.asm(function, "", ",".join(["l"] * len(data) + ["~{memory}"]), data, True)
+        return context.get_dummy_value()
+
+    return types.void(types.StarArgTuple(arrays)), generate
 
 
 @memoize
@@ -69,4 +88,5 @@ def functions(name, listed, text, formulas, real):
     real : NumPy type
     """
     space = {called: scalar(formula, real) for called, formula in formulas}
-    return device_functions(text, space | {"each": each, "expect": expecting(name, listed, real)}, real)
+    space |= {"each": each, "in_memory": in_memory, "expect": expecting(name, listed, real)}
+    return device_functions(text, space, real)

@@ -2,10 +2,13 @@
 
 Each layer has a function for one number of its output, or of its gradients; the text's own function calls them in
 order. ``each(n, function, ...)`` is the loop ``for j in range(n): function(j, ...)``, unrolled, so that arrays of the
-thread are registers; where they are too many, the text has loops and the arrays lie in the thread's memory. All is
-that of prediction.
+thread are registers; where they are too many, the text has loops and the arrays lie in the thread's memory, where an
+array takes the place of one that is not read again. Then a fence before each layer of the backward pass, together with
+``in_memory(...)``, lets the layer read its arrays again: otherwise a compiler would keep in registers what the forward
+pass has read of all layers. All is that of prediction.
 """
 
+import re
 from math import prod
 
 from ...errors import SpecError
@@ -128,9 +131,12 @@ class _Text:
         self.numbers = [l for l, _ in numbers(graph)]
         self.same = {}  # the index of an activation -> the activation whose memory it is
         self.deltas = {}  # the index of an activation -> the array of its gradient, as far as it is summed
-        self.functions, self.formulas, self.read = [], [], set()
+        self.functions, self.formulas = [], []
+        self.read: set = set()  # the indices of the activations that a pass reads
         self.body: list = []  # (None or the argument that must be given, line, comment)
         self.sums: list = []  # the activations whose gradients have been added
+        self.made: dict = {}  # the place of an array in the body -> its name, its numbers
+        self.beside: dict = {}  # the place of a call in the body -> the arrays that it reads at j only
         listed = [key for key, *_ in arguments(graph, name)]
         self.add(f"expect({', '.join(listed)})")
         self.add(BARRIER, "so that loops around a call read theta again, rather than keep it in registers")
@@ -145,8 +151,14 @@ class _Text:
             self.deltas[end.index] = self.array(end, "delta")
             self._copy("dy", self.deltas[end.index], prod(end.shape))
         self._copy(self.value(graph.output), "y", prod(graph.output.shape))
+        place = len(self.body)
         if name == "vjp":
             self._backward()
+        if not self.unrolled:
+            self._share()
+            if self.deltas and self.read:
+                read = ", ".join(self.names[Ref("value", index)] for index in sorted(self.read))
+                self.body.insert(place, (None, f"in_memory({read})", "each layer reads them again, after its fence"))
         count = f"{graph.size} parameter{'s' * (graph.size != 1)}"
         self.functions.append(_function(name, listed, TITLES[name], self.body))
         self.source = "\n\n\n".join(
@@ -165,6 +177,8 @@ class _Text:
         self.add(BARRIER, "as above: theta is read again")
         for index, node in reversed(list(enumerate(graph.nodes))):
             if form(node) != "alias":
+                if not self.unrolled and self.body[-1][1] != BARRIER:
+                    self.add(BARRIER)  # one layer's numbers at a time, so the registers do not grow with depth
                 LAYERS[form(node)][1](self, index, node)
         self._copy(self.deltas[graph.input.index], "dx", prod(graph.input.shape), "dx")
 
@@ -172,6 +186,22 @@ class _Text:
     def kept(self):
         """The numbers of activations that the way back reads."""
         return sum(prod(self.graph.values[index].shape) for index in self.read) if self.deltas else 0
+
+    def _share(self):
+        """Let an array take the memory of one that is not read again: the caches hold the arrays of more threads."""
+        used = [set(re.findall(r"\w+", line)) for _, line, _ in self.body]
+        last = {name: place for place, names in enumerate(used) for name in names}
+        held: dict = {}  # an array -> the numbers of its memory, as long as no other has taken it
+        for place, (name, size) in self.made.items():
+            first = next(p for p in range(place + 1, len(used)) if name in used[p])  # the call that computes it
+            free = [n for n in held if held[n] >= size and last[n] < first + (n in self.beside.get(first, ()))]
+            guard = self.body[place][0]
+            if free:
+                former = min(free, key=held.__getitem__)
+                size = held.pop(former)
+                self.body[place] = (guard, f"{name} = {former}", f"{former} is not read again")
+            if guard is None:
+                held[name] = size
 
     # -- pieces of it, for sample_layers.py
 
@@ -186,6 +216,7 @@ class _Text:
     def array(self, value, kind="value", guard=None, more=""):
         """Make an array of the thread for an activation or its gradient; return its name."""
         name = self.names[Ref(kind, value.index)] + more
+        self.made[len(self.body)] = name, prod(value.shape)
         self.add(f"{name} = cuda.local.array({prod(value.shape)}, real)", guard=guard)
         return name
 
@@ -245,6 +276,8 @@ class _Text:
         written, places = self._equation(index, node, attribute, arrays, given)
         self.define(name, ["j", *given], f"{written}{places and '; '}{places}.", lines)
         self._call(count, name, given, written, guard)
+        code = "\n".join(lines)  # an array read at j only may be overwritten by this call
+        self.beside[len(self.body) - 1] = {n for n in given if set(re.findall(rf"\b{n}\[(.*?)\]", code)) == {"j"}}
 
     def whole(self, index, node, attribute, given, lines, arrays, guard=None):
         """Define a layer's function for all of its numbers, and call it."""
