@@ -7,7 +7,10 @@ import sys
 import numpy as np
 import pytest
 from nnjit.errors import ShapeError
+from nnjit.kernels.compiler import late, machine_code
+from nnjit.kernels.compiler.linked import array, seldom
 from nnjit.registry import compose
+from numba import njit, types
 
 # A program trains and predicts twice: first with all `seldom` functions, then the words of those that its plan leaves
 # out hold the address of `abort`. Prints how many of them were left out.
@@ -120,3 +123,27 @@ def test_code_that_is_loaded_finds_functions_that_come_later(tmp_path):
     for compiled in (["3", "5"], ["0", "0"]):  # the second process loads the same code from disk
         done = subprocess.run(run, env=environment, capture_output=True, text=True)
         assert done.stdout.split() == compiled, done.stderr
+
+
+@seldom
+def doubled(x: array, y: array, n):
+    for i in range(n):
+        y[i] = 2 * x[i]
+
+
+def test_a_users_function_reaches_all_that_it_calls():
+    """Also if a kernel that may leave the function out was compiled first, for arguments of the same types."""
+    signature = (types.float64[::1], types.float64[::1], types.intp)
+    machine_code.compiling.append(doubled)
+    try:
+        njit(lambda x, y, n: doubled(x, y, n)).compile(signature)
+    finally:
+        machine_code.compiling.pop()
+    word, _ = doubled.py_func.register(np.float64)
+    before = late._words[word].value
+    users = njit(lambda x, y, n: doubled(x, y, n))
+    users.compile(signature)
+    assert late._words[word].value != before, "still the address of abort"
+    x, y = np.arange(3.0), np.zeros(3)
+    users(x, y, 3)
+    assert np.array_equal(y, [0, 2, 4])

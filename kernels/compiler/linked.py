@@ -87,11 +87,13 @@ def linked(function, late=False):
             return None
         real = next(real for real, kind in FLOATS.items() if kind is kinds[arrays[0]].dtype)
         name, signature = register(real)
-        if not compiling:  # a function of the user's calls it, and nothing is known of its arguments
-            for each in source.all_called([function]):
-                each.provide(real)
 
         def generate(context, builder, sig, values):
+            # A function of the user's calls it, and nothing is known of its arguments. Not above: Numba asks for the
+            # types of equal arguments only once, which may have been for a kernel.
+            if not compiling:
+                for each in source.all_called([function]):
+                    each.provide(real)
             values = [
                 builder.extract_value(value, 4) if isinstance(kind, types.Array) else value
                 for kind, value in zip(sig.args, values, strict=True)
