@@ -304,7 +304,7 @@ def test_run_and_evaluate_say_which_parameters_they_measure(here):
     said = dict(line.split(maxsplit=1) for line in nnjit("evaluate", "run").splitlines())
     assert said["model"] == f"best.safetensors (epoch {best['epoch']})"
     assert float(said["loss"]) == pytest.approx(best["val_loss"], rel=1e-5)
-    said = nnjit("evaluate", "run/last.safetensors", "--data", "digits")
+    said = nnjit("evaluate", "run/last.safetensors", "--data", "digits", stream="stdout")
     assert said.splitlines()[0].split(maxsplit=1) == ["model", "last.safetensors (epoch 6)"]
     load("run/last.safetensors").save("mine.safetensors")
     assert "mine.safetensors\n" in nnjit("evaluate", "mine.safetensors", "--data", "digits")

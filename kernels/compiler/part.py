@@ -3,8 +3,8 @@
 Numba optimises every function and makes its machine code, also where callers inline it. Functions that only compiled
 functions call stay LLVM code for linking, so the callers' optimisation is the only one: an empty cache is filled in
 three quarters of the time. nnjit's own functions skip passes for Python that they do not contain (`UNNEEDED`), 7 % of
-the rest. Functions of all these compilers lack Numba's annotation, a text with the types of all variables: it would be
-written into every file of the cache, and nothing here reads it.
+the rest. They also lack Numba's annotation, a text with the types of all variables: it would be written into every file
+of the cache, and only `nnjit check` reads that of a plug-in's functions.
 """
 
 import llvmlite.binding as llvm
@@ -27,7 +27,7 @@ def is_own(function):
 def pipeline(state, short):
     """Return Numba's passes in nopython mode, a `short` list without those that nnjit's functions do not need."""
     made = DefaultPassBuilder.define_nopython_pipeline(state)
-    left_out = UNREAD + UNNEEDED * short
+    left_out = UNREAD + UNNEEDED if short else ()
     manager = PassManager(made.pipeline_name)
     manager.passes = [each for each in made.passes if each[0] not in left_out]
     manager.finalize()
