@@ -89,8 +89,8 @@ def linked(function, late=False):
         name, signature = register(real)
 
         def generate(context, builder, sig, values):
-            # A function of the user's calls it, and nothing is known of its arguments. Not above: Numba asks for the
-            # types of equal arguments only once, which may have been for a kernel.
+            # A function of the user's calls it, and nothing is known of its arguments. Not above: Numba types a call
+            # with equal arguments only once, and that may have been a kernel's.
             if not compiling:
                 for each in source.all_called([function]):
                     each.provide(real)
