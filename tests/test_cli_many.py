@@ -267,7 +267,7 @@ def test_ctrl_c_stops_runs_that_train_at_a_time(table, here):
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT and "continue with nnjit run --resume m" in said
-    assert "stopped seed-0 and seed-1" in said
+    assert "SIGINT stopped seed-" in said  # one of the two may have ended at that moment
     nnjit("run", "--resume", "m", "--workers", 2)
     assert Path("m/results.csv").read_text() == Path("whole/results.csv").read_text()
 

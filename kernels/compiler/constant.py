@@ -12,7 +12,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
 
 from .masks import promoted, written_out
-from .part import pipeline
+from .part import UNREAD, pipeline
 
 # A mark of `loops` on formulas, under which a loop of vectors would stay a loop, and what takes its place.
 KEEP, VECTORIZED = '!"llvm.loop.unroll.disable"', '!"nnjit.vectorized"'
@@ -27,7 +27,7 @@ class ConstantCompiler(CompilerBase):
     def define_pipelines(self):
         self.state.library = _Late(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         self.state.library.enable_object_caching()
-        return [pipeline(self.state, short=False)]
+        return [pipeline(self.state, UNREAD)]
 
 
 class _Late(JITCodeLibrary):

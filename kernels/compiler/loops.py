@@ -10,7 +10,7 @@ import llvmlite.binding as llvm
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase
 
-from .part import Part, PartCompiler, is_own, pipeline
+from .part import Part, PartCompiler, left_out_of, pipeline
 
 LABEL = re.compile(r'"?([^"\s]+)"?:')
 TARGET = re.compile(r'label %"?([^",\s]+)"?')
@@ -59,7 +59,7 @@ class LoopCompiler(CompilerBase):
     def define_pipelines(self):
         self.state.library = _Loops(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         self.state.library.enable_object_caching()
-        return [pipeline(self.state, short=is_own(self.state.func_id.func))]
+        return [pipeline(self.state, left_out_of(self.state.func_id.func))]
 
 
 class LoopPartCompiler(PartCompiler):

@@ -24,10 +24,14 @@ def is_own(function):
     return (function.__module__ or "").startswith("nnjit.")
 
 
-def pipeline(state, short):
-    """Return Numba's passes in nopython mode, a `short` list without those that nnjit's functions do not need."""
+def left_out_of(function):
+    """List the passes that a function does without: all of the above if it is nnjit's."""
+    return UNNEEDED + UNREAD if is_own(function) else ()
+
+
+def pipeline(state, left_out):
+    """Return Numba's passes in nopython mode but those `left_out`."""
     made = DefaultPassBuilder.define_nopython_pipeline(state)
-    left_out = UNREAD + UNNEEDED if short else ()
     manager = PassManager(made.pipeline_name)
     manager.passes = [each for each in made.passes if each[0] not in left_out]
     manager.finalize()
@@ -38,7 +42,7 @@ class ShortCompiler(CompilerBase):
     """Numba's compiler with the short list of passes, for nnjit's kernels and programs."""
 
     def define_pipelines(self):
-        return [pipeline(self.state, short=True)]
+        return [pipeline(self.state, UNNEEDED + UNREAD)]
 
 
 class PartCompiler(CompilerBase):
@@ -46,7 +50,7 @@ class PartCompiler(CompilerBase):
 
     def define_pipelines(self):
         self.state.library = Part(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
-        return [pipeline(self.state, short=is_own(self.state.func_id.func))]
+        return [pipeline(self.state, left_out_of(self.state.func_id.func))]
 
 
 class ObjectCompiler(CompilerBase):
@@ -55,7 +59,7 @@ class ObjectCompiler(CompilerBase):
     def define_pipelines(self):
         self.state.library = _Object(self.state.targetctx.codegen(), self.state.func_id.func_qualname)
         self.state.library.enable_object_caching()
-        return [pipeline(self.state, short=is_own(self.state.func_id.func))]
+        return [pipeline(self.state, left_out_of(self.state.func_id.func))]
 
 
 class _NoEngine:
