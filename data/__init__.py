@@ -77,13 +77,13 @@ def _whole(dataset):
 
 
 def _divided(dataset, seed, fold):
-    """Return the data set with its shares held out, or a fold, and with a note on each part."""
-    train, parts, notes = dataset.train, {"validation": dataset.validation, "test": dataset.test}, []
+    """Return the data set with its shares held out, or a fold, and with a line on each part."""
+    train, parts, lines = dataset.train, {"validation": dataset.validation, "test": dataset.test}, []
     if fold is not None and parts["validation"] is not None:
-        notes.append(f"left out: {len(dataset.validation)} rows of {dataset.validation.name}, in place of which a fold "
+        lines.append(f"left out: {len(dataset.validation)} rows of {dataset.validation.name}, in place of which a fold "
                      "validates")  # fmt: skip
         parts["validation"] = None
-    notes += [f"{part}: {len(split)} rows of {split.name}" for part, split in parts.items() if split is not None]
+    lines += [f"{part}: {len(split)} rows of {split.name}" for part, split in parts.items() if split is not None]
     found = divide(train.y, dataset.validation_share, dataset.test_share, seed, fold, train.name)
     for part in parts:
         rows = getattr(found, part)
@@ -92,7 +92,7 @@ def _divided(dataset, seed, fold):
         train = train.part(found.train)
     return replace(
         dataset, train=train, **parts, validation_share=0.0, test_share=0.0,
-        notes=(*dataset.notes, *notes, *found.notes),
+        division=(*lines, *found.lines),
     )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ class Division(NamedTuple):
     train: NDArray[np.intp]
     validation: NDArray[np.intp] | None
     test: NDArray[np.intp] | None
-    notes: tuple[str, ...]
+    lines: tuple[str, ...]
 
 
 def divide(
@@ -140,25 +140,25 @@ def divide(
     DataError, SpecError
         There is only one sample, or there are fewer samples than folds, or no such fold.
     """
-    left, held, tested, notes = np.arange(len(y)), None, None, []
+    left, held, tested, lines = np.arange(len(y)), None, None, []
     if not test and not validation and fold is None:
         return Division(left, None, None, ())
     how = f"stratified by class, seed {seed}" if stratified(y) else f"drawn with seed {seed}"
     if test:
         tested = held_out(y, test, seed, name)
         left = np.delete(left, tested)
-        notes.append(f"test: {len(tested)} of {len(y)} rows, {how}")
+        lines.append(f"test: {len(tested)} of {len(y)} rows, {how}")
     if fold is not None:
         k, n = fold
         if not 1 <= k <= n:
             raise SpecError(f"fold: expected the number of a fold, from 1 to {n}, got {k}")
         held = left[folds(y[left], n, seed, name)[k - 1]]
-        notes.append(f"validation: fold {k} of {n}, {len(held)} of {len(y)} rows, {how}")
+        lines.append(f"validation: fold {k} of {n}, {len(held)} of {len(y)} rows, {how}")
     elif validation:
         share = Fraction(str(validation)) / (1 - Fraction(str(test)))  # of the rows that are left
         held = left[held_out(y[left], share, seed, name)]
-        notes.append(f"validation: {len(held)} of {len(y)} rows, {how}")
-    return Division(left if held is None else np.setdiff1d(left, held), held, tested, tuple(notes))
+        lines.append(f"validation: {len(held)} of {len(y)} rows, {how}")
+    return Division(left if held is None else np.setdiff1d(left, held), held, tested, tuple(lines))
 
 
 def _groups(y, seed):

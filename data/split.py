@@ -278,7 +278,9 @@ class Dataset:
         The share of all samples that `data.load` holds out of `train`, keyed by the run's seed; 0 if a reader has
         divided them itself.
     notes : tuple of str
-        What a run says about its data first, a line each.
+        What a reader says about its files: what it left out or took for granted, a line each.
+    division : tuple of str
+        Where the validation and test samples come from, a line each.
     encoding : Encoding or None
         How the columns of a table became the inputs.
     description : str
@@ -303,6 +305,7 @@ class Dataset:
     validation_share: float = 0.0
     test_share: float = 0.0
     notes: tuple[str, ...] = ()
+    division: tuple[str, ...] = ()
     encoding: Encoding | None = None
     description: str = ""
     raw_range: tuple[float, float] | None = None

@@ -95,22 +95,22 @@ class TableReader(Options):
         """
         table, roles = self._read(self.path, known)
         y, names = self._targets(table, roles.labels)
-        train, validation, test, notes = self._divide(table, y, seed, fold)
-        encoding, description = known, ""
+        train, validation, test, division = self._divide(table, y, seed, fold)
+        encoding, description, notes = known, "", ()
         if encoding is None:
             refuse_odd(table, [name for name in roles.features if name not in (self.kinds or {})])
             encoding = Encoding.fit(table, roles.features, self.missing, train, self.categories)
             description = describe(table, self._shown_roles(roles), train)  # before missing numbers are filled in
         if names is None and y.ndim == 1 and (count := len(np.unique(y))) > MANY_CLASSES and 10 * count > len(y):
             what = f"{count} different whole numbers in {len(y)} rows"
-            notes = (f"{short(roles.labels)} has {what}, taken as classes; target='value' predicts numbers", *notes)
+            notes = (f"{short(roles.labels)} has {what}, taken as classes; target='value' predicts numbers",)
         whole = _split(table, roles, encoding, y)
         held = self._held(self.validation if fold is None else 0.0, whole, validation, encoding, names)
         tested = self._held(self.test, whole, test, encoding, names)
         for part, option, split in (("validation", self.validation, held), ("test", self.test, tested)):
             if isinstance(option, str) and split is not None and (fold is None or part == "test"):
                 how = "" if is_file(option) else f", as the column {short([str(option)])} says"
-                notes = (*notes, f"{part}: {len(split)} rows of {split.name}{how}")
+                division = (*division, f"{part}: {len(split)} rows of {split.name}{how}")
         return Dataset(
             self.dataset_name,
             whole if len(train) == len(whole) else whole.part(train),
@@ -120,6 +120,7 @@ class TableReader(Options):
             columns=encoding.inputs,
             targets=roles.labels if y.ndim > 1 else None,
             notes=notes,
+            division=division,
             encoding=encoding,
             description=description,
         )
@@ -240,7 +241,7 @@ class TableReader(Options):
         return y, None
 
     def _divide(self, table, y, seed, fold):
-        """Return the numbers of the rows to train, validate and test with, None for none or another file's; notes."""
+        """Return the numbers of the rows to train, validate and test with, None for none or another file's; lines."""
         rows = np.arange(table.rows)
         validation = test = None
         says, tests = (
@@ -269,10 +270,10 @@ class TableReader(Options):
         if not len(rows):
             raise DataError(f"{table.name}: no row is left to train with")
         share, tested = (0.0 if isinstance(value, str) else value for value in (self.validation, self.test))
-        notes: tuple[str, ...] = ()
+        lines: tuple[str, ...] = ()
         found = divide(y[rows], share, tested, seed, fold, table.name)
         if fold is not None and isinstance(self.validation, str):
-            notes = (
+            lines = (
                 f"left out: the rows that validation={self.validation!r} names, in place of which a fold validates",
             )
             validation = None
@@ -280,7 +281,7 @@ class TableReader(Options):
             validation = rows[found.validation]
         if found.test is not None:
             test = rows[found.test]
-        return rows[found.train], validation, test, (*notes, *found.notes)
+        return rows[found.train], validation, test, (*lines, *found.lines)
 
     def _held(self, option, whole, rows, encoding, names):
         """Return the rows that validate or test: those of `whole`, or of another file, encoded alike; None: none."""

@@ -100,7 +100,7 @@ def start(
         if ranks is not None:
             trainer.recruit(text)
         directory = _record_numbered(trainer, name, text) if output is None else trainer.record(output, text)
-        reporter.say([*dataset.description.splitlines(), *dataset.notes])
+        reporter.say([*dataset.description.splitlines(), *dataset.notes, *dataset.division])
         run_and_draw(trainer, directory, pictures)
     return Finished(trainer, directory, _test(trainer, dataset, directory))
 
@@ -180,7 +180,7 @@ def resume(
         raise UsageError(f"{path}: {progress['epoch']} epochs are trained already, more than {epochs}")
     with (reporting or new_reporter)() as reporter:
         trainer, config, dataset = prepare(resolved, source_name, reporter, (tensors, progress), callbacks, ranks)
-        reporter.say([*dataset.description.splitlines(), *dataset.notes])
+        reporter.say([*dataset.description.splitlines(), *dataset.notes, *dataset.division])
         trainer.compile()
         if ranks is not None:
             trainer.recruit(config.text())

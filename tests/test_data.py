@@ -439,7 +439,7 @@ def test_images_have_a_test_set(tmp_path):
     assert found()[0] == [sums["train"], sums["val"], sums["test"]]
     splits, dataset = found(test=other)
     assert splits == [sums["train"], sums["val"], sums["other"]]
-    assert f"test: 4 rows of {other}" in dataset.notes
+    assert f"test: 4 rows of {other}" in dataset.division
     splits, dataset = found(test=str(tmp_path / "all" / "test"))
     assert splits == [sums["train"], sums["val"], sums["test"]]
     with pytest.raises(DataError, match="there is a test set already, and a share of 0"):
@@ -450,7 +450,7 @@ def test_images_have_a_test_set(tmp_path):
     assert found()[0] == [sums["train"], sums["test"], None]  # as ever: the only other folder validates
     splits, dataset = found(test=str(tmp_path / "all" / "test"), validation=0.5)
     assert splits[2] == sums["test"] and sorted(splits[0] + splits[1]) == sums["train"] and len(splits[1]) == 2
-    assert found(test=0.5)[1].notes[1].startswith("test: 2 of 4 rows")
+    assert found(test=0.5)[1].division[1].startswith("test: 2 of 4 rows")
     write_images(tmp_path / "elsewhere" / "other", {"c/1.png": np.zeros((2, 2))})
     with pytest.raises(DataError, match=r"other holds the class 'c', which .*train does not"):
         found(test=other)
@@ -470,7 +470,7 @@ def test_idx_has_a_test_set(tmp_path):
     assert found()[0] == [[0, 1, 2, 3], [4, 5], None]
     late = str(tmp_path / "late-images-idx3-ubyte")
     splits, dataset = found(test=late)
-    assert splits == [[0, 1, 2, 3], [4, 5], [3, 4]] and f"test: 2 rows of {late}" in dataset.notes
+    assert splits == [[0, 1, 2, 3], [4, 5], [3, 4]] and f"test: 2 rows of {late}" in dataset.division
     splits, dataset = found(test=str(tmp_path / "t10k-images-idx3-ubyte"), validation=0.5)
     assert splits[2] == [4, 5] and sorted(splits[0] + splits[1]) == [0, 1, 2, 3] and len(splits[1]) == 2
     assert found(test=str(tmp_path), validation=0.5)[0] == splits  # the folder's own test files

@@ -145,7 +145,7 @@ def test_shares_are_held_out_of_all_rows_and_said(seed):
     assert [len(part) for part in parts] == [75, 45, 30] and set.union(*parts) == set(range(150))
     for split in (found.train, found.validation, found.test):
         assert len(set(np.bincount(split.y).tolist())) == 1
-    assert found.notes == (
+    assert found.division == (
         f"test: 30 of 150 rows, stratified by class, seed {seed}",
         f"validation: 45 of 150 rows, stratified by class, seed {seed}",
     )
@@ -164,14 +164,14 @@ def test_the_test_set_is_the_same_in_every_fold_and_never_trained_on():
     for fold in folds:
         assert not rows(fold.train) & (rows(fold.validation) | rows(fold.test))
         assert len(fold.train) + len(fold.validation) == 120
-    assert "validation: fold 2 of 4, 30 of 150 rows, stratified by class, seed 5" in folds[1].notes
+    assert "validation: fold 2 of 4, 30 of 150 rows, stratified by class, seed 5" in folds[1].division
 
 
 def test_a_fold_of_data_with_a_validation_set_of_its_own_says_that_it_is_left_out():
     digits = data.load("digits", 0, (1, 3))
     assert (len(digits.train), len(digits.validation)) == (958, 479)
-    assert digits.notes[0] == "left out: 360 rows of digits (val), in place of which a fold validates"
-    assert data.load("digits").notes == ("validation: 360 rows of digits (val)",)
+    assert digits.division[0] == "left out: 360 rows of digits (val), in place of which a fold validates"
+    assert data.load("digits").division == ("validation: 360 rows of digits (val)",)
 
 
 @pytest.mark.parametrize(

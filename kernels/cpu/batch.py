@@ -8,6 +8,8 @@ from numba import prange, uintp
 
 from ..compiler.kernel import kernel
 from .tile import read
+from .view import View
+from .words import prefetch
 
 SHORT = 4  # numbers of a row that kernels meet one by one. A caller has often just written them so: a vector would wait
 
@@ -15,10 +17,13 @@ SHORT = 4  # numbers of a row that kernels meet one by one. A caller has often j
 @kernel
 def gather(source, order, first, width, batch):
     """batch[n] = source[order[first + n]], rows of `width` numbers, everything flat."""
-    for n in prange(batch.size // width):
+    count, rows = batch.size // width, View(source, width, 1)
+    for n in prange(count):
         at, row = uintp(order[first + n] * width), uintp(n * width)
         for i in range(uintp(width)):
             batch[row + i] = source[at + i]
+        if count <= SHORT and first + count + n < order.size:
+            prefetch(rows.row(order[first + count + n]), width)
 
 
 @kernel

@@ -28,7 +28,7 @@ def short_row(start, W, j, a, b, c, d, m):
         return (start + W[j, 1] * b) + W[j, 0] * a
     if m == 3:
         return (start + W[j, 2] * c) + (W[j, 0] * a + W[j, 1] * b)
-    return ((start + W[j, 0] * a) + W[j, 1] * b) + (W[j, 2] * c + W[j, 3] * d)
+    return ((start + W[j, 0] * a) + W[j, 1] * b) + (W[j, 3] * d + W[j, 2] * c)
 
 
 def group_of_rows(rows):
