@@ -29,7 +29,7 @@ from nnjit.bench.probe import Probe
 from nnjit.launch.launched import launched
 from nnjit.program.program import Program
 from nnjit.training.ranks import join
-from nnjit.training.shard import Job, Shard
+from nnjit.training.shard import Job, Shard, compile_steps
 from works import NETWORKS
 
 BATCHES = {"MLP": 128, "LeNet": 128, "VGG": 64}
@@ -63,8 +63,12 @@ def made(ranks, name):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((DATA, *shape), np.float32), rng.integers(0, 10, DATA)
     job = Job("", batch, DATA, 1, 0, True, program.rates, x, y, None, None)
+    if ranks.rank:
+        ranks.hear()  # that rank 0 has compiled: the others find the code in the cache
+    compile_steps(program)
+    if not ranks.rank:
+        ranks.tell("compiled")
     shard = Timed(ranks, program, job)
-    shard.compile()
     shard.begin()
     return shard
 

@@ -11,7 +11,7 @@ from ..training import config_file, shared_arrays
 from ..training.config import resolve
 from ..training.fitting import units_of
 from ..training.ranks import Ranks
-from ..training.shard import Shard
+from ..training.shard import Shard, compile_steps
 from ..training.signals import Listening
 from .launch import use_threads
 
@@ -51,10 +51,8 @@ def _ready(ranks, packed, forms):
         rates=job.rates, norm=settings.norm, weighted=job.weights is not None, ranks=ranks.size,
         global_statistics=resolved.config.run.global_statistics,
     )  # fmt: skip
-    program.compile()
-    shard = Shard(ranks, program, job)
-    shard.compile()
-    return shard
+    compile_steps(program)
+    return Shard(ranks, program, job)
 
 
 def _train(ranks, shard):

@@ -96,12 +96,6 @@ class Shard:
         local = not plan.task.global_statistics
         self._averaged = statistics_of(program.network.graph, program.state.buffers) if local else []
 
-    def compile(self) -> None:
-        """Compile what the steps call."""
-        functions: list[Any] = [self.program.shard_gradient, self.program.shard_update]
-        for function in functions:
-            _ = function.dispatcher
-
     def lines(self) -> list[str]:
         """Return what a run says of its ranks."""
         size, program = self.ranks.size, self.program
@@ -215,6 +209,14 @@ class Shard:
                     "the ranks have different parameters after the same steps, so their processors or libraries "
                     "compute differently; run on machines of one kind"
                 )
+
+
+def compile_steps(program: Program) -> None:
+    """Compile what the steps of a program of ranks call, or load it from disk."""
+    program.compile()
+    functions: list[Any] = [program.shard_gradient, program.shard_update]
+    for function in functions:
+        _ = function.dispatcher
 
 
 def statistics_of(graph: Graph, buffers: NDArray[Any]) -> list[NDArray[Any]]:

@@ -45,7 +45,7 @@ from .resume import check_data, check_steps, fingerprints
 from .schedules import learning_rates
 from .settings import Settings
 from .several import Several
-from .shard import Job, Shard, fill_statistics, statistics_of
+from .shard import Job, Shard, compile_steps, fill_statistics, statistics_of
 from .signals import Listening
 from .weights import weighted
 
@@ -223,6 +223,7 @@ class Trainer:
         NnjitError : one of them cannot.
         """
         assert self.ranks is not None
+        compile_steps(self.program)  # first here alone: the others find it in the cache
         self._load()
         memory, weights = self._x is not None, self._weights[0] if self._weights else None
         job = Job(
@@ -232,7 +233,6 @@ class Trainer:
         job = shared_arrays.send(self.ranks, job)
         self._x, self._y = job.x, job.y
         self._shard = Shard(self.ranks, self.program, job)
-        self._shard.compile()
         self.ranks.hear_all()  # that they are ready
 
     def record(self, path: str | os.PathLike[str], config: str) -> RunDirectory:
