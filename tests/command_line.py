@@ -14,7 +14,7 @@ UNDRAWN = [*SCRIPT[:2], f"from nnjit.training import run_and_draw as r; r._draw 
 
 
 def nnjit(*arguments, status=0, stdin=None, pictures=False, stream="output"):
-    """Call the command line and return its output, or one stream; the exit status must be this one, no traceback.
+    """Call the command line and return its output, or one stream; the exit status must be this one (None: any).
 
     Runs draw only if `pictures` are asked for: to draw takes as long as the rest of a small run.
     """
@@ -24,8 +24,46 @@ def nnjit(*arguments, status=0, stdin=None, pictures=False, stream="output"):
             patch.setattr("nnjit.launch.many.draw_together", lambda *_: [])
         result = CliRunner().invoke(group, list(map(str, arguments)), input=stdin)
     assert result.exception is None or type(result.exception) is SystemExit, result.exception
-    assert result.exit_code == status, result.output
+    assert status in (None, result.exit_code), result.output
     return getattr(result, stream)
+
+
+# A metric whose second measurement in a training, if there is a file WAIT, lasts until the process gets a signal.
+WAITING = """
+import os, signal, time
+from pathlib import Path
+from nnjit.registry import metrics
+from nnjit.training.metrics.of_classes import Accuracy
+from nnjit.training.signals import Listening
+
+HERE = Path(__file__).parent
+
+def listening():
+    return isinstance(getattr(signal.getsignal(signal.SIGINT), "__self__", None), Listening)
+
+@metrics.register("NAME")
+class Waiting(Accuracy):
+    count = 0
+
+    def part(self, predictions):
+        self.count += listening()
+        while self.count >= 2 and listening() and (HERE / "WAIT").exists():
+            (HERE / f"waits-{os.getpid()}").touch()
+            time.sleep(0.01)
+        return super().part(predictions)
+"""
+
+
+def waiting(folder):
+    """Write a plug-in that makes runs wait for a signal; return the options that load it, and those that use it."""
+    name = f"waiting_{folder.name}"  # a name is registered once
+    (folder / "waiting.py").write_text(WAITING.replace("NAME", name))
+    return ["--plugin", folder / "waiting.py"], ["--metrics", name]
+
+
+def all_wait(folder, count):
+    """Tell whether as many runs wait for a signal."""
+    return len(list(folder.glob("waits-*"))) == count
 
 
 def records(path):

@@ -38,6 +38,7 @@ from numba import cuda, njit, prange
 from window_vectors import cases as windows
 from window_vectors import near
 
+pytestmark = pytest.mark.usefixtures("linked")  # programs on the CPU, with which those on CUDA are compared
 SIMULATED = launch.SIMULATED
 if SIMULATED:
     import simulator

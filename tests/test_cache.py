@@ -469,7 +469,7 @@ def test_kernels_that_are_inlined_are_on_disk_too(fresh):
 
 
 def test_processes_that_start_at_once(tmp_path):
-    """Four processes with an empty cache and the same kernels all succeed, with the same bits."""
+    """Two processes with an empty cache and the same kernels both succeed, with the same bits."""
     code = (
         "import warnings; warnings.simplefilter('error')\n"
         "import numpy as np\n"
@@ -481,10 +481,10 @@ def test_processes_that_start_at_once(tmp_path):
     environment = {**os.environ, "NNJIT_CACHE_DIR": str(tmp_path)}
     started = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(4)
+        for _ in range(2)
     ]
     ended = [process.communicate() for process in started]
-    assert [process.returncode for process in started] == [0] * 4, [error.decode()[-500:] for _, error in ended]
+    assert [process.returncode for process in started] == [0] * 2, [error.decode()[-500:] for _, error in ended]
     assert len({out for out, _ in ended}) == 1
     assert not list(Path(tmp_path, "compiled").glob("*.tmp.*")) and len(stored(tmp_path, ".nbc")) == 2
 

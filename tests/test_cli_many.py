@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import SCRIPT, nnjit, records
+from command_line import SCRIPT, all_wait, nnjit, records, waiting
 from nnjit import data, load
 from nnjit.errors import UsageError
 from nnjit.launch.many import read_seeds
@@ -255,20 +255,23 @@ def test_the_run_of_a_killed_worker_is_done_again(table, here, monkeypatch):
 
 def test_ctrl_c_stops_runs_that_train_at_a_time(table, here):
     """Each saves a checkpoint, and what was stopped goes on to the same table."""
-    more = [*table, "--layers", "dense(3)", "--seeds", "0,1", "--epochs", 3000]
+    plugin, metric = waiting(here)
+    more = [*table, "--layers", "dense(3)", "--seeds", "0,1", "--epochs", 6, *plugin, *metric]
     nnjit("run", *more, "--output", "whole")
+    Path("WAIT").touch()
     command = [*SCRIPT, *map(str, ("run", *more, "--workers", 2, "--output", "m"))]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while sum(file.stat().st_size > 0 for file in Path("m").glob("*/log.jsonl")) < 2:
+    while not all_wait(here, 2):
         assert process.poll() is None
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT and "continue with nnjit run --resume m" in said
-    assert "SIGINT stopped seed-" in said  # one of the two may have ended at that moment
-    nnjit("run", "--resume", "m", "--workers", 2)
+    assert "SIGINT stopped seed-0 and seed-1" in said
+    Path("WAIT").unlink()
+    nnjit("run", "--resume", "m", "--workers", 2, *plugin)
     assert Path("m/results.csv").read_text() == Path("whole/results.csv").read_text()
 
 

@@ -134,6 +134,21 @@ for layers in ("dense(2)", "dense(2000)"):  # inlined, and not
     assert python("-c", code, NUMBA_DISABLE_JIT="1") == ("True\n" * 6, "", 0)
 
 
+@pytest.mark.skipif(find_spec("scipy") is None, reason="there is no SciPy")
+def test_scipy_is_imported_only_by_code_that_needs_it():
+    """Numba's compiler imports scipy.linalg when it starts; in a process of nnjit it does when np.dot is compiled."""
+    code = """
+import sys
+import numpy as np
+from nnjit import registry
+from numba import njit
+net = registry.compose("dense(2)", (3,))
+print(net.predict(np.ones((2, 3))).shape, "scipy.linalg" in sys.modules)
+print(njit(lambda a: np.dot(a, a))(np.arange(3.0)), "scipy.linalg" in sys.modules)
+"""
+    assert python("-c", code) == ("(2, 2) False\n5.0 True\n", "", 0)
+
+
 @pytest.mark.parametrize("layer", ["tbb", "nonsense"])
 def test_a_threading_layer_that_is_not_there(here, layer):
     if layer == "tbb" and find_spec("tbb"):

@@ -97,7 +97,7 @@ needs_guide = pytest.mark.skipif(not GUIDE.is_file(), reason="an installation wi
 def guide(tmp_path_factory):
     """Run the commands of docs/mpi.md, in at most three processes; return their folder, and what each has printed.
 
-    Of three ranks the last one has no sample in the last batch, and they have unequal numbers of blocks.
+    The last of three ranks has no sample in the last batch, and they have unequal numbers of blocks.
     """
     here, printed = tmp_path_factory.mktemp("guide"), {}
     text = GUIDE.read_text(encoding="utf-8")

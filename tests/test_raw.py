@@ -3,7 +3,6 @@
 Oracles: NumPy in float64, and networks without that layer on numbers that are scaled by hand.
 """
 
-import ctypes
 import json
 import shutil
 
@@ -113,16 +112,6 @@ def test_a_raw_picture_by_every_way(net, tmp_path):
     h[0, 0, 3, 4] = 1e-3
     slope = (exact.predict(x[:1] + h) - exact.predict(x[:1] - h)).sum() / 2e-3
     assert exact.backward(dy)[0, 0, 3, 4] == pytest.approx(slope, rel=1e-4, abs=1e-9)
-
-
-@pytest.mark.skipif(not shutil.which("cc") and not shutil.which("gcc"), reason="there is no C compiler")
-def test_the_exported_library_takes_raw_pixels(net, tmp_path):
-    library = ctypes.CDLL(str(net.export(tmp_path / "digit.so", cpu="native")))
-    x, y = PIXELS[:1].astype(np.float32), np.zeros((1, 3), np.float32)
-    workspace = np.zeros(1 << 16, np.uint8)
-    assert library.digit_predict(*(ctypes.c_void_p(array.ctypes.data) for array in (x, y, workspace))) == 0
-    np.testing.assert_allclose(y, net.predict(x), rtol=1e-5, atol=1e-6)
-    assert "data        raw numbers, magnitudes up to 255" in (tmp_path / "digit.h").read_text()
 
 
 def test_training_is_that_on_numbers_scaled_by_hand():

@@ -328,16 +328,6 @@ def test_raw_units_by_every_way(tmp_path):
     )
 
 
-@pytest.mark.skipif(not shutil.which("cc") and not shutil.which("gcc"), reason="there is no C compiler")
-def test_the_exported_library_takes_raw_units(tmp_path):
-    net, _ = trained()
-    library = ctypes.CDLL(str(net.export(tmp_path / "gas.so", cpu="native")))
-    x, y = RAW[:1].astype(np.float32), np.zeros((1, 1), np.float32)
-    workspace = np.zeros(1 << 16, np.uint8)
-    assert library.gas_predict(*(ctypes.c_void_p(array.ctypes.data) for array in (x, y, workspace))) == 0
-    assert np.allclose(y, net.predict(x), rtol=1e-6)
-
-
 class Frame(dict):
     """The least that is a frame: columns by name, arrays with `to_numpy`."""
 

@@ -12,14 +12,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from command_line import SCRIPT, SMALL, nnjit
+from command_line import SCRIPT, SMALL, UNDRAWN, nnjit
 from hypothesis import given
 from hypothesis import strategies as st
 from nnjit.launch import watch
 from nnjit.storage.run_directory import RunDirectory
 from screen import on_terminal
 
-RUN = [*SCRIPT, "run", "--layers", "flatten dense(10)", "--output", "run"]
+RUN = [*UNDRAWN, "run", "--layers", "flatten dense(10)", "--output", "run"]
 WATCH = [*SCRIPT, "watch", "run"]
 
 
@@ -88,8 +88,14 @@ def test_a_run_that_is_interrupted_while_it_is_watched(here):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files are held by locks of Unix")
-def test_a_run_that_is_killed(here):
+def test_ctrl_c_ends_the_watching_and_a_kill_the_run(here):
+    """Ctrl-C leaves the run alone; if it is killed, the watching says so."""
     run = started("--epochs", "1000000")
+    watching = subprocess.Popen(WATCH, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watching.stdout.readline()
+    watching.send_signal(signal.SIGINT)
+    _, said = watching.communicate(timeout=60)
+    assert (watching.returncode, said.strip()) == (130, "") and run.poll() is None
     watching = subprocess.Popen(WATCH, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert watching.stdout.readline().startswith("epoch ")
     assert RunDirectory("run").is_held() is True
@@ -98,17 +104,6 @@ def test_a_run_that_is_killed(here):
     assert RunDirectory("run").is_held() is False
     _, said = watching.communicate(timeout=60)
     assert watching.returncode == 1 and "the process that trained is gone" in said and "--resume run" in said
-
-
-def test_ctrl_c_ends_the_watching_and_not_the_run(here):
-    run = started("--epochs", "1000000")
-    watching = subprocess.Popen(WATCH, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    watching.stdout.readline()
-    watching.send_signal(signal.SIGINT)
-    _, said = watching.communicate(timeout=60)
-    assert (watching.returncode, said.strip()) == (130, "") and run.poll() is None
-    run.terminate()
-    run.communicate(timeout=60)
 
 
 def test_it_waits_for_a_run_to_begin(here):

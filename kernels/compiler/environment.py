@@ -1,4 +1,7 @@
-"""Checks of the environment: that it has Numba's compiler and its threads."""
+"""Checks of the environment: that it has Numba's compiler and its threads; and a short start of that compiler."""
+
+from functools import cache
+from importlib.util import find_spec
 
 import numba
 
@@ -12,6 +15,26 @@ def need_compiler():
             "NUMBA_DISABLE_JIT is set, so Numba compiles nothing and nnjit's kernels run compiled only; unset it (tools"
             " that measure coverage work without it)"
         )
+
+
+@cache
+def start_compiler():
+    """Import Numba's NumPy functions as its first compilation does, but without scipy.linalg.
+
+    Numba imports that only to see whether there is a BLAS, and looks again where code needs one. It takes a quarter of
+    the start of a process.
+    """
+    from numba.np import linalg
+
+    def is_there():
+        if find_spec("scipy") is None:
+            raise ImportError
+
+    look, linalg.ensure_blas = linalg.ensure_blas, is_there
+    try:
+        from numba.np import arraymath  # noqa: F401 - it looks now
+    finally:
+        linalg.ensure_blas = look
 
 
 def start_threads():

@@ -11,7 +11,7 @@ from numba import njit
 from numba.core.compiler import Compiler
 
 from .cache import UNCACHED, DiskCache, StoreOnly, address_of, digest
-from .environment import need_compiler, start_threads
+from .environment import need_compiler, start_compiler, start_threads
 from .lock import COMPILING
 from .options import OPTIONS
 from .part import ObjectCompiler, ShortCompiler, is_own
@@ -32,6 +32,7 @@ def compiled(function, signature, **options):
     NnjitError : Numba's compiler is disabled, or its threads cannot start.
     """
     need_compiler()
+    start_compiler()
     if options.get("parallel"):
         start_threads()
     function.__name__, options = _completed(function.__name__, is_own(function), options)
@@ -67,6 +68,7 @@ def loaded(name, signature, own, **options):
         The registered symbol; None if its code is not on disk.
     """
     need_compiler()
+    start_compiler()
     name, _ = _completed(name, own, options)
     if UNCACHED in name:
         return None
