@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from command_line import SCRIPT, SMALL, UNDRAWN, nnjit
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit.launch import watch
 from nnjit.storage.run_directory import RunDirectory
@@ -128,6 +128,7 @@ RECORD = st.builds(
 LINE = st.one_of(RECORD.map(json.dumps), st.sampled_from(["", "{", "[1]", '{"epoch": 1}', '"text"', "\u00e9", "1"]))
 
 
+@settings(deadline=None)
 @given(st.lists(LINE), st.lists(st.integers(0, 400)), st.randoms())
 def test_a_log_is_read_as_it_grows(lines, cuts, random):
     """Written in pieces that end anywhere, it gives the records of the whole, each once."""
