@@ -79,6 +79,7 @@ def evolution(pool, turns, seed, population=64, tasks=4, spread=0.1, rate=0.1):
     """Train a policy; yield it and the mean length of an episode after each turn."""
     net = registry.compose("dense(32) tanh dense(2)", input_shape=(4,), dtype="float64", seed=seed)
     rng = np.random.default_rng(seed)
+    evaluate(net, net.theta[None], [seed])  # compiles, once: the other processes of this machine find it in the cache
     for _ in range(turns):
         noise = rng.standard_normal((population // 2, net.theta.size))
         noise = np.concatenate([noise, -noise])
