@@ -42,10 +42,9 @@ end:
 }}
 """
 NETWORKS = {
-    "an MLP": ("dense(24) tanh dense(8) gelu dense(3)", (5,), "float64"),
-    "convolutions": (["minmax(0, 255)", "conv(6, 5, padding='same')", "batchnorm", "relu", "maxpool(2)",
-                      "residual(['conv(6, 3, padding=1)', 'batchnorm', 'relu'])", "global_avgpool", "dense(10)"],
-                     (1, 28, 28), "float32"),
+    "inlined": (["dense(24)", "tanh", "residual(['batchnorm', 'dense(24)', 'gelu'])", "dense(3)"], (5,), "float64"),
+    "convolutions": ("minmax(0, 255) conv(6, 5, padding='same') relu maxpool(2) flatten dense(10)", (1, 28, 28),
+                     "float32"),
 }  # fmt: skip
 NARROW = "dense(24) tanh dense(3)", (5,), "float32"  # vectors of every length, and what is left of them
 
