@@ -40,6 +40,8 @@ batch_size = 400
 WIDE = """
 [data]
 name = "digits"
+[model]
+layers = ["conv2d(8, 3)", "relu", "maxpool(2)", "flatten", "dense(10)"]
 [training]
 epochs = 6
 batch_size = 99
