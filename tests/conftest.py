@@ -1,5 +1,6 @@
 """Fixtures of all tests; compiled code of a test run is kept in one directory, apart from the user's cache."""
 
+import gc
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background; processes of tests would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(HERE))  # layer_runner, command_line
+gc.set_threshold(20_000, 20, 10)  # compilers make many objects that stay, or leave in cycles, until they end
 
 from nnjit.kernels.compiler import second  # noqa: E402
 
@@ -31,6 +33,14 @@ def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("trained") / "run"
     nnjit("run", *SMALL, "--output", path, pictures=True)
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lasting():
+    """Let the collector forget what a file has left: a process holds millions of Numba's objects in the end."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")
