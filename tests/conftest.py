@@ -47,9 +47,19 @@ def lasting():
 def linked():
     """Call kernels of small networks by symbol: inlined, each network has all of them compiled once more."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("INLINE", "FEW_INLINE", "FEW_PASSED"):
-            patch.setattr(f"nnjit.program.schedule.{name}", 0)
+        inline_nothing(patch)
         yield
+
+
+@pytest.fixture
+def by_symbol(monkeypatch):
+    """Do the same as `linked` for one test."""
+    inline_nothing(monkeypatch)
+
+
+def inline_nothing(patch):
+    for name in ("INLINE", "FEW_INLINE", "FEW_PASSED"):
+        patch.setattr(f"nnjit.program.schedule.{name}", 0)
 
 
 @pytest.fixture

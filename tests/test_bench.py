@@ -102,7 +102,7 @@ def test_peak_and_bandwidth_are_those_of_a_machine(monkeypatch):
     assert "core" in machine.processor()
 
 
-def test_the_table(here, ceilings, monkeypatch):
+def test_the_table(here, ceilings, monkeypatch, by_symbol):
     """Numbers for measured layers, "-" for layers that PyTorch lacks."""
     monkeypatch.setattr(
         bench_layers, "_torch", lambda *_: {"version": "0", "layers": {"dense.2": [1e-6, 1e-6], "tanh.3": None}}
@@ -175,7 +175,7 @@ TWINS = [
 
 
 @pytest.mark.parametrize("layers, shape", TWINS)
-def test_twins_compute_the_same(layers, shape):
+def test_twins_compute_the_same(layers, shape, by_symbol):
     """Compute F(x) in training and every gradient of a random functional, in float64."""
     torch = pytest.importorskip("torch")
     from nnjit.bench import torch_twin

@@ -10,6 +10,8 @@ from nnjit.training.losses import Loss, losses
 from nnjit.training.optimizers import Optimizer, optimizers
 from numba import prange
 
+pytestmark = pytest.mark.usefixtures("linked")  # test_few.py: inlined programs
+
 NAME = "planted_for_test_duties"
 
 

@@ -12,6 +12,8 @@ from nnjit.network.network import Network
 from nnjit.registry import compose
 from numba import prange
 
+pytestmark = pytest.mark.usefixtures("linked")  # test_few.py: inlined programs
+
 
 def residual(*layers):
     return ("residual", {"layers": list(layers)})

@@ -10,6 +10,8 @@ from nnjit import registry
 from nnjit.errors import DivergenceError, SpecError
 from nnjit.kernels.counters import STOP
 
+pytestmark = pytest.mark.usefixtures("linked")  # test_few.py: inlined programs
+
 VECTORS = np.load(Path(__file__).parent / "vectors" / "training.npz")
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 both = pytest.mark.parametrize("folder", ["cpu", "reference"])
