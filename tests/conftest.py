@@ -25,6 +25,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # all processors are busy, and each hel
     second.possible = lambda: False
 
 
+def pytest_collection_finish():
+    gc.freeze()  # thousands of tests and their options
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """Make a small run, whose directory tests must not change."""

@@ -17,7 +17,6 @@ from nnjit.registry import builtin
 
 ROOT = Path(__file__).resolve().parent.parent
 STRUCTURE = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "structure.py")))
-FILES = STRUCTURE.files()
 # Imports inside functions, each to start faster or because not every machine has CUDA. The commands are not listed:
 # each imports what it needs when it runs.
 LATE = {
@@ -44,19 +43,25 @@ BY_NAME = {
 }
 
 
-def test_no_circle_of_imports():
-    assert STRUCTURE.circle(FILES) == []
+@pytest.fixture(scope="module")
+def files():
+    """Parse all files of the package: when a test needs them, since each process of pytest imports this file."""
+    return STRUCTURE.files()
 
 
-def test_imports_run_downwards():
-    assert STRUCTURE.upward(FILES) == [] and STRUCTURE.homeless(FILES) == []
+def test_no_circle_of_imports(files):
+    assert STRUCTURE.circle(files) == []
 
 
-def test_late_imports_are_listed():
+def test_imports_run_downwards(files):
+    assert STRUCTURE.upward(files) == [] and STRUCTURE.homeless(files) == []
+
+
+def test_late_imports_are_listed(files):
     late = {
         (name, other)
-        for name in FILES
-        for other in set(STRUCTURE.imports(FILES, name)) - set(STRUCTURE.imports(FILES, name, top=True))
+        for name in files
+        for other in set(STRUCTURE.imports(files, name)) - set(STRUCTURE.imports(files, name, top=True))
         if not name.startswith("cli/")
     }
     assert late == LATE
@@ -72,18 +77,18 @@ def test_a_circle_and_an_upward_import_are_seen():
     assert set(STRUCTURE.circle(files)) == {"network/network", "program/graph"}
 
 
-def test_imported_names_exist():
+def test_imported_names_exist(files):
     """Imports in functions count too: a wrong one fails only when the function runs."""
-    for name, tree in FILES.items():
+    for name, tree in files.items():
         folder = name.split("/")[:-1]
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:
                 base = [*folder[: len(folder) - node.level + 1], *(node.module.split(".") if node.module else [])]
                 path = "/".join(base)
-                module = FILES.get(path) or FILES[f"{path}/__init__".lstrip("/")]
+                module = files.get(path) or files[f"{path}/__init__".lstrip("/")]
                 for alias in node.names:
                     inner = f"{path}/{alias.name}".lstrip("/")
-                    known = inner in FILES or f"{inner}/__init__" in FILES or alias.name in defined(module)
+                    known = inner in files or f"{inner}/__init__" in files or alias.name in defined(module)
                     assert known or (path, alias.name) == ("registry", "compose"), (
                         f"{name} imports {path}: {alias.name}"
                     )
@@ -103,19 +108,19 @@ def defined(module):
     return found
 
 
-def test_imports_inside_the_project_are_relative():
-    for name, tree in FILES.items():
+def test_imports_inside_the_project_are_relative(files):
+    for name, tree in files.items():
         for node in ast.walk(tree):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
             assert not any(module.split(".")[0] == "nnjit" for module in modules), name
 
 
-def test_modules_are_named_in_the_tables_only():
+def test_modules_are_named_in_the_tables_only(files):
     """No other import by a string; the tables' targets are the arrows that the scan of imports does not see."""
     found = {
         name
-        for name, tree in FILES.items()
+        for name, tree in files.items()
         if any(
             isinstance(node, (ast.Name, ast.Attribute))
             and ast.unparse(node).split(".")[-1] in ("import_module", "__import__")
@@ -131,23 +136,23 @@ def test_arrows_of_the_tables():
     assert rooms == {"layers", "training", "data", "network"}
 
 
-def test_the_package_list_is_the_tree():
+def test_the_package_list_is_the_tree(files):
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = {name.rpartition("/")[0] for name in FILES}
+    folders = {name.rpartition("/")[0] for name in files}
     packages = {".".join(["nnjit", *filter(None, folder.split("/"))]) for folder in folders}
     assert sorted(config["packages"]) == sorted(packages)
-    assert all(f"{folder}/__init__".lstrip("/") in FILES for folder in folders), "a folder without __init__.py"
+    assert all(f"{folder}/__init__".lstrip("/") in files for folder in folders), "a folder without __init__.py"
     assert config["package-dir"] == {"nnjit": "."}
 
 
-def test_nothing_at_the_root_but_the_package():
+def test_nothing_at_the_root_but_the_package(files):
     """A module or conftest.py at the root would be importable under a name that others may use."""
-    assert {name for name in FILES if "/" not in name} == {"__init__", "errors"}
+    assert {name for name in files if "/" not in name} == {"__init__", "errors"}
 
 
-def test_no_place_of_this_machine_in_the_sources():
+def test_no_place_of_this_machine_in_the_sources(files):
     home = re.compile(r"(?<![\w.])/(home|root|tmp|work|Users|mnt)/", re.IGNORECASE)
-    for name in FILES:
+    for name in files:
         assert not home.search((ROOT / f"{name}.py").read_text(encoding="utf-8")), name
 
 
