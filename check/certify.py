@@ -9,11 +9,21 @@ import numpy as np
 from ..errors import NnjitError, ShapeError, SpecError, UnknownName
 from ..kernels.compiler.environment import need_compiler
 from ..kernels.compiler.machine_code import first_line
+from ..program.program import Program
 from ..registry import compose, losses, optimizers, schedules
 from ..registry import layers as catalogue
 from ..registry.specs import did_you_mean, parse, quoted
 from .cases import BATCHES, cases, cases_of, file_of, small_options
-from .derivatives import TOLERANCE, Cost, differences, hint, products, remainders, slopes
+from .derivatives import (
+    TOLERANCE,
+    Cost,
+    backward_product,
+    differences,
+    forward_product,
+    hint,
+    remainders,
+    slopes,
+)
 from .extremes import extremes
 from .kernels import Broken, examine
 from .losses import certify_loss
@@ -162,7 +172,7 @@ def _certify_case(row, spec, shape, N, last):
         case.kernels()
         case.shapes()
         case.derivatives()
-        case.forward_mode()
+        case.products()
         if BATCHES[-1] == N:
             extremes(case.single, case.rng, case.answer)
         if last:  # compiling costs more than all the rest
@@ -253,22 +263,53 @@ class _Case:
                 return call, f"d{key}"
         return ()
 
-    def forward_mode(self):
-        """Check jvp and vjp of prediction against each other and against central differences in one direction."""
-        try:
-            jvp, vjp = products(self.network, len(self.x))
-        except NnjitError as error:
-            self.row.notes += [str(error)] * (str(error) not in self.row.notes)
-            return
+    def products(self):
+        """Check jvp and vjp of prediction against central differences in one direction, and against each other."""
+        program, made = Program(self.network, batch_size=len(self.x), derivatives=True), []
+        for make in (forward_product, backward_product):
+            try:
+                made.append(make(program))
+            except NnjitError as error:
+                made.append(None)
+                self.row.notes += [str(error)] * (str(error) not in self.row.notes)
+        jvp, vjp = made
         dx = self.rng.standard_normal(self.x.shape)
-        dy, differences = jvp(self.x, dx), slopes(self.network, self.x, np.where(self._are_codes(), 0, dx))
-        back, scale = vjp(self.x, self.target), max(1.0, np.abs(dy).max(initial=0))
-        sentence = None
-        if min(np.abs(dy - each).max(initial=0) for each in differences) > TOLERANCE * scale:
-            sentence = "the derivative in a direction is not that of central differences"
-        elif not np.isclose((self.target * dy).sum(), (back * dx).sum(), rtol=1e-9, atol=1e-9 * dy.size * scale):
-            sentence = f"<dy, J dx> is {(self.target * dy).sum():.9g}, <J^T dy, dx> is {(back * dx).sum():.9g}"
-        self.answer("jvp", "", sentence)
+        sentence = None if jvp is None else self._jvp_sentence(jvp, dx)
+        if vjp is not None and sentence is None:
+            sentence = self._vjp_sentence(vjp, dx, jvp)
+        if jvp is not None or sentence is not None:
+            self.answer("jvp", "", sentence)
+
+    def _jvp_sentence(self, jvp, dx):
+        dy, still = jvp(self.x, dx), np.zeros_like(self.network.theta)
+        wanted, scale = slopes(self.network, self.x, self._steps(dx), still), max(1.0, np.abs(dy).max(initial=0))
+        if min(np.abs(dy - each).max(initial=0) for each in wanted) > TOLERANCE * scale:
+            return "the derivative in a direction is not that of central differences"
+        return None
+
+    def _vjp_sentence(self, vjp, dx, jvp):
+        """Say what is wrong with vjp: its product with a direction of x, or of theta, is known."""
+        weights, network = self.target, self.network
+        back, gradient = vjp(self.x, weights)
+        if jvp is not None:
+            dy = jvp(self.x, dx)
+            ours, other = (weights * dy).sum(), (back * dx).sum()
+            if not np.isclose(ours, other, rtol=1e-9, atol=1e-9 * dy.size * max(1.0, np.abs(dy).max(initial=0))):
+                return f"<dy, J dx> is {ours:.9g}, <J^T dy, dx> is {other:.9g}"
+        p = self.rng.standard_normal(network.theta.size)
+        for name, ours, steps in (
+            ("x", (back * dx).sum(), (self._steps(dx), 0 * p)),
+            ("theta", gradient @ p, (np.zeros_like(self.x), p)),
+        ):
+            terms = [weights * each for each in slopes(network, self.x, *steps)]
+            if not min(abs(ours - each.sum()) / max(1.0, np.abs(each).sum()) for each in terms) <= TOLERANCE:
+                wanted = terms[0].sum()
+                return f"vjp of prediction has slope {ours:.9g} along a direction of {name}, differences {wanted:.9g}"
+        return None
+
+    def _steps(self, dx):
+        """Return the direction without the numbers that are codes."""
+        return np.where(self._are_codes(), 0, dx)
 
     def _are_codes(self):
         """Return a mask (N, *shape) of the numbers that are codes: no step leads from one to the next."""

@@ -5,11 +5,8 @@ differences give one derivative after the other; if p is random, the remainder m
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-
-from ..program.program import Program
 
 STEP = 1e-5  # step of central differences: near the cube root of float64's rounding, where they are most exact
 TOLERANCE = 1e-6  # error of a derivative, relative to max(|analytic|, |numeric|, 1)
@@ -58,32 +55,42 @@ class Cost:
         return self.network.forward(v[:size].reshape(self.shape), training=True)
 
 
-def products(network, N):
-    """Return jvp(x, dx) and vjp(x, dy) of prediction for N samples; NnjitError if a layer lacks one."""
-    program = Program(network, batch_size=N, derivatives=True)
-    codes: Any = program.derivatives
-    shape = (N, *network.output_shape)
-    forward, back = (codes.code(name).run for name in ("jvp", "vjp"))
+def forward_product(program):
+    """Return jvp(x, dx) of a program's prediction; NnjitError if a layer has none."""
+    run = program.derivatives.code("jvp").run
 
     def jvp(x, dx):
-        y, dy = np.empty(shape), np.empty(shape)
-        forward.jvp(program.state, x, dx, y, dy)
+        y, dy = (np.empty((len(x), *program.network.output_shape)) for _ in range(2))
+        run.jvp(program.state, x, dx, y, dy)
         return dy
 
+    return jvp
+
+
+def backward_product(program):
+    """Return vjp(x, dy) of a program's prediction, the products by x and theta; NnjitError if a layer has none."""
+    run = program.derivatives.code("vjp").run
+
     def vjp(x, dy):
-        y, dx = np.empty(shape), np.empty_like(x)
-        back.vjp(program.state, x, dy, y, dx, False)
-        return dx
+        y, dx = np.empty_like(dy), np.empty_like(x)
+        program.state.gradient[:] = 0
+        run.vjp(program.state, x, dy, y, dx, False)
+        return dx, program.state.gradient.copy()
 
-    return jvp, vjp
+    return vjp
 
 
-def slopes(network, x, dx):
-    """Return the derivative of a prediction in a direction by central differences, with two steps."""
-    return [
-        (network.forward(x + h * dx, training=False) - network.forward(x - h * dx, training=False)) / (2 * h)
-        for h in (STEP, STEP / 10)
-    ]
+def slopes(network, x, dx, dtheta):
+    """Return the derivative of a prediction in a direction of x and theta by central differences, with two steps."""
+    start = network.theta.copy()
+
+    def moved(h):
+        network.theta[:] = start + h * dtheta
+        return network.forward(x + h * dx, training=False)
+
+    found = [(moved(h) - moved(-h)) / (2 * h) for h in (STEP, STEP / 10)]
+    network.theta[:] = start
+    return found
 
 
 @dataclass

@@ -4,7 +4,7 @@ A network learns the angular acceleration of a damped pendulum. The simulation b
 that takes ``program.predict`` and the state as ARGUMENTS. So its cached code works with any network of these shapes,
 and a call costs little more than the network's arithmetic.
 
-    python examples/jitted_simulation.py [--export pendulum.so]
+    python examples/jitted_simulation.py [--export pendulum.so] [--picture pendulum.png]
 
 With --export the network is written as a library for embed/pendulum.c, the same simulation in C.
 """
@@ -56,7 +56,21 @@ def learned():
     return net
 
 
-def main(steps=5000, path=None):
+def draw(angles, path):
+    """Draw the angle over time, with the network as force and with the true one."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(9, 3), layout="constrained")
+    times = DT * np.arange(1, len(angles) + 1)
+    axes.plot(times, true_path(1.0, 0.0, len(angles)), label="true")
+    axes.plot(times, angles, "k:", label="with the network")
+    axes.set(xlabel="time in s", ylabel="angle in rad", xlim=(0, times[-1]))
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(steps=5000, path=None, picture=None):
     net = learned()
     if path:
         net.export(path)
@@ -69,10 +83,14 @@ def main(steps=5000, path=None):
     error = np.abs(angles - true_path(1.0, 0.0, steps)).max()
     each = seconds / steps * 1e6
     print(f"{steps} steps in {seconds * 1e3:.1f} ms ({each:.2f} us a step), largest error {error:.3f} rad")
+    if picture:
+        draw(angles, picture)
     return error
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--export", help="a library to write, such as pendulum.so")
-    main(path=parser.parse_args().export)
+    parser.add_argument("--picture", help="file to draw into")
+    options = parser.parse_args()
+    main(path=options.export, picture=options.picture)

@@ -79,6 +79,45 @@ class WrongSquares(Squares):
             dy[i] = 3.0 * x[i] * dx[i]
 
 
+class WrongInPrediction(Squares):
+    """Right in training; it has no jvp that could disagree."""
+
+    @kernel(form="flat")
+    def backward_input(x, dy, training, dx):
+        for i in prange(x.size):
+            dx[i] = (2.0 if training else 3.0) * x[i] * dy[i]
+
+
+class ForgetsInPrediction(Layer):
+    """y = x + b, whose gradient is 0 in prediction."""
+
+    linear = ("b",)
+    check_cases = [("planted", (3,))]
+
+    def parameters(self, in_shape):
+        return {"b": zeros(in_shape)}
+
+    @kernel
+    def forward(x, b, y):
+        for n in prange(x.shape[0]):
+            for i in range(x.shape[1]):
+                y[n, i] = x[n, i] + (b[i] if b.size else 0.0)
+
+    @kernel
+    def backward_input(dy, dx):
+        for n in prange(dy.shape[0]):
+            for i in range(dy.shape[1]):
+                dx[n, i] = dy[n, i]
+
+    @kernel
+    def backward_parameters(dy, training, db):
+        for i in prange(db.size):
+            total = 0.0
+            for n in range(dy.shape[0]):
+                total += dy[n, i]
+            db[i] = total if training else 0.0
+
+
 class SymmetricSquares(Squares):
     symmetric = True
 
@@ -90,6 +129,7 @@ class LinearSquares(Squares):
 @pytest.mark.parametrize(("cls", "verdict", "words"), [
     (RightSquares, "PASS", ""), (SymmetricSquares, "PASS", ""), (Squares, "-", "give it a kernel jvp(x, dx, dy)"),
     (WrongSquares, "FAIL", "is not that of central differences"), (LinearSquares, "FAIL", "central differences"),
+    (WrongInPrediction, "FAIL", "along a direction of x"), (ForgetsInPrediction, "FAIL", "along a direction of theta"),
 ])  # fmt: skip
 def test_forward_mode_is_certified(plugged, cls, verdict, words):
     report = certify([plugged(cls)])

@@ -33,6 +33,7 @@ NETWORKS = {
     "codes": ("standardize embedding([1, 2], [3, 4], size=[2, 1]) dense(3) tanh dense(2)", (4,)),
     "wide": ("dense(20) sigmoid layernorm dense(33) selu dense(20) softmax", (3,)),
     "17-17-17": ("dense(17) tanh dense(17) gelu dense(1)", (2,)),
+    "many weights": ("dense(16) dense(16) tanh dense(16) dense(16)", (16,)),  # registers, and loops in dense layers
 }
 
 
@@ -172,6 +173,9 @@ def test_the_text_can_be_read():
     )
     wide = planned(compose("dense(17) tanh dense(3)", (2,))).device_function("predict").source
     assert "for j in range(17):\n        dense2_forward(j, theta, a1, z2)" in wide and "each(" not in wide
+    many = planned(compose(*NETWORKS["many weights"])).device_function("vjp").source
+    assert "for j in range(16):\n        each(15, move, a2)\n        dense2_forward(j, theta, a1, a2)" in many
+    assert "    a2[15] = total\n" in many and "+= da2[0] * a1[k]\n" in many
     deep = planned(compose(["dense(16)", "tanh"] * 9, (16,)))  # more numbers than registers
     text = deep.device_function("vjp").source
     assert "each(" not in text
@@ -347,8 +351,13 @@ DEEP = [
     ([("residual", {"layers": ["dense(32)", "layernorm", "gelu"]})] * 3, (32,)),
     ("dense(64) tanh dense(64) tanh dense(64)", (64,)),
 ]
-NAMES = ["2-16-16-1", "4-8-3", "4-32-32-2", "32-32-32", "20 deep", "residuals", "64-64-64-64"]
-NAMED = dict(zip(NAMES, [*SMALL, *WIDE, *DEEP], strict=True))
+# Networks up to 16 wide of more parameters than are unrolled, with as many numbers as the registers may keep.
+MANY = [
+    (["dense(16)", "tanh"] * 7 + ["dense(1)"], (16,)),
+    (["dense(16)", "silu"] * 3 + ["dense(16)", "tanh", "dense(1)"], (16,)),
+]
+NAMES = ["2-16-16-1", "4-8-3", "4-32-32-2", "32-32-32", "20 deep", "residuals", "64-64-64-64", "16 tanh", "16 silu"]
+NAMED = dict(zip(NAMES, [*SMALL, *WIDE, *DEEP, *MANY], strict=True))
 every = pytest.mark.parametrize(
     "spec, shape, generation",
     [
@@ -373,7 +382,7 @@ def test_registers(spec, shape, generation, monkeypatch):
     for name, code in codes(spec, shape, generation, monkeypatch):
         said = said_of(code, generation)
         assert "0 bytes spill stores, 0 bytes spill loads" in said, (name, said)
-        assert (spec, shape) not in SMALL or "0 bytes stack frame" in said, (name, said)
+        assert (spec, shape) not in SMALL + MANY or "0 bytes stack frame" in said, (name, said)
 
 
 def said_of(code, generation):
@@ -420,7 +429,7 @@ def test_wrong_arrays_are_refused_by_a_sentence(wrong, message, monkeypatch):
 
 
 @here_compiles
-@pytest.mark.parametrize("name", ["4-8-3", "17-17-17"])
+@pytest.mark.parametrize("name", ["4-8-3", "17-17-17", "many weights"])
 def test_compiled_for_the_cpu(name):
     """The same text as jitted functions, `each` compiled by the code of kernels, computes what it says."""
     from nnjit.kernels.compiler import source

@@ -32,12 +32,13 @@ def test_ten_points(example, capsys):
     assert capsys.readouterr().out.count("1000000 steps") == 10
 
 
-def test_a_network_in_a_jitted_simulation(example, capsys):
+def test_a_network_in_a_jitted_simulation(example, capsys, tmp_path):
     """The pendulum swings over 1 rad; with the network as its force it stays near the true path for 5 s."""
     jitted = example("jitted_simulation")
     assert abs(jitted.true_path(1.0, 0.0, 5000)).max() > 0.9
-    assert jitted.main() < 0.15
+    assert jitted.main(picture=tmp_path / "pendulum.png") < 0.15
     assert "5000 steps" in capsys.readouterr().out
+    assert (tmp_path / "pendulum.png").stat().st_size > 10_000
 
 
 def test_the_picture_of_augmentation(example, tmp_path):

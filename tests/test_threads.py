@@ -421,7 +421,7 @@ assert codes == [0] * 6, codes
 
 @pytest.mark.parametrize("threading_layer", layers_of_threads())
 def test_programs_in_threads_and_in_parallel_loops(threading_layer):
-    """Three trainings at once, and predictions in the user's parallel loop, give what they give one after the other."""
+    """Three trainings at once, and predictions and vjp in the user's parallel loop, give what they give in turn."""
     script = """
 from concurrent.futures import ThreadPoolExecutor
 
@@ -441,6 +441,21 @@ for _ in range(20):
     y[:] = 0
     many(program.predict, program.state, program.new_state(), x, y)
     assert np.array_equal(y, [one, one])
+
+@njit(parallel=True)
+def blocks(vjp, states, x, dy):
+    for k in prange(len(states)):
+        for n in range(k, len(x), len(states)):
+            vjp(states[k], x[n], dy[n])
+
+single = compose(["dense(5)", "tanh", "dense(2)"], (4,), dtype="float64").compile("mse", "sgd(lr=0.5)", batch_size=1)
+x, dy = np.random.default_rng(0).standard_normal((100, 4)), np.ones((100, 2))
+wanted = single.states(8, gradient=True)
+blocks.py_func(single.vjp, wanted, x, dy)
+for _ in range(20):
+    states = single.states(8, gradient=True)
+    blocks(single.vjp, states, x, dy)
+    assert all(np.array_equal(one.gradient, other.gradient) for one, other in zip(states, wanted))
 """
     run(WORK + script, NUMBA_THREADING_LAYER=threading_layer)
 

@@ -16,4 +16,4 @@ def test_drawn_wrong_calls(tmp_path):
         timeout=1200,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "300 calls of 39 kinds, seed 7, 0 wrong" in ran.stdout
+    assert "300 calls of 46 kinds, seed 7, 0 wrong" in ran.stdout

@@ -394,6 +394,77 @@ def derivative_call(rng, things, name, way):
     return "right: " + name
 
 
+@njit(parallel=True, cache=True)
+def pass4_in_prange(function, state, a, b, c, d):
+    for _ in prange(1):
+        function(state, a, b, c, d)
+
+
+@njit(parallel=True, cache=True)
+def pass3_in_prange(function, state, a, b, c):
+    for _ in prange(1):
+        function(state, a, b, c)
+
+
+@njit(parallel=True, cache=True)
+def gradient_in_prange(function, state, x, target, loss):
+    for i in prange(1):
+        loss[i] = function(state, x, target)
+
+
+@njit(parallel=True, cache=True)
+def update_in_prange(function, state, norm):
+    for i in prange(1):
+        norm[i] = function(state, 0.5)
+
+
+def derivative_in_prange(rng, things):
+    """Call a derivative from the body of a parallel loop: right, or NaN and a word from the next call from Python."""
+    from nnjit.kernels.counters import FAULT
+
+    program, x, number = things.program, np.linspace(-1, 1, 6).reshape(3, 2), np.full(1, SENTINEL)
+    name = str(rng.choice(["vjp", "jvp", "jacobian", "gradient", "update"]))
+    call, given = {
+        "vjp": (pass4_in_prange, [x, np.ones((3, 3)), np.zeros((3, 3)), np.zeros((3, 2))]),
+        "jvp": (pass4_in_prange, [x, np.ones((3, 2)), np.zeros((3, 3)), np.zeros((3, 3))]),
+        "jacobian": (pass3_in_prange, [x, np.zeros((3, 3)), np.zeros((3, 3, 2))]),
+        "gradient": (gradient_in_prange, [x, np.ones((3, 3)), number]),
+        "update": (update_in_prange, [number]),
+    }[name]
+    if name != "update" and rng.random() < 0.6:
+        at = rng.integers(len(given) - (name == "gradient"))
+        given[at] = same_type(rng, given[at])
+    outputs = given[-(1 if name in ("gradient", "update") else 2) :]
+    for each in outputs:
+        each[...] = SENTINEL
+    states = [program.new_state(), program.states(1)[0], program.states(1, gradient=True)[0], things.strangers[0]]
+    state = states[rng.integers(4) if rng.random() < 0.5 else 0]
+    state.counters[FAULT] = 0
+    call(getattr(program, name), state, *given)
+    if state.counters[FAULT] == 0:
+        if name in ("gradient", "update"):
+            finite = np.isfinite(number).all() or not np.isfinite(given[0]).all()
+            if number[0] == SENTINEL or not finite:
+                raise Wrong(f"{name} in a parallel loop gives {number[0]}")
+            return f"right: {name}"
+        wanted = right_results(program.network, given[0], given[1] if name != "jacobian" else None)
+        for got, want in zip(outputs, wanted, strict=True):
+            if not np.allclose(got, want, rtol=1e-6, atol=1e-9):
+                raise Wrong(f"{name} in a parallel loop gives {np.ravel(got)[:6].tolist()}")
+        return f"right: {name}"
+    if not all(np.isnan(each).all() for each in outputs):
+        raise Wrong(f"a stale result of {name} from a parallel loop")
+    if program.layout <= state.layout <= program.layout + 2:
+        try:
+            program.predict(state, x)
+        except ValueError as error:
+            if f"an earlier call of {name}" in str(error):
+                return f"refused: {name}, said by the next call"
+        raise Wrong("the next call said nothing")
+    state.counters[FAULT] = 0
+    return f"refused: {name}"
+
+
 def shared_call(rng, things, way):
     """Call a function with arrays that lie anywhere in one piece of memory: refused, or right."""
     program, memory, N = things.program, rng.standard_normal(40), int(rng.integers(1, 4))
@@ -420,27 +491,47 @@ def shared_call(rng, things, way):
     return f"right: {name} in shared memory"
 
 
-def c_call(rng, things):
-    """Call a function by its C address, with a state or a number of samples that may be wrong: a status."""
+def c_call(rng, things, name):
+    """Call a function by its C address; one thing may be wrong, and the state: a status says which."""
     import ctypes
 
-    program, name = things.program, str(rng.choice(["predict", "vjp", "jvp", "step", "gradient", "update"]))
-    x, y, d = np.linspace(-1, 1, 6).reshape(3, 2), np.full((3, 3), SENTINEL), np.full((3, 2), SENTINEL)
-    double = ctypes.POINTER(ctypes.c_double)
+    program = things.classifier if name in ("step", "gradient") and rng.random() < 0.4 else things.program
+    which = int(rng.integers(4)) if rng.random() < 0.4 else 0
+    lights = [program.states(1)[0], program.states(1, gradient=True)[0]]
+    state = program.c_state([program.new_state(), things.strangers[0], *lights][which])
+    fault = str(rng.choice(["none", "samples", "memory", "label", "number"]))
+    memory, labels = np.full(40, SENTINEL), rng.integers(0, 3, 3)
+    x, y, d = memory[:6].reshape(3, 2), memory[10:19].reshape(3, 3), memory[20:26].reshape(3, 2)
+    x[:] = np.linspace(-1, 1, 6).reshape(3, 2)
     ones, number = np.ones((3, 3)), np.zeros(1)
+    count = int(rng.choice([0, -1, -(2**62)])) if fault == "samples" else 3
+    if fault == "memory":
+        y = memory[3:12].reshape(3, 3)
+    if fault == "label":
+        labels[rng.integers(3)] = rng.choice([-1, 3, 2**40])
+    if fault == "number":
+        x[1, 1] = np.nan
+        state.state.gradient[-1:] = np.nan
+    double = ctypes.POINTER(ctypes.c_double)
     X, Y, D, U, out = (a.ctypes.data_as(double) for a in (x, y, d, ones, number))
-    wrong_state, count = rng.random() < 0.4, int(rng.choice([3, 3, 3, 0, -1, -(2**62)]))
-    state = program.c_state(things.strangers[0] if wrong_state else program.new_state())
+    target = labels.ctypes.data_as(ctypes.POINTER(ctypes.c_int64)) if program.labels else U
     given = {
         "predict": [X, Y, count], "vjp": [X, U, Y, D, count, 0], "jvp": [X, X, Y, U, count],
-        "step": [X, U, out, count], "gradient": [X, U, out, count], "update": [0.5, out],
+        "step": [X, target, out, count], "gradient": [X, target, out, count], "update": [0.5, out], "clear": [],
     }[name]  # fmt: skip
     status = program.c_function(name).ctypes(state, *given)
-    wanted = 1 if wrong_state else 2 if count < 1 and name != "update" else 0
+    fits = {"predict": (0, 2, 3), "jvp": (0, 2, 3), "vjp": (0, 3), "clear": (0, 3)}.get(name, (0,))
+    wrong = {
+        "samples": 2 * (name not in ("update", "clear")), "memory": 6 * (name in ("predict", "vjp", "jvp")),
+        "label": 3 * program.labels, "number": 4 * (name in ("step", "update")),
+    }  # fmt: skip
+    wanted = 1 if which not in fits else wrong.get(fault, 0)
     if status != wanted:
         raise Wrong(f"{name} in C: status {status}, expected {wanted}")
-    if status == 0 and name in ("predict", "vjp", "jvp") and not np.allclose(y, expected(program.network, x)):
-        raise Wrong(f"{name} in C gives {y.tolist()}")
+    if status == 0 and name in ("predict", "vjp", "jvp"):
+        wanted = expected(program.network, x)
+        if not np.allclose(y, wanted, equal_nan=True):
+            raise Wrong(f"{name} in C gives {y.tolist()}")
     return f"status {status}"
 
 
@@ -618,7 +709,9 @@ def kinds(things):
             found[f"{way} {name}"] = lambda rng, a=(name, way): derivative_call(rng, things, *a)
     for way in ("python", "jitted"):
         found[f"{way} shared memory"] = lambda rng, way=way: shared_call(rng, things, way)
-    found["C"] = lambda rng: c_call(rng, things)
+    found["prange derivatives"] = lambda rng: derivative_in_prange(rng, things)
+    for name in ("predict", "vjp", "jvp", "step", "gradient", "update", "clear"):
+        found[f"C {name}"] = lambda rng, name=name: c_call(rng, things, name)
     found["jitted mistyped"] = lambda rng: mistyped_call(rng, things)
     for name in ("predict", "forward", "backward", "evaluate"):
         found[f"net.{name}"] = lambda rng, name=name: network_call(rng, things, name)

@@ -2,8 +2,11 @@
 
 Each layer has a function for one number of its output, or of its gradients; the text's own function calls them in
 order. ``each(n, function, ...)`` is the loop ``for j in range(n): function(j, ...)``, unrolled, so that arrays of the
-thread are registers; where they are too many, the text has loops and the arrays lie in the thread's memory, where an
-array takes the place of one that is not read again. Then a fence before each layer of the backward pass, together with
+thread are registers. Dense layers of a network with many weights have loops all the same: an iteration writes the last
+number of an array, or reads the first one, and all numbers of the array move by one place.
+
+If the arrays are too many for registers, the text has loops and the arrays lie in the thread's memory, where an array
+takes the place of one that is not read again. Then a fence before each layer of the backward pass, together with
 ``in_memory(...)``, lets the layer read its arrays again: otherwise a compiler would keep in registers what the forward
 pass has read of all layers. All is that of prediction.
 """
@@ -20,10 +23,11 @@ from .lines import wrapped
 from .sample_layers import LAYERS, scalars_of
 
 WIDEST = 64  # numbers of an activation: the arrays of a thread lie in memory of a few kB, which the caches must hold
-# A text is unrolled up to these sizes: numbers of an activation; bytes of activations that the way back reads, of the
-# 1,020 in a thread's registers (the rest are gradients, addresses and intermediate numbers); weights, since the time to
-# compile `vjp` grows faster than they do: 337 take 2 s, 816 6 to 10 s, 1,904 more than half a minute.
-UNROLLED, KEPT, WEIGHTS = 16, 512, 1024
+# Arrays are registers up to these sizes: numbers of an activation; bytes of activations that the way back reads, of the
+# 1,020 in a thread's registers (the rest are gradients, addresses and intermediate numbers).
+WIDTH, KEPT = 16, 512
+# Parameters up to which dense layers are unrolled, too: the time to compile `vjp` grows faster than they do.
+UNROLLED = 512
 ARGUMENTS = {"predict": ("theta", "x", "y"), "vjp": ("theta", "x", "dy", "y", "dx", "dtheta")}
 TITLES = {
     "predict": "y = F(x).",
@@ -53,8 +57,8 @@ def write(graph, dtype, name):
     """
     check(graph, name)
     widest = max(prod(value.shape) for value in graph.values)
-    text = _Text(graph, dtype, name, widest <= UNROLLED and graph.size <= WEIGHTS)
-    if text.unrolled and text.kept * dtype.itemsize > KEPT:
+    text = _Text(graph, dtype, name, widest <= WIDTH)
+    if text.registers and text.kept * dtype.itemsize > KEPT:
         text = _Text(graph, dtype, name, False)
     return text.source, text.formulas
 
@@ -125,8 +129,9 @@ def differentiable(node):
 class _Text:
     """A function for one sample. `source` is its text, `formulas` are (name, Formula), `kept` counts numbers kept."""
 
-    def __init__(self, graph, dtype, name, unrolled):
-        self.graph, self.unrolled = graph, unrolled
+    def __init__(self, graph, dtype, name, registers):
+        self.graph, self.registers = graph, registers  # whether arrays of the thread are registers
+        self.loops = registers and graph.size > UNROLLED  # whether dense layers have loops all the same
         self.names = variables(graph, len(graph.nodes), len(graph.nodes))
         self.numbers = [l for l, _ in numbers(graph)]
         self.same = {}  # the index of an activation -> the activation whose memory it is
@@ -154,7 +159,7 @@ class _Text:
         place = len(self.body)
         if name == "vjp":
             self._backward()
-        if not self.unrolled:
+        if not self.registers:
             self._share()
             if self.deltas and self.read:
                 read = ", ".join(self.names[Ref("value", index)] for index in sorted(self.read))
@@ -166,6 +171,7 @@ class _Text:
                 f'"""{name} of one sample in one thread: {count} in {dtype.name}."""',
                 _COPY,
                 *([_ADD] if self.sums else []),
+                *([_MOVE] if self.loops else []),
                 *self.functions,
             ]
         )
@@ -177,7 +183,7 @@ class _Text:
         self.add(BARRIER, "as above: theta is read again")
         for index, node in reversed(list(enumerate(graph.nodes))):
             if form(node) != "alias":
-                if not self.unrolled and self.body[-1][1] != BARRIER:
+                if not self.registers and self.body[-1][1] != BARRIER:
                     self.add(BARRIER)  # one layer's numbers at a time, so the registers do not grow with depth
                 LAYERS[form(node)][1](self, index, node)
         self._copy(self.deltas[graph.input.index], "dx", prod(graph.input.shape), "dx")
@@ -232,7 +238,7 @@ class _Text:
 
     def each(self, count, function, *given):
         """Return the lines that call a function for each j."""
-        if self.unrolled:
+        if self.registers:
             return [f"each({count}, {', '.join([function, *given])})"]
         return [f"for j in range({count}):", f"    {', '.join([f'{function}(j', *given])})"]
 
@@ -270,12 +276,31 @@ class _Text:
                     places.append(f"{mark}{key}{l} = {vector}[{offset}:{offset + parameter.size}]{shape}")
         return written, ", ".join(places)
 
-    def element(self, index, node, attribute, given, lines, count, arrays, guard=None):
-        """Define a layer's function for number j, and call it for each j."""
+    def element(self, index, node, attribute, given, lines, count, arrays, guard=None, result=None, term=None):
+        """Define a layer's function for number j, and call it for each j.
+
+        In a loop the array `result`, written at j alone, or `term`, read at j alone, moves.
+        """
         name, given = self.called(index, attribute), list(dict.fromkeys(given))
         written, places = self._equation(index, node, attribute, arrays, given)
+        moved, end = result or term, count - 1
+        moves = self.loops and moved is not None and end > 0
+        if moves:
+            lines = [line.replace(f"{moved}[j]", f"{moved}[{end if result else 0}]") for line in lines]
         self.define(name, ["j", *given], f"{written}{places and '; '}{places}.", lines)
-        self._call(count, name, given, written, guard)
+        if moves:
+            call, move = (f"{name}(j, {', '.join(given)})", written), (f"each({end}, move, {moved})", "")
+            turn = [
+                call,
+                (f"first = {moved}[0]", ""),
+                move,
+                (f"{moved}[{end}] = first", f"{moved} has its order again"),
+            ]
+            self.add(f"for j in range({count}):", guard=guard)
+            for line, comment in [move, call] if result else turn:
+                self.add(f"    {line}", comment, guard)
+        else:
+            self._call(count, name, given, written, guard)
         code = "\n".join(lines)  # an array read at j only may be overwritten by this call
         self.beside[len(self.body) - 1] = {n for n in given if set(re.findall(rf"\b{n}\[(.*?)\]", code)) == {"j"}}
 
@@ -311,6 +336,9 @@ class _Text:
 
 _COPY = "def copy(j, source, target):\n    target[j] = source[j]"
 _ADD = "def add(j, one, other, total):\n    total[j] = one[j] + other[j]"
+_MOVE = """def move(j, array):
+    \"\"\"Move a number to the place before it: a loop writes the next result last, or reads the next term first.\"\"\"
+    array[j] = array[j + 1]"""
 
 
 def _function(name, given, title, body):

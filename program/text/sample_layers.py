@@ -19,7 +19,7 @@ def dense(text, index, node):
     start = f"theta[{at(b, 'j')}]" if biases.size else "0.0"
     lines = [f"total = {start}", f"for k in range({m}):"]
     lines += [f"    total += theta[{at(W, f'{m} * j + k')}] * {x}[k]", f"{y}[j] = total"]
-    text.element(index, node, "forward", ["theta", x, y], lines, n, {"x": x, "y": y})
+    text.element(index, node, "forward", ["theta", x, y], lines, n, {"x": x, "y": y}, result=y)
 
 
 def dense_backward(text, index, node):
@@ -29,14 +29,14 @@ def dense_backward(text, index, node):
     x, dy = text.value(node.x), text.delta(node.y)
     lines = [f"for k in range({m}):", f"    dtheta[{at(W, f'{m} * j + k')}] += {dy}[j] * {x}[k]"]
     arrays = {"x": x, "dy": dy}
-    text.element(index, node, "backward_weight", [x, dy, "dtheta"], lines, n, arrays, "dtheta")
+    text.element(index, node, "backward_weight", [x, dy, "dtheta"], lines, n, arrays, "dtheta", term=dy)
     if biases.size:
         line = f"dtheta[{at(b, 'j')}] += {dy}[j]"
         text.element(index, node, "backward_bias", [dy, "dtheta"], [line], n, arrays, "dtheta")
     dx, guard, finish = text.contribute(node.x)
     lines = ["total = 0.0", f"for k in range({n}):"]
     lines += [f"    total += theta[{at(W, f'{m} * k + j')}] * {dy}[k]", f"{dx}[j] = total"]
-    text.element(index, node, "backward_input", ["theta", dy, dx], lines, m, {"dy": dy, "dx": dx}, guard)
+    text.element(index, node, "backward_input", ["theta", dy, dx], lines, m, {"dy": dy, "dx": dx}, guard, result=dx)
     finish()
 
 
