@@ -63,18 +63,23 @@ def by_torch(net, x, dx, dy):
     from nnjit.bench.describe import describe
 
     rows = describe(net.layers, net.input_shape)
-    try:
-        module = torch_twin.build(rows).double().eval()
-    except torch_twin.NoTwin:
-        return None
-    tensors = torch_twin.parameters(module, rows)
+    written = formula(torch, net) if len(net.layers) == 1 else None
+    if written is None:
+        try:
+            module = torch_twin.build(rows).double().eval()
+        except torch_twin.NoTwin:
+            return None
+        tensors = torch_twin.parameters(module, rows)
+    else:
+        module, tensors = torch.nn.Identity(), {}
+        module.forward = written
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(net.parameters[name]))
     running = [each for each in module.modules() if isinstance(each, torch.nn.modules.batchnorm._BatchNorm)]
-    if net.buffers and not running:  # the drawn shifts and scales of minmax, which its twin does not have
-        return None
-    for each, (mean, variance) in zip(running, zip(*[iter(net.buffers.values())] * 2, strict=True), strict=True):
+    assert running or written or not net.buffers, "a twin that lacks the drawn buffers"
+    statistics = iter(net.buffers.values() if running else ())
+    for each, (mean, variance) in zip(running, zip(statistics, statistics, strict=True), strict=True):
         each.running_mean.copy_(torch.from_numpy(mean))
         each.running_var.copy_(torch.from_numpy(variance))
     at = torch.from_numpy(x).requires_grad_()
@@ -98,6 +103,31 @@ def by_torch(net, x, dx, dy):
     }
     found = {name: value.detach().numpy() for name, value in found.items()}
     return found | losses | {"gradient": _flat(net, tensors, gradients)}
+
+
+def formula(torch, net):
+    """Return what a layer of PyTorch does not compute as a function of x for PyTorch; None for other layers."""
+    (layer,) = net.layers
+    match net.graph.nodes[0].kind:
+        case "noise" | "random_crop" | "random_flip" | "random_rotation":  # the identity in prediction
+            return lambda x: x * 1.0
+        case "standardize" | "minmax" | "unstandardize" as kind:
+            shape = -1, *[1] * (len(net.input_shape) - 1)
+            shift, scale = (torch.from_numpy(values).reshape(shape) for values in net.buffers.values())
+            return lambda x: x * scale + shift if kind == "unstandardize" else (x - shift) / scale
+        case "lppool":
+            window = layer.window(net.input_shape)
+
+            def pool(x):
+                padding = [n for k in reversed(range(x.ndim - 2)) for n in (window.before[k], window.kernel[k])]
+                x = torch.nn.functional.pad(x, padding).abs()  # more behind than needed; rest is left out below
+                for k, count in enumerate(window.output(net.input_shape[1:])):
+                    x = x.unfold(2 + k, window.kernel[k], window.stride[k]).narrow(2 + k, 0, count)
+                x = x.flatten(len(net.input_shape) + 1)
+                return x.amax(-1) if layer.p == np.inf else x.pow(layer.p).sum(-1) ** (1 / layer.p)
+
+            return pool
+    return None
 
 
 def _flat(net, tensors, gradients):
