@@ -986,6 +986,7 @@ TINY = [
     ("dense(16) tanh dense(16) tanh dense(1)", (2,), "float32", 1e-5),
     ("dense(8) relu dense(3) softmax", (4,), "float64", 1e-12),
     (["dense(4)", ("residual", {"layers": ["dense(4)", "gelu"]}), "layernorm", "dense(20)"], (3,), "float32", 1e-5),
+    ("dense(16) dense(16) tanh dense(16) dense(3)", (3,), "float32", 1e-5),  # loops in dense layers
 ]
 
 
