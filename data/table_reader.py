@@ -96,7 +96,8 @@ class TableReader(Options):
         table, roles = self._read(self.path, known)
         y, names = self._targets(table, roles.labels)
         train, validation, test, division = self._divide(table, y, seed, fold)
-        encoding, description, notes = known, "", ()
+        encoding, description = known, ""
+        notes: tuple[str, ...] = ()
         if encoding is None:
             refuse_odd(table, [name for name in roles.features if name not in (self.kinds or {})])
             encoding = Encoding.fit(table, roles.features, self.missing, train, self.categories)
