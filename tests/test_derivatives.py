@@ -264,7 +264,7 @@ def test_one_sample_and_outputs_left_out(compiled):
     assert loss == pytest.approx(np.mean((wanted["y"][1] - dy[1]) ** 2), rel=1e-12)
 
 
-def test_a_label_is_a_sample_too():
+def test_a_label_is_a_sample_too(by_symbol):
     net, x, *_ = network(["dense(3)"], (4,))
     program = net.compile("cross_entropy", batch_size=1)
     got = njit(lambda gradient, state, x: gradient(state, x, 2))(program.gradient, program.state, x[0])
@@ -287,9 +287,12 @@ def test_gradient_is_that_of_a_step_and_changes_nothing_else():
 
 
 @pytest.mark.parametrize("optimizer, clip", [("sgd(lr=0.5)", None), ("adam(lr=0.1)", None), ("sgd", "norm(max=0.1)")])
-def test_gradient_and_update_are_a_step(optimizer, clip):
+def test_gradient_and_update_are_a_step(request, optimizer, clip):
+    """The first program is inlined."""
     from nnjit.training import clip as clips
 
+    if optimizer != "sgd(lr=0.5)":
+        request.getfixturevalue("by_symbol")
     net, x, _, target = network(["dense(6)", "tanh", "dense(2)"], (4,))
     program = net.compile("mse", optimizer, batch_size=3, clip=clip and clips.create(clip))
     one, other = program.new_state(), program.new_state()
@@ -304,7 +307,7 @@ def test_gradient_and_update_are_a_step(optimizer, clip):
         assert one.counters[STEP] == other.counters[STEP]
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing():
+def test_a_gradient_that_is_not_finite_changes_nothing(by_symbol):
     net, *_ = network(["dense(2)"], (4,))
     program = net.compile("mse", batch_size=3)
     state = program.new_state()
@@ -314,7 +317,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     np.testing.assert_array_equal(state.theta, theta)
 
 
-def test_vjp_in_training_is_that_of_a_training_step():
+def test_vjp_in_training_is_that_of_a_training_step(by_symbol):
     """It takes the masks of the present step and moves running statistics, not the counter."""
     net, x, _, dy = network(["dense(6)", "batchnorm", "dropout(0.5)", "tanh", "dense(2)"], (4,))
     program = net.compile("mse", batch_size=3)
@@ -591,7 +594,7 @@ def test_a_kernel_may_write_the_scratch_that_forward_left(named):
     near({"J": np.einsum("noi,no->ni", J, dy)}, {"J": program.vjp(program.state, x, dy)[1]}, "in place", 1e-12)
 
 
-def test_a_layer_without_a_derivative_in_forward_mode_says_what_to_add(named):
+def test_a_layer_without_a_derivative_in_forward_mode_says_what_to_add(named, by_symbol):
     net, x, dx, dy = network(["dense(3)", named("sums", Sums), "tanh"], (4,))
     program = net.compile(None, batch_size=2)
     with pytest.raises(NnjitError, match=r"^jvp: sums.2: .* give it a kernel jvp\(x, dx, dy\)"):

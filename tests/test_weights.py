@@ -158,7 +158,7 @@ def test_whole_weights_are_repeated_samples(counts):
 
 
 @pytest.mark.parametrize("how", ["in a row", "one by one", "callback", "streamed"])
-def test_every_way_through_an_epoch_has_the_weights(how, monkeypatch):
+def test_every_way_through_an_epoch_has_the_weights(how, monkeypatch, by_symbol):
     """The loss of the log and that of the validation are sums over samples, written plainly."""
     if how == "streamed":
         monkeypatch.setattr("nnjit.training.trainer.IN_MEMORY", 0)
