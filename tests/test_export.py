@@ -42,14 +42,16 @@ end:
 }}
 """
 NETWORKS = {
-    "inlined": (["dense(24)", "tanh", "residual(['batchnorm', 'dense(24)', 'gelu'])", "dense(3)"], (5,), "float64"),
-    "convolutions": ("minmax(0, 255) conv(6, 5, padding='same') relu maxpool(2) flatten dense(10)", (1, 28, 28),
-                     "float32"),
+    "an MLP": ("dense(24) tanh dense(8) gelu dense(3)", (5,), "float32"),
+    "LeNet": ("minmax(0, 255) conv(6, 5, padding='same') relu maxpool(2) conv(16, 5) relu maxpool(2) flatten dense(120)"
+              " relu dense(84) relu dense(10)", (1, 28, 28), "float32"),
+    "a residual network": (["conv(4, 3, padding=1)", "batchnorm", "relu", "residual(['conv(4, 3, padding=1)',"
+                            " 'batchnorm', 'relu'])", "global_avgpool", "dense(2)"], (2, 6, 6), "float64"),
 }  # fmt: skip
-NARROW = "dense(24) tanh dense(3)", (5,), "float32"  # vectors of every length, and what is left of them
 
 
-def network(layers, shape, dtype):
+def network(name):
+    layers, shape, dtype = NETWORKS[name]
     net, rng = compose(layers, shape, dtype=dtype, seed=3), np.random.default_rng(0)
     net.flat_buffers[:] = rng.uniform(0.5, 1.5, net.flat_buffers.size)
     return (
@@ -87,7 +89,7 @@ def expected(net, x, dy):
 @needs_compiler
 @pytest.mark.parametrize("name", NETWORKS)
 def test_native_code_has_the_bits_of_predictions_in_python(tmp_path, name):
-    net, x, dy = network(*NETWORKS[name])
+    net, x, dy = network(name)
     path = net.export(tmp_path / "pendulum.so", cpu="native")
     for got, wanted in zip(run_in_c(net, path, x, dy), expected(net, x, dy), strict=True):
         np.testing.assert_array_equal(got, wanted)
@@ -125,7 +127,7 @@ def test_other_processors_to_rounding(tmp_path, cpu):
     there = llvm.get_host_cpu_features()
     if any(not there.get(each[1:], False) for each in LEVELS.get(cpu, "").split(",") if each):
         pytest.skip(f"this processor is not {cpu}")
-    net, x, dy = network(*NARROW)
+    net, x, dy = network("an MLP")
     path = net.export(tmp_path / "mlp.o", cpu=cpu)
     for got, wanted in zip(run_in_c(net, path, x, dy), expected(net, x, dy), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
@@ -137,7 +139,7 @@ def test_other_processors_to_rounding(tmp_path, cpu):
 ])  # fmt: skip
 def test_what_cannot_be_exported_is_refused_first(tmp_path, path, cpu, words):
     with pytest.raises(UsageError, match=words):
-        network(*NARROW)[0].export(tmp_path / path, cpu=cpu)
+        network("an MLP")[0].export(tmp_path / path, cpu=cpu)
     assert not list(tmp_path.iterdir())
 
 

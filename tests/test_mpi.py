@@ -97,10 +97,7 @@ needs_guide = pytest.mark.skipif(not GUIDE.is_file(), reason="an installation wi
 
 @pytest.fixture(scope="module")
 def guide(tmp_path_factory):
-    """Run the commands of docs/mpi.md, in at most three processes; return their folder, and what each has printed.
-
-    The last of three ranks has no sample in the last batch, and they have unequal numbers of blocks.
-    """
+    """Run the commands of docs/mpi.md; return their folder, and what each has printed."""
     here, printed = tmp_path_factory.mktemp("guide"), {}
     text = GUIDE.read_text(encoding="utf-8")
     (config,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
@@ -110,7 +107,7 @@ def guide(tmp_path_factory):
         for line in commands:
             words = shlex.split(line)
             if words[:2] == ["mpiexec", "-n"] and words[3] == "nnjit":
-                status, printed[line], err = mpi_runner.run(min(int(words[2]), 3), *words[4:], cwd=here)
+                status, printed[line], err = mpi_runner.run(int(words[2]), *words[4:], cwd=here)
                 assert (status, err) == (0, ""), line
             elif words[:2] == ["mpiexec", "-n"]:
                 script = [sys.executable, str(ROOT / words[4])]
@@ -138,13 +135,13 @@ def test_the_commands_of_the_guide(guide):
 @needs_mpi
 @needs_guide
 def test_shares_of_whole_blocks_have_the_bits_of_one_process(guide, here, config):
-    """Three ranks begin a run, one process and two ranks continue it: the log is that of one process."""
+    """Four ranks begin a run, one process and two ranks continue it: the log is that of one process."""
     folder, printed = guide
     assert (folder / "config.toml").read_text().split() == NARROW.split()
     nnjit("run", config(NARROW), "--epochs", 7, "--output", "one")  # 1437 samples: the last batch has 237
     assert log(folder / "together") == log(here / "one")
     begun, continued = (out for line, out in printed.items() if "together" in line and "mpiexec" in line)
-    for count, out in ((3, begun), (2, continued)):
+    for count, out in ((4, begun), (2, continued)):
         assert f"{count} processes divide each batch of 400 samples" in out and "the bits" in out
     assert begun.count("epoch 3/3") == 1  # rank 0 alone prints
 
