@@ -30,6 +30,7 @@ from ..kernels.compiler.lock import once
 from ..kernels.compiler.machine_code import compiled
 from ..kernels.counters import FAULT
 from ..registry.sources import uncollected
+from ..registry.specs import did_you_mean
 from .from_python import Misfit, caller
 from .function_type import CALLED, FunctionType, Parameter, type_of
 from .overlap import shared
@@ -120,7 +121,9 @@ class Function:
         direct = 0 if self.direct is None else llvm.address_of_symbol(self.direct())
         return (address, direct, self.largest or 0, self.layout, *self.input_shape, *self.output_shape)
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if named:
+            arguments = (*arguments, *self._in_order(named))
         try:
             if arguments[0].counters[FAULT]:
                 self._report(arguments[0])
@@ -137,6 +140,14 @@ class Function:
             return self.dispatcher(*arguments)
         except REFUSALS as error:
             raise self._refused(arguments, error) from None
+
+    def _in_order(self, named):
+        """Return arguments given by name in their order, in which they follow those given by position."""
+        names = [parameter.name for parameter in self.parameters]
+        for name in named:
+            if name not in names:
+                raise UsageError(f"{self} has no argument {name!r}{did_you_mean(name, names)}")
+        return [named[name] for name in names if name in named]
 
     def _refused(self, arguments, error):
         """Return the error that says why arguments from Python were refused."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnjit import registry
-from nnjit.errors import NnjitError, ShapeError
+from nnjit.errors import NnjitError, ShapeError, UsageError
 from nnjit.kernels.counters import STEP
 from nnjit.layers import Layer, kernel
 from nnjit.program.program import Program
@@ -325,7 +325,9 @@ def test_vjp_in_training_is_that_of_a_training_step(by_symbol):
     dx = net.backward(dy)
     state = program.new_state()
     state.buffers[:], state.counters[STEP] = 1.0, 0
-    got = program.vjp(state, x, dy, True)
+    got = program.vjp(state, x, dy, training=True)
+    with pytest.raises(UsageError, match="no argument 'traning'; did you mean training"):
+        program.vjp(state, x, dy, traning=True)
     near({"y": got[0], "dx": got[1], "g": state.gradient}, {"y": y, "dx": dx, "g": net.gradient}, "training")
     assert (state.buffers != 1.0).all() and state.counters[STEP] == 0
     state.counters[STEP] = 1
