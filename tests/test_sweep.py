@@ -395,6 +395,15 @@ def ended():
     table = HERE / "s" / "results.csv"
     return table.is_file() and table.read_text().count("\\n") - 1
 
+def others():
+    # The other workers, also those that have not trained yet.
+    for file in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((file / "stat").read_text().rpartition(")")[2].split()[1])
+            is_worker = b"spawn_main" in (file / "cmdline").read_bytes()
+            if is_worker and parent == os.getppid() and int(file.name) != os.getpid():
+                yield int(file.name)
+
 @metrics.register("NAME")
 class Killing(Accuracy):
     count = 0
@@ -403,17 +412,14 @@ class Killing(Accuracy):
         worker = multiprocessing.current_process().name.startswith("Spawn")
         if worker and (name := trained()):
             self.count += 1
-            (HERE / f"worker-{os.getpid()}").touch()
             kills, marks = eval((HERE / "KILLS").read_text()), len(list(HERE.glob("mark-*")))
             if self.count == 3 and marks < len(kills) and kills[marks][0] in (None, name):
                 while ended() < kills[marks][1]:
                     time.sleep(0.01)
                 (HERE / f"mark-{marks}").write_text(str(os.getpid()))
-                others = {int(file.name.partition("-")[2]) for file in HERE.glob("worker-*")} - {os.getpid()}
-                whom = {"self": [os.getpid()], "first": [os.getppid()], "other": others}[kills[marks][2]]
-                for number in whom:
-                    with suppress(ProcessLookupError):  # one that was killed before
-                        os.kill(number, signal.SIGKILL)
+                whom = {"self": [os.getpid()], "first": [os.getppid()], "other": list(others()) or [os.getpid()]}
+                for number in whom[kills[marks][2]]:
+                    os.kill(number, signal.SIGKILL)
                 signal.pause()
         return super().part(predictions)
 """
