@@ -274,25 +274,25 @@ class _Case:
                 self.row.notes += [str(error)] * (str(error) not in self.row.notes)
         jvp, vjp = made
         dx = self.rng.standard_normal(self.x.shape)
-        sentence = None if jvp is None else self._jvp_sentence(jvp, dx)
+        dy = None if jvp is None else jvp(self.x, dx)
+        sentence = None if dy is None else self._jvp_sentence(dx, dy)
         if vjp is not None and sentence is None:
-            sentence = self._vjp_sentence(vjp, dx, jvp)
-        if jvp is not None or sentence is not None:
+            sentence = self._vjp_sentence(vjp, dx, dy)
+        if dy is not None or sentence is not None:
             self.answer("jvp", "", sentence)
 
-    def _jvp_sentence(self, jvp, dx):
-        dy, still = jvp(self.x, dx), np.zeros_like(self.network.theta)
-        wanted, scale = slopes(self.network, self.x, self._steps(dx), still), max(1.0, np.abs(dy).max(initial=0))
+    def _jvp_sentence(self, dx, dy):
+        still, scale = np.zeros_like(self.network.theta), max(1.0, np.abs(dy).max(initial=0))
+        wanted = slopes(self.network, self.x, self._steps(dx), still)
         if min(np.abs(dy - each).max(initial=0) for each in wanted) > TOLERANCE * scale:
             return "the derivative in a direction is not that of central differences"
         return None
 
-    def _vjp_sentence(self, vjp, dx, jvp):
-        """Say what is wrong with vjp: its product with a direction of x, or of theta, is known."""
+    def _vjp_sentence(self, vjp, dx, dy):
+        """Say what is wrong with vjp: its products with directions of x and theta are known. dy is jvp's, or None."""
         weights, network = self.target, self.network
         back, gradient = vjp(self.x, weights)
-        if jvp is not None:
-            dy = jvp(self.x, dx)
+        if dy is not None:
             ours, other = (weights * dy).sum(), (back * dx).sum()
             if not np.isclose(ours, other, rtol=1e-9, atol=1e-9 * dy.size * max(1.0, np.abs(dy).max(initial=0))):
                 return f"<dy, J dx> is {ours:.9g}, <J^T dy, dx> is {other:.9g}"

@@ -123,7 +123,7 @@ class Function:
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         if named:
-            arguments = (*arguments, *self._in_order(named))
+            arguments = (*arguments, self._flag(**named))
         try:
             if arguments[0].counters[FAULT]:
                 self._report(arguments[0])
@@ -141,13 +141,15 @@ class Function:
         except REFUSALS as error:
             raise self._refused(arguments, error) from None
 
-    def _in_order(self, named):
-        """Return arguments given by name in their order, in which they follow those given by position."""
-        names = [parameter.name for parameter in self.parameters]
+    def _flag(self, **named):
+        """Return the flag, the last argument in every form of a call; others by name might take each other's place."""
+        flags = [parameter.name for parameter in self.parameters if parameter.role == "flag"]
         for name in named:
-            if name not in names:
-                raise UsageError(f"{self} has no argument {name!r}{did_you_mean(name, names)}")
-        return [named[name] for name in names if name in named]
+            if name not in flags:
+                also = "".join(f", or {flag} by name" for flag in flags)
+                near = did_you_mean(name, flags)
+                raise UsageError(f"{self}: expected arguments by position{also}, got {name!r}{near}")
+        return named[flags[0]]
 
     def _refused(self, arguments, error):
         """Return the error that says why arguments from Python were refused."""

@@ -326,8 +326,11 @@ def test_vjp_in_training_is_that_of_a_training_step(by_symbol):
     state = program.new_state()
     state.buffers[:], state.counters[STEP] = 1.0, 0
     got = program.vjp(state, x, dy, training=True)
-    with pytest.raises(UsageError, match="no argument 'traning'; did you mean training"):
+    with pytest.raises(UsageError, match="training by name, got 'traning'; did you mean training"):
         program.vjp(state, x, dy, traning=True)
+    for function, named in ((program.predict, {"y": x}), (program.vjp, {"dy": dy, "training": True})):
+        with pytest.raises(UsageError, match="expected arguments by position"):
+            function(state, **named)  # in order they would be taken for x
     near({"y": got[0], "dx": got[1], "g": state.gradient}, {"y": y, "dx": dx, "g": net.gradient}, "training")
     assert (state.buffers != 1.0).all() and state.counters[STEP] == 0
     state.counters[STEP] = 1
