@@ -22,7 +22,7 @@ def gather(source, order, first, width, batch):
         at, row = uintp(order[first + n] * width), uintp(n * width)
         for i in range(uintp(width)):
             batch[row + i] = source[at + i]
-        if count <= SHORT and first + count + n < order.size:
+        if count <= SHORT and first + count + n < order.size:  # a sample of the next step, which would wait for it
             prefetch(rows.row(order[first + count + n]), width)
 
 
